@@ -1,0 +1,502 @@
+"""For tests: a backend that needs no runtime, and the conformance kit for adapter authors.
+
+Check an adapter of your own, in a test file of your own::
+
+    from qbench.testing import AdapterConformance
+
+    class TestMyRuntime(AdapterConformance):
+        target = "qbench_myruntime:Backend"
+
+By default the kit uses the shipped ``digits_cnn`` in the first format that the adapter reads. An
+adapter for another format overrides ``model``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.backend import (
+    API_VERSION,
+    Artifact,
+    Backend,
+    Calibration,
+    EffectivePrecision,
+    Feed,
+    Model,
+    PrepareError,
+    PrepareTarget,
+    Provenance,
+    Ready,
+    RunConfig,
+    SourceTensor,
+    TensorSpec,
+    Unavailable,
+    Unsupported,
+)
+
+
+class FakeBackend:
+    """Computes ``scores = image @ weights`` from a JSON file, in NumPy, and misbehaves on demand.
+
+    The model file holds ``{"weights": [[...]], "infer_us": 50, "fail": {"prepare": "crash"}}``.
+    ``fail`` names a step (``prepare, open, infer``) and what happens there: ``error``, ``crash``
+    (a segmentation fault), ``hang``, ``oom``, ``unsupported``, ``nan`` (only ``infer``),
+    ``exit``. A precision may have its own: ``{"int8-static:infer": "crash"}``.
+    """
+
+    name = "fake"
+    api_version = API_VERSION
+    prepare_version = 1
+    formats: tuple[str, ...] = ("fake",)
+    runtime_packages: tuple[str, ...] = ("numpy",)
+    prepare_packages: tuple[str, ...] = ("numpy",)
+
+    def probe(self) -> Ready | Unavailable:
+        return Ready(
+            version="1.0",
+            precisions={"cpu": ("fp32", "int8-static", "int8-dynamic")},
+            missing={"cpu": {"fp16": "the fake backend has no half precision"}},
+        )
+
+    def supports(self, model: Model, target: PrepareTarget) -> str | None:
+        return None
+
+    def import_runtime(self) -> str:
+        return "1.0"
+
+    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+        classes = len(_read(path)["weights"][0])
+        return (
+            {"image": TensorSpec("float32", ("N", 1, 8, 8))},
+            {"scores": TensorSpec("float32", ("N", classes))},
+        )
+
+    def prepare(
+        self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
+    ) -> Provenance:
+        content = _read(model.path)
+        weights = np.asarray(content["weights"], dtype=np.float32)
+        _misbehave(content, target.precision, "prepare")
+        quantized = target.precision != "fp32"
+        if quantized:
+            step = float(np.abs(weights).max()) / 127
+            weights = np.round(weights / step) * np.float32(step)
+        content["weights"] = weights.tolist()
+        (out / "model.json").write_text(json.dumps(content))
+        return Provenance(
+            "model.json",
+            quantizer="fake.round" if quantized else None,
+            quantized_ops=1 if quantized else None,
+        )
+
+    def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> FakeProgram:
+        content = json.loads(artifact.file.read_text())
+        if config.hints:
+            raise ValueError(f"unknown hints {sorted(config.hints)}; there are none")
+        _misbehave(content, artifact.target.precision, "open")
+        return FakeProgram(artifact, content, config)
+
+
+class FakeProgram:
+    """An opened fake model."""
+
+    def __init__(self, artifact: Artifact, content: dict[str, Any], config: RunConfig) -> None:
+        self.inputs: Mapping[str, TensorSpec] = artifact.model.inputs
+        self.outputs: Mapping[str, TensorSpec] = artifact.model.outputs
+        self.artifact, self.content, self.config = artifact, content, config
+
+    def stream(self) -> FakeStream:
+        return FakeStream(self)
+
+    def effective(self) -> EffectivePrecision:
+        precision = self.artifact.target.precision
+        word = "int8" if precision.startswith("int8") else precision
+        return EffectivePrecision(word, {word: 1}, fallback_ops=0)
+
+    def __enter__(self) -> FakeProgram:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+class FakeStream:
+    """One lane of a fake program."""
+
+    def __init__(self, program: FakeProgram) -> None:
+        self._program = program
+        self._weights = np.asarray(program.content["weights"], dtype=np.float32)
+        self._wait_ns = int(program.content.get("infer_us", 20) * 1000)
+
+    def bind(self, feed: Feed) -> None:
+        spec = self._program.inputs
+        if set(feed) != set(spec):
+            raise ValueError(f"expected inputs {sorted(spec)}, got {sorted(feed)}")
+        (name,) = feed
+        want = spec[name].sized(self._program.config.batch)
+        if feed[name].shape != want:
+            raise ValueError(f"input '{name}' should be {want}, got {feed[name].shape}")
+        self._image = feed[name]
+        self._scores = np.zeros((len(self._image), self._weights.shape[1]), np.float32)
+
+    def infer(self) -> None:
+        _misbehave(self._program.content, self._program.artifact.target.precision, "infer")
+        end = time.perf_counter_ns() + self._wait_ns
+        np.matmul(self._image.reshape(len(self._image), -1), self._weights, out=self._scores)
+        if self._program.content.get("fail", {}).get("infer") == "nan":
+            self._scores[0] = np.nan
+        while time.perf_counter_ns() < end:
+            pass
+
+    def read(self) -> Feed:
+        (name,) = self._program.outputs
+        return {name: self._scores}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        np.asarray(content["weights"], dtype=np.float32)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PrepareError(f"not a valid fake model: {error}") from None
+    return content
+
+
+def _misbehave(content: Mapping[str, Any], precision: str, step: str) -> None:
+    fail = content.get("fail", {})
+    kind = fail.get(f"{precision}:{step}") or fail.get(step)
+    if kind == "error":
+        print("the fake backend prints before it fails")
+        raise RuntimeError(f"planted failure in {step}")
+    if kind == "unsupported":
+        raise Unsupported(f"planted refusal in {step}")
+    if kind == "crash":
+        os.kill(os.getpid(), 11)
+    if kind == "exit":
+        os._exit(7)
+    if kind == "hang":
+        subprocess.Popen(["sleep", "600"])  # a grandchild, as compilers start them
+        time.sleep(600)
+    if kind == "oom":
+        np.ones(1 << 37, dtype=np.uint8)
+
+
+def fake_model(path: Path, **content: Any) -> Model:
+    """Write a fake model of 8x8 images and 10 classes to ``path``; ``content`` as in
+    :class:`FakeBackend`. Its weights are fixed pseudo-random numbers."""
+    weights = np.random.default_rng(7).normal(size=(64, 10)).astype(np.float32)
+    path.write_text(json.dumps({"weights": weights.tolist(), **content}))
+    return Model(
+        name="fake_net",
+        format="fake",
+        path=path,
+        digest="0" * 64,
+        task="image-classification",
+        inputs={"image": TensorSpec("float32", ("N", 1, 8, 8), "NCHW")},
+        outputs={"scores": TensorSpec("float32", ("N", 10))},
+        source_inputs={"image": SourceTensor("image", "NCHW")},
+        source_outputs={"scores": SourceTensor("scores")},
+    )
+
+
+class AdapterConformance:
+    """What every adapter has to do, as pytest tests. Subclass it and set ``target``."""
+
+    target: str
+    """``module:Class``, as in the entry point."""
+    tolerance_db = 15.0
+    """Least closeness (SQNR) of a quantized program's outputs to float32's."""
+
+    # -------------------------------------------------------------- what to test with
+
+    def model(self, folder: Path) -> Model:
+        """A small model that the adapter reads. Adapters of other formats override this."""
+        from qbench.catalog import Catalog
+        from qbench.suite import suites_dir
+
+        catalog = Catalog([suites_dir()])
+        card = catalog.card("digits_cnn")
+        form = next(f for f in self.backend().formats if f in card.sources)
+        return catalog.model(card, form)
+
+    def feed(self, model: Model, batch: int, seed: int = 0) -> Feed:
+        """Random inputs in the model's dtypes: floats in 0..1, integers in 0..10."""
+        rng = np.random.default_rng(seed)
+        result = {}
+        for name, spec in model.inputs.items():
+            shape, dtype = spec.sized(batch), np.dtype(spec.dtype)
+            values = rng.random(shape) if dtype.kind == "f" else rng.integers(0, 10, shape)
+            result[name] = values.astype(dtype)
+        return result
+
+    # -------------------------------------------------------------- helpers
+
+    def backend(self) -> Backend:
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)()
+
+    def ready(self) -> Ready:
+        import pytest
+
+        answer = self.backend().probe()
+        if isinstance(answer, Unavailable):
+            pytest.skip(f"{self.target}: {answer.reason}")
+        return answer
+
+    def artifact(self, folder: Path, precision: str = "fp32") -> Artifact:
+        """Prepare the model at a precision, as a prepare worker would."""
+        from qbench.precision import PRECISIONS, complete_options
+
+        backend, model = self.backend(), self.model(folder)
+        target = PrepareTarget(precision, complete_options(precision, {}))
+        reason = backend.supports(model, target)
+        if reason is not None:
+            raise Unsupported(reason)
+        calibration = None
+        if PRECISIONS[precision].calibrated:
+            calibration = Calibration(self.feed(model, 32, seed=1))
+        out = folder / f"artifact-{precision}"
+        out.mkdir()
+        backend.import_runtime()
+        provenance = backend.prepare(model, target, calibration, out)
+        return Artifact(out, model, target, provenance)
+
+    def outputs(self, artifact: Artifact, config: RunConfig | None = None) -> Feed:
+        """Outputs for fixed inputs."""
+        config = config or RunConfig()
+        with self.backend().open(artifact, config) as program:
+            stream = program.stream()
+            stream.bind(self.feed(artifact.model, config.batch))
+            stream.infer()
+            return {name: np.array(array) for name, array in stream.read().items()}
+
+    # -------------------------------------------------------------- the tests
+
+    def test_declares_itself(self) -> None:
+        from qbench.precision import PRECISIONS
+
+        backend = self.backend()
+        assert backend.api_version == API_VERSION
+        assert backend.name and backend.formats and backend.runtime_packages
+        assert isinstance(backend.prepare_version, int)
+        answer = backend.probe()
+        if isinstance(answer, Unavailable):
+            assert answer.reason and answer.fix
+            return
+        for names in answer.precisions.values():
+            assert set(names) <= set(PRECISIONS), "precisions have the vocabulary's names"
+        for device, reasons in answer.missing.items():
+            assert all(reasons.values()), "each missing precision has a reason"
+            assert not set(reasons) & set(answer.precisions.get(device, ()))
+
+    def test_importing_the_adapter_imports_no_runtime(self) -> None:
+        module = self.target.partition(":")[0]
+        code = (
+            f"import sys, numpy; before = set(sys.modules); import {module};"
+            "new = {m.partition('.')[0] for m in set(sys.modules) - before};"
+            "print(*sorted(new - set(sys.stdlib_module_names)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert set(done.stdout.split()) <= {"qbench", module.partition(".")[0]}
+
+    def test_every_precision_is_close_to_float32(self, tmp_path: Path) -> None:
+        ready = self.ready()
+        exact = self.outputs(self.artifact(tmp_path, "fp32"))
+        ran = []
+        for precision in ready.precisions["cpu"]:
+            if precision == "fp32":
+                continue
+            try:
+                got = self.outputs(self.artifact(tmp_path, precision))
+            except Unsupported as reason:
+                assert str(reason)
+                continue
+            ran.append(precision)
+            for name, array in exact.items():
+                noise = np.sum((array - got[name]) ** 2.0)
+                close = 10 * np.log10(np.sum(array**2.0) / max(noise, 1e-30))
+                assert close >= self.tolerance_db, f"{precision}, {name}: {close:.1f} dB"
+        if len(ready.precisions["cpu"]) > 1:
+            assert ran, "an adapter that declares more than fp32 should run one on this model"
+
+    def test_outputs_have_the_cards_names_shapes_and_types(self, tmp_path: Path) -> None:
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        outputs = self.outputs(artifact)
+        assert list(outputs) == list(artifact.model.outputs)
+        for name, spec in artifact.model.outputs.items():
+            assert outputs[name].shape == spec.sized(1)
+            assert outputs[name].dtype == np.dtype(spec.dtype)
+
+    def test_the_same_inputs_give_the_same_outputs(self, tmp_path: Path) -> None:
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        first, second = self.outputs(artifact), self.outputs(artifact)
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])
+
+    def test_binding_anew_changes_the_outputs(self, tmp_path: Path) -> None:
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        with self.backend().open(artifact, RunConfig()) as program:
+            stream = program.stream()
+            seen = []
+            for seed in (0, 1, 0):
+                stream.bind(self.feed(artifact.model, 1, seed))
+                stream.infer()
+                seen.append({n: np.array(a) for n, a in stream.read().items()})
+        name = next(iter(seen[0]))
+        assert not np.array_equal(seen[0][name], seen[1][name])
+        np.testing.assert_array_equal(seen[0][name], seen[2][name])
+
+    def test_streams_do_not_mix(self, tmp_path: Path) -> None:
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        alone = self.outputs(artifact)
+        with self.backend().open(artifact, RunConfig(streams=2)) as program:
+            one, two = program.stream(), program.stream()
+            one.bind(self.feed(artifact.model, 1))
+            two.bind(self.feed(artifact.model, 1, seed=5))
+            one.infer()
+            two.infer()
+            for name, array in one.read().items():
+                np.testing.assert_allclose(array, alone[name], rtol=1e-4, atol=1e-5)
+
+    def test_a_batch_equals_its_items(self, tmp_path: Path) -> None:
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        try:
+            together = self.outputs(artifact, RunConfig(batch=4))
+        except Unsupported as reason:
+            assert "batch" in str(reason)
+            return
+        feed = self.feed(artifact.model, 4)
+        with self.backend().open(artifact, RunConfig()) as program:
+            stream = program.stream()
+            for index in range(4):
+                stream.bind({n: a[index : index + 1] for n, a in feed.items()})
+                stream.infer()
+                for name, array in stream.read().items():
+                    np.testing.assert_allclose(
+                        array[0], together[name][index], rtol=1e-3, atol=1e-4
+                    )
+
+    def test_a_file_is_described_as_its_card_says(self, tmp_path: Path) -> None:
+        self.ready()
+        backend, model = self.backend(), self.model(tmp_path)
+        backend.import_runtime()
+        inputs, outputs = backend.describe(model.path)
+        assert set(inputs) == {tensor.name for tensor in model.source_inputs.values()}
+        assert {t.name for t in model.source_outputs.values()} <= set(outputs)
+        for name, spec in model.inputs.items():
+            found = inputs[model.source_inputs[name].name]
+            assert len(found.shape) == len(spec.shape)
+            assert np.dtype(found.dtype) == np.dtype(spec.dtype)
+
+    def test_wrong_inputs_are_refused(self, tmp_path: Path) -> None:
+        import pytest
+
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        good = self.feed(artifact.model, 1)
+        name = next(iter(good))
+        with self.backend().open(artifact, RunConfig()) as program:
+            stream = program.stream()
+            with pytest.raises(ValueError, match="no_such_input"):
+                stream.bind({"no_such_input": good[name]})
+            with pytest.raises(ValueError, match=name):
+                stream.bind({**good, name: good[name][..., :-1]})
+
+    def test_unknown_hints_are_refused(self, tmp_path: Path) -> None:
+        import pytest
+
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        with pytest.raises(ValueError, match="no_such_hint"):
+            self.backend().open(artifact, RunConfig(hints={"no_such_hint": 1}))
+
+    def test_a_damaged_file_is_a_prepare_error(self, tmp_path: Path) -> None:
+        import pytest
+
+        self.ready()
+        model = self.model(tmp_path)
+        content = model.path.read_bytes()
+        for name, damaged in {"cut": content[: len(content) // 2], "text": b"hello\n"}.items():
+            path = tmp_path / f"{name}{model.path.suffix}"
+            path.write_bytes(damaged)
+            out = tmp_path / f"out-{name}"
+            out.mkdir()
+            backend = self.backend()
+            backend.import_runtime()
+            broken = Model(**{**vars(model), "path": path})
+            with pytest.raises(PrepareError):
+                backend.prepare(broken, PrepareTarget("fp32"), None, out)
+
+    def test_effective_precision_is_read_back(self, tmp_path: Path) -> None:
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        with self.backend().open(artifact, RunConfig(), inspect=True) as program:
+            effective = program.effective()
+        assert effective.precision == "fp32"
+        assert sum(effective.operators.values()) > 0
+
+    def test_it_works_in_workers(self, tmp_path: Path) -> None:
+        """Prepare, evaluate and measure through the real protocol."""
+        from qbench.isolate import run_job
+
+        self.ready()
+        artifact_folder, jobs = self._prepared_in_worker(tmp_path)
+        feeds = {}
+        for name, array in self.feed(self.model(tmp_path), 3).items():
+            np.save(tmp_path / f"{name}.npy", array)
+            feeds[name] = tmp_path / f"{name}.npy"
+        for job, more in (("evaluate", {}), ("measure", {"warmup_s": 0.02, "timed_s": 0.02})):
+            folder = jobs / job
+            folder.mkdir()
+            request = {
+                "artifact": "artifact",
+                "config": asdict(RunConfig()),
+                "feeds": {name: f"feed-{name}.npy" for name in feeds},
+                **more,
+            }
+            files = {f"feed-{name}.npy": path for name, path in feeds.items()}
+            files["artifact"] = artifact_folder
+            outcome = run_job(job, self.target, request, folder, files, timeout_s=120)
+            assert outcome.status == "ok", outcome.reason + outcome.log
+        samples = np.load(jobs / "measure" / "samples.npy")
+        assert samples.dtype == np.int64
+        assert len(samples) == outcome.result["calls"] > 0
+        assert (samples > 0).all()
+
+    def _prepared_in_worker(self, folder: Path) -> tuple[Path, Path]:
+        from qbench.isolate import run_job
+
+        model = self.model(folder)
+        jobs = folder / "jobs"
+        (jobs / "prepare").mkdir(parents=True)
+        outcome = run_job(
+            "prepare",
+            self.target,
+            {
+                "model": {**model.to_json(), "path": model.path.name},
+                "target": asdict(PrepareTarget("fp32")),
+            },
+            jobs / "prepare",
+            {model.path.name: model.path},
+            timeout_s=120,
+        )
+        assert outcome.status == "ok", outcome.reason + outcome.log
+        return jobs / "prepare" / "out", jobs

@@ -1,0 +1,1 @@
+"""The child side: one request, one process. See ``qbench.worker.main`` for the protocol."""

@@ -1,0 +1,20 @@
+"""Job: name the inputs and outputs of a source file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qbench.backend import Backend
+from qbench.worker.main import Emit
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``path``, the file."""
+    backend.import_runtime()
+    inputs, outputs = backend.describe(Path(request["path"]))
+    return {
+        "inputs": {name: asdict(spec) for name, spec in inputs.items()},
+        "outputs": {name: asdict(spec) for name, spec in outputs.items()},
+    }

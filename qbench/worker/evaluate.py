@@ -1,0 +1,54 @@
+"""Job: run every evaluation item through an artifact; outputs come back as ``.npy`` files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.backend import Artifact, Backend, RunConfig
+from qbench.worker.main import Emit
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``artifact`` (folder), ``config``, ``feeds`` (by input name, ``.npy`` file of
+    ``[items, ...]``). Writes ``output-<index>.npy`` for each output."""
+    artifact = load_artifact(Path(request["artifact"]))
+    config = RunConfig(**request["config"])
+    emit("import")
+    version = backend.import_runtime()
+    emit("inspect")
+    with backend.open(artifact, config, inspect=True) as program:
+        effective = program.effective()
+    emit("evaluate")
+    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
+    with backend.open(artifact, config) as program:
+        outputs = _predict(program, feeds, config.batch)
+    files = {}
+    for index, (name, array) in enumerate(outputs.items()):
+        files[name] = f"output-{index}.npy"
+        np.save(files[name], array)
+    return {"outputs": files, "effective": asdict(effective), "runtime_version": version}
+
+
+def load_artifact(path: Path) -> Artifact:
+    """The artifact that lies in the folder ``path``."""
+    return Artifact.from_json(path, json.loads((path / "artifact.json").read_text()))
+
+
+def _predict(program: Any, feeds: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+    """All items, ``batch`` at a time; the last batch is filled up with its first item."""
+    stream = program.stream()
+    items = len(next(iter(feeds.values())))
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, items, batch):
+        rows = np.arange(start, start + batch)
+        rows[rows >= items] = start
+        stream.bind({name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()})
+        stream.infer()
+        for name, array in stream.read().items():
+            parts.setdefault(name, []).append(np.array(array)[: items - start])
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}

@@ -1,0 +1,112 @@
+"""Entry point of a worker process, and the protocol it speaks.
+
+A worker does one job and ends. It reads one JSON line from stdin (the request), writes JSON
+lines to what was stdout when it started (events, then exactly one answer), and everything that
+anyone else prints goes to stderr, which the parent keeps as a log. Files are named relative to
+the worker's working folder; the transport puts them there and fetches them from there.
+
+Request: ``{"job": "measure", "backend": "module:Class", ...}``; the rest is the job's own.
+
+Answers::
+
+    {"event": "phase", "phase": "load"}                          while it works
+    {"event": "done", "result": {...}}                           the job's result
+    {"event": "failed", "status": "skipped", "reason": "..."}    see ``_failure``
+
+The worker kit (this package and ``qbench/backend.py``) needs only the standard library, NumPy
+and one adapter with its runtime, and keeps to Python 3.10.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+STARTED_NS = time.monotonic_ns()
+"""When the interpreter had started and began with this module (the machine's monotonic clock)."""
+
+Emit = Callable[[str], None]
+
+
+def main() -> None:
+    """Serve the one request on stdin."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _die_with_parent()
+
+    def reply(message: dict[str, Any]) -> None:
+        replies.write(json.dumps(message) + "\n")
+        replies.flush()
+
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_when_pipe_closes, daemon=True).start()
+    try:
+        result = _run(request, lambda phase: reply({"event": "phase", "phase": phase}))
+    except BaseException as error:
+        traceback.print_exc()
+        reply({"event": "failed", **_failure(error)})
+    else:
+        reply({"event": "done", "result": result})
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # runtimes crash or hang in their destructors; everything is written by now
+
+
+def _run(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    if request.get("memory_limit_bytes"):
+        _limit_memory(request["memory_limit_bytes"])
+    module, _, name = request["backend"].partition(":")
+    backend = getattr(importlib.import_module(module), name)()
+    job = importlib.import_module(f"qbench.worker.{request['job']}")
+    return job.run(backend, request, emit)
+
+
+def _failure(error: BaseException) -> dict[str, str]:
+    """Status and reason of what ended the job."""
+    from qbench.backend import PrepareError, Unsupported
+
+    text = str(error) or type(error).__name__
+    if isinstance(error, Unsupported):
+        status = "skipped"
+    elif isinstance(error, MemoryError) or any(
+        sign in text for sign in ("bad_alloc", "Failed to allocate memory", "Cannot allocate")
+    ):
+        status, text = "oom", f"out of memory: {text}"
+    elif isinstance(error, PrepareError):
+        status = "prepare_failed"
+    else:
+        status, text = "error", f"{type(error).__name__}: {text}"
+    return {"status": status, "reason": text}
+
+
+def _limit_memory(limit: int) -> None:
+    """Let allocations fail beyond ``limit`` bytes of private memory (Linux counts heap and
+    anonymous maps as data; file-backed maps such as shared libraries are not counted)."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this process when the thread that started it ends (Linux)."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _end_when_pipe_closes() -> None:
+    """The parent holds the other end of stdin for as long as it wants this job. When it is gone,
+    end the whole process group, grandchildren (compilers) too."""
+    while os.read(0, 4096):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,0 +1,97 @@
+"""Job: make an artifact, in the folder ``out`` of the working folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.backend import (
+    Backend,
+    Calibration,
+    Model,
+    PrepareError,
+    PrepareTarget,
+    TensorSpec,
+    relayout_shape,
+)
+from qbench.worker.main import Emit
+from qbench.worker.proc import Memory
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``model, target, calibration`` (by input name, ``.npy`` file; or None),
+    ``calibration_items, calibration_labels`` (``.npy`` or None)."""
+    model = Model.from_json(request["model"])
+    target = PrepareTarget(**request["target"])
+    out = Path("out")
+    out.mkdir()
+
+    emit("import")
+    memory = Memory()
+    version = backend.import_runtime()
+    emit("describe")
+    _compare(model, *backend.describe(model.path))
+    emit("prepare")
+    start = time.perf_counter_ns()
+    provenance = backend.prepare(model, target, _calibration(request), out)
+    elapsed_ns = time.perf_counter_ns() - start
+
+    if not (out / provenance.file).exists():
+        raise PrepareError(f"the adapter named '{provenance.file}' but did not write it")
+    if provenance.quantized_ops == 0:
+        raise PrepareError("the quantizer finished but quantized no operator")
+    record = {
+        "model": {**model.to_json(), "path": ""},
+        "target": asdict(target),
+        "provenance": asdict(provenance),
+        "runtime_version": version,
+        "prepare_ns": elapsed_ns,
+        "memory_peak_bytes": memory.peak(),
+    }
+    (out / "artifact.json").write_text(json.dumps(record, indent=1, sort_keys=True))
+    return {"provenance": record["provenance"], "prepare_ns": elapsed_ns}
+
+
+def _compare(
+    model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+) -> None:
+    """Refuse a file that is not what its card describes."""
+    for what, card, names, found in (
+        ("input", model.inputs, model.source_inputs, inputs),
+        ("output", model.outputs, model.source_outputs, outputs),
+    ):
+        for canonical, tensor in names.items():
+            if tensor.name not in found:
+                raise PrepareError(
+                    f"the card says that {what} '{canonical}' is called '{tensor.name}' in the "
+                    f"{model.format} file, whose {what}s are {', '.join(found)}"
+                )
+            have = found[tensor.name].shape
+            want = relayout_shape(card[canonical].shape, card[canonical].layout, tensor.layout)
+            fits = len(have) == len(want) and all(
+                a == b or isinstance(a, str) or isinstance(b, str)
+                for a, b in zip(have[1:], want[1:])
+            )
+            if not fits:
+                raise PrepareError(
+                    f"the card says that {what} '{canonical}' has shape {list(want)} in the "
+                    f"{model.format} file, where it has {list(have)}"
+                )
+    missing = set(inputs) - {tensor.name for tensor in model.source_inputs.values()}
+    if missing:
+        raise PrepareError(f"the card does not name the file's inputs {sorted(missing)}")
+
+
+def _calibration(request: dict[str, Any]) -> Calibration | None:
+    if not request.get("calibration"):
+        return None
+    items = request["calibration_items"]
+    feeds = {n: np.load(f, mmap_mode="r")[:items] for n, f in request["calibration"].items()}
+    labels = request.get("calibration_labels")
+    return Calibration(feeds, np.load(labels)[:items] if labels else None)
