@@ -1,0 +1,134 @@
+"""Writing files so that a crash leaves the old or the new one, never a torn one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in ``folder`` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write, sync, and rename into place."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file into place, whole or not at all."""
+    write_file(target, source.read_bytes())
+
+
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Add one JSON line to ``path`` and sync it."""
+    with path.open("ab") as file:
+        file.write(json.dumps(record, sort_keys=True).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a file that ``append_line`` wrote; a torn last line is left out.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    records = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{path}:{number}: damaged line: {error}") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path}:{number}: damaged line: not a JSON object")
+        records.append(record)
+    return records
+
+
+def drop_torn_line(path: Path) -> None:
+    """Cut off a last line that has no end, so that the next one can be added."""
+    if path.exists():
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+                os.fsync(file.fileno())
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that becomes ``target`` when the block ends well.
+
+    If ``target`` has come to be meanwhile (another process made the same thing), it is kept.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:16]}-"))
+    try:
+        yield folder
+        for path in folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        folder.chmod(0o755)
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Total size of the files in ``folder``."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def cache_dir() -> Path:
+    """Where artifacts, downloads and preprocessed data are kept: ``$QBENCH_CACHE``, or the
+    user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("QBENCH_CACHE") or platformdirs.user_cache_dir("qbench"))

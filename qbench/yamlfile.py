@@ -1,0 +1,128 @@
+"""YAML files read strictly: every error names file and line, and the nearest valid word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qbench.errors import UserError, nearest
+
+MAX_BYTES = 1_000_000
+
+
+class Strict(BaseModel):
+    """A mapping in a file: unknown keys and values of another type are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+T = TypeVar("T", bound=Strict)
+
+
+class Lines:
+    """Where in a file each value stands."""
+
+    def __init__(self, path: Path, data: Any) -> None:
+        self.path = path
+        self._data = data
+
+    def at(self, *keys: str | int) -> str:
+        """``file:line`` of the value under ``keys``, or of the nearest thing around it."""
+        node, line = self._data, 1
+        for key in keys:
+            if not hasattr(node, "lc"):
+                break
+            try:
+                line = node.lc.data[key][0] + 1
+                node = node[key]
+            except (KeyError, IndexError, TypeError):
+                continue  # pydantic adds the names of union members to its locations
+        return f"{self.path}:{line}"
+
+
+def load(path: Path, kind: type[T]) -> tuple[T, Lines]:
+    """Read ``path`` as a ``kind``.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or does not fit ``kind``.
+    """
+    data = _parse(path, _read(path))
+    lines = Lines(path, data)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}:1: this file should hold keys and values, and it does not")
+    try:
+        return kind.model_validate(data), lines
+    except ValidationError as error:
+        raise UserError(*_explain(error, kind, data, lines)) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a file for qbench")
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _parse(path: Path, text: str) -> Any:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.tokens import AliasToken
+
+    try:
+        for token in YAML().scan(text):
+            if isinstance(token, AliasToken):
+                line = token.start_mark.line + 1
+                raise UserError(f"{path}:{line}: aliases (*name) are not allowed in qbench files")
+        return YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = " ".join(str(error.problem or error.context).split())
+        raise UserError(f"{path}:{line}: not valid YAML: {problem}") from None
+    except YAMLError as error:
+        raise UserError(f"{path}:1: not valid YAML: {error}") from None
+
+
+def _explain(
+    error: ValidationError, kind: type[BaseModel], data: Any, lines: Lines
+) -> tuple[str, str]:
+    """The first of pydantic's errors, as one sentence with its place, and what to do."""
+    first = error.errors(include_url=False)[0]
+    keys = first["loc"]
+    where = lines.at(*keys)
+    name = ".".join(str(k) for k in keys)
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{keys[-1]}'", nearest(str(keys[-1]), _fields(kind, keys))
+    if first["type"] == "missing":
+        return f"{where}: '{name}' is missing", f"Add a line '{keys[-1]}: ...'."
+    message = first["msg"].removeprefix("Value error, ")
+    shown = repr(first["input"])
+    given = f" (here: {shown[:60]})" if isinstance(first["input"], str | int | float) else ""
+    return f"{where}: {name}: {message}{given}", ""
+
+
+def _fields(kind: Any, keys: Sequence[str | int]) -> list[str]:
+    """The names that were possible where the unknown key ``keys[-1]`` stands."""
+    for key in keys[:-1]:
+        fields = getattr(kind, "model_fields", {})
+        if key in fields:
+            kind = _inner(fields[key].annotation)
+    return list(getattr(kind, "model_fields", {}))
+
+
+def _inner(annotation: Any) -> Any:
+    """The model class inside an annotation such as ``dict[str, M]`` or ``M | None``."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _inner(part)
+        if found is not None:
+            return found
+    return None
