@@ -1,0 +1,209 @@
+"""Running model files without a suite or a card: random or given inputs, fidelity only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.backend import Ready, TensorSpec, Unavailable
+from qbench.cards import ModelCard
+from qbench.catalog import Catalog, Items
+from qbench.errors import UserError, nearest
+from qbench.isolate import run_job, scratch_folder
+from qbench.precision import PRECISIONS
+from qbench.registry import Registry
+from qbench.storage import cache_dir, digest_file, digest_json, new_folder
+from qbench.suite import Suite
+
+FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
+PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static")
+ITEMS = 64
+"""Random items to evaluate on, and as many others to calibrate with."""
+ROUNDS = 5
+
+
+def is_model_file(name: str) -> bool:
+    """Whether an argument of ``--model`` means a file and not the name of a card."""
+    return Path(name).suffix in FORMATS or Path(name).is_file()
+
+
+def suite_for_files(
+    paths: list[Path],
+    backends: list[str] | None,
+    precisions: list[str] | None,
+    inputs: Path | None,
+    rounds: int | None,
+    registry: Registry,
+    note: Callable[[str], None],
+) -> tuple[Suite, str, Catalog]:
+    """A suite, its text and a catalogue for model files.
+
+    Args:
+        inputs: an ``.npz`` with an array ``[items, ...]`` for each input; the first half of the
+            items calibrates, the rest is evaluated. None: random inputs.
+
+    Raises:
+        UserError: a file cannot be read, or names are wrong.
+    """
+    for name in backends or []:
+        if name not in registry.names:
+            raise UserError(f"there is no backend '{name}'", nearest(name, registry.names))
+    for name in precisions or []:
+        if name not in PRECISIONS:
+            raise UserError(f"there is no precision '{name}'", nearest(name, PRECISIONS))
+    catalog = Catalog([], note)
+    cards = [_add(catalog, path, inputs, registry) for path in paths]
+    content = {
+        "name": "files",
+        "description": "Model files given on the command line",
+        "models": [card.name for card in cards],
+        "precisions": list(precisions or PRECISIONS_TRIED),
+        "backends": backends or registry.names,
+        "rounds": rounds or ROUNDS,
+        "timed_s": 0.5,
+    }
+    suite = Suite.model_validate(content)
+    return suite, json.dumps(content, indent=1) + "\n", catalog
+
+
+def _add(catalog: Catalog, path: Path, inputs: Path | None, registry: Registry) -> ModelCard:
+    """Describe the file, and add a card for it to the catalogue."""
+    if path.suffix not in FORMATS:
+        raise UserError(
+            f"{path}: cannot tell its format from its name",
+            f"Known endings: {', '.join(FORMATS)}.",
+        )
+    if not path.is_file():
+        raise UserError(f"there is no model file {path}")
+    form = FORMATS[path.suffix]
+    ins, outs = _describe(path, form, registry)
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_") or "model"
+    if name in catalog.names:
+        raise UserError(f"two of the model files are called {name}", "Run them one at a time.")
+    sources = {
+        "path": path.name,
+        "sha256": digest_file(path),
+        "inputs": {n: {"name": n} for n in ins},
+        "outputs": {n: {"name": n} for n in outs},
+    }
+    card = ModelCard.model_validate(
+        {
+            "name": name,
+            "task": "unknown",
+            "licence": "unknown",
+            "inputs": {n: _tensor(spec) for n, spec in ins.items()},
+            "outputs": {n: _tensor(spec) for n, spec in outs.items()},
+            "sources": {form: sources},
+            "evaluation": {"dataset": "inputs"},
+        }
+    )
+    items = _given(inputs, ins) if inputs else _random(ins)
+    catalog.add(card, path.parent, items)
+    return card
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    return {"dtype": spec.dtype, "shape": list(spec.shape)}
+
+
+def _describe(
+    path: Path, form: str, registry: Registry
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Ask the first adapter here that reads the format."""
+    reasons = []
+    for name in registry.names:
+        backend = registry.load(name)
+        if isinstance(backend, Unavailable) or form not in backend.formats:
+            continue
+        probe = registry.probe([name])[name]
+        if not isinstance(probe, Ready):
+            reasons.append(f"{name}: {probe.reason}")
+            continue
+        with scratch_folder() as folder:
+            outcome = run_job(
+                "describe",
+                registry.targets[name],
+                {"path": path.name},
+                folder,
+                {path.name: path},
+                timeout_s=120,
+            )
+        if outcome.status != "ok":
+            raise UserError(f"{path} cannot be read: {outcome.reason}")
+        return (
+            {n: TensorSpec.from_json(t) for n, t in outcome.result["inputs"].items()},
+            {n: TensorSpec.from_json(t) for n, t in outcome.result["outputs"].items()},
+        )
+    raise UserError(
+        f"no backend here reads {form} files", "; ".join(reasons) or "`qbench backends` lists them."
+    )
+
+
+def _random(inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
+    """Reproducible inputs: floats from the standard normal distribution, uint8 from 0..255, other
+    integers from 0..9."""
+    shapes = {name: (spec.dtype, list(spec.sized(1)[1:])) for name, spec in inputs.items()}
+    result = {}
+    for seed, split in enumerate(("evaluation", "calibration")):
+        digest = digest_json(["random", seed, ITEMS, shapes])
+        rng = np.random.default_rng(seed)
+        arrays = {
+            name: _draw(rng, dtype, (ITEMS, *shape)) for name, (dtype, shape) in shapes.items()
+        }
+        result[split] = _stored(arrays, digest, random=True)
+    return result
+
+
+def _draw(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.standard_normal(shape).astype(kind)
+    return rng.integers(0, 256 if kind == np.uint8 else 10, shape).astype(kind)
+
+
+def _given(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not a readable .npz file: {error}") from None
+    for name, spec in inputs.items():
+        if name not in arrays:
+            raise UserError(f"{path} has no array for input '{name}'", nearest(name, arrays))
+        want, array = spec.sized(1)[1:], arrays[name]
+        free = [isinstance(size, str) for size in spec.shape[1:]]
+        fits = array.ndim == len(spec.shape) and all(
+            f or a == w for f, a, w in zip(free, array.shape[1:], want, strict=True)
+        )
+        if not fits or array.dtype != np.dtype(spec.dtype) or len(array) < 2:
+            raise UserError(
+                f"{path}: array '{name}' is {array.dtype} {list(array.shape)}; the model wants "
+                f"{spec.dtype} [2 or more, {', '.join(map(str, spec.shape[1:]))}]"
+            )
+    counts = {name: len(arrays[name]) for name in inputs}
+    if len(set(counts.values())) != 1:
+        raise UserError(f"{path}: the inputs have different numbers of items: {counts}")
+    half = next(iter(counts.values())) // 2
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {
+        "calibration": _stored({n: arrays[n][:half] for n in inputs}, f"{digest}-calibration"),
+        "evaluation": _stored({n: arrays[n][half:] for n in inputs}, f"{digest}-evaluation"),
+    }
+
+
+def _stored(arrays: Mapping[str, np.ndarray], digest: str, random: bool = False) -> Items:
+    """Put arrays where workers find them."""
+    folder = cache_dir() / "data" / digest_json([digest, list(arrays)])[:32]
+    if not folder.is_dir():
+        with new_folder(folder) as out:
+            for index, array in enumerate(arrays.values()):
+                np.save(out / f"input-{index}.npy", array)
+    feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(arrays)}
+    count = len(next(iter(arrays.values())))
+    return Items(feeds, None, count, digest_json(digest), random)

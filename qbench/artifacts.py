@@ -1,0 +1,181 @@
+"""The store of prepared models: content-addressed, shared by all runs of a user.
+
+Layout below ``<cache>/artifacts``::
+
+    <key>/artifact.json   what it is, how it was made; its presence marks the folder complete
+    <key>/...             the adapter's files
+
+The key digests the source file, the card's names, precision and options, calibration items, the
+adapter's ``prepare_version`` and the versions of the tools that prepare. Same key, same artifact.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qbench.backend import Backend, Model, PrepareTarget
+from qbench.catalog import Items
+from qbench.isolate import Outcome, run_job, scratch_folder
+from qbench.registry import package_versions
+from qbench.storage import (
+    cache_dir,
+    digest_file,
+    digest_json,
+    folder_bytes,
+    sync_folder,
+    write_file,
+)
+
+RECORD = "artifact.json"
+STORE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All that decides what an artifact will be.
+
+    Attributes:
+        key: SHA-256 over it, 32 hexadecimal digits.
+        calibration_items: how many items the quantizer is given; None if it needs none.
+    """
+
+    key: str
+    backend: str
+    model: Model
+    target: PrepareTarget
+    calibration: Items | None
+    calibration_items: int | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A complete artifact in the store."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the adapter's files."""
+        return self.record["digest"]
+
+
+class ArtifactStore:
+    """The artifacts below one cache folder."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or cache_dir()
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def work_folder(self) -> Path:
+        """Where workers work: on the same file system, so that results are moved, not copied."""
+        return self.root / "work"
+
+    def preparation(
+        self, backend: Backend, model: Model, target: PrepareTarget, calibration: Items | None
+    ) -> Preparation:
+        wanted = target.options.get("calibration_items")
+        items = min(wanted or calibration.count, calibration.count) if calibration else None
+        described = model.to_json()
+        del described["path"]
+        key = digest_json(
+            [
+                STORE_VERSION,
+                backend.name,
+                backend.prepare_version,
+                described,
+                asdict(target),
+                [calibration.digest, items] if calibration else None,
+                package_versions(backend.prepare_packages),
+            ]
+        )[:32]
+        return Preparation(key, backend.name, model, target, calibration, items)
+
+    def find(self, preparation: Preparation) -> Stored | None:
+        """The artifact, if it has been made already."""
+        folder = self.folder / preparation.key
+        try:
+            return Stored(folder, json.loads((folder / RECORD).read_text()))
+        except FileNotFoundError:
+            return None
+
+    def prepare(
+        self,
+        preparation: Preparation,
+        target: str,
+        timeout_s: float,
+        memory_limit_bytes: int | None,
+        on_phase: Callable[[str], None] = lambda phase: None,
+    ) -> Outcome:
+        """Make the artifact in a worker, and keep it if that went well.
+
+        Args:
+            target: ``module:Class`` of the adapter.
+        """
+        request: dict[str, Any] = {
+            "model": {**preparation.model.to_json(), "path": preparation.model.path.name},
+            "target": asdict(preparation.target),
+        }
+        files = {preparation.model.path.name: preparation.model.path}
+        items = preparation.calibration
+        if items is not None:
+            request["calibration"] = {name: f"calibration-{name}.npy" for name in items.feeds}
+            files |= {f"calibration-{name}.npy": path for name, path in items.feeds.items()}
+            request["calibration_items"] = preparation.calibration_items
+            if items.labels is not None:
+                request["calibration_labels"] = "calibration-labels.npy"
+                files["calibration-labels.npy"] = items.labels
+        with scratch_folder(self.work_folder) as folder:
+            outcome = run_job(
+                "prepare",
+                target,
+                request,
+                folder,
+                files,
+                timeout_s,
+                memory_limit_bytes,
+                on_phase,
+            )
+            if outcome.status == "ok":
+                self._keep(folder / "out", preparation)
+        return outcome
+
+    def _keep(self, out: Path, preparation: Preparation) -> None:
+        """Complete the record and move the folder into its place."""
+        files = sorted(p for p in out.rglob("*") if p.is_file() and p.name != RECORD)
+        record = json.loads((out / RECORD).read_text())
+        record["backend"] = preparation.backend
+        record["bytes"] = sum(path.stat().st_size for path in files)
+        record["digest"] = digest_json([[str(p.relative_to(out)), digest_file(p)] for p in files])
+        write_file(out / RECORD, json.dumps(record, indent=1, sort_keys=True))
+        target = self.folder / preparation.key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            out.rename(target)
+        except OSError:
+            if not (target / RECORD).exists():
+                raise
+        sync_folder(target.parent)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by part of the cache."""
+        return {
+            part: folder_bytes(self.root / part) if (self.root / part).is_dir() else 0
+            for part in ("artifacts", "data", "downloads", "work")
+        }
+
+    def clean(self, parts: list[str]) -> int:
+        """Remove parts of the cache; returns the bytes freed."""
+        freed = sum(self.sizes()[part] for part in parts)
+        for part in parts:
+            shutil.rmtree(self.root / part, ignore_errors=True)
+        return freed

@@ -1,0 +1,328 @@
+"""A bundle: the folder that one run leaves; the unit that people copy, compare and publish.
+
+Layout::
+
+    begin.json        host, software, seed, what was asked; written first
+    plan.json         the cases, skipped ones with their reasons
+    suite.yaml        the suite as it was read
+    prepare.jsonl     one line for each artifact
+    evaluate.jsonl    one line for each evaluation: quality, effective precision
+    journal.jsonl     one line for each trial, written before the next begins
+    samples/          <trial>.npy: int64 nanoseconds of every call of the timed loop
+    predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; labels
+    trials.parquet    derived from journal and samples: one row for each trial
+    samples.parquet   derived from samples: one row for each call
+    manifest.json     digests of all these; written last: a folder without it is incomplete
+
+A bundle may come from another machine, so nothing in it is trusted: JSON and arrays only, and no
+name in it leads outside the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qbench.errors import UserError, nearest
+from qbench.storage import (
+    append_line,
+    digest_file,
+    drop_torn_line,
+    read_lines,
+    write_file,
+)
+
+SCHEMA = 1
+_NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+_DERIVED = ("trials.parquet", "samples.parquet")
+
+
+class Bundle:
+    """A bundle on disk, complete or not.
+
+    Raises:
+        UserError: the folder is no bundle, or one that this version cannot read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / "begin.json").is_file():
+            raise UserError(
+                f"{path} is no bundle: it has no begin.json",
+                "Give the path of a bundle, its id, or 'latest'.",
+            )
+        schema = self.begin.get("schema")
+        if schema != SCHEMA:
+            raise UserError(
+                f"{path} was written with schema {schema}, this version reads {SCHEMA}",
+                "Use the qbench version that begin.json names under software.",
+            )
+
+    @classmethod
+    def create(
+        cls, path: Path, begin: Mapping[str, Any], plan: Mapping[str, Any], suite: str
+    ) -> Bundle:
+        """A new, incomplete bundle."""
+        path.mkdir(parents=True)
+        for folder in ("samples", "predictions"):
+            (path / folder).mkdir()
+        write_file(path / "plan.json", json.dumps(plan, indent=1, sort_keys=True))
+        write_file(path / "suite.yaml", suite)
+        write_file(
+            path / "begin.json",
+            json.dumps({**begin, "schema": SCHEMA}, indent=1, sort_keys=True),
+        )
+        return cls(path)
+
+    # ------------------------------------------------------------------ reading
+
+    @cached_property
+    def begin(self) -> dict[str, Any]:
+        return _json(self.path / "begin.json")
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        return _json(self.path / "plan.json")
+
+    @property
+    def run_id(self) -> str:
+        return str(self.begin["run_id"])
+
+    @property
+    def complete(self) -> bool:
+        return (self.path / "manifest.json").is_file()
+
+    @property
+    def prepared(self) -> dict[str, dict[str, Any]]:
+        """The last record of each artifact, by its key."""
+        return {r["artifact_key"]: r for r in self._lines("prepare.jsonl")}
+
+    @property
+    def evaluated(self) -> dict[str, dict[str, Any]]:
+        """The last record of each evaluation, by its id."""
+        return {r["evaluation_id"]: r for r in self._lines("evaluate.jsonl")}
+
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """All trials in the order they were made."""
+        return self._lines("journal.jsonl")
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        try:
+            return read_lines(self.path / name)
+        except ValueError as error:
+            raise UserError(str(error), "The bundle is damaged; run the suite again.") from None
+
+    def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
+        """``[calls]`` int64 nanoseconds of one good trial."""
+        return _array(self._inside("samples", f"{trial['trial']}.npy"))
+
+    def outputs(self, evaluation_id: str) -> dict[str, np.ndarray]:
+        """The predictions of an evaluation by output name."""
+        record = self.evaluated[evaluation_id]
+        return {
+            name: _array(self._inside("predictions", evaluation_id, file))
+            for name, file in record["outputs"].items()
+        }
+
+    def labels(self, model: str) -> np.ndarray | None:
+        path = self._inside("predictions", f"labels-{model}.npy")
+        return _array(path) if path.exists() else None
+
+    def _inside(self, *names: str) -> Path:
+        for name in names:
+            if not _NAME.match(name) or name.startswith("."):
+                raise UserError(
+                    f"{self.path}: a record names the file '{name}', which is no file name"
+                )
+        return self.path.joinpath(*names)
+
+    def trials_frame(self) -> pd.DataFrame:
+        """One row for each trial, with the percentiles of its samples: from ``trials.parquet``
+        if the bundle is complete, else computed."""
+        if self.complete:
+            return pd.read_parquet(self.path / "trials.parquet")
+        return self.compute_trials()
+
+    def compute_trials(self) -> pd.DataFrame:
+        """``trials_frame`` from journal and samples. Latencies in ns, memory in bytes."""
+        return pd.DataFrame([self._trial_row(t) for t in self.trials], columns=TRIAL_COLUMNS)
+
+    def _trial_row(self, trial: Mapping[str, Any]) -> dict[str, Any]:
+        row = {key: trial.get(key) for key in TRIAL_COLUMNS}
+        row |= {key: value for key, value in trial.get("phases", {}).items()}
+        row |= {f"memory_{key}": value for key, value in trial.get("memory", {}).items()}
+        warmup = trial.get("warmup", {})
+        row |= {f"warmup_{key}": warmup.get(key) for key in ("calls", "ns", "stable")}
+        if trial["status"] == "ok":
+            points = np.percentile(self.samples(trial), [10, 50, 90, 99])
+            row |= dict(zip(("p10_ns", "p50_ns", "p90_ns", "p99_ns"), points, strict=True))
+        return row
+
+    # ------------------------------------------------------------------ writing
+
+    def resume(self) -> None:
+        """Make the journals ready for more lines after a crash."""
+        for name in ("prepare.jsonl", "evaluate.jsonl", "journal.jsonl"):
+            drop_torn_line(self.path / name)
+
+    def add_prepared(self, record: dict[str, Any]) -> None:
+        append_line(self.path / "prepare.jsonl", record)
+
+    def add_evaluated(self, record: dict[str, Any], outputs: Mapping[str, Path]) -> None:
+        """Add an evaluation with its output files."""
+        folder = self.path / "predictions" / record["evaluation_id"]
+        folder.mkdir(exist_ok=True)
+        for index, source in enumerate(outputs.values()):
+            write_file(folder / f"{index}.npy", source.read_bytes())
+        names = {name: f"{index}.npy" for index, name in enumerate(outputs)}
+        append_line(self.path / "evaluate.jsonl", {**record, "outputs": names})
+
+    def add_labels(self, model: str, labels: Path) -> None:
+        path = self.path / "predictions" / f"labels-{model}.npy"
+        if not path.exists():
+            write_file(path, labels.read_bytes())
+
+    def add_trial(self, record: dict[str, Any], samples: Path | None) -> None:
+        """Add a trial: its samples first, then its line; both are on disk when this returns."""
+        if samples is not None:
+            target = self.path / "samples" / f"{record['trial']}.npy"
+            write_file(target, samples.read_bytes())
+            record = {**record, "samples_sha256": digest_file(target)}
+        append_line(self.path / "journal.jsonl", record)
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Write the derived tables and then the manifest: from now on the bundle is complete."""
+        self._write_table("trials.parquet", self.compute_trials())
+        self._write_table("samples.parquet", self._samples_frame())
+        files = {
+            str(path.relative_to(self.path)): digest_file(path)
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file() and not path.name.startswith(".")
+        }
+        manifest = {**facts, "schema": SCHEMA, "run_id": self.run_id, "files": files}
+        write_file(self.path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
+
+    def _samples_frame(self) -> pd.DataFrame:
+        good = [t for t in self.trials if t["status"] == "ok"]
+        arrays = [self.samples(t) for t in good]
+        return pd.DataFrame(
+            {
+                "trial": pd.Categorical.from_codes(
+                    np.repeat(np.arange(len(good)), [len(a) for a in arrays]),
+                    [t["trial"] for t in good],
+                ),
+                "latency_ns": np.concatenate(arrays) if arrays else np.empty(0, np.int64),
+            }
+        )
+
+    def _write_table(self, name: str, frame: pd.DataFrame) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        buffer = pa.BufferOutputStream()
+        integers = [c for c in frame.columns if frame[c].dtype == np.int64]
+        pq.write_table(
+            pa.Table.from_pandas(frame, preserve_index=False),
+            buffer,
+            use_dictionary=[c for c in frame.columns if c not in integers],
+            column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+        )
+        write_file(self.path / name, buffer.getvalue().to_pybytes())
+
+    # ------------------------------------------------------------------ checking
+
+    def problems(self) -> list[str]:
+        """What differs from the manifest: files changed, missing or added."""
+        if not self.complete:
+            return ["the bundle is incomplete: it has no manifest.json"]
+        files = _json(self.path / "manifest.json")["files"]
+        found = []
+        for name, digest in files.items():
+            parts = name.split("/")
+            path = self._inside(*parts)
+            if not path.is_file():
+                found.append(f"{name} is missing")
+            elif digest_file(path) != digest:
+                found.append(f"{name} was changed")
+        present = {str(p.relative_to(self.path)) for p in self.path.rglob("*") if p.is_file()}
+        found += [f"{name} was added" for name in sorted(present - {*files, "manifest.json"})]
+        return found
+
+
+TRIAL_COLUMNS = [
+    "trial", "case_id", "round", "sitting", "status", "reason", "started", "calls", "wall_ns",
+    "cpu_ns", "involuntary_switches", "load_average", "runtime_version",
+    "p10_ns", "p50_ns", "p90_ns", "p99_ns",
+    "start_ns", "import_ns", "load_ns", "bind_ns", "first_inference_ns",
+    "warmup_calls", "warmup_ns", "warmup_stable",
+    "memory_baseline_bytes", "memory_load_peak_bytes", "memory_peak_bytes",
+    "memory_process_peak_bytes",
+]  # fmt: skip
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}", "Run the suite again.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged: not a JSON object", "Run the suite again.")
+    return value
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is missing or damaged: {error}", "Run the suite again.") from None
+
+
+def bundles(results: Path) -> list[Path]:
+    """Folders of bundles below ``results``, the oldest first."""
+    found = [p.parent for p in results.glob("*/begin.json")]
+    return sorted(found, key=lambda path: path.name)
+
+
+def find_bundle(run: str, results: Path) -> Bundle:
+    """A bundle given by its path, its id, or ``latest`` (the newest complete one)."""
+    if run == "latest":
+        complete = [p for p in bundles(results) if (p / "manifest.json").is_file()]
+        if not complete:
+            raise UserError(
+                f"there is no complete bundle in {results}/",
+                "`qbench run quick` makes one; --results names another folder.",
+            )
+        return Bundle(complete[-1])
+    path = Path(run)
+    if path.is_dir():
+        return Bundle(path)
+    if (results / run / "begin.json").is_file():
+        return Bundle(results / run)
+    known = [p.name for p in bundles(results)]
+    raise UserError(
+        f"there is no bundle '{run}', neither as a path nor in {results}/", nearest(run, known)
+    )
+
+
+def find_incomplete(results: Path, run_key: str) -> Bundle | None:
+    """The newest incomplete bundle of the same request, to go on with."""
+    for path in reversed(bundles(results)):
+        if (path / "manifest.json").exists():
+            continue
+        try:
+            bundle = Bundle(path)
+        except UserError:
+            continue
+        if bundle.begin.get("run_key") == run_key:
+            return bundle
+    return None

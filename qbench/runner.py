@@ -1,0 +1,450 @@
+"""Running a suite: prepare, evaluate, measure in rounds, and leave a bundle.
+
+``run_suite`` reads as the program. Whatever has been done is on disk before the next thing
+begins, so that an interrupted run goes on where it was when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from qbench import __version__
+from qbench.accuracy import judge
+from qbench.artifacts import ArtifactStore, Stored
+from qbench.backend import Ready, RunConfig, Unavailable
+from qbench.bundle import Bundle, find_incomplete
+from qbench.catalog import Catalog
+from qbench.errors import MachineryError, UserError
+from qbench.host import fingerprint
+from qbench.isolate import Outcome, end_all, run_job, scratch_folder
+from qbench.lock import measuring_lock
+from qbench.plan import Filters, Plan, Planned, make_plan
+from qbench.registry import Registry, package_versions
+from qbench.storage import digest_json
+from qbench.suite import Suite
+
+T = TypeVar("T")
+DISK_FULL = "No space left on device"
+
+
+class Progress(Protocol):
+    """Told what happens; draws it, or not."""
+
+    def stage(self, name: str, total: int) -> None: ...
+    def working(self, label: str) -> None: ...
+    def done(self, label: str, status: str, reason: str) -> None: ...
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def stage(self, name: str, total: int) -> None: ...
+    def working(self, label: str) -> None: ...
+    def done(self, label: str, status: str, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run.
+
+    Attributes:
+        suite_text: the suite's file as it was read, kept in the bundle.
+        seed: of the order of trials; the suite's if None.
+        fresh: begin a new bundle even if an interrupted one could go on.
+        command: how the run was asked for, for the record.
+    """
+
+    suite: Suite
+    suite_text: str
+    results: Path
+    filters: Filters = Filters()
+    seed: int | None = None
+    fresh: bool = False
+    command: tuple[str, ...] = ()
+
+
+def run_suite(
+    request: Request, catalog: Catalog, registry: Registry, progress: Progress | None = None
+) -> Bundle:
+    """Run a suite, or go on with an interrupted run of it, and return the complete bundle.
+
+    Raises:
+        UserError: the request cannot be run: a wrong name or file, every case skipped, another
+            run going on.
+        MachineryError: the disk is full; the bundle can be gone on with.
+        KeyboardInterrupt: as it came; the bundle can be gone on with.
+    """
+    progress = progress or Silent()
+    _check_writable(request.results)
+    with measuring_lock():
+        store = ArtifactStore()
+        shutil.rmtree(store.work_folder, ignore_errors=True)  # left by a run that was killed
+        probes = registry.probe(request.suite.backends)
+        plan = make_plan(request.suite, catalog, registry, probes, store, request.filters)
+        _check_runnable(plan)
+        bundle = _begin(request, plan, probes, registry)
+        run = _Run(plan, bundle, catalog, registry, store, progress, _seed(request))
+        run.prepare()
+        run.evaluate()
+        run.measure()
+        bundle.finish({"finished": _now()})
+    return bundle
+
+
+def _check_writable(results: Path) -> None:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(results):
+            pass
+    except OSError as error:
+        if error.strerror == DISK_FULL:
+            raise
+        raise UserError(
+            f"cannot write to the results folder {results}: {error.strerror}",
+            "Give another one with --results.",
+        ) from None
+
+
+def _check_runnable(plan: Plan) -> None:
+    if not plan.runnable:
+        reasons = sorted({f"{p.case.backend} {p.case.precision}: {p.skip}" for p in plan.cases})
+        shown = "\n  ".join(reasons[:10])
+        raise UserError(
+            f"suite {plan.suite.name}: every one of its {len(plan.cases)} cases is skipped:\n"
+            f"  {shown}",
+            "Mend one of these, or choose other backends, precisions or models.",
+        )
+
+
+def _seed(request: Request) -> int:
+    return request.suite.seed if request.seed is None else request.seed
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _begin(
+    request: Request,
+    plan: Plan,
+    probes: Mapping[str, Ready | Unavailable],
+    registry: Registry,
+) -> Bundle:
+    """A new bundle, or the newest interrupted one of the very same request."""
+    host = fingerprint()
+    software = _software(request.suite, registry)
+    described = plan.to_json()
+    run_key = digest_json(
+        [
+            request.suite.digest(),
+            asdict(request.filters),
+            _seed(request),
+            host["host_id"],
+            software,
+            described,
+        ]
+    )
+    if not request.fresh:
+        bundle = find_incomplete(request.results, run_key)
+        if bundle is not None:
+            bundle.resume()
+            return bundle
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{request.suite.name}-{os.urandom(2).hex()}"
+    begin = {
+        "run_id": run_id,
+        "run_key": run_key,
+        "suite": request.suite.name,
+        "suite_digest": request.suite.digest(),
+        "filters": asdict(request.filters),
+        "seed": _seed(request),
+        "command": list(request.command),
+        "started": _now(),
+        "host": host,
+        "software": software,
+        "backends": {
+            name: {"ready": isinstance(p, Ready), **asdict(p)} for name, p in probes.items()
+        },
+        "plan_digest": digest_json(described),
+        "settings": request.suite.model_dump(
+            mode="json", include={"rounds", "warmup_s", "timed_s", "limits", "cpu_power"}
+        ),
+    }
+    return Bundle.create(request.results / run_id, begin, described, request.suite_text)
+
+
+def _software(suite: Suite, registry: Registry) -> dict[str, str | None]:
+    """Versions of qbench and of all that the suite's adapters say decides their results."""
+    packages: set[str] = set()
+    for name in suite.backends:
+        backend = registry.load(name)
+        if not isinstance(backend, Unavailable):
+            packages |= {*backend.runtime_packages, *backend.prepare_packages}
+    return {"qbench": __version__, **package_versions(tuple(sorted(packages)))}
+
+
+class _Run:
+    """One sitting of a run."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        bundle: Bundle,
+        catalog: Catalog,
+        registry: Registry,
+        store: ArtifactStore,
+        progress: Progress,
+        seed: int,
+    ) -> None:
+        self._plan, self._bundle, self._catalog = plan, bundle, catalog
+        self._registry, self._store, self._progress = registry, store, progress
+        self._seed = seed
+        self._limits = plan.suite.limits
+        self._sitting = 1 + max((t["sitting"] for t in bundle.trials), default=0)
+        self._writing = threading.Lock()
+
+    # ------------------------------------------------------------------ prepare
+
+    def prepare(self) -> None:
+        """Make every artifact that is not in the store yet, several at a time."""
+        wanted = {p.preparation.key: p for p in self._plan.evaluations().values() if p.preparation}
+        recorded = self._bundle.prepared
+        todo = [
+            planned
+            for key, planned in wanted.items()
+            if key not in recorded
+            or (recorded[key]["status"] == "ok" and self._find(planned) is None)
+        ]
+        self._progress.stage("prepare", len(todo))
+        _in_parallel(todo, self._prepare_one)
+
+    def _find(self, planned: Planned) -> Stored | None:
+        assert planned.preparation
+        return self._store.find(planned.preparation)
+
+    def _prepare_one(self, planned: Planned) -> None:
+        preparation = planned.preparation
+        assert preparation
+        label = f"{preparation.model.name} {planned.case.backend} {planned.case.precision}"
+        self._progress.working(label)
+        outcome = Outcome("ok")
+        if self._store.find(preparation) is None:
+            outcome = self._store.prepare(
+                preparation,
+                self._registry.targets[planned.case.backend],
+                self._limits.prepare_timeout_s,
+                self._memory_limit(),
+            )
+            _stop_if_disk_full(outcome)
+        record = {
+            "artifact_key": preparation.key,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "log": outcome.log,
+            "cached": outcome.status == "ok" and not outcome.seconds,
+        }
+        stored = self._store.find(preparation)
+        if stored is not None:
+            fields = ("digest", "bytes", "prepare_ns", "memory_peak_bytes", "provenance")
+            record |= {name: stored.record[name] for name in fields}
+        with self._writing:
+            self._bundle.add_prepared(record)
+        self._progress.done(label, outcome.status, outcome.reason)
+
+    def _memory_limit(self) -> int | None:
+        limit = self._limits.memory_mb
+        return None if limit is None else int(limit * 1e6)
+
+    # ------------------------------------------------------------------ evaluate
+
+    def evaluate(self) -> None:
+        """Run all evaluation items through every artifact; the references come first."""
+        done = set(self._bundle.evaluated)
+        prepared = self._bundle.prepared
+        todo = [
+            planned
+            for key, planned in self._plan.evaluations().items()
+            if key not in done
+            and planned.preparation
+            and prepared[planned.preparation.key]["status"] == "ok"
+        ]
+        references = {p.evaluation_id for p in self._plan.references.values()}
+        self._progress.stage("evaluate", len(todo))
+        _in_parallel([p for p in todo if p.evaluation_id in references], self._evaluate_one)
+        _in_parallel([p for p in todo if p.evaluation_id not in references], self._evaluate_one)
+
+    def _evaluate_one(self, planned: Planned) -> None:
+        case, card = planned.case, self._catalog.card(planned.case.model)
+        label = f"{case.model} {case.backend} {case.precision}"
+        self._progress.working(label)
+        items = self._catalog.items(card, "evaluation")
+        stored = self._find(planned)
+        assert items is not None and stored is not None
+        config = RunConfig(device=case.device, hints=case.hints)
+        files = {"artifact": stored.folder}
+        files |= {f"feed-{name}.npy": path for name, path in items.feeds.items()}
+        with scratch_folder(self._store.work_folder) as folder:
+            outcome = run_job(
+                "evaluate",
+                self._registry.targets[case.backend],
+                {
+                    "artifact": "artifact",
+                    "config": asdict(config),
+                    "feeds": {name: f"feed-{name}.npy" for name in items.feeds},
+                },
+                folder,
+                files,
+                self._limits.evaluate_timeout_s,
+                self._memory_limit(),
+            )
+            _stop_if_disk_full(outcome)
+            record: dict[str, Any] = {
+                "evaluation_id": planned.evaluation_id,
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "log": outcome.log,
+                "seconds": outcome.seconds,
+                "dataset_digest": items.digest,
+                "data_is_random": items.random,
+            }
+            outputs = {n: folder / f for n, f in outcome.result.get("outputs", {}).items()}
+            if outcome.status == "ok":
+                record |= {k: outcome.result[k] for k in ("effective", "runtime_version")}
+                record |= self._judge(planned, outputs, items.labels)
+            with self._writing:
+                if items.labels is not None:
+                    self._bundle.add_labels(case.model, items.labels)
+                self._bundle.add_evaluated(record, outputs)
+        self._progress.done(label, record["status"], record["reason"])
+
+    def _judge(
+        self, planned: Planned, files: Mapping[str, Path], labels: Path | None
+    ) -> dict[str, Any]:
+        """Fields of the evaluation's record; an error where the outputs are none."""
+        card = self._catalog.card(planned.case.model)
+        reference = self._plan.references.get(card.name)
+        base = None
+        if reference is not None and reference.evaluation_id != planned.evaluation_id:
+            record = self._bundle.evaluated.get(str(reference.evaluation_id))
+            if record is not None and record["status"] == "ok":
+                base = self._bundle.outputs(str(reference.evaluation_id))
+        outputs = {name: np.load(path) for name, path in files.items()}
+        truth = None if labels is None else np.load(labels)
+        try:
+            quality = judge(outputs, base, truth, card.metric, card.classifies)
+        except ValueError as error:
+            return {"status": "error", "reason": str(error)}
+        return {"quality": quality.model_dump(mode="json")}
+
+    # ------------------------------------------------------------------ measure
+
+    def measure(self) -> None:
+        """Rounds outermost, each in a fresh random order; a case that failed is not run again."""
+        evaluated = self._bundle.evaluated
+        good = [
+            planned
+            for planned in self._plan.runnable
+            if evaluated.get(str(planned.evaluation_id), {}).get("status") == "ok"
+        ]
+        trials = self._bundle.trials
+        made = {(t["round"], t["case_id"]) for t in trials}
+        broken = {t["case_id"] for t in trials if t["status"] != "ok"}
+        todo = [
+            (number, planned)
+            for number, planned in self._schedule(good)
+            if (number, planned.case.case_id) not in made
+        ]
+        self._progress.stage("measure", len(todo))
+        for number, planned in todo:
+            if planned.case.case_id in broken:
+                self._progress.done(planned.case.label, "skipped", "")
+                continue
+            self._progress.working(planned.case.label)
+            outcome = self._measure_one(number, planned)
+            if outcome.status != "ok":
+                broken.add(planned.case.case_id)
+            self._progress.done(planned.case.label, outcome.status, outcome.reason)
+
+    def _schedule(self, cases: Sequence[Planned]) -> Iterator[tuple[int, Planned]]:
+        for number in range(self._plan.suite.rounds):
+            order = list(cases)
+            random.Random(f"{self._seed}/{number}").shuffle(order)
+            yield from ((number, planned) for planned in order)
+
+    def _measure_one(self, number: int, planned: Planned) -> Outcome:
+        case, suite = planned.case, self._plan.suite
+        items = self._catalog.items(self._catalog.card(case.model), "evaluation")
+        stored = self._find(planned)
+        assert items is not None and stored is not None
+        files = {"artifact": stored.folder}
+        files |= {f"feed-{name}.npy": path for name, path in items.feeds.items()}
+        started = _now()
+        with scratch_folder(self._store.work_folder) as folder:
+            outcome = run_job(
+                "measure",
+                self._registry.targets[case.backend],
+                {
+                    "artifact": "artifact",
+                    "config": asdict(case.config()),
+                    "feeds": {name: f"feed-{name}.npy" for name in items.feeds},
+                    "warmup_s": suite.warmup_s,
+                    "timed_s": suite.timed_s,
+                },
+                folder,
+                files,
+                self._limits.trial_timeout_s,
+                self._memory_limit(),
+            )
+            _stop_if_disk_full(outcome)
+            record = {
+                "trial": f"r{number:03d}-{case.case_id}",
+                "case_id": case.case_id,
+                "round": number,
+                "sitting": self._sitting,
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "log": outcome.log,
+                "started": started,
+                "seconds": outcome.seconds,
+                "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+                **outcome.result,
+            }
+            good = outcome.status == "ok"
+            self._bundle.add_trial(record, folder / "samples.npy" if good else None)
+        return outcome
+
+
+def _stop_if_disk_full(outcome: Outcome) -> None:
+    """A full disk is no property of a case: stop, so that the run can go on later."""
+    if outcome.status != "ok" and DISK_FULL in outcome.reason + outcome.log:
+        raise MachineryError(
+            "the disk is full", "Make room, then run the same command again: it goes on from here."
+        )
+
+
+def _in_parallel(items: Sequence[T], work: Callable[[T], None]) -> None:
+    """``work`` on every item, as many at a time as there are cores; the first error, or an
+    interrupt, ends all of it at once. Never used while measuring."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    pool = ThreadPoolExecutor(max_workers=workers)
+    try:
+        futures = [pool.submit(work, item) for item in items]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            if future.done():
+                future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_all()
+        raise
+    pool.shutdown()

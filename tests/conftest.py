@@ -1,0 +1,150 @@
+"""Fixtures: a cache of its own for every test, and a small project with the fake backend."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from qbench.testing import fake_model
+
+ENTRY_POINTS = "[qbench.backends]\nfake = qbench.testing:FakeBackend\n"
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees another's cache, nor the lock of a run that goes on outside."""
+    for name in ("cache", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("QBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+
+@dataclass
+class Project:
+    """A user's folder: suites, cards, data, and an installed third-party backend ``fake``."""
+
+    root: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def model(self, name: str = "net", **content: Any) -> None:
+        """A fake model ``name`` with its card; ``content`` as in ``FakeBackend``."""
+        path = self.root / f"{name}.fake"
+        fake_model(path, **content)
+        card = {
+            "name": name,
+            "task": "image-classification",
+            "licence": "CC0-1.0",
+            "inputs": {"image": {"dtype": "float32", "shape": ["N", 1, 8, 8], "layout": "NCHW"}},
+            "outputs": {"scores": {"dtype": "float32", "shape": ["N", 10]}},
+            "sources": {
+                "fake": {
+                    "path": path.name,
+                    "inputs": {"image": {"name": "image"}},
+                    "outputs": {"scores": {"name": "scores"}},
+                }
+            },
+            "metric": "top1",
+            "evaluation": {"dataset": "blobs", "items": "20:60"},
+            "calibration": {"dataset": "blobs", "items": "0:20"},
+        }
+        self.write(f"models/{name}.yaml", card)
+
+    def suite(self, name: str = "small", **content: Any) -> Path:
+        """A suite of the fake backend; ``content`` replaces its defaults."""
+        suite = {
+            "name": name,
+            "models": ["net"],
+            "precisions": ["fp32", "int8-static"],
+            "backends": ["fake"],
+            "rounds": 2,
+            "warmup_s": 0.02,
+            "timed_s": 0.02,
+            **content,
+        }
+        return self.write(f"{name}.yaml", suite)
+
+    def write(self, name: str, content: Mapping[str, Any] | str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(exist_ok=True)
+        text = content if isinstance(content, str) else yaml.safe_dump(dict(content))
+        path.write_text(text)
+        return path
+
+    def command(self, *args: str | Path) -> list[str]:
+        return [sys.executable, "-m", "qbench.cli", *map(str, args)]
+
+    def qbench(self, *args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line in this folder."""
+        return subprocess.run(
+            self.command(*args),
+            cwd=self.root,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def run_json(self, *args: str | Path) -> dict[str, Any]:
+        """``qbench run ... --json --no-report``, which has to go well."""
+        done = self.qbench("run", *args, "--json", "--no-report")
+        assert done.returncode in (0, 1), done.stderr
+        return json.loads(done.stdout)
+
+    def cases(self, bundle: str = "latest") -> list[dict[str, Any]]:
+        done = self.qbench("show", bundle, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)["cases"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A project with the model ``net`` and 60 labelled items; net is right on all of them."""
+    root = tmp_path / "project"
+    (root / "datasets").mkdir(parents=True)
+    packages = tmp_path / "packages" / "fake-1.0.dist-info"
+    packages.mkdir(parents=True)
+    (packages / "METADATA").write_text("Metadata-Version: 2.1\nName: fake\nVersion: 1.0\n")
+    (packages / "entry_points.txt").write_text(ENTRY_POINTS)
+    made = Project(root, {**os.environ, "PYTHONPATH": str(packages.parent)})
+    made.model()
+    rng = np.random.default_rng(3)
+    images = rng.normal(size=(60, 1, 8, 8)).astype(np.float32)
+    weights = np.asarray(json.loads((root / "net.fake").read_text())["weights"], np.float32)
+    labels = (images.reshape(60, -1) @ weights).argmax(axis=1)
+    np.savez(root / "blobs.npz", images=images, labels=labels)
+    made.write(
+        "datasets/blobs.yaml",
+        {
+            "name": "blobs",
+            "licence": "CC0-1.0",
+            "format": "npz",
+            "files": {"data": {"path": "blobs.npz"}},
+            "arrays": {"image": "images"},
+            "labels": "labels",
+            "items": 60,
+            "classes": 10,
+        },
+    )
+    return made
+
+
+@pytest.fixture
+def assets() -> Path:
+    """The folder of real models and data; the test is skipped where it is not to be had."""
+    folder = os.environ.get("QBENCH_ASSETS")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("QBENCH_ASSETS does not name a folder of assets")
+    return Path(folder).resolve()
+
+
