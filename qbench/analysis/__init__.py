@@ -1,0 +1,1 @@
+"""Pure functions of bundles: tables, and later comparisons and judgements."""

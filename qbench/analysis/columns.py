@@ -1,0 +1,121 @@
+"""The columns of the case table: what each means, and so what scripts may rely on.
+
+New columns may be added; none is renamed without a new schema version. Empty means not measured,
+never zero.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """One column: its group, its name (with the unit), and one sentence."""
+
+    group: str
+    name: str
+    doc: str
+
+
+_TABLE = """
+what        | model                   | The model card's name.
+what        | task                    | The card's task.
+what        | source_format           | Format of the file that the backend prepared from.
+what        | backend                 | The adapter's name.
+what        | backend_version         | Version of the runtime that ran.
+what        | environment             | Interpreter and packages that the workers ran in.
+what        | precision               | The precision that was asked for.
+what        | variant                 | Options that differ from the precision's defaults.
+what        | quantizer               | Tool and function that quantized the model.
+what        | recipe                  | `best`: the backend's own best path; `shared`: one model for all.
+what        | calibration_items       | How many items the quantizer was given.
+what        | effective_precision     | The precision most computing operators really ran at, read back.
+what        | int8_mac_share          | Share of multiply-accumulates that ran in int8.
+what        | fallback_ops            | Operators that the fast path did not take.
+what        | device                  | Where it ran.
+what        | scenario                | How inferences were issued.
+what        | batch_size              | Items in one call.
+what        | threads                 | Threads that one call may use.
+what        | streams                 | Calls that may run at the same time.
+outcome     | status                  | ok, skipped, prepare_failed, error, crashed, timeout or oom.
+outcome     | reason                  | Why it is not ok, in a sentence.
+outcome     | rounds                  | Good trials, each in a fresh process.
+outcome     | samples                 | Timed calls in all of them.
+outcome     | noisy                   | Whether a trial was disturbed.
+outcome     | noise_reason            | By what.
+speed       | latency_p10_ms          | 10th percentile of a call; geometric mean over trials, as all.
+speed       | latency_p50_ms          | Median of a call of one batch.
+speed       | latency_p50_low_ms      | Lower end of the 95 % interval over trials; empty below 6.
+speed       | latency_p50_high_ms     | Upper end.
+speed       | latency_p90_ms          | 90th percentile.
+speed       | latency_p99_ms          | 99th percentile.
+speed       | latency_p99_low_ms      | Lower end of its 95 % interval.
+speed       | latency_p99_high_ms     | Upper end.
+speed       | throughput_ips          | Items per second of the whole timed window.
+speed       | throughput_ips_low      | Lower end of its 95 % interval.
+speed       | throughput_ips_high     | Upper end.
+speed       | speedup                 | fp32's p50 over this p50, same model, backend and conditions, by rounds.
+speed       | speedup_low             | Lower end of its 95 % interval.
+speed       | speedup_high            | Upper end.
+speed       | speedup_p10             | The same on p10: the steadier figure, which gates use.
+pipeline    | preprocess_ms           | Host time before the call.
+pipeline    | postprocess_ms          | Host time after it.
+pipeline    | io_convert_us           | Placing and converting the inputs once, median over trials.
+pipeline    | e2e_p50_ms              | Median of the whole pipeline.
+pipeline    | e2e_p99_ms              | 99th percentile of the whole pipeline.
+pipeline    | fps                     | Frames per second of the whole pipeline.
+pipeline    | deadline_miss_rate      | Share of frames that came too late.
+sustained   | sustained_p50_ms        | Median in the last minute of a long run.
+sustained   | sustained_p99_ms        | 99th percentile in it.
+sustained   | sustained_ratio         | Last minute over first.
+start       | import_ms               | Importing the runtime, median over trials.
+start       | load_ms                 | Loading and compiling the artifact, median over trials.
+start       | first_inference_ms      | The first call, median over trials.
+start       | cold_start_ms           | From starting the process to the first result, median over trials.
+start       | prepare_s               | Converting and quantizing, once.
+size        | source_size_mb          | The source file, in 10^6 bytes.
+size        | artifact_size_mb        | The prepared files, in 10^6 bytes.
+size        | memory_load_peak_mb     | Peak while loading, over the process with its runtime imported.
+size        | memory_peak_mb          | Peak while running, over the same baseline.
+size        | memory_process_peak_mb  | Peak of the whole process.
+size        | device_memory_mb        | Memory on the device.
+size        | cpu_utilization         | Processor time over wall time of the timed window; 1 is one core.
+energy      | energy_mj_per_inference | Millijoules for one item, by energy_method.
+energy      | energy_mj_per_inference_low| Lower end of its 95 % interval over trials.
+energy      | energy_mj_per_inference_high| Upper end.
+energy      | power_w                 | Mean power of the timed window, by energy_method.
+energy      | idle_w                  | Idle power that was subtracted.
+energy      | energy_window_s         | Length of the window.
+energy      | energy_method           | How it was found; never compare across methods.
+energy      | energy_scope            | What it covers.
+energy      | energy_is_measured      | False for a proxy.
+energy      | instructions_per_inference | Retired instructions.
+quality     | accuracy_metric         | The metric of the model card.
+quality     | accuracy                | Share of evaluation items that were right.
+quality     | accuracy_low            | Lower end of Wilson's 95 % interval.
+quality     | accuracy_high           | Upper end.
+quality     | accuracy_items          | How many items were evaluated.
+quality     | accuracy_delta          | Accuracy less the float32 reference's, on the same items.
+quality     | accuracy_delta_low      | Lower end of the 95 % interval for matched pairs.
+quality     | accuracy_delta_high     | Upper end.
+quality     | sqnr_db                 | Signal to quantization noise against the float32 reference.
+quality     | cosine                  | Mean cosine similarity to it.
+quality     | agreement               | Share of items with its top class.
+quality     | outputs_digest          | SHA-256 of all outputs.
+proof       | roofline_share          | Share of the machine's attainable rate.
+proof       | loadgen_valid           | MLPerf LoadGen's verdict.
+proof       | target_qps              | Queries per second that were asked for.
+proof       | isa                     | Instruction sets of the processor that matter here.
+proof       | power_mode              | The frequency governor or power mode.
+identity    | case_id                 | Digest of what was requested, without versions.
+identity    | artifact_digest         | SHA-256 of the prepared files.
+identity    | model_digest            | SHA-256 of the source file.
+identity    | dataset_digest          | SHA-256 of evaluation items and preprocessing.
+identity    | host_id                 | Digest that stands for the machine.
+identity    | run_id                  | The bundle.
+"""
+
+COLUMNS: tuple[Column, ...] = tuple(
+    Column(*(part.strip() for part in line.split("|", 2))) for line in _TABLE.strip().splitlines()
+)
+NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)

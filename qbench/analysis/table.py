@@ -1,0 +1,235 @@
+"""The case table of a bundle: one row per case, computed from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qbench import stats
+from qbench.analysis.columns import NAMES
+from qbench.bundle import Bundle
+from qbench.precision import REFERENCE, variant
+
+MS = 1e-6
+"""Milliseconds in a nanosecond."""
+NOISY_CPU_SHARE = 0.9
+"""A single-threaded trial that had the processor for less than this share of its wall time was
+put off it: its latencies hold waiting, not work."""
+
+WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped", "ok")
+
+
+def case_table(bundle: Bundle) -> pd.DataFrame:
+    """One row for each case of the plan, with the columns of ``qbench.analysis.columns``.
+
+    Missing values are None: not measured.
+    """
+    context = _Context(bundle)
+    rows = [_row(entry, context) for entry in bundle.plan["cases"]]
+    _add_speedups(rows, context)
+    table = pd.DataFrame(rows, columns=list(NAMES), dtype=object)
+    return table.where(table.notna(), None)
+
+
+class _Context:
+    """The bundle's records, read once."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.prepared = bundle.prepared
+        self.evaluated = bundle.evaluated
+        self.tasks: Mapping[str, str] = bundle.plan.get("tasks", {})
+        self.by_case = dict(tuple(bundle.trials_frame().groupby("case_id")))
+        self.cpu_power = bundle.begin["settings"].get("cpu_power")
+
+    def trials(self, case_id: str) -> pd.DataFrame:
+        return self.by_case.get(case_id, pd.DataFrame(columns=["status", "reason"]))
+
+    def good(self, case_id: str) -> pd.DataFrame:
+        trials = self.trials(case_id)
+        return trials[trials["status"] == "ok"]
+
+
+def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
+    """One case's row, all but the speed-ups."""
+    case = entry["case"]
+    host = context.bundle.begin["host"]
+    prepared = context.prepared.get(entry["artifact_key"], {})
+    evaluated = context.evaluated.get(entry["evaluation_id"], {})
+    good = context.good(entry["case_id"])
+    backend = context.bundle.begin["backends"].get(case["backend"], {})
+    status, reason = _status(entry, prepared, evaluated, context.trials(entry["case_id"]))
+    row: dict[str, Any] = {
+        **{key: case[key] for key in _CASE_KEYS},
+        "variant": variant(case["precision"], case["options"]) or None,
+        "task": context.tasks.get(case["model"]),
+        "source_format": entry["source_format"],
+        "backend_version": evaluated.get("runtime_version") or backend.get("version"),
+        "calibration_items": entry["calibration_items"],
+        "quantizer": prepared.get("provenance", {}).get("quantizer"),
+        "effective_precision": evaluated.get("effective", {}).get("precision"),
+        "fallback_ops": evaluated.get("effective", {}).get("fallback_ops"),
+        "status": status,
+        "reason": reason or None,
+        "rounds": len(good),
+        "prepare_s": _scaled(prepared.get("prepare_ns"), 1e-9),
+        "source_size_mb": _scaled(entry["source_bytes"], 1e-6),
+        "artifact_size_mb": _scaled(prepared.get("bytes"), 1e-6),
+        "isa": " ".join(host["cpu_flags"]) or None,
+        "power_mode": host["governor"],
+        "case_id": entry["case_id"],
+        "artifact_digest": prepared.get("digest"),
+        "model_digest": entry["model_digest"],
+        "dataset_digest": evaluated.get("dataset_digest"),
+        "host_id": host["host_id"],
+        "run_id": context.bundle.run_id,
+    }
+    row |= _quality(evaluated.get("quality"))
+    if len(good):
+        row |= _speed(good, case["batch_size"]) | _resources(good)
+        row |= _energy(good, case["batch_size"], context.cpu_power)
+        noise = _noise(good, case)
+        row |= {"noisy": bool(noise), "noise_reason": noise}
+    return row
+
+
+_CASE_KEYS = (
+    "model", "backend", "environment", "precision", "recipe", "device", "scenario",
+    "batch_size", "threads", "streams",
+)  # fmt: skip
+
+
+def _status(
+    entry: Mapping[str, Any],
+    prepared: Mapping[str, Any],
+    evaluated: Mapping[str, Any],
+    trials: pd.DataFrame,
+) -> tuple[str | None, str | None]:
+    """The worst that happened to a case, and its reason; None while nothing has happened yet."""
+    if entry["skip"] is not None:
+        return "skipped", entry["skip"]
+    for record in (prepared, evaluated):
+        if record.get("status", "ok") != "ok":
+            return record["status"], record["reason"]
+    if trials.empty:
+        return None, "not measured yet: the run was interrupted"
+    worst = min(trials["status"], key=WORST_FIRST.index)
+    return worst, trials.loc[trials["status"] == worst, "reason"].iloc[0]
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None or value != value else value * factor
+
+
+def _quality(quality: Mapping[str, Any] | None) -> dict[str, Any]:
+    if quality is None:
+        return {}
+    names = {"metric": "accuracy_metric", "items": "accuracy_items"}
+    row = {names.get(key, key): value for key, value in quality.items()}
+    return row
+
+
+def _speed(good: pd.DataFrame, batch: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"samples": int(good["calls"].sum())}
+    for point in ("p10", "p50", "p90", "p99"):
+        estimate = stats.geometric_mean(good[f"{point}_ns"].to_numpy(float) * MS)
+        row[f"latency_{point}_ms"] = estimate.value
+        if point in ("p50", "p99"):
+            row[f"latency_{point}_low_ms"] = estimate.low
+            row[f"latency_{point}_high_ms"] = estimate.high
+    rates = good["calls"].to_numpy(float) * batch / (good["wall_ns"].to_numpy(float) * 1e-9)
+    rate = stats.geometric_mean(rates)
+    row |= {
+        "throughput_ips": rate.value,
+        "throughput_ips_low": rate.low,
+        "throughput_ips_high": rate.high,
+    }
+    return row
+
+
+def _resources(good: pd.DataFrame) -> dict[str, Any]:
+    """Start-up times and memory: medians over trials."""
+    cold = good[["start_ns", "import_ns", "load_ns", "bind_ns", "first_inference_ns"]]
+    values = {
+        "io_convert_us": (good["bind_ns"], 1e-3),
+        "import_ms": (good["import_ns"], MS),
+        "load_ms": (good["load_ns"], MS),
+        "first_inference_ms": (good["first_inference_ns"], MS),
+        "cold_start_ms": (cold.astype(float).sum(axis=1, skipna=False), MS),
+        "memory_load_peak_mb": (good["memory_load_peak_bytes"], 1e-6),
+        "memory_peak_mb": (good["memory_peak_bytes"], 1e-6),
+        "memory_process_peak_mb": (good["memory_process_peak_bytes"], 1e-6),
+        "cpu_utilization": (good["cpu_ns"].astype(float) / good["wall_ns"].astype(float), 1),
+    }
+    return {
+        name: _scaled(float(series.astype(float).median()), factor)
+        for name, (series, factor) in values.items()
+    }
+
+
+def _energy(good: pd.DataFrame, batch: int, cpu_power: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Processor time times the suite's watts per core: a proxy, good for ratios on one machine."""
+    if cpu_power is None:
+        return {}
+    watts = cpu_power["watts_per_core"]
+    cpu_s = good["cpu_ns"].to_numpy(float) * 1e-9
+    wall_s = good["wall_ns"].to_numpy(float) * 1e-9
+    estimate = stats.geometric_mean(1e3 * watts * cpu_s / (good["calls"].to_numpy(float) * batch))
+    return {
+        "energy_mj_per_inference": estimate.value,
+        "energy_mj_per_inference_low": estimate.low,
+        "energy_mj_per_inference_high": estimate.high,
+        "power_w": float(np.median(watts * cpu_s / wall_s)),
+        "energy_window_s": float(np.median(wall_s)),
+        "energy_method": f"proxy: cpu time x {watts:g} W per core ({cpu_power['source']})",
+        "energy_scope": "process",
+        "energy_is_measured": False,
+    }
+
+
+def _noise(good: pd.DataFrame, case: Mapping[str, Any]) -> str | None:
+    """Why the case's figures are doubtful; None if nothing speaks against them."""
+    reasons = []
+    if case["threads"] == 1 and case["streams"] == 1:
+        shares = good["cpu_ns"].astype(float) / good["wall_ns"].astype(float)
+        off = int((shares < NOISY_CPU_SHARE).sum())
+        if off:
+            reasons.append(
+                f"the processor was taken away in {off} of {len(good)} trials "
+                f"(least cpu/wall {shares.min():.2f})"
+            )
+    cold = int((~good["warmup_stable"].astype(bool)).sum())
+    if cold:
+        reasons.append(f"not stable after warm-up in {cold} of {len(good)} trials")
+    return "; ".join(reasons) or None
+
+
+def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
+    """Against float32 of the same model, backend and conditions, paired by round and sitting."""
+    bases = {_conditions(row): row for row in rows if row["precision"] == REFERENCE}
+    for row in rows:
+        base = bases.get(_conditions(row))
+        if base is None or row["status"] != "ok" or base["status"] != "ok" or row is base:
+            continue
+        pairs = context.good(base["case_id"]).merge(
+            context.good(row["case_id"]), on=["round", "sitting"], suffixes=("_base", "_this")
+        )
+        if pairs.empty or row["precision"] == "as-shipped":
+            continue
+        ratio = stats.paired_ratio(pairs["p50_ns_base"].to_numpy(), pairs["p50_ns_this"].to_numpy())
+        steady = stats.paired_ratio(
+            pairs["p10_ns_base"].to_numpy(), pairs["p10_ns_this"].to_numpy()
+        )
+        row |= {
+            "speedup": ratio.value,
+            "speedup_low": ratio.low,
+            "speedup_high": ratio.high,
+            "speedup_p10": steady.value,
+        }
+
+
+def _conditions(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in _CASE_KEYS if key != "precision")

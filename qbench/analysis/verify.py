@@ -1,0 +1,89 @@
+"""Recompute a bundle's published figures from its raw samples and predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from qbench.accuracy import Quality, judge
+from qbench.bundle import Bundle
+from qbench.errors import UserError
+from qbench.storage import digest_file
+
+TOLERANCE = 1e-9
+"""Relative; floating-point sums may be ordered otherwise on another machine."""
+
+
+def recompute(bundle: Bundle) -> list[str]:
+    """What the raw data says otherwise than the bundle's derived figures; empty if all agree."""
+    return [*_samples(bundle), *_trials(bundle), *_quality(bundle)]
+
+
+def _samples(bundle: Bundle) -> list[str]:
+    found = []
+    for trial in bundle.trials:
+        if trial["status"] != "ok":
+            continue
+        path = bundle.path / "samples" / f"{trial['trial']}.npy"
+        if len(bundle.samples(trial)) != trial["calls"]:
+            found.append(f"trial {trial['trial']}: the journal says {trial['calls']} calls")
+        if digest_file(path) != trial["samples_sha256"]:
+            found.append(f"trial {trial['trial']}: its samples are not those of the journal")
+    return found
+
+
+def _trials(bundle: Bundle) -> list[str]:
+    stored, fresh = bundle.trials_frame(), bundle.compute_trials()
+    if list(stored["trial"]) != list(fresh["trial"]):
+        return ["trials.parquet does not list the journal's trials"]
+    found = []
+    for column in fresh.select_dtypes("number").columns:
+        same = np.isclose(
+            pd.to_numeric(stored[column]).to_numpy(float),
+            fresh[column].to_numpy(float),
+            rtol=TOLERANCE,
+            atol=0,
+            equal_nan=True,
+        )
+        found += [
+            f"trials.parquet: {column} of {trial} differs" for trial in stored["trial"][~same]
+        ]
+    return found
+
+
+def _quality(bundle: Bundle) -> list[str]:
+    """Accuracy and fidelity, from predictions and labels."""
+    found = []
+    references = {name: entry["evaluation_id"] for name, entry in bundle.plan["references"].items()}
+    models = {
+        entry["evaluation_id"]: entry["case"]["model"]
+        for entry in [*bundle.plan["cases"], *bundle.plan["references"].values()]
+    }
+    for key, record in bundle.evaluated.items():
+        if record["status"] != "ok":
+            continue
+        model = models[key]
+        stored = Quality.model_validate(record["quality"])
+        base = references.get(model)
+        usable = base and base != key and bundle.evaluated.get(base, {}).get("status") == "ok"
+        task = bundle.plan["tasks"][model]
+        try:
+            fresh = judge(
+                bundle.outputs(key),
+                bundle.outputs(base) if usable and base else None,
+                bundle.labels(model),
+                stored.metric,
+                task.endswith("classification"),
+            )
+        except ValueError as error:
+            raise UserError(f"evaluation {key} of {model}: {error}") from None
+        for name, value in fresh:
+            other = getattr(stored, name)
+            same = (
+                np.isclose(value, other, rtol=1e-6)
+                if isinstance(value, float) and other is not None
+                else value == other
+            )
+            if not same:
+                found.append(f"{model}, evaluation {key}: {name} is {value}, recorded {other}")
+    return found

@@ -1,0 +1,1 @@
+"""Renders bundles; never measures."""
