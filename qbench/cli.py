@@ -93,7 +93,12 @@ def _unexpected() -> None:
 def _console(to_stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(stderr=to_stderr, highlight=False, soft_wrap=False)
+    from qbench.console import WIDE
+
+    console = Console(stderr=to_stderr, highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    return console
 
 
 def _print_json(value: Any) -> None:
@@ -179,7 +184,7 @@ def run(
         )
     else:
         out = _console()
-        for part in case_tables(cases):
+        for part in case_tables(cases, out):
             out.print(part)
         out.print(f"bundle  {bundle.path}", markup=False, soft_wrap=True)
         if page:
@@ -266,7 +271,7 @@ def plan(
       qbench plan mysuite.yaml --json
     """
     from qbench.artifacts import ArtifactStore
-    from qbench.console import simple_table
+    from qbench.console import plan_tables
     from qbench.plan import make_plan
     from qbench.registry import Registry
 
@@ -282,11 +287,10 @@ def plan(
         _print_json({**found.to_json(), "estimated_minutes": minutes, "estimated_disk_mb": disk})
     else:
         out = _console()
-        rows = [
-            (p.case.label, "runs" if p.skip is None else "skipped", p.skip or "")
-            for p in found.cases
-        ]
-        out.print(simple_table(["case", "", "reason"], rows))
+        runs, skipped = plan_tables(found)
+        out.print(runs)
+        if skipped is not None:
+            out.print(skipped)
         out.print(
             f"{len(found.runnable)} of {len(found.cases)} cases run; about {minutes:.1f} minutes, "
             f"at most about {disk:.0f} MB of artifacts",
@@ -411,7 +415,7 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
     host = bundle.begin["host"]
     state = "" if bundle.complete else "  (incomplete: run the same command again to go on)"
     out.print(f"{bundle.run_id}  on {host['cpu_model']}{state}", markup=False, soft_wrap=True)
-    for part in case_tables(cases):
+    for part in case_tables(cases, out):
         out.print(part)
     return 0
 

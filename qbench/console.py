@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -12,6 +14,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from qbench.plan import Plan
 
 REFRESHES_PER_S = 2
 """Enough to look alive; more would be work beside the measurement."""
@@ -66,32 +70,45 @@ class RichProgress:
         self._console.print(text, markup=False)
 
 
-SHOWN: dict[str, str] = {
-    "model": "model",
-    "backend": "backend",
-    "precision": "precision",
-    "latency_p50_ms": "p50 ms",
-    "latency_p99_ms": "p99 ms",
-    "throughput_ips": "items/s",
-    "speedup": "speed-up",
-    "memory_peak_mb": "peak MB",
-    "artifact_size_mb": "size MB",
-    "cold_start_ms": "cold ms",
-    "accuracy": "accuracy",
-    "accuracy_delta": "Δ pp",
-    "sqnr_db": "SQNR dB",
-    "effective_precision": "ran at",
-}
+class Shown(NamedTuple):
+    """A column of the terminal's case table.
+
+    ``rank``: the higher, the sooner the column is left out where the terminal is narrow; 0: never.
+    """
+
+    name: str
+    title: str
+    rank: int
+
+
+SHOWN = (
+    Shown("model", "model", 0),
+    Shown("backend", "backend", 0),
+    Shown("precision", "precision", 0),
+    Shown("latency_p50_ms", "p50 ms", 0),
+    Shown("latency_p99_ms", "p99 ms", 6),
+    Shown("throughput_ips", "items/s", 5),
+    Shown("speedup", "speed-up", 0),
+    Shown("memory_peak_mb", "peak MB", 7),
+    Shown("artifact_size_mb", "size MB", 4),
+    Shown("cold_start_ms", "cold ms", 8),
+    Shown("accuracy", "accuracy", 1),
+    Shown("accuracy_delta", "Δ pp", 2),
+    Shown("sqnr_db", "SQNR dB", 3),
+    Shown("effective_precision", "ran at", 2),
+)
 _WORDS = ("model", "backend", "precision", "effective_precision")
+WIDE = 200
+"""Columns of characters where the output is no terminal: nothing is left out."""
 
 
-def case_tables(cases: pd.DataFrame) -> list[Table | Text]:
+def case_tables(cases: pd.DataFrame, console: Console) -> list[Table | Text]:
     """The terminal's case table: one row per case that ran, then those that did not, by reason."""
     ran = cases[cases["status"] == "ok"]
     rest = cases[cases["status"] != "ok"]
     parts: list[Table | Text] = []
     if len(ran):
-        parts.append(_results(ran))
+        parts.append(_fitting(ran, console))
     if len(rest):
         parts.append(_not_run(rest))
     noisy = ran[ran["noisy"] == True]  # noqa: E712  (the column holds None too)
@@ -106,21 +123,53 @@ def case_tables(cases: pd.DataFrame) -> list[Table | Text]:
     return parts
 
 
-def _results(ran: pd.DataFrame) -> Table:
-    table = Table(header_style="bold", row_styles=["", ""], pad_edge=False)
+def _fitting(ran: pd.DataFrame, console: Console) -> Table:
+    """The results with as many columns as the terminal has room for."""
+    dropped = 0
+    ranks = sorted({column.rank for column in SHOWN if column.rank}, reverse=True)
+    table = _results(ran, SHOWN)
+    for rank in ranks:
+        if (
+            table.__rich_measure__(console, console.options.update(max_width=WIDE * 2)).maximum
+            <= console.width
+        ):
+            break
+        table = _results(ran, [column for column in SHOWN if column.rank < rank])
+        dropped = sum(column.rank >= rank for column in SHOWN)
+    if dropped:
+        table.caption = f"{dropped} columns left out: widen the terminal, or see the report"
+    return table
+
+
+def _table(title: str | None = None) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _results(ran: pd.DataFrame, columns: Sequence[Shown]) -> Table:
+    table = _table()
     conditions = _conditions(ran)
-    for name, title in SHOWN.items():
+    for name, title, _ in columns:
         table.add_column(title, justify="left" if name in _WORDS else "right", no_wrap=True)
         if name == "precision":
             for condition in conditions:
-                table.add_column(condition.replace("batch_size", "batch"), justify="right")
+                title = condition.replace("batch_size", "batch")
+                table.add_column(title, justify="right", no_wrap=True)
     last = None
     for row in ran.to_dict("records"):
         if last is not None and row["model"] != last:
             table.add_section()
         last = row["model"]
         cells = []
-        for name in SHOWN:
+        for name, _, _ in columns:
             cells.append(_cell(row, name))
             if name == "precision":
                 cells += [str(row[condition]) for condition in conditions]
@@ -161,31 +210,55 @@ def figure(value: float) -> str:
 
 
 def _not_run(rest: pd.DataFrame) -> Table:
-    table = Table(title="Not measured", title_justify="left", header_style="bold", pad_edge=False)
-    table.add_column("status", no_wrap=True)
-    table.add_column("backend", no_wrap=True)
-    table.add_column("precision", no_wrap=True)
-    table.add_column("models")
-    table.add_column("reason", overflow="fold")
-    keys = ["status", "backend", "precision", "reason"]
+    """Cases without figures, those with the same reason in one row."""
     shown = rest.assign(status=rest["status"].fillna("open"))
-    for (status, backend, precision, reason), group in shown.groupby(
-        keys, sort=False, dropna=False
-    ):
+    return reasons_table("Not measured", shown)
+
+
+def reasons_table(title: str, cases: pd.DataFrame) -> Table:
+    """Cases (columns ``status, backend, precision, model, reason``), grouped by reason."""
+    table = _table(title)
+    for name in ("status", "backend", "precisions", "models", "reason"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("status", "backend"))
+    keys = ["status", "backend", "reason"]
+    for (status, backend, reason), group in cases.groupby(keys, sort=False, dropna=False):
         models = list(dict.fromkeys(group["model"]))
+        precisions = list(dict.fromkeys(group["precision"]))
         table.add_row(
             Text(str(status), style=STYLES.get(str(status), "red")),
             Text(str(backend)),
-            Text(str(precision)),
+            Text(", ".join(precisions)),
             Text(", ".join(models) if len(models) <= 3 else f"{len(models)} models"),
             Text(str(reason)),
         )
     return table
 
 
+def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
+    """What a plan would run, and what it would skip."""
+    cells: dict[tuple[str, str], list[str]] = {}
+    for planned in plan.runnable:
+        case = planned.case
+        row = cells.setdefault((case.model, case.backend), [])
+        name = case.precision + (f" [{case.variant}]" if case.variant else "")
+        if name not in row:
+            row.append(name)
+    counts = Counter((p.case.model, p.case.backend) for p in plan.runnable)
+    rows = [(*key, ", ".join(names), counts[key]) for key, names in cells.items()]
+    runs = simple_table(["model", "backend", "precisions", "cases"], rows)
+    skipped = [p for p in plan.cases if p.skip is not None]
+    if not skipped:
+        return runs, None
+    import pandas as pd
+
+    fields = [("skipped", p.case.backend, p.case.precision, p.case.model, p.skip) for p in skipped]
+    names = ["status", "backend", "precision", "model", "reason"]
+    return runs, reasons_table("Skipped", pd.DataFrame(fields, columns=names))
+
+
 def simple_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     """A table of words."""
-    table = Table(header_style="bold", pad_edge=False)
+    table = _table()
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:
