@@ -1,0 +1,129 @@
+"""How a session is opened: what is known of the file, ONNX Runtime's options, and hints.
+
+Imported while measuring: the standard library and onnxruntime only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qbench.backend import RunConfig
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+FACTS_FILE = "io.json"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What ``prepare`` read from the model file, so that ``open`` needs no onnx package.
+
+    Attributes:
+        batch_symbols: names of the free first axes of the inputs; they are fixed at open.
+        quantized: by tensor name of the file, (scale, zero-point) of int8 or uint8 inputs and
+            outputs.
+    """
+
+    batch_symbols: tuple[str, ...] = ()
+    quantized: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        (folder / FACTS_FILE).write_text(json.dumps(asdict(self), indent=1, sort_keys=True))
+
+    @classmethod
+    def read(cls, folder: Path) -> FileFacts:
+        data = json.loads((folder / FACTS_FILE).read_text())
+        return cls(
+            tuple(data["batch_symbols"]),
+            {name: (scale, zero) for name, (scale, zero) in data["quantized"].items()},
+        )
+
+
+# --------------------------------------------------------------------------- options
+
+_ENUM_HINTS = {
+    "execution_mode": "ExecutionMode",
+    "graph_optimization_level": "GraphOptimizationLevel",
+}
+_PLAIN_HINTS = (
+    "enable_cpu_mem_arena",
+    "enable_mem_pattern",
+    "enable_mem_reuse",
+    "inter_op_num_threads",
+    "use_deterministic_compute",
+)
+# ONNX Runtime stores any session config entry without a word, so a misspelt one would be lost:
+# hence this list, from onnxruntime_session_options_config_keys.h.
+_CONFIG_HINTS = (
+    "mlas.enable_gemm_fastmath_arm64_bfloat16",
+    "mlas.use_lut_gemm",
+    "optimization.disable_specified_optimizers",
+    "optimization.enable_gelu_approximation",
+    "session.disable_aot_function_inlining",
+    "session.disable_double_qdq_remover",
+    "session.disable_prepacking",
+    "session.disable_qdq_constant_folding",
+    "session.disable_quant_qdq",
+    "session.dynamic_block_base",
+    "session.enable_quant_qdq_cleanup",
+    "session.force_spinning_stop",
+    "session.graph_optimizations_loop_level",
+    "session.inter_op.allow_spinning",
+    "session.intra_op.allow_spinning",
+    "session.intra_op_thread_affinities",
+    "session.qdqisint8allowed",
+    "session.set_denormal_as_zero",
+    "session.use_device_allocator_for_initializers",
+    "session.x64quantprecision",
+)
+KNOWN_HINTS = (*sorted((*_ENUM_HINTS, *_PLAIN_HINTS)), *_CONFIG_HINTS)
+
+
+def session_options(config: RunConfig, facts: FileFacts) -> ort.SessionOptions:
+    """Options with everything set that bears on speed or numbers; hints come last.
+
+    Several streams run in one session, so its intra-op pool (``threads - 1`` helpers) is shared
+    by them; with one thread each stream computes in its own caller.
+
+    Raises:
+        ValueError: an unknown hint, or a value that it does not take.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = config.threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    for symbol in facts.batch_symbols:
+        options.add_free_dimension_override_by_name(symbol, config.batch)
+    entries = {
+        # spinning helpers burn a core while idle and spoil processor time as a proxy of energy
+        "session.intra_op.allow_spinning": "0",
+        "session.inter_op.allow_spinning": "0",
+        "session.set_denormal_as_zero": "0",
+    }
+    for name, value in config.hints.items():
+        if name in _ENUM_HINTS:
+            members = getattr(onnxruntime, _ENUM_HINTS[name]).__members__
+            if value not in members:
+                raise ValueError(f"hint {name} is one of {', '.join(members)}, not {value!r}")
+            setattr(options, name, members[value])
+        elif name in _PLAIN_HINTS:
+            try:
+                setattr(options, name, value)
+            except TypeError as error:
+                raise ValueError(f"hint {name} does not take {value!r}") from error
+        elif name in _CONFIG_HINTS:
+            entries[name] = str(int(value)) if isinstance(value, bool) else str(value)
+        else:
+            known = ", ".join(KNOWN_HINTS)
+            raise ValueError(f"onnxruntime has no hint '{name}'. Known: {known}.")
+    for name, text in entries.items():
+        options.add_session_config_entry(name, text)
+    return options
