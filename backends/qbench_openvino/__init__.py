@@ -1,0 +1,127 @@
+"""qbench adapter for OpenVINO's CPU plugin.
+
+Layout of an artifact::
+
+    model.xml, model.bin   OpenVINO IR; weights as the precision stores them
+
+``prepare`` needs NNCF and is the only module that imports it; ``open`` and all that follows need
+NumPy and OpenVINO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qbench.backend import (
+    API_VERSION,
+    Artifact,
+    Calibration,
+    Model,
+    PrepareTarget,
+    Provenance,
+    Ready,
+    RunConfig,
+    TensorSpec,
+    Unavailable,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    from qbench_openvino.program import OpenVinoProgram
+
+__all__ = ["Backend"]
+
+_FIX = "pip install 'qbench[openvino]'"
+_NOT_YET = "this adapter does not offer it yet"
+_MISSING = {
+    "tf32": "tf32 is a format of NVIDIA's matrix units; this adapter runs on the CPU",
+    **dict.fromkeys(("fp8", "int8-qat", "int16x8", "w8", "w4", "as-shipped"), _NOT_YET),
+}
+
+
+class Backend:
+    """OpenVINO on the CPU. See ``qbench.backend.Backend``."""
+
+    name = "openvino"
+    api_version = API_VERSION
+    prepare_version = 1
+    formats: tuple[str, ...] = ("onnx", "tflite")
+    runtime_packages: tuple[str, ...] = ("openvino", "numpy")
+    prepare_packages: tuple[str, ...] = ("openvino", "nncf", "numpy")
+
+    def probe(self) -> Ready | Unavailable:
+        try:
+            return self._probe()
+        except ImportError as error:
+            return Unavailable(f"OpenVINO cannot be imported: {error}", _FIX)
+        except Exception as error:
+            return Unavailable(f"OpenVINO's CPU plugin does not work: {error}", _FIX)
+
+    def _probe(self) -> Ready:
+        from qbench_openvino.runtime import capabilities, has_dynamic_quantization, import_openvino
+
+        openvino = import_openvino()
+        core = openvino.Core()
+        able = capabilities(core)
+        precisions = ["fp32"]
+        missing = dict(_MISSING)
+        for precision, capability in (("bf16", "BF16"), ("fp16", "FP16")):
+            if capability in able:
+                precisions.append(precision)
+            else:
+                missing[precision] = (
+                    f"OpenVINO does not compute {precision} on this CPU "
+                    f"(it lists {', '.join(sorted(able))})"
+                )
+        if "INT8" in able:
+            precisions.append("int8-static")
+        else:
+            missing["int8-static"] = "OpenVINO does not compute int8 on this CPU"
+        if has_dynamic_quantization(openvino, core):
+            precisions.append("int8-dynamic")
+        else:
+            missing["int8-dynamic"] = (
+                "OpenVINO accepts dynamic quantization on this CPU but does not apply it"
+            )
+        return Ready(
+            version=openvino.__version__,
+            precisions={"cpu": tuple(precisions)},
+            missing={"cpu": missing},
+            isa=" ".join(sorted(able & {"AMX", "BF16", "FP16", "FP32", "INT8"})),
+        )
+
+    def supports(self, model: Model, target: PrepareTarget) -> str | None:
+        if target.device != "cpu":
+            return f"this adapter runs OpenVINO on the cpu only, not on {target.device}"
+        if target.options.get("calibration_method") == "entropy":
+            return "NNCF has no entropy calibration; it has minmax and percentile"
+        if target.precision == "int8-dynamic" and target.options.get("per_channel") is False:
+            return "NNCF compresses weights with one scale per output channel only"
+        return None
+
+    def import_runtime(self) -> str:
+        from qbench_openvino.runtime import import_openvino
+
+        return import_openvino().__version__
+
+    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+        from qbench_openvino.prepare import describe
+
+        return describe(path)
+
+    def prepare(
+        self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
+    ) -> Provenance:
+        from qbench_openvino.prepare import prepare
+
+        return prepare(model, target, calibration, out)
+
+    def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> OpenVinoProgram:
+        from qbench_openvino.program import OpenVinoProgram
+        from qbench_openvino.runtime import import_openvino
+
+        if config.device != "cpu":
+            raise Unsupported(f"this adapter runs OpenVINO on the cpu only, not on {config.device}")
+        return OpenVinoProgram(import_openvino(), artifact, config, inspect)

@@ -1,0 +1,158 @@
+"""An opened artifact. Needs NumPy and OpenVINO only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from qbench.backend import (
+    Artifact,
+    EffectivePrecision,
+    Feed,
+    RunConfig,
+    TensorSpec,
+    Unsupported,
+)
+from qbench.worker.feeds import check_feed
+from qbench_openvino.runtime import DEVICE, shorten
+from qbench_openvino.settings import compile_settings, with_hints
+from qbench_openvino.tensors import (
+    find_ports,
+    port_spec,
+    reshape,
+    sizes_in_source,
+)
+
+
+class OpenVinoProgram:
+    """See ``qbench.backend.Program``."""
+
+    def __init__(self, openvino: Any, artifact: Artifact, config: RunConfig, inspect: bool) -> None:
+        card = artifact.model
+        core = openvino.Core()
+        settings = with_hints(
+            core,
+            compile_settings(artifact.target.precision, config, artifact.provenance.settings),
+            config.hints,
+        )
+        model = core.read_model(artifact.file)
+        sizes = {
+            name: sizes_in_source(card.inputs[name], tensor.layout, config.batch)
+            for name, tensor in card.source_inputs.items()
+        }
+        reshape(model, find_ports(model.inputs, card.source_inputs), sizes)
+        self.openvino, self.artifact, self.config = openvino, artifact, config
+        self.settings = settings
+        self._inspect = (core, model) if inspect else None
+        self.compiled: Any = _compile(core, model, settings, config)
+        self.input_ports = find_ports(self.compiled.inputs, card.source_inputs)
+        self.output_ports = find_ports(self.compiled.outputs, card.source_outputs)
+        self.inputs: Mapping[str, TensorSpec] = {
+            name: port_spec(port, card.source_inputs[name].layout)
+            for name, port in self.input_ports.items()
+        }
+        self.outputs: Mapping[str, TensorSpec] = {
+            name: port_spec(port, card.source_outputs[name].layout)
+            for name, port in self.output_ports.items()
+        }
+        for name, spec in self.inputs.items():
+            if np.dtype(spec.dtype).kind != np.dtype(card.inputs[name].dtype).kind:
+                raise Unsupported(
+                    f"input '{name}' is {spec.dtype} in the file and {card.inputs[name].dtype} "
+                    "in the card; this adapter does not quantize inputs"
+                )
+
+    def stream(self) -> OpenVinoStream:
+        return OpenVinoStream(self)
+
+    def effective(self) -> EffectivePrecision:
+        from qbench_openvino.effective import read_back
+
+        if self._inspect is None:
+            raise RuntimeError("effective() needs a program opened with inspect=True")
+        return read_back(self, self._twin)
+
+    def _twin(self, **changed: Any) -> Any:
+        """The same model compiled with other settings, to compare with."""
+        assert self._inspect is not None
+        core, model = self._inspect
+        return core.compile_model(model, DEVICE, {**self.settings, **changed})
+
+    def __enter__(self) -> OpenVinoProgram:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # The plugin frees the program when the last reference goes; streams hold one too.
+        self.compiled = None
+        self._inspect = None
+        self.input_ports, self.output_ports = {}, {}
+
+
+def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig) -> Any:
+    """Compile, and check that the plugin took the threads and streams it was given.
+
+    Raises:
+        Unsupported: it took fewer (it silently stops at the machine's cores).
+        ValueError: a hint's value that the plugin does not take.
+    """
+    try:
+        compiled = core.compile_model(model, DEVICE, settings)
+    except RuntimeError as error:
+        text = str(error)
+        if config.hints and ("Wrong value" in text or "property" in text):
+            reason = f"OpenVINO refused the hints {dict(config.hints)}: {shorten(error)}"
+            raise ValueError(reason) from error
+        raise
+    for name in ("INFERENCE_NUM_THREADS", "NUM_STREAMS"):
+        got = int(compiled.get_property(name))
+        if got != settings[name]:
+            raise Unsupported(
+                f"{name} was set to {settings[name]} but OpenVINO uses {got} on this machine"
+            )
+    return compiled
+
+
+class OpenVinoStream:
+    """One inference request with input tensors of its own. See ``qbench.backend.Stream``.
+
+    Attributes:
+        infer: the request's own method with its argument bound; no wrapper stands around it.
+            ``share_outputs`` leaves the outputs in the request instead of copying them.
+    """
+
+    infer: Callable[[], None]
+
+    def __init__(self, program: OpenVinoProgram) -> None:
+        self._card = program.artifact.model
+        self._batch = program.config.batch
+        self._new_tensor = program.openvino.Tensor
+        self._input_ports, self._output_ports = program.input_ports, program.output_ports
+        self._tensors: dict[str, Any] = {}
+        self._request = program.compiled.create_infer_request()
+        self.infer = cast("Callable[[], None]", partial(self._request.infer, share_outputs=True))
+
+    def bind(self, feed: Feed) -> None:
+        check_feed(feed, self._card.inputs, self._batch)
+        arrays = self._card.to_source(feed)
+        for name, port in self._input_ports.items():
+            array = arrays[self._card.source_inputs[name].name]
+            tensor = self._tensors.get(name)
+            if tensor is None or tuple(tensor.shape) != array.shape:
+                # OpenVINO allocates aligned memory; a caller's array need not be.
+                tensor = self._new_tensor(port.get_element_type(), list(array.shape))
+                self._request.set_tensor(port, tensor)
+                self._tensors[name] = tensor
+            np.copyto(tensor.data, array, casting="same_kind")
+
+    def read(self) -> Feed:
+        tensors = {
+            self._card.source_outputs[name].name: self._request.get_tensor(port).data
+            for name, port in self._output_ports.items()
+        }
+        return {
+            name: array.astype(self._card.outputs[name].dtype, copy=False)
+            for name, array in self._card.from_source(tensors).items()
+        }

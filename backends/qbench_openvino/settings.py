@@ -1,0 +1,81 @@
+"""Compile settings: what qbench sets, and which hints a suite may add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qbench.backend import RunConfig
+from qbench_openvino.runtime import DEVICE
+
+PRECISION_HINTS = {
+    "fp32": "f32",
+    "fp16": "f16",
+    "bf16": "bf16",
+    # What is left in floating point around int8 operators runs in float32, not in the plugin's
+    # default (bf16 where the CPU has it).
+    "int8-static": "f32",
+    "int8-dynamic": "f32",
+}
+GROUP_SIZE = "dynamic_quantization_group_size"
+"""Key of ``Provenance.settings``: elements of a row of activations that share a scale."""
+
+_OWNED = {
+    "INFERENCE_PRECISION_HINT": "the precision",
+    "INFERENCE_NUM_THREADS": "threads",
+    "NUM_STREAMS": "streams",
+}
+
+
+def compile_settings(
+    precision: str, config: RunConfig, prepared: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Everything that decides numerics or threads, with nothing left to a default.
+
+    Args:
+        precision: the artifact's precision.
+        prepared: ``Provenance.settings`` of the artifact.
+    """
+    return {
+        "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
+        "EXECUTION_MODE_HINT": "PERFORMANCE",
+        "PERFORMANCE_HINT": "LATENCY" if config.streams == 1 else "THROUGHPUT",
+        # OpenVINO counts the threads of all streams together.
+        "INFERENCE_NUM_THREADS": config.threads * config.streams,
+        "NUM_STREAMS": config.streams,
+        # The caller decides where threads run; pinning by the plugin would undo an affinity mask.
+        "ENABLE_CPU_PINNING": False,
+        "ENABLE_CPU_RESERVATION": False,
+        "ENABLE_HYPER_THREADING": True,
+        "SCHEDULING_CORE_TYPE": "ANY_CORE",
+        "CPU_DENORMALS_OPTIMIZATION": False,
+        "PERF_COUNT": False,
+        # The default (32) would quantize activations wherever weights are compressed.
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": (
+            prepared[GROUP_SIZE] if precision == "int8-dynamic" else 0
+        ),
+        "KV_CACHE_PRECISION": "f32",
+    }
+
+
+def known_settings(core: Any) -> dict[str, bool]:
+    """Settings that the CPU plugin has, and whether a suite may set each."""
+    access = core.get_property(DEVICE, "SUPPORTED_PROPERTIES")
+    return {name: access[name] == "RW" and name not in _OWNED for name in access}
+
+
+def with_hints(core: Any, settings: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+    """``settings`` that this version's plugin knows, overridden by ``hints``.
+
+    Raises:
+        ValueError: a hint that the plugin does not have, or that qbench sets itself.
+    """
+    known = known_settings(core)
+    for name in hints:
+        if name in _OWNED:
+            raise ValueError(f"hint {name} is set by qbench from {_OWNED[name]}")
+        if not known.get(name):
+            names = ", ".join(sorted(n for n, free in known.items() if free))
+            raise ValueError(f"OpenVINO's CPU plugin has no setting '{name}'. Known: {names}.")
+    # Plugins for other architectures lack some of the settings; those decide nothing there.
+    return {**{n: v for n, v in settings.items() if n in known}, **hints}
