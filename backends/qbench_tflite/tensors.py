@@ -1,0 +1,86 @@
+"""Where a TFLite file's inputs and outputs lie. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qbench.backend import Model, SourceTensor, TensorSpec
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one canonical input or output lies in an interpreter.
+
+    Attributes:
+        name: the source file's name for it.
+        index: of the tensor.
+        spec: dtype, shape, layout and quantization as the file has them.
+    """
+
+    name: str
+    index: int
+    spec: TensorSpec
+
+
+def file_slots(interpreter: Any) -> tuple[dict[str, Slot], dict[str, Slot]]:
+    """The file's inputs and outputs, by the tensors' own names."""
+    inputs = [_slot(detail) for detail in interpreter.get_input_details()]
+    outputs = [_slot(detail) for detail in interpreter.get_output_details()]
+    return {slot.name: slot for slot in inputs}, {slot.name: slot for slot in outputs}
+
+
+def slots(interpreter: Any, model: Model) -> tuple[dict[str, Slot], dict[str, Slot]]:
+    """The model's inputs and outputs by canonical name.
+
+    Raises:
+        ValueError: the file has no such input or output.
+    """
+    inputs, outputs = file_slots(interpreter)
+    for signature in interpreter._get_full_signature_list().values():
+        # The quantizer renames some tensors, but never the entries of the signature.
+        _add_entries(inputs, signature["inputs"])
+        _add_entries(outputs, signature["outputs"])
+    return (
+        _canonical("inputs", inputs, model.source_inputs),
+        _canonical("outputs", outputs, model.source_outputs),
+    )
+
+
+def _add_entries(found: dict[str, Slot], signature: Mapping[str, int]) -> None:
+    by_index = {slot.index: slot for slot in found.values()}
+    for name, index in signature.items():
+        if int(index) in by_index:
+            found.setdefault(name, replace(by_index[int(index)], name=name))
+
+
+def _canonical(
+    side: str, found: Mapping[str, Slot], wanted: Mapping[str, SourceTensor]
+) -> dict[str, Slot]:
+    result = {}
+    for canonical, tensor in wanted.items():
+        if tensor.name not in found:
+            raise ValueError(
+                f"the file has no '{tensor.name}' among its {side}: {', '.join(found)}"
+            )
+        slot = found[tensor.name]
+        result[canonical] = replace(slot, spec=replace(slot.spec, layout=tensor.layout))
+    return result
+
+
+def _slot(detail: Mapping[str, Any]) -> Slot:
+    shape: list[int | str] = []
+    for axis, size in enumerate(detail["shape_signature"]):
+        free = f"d{axis}" if "N" in shape else "N"
+        shape.append(int(size) if size >= 0 else free)
+    scale, zero_point = detail["quantization"]
+    spec = TensorSpec(
+        np.dtype(detail["dtype"]).name,
+        tuple(shape),
+        scale=float(scale) if scale else None,
+        zero_point=int(zero_point) if scale else None,
+    )
+    return Slot(detail["name"], int(detail["index"]), spec)
