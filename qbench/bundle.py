@@ -157,7 +157,7 @@ class Bundle:
 
     def _trial_row(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         row = {key: trial.get(key) for key in TRIAL_COLUMNS}
-        row |= {key: value for key, value in trial.get("phases", {}).items()}
+        row |= trial.get("phases", {})
         row |= {f"memory_{key}": value for key, value in trial.get("memory", {}).items()}
         warmup = trial.get("warmup", {})
         row |= {f"warmup_{key}": warmup.get(key) for key in ("calls", "ns", "stable")}

@@ -64,6 +64,8 @@ class Catalog:
         self._models = self._find("models")
         self._datasets = self._find("datasets")
         self._extra: dict[str, tuple[ModelCard, Path, dict[str, Items]]] = {}
+        self._cards: dict[str, ModelCard] = {}
+        self._items: dict[tuple[str, str], Items | None] = {}
 
     def _find(self, kind: str) -> dict[str, Path]:
         found: dict[str, Path] = {}
@@ -85,13 +87,18 @@ class Catalog:
         """The model card ``name``."""
         if name in self._extra:
             return self._extra[name][0]
+        if name not in self._cards:
+            self._cards[name] = self._read_card(name)
+        return self._cards[name]
+
+    def _read_card(self, name: str) -> ModelCard:
         if name not in self._models:
             raise UserError(f"there is no model '{name}'", nearest(name, self.names))
         path = self._models[name]
         card, lines = load(path, ModelCard)
         if card.name != name:
             raise UserError(
-                f"{lines.at('name')}: the card calls itself '{card.name}' in a file named {path.name}",
+                f"{lines.at('name')}: the card in {path.name} calls itself '{card.name}'",
                 "Give both the same name.",
             )
         self._check_splits(card, lines.at("calibration"))
@@ -202,6 +209,12 @@ class Catalog:
         such split. Made once, then read from the cache."""
         if card.name in self._extra:
             return self._extra[card.name][2].get(split_name)
+        key = (card.name, split_name)
+        if key not in self._items:
+            self._items[key] = self._make_items(card, split_name)
+        return self._items[key]
+
+    def _make_items(self, card: ModelCard, split_name: str) -> Items | None:
         split: Split | None = getattr(card, split_name)
         if split is None:
             return None

@@ -58,6 +58,8 @@ def main() -> None:
     """Entry point: runs a command and turns what went wrong into a message and an exit code."""
     try:
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer turns an interrupt into this code
+            raise KeyboardInterrupt
     except UserError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:

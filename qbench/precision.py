@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from qbench.errors import nearest
+
 
 @dataclass(frozen=True)
 class Option:
@@ -104,8 +106,9 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
     options = PRECISIONS[precision].options
     for name, value in given.items():
         if name not in options:
-            known = ", ".join(options) or "(none)"
-            raise ValueError(f"precision {precision} has no option '{name}'. Known: {known}.")
+            raise ValueError(
+                f"precision {precision} has no option '{name}'. {nearest(str(name), options)}"
+            )
         option = options[name]
         if type(value) is not option.kind:
             raise ValueError(f"option {name} takes a {option.kind.__name__}, not {value!r}")

@@ -36,6 +36,8 @@ from qbench.suite import Suite
 
 T = TypeVar("T")
 DISK_FULL = "No space left on device"
+NO_ROOM_BYTES = 65536
+"""Less than this free and a failure is put down to the disk: runtimes seldom say what they lack."""
 
 
 class Progress(Protocol):
@@ -245,7 +247,7 @@ class _Run:
                 self._limits.prepare_timeout_s,
                 self._memory_limit(),
             )
-            _stop_if_disk_full(outcome)
+            _stop_if_disk_full(outcome, self._store.root)
         record = {
             "artifact_key": preparation.key,
             "status": outcome.status,
@@ -307,7 +309,7 @@ class _Run:
                 self._limits.evaluate_timeout_s,
                 self._memory_limit(),
             )
-            _stop_if_disk_full(outcome)
+            _stop_if_disk_full(outcome, folder)
             record: dict[str, Any] = {
                 "evaluation_id": planned.evaluation_id,
                 "status": outcome.status,
@@ -405,7 +407,7 @@ class _Run:
                 self._limits.trial_timeout_s,
                 self._memory_limit(),
             )
-            _stop_if_disk_full(outcome)
+            _stop_if_disk_full(outcome, folder)
             record = {
                 "trial": f"r{number:03d}-{case.case_id}",
                 "case_id": case.case_id,
@@ -424,9 +426,12 @@ class _Run:
         return outcome
 
 
-def _stop_if_disk_full(outcome: Outcome) -> None:
+def _stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
     """A full disk is no property of a case: stop, so that the run can go on later."""
-    if outcome.status != "ok" and DISK_FULL in outcome.reason + outcome.log:
+    if outcome.status in ("ok", "skipped"):
+        return
+    said_so = DISK_FULL in outcome.reason + outcome.log
+    if said_so or shutil.disk_usage(folder).free < NO_ROOM_BYTES:
         raise MachineryError(
             "the disk is full", "Make room, then run the same command again: it goes on from here."
         )

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from qbench.errors import UserError, nearest
 from qbench.precision import PRECISIONS, complete_options
@@ -40,13 +40,16 @@ class PrecisionChoice(Strict):
             if len(value) != 1:
                 raise ValueError("one precision to an item, such as {int8-static: {...}}")
             name, options = next(iter(value.items()))
-            value = {"name": name, "options": options or {}}
+            value = {"name": name, "options": {} if options is None else options}
         if isinstance(value, dict) and isinstance(value.get("name"), str):
             if value["name"] not in PRECISIONS:
                 raise ValueError(
                     f"unknown precision '{value['name']}'. {nearest(value['name'], PRECISIONS)}"
                 )
-            complete_options(value["name"], value.get("options") or {})
+            options = value.get("options", {})
+            if not isinstance(options, dict):
+                raise ValueError(f"the options of {value['name']} are a mapping, not {options!r}")
+            complete_options(value["name"], options)
         return value
 
 
@@ -70,7 +73,7 @@ class Override(Strict):
     """
 
     options: dict[str, dict[str, Any]] = {}
-    hints: dict[str, Any] = {}
+    hints: dict[str, JsonValue] = {}
     threads: list[PositiveInt] | None = None
     batch_sizes: list[PositiveInt] | None = None
 

@@ -177,7 +177,7 @@ def _misbehave(content: Mapping[str, Any], precision: str, step: str) -> None:
     fail = content.get("fail", {})
     kind = fail.get(f"{precision}:{step}") or fail.get(step)
     if kind == "error":
-        print("the fake backend prints before it fails")
+        sys.stdout.write("the fake backend prints before it fails\n")
         raise RuntimeError(f"planted failure in {step}")
     if kind == "unsupported":
         raise Unsupported(f"planted refusal in {step}")

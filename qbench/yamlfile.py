@@ -16,7 +16,7 @@ MAX_BYTES = 1_000_000
 class Strict(BaseModel):
     """A mapping in a file: unknown keys and values of another type are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 T = TypeVar("T", bound=Strict)
@@ -65,7 +65,8 @@ def _read(path: Path) -> str:
             raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a file for qbench")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text: {error.reason}") from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: this is not UTF-8 text: {error.reason}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
 
@@ -73,21 +74,30 @@ def _read(path: Path) -> str:
 def _parse(path: Path, text: str) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
-    from ruamel.yaml.tokens import AliasToken
+    from ruamel.yaml.reader import ReaderError
+    from ruamel.yaml.tokens import AliasToken, TagToken
 
     try:
         for token in YAML().scan(text):
-            if isinstance(token, AliasToken):
+            if isinstance(token, AliasToken | TagToken):
                 line = token.start_mark.line + 1
-                raise UserError(f"{path}:{line}: aliases (*name) are not allowed in qbench files")
+                what = "aliases (*name)" if isinstance(token, AliasToken) else "tags (!name)"
+                raise UserError(f"{path}:{line}: {what} are not allowed in qbench files")
         return YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = " ".join(str(error.problem or error.context).split())
         raise UserError(f"{path}:{line}: not valid YAML: {problem}") from None
-    except YAMLError as error:
-        raise UserError(f"{path}:1: not valid YAML: {error}") from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(
+            f"{path}:{line}: not valid YAML: the character #x{error.character:04x} is not allowed"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{path}: not a file for qbench: it is nested too deeply") from None
+    except (YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
+        raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
 def _explain(

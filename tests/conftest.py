@@ -146,5 +146,3 @@ def assets() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("QBENCH_ASSETS does not name a folder of assets")
     return Path(folder).resolve()
-
-

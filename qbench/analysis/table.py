@@ -128,8 +128,7 @@ def _quality(quality: Mapping[str, Any] | None) -> dict[str, Any]:
     if quality is None:
         return {}
     names = {"metric": "accuracy_metric", "items": "accuracy_items"}
-    row = {names.get(key, key): value for key, value in quality.items()}
-    return row
+    return {names.get(key, key): value for key, value in quality.items()}
 
 
 def _speed(good: pd.DataFrame, batch: int) -> dict[str, Any]:

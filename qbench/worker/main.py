@@ -28,6 +28,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 STARTED_NS = time.monotonic_ns()
@@ -51,12 +52,14 @@ def main() -> None:
     try:
         result = _run(request, lambda phase: reply({"event": "phase", "phase": phase}))
     except BaseException as error:
-        traceback.print_exc()
+        with suppress(OSError):  # a full disk may refuse the log, but not the answer
+            traceback.print_exc()
         reply({"event": "failed", **_failure(error)})
     else:
         reply({"event": "done", "result": result})
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(0)  # runtimes crash or hang in their destructors; everything is written by now
 
 

@@ -108,7 +108,7 @@ def _warm_up(streams: list[Stream], limit_ns: int) -> dict[str, Any]:
     begin = clock()
     calls, calm, last = 0, 0, 0.0
     while calm < 2 and clock() - begin < limit_ns:
-        samples = _loop(streams[0].infer, WINDOW_NS, WINDOW_CALLS, begin + limit_ns)
+        samples = time_calls(streams[0].infer, WINDOW_NS, WINDOW_CALLS, begin + limit_ns)
         for stream in streams[1:]:
             stream.infer()
         calls += len(samples)
@@ -118,7 +118,7 @@ def _warm_up(streams: list[Stream], limit_ns: int) -> dict[str, Any]:
     return {"calls": calls, "ns": clock() - begin, "stable": calm >= 2}
 
 
-def _loop(infer: Callable[[], None], length_ns: int, least: int, deadline: int) -> array[int]:
+def time_calls(infer: Callable[[], None], length_ns: int, least: int, deadline: int) -> array[int]:
     """Durations in ns of calls in a row: for ``length_ns`` and at least ``least`` calls, but no
     new call after ``deadline``; one call at the least."""
     clock = time.perf_counter_ns
@@ -144,7 +144,7 @@ def _timed(streams: list[Stream], length_ns: int) -> dict[str, Any]:
     switches = involuntary_switches()
     cpu_begin, begin = time.process_time_ns(), clock()
     if len(streams) == 1:
-        results.append(_loop(streams[0].infer, length_ns, 1, begin + length_ns))
+        results.append(time_calls(streams[0].infer, length_ns, 1, begin + length_ns))
     else:
         results = _in_threads(streams, length_ns, begin)
     wall_ns, cpu_ns = clock() - begin, time.process_time_ns() - cpu_begin
@@ -164,7 +164,7 @@ def _in_threads(streams: list[Stream], length_ns: int, begin: int) -> list[array
 
     def work(stream: Stream) -> None:
         try:
-            results.append(_loop(stream.infer, length_ns, 1, begin + length_ns))
+            results.append(time_calls(stream.infer, length_ns, 1, begin + length_ns))
         except BaseException as error:
             errors.append(error)
 

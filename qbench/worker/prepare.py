@@ -76,7 +76,7 @@ def _compare(
             want = relayout_shape(card[canonical].shape, card[canonical].layout, tensor.layout)
             fits = len(have) == len(want) and all(
                 a == b or isinstance(a, str) or isinstance(b, str)
-                for a, b in zip(have[1:], want[1:])
+                for a, b in zip(have[1:], want[1:], strict=True)
             )
             if not fits:
                 raise PrepareError(
