@@ -212,16 +212,9 @@ class Bundle:
 
     def _samples_frame(self) -> pd.DataFrame:
         good = [t for t in self.trials if t["status"] == "ok"]
-        arrays = [self.samples(t) for t in good]
-        return pd.DataFrame(
-            {
-                "trial": pd.Categorical.from_codes(
-                    np.repeat(np.arange(len(good)), [len(a) for a in arrays]),
-                    [t["trial"] for t in good],
-                ),
-                "latency_ns": np.concatenate(arrays) if arrays else np.empty(0, np.int64),
-            }
-        )
+        frames = [pd.DataFrame({"trial": t["trial"], "latency_ns": self.samples(t)}) for t in good]
+        columns = pd.DataFrame({"trial": pd.Series(dtype=str), "latency_ns": pd.Series(dtype=int)})
+        return pd.concat([columns, *frames], ignore_index=True)
 
     def _write_table(self, name: str, frame: pd.DataFrame) -> None:
         import pyarrow as pa
@@ -232,7 +225,7 @@ class Bundle:
         pq.write_table(
             pa.Table.from_pandas(frame, preserve_index=False),
             buffer,
-            use_dictionary=[c for c in frame.columns if c not in integers],
+            use_dictionary=[c for c in frame.columns if c not in integers],  # type: ignore[arg-type]
             column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
         )
         write_file(self.path / name, buffer.getvalue().to_pybytes())

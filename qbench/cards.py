@@ -176,4 +176,6 @@ class DatasetCard(Strict):
         wanted = {"npz": {"data"}, "image-zip": {"images", "labels"}}[self.format]
         if set(self.files) != wanted:
             raise ValueError(f"format {self.format} needs files {sorted(wanted)}")
+        if self.format == "image-zip" and len(self.arrays) != 1:
+            raise ValueError("format image-zip has one array: its column of file names")
         return self

@@ -167,7 +167,7 @@ class Catalog:
                 known_hash=f"sha256:{file.sha256}",
                 fname=name,
                 path=folder,
-                downloader=pooch.HTTPDownloader(timeout=30, progressbar=False),
+                downloader=pooch.HTTPDownloader(timeout=30),  # type: ignore[arg-type]
             )
         except (requests.RequestException, OSError) as error:
             raise UserError(
@@ -271,14 +271,16 @@ class Catalog:
                     )
                 steps = card.preprocess.get(name, [])
                 items = (_item(card, data, steps, tensor, name, raw.get(name, i)) for i in chosen)
-                _save_all(out / f"input-{index}.npy", items, len(chosen))
+                try:
+                    _save_all(out / f"input-{index}.npy", items, len(chosen))
+                except ValueError as error:
+                    raise UserError(f"model {card.name}, input {name}: {error}") from None
             if data.labels is not None:
                 labels = np.asarray([raw.label(i) for i in chosen], dtype=np.int64)
                 bad = labels[(labels < 0) | (labels >= (data.classes or labels.max() + 1))]
                 if len(bad):
-                    raise UserError(
-                        f"data set {data.name}: label {bad[0]} is outside 0..{data.classes}"
-                    )
+                    most = "" if data.classes is None else data.classes - 1
+                    raise UserError(f"data set {data.name}: label {bad[0]} is outside 0..{most}")
                 np.save(out / "labels.npy", labels)
 
 
@@ -323,11 +325,20 @@ def _item(
 
 
 def _save_all(path: Path, items: Iterator[np.ndarray], count: int) -> None:
-    """Write ``count`` equal arrays as one ``.npy`` of ``[count, ...]``, one at a time."""
+    """Write ``count`` equal arrays as one ``.npy`` of ``[count, ...]``, one at a time.
+
+    Raises:
+        ValueError: they are of different shapes.
+    """
     first = next(items)
     out = np.lib.format.open_memmap(path, "w+", first.dtype, (count, *first.shape))
     out[0] = first
     for index, item in enumerate(items, 1):
+        if item.shape != first.shape:
+            raise ValueError(
+                f"items of different shapes, {list(first.shape)} and {list(item.shape)}; "
+                "'preprocess' in the card can make them equal"
+            )
         out[index] = item
     out.flush()
 
@@ -346,8 +357,20 @@ class _NpzReader:
                     )
             self._arrays = {n: self._file[key] for n, key in card.arrays.items()}
             self._labels = self._file[card.labels].ravel() if card.labels else None
-        except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a damaged file can raise anything: zlib.error, TokenError, ...
             raise UserError(f"{files['data']} is not a readable .npz file: {error}") from None
+        if self._labels is not None and self._labels.dtype.kind not in "iu":
+            raise UserError(
+                f"data set {card.name}: the array '{card.labels}' holds {self._labels.dtype}, "
+                "and labels are integers"
+            )
+        lengths = {array.shape[:1] for array in self._arrays.values()}
+        if self._labels is not None:
+            lengths.add(self._labels.shape)
+        if len(lengths) > 1 or lengths == {()}:
+            raise UserError(f"data set {card.name}: its arrays differ in how many items they hold")
 
     def __enter__(self) -> _NpzReader:
         return self
@@ -375,9 +398,9 @@ class _ImageZipReader:
         try:
             self._zip = zipfile.ZipFile(files["images"])
             text = files["labels"].read_text(encoding="utf-8")
-        except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+            self._rows = list(csv.DictReader(io.StringIO(text)))
+        except (OSError, zipfile.BadZipFile, UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"data set {card.name} cannot be read: {error}") from None
-        self._rows = list(csv.DictReader(io.StringIO(text)))
         columns = list(self._rows[0]) if self._rows else []
         for column in (self._column, *([card.labels] if card.labels else [])):
             if column not in columns:
@@ -404,14 +427,16 @@ class _ImageZipReader:
                 raise UserError(f"data set {self._card.name}: {file} is implausibly large")
             with Image.open(io.BytesIO(self._zip.read(file))) as image:
                 return np.asarray(image.convert("RGB"))
-        except (KeyError, OSError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a damaged picture can raise anything: zlib.error, ...
             raise UserError(f"data set {self._card.name}: cannot read {file}: {error}") from None
 
     def label(self, index: int) -> int:
         value: Any = self._rows[index][str(self._card.labels)]
         try:
             return int(value)
-        except ValueError:
+        except (ValueError, TypeError):
             raise UserError(
                 f"data set {self._card.name}: label '{value}' in line {index + 2} is no integer"
             ) from None

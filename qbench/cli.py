@@ -56,6 +56,7 @@ DEFAULT_RESULTS = Path("results")
 
 def main() -> None:
     """Entry point: runs a command and turns what went wrong into a message and an exit code."""
+    code = None
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer turns an interrupt into this code

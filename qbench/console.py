@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -183,7 +183,7 @@ def _conditions(ran: pd.DataFrame) -> list[str]:
     return [name for name in names if ran[name].nunique() > 1]
 
 
-def _cell(row: dict[str, Any], name: str) -> str:
+def _cell(row: Mapping[Any, Any], name: str) -> str:
     value = row[name]
     if value is None:
         return "–"

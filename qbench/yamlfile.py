@@ -73,7 +73,7 @@ def _read(path: Path) -> str:
 
 def _parse(path: Path, text: str) -> Any:
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError
     from ruamel.yaml.reader import ReaderError
     from ruamel.yaml.tokens import AliasToken, TagToken
 
@@ -94,9 +94,11 @@ def _parse(path: Path, text: str) -> Any:
         raise UserError(
             f"{path}:{line}: not valid YAML: the character #x{error.character:04x} is not allowed"
         ) from None
+    except UserError:
+        raise
     except RecursionError:
         raise UserError(f"{path}: not a file for qbench: it is nested too deeply") from None
-    except (YAMLError, ValueError) as error:  # ValueError: a date such as 2001-99-99
+    except Exception as error:  # ruamel: ValueError of 2001-99-99, TypeError of `? : []`, ...
         raise UserError(f"{path}: not valid YAML: {error}") from None
 
 
