@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qbench.backend import (
-    API_VERSION,
     Artifact,
     Calibration,
     Model,
@@ -45,7 +44,7 @@ class Backend:
     """OpenVINO on the CPU. See ``qbench.backend.Backend``."""
 
     name = "openvino"
-    api_version = API_VERSION
+    api_version = 1
     prepare_version = 1
     formats: tuple[str, ...] = ("onnx", "tflite")
     runtime_packages: tuple[str, ...] = ("openvino", "numpy")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from qbench.backend import (
-    API_VERSION,
     Artifact,
     Calibration,
     Model,
@@ -29,7 +28,7 @@ class Backend:
     """ONNX files on TensorRT."""
 
     name = "tensorrt"
-    api_version = API_VERSION
+    api_version = 1
     prepare_version = 1
     formats: tuple[str, ...] = ("onnx",)
     runtime_packages: tuple[str, ...] = ("tensorrt", "cuda-bindings", "numpy")

@@ -6,14 +6,11 @@ but NumPy and the runtime; ``graph.py`` reads back what an opened graph consists
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qbench.backend import (
-    API_VERSION,
     Artifact,
     Calibration,
     Model,
@@ -46,7 +43,7 @@ class Backend:
     """TFLite files on LiteRT's interpreter."""
 
     name = "tflite"
-    api_version = API_VERSION
+    api_version = 1
     prepare_version = 1
     formats: tuple[str, ...] = ("tflite",)
     runtime_packages: tuple[str, ...] = ("ai-edge-litert", "numpy")
@@ -80,8 +77,9 @@ class Backend:
 
     def import_runtime(self) -> str:
         """Import the interpreter and return the version of ai-edge-litert."""
-        importlib.import_module("ai_edge_litert.interpreter")
-        return importlib.metadata.version("ai-edge-litert")
+        import ai_edge_litert.interpreter
+
+        return str(ai_edge_litert.__version__)
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
         """Inputs and outputs of a TFLite file; see the contract."""

@@ -26,7 +26,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -52,6 +51,8 @@ def main() -> None:
     try:
         result = _run(request, lambda phase: reply({"event": "phase", "phase": phase}))
     except BaseException as error:
+        import traceback  # costs 3 ms, which a trial that goes well need not pay
+
         with suppress(OSError):  # a full disk may refuse the log, but not the answer
             traceback.print_exc()
         reply({"event": "failed", **_failure(error)})

@@ -11,7 +11,6 @@ import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -106,13 +105,13 @@ def _warm_up(streams: list[Stream], limit_ns: int) -> dict[str, Any]:
     """Run until two successive changes of the windows' medians are small, or time is up."""
     clock = time.perf_counter_ns
     begin = clock()
-    calls, calm, last = 0, 0, 0.0
+    calls, calm, last = 0, 0, 0
     while calm < 2 and clock() - begin < limit_ns:
         samples = time_calls(streams[0].infer, WINDOW_NS, WINDOW_CALLS, begin + limit_ns)
         for stream in streams[1:]:
             stream.infer()
         calls += len(samples)
-        now = median(samples)
+        now = sorted(samples)[len(samples) // 2]
         calm = calm + 1 if last and abs(now - last) <= STABLE_CHANGE * last else 0
         last = now
     return {"calls": calls, "ns": clock() - begin, "stable": calm >= 2}

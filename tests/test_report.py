@@ -1,0 +1,299 @@
+"""The HTML page: what it holds, what it must not do, and that it works in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from qbench.analysis.table import case_table
+from qbench.bundle import Bundle
+from qbench.report import write_report
+from qbench.report.ranking import rankings
+from qbench.report.render import harmless, script_json
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;\u202eevil\u2028</style>"
+LOADS = {"src", "srcset", "href", "action", "poster", "data", "background", "ping", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """The elements and the text of a page, scripts and styles aside."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self._inside = ""
+        self.feed(html)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def cases(self) -> list[str | None]:
+        return [row["data-case"] for row in self.all("tr") if "data-case" in row]
+
+    @property
+    def data(self) -> dict:
+        return json.loads(self.scripts[0])
+
+
+def measured(project, **suite) -> Bundle:
+    return Bundle(project.root / project.run_json(project.suite(**suite))["bundle"])
+
+
+def written(*bundles: Bundle, path: Path) -> tuple[str, Page]:
+    write_report(list(bundles), path)
+    html = path.read_text(encoding="utf-8")
+    return html, Page(html)
+
+
+def test_the_page_holds_every_case_and_loads_nothing(project, tmp_path):
+    bundle = measured(project)
+    html, page = written(bundle, path=tmp_path / "page.html")
+    cases = case_table(bundle)
+    assert page.cases == list(cases["case_id"])
+    assert [case["precision"] for case in page.data["cases"]] == ["fp32", "int8-static"]
+    assert page.text.index("Cases") < page.text.index("Charts") < page.text.index("Not measured")
+    assert "2 rounds are too few to rank" in page.text
+    assert "3.5 W" not in page.text  # no energy was estimated
+    assert html.count("plotly.js v") == 1
+    for tag, attributes in page.elements:
+        assert not {name for name in attributes if name.startswith("on")}
+        for name in LOADS & attributes.keys():
+            assert (attributes[name] or "").startswith(("#", "data:")), (tag, attributes)
+    own = "".join(page.scripts[:1] + page.scripts[2:])
+    assert not re.search(r"fetch\(|XMLHttpRequest|WebSocket|import\(|innerHTML|eval\(", own)
+    assert set(re.findall(r"https?://[^\s\"']+", own)) <= {"http://www.w3.org/2000/svg"}
+    policy = next(m["content"] for m in page.all("meta") if "http-equiv" in m)
+    assert policy and "default-src 'none'" in policy
+    assert "unsafe" not in policy.split("style-src")[0]
+
+
+def test_distributions_are_thinned_and_keep_their_ends(project, tmp_path):
+    bundle = measured(project, timed_s=0.2)
+    _, page = written(bundle, path=tmp_path / "page.html")
+    by_id = {row["case_id"]: row for row in case_table(bundle).to_dict("records")}
+    trials = {(t["case_id"], t["round"] + 1): bundle.samples(t) for t in bundle.trials}
+    assert len(page.data["cases"]) == 2
+    for case, case_id in zip(page.data["cases"], page.cases, strict=True):
+        assert case["label"] == f"fake {by_id[case_id]['precision']}"
+        assert len(case["trials"]) == 2
+        for trial in case["trials"]:
+            samples = trials[case_id, trial["round"]]
+            assert len(trial["ms"]) == min(500, len(samples))
+            assert trial["ms"] == sorted(trial["ms"])
+            assert trial["ms"][-1] == pytest.approx(samples.max() * 1e-6, rel=1e-3)
+
+
+def test_hostile_labels_are_text(project, tmp_path):
+    project.model(fail={"int8-static:prepare": "error"})
+    bundle = measured(project)
+    swap = {
+        "net": HOSTILE,
+        "planted failure in prepare": HOSTILE,
+        "the fake backend prints before it fails": HOSTILE,
+        bundle.begin["host"]["hostname"]: HOSTILE,
+        bundle.begin["host"]["cpu_model"]: HOSTILE + "\ud800",
+    }
+
+    def planted(value):
+        if isinstance(value, dict):
+            return {swap.get(key, key): planted(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [planted(inner) for inner in value]
+        if isinstance(value, str):
+            for known, evil in swap.items():
+                value = value.replace(known, evil) if len(known) > 5 else swap.get(value, value)
+        return value
+
+    for name in ("begin.json", "plan.json", "prepare.jsonl", "evaluate.jsonl", "journal.jsonl"):
+        path = bundle.path / name
+        lines = path.read_text().splitlines() if name.endswith("l") else [path.read_text()]
+        path.write_text("".join(json.dumps(planted(json.loads(line))) + "\n" for line in lines))
+    (bundle.path / "suite.yaml").write_text(HOSTILE)
+    html, page = written(Bundle(bundle.path), path=tmp_path / "page.html")
+    assert len(page.all("script")) == 3
+    assert not page.all("img")
+    assert page.text.count("<script>alert(1)</script>") >= 5
+    assert "last lines of its log" in page.text
+    assert page.data["cases"][0]["model"].startswith("<script>")
+    assert "\u202e" not in html and "\u2028" not in html
+    assert "[U+202E]" in page.text and "[U+D800]" in page.text
+
+
+@pytest.mark.parametrize("text", ["</script>", "<!--<script>", "a&b", "\u2028\u2029", "'\"\\"])
+def test_json_in_a_script_stays_inside_and_says_the_same(text):
+    made = script_json({"label": text})
+    assert not set("<>&\u2028\u2029") & set(made)
+    assert json.loads(made) == {"label": text}
+
+
+def test_hidden_characters_are_written_out_and_numbers_are_finite():
+    assert harmless(["a\u202eb", {"x": float("nan")}, "zwölf\n"]) == [
+        "a[U+202E]b",
+        {"x": None},
+        "zwölf\n",
+    ]
+
+
+def test_one_case(project, tmp_path):
+    _, page = written(measured(project, precisions=["fp32"]), path=tmp_path / "page.html")
+    assert len(page.cases) == 1
+    assert "only one case was measured" in page.text
+    assert "Every case was measured." in page.text
+
+
+def test_no_case_that_went_well(project, tmp_path):
+    project.model(fail={"open": "error"})
+    html, page = written(measured(project), path=tmp_path / "page.html")
+    assert "No case was measured, so there is nothing to draw." in page.text
+    assert "planted failure in open" in page.text
+    assert "last lines of its log" in page.text
+    assert "plotly.js v" not in html
+
+
+def test_an_incomplete_bundle(project, tmp_path):
+    bundle = measured(project)
+    (bundle.path / "manifest.json").unlink()
+    journal = bundle.path / "journal.jsonl"
+    journal.write_text(journal.read_text().splitlines(keepends=True)[0])
+    _, page = written(Bundle(bundle.path), path=tmp_path / "page.html")
+    assert "Incomplete: the run was interrupted" in page.text
+    assert len(page.cases) == 2
+    assert len(page.data["cases"]) == 1
+    assert "not measured yet" in page.text
+
+
+def test_two_bundles_and_the_command(project):
+    first, second = measured(project), measured(project, name="other", precisions=["fp32"])
+    done = project.qbench("report", first.path, second.path, "-o", "both.html")
+    assert done.returncode == 0, done.stderr
+    page = Page((project.root / "both.html").read_text(encoding="utf-8"))
+    assert len(page.cases) == 3
+    assert page.data["runs"] == ["A", "B"]
+    assert [case["label"] for case in page.data["cases"]] == [
+        "A fake fp32", "A fake int8-static", "B fake fp32"
+    ]  # fmt: skip
+
+
+def ranked(*medians: tuple[float, float | None, float | None]) -> str:
+    same = {"model": "net", "scenario": "latency", "batch_size": 1, "threads": 1, "streams": 1}
+    rest = {"status": "ok", "rounds": 7, "noisy": False, "accuracy": None, "sqnr_db": None}
+    cases = [
+        {
+            **same,
+            **rest,
+            "label": f"case{index}",
+            "latency_p50_ms": value,
+            "latency_p50_low_ms": low,
+            "latency_p50_high_ms": high,
+        }
+        for index, (value, low, high) in enumerate(medians)
+    ]
+    (line,) = rankings(cases)
+    return line["text"]
+
+
+def test_the_fastest_is_named_only_where_intervals_lie_apart():
+    apart = ranked((2.0, 1.9, 2.1), (1.0, 0.9, 1.1), (3.0, 2.0, 4.0))
+    assert apart.startswith("fastest is case1: p50 1.00 ms (0.900 … 1.10); next is case0")
+    near = ranked((1.0, 0.9, 1.1), (1.2, 1.05, 1.4), (3.0, 2.0, 4.0))
+    assert near.startswith("within noise of each other: case0") and "case1" in near
+    assert "case2" not in near
+    assert "too few to rank" in ranked((1.0, None, None), (2.0, None, None))
+
+
+# --------------------------------------------------------------------------- in a browser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--enable-logging=stderr", "--virtual-time-budget=10000", "--window-size=1280,900",
+]  # fmt: skip
+browser = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH")
+CLICK = """
+for (const times of [1, 2]) document.querySelector("th[data-name='artifact_size_mb'] button").click();
+document.querySelector("#filter-text").value = "int8";
+document.querySelector("#filter-text").dispatchEvent(new Event("input", { bubbles: true }));
+"""
+
+
+def browsed(page: Path, fragment: str, folder: Path) -> tuple[str, list[str]]:
+    """The document as the browser has it once drawn, and what its console said."""
+    done = subprocess.run(
+        [str(CHROMIUM), *FLAGS, f"--user-data-dir={folder}", "--dump-dom",
+         f"{page.as_uri()}{fragment}"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    return done.stdout, re.findall(r"CONSOLE[^\n]*", done.stderr)
+
+
+@browser
+def test_the_page_draws_and_keeps_its_own_policy(project, tmp_path):
+    page = tmp_path / "page.html"
+    html, _ = written(measured(project), path=page)
+    drawn, console = browsed(page, "", tmp_path / "chromium")
+    assert console == []
+    assert drawn.count('class="main-svg"') >= 5
+    assert "2 of 2 cases" in drawn
+    # A script that the policy does not name is refused.
+    page.write_text(html.replace("</body>", "<script>document.title='owned'</script></body>"))
+    drawn, console = browsed(page, "", tmp_path / "chromium")
+    assert "<title>owned" not in drawn
+    assert any("Content Security Policy" in line for line in console)
+
+
+@browser
+def test_the_table_sorts_and_filters(project, tmp_path):
+    page = tmp_path / "page.html"
+    html, _ = written(measured(project), path=page)
+    drawn, console = browsed(page, "#sort=-precision&precision=int8-static", tmp_path / "chromium")
+    assert console == []
+    seen = re.findall(r'<tr class=""[^>]*data-precision="([^"]*)"[^>]*?( hidden="")?>', drawn)
+    assert seen == [("int8-static", ""), ("fp32", ' hidden=""')]
+    assert 'aria-sort="descending"' in drawn
+    assert "1 of 2 cases" in drawn
+    # By mouse and keyboard: a copy without the policy, and with a script that does it.
+    policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+    page.write_text(policy.sub("", html).replace("</body>", f"<script>{CLICK}</script></body>"))
+    drawn, console = browsed(page, "", tmp_path / "chromium")
+    assert console == []
+    assert re.search(r'data-name="artifact_size_mb"[^>]*aria-sort="descending"', drawn)
+    assert "1 of 2 cases" in drawn
+
+
+def test_it_is_quick_and_small(project, tmp_path):
+    """A second writing, once all is imported; plotly's script is 4.8 MB of the page."""
+    from plotly.offline import get_plotlyjs
+
+    bundle = measured(project)
+    write_report([bundle], tmp_path / "page.html")
+    begin = time.monotonic()
+    write_report([bundle], tmp_path / "page.html")
+    assert time.monotonic() - begin < 2
+    assert (tmp_path / "page.html").stat().st_size - len(get_plotlyjs().encode()) < 200_000
