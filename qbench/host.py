@@ -44,7 +44,7 @@ def fingerprint() -> dict[str, Any]:
         "architecture": platform.machine(),
         "cores_physical": psutil.cpu_count(logical=False),
         "cores_logical": psutil.cpu_count(logical=True),
-        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cores_usable": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "hypervisor": "hypervisor" in _flags(cpu) if cpu else None,
@@ -56,6 +56,13 @@ def fingerprint() -> dict[str, Any]:
     identity = [_read("/etc/machine-id"), facts["hostname"], facts["cpu_model"]]
     facts["host_id"] = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
     return facts
+
+
+def usable_cores() -> int:
+    """How many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cpu() -> dict[str, str]:

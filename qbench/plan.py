@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,15 +14,16 @@ from qbench.artifacts import ArtifactStore, Preparation
 from qbench.backend import Model, PrepareTarget, Ready, RunConfig, Unavailable
 from qbench.catalog import Catalog, Items
 from qbench.errors import UserError, nearest
+from qbench.host import usable_cores
 from qbench.precision import PRECISIONS, REFERENCE, complete_options, variant
 from qbench.registry import Registry
 from qbench.storage import digest_json
 from qbench.suite import Override, Suite
 
-TRIAL_OVERHEAD_S = 0.6
-PREPARE_GUESS_S = 4.0
-EVALUATE_GUESS_S = 3.0
-"""Guesses for the estimate of a run's length, from runs of the shipped suites on 2 cores."""
+TRIAL_OVERHEAD_S = 0.35
+PREPARE_GUESS_S = 2.0
+EVALUATE_GUESS_S = 1.0
+"""Guesses for the estimate of a run's length: processor seconds in runs of the suite ``quick``."""
 
 
 class Case(BaseModel):
@@ -134,9 +134,9 @@ class Plan:
         evaluations = self.evaluations()
         keys = {p.preparation.key: p.preparation for p in evaluations.values() if p.preparation}
         missing = sum(store.find(prep) is None for prep in keys.values())
-        seconds = trials * (TRIAL_OVERHEAD_S + suite.warmup_s + suite.timed_s)
-        seconds += missing * PREPARE_GUESS_S + len(evaluations) * EVALUATE_GUESS_S
-        return seconds / 60
+        measuring = trials * (TRIAL_OVERHEAD_S + suite.warmup_s + suite.timed_s)
+        before = missing * PREPARE_GUESS_S + len(evaluations) * EVALUATE_GUESS_S
+        return (measuring + before / usable_cores()) / 60
 
     def estimate_disk_mb(self) -> float:
         """An upper guess of what artifacts take in the cache, in MB."""
@@ -287,7 +287,6 @@ class _Planner:
         self._probes, self._store = probes, store
         self._models: dict[tuple[str, str], Model] = {}
         self._calibration: dict[str, Items | None] = {}
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
     def reference(self, model: str) -> Planned | None:
         """The float32 case of the suite's first backend that can run it."""
@@ -321,10 +320,10 @@ class _Planner:
             return Planned(
                 case, reason or f"{case.backend} does not offer {case.precision} on {case.device}"
             )
-        if self._cores is not None and case.threads * case.streams > self._cores:
+        if case.threads * case.streams > usable_cores():
             return Planned(
                 case,
-                f"{case.threads * case.streams} threads on {self._cores} cores: such figures "
+                f"{case.threads * case.streams} threads on {usable_cores()} cores: such figures "
                 "jump between two levels",
             )
         calibration = None

@@ -26,7 +26,7 @@ from qbench.backend import Ready, RunConfig, Unavailable
 from qbench.bundle import Bundle, find_incomplete
 from qbench.catalog import Catalog
 from qbench.errors import MachineryError, UserError
-from qbench.host import fingerprint
+from qbench.host import fingerprint, usable_cores
 from qbench.isolate import Outcome, end_all, run_job, scratch_folder
 from qbench.lock import measuring_lock
 from qbench.plan import Filters, Plan, Planned, make_plan
@@ -440,8 +440,7 @@ def _stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
 def _in_parallel(items: Sequence[T], work: Callable[[T], None]) -> None:
     """``work`` on every item, as many at a time as there are cores; the first error, or an
     interrupt, ends all of it at once. Never used while measuring."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    pool = ThreadPoolExecutor(max_workers=workers)
+    pool = ThreadPoolExecutor(max_workers=usable_cores())
     try:
         futures = [pool.submit(work, item) for item in items]
         wait(futures, return_when=FIRST_EXCEPTION)
