@@ -138,11 +138,14 @@ class Bundle:
 
     def _inside(self, *names: str) -> Path:
         for name in names:
-            if not _NAME.match(name) or name.startswith("."):
+            if not isinstance(name, str) or not _NAME.match(name) or name.startswith("."):
                 raise UserError(
                     f"{self.path}: a record names the file '{name}', which is no file name"
                 )
-        return self.path.joinpath(*names)
+        path = self.path.joinpath(*names)
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise UserError(f"{path} is a link that leads out of the bundle")
+        return path
 
     def trials_frame(self) -> pd.DataFrame:
         """One row for each trial, with the percentiles of its samples: from ``trials.parquet``
@@ -236,7 +239,9 @@ class Bundle:
         """What differs from the manifest: files changed, missing or added."""
         if not self.complete:
             return ["the bundle is incomplete: it has no manifest.json"]
-        files = _json(self.path / "manifest.json")["files"]
+        files = _json(self.path / "manifest.json").get("files")
+        if not isinstance(files, dict):
+            return ["manifest.json is damaged: it lists no files"]
         found = []
         for name, digest in files.items():
             parts = name.split("/")
@@ -245,7 +250,11 @@ class Bundle:
                 found.append(f"{name} is missing")
             elif digest_file(path) != digest:
                 found.append(f"{name} was changed")
-        present = {str(p.relative_to(self.path)) for p in self.path.rglob("*") if p.is_file()}
+        present = {
+            str(path.relative_to(self.path))
+            for path in self.path.rglob("*")
+            if path.is_file() and not path.name.startswith(".")  # as in ``finish``
+        }
         found += [f"{name} was added" for name in sorted(present - {*files, "manifest.json"})]
         return found
 

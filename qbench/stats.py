@@ -57,14 +57,16 @@ def wilson(successes: int, items: int) -> Estimate:
     z = 1.959963984540054
     centre = (share + z * z / (2 * items)) / (1 + z * z / items)
     half = z / (1 + z * z / items) * np.sqrt(share * (1 - share) / items + z * z / (4 * items**2))
-    return Estimate(share, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+    low, high = float(centre - half), float(centre + half)
+    # at 0 and 1 an end is the share itself, but for rounding
+    return Estimate(share, min(share, max(0.0, low)), max(share, min(1.0, high)))
 
 
 def paired_difference(other: np.ndarray, base: np.ndarray) -> Estimate:
     """Difference of two proportions on the same items, with an interval for matched pairs.
 
     Agresti & Min, Statistics in Medicine 2005: Wald's interval after adding one half to each of
-    the four cells. The value itself is the plain difference.
+    the four cells, cut at -1 and 1. The value itself is the plain difference.
 
     Args:
         other, base: ``[items]`` booleans, whether each item was right.
@@ -75,4 +77,5 @@ def paired_difference(other: np.ndarray, base: np.ndarray) -> Estimate:
     b, c, n = gained + 0.5, lost + 0.5, items + 2.0
     centre = (b - c) / n
     half = 1.959963984540054 * float(np.sqrt(b + c - (b - c) ** 2 / n)) / n
-    return Estimate((gained - lost) / items, centre - half, centre + half)
+    low, high = max(-1.0, centre - half), min(1.0, centre + half)
+    return Estimate((gained - lost) / items, low, high)

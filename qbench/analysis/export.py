@@ -10,7 +10,16 @@ import pandas as pd
 
 def export_table(cases: pd.DataFrame, form: str) -> bytes:
     """The table as a file's content. Empty (JSON: null) means not measured."""
-    return FORMATS[form](cases.infer_objects())
+    return FORMATS[form](_typed(cases))
+
+
+def _typed(cases: pd.DataFrame) -> pd.DataFrame:
+    """Columns with the types of their values; counts stay integers where some are missing."""
+    typed = cases.infer_objects()
+    for name in cases.columns:
+        if set(map(type, cases[name].dropna())) == {int}:
+            typed[name] = cases[name].astype("Int64")
+    return typed
 
 
 def _csv(cases: pd.DataFrame) -> bytes:
@@ -24,7 +33,18 @@ def _json(cases: pd.DataFrame) -> bytes:
 def _markdown(cases: pd.DataFrame) -> bytes:
     """Only columns that hold something, to six significant digits."""
     filled = cases.dropna(axis="columns", how="all")
-    return filled.to_markdown(index=False, floatfmt=".6g", missingval="").encode() + b"\n"
+    sides = ["right" if kind.kind in "iuf" else "left" for kind in filled.dtypes]
+    # numparse would read an id such as 12345e678901 as a number
+    text = filled.map(_cell).to_markdown(index=False, disable_numparse=True, colalign=sides)
+    return text.encode() + b"\n"
+
+
+def _cell(value: object) -> str:
+    if pd.isna(value):  # type: ignore[call-overload]
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def _parquet(cases: pd.DataFrame) -> bytes:

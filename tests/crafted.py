@@ -1,0 +1,158 @@
+"""Bundles written by hand, with latencies that are chosen: for tests of what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.accuracy import judge
+from qbench.bundle import Bundle
+
+PHASES = {
+    "start_ns": 10_000_000,
+    "import_ns": 40_000_000,
+    "load_ns": 5_000_000,
+    "bind_ns": 20_000,
+    "first_inference_ns": 3_000_000,
+}
+MEMORY = {
+    "baseline_bytes": 30_000_000,
+    "load_peak_bytes": 4_000_000,
+    "peak_bytes": 6_000_000,
+    "process_peak_bytes": 36_000_000,
+}
+
+
+class Crafted:
+    """A bundle in the making: cases and trials are added, then ``done`` completes it."""
+
+    def __init__(self, folder: Path, run_id: str = "20260101-000000-crafted-0001", **begin: Any):
+        self.folder, self.run_id, self.begin = folder, run_id, begin
+        self.cases: list[dict[str, Any]] = []
+        self.trials: list[tuple[dict[str, Any], np.ndarray | None]] = []
+        self.prepared: dict[str, dict[str, Any]] = {}
+        self.evaluated: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
+        self.labels: np.ndarray | None = None
+
+    def case(self, precision: str, skip: str | None = None, **fields: Any) -> str:
+        """Add a case; returns its id. It is prepared, and not evaluated."""
+        case_id = f"c{len(self.cases):011d}"
+        case = {
+            "model": "net",
+            "backend": "fake",
+            "environment": "default",
+            "precision": precision,
+            "options": {},
+            "recipe": "best",
+            "device": "cpu",
+            "scenario": "single-stream",
+            "batch_size": 1,
+            "threads": 1,
+            "streams": 1,
+            "hints": {},
+            **fields,
+        }
+        self.cases.append(
+            {
+                "case_id": case_id,
+                "case": case,
+                "skip": skip,
+                "artifact_key": None if skip else f"a{case_id}",
+                "evaluation_id": None if skip else f"e{case_id}",
+                "source_format": None if skip else "fake",
+                "model_digest": None if skip else "d" * 64,
+                "source_bytes": None if skip else 2_000_000,
+                "calibration_items": None,
+            }
+        )
+        if skip is None:
+            self.prepared[f"a{case_id}"] = {"status": "ok", "reason": "", "bytes": 500_000}
+        return case_id
+
+    def trial(
+        self,
+        case_id: str,
+        number: int,
+        latency_ms: float,
+        sitting: int = 1,
+        status: str = "ok",
+        **fields: Any,
+    ) -> None:
+        """Add a trial: 100 calls that all take ``latency_ms``, or a failure."""
+        record: dict[str, Any] = {
+            "trial": f"r{number:03d}-{case_id}",
+            "case_id": case_id,
+            "round": number,
+            "sitting": sitting,
+            "status": status,
+            "reason": "" if status == "ok" else f"planned {status}",
+        }
+        samples = None
+        if status == "ok":
+            samples = np.full(100, round(latency_ms * 1e6), np.int64)
+            record |= {
+                "calls": 100,
+                "wall_ns": int(samples.sum()),
+                "cpu_ns": int(samples.sum()),
+                "phases": PHASES,
+                "memory": MEMORY,
+                "warmup": {"calls": 10, "ns": 1000, "stable": True},
+            }
+        self.trials.append(({**record, **fields}, samples))
+
+    def evaluation(self, case_id: str, outputs: np.ndarray, reference: str | None = None) -> None:
+        """Add an evaluation with one output, judged against another case's."""
+        base = self.evaluated[f"e{reference}"][1] if reference else None
+        quality = judge({"scores": outputs}, base, self.labels, "top1", True)
+        record = {
+            "evaluation_id": f"e{case_id}",
+            "status": "ok",
+            "reason": "",
+            "runtime_version": "1.0",
+            "effective": {"precision": "int8" if reference else "fp32", "fallback_ops": 0},
+            "quality": quality.model_dump(mode="json"),
+        }
+        self.evaluated[f"e{case_id}"] = record, {"scores": outputs}
+
+    def open(self) -> Bundle:
+        """Write it, incomplete."""
+        begin = {
+            "run_id": self.run_id,
+            "host": {"host_id": "h" * 16, "cpu_flags": ["avx2"], "governor": None},
+            "backends": {"fake": {"ready": True, "version": "1.0"}},
+            "settings": {"cpu_power": None},
+            **self.begin,
+        }
+        fp32 = [c for c in self.cases if c["case"]["precision"] == "fp32" and not c["skip"]]
+        plan = {
+            "cases": self.cases,
+            "tasks": {"net": "image-classification"},
+            "references": {"net": fp32[0]} if fp32 else {},
+        }
+        bundle = Bundle.create(self.folder / self.run_id, begin, plan, "name: crafted\n")
+        for key, record in self.prepared.items():
+            bundle.add_prepared({"artifact_key": key, **record})
+        scratch = self.folder / "scratch.npy"
+        if self.labels is not None:
+            np.save(scratch, self.labels)
+            bundle.add_labels("net", scratch)
+        for record, outputs in self.evaluated.values():
+            files = {}
+            for name, array in outputs.items():
+                np.save(scratch, array)
+                files[name] = scratch
+            bundle.add_evaluated(record, files)
+        for record, samples in self.trials:
+            if samples is not None:
+                np.save(scratch, samples)
+            bundle.add_trial(record, scratch if samples is not None else None)
+        scratch.unlink(missing_ok=True)
+        return bundle
+
+    def done(self) -> Bundle:
+        """Write it, complete."""
+        bundle = self.open()
+        bundle.finish({"finished": "2026-01-01T00:00:01+0000"})
+        return bundle

@@ -1,0 +1,301 @@
+"""qbench.bundle: what is read of a bundle that was damaged, edited or written to do harm."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from crafted import Crafted
+
+from qbench.analysis.verify import recompute
+from qbench.bundle import Bundle, find_bundle, find_incomplete
+from qbench.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete bundle of two cases, two rounds and twelve labelled items."""
+    crafted = Crafted(tmp_path_factory.mktemp("bundles"))
+    crafted.labels = np.arange(12) % 3
+    exact, quantized = crafted.case("fp32"), crafted.case("int8-static")
+    scores = np.random.default_rng(2).normal(size=(12, 3)).astype(np.float32)
+    crafted.evaluation(exact, scores)
+    crafted.evaluation(quantized, np.round(scores, 1), reference=exact)
+    for number in range(2):
+        crafted.trial(exact, number, 4.0 + number)
+        crafted.trial(quantized, number, 2.0)
+    return crafted.done().path
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Bundle:
+    """A copy of it to spoil."""
+    return Bundle(Path(shutil.copytree(made, tmp_path / "results" / made.name)))
+
+
+def edit(path: Path, change: Callable[[Any], Any]) -> None:
+    """Change a JSON file, or the first line of a JSON-lines file."""
+    first, rest = path.read_text(), ""
+    if path.suffix == ".jsonl":
+        first, _, rest = first.partition("\n")
+        rest = "\n" + rest
+    value = json.loads(first)
+    changed = change(value)
+    path.write_text(json.dumps(value if changed is None else changed) + rest)
+
+
+def refused(action: Callable[[], Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        action()
+    return str(caught.value)
+
+
+def one(bundle: Bundle, folder: str) -> Path:
+    return sorted((bundle.path / folder).rglob("*.npy"))[0]
+
+
+# --------------------------------------------------------------------------- whole bundles
+
+
+def test_a_bundle_gives_back_what_was_put_into_it(bundle: Bundle):
+    assert bundle.complete and bundle.problems() == [] and recompute(bundle) == []
+    assert [t["trial"][:4] for t in bundle.trials] == ["r000", "r000", "r001", "r001"]
+    assert bundle.samples(bundle.trials[2]).tolist() == [5_000_000] * 100
+    assert bundle.outputs("ec00000000000")["scores"].shape == (12, 3)
+    assert bundle.labels("net").tolist() == [0, 1, 2] * 4
+    frame = bundle.trials_frame()
+    assert frame["p50_ns"].tolist() == [4e6, 2e6, 5e6, 2e6]
+
+
+def test_every_sample_is_in_the_derived_table(bundle: Bundle):
+    import pandas as pd
+
+    frame = pd.read_parquet(bundle.path / "samples.parquet")
+    assert frame["latency_ns"].sum() == 100 * (4 + 2 + 5 + 2) * 1_000_000
+    assert frame.groupby("trial", observed=True).size().tolist() == [100] * 4
+
+
+def test_a_bundle_without_trials_is_complete_too(tmp_path):
+    crafted = Crafted(tmp_path)
+    crafted.case("fp32", skip="not here")
+    bundle = crafted.done()
+    assert bundle.problems() == [] and recompute(bundle) == []
+
+
+def test_a_temporary_file_that_a_kill_left_is_no_problem(tmp_path):
+    crafted = Crafted(tmp_path)
+    crafted.case("fp32", skip="not here")
+    bundle = crafted.open()
+    (bundle.path / "samples" / ".r000.npy-x1y2").write_bytes(b"half")
+    bundle.finish({})
+    assert bundle.problems() == []
+
+
+# --------------------------------------------------------------------------- damage
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    assert "has no begin.json" in refused(lambda: Bundle(tmp_path))
+
+
+def test_a_bundle_of_a_newer_schema_is_refused_with_both_versions(bundle: Bundle):
+    edit(bundle.path / "begin.json", lambda begin: begin.update(schema=2))
+    message = refused(lambda: Bundle(bundle.path))
+    assert "schema 2, this version reads 1" in message and "software" in message
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\xff", "{}"])
+def test_a_damaged_beginning_is_refused(bundle: Bundle, content: str):
+    (bundle.path / "begin.json").write_bytes(content.encode("latin-1"))
+    assert str(bundle.path) in refused(lambda: Bundle(bundle.path))
+
+
+def test_a_damaged_plan_is_refused(bundle: Bundle):
+    (bundle.path / "plan.json").write_text("{")
+    assert "plan.json is damaged" in refused(lambda: Bundle(bundle.path).plan)
+    (bundle.path / "plan.json").unlink()
+    assert "cannot read" in refused(lambda: Bundle(bundle.path).plan)
+
+
+def test_a_damaged_line_is_refused_with_its_number_and_a_torn_last_one_is_not(bundle: Bundle):
+    path = bundle.path / "journal.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-10])
+    assert len(bundle.trials) == 3
+    lines = whole.split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], lines[1][:20], *lines[2:]]))
+    assert "journal.jsonl:2: damaged line" in refused(lambda: bundle.trials)
+
+
+def test_a_resumed_journal_goes_on_after_its_last_whole_line(tmp_path):
+    crafted = Crafted(tmp_path)
+    case = crafted.case("fp32")
+    for number in range(3):
+        crafted.trial(case, number, 1.0)
+    bundle = crafted.open()
+    path = bundle.path / "journal.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    bundle.resume()
+    np.save(tmp_path / "samples.npy", np.full(7, 9, np.int64))
+    bundle.add_trial({"trial": "r009-x", "status": "ok"}, tmp_path / "samples.npy")
+    assert [t["trial"][:4] for t in bundle.trials] == ["r000", "r001", "r009"]
+    assert bundle.samples(bundle.trials[-1]).tolist() == [9] * 7
+
+
+def test_missing_samples_are_reported(bundle: Bundle):
+    path = one(bundle, "samples")
+    path.unlink()
+    assert bundle.problems() == [f"samples/{path.name} is missing"]
+    assert path.name in refused(lambda: recompute(bundle))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello"])
+def test_samples_that_are_no_array_are_refused(bundle: Bundle, content: bytes):
+    one(bundle, "samples").write_bytes(content)
+    assert "missing or damaged" in refused(lambda: bundle.samples(bundle.trials[0]))
+
+
+def test_a_pickled_array_is_never_opened(bundle: Bundle, tmp_path):
+    class Harm:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "harmed",))
+
+    for folder, read in (
+        ("samples", lambda: bundle.samples(bundle.trials[0])),
+        ("predictions/ec00000000000", lambda: bundle.outputs("ec00000000000")),
+    ):
+        np.save(one(bundle, folder), np.array([Harm()], dtype=object), allow_pickle=True)
+        assert "damaged" in refused(read)
+    assert not (tmp_path / "harmed").exists()
+
+
+# --------------------------------------------------------------------------- edits
+
+
+def test_edited_samples_are_found_even_when_the_manifest_is_edited_too(bundle: Bundle):
+    path = one(bundle, "samples")
+    np.save(path, np.load(path) // 2)
+    assert bundle.problems() == [f"samples/{path.name} was changed"]
+    found = recompute(bundle)
+    assert f"trial {path.stem}: its samples are not those of the journal" in found
+    assert f"trials.parquet: p50_ns of {path.stem} differs" in found
+
+
+def test_a_call_less_is_found(bundle: Bundle):
+    path = one(bundle, "samples")
+    np.save(path, np.load(path)[:-1])
+    assert f"trial {path.stem}: the journal says 100 calls" in recompute(bundle)
+
+
+def test_an_edited_figure_is_found(bundle: Bundle):
+    def better(record: dict[str, Any]) -> None:
+        record["quality"]["accuracy"] = 1.0
+
+    edit(bundle.path / "evaluate.jsonl", better)
+    assert bundle.problems() == ["evaluate.jsonl was changed"]
+    (found,) = recompute(bundle)
+    assert "net, evaluation ec00000000000: accuracy is" in found and "recorded 1.0" in found
+
+
+def test_edited_predictions_and_labels_are_found(bundle: Bundle):
+    path = bundle.path / "predictions" / "ec00000000001" / "0.npy"
+    np.save(path, np.load(path) + 1)
+    assert bundle.problems() == ["predictions/ec00000000001/0.npy was changed"]
+    assert {"sqnr_db", "outputs_digest"} <= {
+        line.partition(": ")[2].split()[0] for line in recompute(bundle)
+    }
+    labels = bundle.path / "predictions" / "labels-net.npy"
+    np.save(labels, np.zeros(12, np.int64))
+    assert any("accuracy is" in line for line in recompute(bundle))
+
+
+def test_a_file_too_many_is_reported(bundle: Bundle):
+    (bundle.path / "samples" / "extra.npy").write_bytes(b"x")
+    assert bundle.problems() == ["samples/extra.npy was added"]
+
+
+def test_the_command_line_fails_on_an_edited_bundle(project, made: Path):
+    shutil.copytree(made, project.root / "results" / made.name)
+    assert project.qbench("verify", "latest", "--recompute").returncode == 0
+    path = one(Bundle(project.root / "results" / made.name), "samples")
+    np.save(path, np.load(path) // 2)
+    done = project.qbench("verify", "latest", "--recompute", "--json")
+    assert done.returncode == 1
+    assert f"samples/{path.name} was changed" in json.loads(done.stdout)["problems"]
+
+
+# --------------------------------------------------------------------------- harm
+
+HOSTILE = ["../../etc/passwd", "/etc/passwd", "a/b", "..", ".hidden", "", "a\\b", "a\0b", 5, None]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_in_a_record_never_leads_outside(bundle: Bundle, name: Any):
+    edit(bundle.path / "evaluate.jsonl", lambda r: r["outputs"].update(scores=name))
+    assert "is no file name" in refused(lambda: bundle.outputs("ec00000000000"))
+    if isinstance(name, str):
+        trial = {"trial": f"{name}/x" if name in ("", ".hidden", "..") else name}
+        assert "is no file name" in refused(lambda: bundle.samples(trial))
+        assert "is no file name" in refused(lambda: bundle.labels(f"{name}/x"))
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "samples/../../x", "samples//x"])
+def test_a_manifest_that_names_a_file_outside_is_refused(bundle: Bundle, name: str):
+    (bundle.path.parent / "outside").write_text("secret")
+    edit(bundle.path / "manifest.json", lambda m: m["files"].update({name: "0" * 64}))
+    assert "is no file name" in refused(bundle.problems)
+
+
+def test_a_link_that_leads_outside_is_refused(bundle: Bundle):
+    outside = bundle.path.parent / "outside.npy"
+    np.save(outside, np.arange(100))
+    path = one(bundle, "samples")
+    path.unlink()
+    path.symlink_to(outside)
+    assert "leads out of the bundle" in refused(lambda: bundle.samples(bundle.trials[0]))
+    assert "leads out of the bundle" in refused(bundle.problems)
+
+
+def test_a_manifest_without_files_is_a_problem(bundle: Bundle):
+    edit(bundle.path / "manifest.json", lambda m: m.update(files=["a"]))
+    assert bundle.problems() == ["manifest.json is damaged: it lists no files"]
+
+
+# --------------------------------------------------------------------------- finding
+
+
+def test_a_bundle_is_found_by_latest_id_and_path(tmp_path):
+    ids = [f"2026010{day}-120000-s-{tag}" for day, tag in ((2, "ffff"), (3, "0000"), (1, "9999"))]
+    for run_id in ids[:2]:
+        Crafted(tmp_path, run_id).done()
+    Crafted(tmp_path, "20260104-120000-s-aaaa", run_key="k").open()  # newer, but incomplete
+    (tmp_path / "not-a-bundle").mkdir()
+    assert find_bundle("latest", tmp_path).run_id == ids[1]
+    assert find_bundle(ids[0], tmp_path).run_id == ids[0]
+    assert find_bundle(str(tmp_path / ids[0]), tmp_path / "elsewhere").run_id == ids[0]
+    message = refused(lambda: find_bundle(ids[0][:-1] + "e", tmp_path))
+    assert f"Did you mean '{ids[0]}'?" in message and "not-a-bundle" not in message
+    assert "no begin.json" in refused(lambda: find_bundle(str(tmp_path), tmp_path))
+    assert find_incomplete(tmp_path, "k").run_id == "20260104-120000-s-aaaa"
+    assert find_incomplete(tmp_path, "other") is None
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_without_a_complete_bundle_there_is_no_latest(tmp_path, missing: bool):
+    if not missing:
+        Crafted(tmp_path).open()
+    message = refused(lambda: find_bundle("latest", tmp_path / "none" if missing else tmp_path))
+    assert "no complete bundle" in message and "qbench run quick" in message
+
+
+def test_an_unreadable_neighbour_does_not_stop_a_run_from_going_on(tmp_path):
+    Crafted(tmp_path, "a", run_key="k").open()
+    newer = Crafted(tmp_path, "b", run_key="k").open()
+    (newer.path / "begin.json").write_text("{")
+    found = find_incomplete(tmp_path, "k")
+    assert found is not None and found.run_id == "a"

@@ -1,0 +1,214 @@
+"""What is shipped, what it imports, and that every adapter is registered."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import tomllib
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ADAPTERS = sorted(p.name for p in (REPOSITORY / "backends").glob("qbench_*") if p.is_dir())
+every_adapter = pytest.mark.parametrize("adapter", ADAPTERS)
+
+RUNTIMES = {
+    "onnxruntime", "onnx", "openvino", "nncf", "tensorrt", "cuda", "ai_edge_litert",
+    "ai_edge_quantizer", "tensorflow", "torch", "jax",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project_file() -> dict:
+    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+# --------------------------------------------------------------------------- registration
+
+
+def test_the_four_adapters_are_here():
+    assert {f"qbench_{n}" for n in ("onnxruntime", "openvino", "tensorrt", "tflite")} <= set(
+        ADAPTERS
+    )
+
+
+@every_adapter
+def test_an_adapter_is_packaged_registered_and_has_its_extra(project_file: dict, adapter: str):
+    name = adapter.removeprefix("qbench_")
+    wheel = project_file["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert f"backends/{adapter}" in wheel["packages"]
+    points = project_file["project"]["entry-points"]["qbench.backends"]
+    assert points[name] == f"{adapter}:Backend"
+    assert project_file["project"]["optional-dependencies"][name]
+    backend = importlib.import_module(adapter).Backend()
+    assert backend.name == name
+
+
+def test_nothing_is_registered_that_is_not_here(project_file: dict):
+    wheel = project_file["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packages = {p for p in wheel["packages"] if p.startswith("backends/")}
+    assert packages == {f"backends/{adapter}" for adapter in ADAPTERS}
+    points = project_file["project"]["entry-points"]["qbench.backends"]
+    assert {f"qbench_{name}" for name in points} == set(ADAPTERS)
+
+
+# --------------------------------------------------------------------------- the wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names in a wheel that is built from a copy of what git would ship."""
+    pytest.importorskip("hatchling")
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in ("qbench", "backends", "suites", "tests"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source / name)
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = folder.glob("qbench-*.whl")
+    with zipfile.ZipFile(path) as archive:
+        return set(archive.namelist())
+
+
+def shipped(folder: str, pattern: str) -> set[str]:
+    """Files of the checkout below ``folder``, relative to it."""
+    base = REPOSITORY / folder
+    return {str(p.relative_to(base)) for p in base.rglob(pattern) if "__pycache__" not in p.parts}
+
+
+def test_the_wheel_holds_all_that_runs(wheel: set[str]):
+    for folder in ("qbench", *(f"backends/{adapter}" for adapter in ADAPTERS)):
+        package = Path(folder).name
+        wanted = {f"{package}/{name}" for name in shipped(folder, "*.py")}
+        assert wanted and wanted <= wheel
+    for pattern in ("*.j2", "*.css", "*.js"):
+        assert {f"qbench/report/{n}" for n in shipped("qbench/report", pattern)} <= wheel
+
+
+def test_the_wheel_holds_the_suites_cards_models_and_templates(wheel: set[str]):
+    assert {
+        "qbench/suites/quick.yaml",
+        "qbench/suites/templates/suite.yaml",
+        "qbench/suites/models/digits_cnn.yaml",
+        "qbench/suites/datasets/digits.yaml",
+        "qbench/suites/zoo/digits.npz",
+        "qbench/suites/zoo/digits_cnn.onnx",
+        "qbench/suites/zoo/digits_cnn.tflite",
+    } <= wheel
+    for pattern in ("*.yaml", "*.onnx", "*.tflite", "*.npz"):
+        assert {f"qbench/suites/{name}" for name in shipped("suites", pattern)} <= wheel
+
+
+def test_the_wheel_holds_nothing_else(wheel: set[str]):
+    tops = {name.partition("/")[0] for name in wheel}
+    (info,) = {top for top in tops if top.endswith(".dist-info")}
+    assert tops - {info} == {"qbench", *ADAPTERS}
+    for name in wheel:
+        parts = Path(name).parts
+        assert "tests" not in parts and "__pycache__" not in parts
+        assert not Path(name).name.startswith(("test_", "."))
+    assert f"{info}/entry_points.txt" in wheel
+    assert {f"{info}/licenses/LICENSE", f"{info}/licenses/suites/zoo/LICENSE-digits"} <= wheel
+
+
+# --------------------------------------------------------------------------- imports
+
+
+def imported_by(module: str) -> set[str]:
+    """Top packages outside the standard library that are loaded once ``module`` is."""
+    code = (
+        f"import sys; import {module};"
+        "tops = {m.partition('.')[0] for m in sys.modules};"
+        "print(*sorted(tops - set(sys.stdlib_module_names)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd="/"
+    )
+    assert done.returncode == 0, done.stderr
+    site = subprocess.run(
+        [sys.executable, "-c", code.replace(f"import {module};", "")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+    )
+    return set(done.stdout.split()) - set(site.stdout.split())
+
+
+def test_the_command_line_starts_without_what_is_heavy():
+    found = imported_by("qbench.cli")
+    heavy = {"numpy", "pandas", "pydantic", "scipy", "pyarrow", "plotly", "jinja2", "PIL", "rich"}
+    assert not found & (heavy | RUNTIMES)
+    assert "typer" in found
+
+
+WORKER_MODULES = sorted(
+    f"qbench.worker.{p.stem}" for p in (REPOSITORY / "qbench/worker").glob("[!_]*.py")
+)
+
+
+def test_the_worker_kit_imports_numpy_and_nothing_else():
+    assert {f"qbench.worker.{name}" for name in ("main", "prepare", "evaluate", "measure")} <= set(
+        WORKER_MODULES
+    )
+    assert imported_by("qbench.backend") <= {"qbench"}
+    for module in WORKER_MODULES:
+        assert imported_by(module) <= {"qbench", "numpy"}, module
+
+
+@every_adapter
+def test_an_adapter_is_imported_without_its_runtime(adapter: str):
+    assert imported_by(adapter) <= {"qbench", "numpy", adapter}
+
+
+KIT = sorted(
+    [
+        REPOSITORY / "qbench" / "__init__.py",
+        REPOSITORY / "qbench" / "backend.py",
+        *(REPOSITORY / "qbench" / "worker").glob("*.py"),
+        *(REPOSITORY / "backends").rglob("*.py"),
+    ]
+)
+
+
+@pytest.mark.parametrize("path", KIT, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
+    """It is copied to other interpreters: backend.py, qbench/worker and the adapters, no more."""
+    tree = ast.parse(path.read_text(), feature_version=(3, 10))
+    newer = {"tomllib", "asyncio.taskgroups"}
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "absolute imports"
+            names = [str(node.module)]
+        for name in names:
+            assert name not in newer
+            if name == "qbench" or name.startswith("qbench."):
+                assert name in ("qbench", "qbench.backend") or name.startswith("qbench.worker"), (
+                    name
+                )
+    assert not any(isinstance(node, ast.TryStar) for node in ast.walk(tree))
+
+
+@pytest.mark.parametrize("name", ["models", "datasets"])
+def test_the_suites_are_found_in_a_checkout(name: str):
+    from qbench.suite import suites_dir
+
+    assert list((suites_dir() / name).glob("*.yaml"))

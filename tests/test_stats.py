@@ -1,0 +1,176 @@
+"""qbench.stats: published values, values worked out by hand, and properties."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from qbench import stats
+
+positive = st.floats(1e-3, 1e12)
+trials = st.lists(positive, min_size=1, max_size=20).map(np.asarray)
+several = st.lists(positive, min_size=6, max_size=20).map(np.asarray)
+
+
+# --------------------------------------------------------------------------- means of trials
+
+
+def test_a_geometric_mean_by_hand():
+    assert stats.geometric_mean(np.array([2.0, 8.0])) == (pytest.approx(4.0), None, None)
+
+
+def test_an_interval_by_hand():
+    """Six logarithms 0, 0, 0, 1, 1, 1: mean 1/2, standard deviation sqrt(6 / 4 / 5); Student's t
+    with 5 degrees of freedom has its 97.5 % point at 2.570582 (tables, e.g. NIST 1.3.6.7.2)."""
+    estimate = stats.geometric_mean(np.exp([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]))
+    half = 2.570582 * math.sqrt(0.3) / math.sqrt(6)
+    assert estimate.value == pytest.approx(math.exp(0.5))
+    assert estimate.low == pytest.approx(math.exp(0.5 - half), rel=1e-6)
+    assert estimate.high == pytest.approx(math.exp(0.5 + half), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_there_is_no_interval_below_six_trials(count: int):
+    estimate = stats.geometric_mean(np.arange(1.0, count + 1))
+    assert (estimate.low is None) == (estimate.high is None) == (count < 6)
+
+
+@given(trials)
+def test_a_mean_lies_among_its_values_and_within_its_interval(values: np.ndarray):
+    mean, low, high = stats.geometric_mean(values)
+    assert values.min() * (1 - 1e-9) <= mean <= values.max() * (1 + 1e-9)
+    if low is not None and high is not None:
+        assert low <= mean * (1 + 1e-12) and mean <= high * (1 + 1e-12)
+
+
+@given(several, st.floats(1e-3, 1e3), st.randoms())
+def test_a_mean_follows_the_unit_and_ignores_the_order(values: np.ndarray, factor: float, random):
+    shuffled = values.tolist()
+    random.shuffle(shuffled)
+    scaled = stats.geometric_mean(np.asarray(shuffled) * factor)
+    for one, other in zip(scaled, stats.geometric_mean(values), strict=True):
+        assert one == pytest.approx(other * factor, rel=1e-6)
+
+
+def test_equal_trials_have_an_interval_without_width():
+    assert stats.geometric_mean(np.full(6, 7.0)) == pytest.approx((7.0, 7.0, 7.0))
+
+
+@given(
+    st.integers(1, 20).flatmap(
+        lambda n: st.tuples(*2 * [st.lists(positive, min_size=n, max_size=n)])
+    )
+)
+def test_a_paired_ratio_is_what_a_reader_gets_by_dividing(pair: tuple[list[float], list[float]]):
+    base, other = np.asarray(pair[0]), np.asarray(pair[1])
+    ratio = stats.paired_ratio(base, other)
+    quotient = stats.geometric_mean(base).value / stats.geometric_mean(other).value
+    assert ratio.value == pytest.approx(quotient, rel=1e-9)
+    inverse = stats.paired_ratio(other, base)
+    assert inverse.value == pytest.approx(1 / ratio.value)
+    if ratio.low is not None and ratio.high is not None:
+        assert inverse.low == pytest.approx(1 / ratio.high, rel=1e-6)
+        assert inverse.high == pytest.approx(1 / ratio.low, rel=1e-6)
+
+
+def test_pairing_takes_out_what_a_round_does_to_both():
+    drift = np.array([1.0, 1.5, 0.7, 2.0, 1.1, 0.9])
+    ratio = stats.paired_ratio(30 * drift, 10 * drift)
+    assert ratio == pytest.approx((3.0, 3.0, 3.0))
+    apart = stats.geometric_mean(30 * drift)
+    assert apart.low is not None and apart.low < 29
+
+
+def test_the_interval_holds_the_true_value_95_times_in_100():
+    """2000 runs of 10 trials, normal on the logarithmic scale: a binomial standard error of
+    0.5 %, so that 93 to 97 % is four of them to each side."""
+    rng = np.random.default_rng(20261122)
+    held = 0
+    for _ in range(2000):
+        _, low, high = stats.geometric_mean(np.exp(rng.normal(1.0, 0.05, 10)))
+        assert low is not None and high is not None
+        held += low <= math.e <= high
+    assert 0.93 <= held / 2000 <= 0.97
+
+
+# --------------------------------------------------------------------------- proportions
+
+NEWCOMBE = {  # Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3
+    (81, 263): (0.2553, 0.3662),
+    (15, 148): (0.0624, 0.1605),
+    (0, 20): (0.0000, 0.1611),
+    (1, 29): (0.0061, 0.1718),
+}
+
+
+@pytest.mark.parametrize("counts", NEWCOMBE)
+def test_wilsons_interval_as_published(counts: tuple[int, int]):
+    estimate = stats.wilson(*counts)
+    assert estimate.value == counts[0] / counts[1]
+    assert (estimate.low, estimate.high) == pytest.approx(NEWCOMBE[counts], abs=5e-5)
+
+
+@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilsons_interval_solves_its_equation(counts: tuple[int, int]):
+    """Its ends are the proportions p from which the observed share is 1.96 standard errors off:
+    (share - p)^2 = z^2 p (1 - p) / n."""
+    successes, items = counts
+    share, low, high = stats.wilson(successes, items)
+    assert low is not None and high is not None
+    assert 0 <= low <= share <= high <= 1
+    for end in (low, high):
+        if 0 < end < 1:
+            assert (share - end) ** 2 == pytest.approx(
+                1.959964**2 * end * (1 - end) / items, rel=1e-5, abs=1e-12
+            )
+    mirrored = stats.wilson(items - successes, items)
+    assert (mirrored.low, mirrored.high) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+
+
+def booleans(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """``other, base`` with these counts."""
+    cells = [(True, True)] * both + [(True, False)] * gained
+    cells += [(False, True)] * lost + [(False, False)] * neither
+    table = np.array(cells, dtype=bool).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def test_a_paired_difference_by_hand():
+    """Agresti's approval ratings (Categorical Data Analysis, section 10.1): 794 approved twice,
+    150 only at first, 86 only later, 570 never. By hand, with a half in each cell: n = 1602,
+    (86.5 - 150.5) / n = -0.039950; variance (237 - 64^2 / n) / n^2 = 9.1352e-5."""
+    estimate = stats.paired_difference(*booleans(794, 86, 150, 570))
+    assert estimate.value == -64 / 1600
+    half = 1.959964 * math.sqrt(9.1352e-5)
+    assert estimate.low == pytest.approx(-0.039950 - half, abs=2e-6)
+    assert estimate.high == pytest.approx(-0.039950 + half, abs=2e-6)
+    # Wald's own interval, as published there: (-0.059, -0.021)
+    assert (estimate.low, estimate.high) == pytest.approx((-0.059, -0.021), abs=1e-3)
+
+
+cells = st.tuples(*4 * [st.integers(0, 60)]).filter(any)
+
+
+@given(cells)
+@example((0, 10, 0, 0))
+@example((0, 0, 1, 0))
+def test_a_paired_difference_is_contained_mirrored_and_bounded(counts: tuple[int, int, int, int]):
+    other, base = booleans(*counts)
+    value, low, high = stats.paired_difference(other, base)
+    assert value == pytest.approx(other.mean() - base.mean())
+    assert low is not None and high is not None
+    assert -1 <= low <= value <= high <= 1
+    back = stats.paired_difference(base, other)
+    assert back == pytest.approx((-value, -high, -low))
+
+
+def test_outputs_that_never_differ_still_leave_a_doubt():
+    _, low, high = stats.paired_difference(*booleans(40, 0, 0, 0))
+    assert low is not None and high is not None
+    assert low == -high and 0 < high < 0.06
+    wider = stats.paired_difference(*booleans(10, 0, 0, 0))
+    assert wider.high is not None and wider.high > high
