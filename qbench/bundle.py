@@ -29,8 +29,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from qbench.accuracy import Quality
 from qbench.errors import UserError, nearest
+from qbench.isolate import Status
+from qbench.plan import Case
 from qbench.storage import (
     append_line,
     digest_file,
@@ -41,7 +45,71 @@ from qbench.storage import (
 
 SCHEMA = 1
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
-_DERIVED = ("trials.parquet", "samples.parquet")
+
+
+class _Record(BaseModel):
+    """What a record has to hold at the least; validated whenever one is read."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Host(_Record):
+    host_id: str
+    cpu_model: str | None
+    cpu_flags: list[str]
+    governor: str | None
+
+
+class _Begin(_Record):
+    run_id: str
+    run_key: str
+    suite: str
+    seed: int
+    started: str
+    host: _Host
+    software: dict[str, str | None]
+    backends: dict[str, dict[str, Any]]
+    settings: dict[str, Any]
+
+
+class _Entry(_Record):
+    case_id: str
+    case: Case
+    skip: str | None
+    artifact_key: str | None
+    evaluation_id: str | None
+    source_format: str | None
+    model_digest: str | None
+    source_bytes: int | None
+    calibration_items: int | None
+
+
+class _Plan(_Record):
+    cases: list[_Entry]
+    tasks: dict[str, str]
+    references: dict[str, _Entry]
+
+
+class _Outcome(_Record):
+    status: Status
+    reason: str
+
+
+class _Prepared(_Outcome):
+    artifact_key: str
+
+
+class _Evaluated(_Outcome):
+    evaluation_id: str
+    outputs: dict[str, str]
+    quality: Quality | None = None
+
+
+class _Trial(_Outcome):
+    trial: str
+    case_id: str
+    round: int
+    sitting: int
 
 
 class Bundle:
@@ -58,7 +126,7 @@ class Bundle:
                 f"{path} is no bundle: it has no begin.json",
                 "Give the path of a bundle, its id, or 'latest'.",
             )
-        schema = self.begin.get("schema")
+        schema = _json(path / "begin.json").get("schema")
         if schema != SCHEMA:
             raise UserError(
                 f"{path} was written with schema {schema}, this version reads {SCHEMA}",
@@ -85,11 +153,13 @@ class Bundle:
 
     @cached_property
     def begin(self) -> dict[str, Any]:
-        return _json(self.path / "begin.json")
+        """What ``begin.json`` says."""
+        return _checked(_json(self.path / "begin.json"), _Begin, "begin.json", self.path)
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        return _json(self.path / "plan.json")
+        """What ``plan.json`` says; see ``qbench.plan.Plan.to_json``."""
+        return _checked(_json(self.path / "plan.json"), _Plan, "plan.json", self.path)
 
     @property
     def run_id(self) -> str:
@@ -102,23 +172,27 @@ class Bundle:
     @property
     def prepared(self) -> dict[str, dict[str, Any]]:
         """The last record of each artifact, by its key."""
-        return {r["artifact_key"]: r for r in self._lines("prepare.jsonl")}
+        return {r["artifact_key"]: r for r in self._lines("prepare.jsonl", _Prepared)}
 
     @property
     def evaluated(self) -> dict[str, dict[str, Any]]:
         """The last record of each evaluation, by its id."""
-        return {r["evaluation_id"]: r for r in self._lines("evaluate.jsonl")}
+        return {r["evaluation_id"]: r for r in self._lines("evaluate.jsonl", _Evaluated)}
 
     @property
     def trials(self) -> list[dict[str, Any]]:
         """All trials in the order they were made."""
-        return self._lines("journal.jsonl")
+        return self._lines("journal.jsonl", _Trial)
 
-    def _lines(self, name: str) -> list[dict[str, Any]]:
+    def _lines(self, name: str, kind: type[_Record]) -> list[dict[str, Any]]:
         try:
-            return read_lines(self.path / name)
+            records = read_lines(self.path / name)
         except ValueError as error:
             raise UserError(str(error), "The bundle is damaged; run the suite again.") from None
+        return [
+            _checked(record, kind, f"{name}:{number}", self.path)
+            for number, record in enumerate(records, 1)
+        ]
 
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
@@ -279,6 +353,19 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}", "Run the suite again.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: not a JSON object", "Run the suite again.")
+    return value
+
+
+def _checked(value: dict[str, Any], kind: type[_Record], place: str, path: Path) -> dict[str, Any]:
+    """``value``, if it holds what ``kind`` asks for."""
+    try:
+        kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        keys = ".".join(str(key) for key in first["loc"])
+        raise UserError(
+            f"{path / place}: damaged: {keys}: {first['msg']}", "Run the suite again."
+        ) from None
     return value
 
 

@@ -120,7 +120,17 @@ class Crafted:
         """Write it, incomplete."""
         begin = {
             "run_id": self.run_id,
-            "host": {"host_id": "h" * 16, "cpu_flags": ["avx2"], "governor": None},
+            "run_key": "k" * 64,
+            "suite": "crafted",
+            "seed": 0,
+            "started": "2026-01-01T00:00:00+0000",
+            "software": {"qbench": "0"},
+            "host": {
+                "host_id": "h" * 12,
+                "cpu_model": "a processor",
+                "cpu_flags": ["avx2"],
+                "governor": None,
+            },
             "backends": {"fake": {"ready": True, "version": "1.0"}},
             "settings": {"cpu_power": None},
             **self.begin,

@@ -41,7 +41,7 @@ class _Context:
         self.bundle = bundle
         self.prepared = bundle.prepared
         self.evaluated = bundle.evaluated
-        self.tasks: Mapping[str, str] = bundle.plan.get("tasks", {})
+        self.tasks: Mapping[str, str] = bundle.plan["tasks"]
         self.by_case = dict(tuple(bundle.trials_frame().groupby("case_id")))
         self.cpu_power = bundle.begin["settings"].get("cpu_power")
 
@@ -175,6 +175,8 @@ def _energy(good: pd.DataFrame, batch: int, cpu_power: Mapping[str, Any] | None)
         return {}
     watts = cpu_power["watts_per_core"]
     cpu_s = good["cpu_ns"].to_numpy(float) * 1e-9
+    if not (cpu_s > 0).all():  # windows shorter than the processor clock's step
+        return {}
     wall_s = good["wall_ns"].to_numpy(float) * 1e-9
     estimate = stats.geometric_mean(1e3 * watts * cpu_s / (good["calls"].to_numpy(float) * batch))
     return {
