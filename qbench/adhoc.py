@@ -21,16 +21,24 @@ from qbench.registry import Registry
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 from qbench.suite import Suite
 
-FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
 PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static")
 ITEMS = 64
 """Random items to evaluate on, and as many others to calibrate with."""
 ROUNDS = 5
 
 
-def is_model_file(name: str) -> bool:
+def is_model_file(name: str, registry: Registry) -> bool:
     """Whether an argument of ``--model`` means a file and not the name of a card."""
-    return Path(name).suffix in FORMATS or Path(name).is_file()
+    return Path(name).suffix in _endings(registry) or Path(name).is_file()
+
+
+def _endings(registry: Registry) -> dict[str, str]:
+    """Formats by the ending of a file's name: what the installed adapters read."""
+    loaded = [registry.load(name) for name in registry.names]
+    formats = {
+        f for backend in loaded if not isinstance(backend, Unavailable) for f in backend.formats
+    }
+    return {f".{form}": form for form in sorted(formats)}
 
 
 def suite_for_files(
@@ -74,14 +82,15 @@ def suite_for_files(
 
 def _add(catalog: Catalog, path: Path, inputs: Path | None, registry: Registry) -> ModelCard:
     """Describe the file, and add a card for it to the catalogue."""
-    if path.suffix not in FORMATS:
+    endings = _endings(registry)
+    if path.suffix not in endings:
         raise UserError(
             f"{path}: cannot tell its format from its name",
-            f"Known endings: {', '.join(FORMATS)}.",
+            f"Known endings: {', '.join(endings)}.",
         )
     if not path.is_file():
         raise UserError(f"there is no model file {path}")
-    form = FORMATS[path.suffix]
+    form = endings[path.suffix]
     ins, outs = _describe(path, form, registry)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_") or "model"
     if name in catalog.names:

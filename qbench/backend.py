@@ -222,7 +222,9 @@ class PrepareTarget:
 
     Attributes:
         precision: a name of ``qbench.precision.PRECISIONS``.
-        options: that precision's options, complete (defaults filled in).
+        options: that precision's options, all of them, defaults filled in: ``per_channel`` (bool)
+            for int8; for int8-static also ``calibration_method`` (str) and ``calibration_items``
+            (int; already applied: use all the items that you are given).
         device: device class, such as ``cpu``.
     """
 
@@ -237,7 +239,8 @@ class RunConfig:
 
     Attributes:
         device: ``cpu``, ``cuda:0``, ...
-        threads: threads that one inference may use.
+        threads: threads that one inference uses. A runtime that cannot be told raises
+            ``Unsupported`` for what it would not do.
         streams: inferences that may run at the same time.
         batch: items in one inference.
         hints: the runtime's own settings by their own names, from the suite, given through
@@ -347,17 +350,22 @@ class Artifact:
         )
 
 
+EFFECTIVE = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int16", "int4")
+"""The words for what operators really compute in."""
+
+
 @dataclass(frozen=True)
 class EffectivePrecision:
     """What really runs, read back from the opened program; never the name that was asked for.
 
     Attributes:
-        precision: the precision that most of the computing operators run at, in qbench's words
-            (``fp32``, ``bf16``, ``int8``, ...).
+        precision: the precision that most of the computing operators run at: one of
+            ``EFFECTIVE``. Where it is not what was asked for (``int8`` for the int8 precisions),
+            qbench skips the case and says so; fp16 as a mere storage format runs as ``fp32``.
         operators: computing operators (convolutions, matrix products and the like that have
             weights or dominate the work) by the precision they run at.
         fallback_ops: operators that the fast path did not take (another provider, outside the
-            delegate); None where the runtime does not tell.
+            delegate); 0 where there is only one path, None where the runtime does not tell.
         notes: sentences for the reader.
     """
 
@@ -375,12 +383,17 @@ class Stream(Protocol):
 
     def bind(self, feed: Feed) -> None:
         """Place the inputs (canonical names, dtypes, layouts; ``batch`` items) for every
-        following ``infer``. Conversion and copying happen here, so it is timed apart."""
+        following ``infer``. Conversion and copying happen here, so it is timed apart. The caller
+        may change its arrays afterwards: copy, or keep a copy.
+
+        Raises:
+            ValueError: another name, dtype or shape (``qbench.worker.feeds.check_feed`` tells).
+        """
         ...
 
     def infer(self) -> None:
         """Run one batch; return when the outputs are readable. The timed call: no allocation,
-        no conversion, no clock of its own."""
+        no conversion, no clock of its own. It leaves the bound inputs as they are."""
         ...
 
     def read(self) -> Feed:
@@ -395,9 +408,9 @@ class Program(Protocol):
     A context manager: leaving it frees the runtime's memory.
 
     Attributes:
-        inputs, outputs: by canonical name, as the *source* has them (a model whose inputs were
-            quantized reports int8 with scale and zero-point, though feeds keep the card's
-            dtype).
+        inputs, outputs: by canonical name, dtype, layout and shape as the *artifact* has them (a
+            model whose inputs were quantized reports int8 with scale and zero-point, though feeds
+            keep the card's dtype).
     """
 
     inputs: Mapping[str, TensorSpec]

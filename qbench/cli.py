@@ -218,7 +218,7 @@ def _request(
     from qbench.plan import Filters
     from qbench.runner import Request
 
-    files = [name for name in models or [] if adhoc.is_model_file(name)]
+    files = [name for name in models or [] if adhoc.is_model_file(name, registry)]
     if suite is None:
         if not files:
             raise UserError(

@@ -28,6 +28,7 @@ import numpy as np
 
 from qbench.backend import (
     API_VERSION,
+    EFFECTIVE,
     Artifact,
     Backend,
     Calibration,
@@ -43,11 +44,14 @@ from qbench.backend import (
     TensorSpec,
     Unavailable,
     Unsupported,
+    relayout_shape,
 )
+from qbench.worker.feeds import check_feed
 
 
 class FakeBackend:
-    """Computes ``scores = image @ weights`` from a JSON file, in NumPy, and misbehaves on demand.
+    """A test double: computes ``scores = image @ weights`` in NumPy, and misbehaves on demand.
+    It only pretends to quantize; ``tests/examples/qbench_numpy`` is an adapter to learn from.
 
     The model file holds ``{"weights": [[...]], "infer_us": 50, "fail": {"prepare": "crash"}}``.
     ``fail`` names a step (``prepare, open, infer``) and what happens there: ``error``, ``crash``
@@ -92,7 +96,7 @@ class FakeBackend:
         if quantized:
             step = float(np.abs(weights).max()) / 127
             weights = np.round(weights / step) * np.float32(step)
-        content["weights"] = weights.tolist()
+        content |= {"weights": weights.tolist(), "runs_at": "int8" if quantized else "fp32"}
         (out / "model.json").write_text(json.dumps(content))
         return Provenance(
             "model.json",
@@ -120,8 +124,7 @@ class FakeProgram:
         return FakeStream(self)
 
     def effective(self) -> EffectivePrecision:
-        precision = self.artifact.target.precision
-        word = "int8" if precision.startswith("int8") else precision
+        word = self.content["runs_at"]
         return EffectivePrecision(word, {word: 1}, fallback_ops=0)
 
     def __enter__(self) -> FakeProgram:
@@ -138,17 +141,12 @@ class FakeStream:
         self._program = program
         self._weights = np.asarray(program.content["weights"], dtype=np.float32)
         self._wait_ns = int(program.content.get("infer_us", 20) * 1000)
+        self._scores = np.zeros((program.config.batch, self._weights.shape[1]), np.float32)
 
     def bind(self, feed: Feed) -> None:
-        spec = self._program.inputs
-        if set(feed) != set(spec):
-            raise ValueError(f"expected inputs {sorted(spec)}, got {sorted(feed)}")
-        (name,) = feed
-        want = spec[name].sized(self._program.config.batch)
-        if feed[name].shape != want:
-            raise ValueError(f"input '{name}' should be {want}, got {feed[name].shape}")
-        self._image = feed[name]
-        self._scores = np.zeros((len(self._image), self._weights.shape[1]), np.float32)
+        check_feed(feed, self._program.inputs, self._program.config.batch)
+        (array,) = feed.values()
+        self._image = array.copy()
 
     def infer(self) -> None:
         _misbehave(self._program.content, self._program.artifact.target.precision, "infer")
@@ -294,7 +292,9 @@ class AdapterConformance:
         if isinstance(answer, Unavailable):
             assert answer.reason and answer.fix
             return
+        assert backend.import_runtime() == answer.version
         for names in answer.precisions.values():
+            assert "fp32" in names, "float32 is what the others are compared with"
             assert set(names) <= set(PRECISIONS), "precisions have the vocabulary's names"
         for device, reasons in answer.missing.items():
             assert all(reasons.values()), "each missing precision has a reason"
@@ -332,6 +332,25 @@ class AdapterConformance:
         if len(ready.precisions["cpu"]) > 1:
             assert ran, "an adapter that declares more than fp32 should run one on this model"
 
+    def test_a_quantized_artifact_says_what_was_done_and_runs_so(self, tmp_path: Path) -> None:
+        ready = self.ready()
+        exact = self.outputs(self.artifact(tmp_path, "fp32"))
+        for precision in ready.precisions["cpu"]:
+            if not precision.startswith("int8-"):
+                continue
+            try:
+                artifact = self.artifact(tmp_path, precision)
+                with self.backend().open(artifact, RunConfig(), inspect=True) as program:
+                    effective = program.effective()
+            except Unsupported:
+                continue
+            assert artifact.provenance.quantizer, precision
+            assert artifact.provenance.quantized_ops, precision
+            assert effective.precision == "int8", precision
+            got = self.outputs(artifact)
+            name = next(iter(exact))
+            assert not np.array_equal(got[name], exact[name]), f"{precision} changed no number"
+
     def test_outputs_have_the_cards_names_shapes_and_types(self, tmp_path: Path) -> None:
         self.ready()
         artifact = self.artifact(tmp_path)
@@ -340,6 +359,9 @@ class AdapterConformance:
         for name, spec in artifact.model.outputs.items():
             assert outputs[name].shape == spec.sized(1)
             assert outputs[name].dtype == np.dtype(spec.dtype)
+        with self.backend().open(artifact, RunConfig()) as program:
+            assert set(program.inputs) == set(artifact.model.inputs)
+            assert set(program.outputs) == set(artifact.model.outputs)
 
     def test_the_same_inputs_give_the_same_outputs(self, tmp_path: Path) -> None:
         self.ready()
@@ -347,6 +369,31 @@ class AdapterConformance:
         first, second = self.outputs(artifact), self.outputs(artifact)
         for name in first:
             np.testing.assert_array_equal(first[name], second[name])
+
+    def test_every_call_computes_the_same_and_from_what_was_bound(self, tmp_path: Path) -> None:
+        """A timed loop calls ``infer`` thousands of times after one ``bind``."""
+        for precision in self.ready().precisions["cpu"]:
+            try:
+                artifact = self.artifact(tmp_path, precision)
+                program = self.backend().open(artifact, RunConfig())
+            except Unsupported:
+                continue
+            with program:
+                stream = program.stream()
+                feed = {n: a.copy() for n, a in self.feed(artifact.model, 1).items()}
+                stream.bind(feed)
+                for array in feed.values():
+                    array[:] = 0  # the caller may reuse its arrays
+                seen = []
+                for _ in range(3):
+                    stream.infer()
+                    seen.append({n: np.array(a) for n, a in stream.read().items()})
+                stream.infer()
+                stream.bind(self.feed(artifact.model, 1, seed=9))
+                late = {n: np.array(a) for n, a in stream.read().items()}
+            for name, array in seen[0].items():
+                for other in (seen[1], seen[2], late):
+                    np.testing.assert_array_equal(array, other[name], err_msg=precision)
 
     def test_binding_anew_changes_the_outputs(self, tmp_path: Path) -> None:
         self.ready()
@@ -402,8 +449,11 @@ class AdapterConformance:
         assert set(inputs) == {tensor.name for tensor in model.source_inputs.values()}
         assert {t.name for t in model.source_outputs.values()} <= set(outputs)
         for name, spec in model.inputs.items():
-            found = inputs[model.source_inputs[name].name]
-            assert len(found.shape) == len(spec.shape)
+            tensor = model.source_inputs[name]
+            found = inputs[tensor.name]
+            want = relayout_shape(spec.shape, spec.layout, tensor.layout)
+            assert found.shape[1:] == want[1:]
+            assert found.shape[0] in ("N", 1), "a free batch is called N"
             assert np.dtype(found.dtype) == np.dtype(spec.dtype)
 
     def test_wrong_inputs_are_refused(self, tmp_path: Path) -> None:
@@ -419,6 +469,8 @@ class AdapterConformance:
                 stream.bind({"no_such_input": good[name]})
             with pytest.raises(ValueError, match=name):
                 stream.bind({**good, name: good[name][..., :-1]})
+            with pytest.raises(ValueError, match=name):
+                stream.bind(self.feed(artifact.model, 2))
 
     def test_unknown_hints_are_refused(self, tmp_path: Path) -> None:
         import pytest
@@ -443,6 +495,8 @@ class AdapterConformance:
             backend.import_runtime()
             broken = Model(**{**vars(model), "path": path})
             with pytest.raises(PrepareError):
+                backend.describe(path)
+            with pytest.raises(PrepareError):
                 backend.prepare(broken, PrepareTarget("fp32"), None, out)
 
     def test_effective_precision_is_read_back(self, tmp_path: Path) -> None:
@@ -451,52 +505,51 @@ class AdapterConformance:
         with self.backend().open(artifact, RunConfig(), inspect=True) as program:
             effective = program.effective()
         assert effective.precision == "fp32"
+        assert set(effective.operators) <= set(EFFECTIVE)
         assert sum(effective.operators.values()) > 0
 
     def test_it_works_in_workers(self, tmp_path: Path) -> None:
-        """Prepare, evaluate and measure through the real protocol."""
-        from qbench.isolate import run_job
+        """Prepare, evaluate and measure through the real protocol, float32 and static int8."""
+        for precision in ("fp32", "int8-static"):
+            if precision in self.ready().precisions["cpu"]:
+                folder = tmp_path / precision
+                folder.mkdir()
+                self._run_in_workers(folder, precision)
 
-        self.ready()
-        artifact_folder, jobs = self._prepared_in_worker(tmp_path)
-        feeds = {}
-        for name, array in self.feed(self.model(tmp_path), 3).items():
-            np.save(tmp_path / f"{name}.npy", array)
-            feeds[name] = tmp_path / f"{name}.npy"
-        for job, more in (("evaluate", {}), ("measure", {"warmup_s": 0.02, "timed_s": 0.02})):
-            folder = jobs / job
-            folder.mkdir()
-            request = {
-                "artifact": "artifact",
-                "config": asdict(RunConfig()),
-                "feeds": {name: f"feed-{name}.npy" for name in feeds},
-                **more,
-            }
-            files = {f"feed-{name}.npy": path for name, path in feeds.items()}
-            files["artifact"] = artifact_folder
-            outcome = run_job(job, self.target, request, folder, files, timeout_s=120)
-            assert outcome.status == "ok", outcome.reason + outcome.log
-        samples = np.load(jobs / "measure" / "samples.npy")
-        assert samples.dtype == np.int64
-        assert len(samples) == outcome.result["calls"] > 0
-        assert (samples > 0).all()
-
-    def _prepared_in_worker(self, folder: Path) -> tuple[Path, Path]:
+    def _run_in_workers(self, folder: Path, precision: str) -> None:
         from qbench.isolate import run_job
+        from qbench.precision import complete_options
 
         model = self.model(folder)
-        jobs = folder / "jobs"
-        (jobs / "prepare").mkdir(parents=True)
-        outcome = run_job(
+        items = {name: f"{name}.npy" for name in model.inputs}
+        for name, array in self.feed(model, 16).items():
+            np.save(folder / items[name], array)
+        files = {file: folder / file for file in items.values()}
+        target = PrepareTarget(precision, complete_options(precision, {}))
+
+        def job(name: str, files: Mapping[str, Path], **request: Any) -> Mapping[str, Any]:
+            work = folder / name
+            work.mkdir()
+            outcome = run_job(name, self.target, request, work, files, timeout_s=120)
+            assert outcome.status == "ok", outcome.reason + outcome.log
+            return outcome.result
+
+        job(
             "prepare",
-            self.target,
-            {
-                "model": {**model.to_json(), "path": model.path.name},
-                "target": asdict(PrepareTarget("fp32")),
-            },
-            jobs / "prepare",
-            {model.path.name: model.path},
-            timeout_s=120,
+            {**files, model.path.name: model.path},
+            model={**model.to_json(), "path": model.path.name},
+            target=asdict(target),
+            calibration=items if precision == "int8-static" else None,
+            calibration_items=8,
         )
-        assert outcome.status == "ok", outcome.reason + outcome.log
-        return jobs / "prepare" / "out", jobs
+        opened = {**files, "artifact": folder / "prepare" / "out"}
+        common = {"artifact": "artifact", "config": asdict(RunConfig()), "feeds": items}
+        outputs = job("evaluate", opened, **common)["outputs"]
+        assert list(outputs) == list(model.outputs)
+        for file in outputs.values():
+            assert len(np.load(folder / "evaluate" / file)) == 16
+        result = job("measure", opened, **common, warmup_s=0.02, timed_s=0.02)
+        samples = np.load(folder / "measure" / "samples.npy")
+        assert samples.dtype == np.int64
+        assert len(samples) == result["calls"] > 0
+        assert (samples > 0).all()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qbench.backend import Artifact, Backend, RunConfig
+from qbench.backend import (
+    EFFECTIVE,
+    Artifact,
+    Backend,
+    EffectivePrecision,
+    RunConfig,
+    Unsupported,
+)
 from qbench.worker.main import Emit
 
 
@@ -23,6 +29,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     emit("inspect")
     with backend.open(artifact, config, inspect=True) as program:
         effective = program.effective()
+    _compare(artifact.target.precision, effective)
     emit("evaluate")
     feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     with backend.open(artifact, config) as program:
@@ -31,7 +38,39 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     for index, (name, array) in enumerate(outputs.items()):
         files[name] = f"output-{index}.npy"
         np.save(files[name], array)
-    return {"outputs": files, "effective": asdict(effective), "runtime_version": version}
+    return {
+        "outputs": files,
+        "effective": {**vars(effective), "operators": dict(effective.operators)},
+        "runtime_version": version,
+    }
+
+
+COMPUTED_IN = {
+    "fp32": ("fp32",),
+    "tf32": ("tf32",),
+    "bf16": ("bf16",),
+    "fp16": ("fp16", "fp32"),  # fp32: half precision is only how the weights are stored
+    "fp8": ("fp8",),
+    "int8-dynamic": ("int8",),
+    "int8-static": ("int8",),
+    "int8-qat": ("int8",),
+}
+"""By precision, what may be read back; the others may run at anything."""
+
+
+def _compare(asked: str, effective: EffectivePrecision) -> None:
+    """Refuse a program that runs at another precision than its case says."""
+    if effective.precision not in EFFECTIVE:
+        raise ValueError(
+            f"the adapter reads back '{effective.precision}', which is none of "
+            f"{', '.join(EFFECTIVE)}"
+        )
+    if effective.precision not in COMPUTED_IN.get(asked, EFFECTIVE):
+        counts = ", ".join(f"{n} in {word}" for word, n in effective.operators.items())
+        raise Unsupported(
+            f"{asked} was asked for, but most computing operators run in {effective.precision} "
+            f"({counts})"
+        )
 
 
 def load_artifact(path: Path) -> Artifact:

@@ -46,6 +46,8 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         raise PrepareError(f"the adapter named '{provenance.file}' but did not write it")
     if provenance.quantized_ops == 0:
         raise PrepareError("the quantizer finished but quantized no operator")
+    if target.precision.startswith("int8-") and not provenance.quantized_ops:
+        raise PrepareError("the adapter does not say how many operators were quantized")
     record = {
         "model": {**model.to_json(), "path": ""},
         "target": asdict(target),
