@@ -54,16 +54,16 @@ def judge(
     reference: Outputs | None,
     labels: np.ndarray | None,
     metric: str | None,
-    classifies: bool,
+    scores: str | None,
 ) -> Quality:
     """Judge all outputs of an evaluation.
 
     Args:
-        outputs: by name, ``[items, ...]``; the first is the one that classifies.
+        outputs: by name, ``[items, ...]``.
         reference: the float32 reference's; None if this is the reference.
         labels: ``[items]`` integers, or None.
         metric: ``top1`` or None.
-        classifies: whether the first output's last axis holds scores of classes.
+        scores: the output that holds one score for each class; None if the task has no classes.
 
     Raises:
         ValueError: outputs hold values that are no numbers, or do not fit the labels.
@@ -74,21 +74,23 @@ def judge(
             raise ValueError(
                 f"output '{name}' holds NaN or infinity in {bad} of {len(array)} items"
             )
-    first = next(iter(outputs))
     fields: dict[str, float | str | None] = {}
-    if metric is not None and labels is not None:
-        right = _right(outputs[first], labels)
+    if metric is not None and labels is not None and scores is not None:
+        right = _right(outputs[scores], labels)
         fields |= _named("accuracy", stats.wilson(int(right.sum()), len(right)), metric=metric)
         if reference is not None:
-            base = _right(reference[first], labels)
+            base = _right(reference[scores], labels)
             fields |= _named("accuracy_delta", stats.paired_difference(right, base))
     if reference is not None:
         fields["sqnr_db"] = min(sqnr_db(reference[n], outputs[n]) for n in outputs)
         fields["cosine"] = min(cosine(reference[n], outputs[n]) for n in outputs)
-        if classifies:
-            same = _classes(outputs[first]) == _classes(reference[first])
+        if scores is not None:
+            same = _classes(outputs[scores]) == _classes(reference[scores])
             fields["agreement"] = float(np.mean(same))
-    return Quality(items=len(outputs[first]), outputs_digest=digest_outputs(outputs), **fields)  # type: ignore[arg-type]
+    items = len(next(iter(outputs.values())))
+    return Quality.model_validate(
+        {"items": items, "outputs_digest": digest_outputs(outputs), **fields}
+    )
 
 
 def _named(name: str, estimate: stats.Estimate, **more: str) -> dict[str, float | str | None]:

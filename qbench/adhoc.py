@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qbench.backend import Ready, TensorSpec, Unavailable
-from qbench.cards import ModelCard
+from qbench.cards import DTYPES, ModelCard
 from qbench.catalog import Catalog, Items
 from qbench.errors import UserError, nearest
 from qbench.isolate import run_job, scratch_folder
@@ -21,7 +21,7 @@ from qbench.registry import Registry
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 from qbench.suite import Suite
 
-PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static")
+PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static", "as-shipped")
 ITEMS = 64
 """Random items to evaluate on, and as many others to calibrate with."""
 ROUNDS = 5
@@ -66,7 +66,14 @@ def suite_for_files(
         if name not in PRECISIONS:
             raise UserError(f"there is no precision '{name}'", nearest(name, PRECISIONS))
     catalog = Catalog([], note)
-    cards = [_add(catalog, path, inputs, registry) for path in paths]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(
+                f"there is no model file {path}",
+                "Without a suite, --model names a file; with one, a model of the suite.",
+            )
+    chosen = backends or registry.names
+    cards = [_add(catalog, path, inputs, registry, chosen) for path in paths]
     content = {
         "name": "files",
         "description": "Model files given on the command line",
@@ -80,7 +87,9 @@ def suite_for_files(
     return suite, json.dumps(content, indent=1) + "\n", catalog
 
 
-def _add(catalog: Catalog, path: Path, inputs: Path | None, registry: Registry) -> ModelCard:
+def _add(
+    catalog: Catalog, path: Path, inputs: Path | None, registry: Registry, backends: list[str]
+) -> ModelCard:
     """Describe the file, and add a card for it to the catalogue."""
     endings = _endings(registry)
     if path.suffix not in endings:
@@ -88,11 +97,9 @@ def _add(catalog: Catalog, path: Path, inputs: Path | None, registry: Registry) 
             f"{path}: cannot tell its format from its name",
             f"Known endings: {', '.join(endings)}.",
         )
-    if not path.is_file():
-        raise UserError(f"there is no model file {path}")
     form = endings[path.suffix]
-    ins, outs = _describe(path, form, registry)
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_") or "model"
+    ins, outs = _describe(path, form, registry, backends)
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_")[:64] or "model"
     if name in catalog.names:
         raise UserError(f"two of the model files are called {name}", "Run them one at a time.")
     sources = {
@@ -101,6 +108,13 @@ def _add(catalog: Catalog, path: Path, inputs: Path | None, registry: Registry) 
         "inputs": {n: {"name": n} for n in ins},
         "outputs": {n: {"name": n} for n in outs},
     }
+    for kind, specs in (("input", ins), ("output", outs)):
+        for tensor, spec in specs.items():
+            if spec.dtype not in DTYPES or not spec.shape:
+                raise UserError(
+                    f"{path}: {kind} '{tensor}' is a {spec.dtype} of shape {list(spec.shape)}",
+                    f"qbench takes {', '.join(DTYPES)}, with a batch axis.",
+                )
     card = ModelCard.model_validate(
         {
             "name": name,
@@ -122,11 +136,11 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _describe(
-    path: Path, form: str, registry: Registry
+    path: Path, form: str, registry: Registry, backends: list[str]
 ) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Ask the first adapter here that reads the format."""
-    reasons = []
-    for name in registry.names:
+    """Ask the adapters that read the format, the chosen ones first, until one can tell."""
+    reasons, refusals = [], []
+    for name in [*backends, *(other for other in registry.names if other not in backends)]:
         backend = registry.load(name)
         if isinstance(backend, Unavailable) or form not in backend.formats:
             continue
@@ -138,17 +152,20 @@ def _describe(
             outcome = run_job(
                 "describe",
                 registry.targets[name],
-                {"path": path.name},
+                {"path": f"model.{form}"},
                 folder,
-                {path.name: path},
+                {f"model.{form}": path},
                 timeout_s=120,
             )
         if outcome.status != "ok":
-            raise UserError(f"{path} cannot be read: {outcome.reason}")
+            refusals.append(f"{name}: {outcome.reason}")
+            continue
         return (
             {n: TensorSpec.from_json(t) for n, t in outcome.result["inputs"].items()},
             {n: TensorSpec.from_json(t) for n, t in outcome.result["outputs"].items()},
         )
+    if refusals:
+        raise UserError(f"{path} cannot be read", "; ".join(refusals))
     raise UserError(
         f"no backend here reads {form} files", "; ".join(reasons) or "`qbench backends` lists them."
     )
@@ -180,7 +197,7 @@ def _given(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError) as error:
+    except Exception as error:  # NumPy and zlib have a dozen kinds for a damaged file
         raise UserError(f"{path} is not a readable .npz file: {error}") from None
     for name, spec in inputs.items():
         if name not in arrays:

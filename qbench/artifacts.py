@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,13 @@ from qbench.storage import (
     digest_file,
     digest_json,
     folder_bytes,
+    sync_files,
     sync_folder,
     write_file,
 )
 
 RECORD = "artifact.json"
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,23 @@ class Stored:
     def digest(self) -> str:
         """SHA-256 over the adapter's files."""
         return self.record["digest"]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD)
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over names and contents of an artifact's files."""
+    return digest_json([[str(p.relative_to(folder)), digest_file(p)] for p in _files(folder)])
+
+
+def feed_files(items: Items, prefix: str) -> tuple[dict[str, str], dict[str, Path]]:
+    """Names for the feeds in a worker's folder: by input name, and the files by these names.
+
+    Numbered, because inputs may be called anything, slashes included."""
+    names = {name: f"{prefix}-{index}.npy" for index, name in enumerate(items.feeds)}
+    return names, {names[name]: path for name, path in items.feeds.items()}
 
 
 class ArtifactStore:
@@ -107,6 +124,17 @@ class ArtifactStore:
             return Stored(folder, json.loads((folder / RECORD).read_text()))
         except FileNotFoundError:
             return None
+        except ValueError:  # damaged: made anew
+            shutil.rmtree(folder)
+            return None
+
+    def check(self, preparation: Preparation) -> Stored | None:
+        """``find``, but an artifact whose files are not those it was stored with is removed."""
+        stored = self.find(preparation)
+        if stored is not None and _digest(stored.folder) != stored.digest:
+            shutil.rmtree(stored.folder)
+            return None
+        return stored
 
     def prepare(
         self,
@@ -114,22 +142,22 @@ class ArtifactStore:
         target: str,
         timeout_s: float,
         memory_limit_bytes: int | None,
-        on_phase: Callable[[str], None] = lambda phase: None,
     ) -> Outcome:
         """Make the artifact in a worker, and keep it if that went well.
 
         Args:
             target: ``module:Class`` of the adapter.
         """
+        source = f"model.{preparation.model.format}"
         request: dict[str, Any] = {
-            "model": {**preparation.model.to_json(), "path": preparation.model.path.name},
+            "model": {**preparation.model.to_json(), "path": source},
             "target": asdict(preparation.target),
         }
-        files = {preparation.model.path.name: preparation.model.path}
+        files = {source: preparation.model.path}
         items = preparation.calibration
         if items is not None:
-            request["calibration"] = {name: f"calibration-{name}.npy" for name in items.feeds}
-            files |= {f"calibration-{name}.npy": path for name, path in items.feeds.items()}
+            request["calibration"], feeds = feed_files(items, "calibration")
+            files |= feeds
             request["calibration_items"] = preparation.calibration_items
             if items.labels is not None:
                 request["calibration_labels"] = "calibration-labels.npy"
@@ -143,7 +171,6 @@ class ArtifactStore:
                 files,
                 timeout_s,
                 memory_limit_bytes,
-                on_phase,
             )
             if outcome.status == "ok":
                 self._keep(folder / "out", preparation)
@@ -151,12 +178,12 @@ class ArtifactStore:
 
     def _keep(self, out: Path, preparation: Preparation) -> None:
         """Complete the record and move the folder into its place."""
-        files = sorted(p for p in out.rglob("*") if p.is_file() and p.name != RECORD)
         record = json.loads((out / RECORD).read_text())
         record["backend"] = preparation.backend
-        record["bytes"] = sum(path.stat().st_size for path in files)
-        record["digest"] = digest_json([[str(p.relative_to(out)), digest_file(p)] for p in files])
-        write_file(out / RECORD, json.dumps(record, indent=1, sort_keys=True))
+        record["bytes"] = sum(path.stat().st_size for path in _files(out))
+        record["digest"] = _digest(out)
+        sync_files(out)
+        write_file(out / RECORD, json.dumps(record, indent=1))
         target = self.folder / preparation.key
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -460,7 +460,9 @@ class Backend(Protocol):
         ...
 
     def import_runtime(self) -> str:
-        """Import the runtime (timed as the import phase) and return its version."""
+        """Import the runtime, and the adapter's own module that runs it, and return the runtime's
+        version. Timed as the import phase; ``open`` is timed as loading, so nothing is left to be
+        imported there."""
         ...
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:

@@ -2,7 +2,7 @@
 
 Layout::
 
-    begin.json        host, software, seed, what was asked; written first
+    begin.json        host, software, seed, what was asked; a folder without it is no bundle
     plan.json         the cases, skipped ones with their reasons
     suite.yaml        the suite as it was read
     prepare.jsonl     one line for each artifact
@@ -82,12 +82,19 @@ class _Entry(_Record):
     model_digest: str | None
     source_bytes: int | None
     calibration_items: int | None
+    dataset_digest: str | None
+
+
+class _Model(_Record):
+    task: str
+    metric: str | None
+    scores: str | None
 
 
 class _Plan(_Record):
     cases: list[_Entry]
-    tasks: dict[str, str]
-    references: dict[str, _Entry]
+    models: dict[str, _Model]
+    references: dict[str, list[_Entry]]
 
 
 class _Outcome(_Record):
@@ -206,6 +213,15 @@ class Bundle:
             for name, file in record["outputs"].items()
         }
 
+    def reference(self, model: str) -> str | None:
+        """The evaluation that the model's others are compared with: of the plan's candidates, the
+        first that went well; None if none did, or none has been made yet."""
+        done = self.evaluated
+        for entry in self.plan["references"].get(model, []):
+            if done.get(entry["evaluation_id"], {}).get("status") == "ok":
+                return entry["evaluation_id"]
+        return None
+
     def labels(self, model: str) -> np.ndarray | None:
         path = self._inside("predictions", f"labels-{model}.npy")
         return _array(path) if path.exists() else None
@@ -224,9 +240,16 @@ class Bundle:
     def trials_frame(self) -> pd.DataFrame:
         """One row for each trial, with the percentiles of its samples: from ``trials.parquet``
         if the bundle is complete, else computed."""
-        if self.complete:
-            return pd.read_parquet(self.path / "trials.parquet")
-        return self.compute_trials()
+        if not self.complete:
+            return self.compute_trials()
+        try:
+            frame = pd.read_parquet(self.path / "trials.parquet")
+            return frame[TRIAL_COLUMNS]
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+            raise UserError(
+                f"{self.path / 'trials.parquet'} is missing or damaged: {error}",
+                "`qbench verify` says what was changed; a copy or another run has to replace it.",
+            ) from None
 
     def compute_trials(self) -> pd.DataFrame:
         """``trials_frame`` from journal and samples. Latencies in ns, memory in bytes."""
@@ -239,8 +262,10 @@ class Bundle:
         warmup = trial.get("warmup", {})
         row |= {f"warmup_{key}": warmup.get(key) for key in ("calls", "ns", "stable")}
         if trial["status"] == "ok":
-            points = np.percentile(self.samples(trial), [10, 50, 90, 99])
-            row |= dict(zip(("p10_ns", "p50_ns", "p90_ns", "p99_ns"), points, strict=True))
+            samples = self.samples(trial)
+            for point, least in PERCENTILES.items():
+                enough = len(samples) >= least
+                row[f"p{point}_ns"] = float(np.percentile(samples, point)) if enough else None
         return row
 
     # ------------------------------------------------------------------ writing
@@ -278,7 +303,7 @@ class Bundle:
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the derived tables and then the manifest: from now on the bundle is complete."""
         self._write_table("trials.parquet", self.compute_trials())
-        self._write_table("samples.parquet", self._samples_frame())
+        self._write_table("samples.parquet", self.compute_samples())
         files = {
             str(path.relative_to(self.path)): digest_file(path)
             for path in sorted(self.path.rglob("*"))
@@ -287,7 +312,8 @@ class Bundle:
         manifest = {**facts, "schema": SCHEMA, "run_id": self.run_id, "files": files}
         write_file(self.path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
 
-    def _samples_frame(self) -> pd.DataFrame:
+    def compute_samples(self) -> pd.DataFrame:
+        """One row for each timed call of the good trials: ``trial``, ``latency_ns``."""
         good = [t for t in self.trials if t["status"] == "ok"]
         frames = [pd.DataFrame({"trial": t["trial"], "latency_ns": self.samples(t)}) for t in good]
         columns = pd.DataFrame({"trial": pd.Series(dtype=str), "latency_ns": pd.Series(dtype=int)})
@@ -333,11 +359,14 @@ class Bundle:
         return found
 
 
+PERCENTILES = {10: 10, 50: 1, 90: 10, 99: 100}
+"""The percentiles of a trial, and how many calls each needs to be more than a guess at the edge."""
+
 TRIAL_COLUMNS = [
     "trial", "case_id", "round", "sitting", "status", "reason", "started", "calls", "wall_ns",
     "cpu_ns", "involuntary_switches", "load_average", "runtime_version",
     "p10_ns", "p50_ns", "p90_ns", "p99_ns",
-    "start_ns", "import_ns", "load_ns", "bind_ns", "first_inference_ns",
+    "start_ns", "import_ns", "load_ns", "bind_ns", "first_inference_ns", "cold_ns",
     "warmup_calls", "warmup_ns", "warmup_stable",
     "memory_baseline_bytes", "memory_load_peak_bytes", "memory_peak_bytes",
     "memory_process_peak_bytes",
@@ -410,8 +439,13 @@ def find_incomplete(results: Path, run_key: str) -> Bundle | None:
             continue
         try:
             bundle = Bundle(path)
+            bundle.resume()
+            if bundle.begin["run_key"] == run_key and bundle.plan and bundle.prepared is not None:
+                bundle.compute_trials()
+                for evaluation_id, record in bundle.evaluated.items():
+                    if record["status"] == "ok":
+                        bundle.outputs(evaluation_id)
+                return bundle
         except UserError:
-            continue
-        if bundle.begin.get("run_key") == run_key:
-            return bundle
+            continue  # damaged: a new one is begun
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,10 @@ from qbench.yamlfile import Strict
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Layout = Literal["NCHW", "NHWC"]
+Dtype = Literal[
+    "float16", "float32", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool"
+]
+DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
 class SourceFile(Strict):
@@ -49,15 +53,11 @@ class SourceFile(Strict):
             raise ValueError("a file with a url needs its sha256")
         return self
 
-    @property
-    def label(self) -> str:
-        return self.path or str(self.url)
-
 
 class Tensor(Strict):
     """A canonical input or output."""
 
-    dtype: Literal["float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool"]
+    dtype: Dtype
     shape: Annotated[list[PositiveInt | str], Field(min_length=1)]
     layout: Layout | None = None
 
@@ -101,7 +101,7 @@ class Split(Strict):
 class Expected(Strict):
     """The card's own figure for float32, and on how many items it was measured."""
 
-    value: float
+    value: Annotated[float, Field(ge=0, le=1)]
     items: PositiveInt
 
 
@@ -143,9 +143,9 @@ class ModelCard(Strict):
         return self
 
     @property
-    def classifies(self) -> bool:
-        """Whether the first output's last axis holds one score for each class."""
-        return self.task.endswith("classification")
+    def scores(self) -> str | None:
+        """The output that holds one score for each class: the first; None if there are none."""
+        return next(iter(self.outputs)) if self.task.endswith("classification") else None
 
 
 class DatasetCard(Strict):

@@ -7,11 +7,14 @@ a folder with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are rela
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from qbench.backend import Model
 from qbench.cards import DatasetCard, ModelCard, SourceFile, Split, Tensor
 from qbench.errors import UserError, nearest
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
-from qbench.yamlfile import load
+from qbench.yamlfile import Lines, load
 
 PREPARE_VERSION = 1
 """Raise it when the same card and files would be preprocessed to something else."""
@@ -40,6 +43,8 @@ class Items:
         labels: a ``.npy`` file of ``[items]`` int64; None if the data set has none.
         count: how many items.
         digest: SHA-256 over source files, chosen items and steps.
+        source: the data files (a digest) and the indices of the items in them; None if there are
+            no files.
         random: made up, not data: says nothing about accuracy.
     """
 
@@ -48,6 +53,13 @@ class Items:
     count: int
     digest: str
     random: bool = False
+    source: tuple[str, range] | None = None
+
+    def overlap(self, other: Items) -> int:
+        """How many items of the same files both hold, whatever the data sets are called."""
+        if self.source is None or other.source is None or self.source[0] != other.source[0]:
+            return 0
+        return len(set(self.source[1]) & set(other.source[1]))
 
 
 class Catalog:
@@ -65,6 +77,7 @@ class Catalog:
         self._datasets = self._find("datasets")
         self._extra: dict[str, tuple[ModelCard, Path, dict[str, Items]]] = {}
         self._cards: dict[str, ModelCard] = {}
+        self._lines: dict[str, Lines] = {}
         self._items: dict[tuple[str, str], Items | None] = {}
 
     def _find(self, kind: str) -> dict[str, Path]:
@@ -96,36 +109,33 @@ class Catalog:
             raise UserError(f"there is no model '{name}'", nearest(name, self.names))
         path = self._models[name]
         card, lines = load(path, ModelCard)
+        self._lines[name] = lines
         if card.name != name:
             raise UserError(
                 f"{lines.at('name')}: the card in {path.name} calls itself '{card.name}'",
                 "Give both the same name.",
             )
-        self._check_splits(card, lines.at("calibration"))
-        return card
-
-    def _check_splits(self, card: ModelCard, where: str) -> None:
-        splits = [s for s in (card.evaluation, card.calibration) if s]
-        for split in splits:
-            if split.dataset not in self._datasets:
+        for name in ("evaluation", "calibration"):
+            split = getattr(card, name)
+            if split is not None and split.dataset not in self._datasets:
                 raise UserError(
-                    f"{where}: unknown data set '{split.dataset}'",
+                    f"{lines.at(name, 'dataset')}: unknown data set '{split.dataset}'",
                     nearest(split.dataset, self._datasets),
                 )
-        if len(splits) == 2 and splits[0].dataset == splits[1].dataset:
-            total = self.dataset(splits[0].dataset).items
-            both = set(splits[0].range(total)) & set(splits[1].range(total))
-            if both:
-                raise UserError(
-                    f"{where}: {len(both)} items are both evaluated and calibrated on",
-                    "Accuracy would look better than it is: choose disjoint items.",
-                )
+        return card
 
     def dataset(self, name: str) -> DatasetCard:
         """The data set card ``name``."""
         if name not in self._datasets:
             raise UserError(f"there is no data set '{name}'", nearest(name, self._datasets))
-        return load(self._datasets[name], DatasetCard)[0]
+        card, lines = load(self._datasets[name], DatasetCard)
+        if card.name != name:
+            raise UserError(
+                f"{lines.at('name')}: the card in {self._datasets[name].name} calls itself "
+                f"'{card.name}'",
+                "Give both the same name.",
+            )
+        return card
 
     def _root_of(self, path: Path) -> Path:
         return path.parent.parent
@@ -146,7 +156,7 @@ class Catalog:
                 return _verified(path, file)
         if file.url is None:
             raise UserError(
-                f"cannot find {file.path}, neither in {root} nor in "
+                f"cannot find {file.path}, neither in {root.absolute()} nor in "
                 + (f"$QBENCH_ASSETS ({assets})" if assets else "$QBENCH_ASSETS, which is not set"),
                 "It has no download address: put the file there.",
             )
@@ -170,6 +180,8 @@ class Catalog:
                 downloader=pooch.HTTPDownloader(timeout=30),  # type: ignore[arg-type]
             )
         except (requests.RequestException, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
             raise UserError(
                 f"cannot download {file.url}: {error}",
                 f"Put the file at {file.path or name} in a folder and set QBENCH_ASSETS to it.",
@@ -206,13 +218,29 @@ class Catalog:
 
     def items(self, card: ModelCard, split_name: str) -> Items | None:
         """The preprocessed items of ``evaluation`` or ``calibration``; None if the card has no
-        such split. Made once, then read from the cache."""
+        such split. Made once, then read from the cache.
+
+        Raises:
+            UserError: files cannot be had, do not fit the card, or hold items of both splits.
+        """
         if card.name in self._extra:
             return self._extra[card.name][2].get(split_name)
         key = (card.name, split_name)
         if key not in self._items:
             self._items[key] = self._make_items(card, split_name)
+            if split_name == "calibration":
+                self._refuse_overlap(card)
         return self._items[key]
+
+    def _refuse_overlap(self, card: ModelCard) -> None:
+        calibration, evaluation = self.items(card, "calibration"), self.items(card, "evaluation")
+        both = calibration.overlap(evaluation) if calibration and evaluation else 0
+        if both:
+            raise UserError(
+                f"{self._lines[card.name].at('calibration')}: {both} items are both calibrated and "
+                "evaluated on",
+                "Accuracy would look better than it is: choose disjoint items.",
+            )
 
     def _make_items(self, card: ModelCard, split_name: str) -> Items | None:
         split: Split | None = getattr(card, split_name)
@@ -221,18 +249,22 @@ class Catalog:
         data = self.dataset(split.dataset)
         root = self._root_of(self._datasets[split.dataset])
         files = {name: self.locate(file, root) for name, file in data.files.items()}
+        content = digest_json({name: digest_file(path) for name, path in files.items()})
+        chosen = split.range(data.items)
         digest = digest_json(
             [
                 PREPARE_VERSION,
-                {name: digest_file(path) for name, path in files.items()},
-                data.format,
-                data.arrays,
-                data.labels,
-                [split.range(data.items).start, split.range(data.items).stop],
+                version("pillow"),
+                content,
+                data.model_dump(mode="json", exclude={"description", "licence", "homepage"}),
+                [chosen.start, chosen.stop],
+                list(card.inputs),  # their order, which a JSON object does not have
                 card.model_dump(mode="json", include={"preprocess", "inputs"}),
             ]
         )
         folder = cache_dir() / "data" / digest[:32]
+        if not all(_readable(path) for path in folder.glob("*.npy")):
+            shutil.rmtree(folder)  # a damaged cache is made anew
         if not folder.is_dir():
             self._report(f"preprocessing {card.name}'s {split_name} items")
             with new_folder(folder) as out:
@@ -240,7 +272,9 @@ class Catalog:
         labels = folder / "labels.npy"
         feeds = {name: folder / f"input-{i}.npy" for i, name in enumerate(card.inputs)}
         count = len(np.load(next(iter(feeds.values())), mmap_mode="r"))
-        return Items(feeds, labels if labels.exists() else None, count, digest)
+        return Items(
+            feeds, labels if labels.exists() else None, count, digest, source=(content, chosen)
+        )
 
     def _write_items(
         self,
@@ -282,6 +316,14 @@ class Catalog:
                     most = "" if data.classes is None else data.classes - 1
                     raise UserError(f"data set {data.name}: label {bad[0]} is outside 0..{most}")
                 np.save(out / "labels.npy", labels)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        return False
+    return True
 
 
 def _verified(path: Path, file: SourceFile) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import traceback
 from collections import Counter
@@ -52,11 +53,16 @@ Precisions = Annotated[
     list[str] | None, typer.Option("--precision", "-p", help="Only this precision; repeatable.")
 ]
 DEFAULT_RESULTS = Path("results")
+NO_ACCESS = {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EBUSY,
+    errno.EEXIST, errno.ENOENT,
+}  # fmt: skip
 
 
 def main() -> None:
     """Entry point: runs a command and turns what went wrong into a message and an exit code."""
     code = None
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: resumable
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer turns an interrupt into this code
@@ -68,11 +74,19 @@ def main() -> None:
     except BrokenPipeError:
         os._exit(0)  # the reader of our output has left, as in `qbench show | head`
     except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _fail(
-                f"the disk is full{f' ({error.filename})' if error.filename else ''}\n"
+                f"the disk is full{place}\n"
                 "  Make room, then run the same command again: it goes on from here.",
                 MACHINERY,
+            )
+        if error.errno in NO_ACCESS:
+            _fail(
+                f"cannot use a file or folder{place}: {error.strerror}\n"
+                "  Choose another place: -o, --results, or QBENCH_CACHE for what is kept between "
+                "runs.",
+                2,
             )
         _unexpected()
     except Exception as error:
@@ -98,7 +112,14 @@ def _console(to_stderr: bool = False) -> Console:
 
     from qbench.console import WIDE
 
-    console = Console(stderr=to_stderr, highlight=False)
+    class Patient(Console):
+        """A console whose reader may leave (``qbench show | head``): what is left goes nowhere, and
+        the command ends as it would have."""
+
+        def on_broken_pipe(self) -> None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+    console = Patient(stderr=to_stderr, highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDE
     return console
@@ -193,6 +214,11 @@ def run(
         if page:
             out.print(f"report  {page}", markup=False, soft_wrap=True)
         out.print(f"took    {seconds:.0f} s", markup=False)
+    if set(counts) <= {"skipped"}:
+        raise UserError(
+            "every case was skipped; the reasons stand above",
+            "Choose other backends, precisions or models.",
+        )
     return 0 if set(counts) <= {"ok", "skipped"} else FAILED
 
 
@@ -218,9 +244,8 @@ def _request(
     from qbench.plan import Filters
     from qbench.runner import Request
 
-    files = [name for name in models or [] if adhoc.is_model_file(name, registry)]
     if suite is None:
-        if not files:
+        if not models:
             raise UserError(
                 "nothing to run: give a suite or --model FILE",
                 "`qbench run quick` is a start; `qbench suites` lists them all.",
@@ -229,7 +254,7 @@ def _request(
             [Path(f) for f in models or []], backends, precisions, inputs, rounds, registry, note
         )
         return Request(chosen, text, results), catalog
-    if files or inputs:
+    if inputs or any(adhoc.is_model_file(name, registry) for name in models or []):
         raise UserError(
             "a model file and --inputs go without a suite",
             "Leave out the suite, or write a model card beside it (see docs/model-cards.md).",
@@ -260,7 +285,7 @@ def _write_report(bundles: list[Bundle], path: Path) -> Path:
 
 @app.command()
 def plan(
-    suite: Annotated[str, typer.Argument(help="A shipped suite, or a .yaml file.")],
+    suite: Annotated[str | None, typer.Argument(help="A shipped suite, or a .yaml file.")] = None,
     model: Models = None,
     backend: Backends = None,
     precision: Precisions = None,
@@ -513,7 +538,8 @@ def verify(
         for problem in problems:
             print(problem)
         checked = "files and figures" if recompute else "files"
-        print(f"{bundle.run_id}: {f'{len(problems)} problems' if problems else f'{checked} agree'}")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        print(f"{bundle.run_id}: {count if problems else f'{checked} agree'}")
     return FAILED if problems else 0
 
 

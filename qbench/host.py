@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import socket
@@ -58,11 +59,28 @@ def fingerprint() -> dict[str, Any]:
     return facts
 
 
-def usable_cores() -> int:
-    """How many processors this process may run on."""
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """How many processors this process may run on: as many as its affinity says, or fewer where
+    a container has a quota of processor time (a started one counts)."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _quota(cgroup)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Processors' worth of time that the container gets (control groups, version 2 or 1)."""
+    both = _read(f"{cgroup}/cpu.max")
+    if both is None:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        both = " ".join(str(_read(f"{cgroup}/cpu/{name}")) for name in names)
+    try:
+        quota, period = map(int, both.split())
+    except ValueError:  # "max", or there is no such file
+        return None
+    return quota / period if quota > 0 and period > 0 else None
 
 
 def _cpu() -> dict[str, str]:

@@ -3,12 +3,17 @@
 The transport is the worker's stdin and stdout (JSON lines) and a working folder that files are
 put into and fetched from by name. Nothing above this module assumes more, so a worker on another
 machine needs only another transport.
+
+No worker outlives its parent, nor do the compilers that it starts: they are in one process group,
+which the parent kills when the job is over; a parent that is itself killed has a watchdog do it.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import platform
 import selectors
 import shutil
 import signal
@@ -17,25 +22,33 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal, TypeVar, get_args
 
+T = TypeVar("T")
+R = TypeVar("R")
 Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout", "oom"]
 
-_live: dict[subprocess.Popen[bytes], bool] = {}
-"""Workers that run now, and whether ``end_all`` has ended them."""
-_live_lock = threading.Lock()
-
-LOG_NAME = "log.txt"
+LOG_NAME = ".log"
 LOG_LINES = 20
-_BOOT = "import sys; del sys.path[0]; from qbench.worker.main import main; main()"
+LONGEST_LINE = 1 << 24
+"""A worker that writes so many bytes without an end of line does not speak the protocol."""
+_BOOT = """
+import sys
+if "" in sys.path:
+    sys.path.remove("")  # the working folder is no place for modules
+from qbench.worker.main import main
+main()
+"""
 
 
 class Ended(Exception):
-    """The job was ended by ``end_all``: it has no outcome, and nothing may be recorded of it."""
+    """The job was ended with its batch (``in_parallel``): it has no outcome, and nothing may be
+    recorded of it."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +72,189 @@ class Outcome:
     seconds: float = 0.0
 
 
+# --------------------------------------------------------------------------- working folders
+
+
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A working folder for one worker, removed afterwards."""
+    """A working folder for one worker, removed afterwards. Its name tells whose it is."""
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="qbench-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_mark()}-{os.getpid()}-", dir=parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_stale(parent: Path) -> None:
+    """Remove the scratch folders in ``parent`` that processes of this machine left when they were
+    killed. Those of live processes, and of other machines, stay."""
+    import psutil
+
+    for folder in parent.glob("*") if parent.is_dir() else ():
+        mark, _, rest = folder.name.rpartition("-")
+        mark, _, pid = mark.rpartition("-")
+        if mark == _mark() and rest and pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _mark() -> str:
+    """Where process numbers mean something: this host, and container (it has its own name)."""
+    return f"qbench-{platform.node()}".replace(os.sep, "_")
+
+
+# --------------------------------------------------------------------------- the watchdog
+
+_WATCHDOG = """
+import os, sys
+groups = set()
+for line in sys.stdin.buffer:
+    (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, 9)
+    except OSError:
+        pass
+"""
+
+
+class _Watchdog:
+    """A process that lives as long as this one and then kills the groups that are still there.
+
+    It is told of groups by lines of ``+<group>`` and ``-<group>``, and knows by the end of its
+    stdin that this process is gone, however it ended. It starts with the first job."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.end)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def watch(self, group: int) -> None:
+        with self._lock:
+            self._groups.add(group)
+            if not self._tell(f"+{group}\n"):
+                self._start()
+                self._tell("".join(f"+{known}\n" for known in self._groups))
+
+    def leave(self, group: int) -> None:
+        with self._lock:
+            self._groups.discard(group)
+            self._tell(f"-{group}\n")
+
+    def end(self) -> None:
+        """End the watchdog; it kills what is still registered. A later job starts another."""
+        with self._lock:
+            process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin
+        process.stdin.close()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        if self._process is not None:  # somebody has killed it
+            self._process.communicate()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _WATCHDOG],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+
+    def _tell(self, lines: str) -> bool:
+        """False if there is nobody to tell."""
+        if self._process is None:
+            return False
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(lines.encode())
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _forget(self) -> None:
+        """In a fork of this process, which must not keep the parent's watchdog from its end."""
+        self._lock = threading.Lock()
+        self._groups.clear()
+        if self._process is not None and self._process.stdin:
+            self._process.stdin.close()
+        self._process = None
+
+
+_watchdog = _Watchdog()
+
+
+# --------------------------------------------------------------------------- several at a time
+
+
+class _Batch:
+    """The jobs of one ``in_parallel``; once it is over, none of them runs, nor will any start."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: set[subprocess.Popen[bytes]] = set()
+        self._over = False
+
+    def check(self) -> None:
+        if self._over:
+            raise Ended
+
+    def add(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self.check()
+            self._live.add(process)
+
+    def remove(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._live.discard(process)
+            self.check()
+
+    def end(self) -> None:
+        with self._lock:
+            self._over = True
+            for process in self._live:
+                _kill_group(process)
+
+
+_thread = threading.local()
+"""Its ``batch`` is the one that the thread works for; not set in other threads."""
+
+
+def in_parallel(items: Sequence[T], work: Callable[[T], R], workers: int) -> list[R]:
+    """``work`` on every item, ``workers`` at a time; the results are in the items' order. The
+    first error, or an interrupt, ends all of it at once, the jobs that ``work`` runs included.
+    Never used while measuring."""
+    batch = _Batch()
+
+    def join() -> None:
+        _thread.batch = batch
+
+    pool = ThreadPoolExecutor(max_workers=workers, initializer=join)
+    try:
+        futures = [pool.submit(work, item) for item in items]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            if future.done():
+                future.result()
+    except BaseException:
+        batch.end()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return [future.result() for future in futures]
+
+
+# --------------------------------------------------------------------------- one job
 
 
 def run_job(
@@ -79,7 +265,6 @@ def run_job(
     files: Mapping[str, Path] | None = None,
     timeout_s: float = 600,
     memory_limit_bytes: int | None = None,
-    on_phase: Callable[[str], None] = lambda phase: None,
 ) -> Outcome:
     """Run one job in a fresh process and wait for it.
 
@@ -87,24 +272,34 @@ def run_job(
         job: name of a module in ``qbench.worker``.
         backend: ``module:Class``.
         request: the job's own fields, JSON values; files are named as in ``files``.
-        folder: the worker's working folder; what it writes stays there.
+        folder: the worker's working folder, which no other job has used; what it writes stays
+            there.
         files: by the name the worker knows it under, the file or folder to put there.
         timeout_s: after this many seconds the worker's whole process group is killed.
         memory_limit_bytes: private memory that the worker may take; None for no limit.
-        on_phase: called with the name of each phase as it begins.
+
+    Raises:
+        Ended: the job belongs to an ``in_parallel`` that is over.
+        ValueError: a file has the log's name.
     """
-    for name, path in (files or {}).items():
-        (folder / name).symlink_to(path.absolute())
-    begin = time.monotonic_ns()
-    message = {
-        **request,
-        "job": job,
-        "backend": backend,
-        "memory_limit_bytes": memory_limit_bytes,
-        "spawned_ns": begin,
-    }
-    ooms = _oom_kills()
-    with (folder / LOG_NAME).open("wb") as log:
+    batch: _Batch | None = getattr(_thread, "batch", None)
+    if batch:
+        batch.check()
+    files = files or {}
+    if LOG_NAME in files:
+        raise ValueError(f"no file of a job may be called {LOG_NAME}: that is the worker's log")
+    with (folder / LOG_NAME).open("x+b", buffering=0) as log:
+        for name, path in files.items():
+            (folder / name).symlink_to(path.absolute())
+        begin = time.monotonic_ns()
+        message = {
+            **request,
+            "job": job,
+            "backend": backend,
+            "memory_limit_bytes": memory_limit_bytes,
+            "spawned_ns": begin,
+        }
+        ooms = _oom_kills()
         process = subprocess.Popen(
             [sys.executable, "-c", _BOOT],
             stdin=subprocess.PIPE,
@@ -113,40 +308,30 @@ def run_job(
             cwd=folder,
             start_new_session=True,
         )
-    with _live_lock:
-        _live[process] = False
-    try:
-        answer, phase = _converse(process, message, begin / 1e9 + timeout_s, on_phase)
-    finally:
-        _end(process)
-        with _live_lock:
-            ended = _live.pop(process)
-    if ended:
-        raise Ended
-    seconds = (time.monotonic_ns() - begin) / 1e9
-    if answer is not None and answer["event"] == "done":
-        return Outcome("ok", result=answer["result"], phase=phase, seconds=seconds)
-    text = _last_lines(folder / LOG_NAME)
+        answer, phase, leaves = None, "", False
+        try:
+            _watchdog.watch(process.pid)
+            if batch:
+                batch.add(process)
+            answer, phase = _converse(process, message, begin / 1e9 + timeout_s)
+            leaves = answer is None or answer["event"] != "timeout"
+        finally:
+            _end(process, patience_s=0.5 if leaves else 0)
+            _watchdog.leave(process.pid)
+            if batch:
+                batch.remove(process)
+        seconds = (time.monotonic_ns() - begin) / 1e9
+        if answer is not None and answer["event"] == "done":
+            return Outcome("ok", result=answer["result"], phase=phase, seconds=seconds)
+        text = _last_lines(log)
     status, reason = _verdict(process.returncode, answer, timeout_s, ooms, text)
     if phase and status != "skipped":
         reason = f"{reason} (in phase {phase})"
     return Outcome(status, reason, phase=phase, log=text, seconds=seconds)
 
 
-def end_all() -> None:
-    """Kill every worker that runs now, whichever thread waits for it (after an interrupt)."""
-    with _live_lock:
-        for process in _live:
-            _live[process] = True
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-
 def _converse(
-    process: subprocess.Popen[bytes],
-    message: Mapping[str, Any],
-    deadline: float,
-    on_phase: Callable[[str], None],
+    process: subprocess.Popen[bytes], message: Mapping[str, Any], deadline: float
 ) -> tuple[dict[str, Any] | None, str]:
     """Send the request; read events until the answer, the end of the stream or the deadline.
 
@@ -160,31 +345,59 @@ def _converse(
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
-            if not selector.select(max(0.0, deadline - time.monotonic())):
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
                 return {"event": "timeout"}, phase
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
                 return None, phase
             *lines, buffer = (buffer + chunk).split(b"\n")
+            if len(buffer) > LONGEST_LINE:
+                return _no_event(buffer), phase
             for line in lines:
-                event = json.loads(line)
+                event = _event(line)
                 if event["event"] != "phase":
                     return event, phase
                 phase = event["phase"]
-                on_phase(phase)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Let a worker that has answered leave by itself; kill what is left of its group."""
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=0.5)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _event(line: bytes) -> dict[str, Any]:
+    """What a worker's line says; a failure if it is none of the protocol's."""
+    with suppress(ValueError, RecursionError):
+        event = json.loads(line)
+        match event:
+            case {"event": "phase", "phase": str()} | {"event": "done", "result": dict()}:
+                return event
+            case {"event": "failed", "status": str(status), "reason": str()}:
+                if status in get_args(Status)[1:]:
+                    return event
+    return _no_event(line)
+
+
+def _no_event(line: bytes) -> dict[str, Any]:
+    shown = line[:80].decode(errors="replace")
+    reason = f"something other than the worker wrote to the stream of its answers: {shown!r}"
+    return {"event": "failed", "status": "error", "reason": reason}
+
+
+def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Give a worker that has answered, or is dying, a moment to leave by itself; kill what is
+    left of its group."""
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=patience_s)
+    finally:
+        _kill_group(process)
+        process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe:
             with suppress(BrokenPipeError):
                 pipe.close()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _verdict(
@@ -200,8 +413,15 @@ def _verdict(
     if code == -signal.SIGKILL and ooms is not None and now is not None and now > ooms:
         return "oom", "killed by the kernel for want of memory"
     if code < 0:
-        return "crashed", f"the worker died of {signal.Signals(-code).name}"
+        return "crashed", f"the worker died of {_signal_name(-code)}"
     return "crashed", f"the worker ended without an answer, exit code {code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have none
+        return f"signal {number}"
 
 
 def _oom_kills() -> int | None:
@@ -215,9 +435,8 @@ def _oom_kills() -> int | None:
     return None
 
 
-def _last_lines(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 8192))
-        text = file.read().decode(errors="replace")
+def _last_lines(log: IO[bytes]) -> str:
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - 8192))
+    text = log.read().decode(errors="replace")
     return "\n".join(text.splitlines()[-LOG_LINES:])

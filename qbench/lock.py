@@ -1,4 +1,9 @@
-"""One measuring run per machine: two at a time would measure each other."""
+"""One measuring run per machine: two at a time would measure each other.
+
+The lock is the file ``/tmp/qbench-measuring.lock``, whatever TMPDIR says, since it is the
+machine's; the environment variable QBENCH_LOCK names another. Beside it the holder leaves a note
+for others to read, ``<lock>.<pid>.json``.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from qbench.errors import UserError
+
+
+def lock_path() -> Path:
+    """The file whose lock is the machine's."""
+    named = os.environ.get("QBENCH_LOCK")
+    if named:
+        return Path(named)
+    shared = Path("/tmp")
+    folder = shared if shared.is_dir() else Path(tempfile.gettempdir())
+    return folder / "qbench-measuring.lock"
 
 
 @contextmanager
@@ -23,34 +39,87 @@ def measuring_lock() -> Iterator[None]:
     """
     import filelock
 
-    path = Path(tempfile.gettempdir()) / "qbench-measuring.lock"
-    holder = path.with_suffix(".json")
+    path = lock_path()
     lock = filelock.FileLock(path, mode=0o666)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise UserError(
-            f"another qbench run is measuring on this machine: {_describe(holder)}",
+            f"another qbench run is measuring on this machine: {_describe(path)}",
             "Wait for it to end: two runs at a time would spoil both.",
         ) from None
     except OSError as error:
         raise UserError(
-            f"cannot take the lock {path}: {error.strerror}", "Remove it if no run is going on."
+            f"cannot take the lock {path}: {error.strerror}",
+            "Remove it if no run is going on, or name another file in QBENCH_LOCK.",
         ) from None
     try:
-        facts = {"pid": os.getpid(), "command": sys.argv[1:], "cwd": str(Path.cwd())}
-        holder.unlink(missing_ok=True)
-        holder.write_text(json.dumps({**facts, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
+        _leave_note(path)
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        _remove(_note(path, os.getpid()))
         lock.release()
 
 
-def _describe(holder: Path) -> str:
+def _note(path: Path, pid: int) -> Path:
+    return path.with_name(f"{path.name}.{pid}.json")
+
+
+def _leave_note(path: Path) -> None:
+    """Say who holds the lock; a courtesy, so that no failure here is an error."""
+    import psutil
+
+    for note, facts in _notes(path):
+        if not _holds(facts):
+            _remove(note)
+    with suppress(OSError, psutil.Error):
+        facts = {
+            "pid": os.getpid(),
+            "born": psutil.Process().create_time(),
+            "command": sys.argv[1:],
+            "cwd": str(Path.cwd()),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        note = _note(path, os.getpid())
+        _remove(note)
+        with note.open("x") as file:  # never through a link that somebody has put there
+            json.dump(facts, file)
+
+
+def _remove(note: Path) -> None:
+    with suppress(OSError):  # not there, or another user's in a folder that is sticky
+        note.unlink()
+
+
+def _notes(path: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Notes beside the lock, those of killed runs included, and what they say."""
+    found = []
+    with suppress(OSError):
+        for note in path.parent.iterdir():
+            if note.name.startswith(f"{path.name}.") and note.suffix == ".json":
+                with suppress(OSError, ValueError):
+                    found.append((note, json.loads(note.read_text())))
+    return found
+
+
+def _holds(facts: Any) -> bool:
+    """Whether the process that wrote this note is still there."""
+    import psutil
+
     try:
-        facts = json.loads(holder.read_text())
-        command = " ".join(["qbench", *facts["command"]])
-        return f"process {facts['pid']}, `{command}` in {facts['cwd']}, since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its holder has left no note"
+        return abs(psutil.Process(facts["pid"]).create_time() - facts["born"]) < 2
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, KeyError, TypeError, ValueError, OverflowError):
+        return False
+
+
+def _describe(path: Path) -> str:
+    for _, facts in _notes(path):
+        if _holds(facts):
+            with suppress(KeyError, TypeError):
+                command = " ".join(["qbench", *facts["command"]])
+                return f"process {facts['pid']}, `{command}` in {facts['cwd']}, " + (
+                    f"since {facts['since']}"
+                )
+    return "its holder has left no note"

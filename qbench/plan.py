@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from qbench.artifacts import ArtifactStore, Preparation
 from qbench.backend import Model, PrepareTarget, Ready, RunConfig, Unavailable
+from qbench.cards import ModelCard
 from qbench.catalog import Catalog, Items
 from qbench.errors import UserError, nearest
 from qbench.host import usable_cores
@@ -84,22 +85,23 @@ class Planned:
     Attributes:
         skip: why it cannot run here; None if it can.
         preparation: how its artifact is made; None if it cannot run.
+        evaluation: the items it is evaluated on; None if it cannot run.
     """
 
     case: Case
     skip: str | None = None
     preparation: Preparation | None = None
+    evaluation: Items | None = None
 
-    @property
+    @cached_property
     def evaluation_id(self) -> str | None:
-        """Cases with the same one have the same outputs: artifact, device and settings."""
-        if self.preparation is None:
+        """Cases with the same one have the same outputs: artifact, data, device, batch, hints."""
+        if self.preparation is None or self.evaluation is None:
             return None
-        return evaluation_id(self.preparation, self.case)
-
-
-def evaluation_id(preparation: Preparation, case: Case) -> str:
-    return digest_json([preparation.key, case.device, case.environment, case.hints])[:12]
+        case = self.case
+        what = [self.preparation.key, self.evaluation.digest]
+        how = [case.device, case.environment, case.batch_size, case.hints]
+        return digest_json([what, how])[:12]
 
 
 @dataclass(frozen=True)
@@ -107,25 +109,26 @@ class Plan:
     """What a run will do.
 
     Attributes:
-        tasks: by model, the card's task.
-        references: by model, the float32 case that fidelity and accuracy deltas are taken
-            against: of the suite's first backend that can run it. Evaluated even when filters
-            leave it unmeasured.
+        cards: by model, its card.
+        references: by model, the float32 cases that fidelity and accuracy deltas may be taken
+            against, in the order of the suite's backends: the first whose evaluation goes well is
+            the reference. Evaluated even when filters leave it unmeasured.
     """
 
     suite: Suite
     cases: tuple[Planned, ...]
-    tasks: Mapping[str, str]
-    references: Mapping[str, Planned] = field(default_factory=dict)
+    cards: Mapping[str, ModelCard]
+    references: Mapping[str, tuple[Planned, ...]] = field(default_factory=dict)
 
     @property
     def runnable(self) -> list[Planned]:
         return [planned for planned in self.cases if planned.skip is None]
 
     def evaluations(self) -> dict[str, Planned]:
-        """What has to be evaluated, by evaluation id, the references first."""
-        chosen = {p.evaluation_id: p for p in [*self.references.values(), *self.runnable]}
-        return {key: planned for key, planned in chosen.items() if key is not None}
+        """What is to be evaluated, by evaluation id: the runnable cases, and the first candidate
+        for the reference of every model."""
+        wanted = [*(planned[0] for planned in self.references.values()), *self.runnable]
+        return {str(planned.evaluation_id): planned for planned in wanted}
 
     def estimate_minutes(self, store: ArtifactStore) -> float:
         """A rough guess, mostly of what the timed loops will take."""
@@ -151,8 +154,14 @@ class Plan:
         """``plan.json``: what was requested and decided, without this machine's paths."""
         return {
             "cases": [_planned_json(p) for p in self.cases],
-            "tasks": dict(self.tasks),
-            "references": {name: _planned_json(p) for name, p in self.references.items()},
+            "models": {
+                name: {"task": card.task, "metric": card.metric, "scores": card.scores}
+                for name, card in self.cards.items()
+            },
+            "references": {
+                name: [_planned_json(p) for p in planned]
+                for name, planned in self.references.items()
+            },
         }
 
 
@@ -168,6 +177,7 @@ def _planned_json(planned: Planned) -> dict[str, Any]:
         "model_digest": prep.model.digest if prep else None,
         "source_bytes": prep.model.path.stat().st_size if prep else None,
         "calibration_items": prep.calibration_items if prep else None,
+        "dataset_digest": planned.evaluation.digest if planned.evaluation else None,
     }
 
 
@@ -227,12 +237,12 @@ def make_plan(
         )
     planned = tuple(planner.place(case) for case in cases)
     models = {p.case.model for p in planned if p.skip is None}
-    references = {name: planner.reference(name) for name in sorted(models)}
+    references = {name: planner.references(name) for name in sorted(models)}
     return Plan(
         suite,
         planned,
-        tasks={case.model: catalog.card(case.model).task for case in cases},
-        references={name: p for name, p in references.items() if p is not None},
+        cards={case.model: catalog.card(case.model) for case in cases},
+        references={name: planned for name, planned in references.items() if planned},
     )
 
 
@@ -286,18 +296,23 @@ class _Planner:
         self._suite, self._catalog, self._registry = suite, catalog, registry
         self._probes, self._store = probes, store
         self._models: dict[tuple[str, str], Model] = {}
-        self._calibration: dict[str, Items | None] = {}
 
-    def reference(self, model: str) -> Planned | None:
-        """The float32 case of the suite's first backend that can run it."""
+    def references(self, model: str) -> tuple[Planned, ...]:
+        """The float32 cases of the suite's backends that can run it, in the suite's order."""
+        found = []
         for backend in self._suite.backends:
             override = self._suite.overrides.get(backend, Override())
-            planned = self.place(
-                Case(model=model, backend=backend, precision=REFERENCE, hints=override.hints)
+            case = Case(
+                model=model,
+                backend=backend,
+                precision=REFERENCE,
+                batch_size=min(override.batch_sizes or self._suite.batch_sizes),
+                hints=override.hints,
             )
+            planned = self.place(case)
             if planned.skip is None:
-                return planned
-        return None
+                found.append(planned)
+        return tuple(found)
 
     def place(self, case: Case) -> Planned:
         """The case with its preparation, or with the reason why it cannot run."""
@@ -312,8 +327,8 @@ class _Planner:
         if form is None:
             return Planned(
                 case,
-                f"{case.backend} reads {' or '.join(backend.formats)}; the card has only "
-                f"{', '.join(card.sources)}",
+                f"{case.backend} reads {' or '.join(backend.formats)}; there is only "
+                f"{', '.join(card.sources)} of this model",
             )
         if case.precision not in probe.precisions.get(case.device, ()):
             reason = probe.missing.get(case.device, {}).get(case.precision)
@@ -326,25 +341,24 @@ class _Planner:
                 f"{case.threads * case.streams} threads on {usable_cores()} cores: such figures "
                 "jump between two levels",
             )
+        evaluation = self._catalog.items(card, "evaluation")
+        assert evaluation is not None  # a card has to name them
         calibration = None
         if PRECISIONS[case.precision].calibrated:
-            calibration = self._calibration_items(case.model)
+            calibration = self._catalog.items(card, "calibration")
             if calibration is None:
                 return Planned(case, "the model's card names no calibration items")
         model = self._model(case.model, form)
-        reason = backend.supports(model, case.target())
+        try:
+            reason = backend.supports(model, case.target())
+        except Exception as error:  # a third party's code
+            reason = f"its adapter failed in supports(): {type(error).__name__}: {error}"
         if reason is not None:
             return Planned(case, reason)
-        return Planned(
-            case, None, self._store.preparation(backend, model, case.target(), calibration)
-        )
+        preparation = self._store.preparation(backend, model, case.target(), calibration)
+        return Planned(case, None, preparation, evaluation)
 
     def _model(self, name: str, form: str) -> Model:
         if (name, form) not in self._models:
             self._models[name, form] = self._catalog.model(self._catalog.card(name), form)
         return self._models[name, form]
-
-    def _calibration_items(self, name: str) -> Items | None:
-        if name not in self._calibration:
-            self._calibration[name] = self._catalog.items(self._catalog.card(name), "calibration")
-        return self._calibration[name]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Any
 
 from qbench.backend import API_VERSION, Backend, Ready, Unavailable
 from qbench.errors import UserError, nearest
-from qbench.isolate import run_job, scratch_folder
+from qbench.isolate import in_parallel, run_job, scratch_folder
 
 GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60
+PROBES_AT_A_TIME = 2
+REPAIR = "Repair or uninstall that adapter."
+METHODS = ("probe", "supports", "import_runtime", "describe", "prepare", "open")
 
 
 class Registry:
@@ -31,7 +34,7 @@ class Registry:
         return sorted(self.targets)
 
     def load(self, name: str) -> Backend | Unavailable:
-        """The adapter, or why its module cannot be imported. Imports no runtime."""
+        """The adapter, or why it cannot be used. Imports no runtime."""
         if name not in self.targets:
             raise UserError(f"there is no backend '{name}'", nearest(name, self.targets))
         if name not in self._loaded:
@@ -43,24 +46,21 @@ class Registry:
         module, _, attribute = target.partition(":")
         try:
             backend: Backend = getattr(importlib.import_module(module), attribute)()
-        except Exception as error:  # a third party's module may raise anything
+            fault = _fault(backend, name)
+        except (Exception, SystemExit) as error:  # a third party's module may raise anything
             return Unavailable(
                 f"the adapter {target} cannot be imported: {type(error).__name__}: {error}",
-                "Repair or uninstall that adapter.",
+                REPAIR,
             )
-        if backend.api_version != API_VERSION:
-            return Unavailable(
-                f"the adapter {target} is written for version {backend.api_version} of the plugin "
-                f"contract, this qbench has {API_VERSION}",
-                "Upgrade the older of the two.",
-            )
+        if fault is not None:
+            return Unavailable(f"the adapter {target} {fault.reason}", fault.fix)
         return backend
 
     def probe(self, names: list[str] | None = None) -> dict[str, Ready | Unavailable]:
         """Ask adapters whether their runtimes work here, each in a process of its own."""
         names = self.names if names is None else names
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            return dict(zip(names, pool.map(self._probe, names), strict=True))
+        answers = in_parallel(names, self._probe, PROBES_AT_A_TIME)
+        return dict(zip(names, answers, strict=True))
 
     def _probe(self, name: str) -> Ready | Unavailable:
         backend = self.load(name)
@@ -73,11 +73,69 @@ class Registry:
                 f"its probe {outcome.status}: {outcome.reason}",
                 "The runtime's installation is damaged, or does not fit this machine.",
             )
-        answer = dict(outcome.result)
-        if not answer.pop("ready"):
-            return Unavailable(**answer)
-        answer["precisions"] = {d: tuple(p) for d, p in answer["precisions"].items()}
-        return Ready(**answer)
+        try:
+            return _answer(outcome.result)
+        except (KeyError, TypeError) as error:
+            return Unavailable(
+                f"the adapter {self.targets[name]} answers its probe with what is neither Ready "
+                f"nor Unavailable: {error}",
+                REPAIR,
+            )
+
+
+def _fault(backend: Any, name: str) -> Unavailable | None:
+    """What keeps an object from being the adapter ``name``; None if nothing is seen."""
+    if not hasattr(backend, "api_version"):
+        return Unavailable("does not say which version of the plugin contract it follows", REPAIR)
+    if backend.api_version != API_VERSION:
+        return Unavailable(
+            f"is written for version {backend.api_version} of the plugin contract, this qbench "
+            f"has {API_VERSION}",
+            "Upgrade the older of the two.",
+        )
+    if getattr(backend, "name", None) != name:
+        given = getattr(backend, "name", None)
+        return Unavailable(f"calls itself {given!r}, but is installed as '{name}'", REPAIR)
+    if type(getattr(backend, "prepare_version", None)) is not int:
+        return Unavailable("has no prepare_version, which is an integer", REPAIR)
+    for field in ("formats", "runtime_packages", "prepare_packages"):
+        if not _words(getattr(backend, field, None)):
+            return Unavailable(f"has no {field}, which is a tuple of names", REPAIR)
+    for method in METHODS:
+        if not callable(getattr(backend, method, None)):
+            return Unavailable(f"has no method {method}", REPAIR)
+    return None
+
+
+def _words(value: object) -> bool:
+    return isinstance(value, (tuple, list)) and all(isinstance(v, str) and v for v in value)
+
+
+def _answer(result: Mapping[str, Any]) -> Ready | Unavailable:
+    """A probe's answer as it came from its worker.
+
+    Raises:
+        KeyError, TypeError: it is none.
+    """
+    fields = dict(result)
+    if not fields.pop("ready"):
+        _require(fields, reason=str, fix=str)
+        return Unavailable(**fields)
+    _require(fields, version=str, precisions=dict, missing=dict, isa=str)
+    for device, names in fields["precisions"].items():
+        if not _words(names):
+            raise TypeError(f"the precisions of {device} are {names!r}")
+    for device, reasons in fields["missing"].items():
+        if not isinstance(reasons, dict) or not all(isinstance(r, str) for r in reasons.values()):
+            raise TypeError(f"what is missing on {device} is {reasons!r}")
+    fields["precisions"] = {d: tuple(p) for d, p in fields["precisions"].items()}
+    return Ready(**fields)
+
+
+def _require(fields: Mapping[str, Any], **kinds: type) -> None:
+    for field, kind in kinds.items():
+        if not isinstance(fields[field], kind):
+            raise TypeError(f"{field} is {fields[field]!r}")
 
 
 def _installed() -> dict[str, str]:

@@ -11,31 +11,35 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
 from qbench import __version__
-from qbench.accuracy import judge
-from qbench.artifacts import ArtifactStore, Stored
+from qbench.accuracy import Quality, judge, sqnr_db
+from qbench.artifacts import ArtifactStore, Stored, feed_files
 from qbench.backend import Ready, RunConfig, Unavailable
 from qbench.bundle import Bundle, find_incomplete
+from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.errors import MachineryError, UserError
 from qbench.host import fingerprint, usable_cores
-from qbench.isolate import Outcome, end_all, run_job, scratch_folder
+from qbench.isolate import Outcome, in_parallel, remove_stale, run_job, scratch_folder
 from qbench.lock import measuring_lock
 from qbench.plan import Filters, Plan, Planned, make_plan
 from qbench.registry import Registry, package_versions
 from qbench.storage import digest_json
 from qbench.suite import Suite
 
-T = TypeVar("T")
 DISK_FULL = "No space left on device"
+SAME_OUTPUTS_DB = 20.0
+"""Two openings of an artifact, at other threads or streams, agree by more than this (SQNR); another
+computation does not."""
+EXPECTED_TOLERANCE = 0.005
+"""Runtimes differ by less in float32 accuracy; another preprocessing by more."""
 NO_ROOM_BYTES = 65536
 """Less than this free and a failure is put down to the disk: runtimes seldom say what they lack."""
 
@@ -46,6 +50,7 @@ class Progress(Protocol):
     def stage(self, name: str, total: int) -> None: ...
     def working(self, label: str) -> None: ...
     def done(self, label: str, status: str, reason: str) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 class Silent:
@@ -54,6 +59,7 @@ class Silent:
     def stage(self, name: str, total: int) -> None: ...
     def working(self, label: str) -> None: ...
     def done(self, label: str, status: str, reason: str) -> None: ...
+    def note(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def run_suite(
     _check_writable(request.results)
     with measuring_lock():
         store = ArtifactStore()
-        shutil.rmtree(store.work_folder, ignore_errors=True)  # left by a run that was killed
+        remove_stale(store.work_folder)
         probes = registry.probe(request.suite.backends)
         plan = make_plan(request.suite, catalog, registry, probes, store, request.filters)
         _check_runnable(plan)
@@ -160,7 +166,6 @@ def _begin(
     if not request.fresh:
         bundle = find_incomplete(request.results, run_key)
         if bundle is not None:
-            bundle.resume()
             return bundle
     run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{request.suite.name}-{os.urandom(2).hex()}"
     begin = {
@@ -214,6 +219,7 @@ class _Run:
         self._limits = plan.suite.limits
         self._sitting = 1 + max((t["sitting"] for t in bundle.trials), default=0)
         self._writing = threading.Lock()
+        self._expected: dict[str, dict[str, np.ndarray]] = {}
 
     # ------------------------------------------------------------------ prepare
 
@@ -225,14 +231,19 @@ class _Run:
             planned
             for key, planned in wanted.items()
             if key not in recorded
-            or (recorded[key]["status"] == "ok" and self._find(planned) is None)
+            or (recorded[key]["status"] == "ok" and self._checked(planned) is None)
         ]
         self._progress.stage("prepare", len(todo))
-        _in_parallel(todo, self._prepare_one)
+        in_parallel(todo, self._prepare_one, usable_cores())
 
     def _find(self, planned: Planned) -> Stored | None:
         assert planned.preparation
         return self._store.find(planned.preparation)
+
+    def _checked(self, planned: Planned) -> Stored | None:
+        """The artifact, if it is in the store and is what was stored."""
+        assert planned.preparation
+        return self._store.check(planned.preparation)
 
     def _prepare_one(self, planned: Planned) -> None:
         preparation = planned.preparation
@@ -240,7 +251,7 @@ class _Run:
         label = f"{preparation.model.name} {planned.case.backend} {planned.case.precision}"
         self._progress.working(label)
         outcome = Outcome("ok")
-        if self._store.find(preparation) is None:
+        if self._checked(planned) is None:
             outcome = self._store.prepare(
                 preparation,
                 self._registry.targets[planned.case.backend],
@@ -271,41 +282,50 @@ class _Run:
 
     def evaluate(self) -> None:
         """Run all evaluation items through every artifact; the references come first."""
-        done = set(self._bundle.evaluated)
-        prepared = self._bundle.prepared
         todo = [
             planned
             for key, planned in self._plan.evaluations().items()
-            if key not in done
-            and planned.preparation
-            and prepared[planned.preparation.key]["status"] == "ok"
+            if key not in self._bundle.evaluated and self._is_prepared(planned)
         ]
-        references = {p.evaluation_id for p in self._plan.references.values()}
         self._progress.stage("evaluate", len(todo))
-        _in_parallel([p for p in todo if p.evaluation_id in references], self._evaluate_one)
-        _in_parallel([p for p in todo if p.evaluation_id not in references], self._evaluate_one)
+        references = list(self._plan.references.values())
+        in_parallel(references, self._evaluate_reference, usable_cores())
+        done = self._bundle.evaluated
+        rest = [p for p in todo if p.evaluation_id not in done]
+        in_parallel(rest, self._evaluate_one, usable_cores())
+
+    def _is_prepared(self, planned: Planned) -> bool:
+        assert planned.preparation
+        record = self._bundle.prepared.get(planned.preparation.key)
+        return record is not None and record["status"] == "ok"
+
+    def _evaluate_reference(self, candidates: Sequence[Planned]) -> None:
+        """Evaluate candidates for a model's reference until one goes well."""
+        for planned in candidates:
+            record = self._bundle.evaluated.get(str(planned.evaluation_id))
+            if record is None:
+                if not self._is_prepared(planned):
+                    self._prepare_one(planned)
+                if self._is_prepared(planned):
+                    self._evaluate_one(planned)
+                    record = self._bundle.evaluated[str(planned.evaluation_id)]
+            if record is not None and record["status"] == "ok":
+                return
 
     def _evaluate_one(self, planned: Planned) -> None:
-        case, card = planned.case, self._catalog.card(planned.case.model)
+        case, items, stored = planned.case, planned.evaluation, self._find(planned)
+        assert items is not None and stored is not None
         label = f"{case.model} {case.backend} {case.precision}"
         self._progress.working(label)
-        items = self._catalog.items(card, "evaluation")
-        stored = self._find(planned)
-        assert items is not None and stored is not None
-        config = RunConfig(device=case.device, hints=case.hints)
-        files = {"artifact": stored.folder}
-        files |= {f"feed-{name}.npy": path for name, path in items.feeds.items()}
+        config = RunConfig(device=case.device, batch=case.batch_size, hints=case.hints)
+        feeds, files = feed_files(items, "feed")
         with scratch_folder(self._store.work_folder) as folder:
             outcome = run_job(
                 "evaluate",
                 self._registry.targets[case.backend],
-                {
-                    "artifact": "artifact",
-                    "config": asdict(config),
-                    "feeds": {name: f"feed-{name}.npy" for name in items.feeds},
-                },
+                {"artifact": "artifact", "config": asdict(config), "feeds": feeds},
                 folder,
-                files,
+                {**files, "artifact": stored.folder},
                 self._limits.evaluate_timeout_s,
                 self._memory_limit(),
             )
@@ -333,20 +353,31 @@ class _Run:
         self, planned: Planned, files: Mapping[str, Path], labels: Path | None
     ) -> dict[str, Any]:
         """Fields of the evaluation's record; an error where the outputs are none."""
-        card = self._catalog.card(planned.case.model)
-        reference = self._plan.references.get(card.name)
-        base = None
-        if reference is not None and reference.evaluation_id != planned.evaluation_id:
-            record = self._bundle.evaluated.get(str(reference.evaluation_id))
-            if record is not None and record["status"] == "ok":
-                base = self._bundle.outputs(str(reference.evaluation_id))
+        card = self._plan.cards[planned.case.model]
+        with self._writing:
+            reference = self._bundle.reference(card.name)
+        base = self._bundle.outputs(reference) if reference else None
         outputs = {name: np.load(path) for name, path in files.items()}
         truth = None if labels is None else np.load(labels)
         try:
-            quality = judge(outputs, base, truth, card.metric, card.classifies)
+            quality = judge(outputs, base, truth, card.metric, card.scores)
         except ValueError as error:
             return {"status": "error", "reason": str(error)}
+        if base is None and card.expected is not None and card.expected.items == quality.items:
+            self._compare_with_card(card, quality)
         return {"quality": quality.model_dump(mode="json")}
+
+    def _compare_with_card(self, card: ModelCard, quality: Quality) -> None:
+        """Say so where float32 misses what the card expects of it on the same items."""
+        assert card.expected is not None
+        if quality.accuracy is not None:
+            apart = abs(quality.accuracy - card.expected.value)
+            if apart > EXPECTED_TOLERANCE:
+                self._progress.note(
+                    f"warning: {card.name}: float32 reaches {quality.accuracy:.4f}, its card "
+                    f"expects {card.expected.value:.4f} on the same {quality.items} items: check "
+                    "its preprocessing"
+                )
 
     # ------------------------------------------------------------------ measure
 
@@ -385,11 +416,9 @@ class _Run:
 
     def _measure_one(self, number: int, planned: Planned) -> Outcome:
         case, suite = planned.case, self._plan.suite
-        items = self._catalog.items(self._catalog.card(case.model), "evaluation")
-        stored = self._find(planned)
+        items, stored = planned.evaluation, self._find(planned)
         assert items is not None and stored is not None
-        files = {"artifact": stored.folder}
-        files |= {f"feed-{name}.npy": path for name, path in items.feeds.items()}
+        feeds, files = feed_files(items, "feed")
         started = _now()
         with scratch_folder(self._store.work_folder) as folder:
             outcome = run_job(
@@ -398,16 +427,19 @@ class _Run:
                 {
                     "artifact": "artifact",
                     "config": asdict(case.config()),
-                    "feeds": {name: f"feed-{name}.npy" for name in items.feeds},
+                    "feeds": feeds,
                     "warmup_s": suite.warmup_s,
                     "timed_s": suite.timed_s,
                 },
                 folder,
-                files,
+                {**files, "artifact": stored.folder},
                 self._limits.trial_timeout_s,
                 self._memory_limit(),
             )
             _stop_if_disk_full(outcome, folder)
+            result = dict(outcome.result)
+            outputs = {n: np.load(folder / f) for n, f in result.pop("outputs", {}).items()}
+            outcome = self._compared(planned, outcome, outputs)
             record = {
                 "trial": f"r{number:03d}-{case.case_id}",
                 "case_id": case.case_id,
@@ -419,11 +451,39 @@ class _Run:
                 "started": started,
                 "seconds": outcome.seconds,
                 "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-                **outcome.result,
+                **result,
             }
             good = outcome.status == "ok"
             self._bundle.add_trial(record, folder / "samples.npy" if good else None)
         return outcome
+
+    def _compared(
+        self, planned: Planned, outcome: Outcome, outputs: Mapping[str, np.ndarray]
+    ) -> Outcome:
+        """An error instead of a good outcome where the timed program computed something else than
+        the evaluated one: its speed would be that of other work."""
+        if outcome.status != "ok":
+            return outcome
+        for name, timed in outputs.items():
+            close = sqnr_db(self._first_outputs(planned)[name], timed)
+            if not close >= SAME_OUTPUTS_DB:  # NaN is not close either
+                return replace(
+                    outcome,
+                    status="error",
+                    reason=f"output '{name}' of the timed program is not what the evaluation gave "
+                    f"for the same items ({close:.1f} dB)",
+                )
+        return outcome
+
+    def _first_outputs(self, planned: Planned) -> dict[str, np.ndarray]:
+        """What the evaluation gave for the items that are timed: the first batch."""
+        key = str(planned.evaluation_id)
+        if key not in self._expected:
+            rows = np.arange(planned.case.batch_size)  # as the worker chooses its batch
+            self._expected[key] = {
+                name: array[rows % len(array)] for name, array in self._bundle.outputs(key).items()
+            }
+        return self._expected[key]
 
 
 def _stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
@@ -435,20 +495,3 @@ def _stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
         raise MachineryError(
             "the disk is full", "Make room, then run the same command again: it goes on from here."
         )
-
-
-def _in_parallel(items: Sequence[T], work: Callable[[T], None]) -> None:
-    """``work`` on every item, as many at a time as there are cores; the first error, or an
-    interrupt, ends all of it at once. Never used while measuring."""
-    pool = ThreadPoolExecutor(max_workers=usable_cores())
-    try:
-        futures = [pool.submit(work, item) for item in items]
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            if future.done():
-                future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        end_all()
-        raise
-    pool.shutdown()

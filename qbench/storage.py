@@ -51,17 +51,17 @@ def write_file(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file into place, whole or not at all."""
-    write_file(target, source.read_bytes())
-
-
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Add one JSON line to ``path`` and sync it."""
+    """Add one JSON line to ``path`` and sync it; if that fails, ``path`` is as it was."""
     with path.open("ab") as file:
-        file.write(json.dumps(record, sort_keys=True).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        before = file.tell()
+        try:
+            file.write(json.dumps(record).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            os.ftruncate(file.fileno(), before)
+            raise
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -96,6 +96,14 @@ def drop_torn_line(path: Path) -> None:
                 os.fsync(file.fileno())
 
 
+def sync_files(folder: Path) -> None:
+    """Make the content of all files below ``folder`` durable."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside ``target`` that becomes ``target`` when the block ends well.
@@ -106,10 +114,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:16]}-"))
     try:
         yield folder
-        for path in folder.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+        sync_files(folder)
         folder.chmod(0o755)
         try:
             folder.rename(target)

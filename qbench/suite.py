@@ -171,8 +171,8 @@ def shipped_suites() -> dict[str, Path]:
 def find_suite(name_or_path: str) -> Path:
     """The file of a suite that is given as a path or as the name of a shipped one."""
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        if not path.is_file():
+    if path.suffix.lower() in (".yaml", ".yml") or "/" in name_or_path:
+        if not path.exists() or path.is_dir():
             raise UserError(f"there is no suite file {path}", "`qbench init` writes one.")
         return path
     shipped = shipped_suites()
@@ -205,13 +205,23 @@ def load_suite(path: Path, backends: Collection[str], models: Collection[str]) -
             ("model", suite.models),
             ("backend", suite.backends),
             ("precision", listed),
+            ("scenario", suite.scenarios),
+            ("batch_size", _all_of(suite, "batch_sizes")),
+            ("threads", _all_of(suite, "threads")),
         ):
             value = getattr(rule, key)
             if value is not None:
-                _known(value, known, f"{key} of this suite", lines, "exclude", index, key)
+                what = f"{key.replace('_', ' ')} of this suite"
+                _known(value, known, what, lines, "exclude", index, key)
     return suite
 
 
-def _known(name: str, known: Collection[str], what: str, lines: Lines, *keys: str | int) -> None:
-    if name not in known:
-        raise UserError(f"{lines.at(*keys)}: unknown {what} '{name}'", nearest(name, known))
+def _all_of(suite: Suite, key: str) -> set[int]:
+    """The suite's values of ``key``, those of its overrides included."""
+    overrides = [getattr(override, key) or [] for override in suite.overrides.values()]
+    return {value for values in [getattr(suite, key), *overrides] for value in values}
+
+
+def _known(value: Any, known: Collection[Any], what: str, lines: Lines, *keys: str | int) -> None:
+    if value not in known:
+        raise UserError(f"{lines.at(*keys)}: unknown {what} '{value}'", nearest(str(value), known))

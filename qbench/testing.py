@@ -56,7 +56,8 @@ class FakeBackend:
     The model file holds ``{"weights": [[...]], "infer_us": 50, "fail": {"prepare": "crash"}}``.
     ``fail`` names a step (``prepare, open, infer``) and what happens there: ``error``, ``crash``
     (a segmentation fault), ``hang``, ``oom``, ``unsupported``, ``nan`` (only ``infer``),
-    ``exit``. A precision may have its own: ``{"int8-static:infer": "crash"}``.
+    ``exit``. A precision may have its own: ``{"int8-static:infer": "crash"}``. With
+    ``drift`` in the file, every call adds that much to the scores, as a broken program might.
     """
 
     name = "fake"
@@ -83,7 +84,7 @@ class FakeBackend:
         classes = len(_read(path)["weights"][0])
         return (
             {"image": TensorSpec("float32", ("N", 1, 8, 8))},
-            {"scores": TensorSpec("float32", ("N", classes))},
+            {name: TensorSpec("float32", ("N", classes)) for name in ("scores", "aux")},
         )
 
     def prepare(
@@ -140,6 +141,7 @@ class FakeStream:
     def __init__(self, program: FakeProgram) -> None:
         self._program = program
         self._weights = np.asarray(program.content["weights"], dtype=np.float32)
+        self._calls = 0
         self._wait_ns = int(program.content.get("infer_us", 20) * 1000)
         self._scores = np.zeros((program.config.batch, self._weights.shape[1]), np.float32)
 
@@ -154,12 +156,15 @@ class FakeStream:
         np.matmul(self._image.reshape(len(self._image), -1), self._weights, out=self._scores)
         if self._program.content.get("fail", {}).get("infer") == "nan":
             self._scores[0] = np.nan
+        if "drift" in self._program.content:
+            self._calls += 1
+            self._scores += np.float32(self._program.content["drift"] * self._calls)
         while time.perf_counter_ns() < end:
             pass
 
     def read(self) -> Feed:
-        (name,) = self._program.outputs
-        return {name: self._scores}
+        scores, *others = self._program.outputs  # a second output holds the scores' negatives
+        return {scores: self._scores, **dict.fromkeys(others, -self._scores)}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -75,13 +75,20 @@ def _parse(path: Path, text: str) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError
     from ruamel.yaml.reader import ReaderError
-    from ruamel.yaml.tokens import AliasToken, TagToken
+    from ruamel.yaml.tokens import AliasToken, AnchorToken, ScalarToken, TagToken
 
+    refused = {
+        AliasToken: "aliases (*name)",
+        AnchorToken: "anchors (&name)",
+        TagToken: "tags (!name)",
+    }
     try:
         for token in YAML().scan(text):
-            if isinstance(token, AliasToken | TagToken):
+            what = refused.get(type(token))
+            if isinstance(token, ScalarToken) and token.plain and token.value == "<<":
+                what = "merge keys (<<)"
+            if what is not None:
                 line = token.start_mark.line + 1
-                what = "aliases (*name)" if isinstance(token, AliasToken) else "tags (!name)"
                 raise UserError(f"{path}:{line}: {what} are not allowed in qbench files")
         return YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -105,8 +112,10 @@ def _parse(path: Path, text: str) -> Any:
 def _explain(
     error: ValidationError, kind: type[BaseModel], data: Any, lines: Lines
 ) -> tuple[str, str]:
-    """The first of pydantic's errors, as one sentence with its place, and what to do."""
-    first = error.errors(include_url=False)[0]
+    """One of pydantic's errors, as a sentence with its place, and what to do. A misspelt key is
+    told before what seems to be missing because of it."""
+    found = error.errors(include_url=False)
+    first = min(found, key=lambda e: e["type"] != "extra_forbidden")
     keys = first["loc"]
     where = lines.at(*keys)
     name = ".".join(str(k) for k in keys)
@@ -117,7 +126,11 @@ def _explain(
     message = first["msg"].removeprefix("Value error, ")
     shown = repr(first["input"])
     given = f" (here: {shown[:60]})" if isinstance(first["input"], str | int | float) else ""
-    return f"{where}: {name}: {message}{given}", ""
+    if first["type"] == "string_pattern_mismatch":
+        message = f"this does not have the form it needs, {first.get('ctx', {}).get('pattern')}"
+    elif first["type"] == "too_short":
+        message = "this list is empty"
+    return f"{where}: {name + ': ' if name else ''}{message}{given}", ""
 
 
 def _fields(kind: Any, keys: Sequence[str | int]) -> list[str]:

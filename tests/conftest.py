@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,14 @@ from qbench.testing import fake_model
 ENTRY_POINTS = "[qbench.backends]\nfake = qbench.testing:FakeBackend\n"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def lock_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For fixtures of a wider scope than ``own_folders``: not the machine's lock."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QBENCH_LOCK", str(tmp_path_factory.mktemp("lock") / "lock"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees another's cache, nor the lock of a run that goes on outside."""
@@ -27,6 +35,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).mkdir()
     monkeypatch.setenv("QBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("QBENCH_LOCK", str(tmp_path / "tmp" / "lock"))
     monkeypatch.setattr("tempfile.tempdir", None)
 
 
@@ -36,6 +45,16 @@ class Project:
 
     root: Path
     env: dict[str, str] = field(default_factory=dict)
+
+    def adapter(self, name: str, code: str) -> None:
+        """Install a third-party backend ``name``: the class ``Backend`` of the module ``name``,
+        whose text is ``code``."""
+        packages = Path(self.env["PYTHONPATH"])
+        info = packages / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[qbench.backends]\n{name} = {name}:Backend\n")
+        (packages / f"{name}.py").write_text(code)
 
     def model(self, name: str = "net", **content: Any) -> None:
         """A fake model ``name`` with its card; ``content`` as in ``FakeBackend``."""

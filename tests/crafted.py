@@ -16,6 +16,7 @@ PHASES = {
     "load_ns": 5_000_000,
     "bind_ns": 20_000,
     "first_inference_ns": 3_000_000,
+    "cold_ns": 70_000_000,
 }
 MEMORY = {
     "baseline_bytes": 30_000_000,
@@ -65,6 +66,7 @@ class Crafted:
                 "model_digest": None if skip else "d" * 64,
                 "source_bytes": None if skip else 2_000_000,
                 "calibration_items": None,
+                "dataset_digest": None,
             }
         )
         if skip is None:
@@ -105,7 +107,7 @@ class Crafted:
     def evaluation(self, case_id: str, outputs: np.ndarray, reference: str | None = None) -> None:
         """Add an evaluation with one output, judged against another case's."""
         base = self.evaluated[f"e{reference}"][1] if reference else None
-        quality = judge({"scores": outputs}, base, self.labels, "top1", True)
+        quality = judge({"scores": outputs}, base, self.labels, "top1", "scores")
         record = {
             "evaluation_id": f"e{case_id}",
             "status": "ok",
@@ -138,8 +140,15 @@ class Crafted:
         fp32 = [c for c in self.cases if c["case"]["precision"] == "fp32" and not c["skip"]]
         plan = {
             "cases": self.cases,
-            "tasks": {"net": "image-classification"},
-            "references": {"net": fp32[0]} if fp32 else {},
+            "models": {
+                entry["case"]["model"]: {
+                    "task": "image-classification",
+                    "metric": "top1",
+                    "scores": "scores",
+                }
+                for entry in self.cases
+            },
+            "references": {"net": fp32[:1]} if fp32 else {},
         }
         bundle = Bundle.create(self.folder / self.run_id, begin, plan, "name: crafted\n")
         for key, record in self.prepared.items():

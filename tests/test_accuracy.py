@@ -97,7 +97,7 @@ LABELS = np.array([0, 1, 2, 1])
 
 
 def test_the_reference_itself_has_accuracy_and_no_closeness():
-    quality = judge({"y": SCORES}, None, LABELS, "top1", True)
+    quality = judge({"y": SCORES}, None, LABELS, "top1", "y")
     assert (quality.items, quality.metric, quality.accuracy) == (4, "top1", 0.75)
     # Wilson for 3 of 4, by hand: z^2 = 3.8415; centre (0.75 + 3.8415 / 8) / (1 + 3.8415 / 4),
     # half 1.96 sqrt(0.75 * 0.25 / 4 + 3.8415 / 64) / (1 + 3.8415 / 4)
@@ -108,7 +108,7 @@ def test_the_reference_itself_has_accuracy_and_no_closeness():
 
 
 def test_the_same_outputs_differ_in_nothing():
-    quality = judge({"y": SCORES.copy()}, {"y": SCORES}, LABELS, "top1", True)
+    quality = judge({"y": SCORES.copy()}, {"y": SCORES}, LABELS, "top1", "y")
     assert (quality.accuracy, quality.accuracy_delta) == (0.75, 0)
     assert (quality.agreement, quality.sqnr_db) == (1, 200)
     assert quality.cosine == pytest.approx(1)
@@ -117,21 +117,21 @@ def test_the_same_outputs_differ_in_nothing():
 
 def test_what_changed_is_counted_item_by_item():
     other = SCORES[[1, 1, 2, 1]]  # classes 1, 1, 2, 1: loses the first, wins the last
-    quality = judge({"y": other}, {"y": SCORES}, LABELS, "top1", True)
+    quality = judge({"y": other}, {"y": SCORES}, LABELS, "top1", "y")
     assert (quality.accuracy, quality.accuracy_delta, quality.agreement) == (0.75, 0, 0.5)
 
 
 def test_without_labels_or_classes_there_is_only_closeness():
-    quality = judge({"y": SCORES}, {"y": SCORES}, None, None, False)
+    quality = judge({"y": SCORES}, {"y": SCORES}, None, None, None)
     assert quality.metric is None and quality.accuracy is None and quality.agreement is None
     assert quality.sqnr_db == 200
-    unlabelled = judge({"y": SCORES}, {"y": SCORES}, None, "top1", True)
+    unlabelled = judge({"y": SCORES}, {"y": SCORES}, None, "top1", "y")
     assert unlabelled.accuracy is None and unlabelled.agreement == 1
 
 
 def test_the_worst_of_several_outputs_counts():
     exact = {"y": column(3, 4), "z": column(3, 4)}
-    quality = judge({"y": column(3, 4), "z": column(3, 4.5)}, exact, None, None, False)
+    quality = judge({"y": column(3, 4), "z": column(3, 4.5)}, exact, None, None, None)
     assert quality.sqnr_db == pytest.approx(20)
     assert quality.cosine == pytest.approx((9 + 18) / (5 * math.hypot(3, 4.5)))
 
@@ -142,18 +142,18 @@ def test_what_is_no_number_is_no_output(value: float, name: str):
     outputs = {"y": SCORES.copy(), "z": SCORES.copy()}
     outputs[name][[1, 3], 2] = value
     with pytest.raises(ValueError, match=f"'{name}' holds NaN or infinity in 2 of 4 items"):
-        judge(outputs, None, LABELS, "top1", True)
+        judge(outputs, None, LABELS, "top1", "y")
 
 
 def test_labels_that_do_not_fit_the_outputs_are_refused():
     with pytest.raises(ValueError, match="4 outputs for 3 labels"):
-        judge({"y": SCORES}, None, LABELS[:3], "top1", True)
+        judge({"y": SCORES}, None, LABELS[:3], "top1", "y")
     with pytest.raises(ValueError, match="a label is 3, but the model has only 3 classes"):
-        judge({"y": SCORES}, None, np.array([0, 1, 2, 3]), "top1", True)
+        judge({"y": SCORES}, None, np.array([0, 1, 2, 3]), "top1", "y")
 
 
 def test_a_tensor_with_axes_of_one_classifies_too():
-    quality = judge({"y": SCORES[:, None, None]}, None, LABELS, "top1", True)
+    quality = judge({"y": SCORES[:, None, None]}, None, LABELS, "top1", "y")
     assert quality.accuracy == 0.75
 
 

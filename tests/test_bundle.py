@@ -152,7 +152,7 @@ def test_missing_samples_are_reported(bundle: Bundle):
     path = one(bundle, "samples")
     path.unlink()
     assert bundle.problems() == [f"samples/{path.name} is missing"]
-    assert path.name in refused(lambda: recompute(bundle))
+    assert any(path.name in problem for problem in recompute(bundle))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello"])

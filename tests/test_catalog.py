@@ -210,7 +210,7 @@ def test_items_that_are_both_calibrated_and_evaluated_on_are_refused(project, it
         card["calibration"]["items"] = items
 
     catalog = model_card(project, change)
-    message = refused(catalog.card, "net")
+    message = refused(catalog.items, catalog.card("net"), "calibration")
     line = line_of(project.root / "models" / "net.yaml", "calibration:")
     both = len(
         set(range(60)[slice(*(int(n) if n else None for n in items.split(":")))])

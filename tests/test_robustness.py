@@ -14,6 +14,28 @@ import psutil
 import pytest
 
 KILLS = 20
+LATE = """
+import subprocess, time
+from qbench.testing import FakeBackend
+class Backend(FakeBackend):
+    name = "late"
+    def open(self, artifact, config, inspect=False):
+        program = super().open(artifact, config, inspect)
+        import sys
+        if "qbench.worker.measure" in sys.modules:
+            subprocess.Popen(["sleep", "600"])
+            time.sleep(600)
+        return program
+"""
+SLOW = """
+import subprocess, time
+from qbench.testing import FakeBackend
+class Backend(FakeBackend):
+    name = "slow"
+    def probe(self):
+        subprocess.Popen(["sleep", "600"])
+        time.sleep(600)
+"""
 
 
 def start(project, *args: str, **env: str) -> subprocess.Popen[str]:
@@ -79,7 +101,9 @@ def test_twenty_kills_lose_nothing(project):
     answer = project.run_json(suite)
     assert_whole(project, project.root / answer["bundle"], 4, 3)
     bundles = list((project.root / "results").glob("*/manifest.json"))
-    assert len(bundles) == runs + 1
+    assert len(bundles) > runs  # more where a run was killed after its bundle was complete
+    for path in bundles:
+        assert_whole(project, path.parent, 4, 3)
     assert len(list((project.root / "results").glob("*/begin.json"))) == len(bundles)
 
 
@@ -104,13 +128,97 @@ def test_an_interrupt_leaves_a_run_that_goes_on(project, stage: str):
     assert_whole(project, bundle, 3, 2)
 
 
+@pytest.mark.parametrize("step", ["prepare", "open", "infer"])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_parent_leaves_no_grandchild(project, step: str, sent: signal.Signals):
+    """The worker hangs, and so does the process that it has started."""
+    project.model(fail={step: "hang"})
+    process = start(project, "run", str(project.suite(precisions=["fp32"])), "--no-report")
+    end = time.monotonic() + 20
+    while not any(p.name() == "sleep" for p in workers(project)):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    process.send_signal(sent)
+    process.communicate(timeout=10)
+    assert_no_orphans(project)
+
+
+def test_a_parent_killed_while_it_measures_leaves_no_grandchild(project):
+    """It hangs in the trial only, after an evaluation that goes well."""
+    project.adapter("late", LATE)
+    suite = project.suite(precisions=["fp32"], backends=["late"])
+    process = start(project, "run", str(suite), "--no-report")
+    assert process.stderr
+    while not process.stderr.readline().startswith("measure:"):
+        assert process.poll() is None
+    end = time.monotonic() + 20
+    while not any(p.name() == "sleep" for p in workers(project)):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert_no_orphans(project)
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_an_interrupt_of_a_probe_that_hangs_is_quick(project, command: str):
+    project.adapter("slow", SLOW)
+    suite = project.suite(backends=["slow", "fake"])
+    process = start(project, command, str(suite))
+    end = time.monotonic() + 20
+    while not any(p.name() == "sleep" for p in workers(project)):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert time.monotonic() - begin < 5
+    assert process.returncode == 130, err
+    assert_no_orphans(project)
+
+
+def test_a_second_run_with_another_lock_leaves_a_live_ones_files(project, tmp_path: Path):
+    project.model(fail={"prepare": "hang"})
+    project.model("other")
+    process = start(project, "run", str(project.suite()), "--no-report")
+    work = Path(project.env["QBENCH_CACHE"]) / "work"
+    while not (work.is_dir() and list(work.glob("*/out"))):
+        assert process.poll() is None
+        time.sleep(0.02)
+    (live, *_) = work.glob("*/out")
+    suite = project.suite("second", models=["other"])
+    done = project.qbench("run", suite, "--no-report", QBENCH_LOCK=str(tmp_path / "another"))
+    assert done.returncode == 0, done.stderr
+    assert live.is_dir()
+    assert process.poll() is None
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_killed_run_left_in_its_working_folder_is_removed(project):
+    project.model(fail={"prepare": "hang"})
+    suite = project.suite(precisions=["fp32"])
+    process = start(project, "run", str(suite), "--no-report")
+    work = Path(project.env["QBENCH_CACHE"]) / "work"
+    while not (work.is_dir() and list(work.glob("*/out"))):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert_no_orphans(project)
+    assert list(work.iterdir())
+    project.model()
+    project.run_json(suite)
+    assert not list(work.iterdir())
+
+
 def test_a_resumed_round_is_marked_and_fresh_begins_anew(project):
     project.model(infer_us=3000)
     suite = project.suite(rounds=3, timed_s=0.3)
     process = start(project, "run", str(suite), "--no-report")
     assert process.stderr
     journal = lambda: list((project.root / "results").glob("*/journal.jsonl"))  # noqa: E731
-    while not journal():
+    while not any(path.stat().st_size for path in journal()):  # made, and a trial in it
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)

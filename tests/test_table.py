@@ -86,7 +86,7 @@ def test_figures_by_hand(crafted: Crafted):
     assert base["speedup"] is None, "the reference has no speed-up over itself"
     assert (base["rounds"], base["samples"], base["noisy"]) == (2, 200, False)
     assert (base["import_ms"], base["load_ms"], base["first_inference_ms"]) == (40, 5, 3)
-    assert base["cold_start_ms"] == pytest.approx(10 + 40 + 5 + 0.02 + 3)
+    assert base["cold_start_ms"] == pytest.approx(70)
     assert base["io_convert_us"] == pytest.approx(20)
     assert base["memory_load_peak_mb"] == pytest.approx(4)
     assert base["memory_peak_mb"] == pytest.approx(6)
@@ -367,3 +367,27 @@ def test_a_bundle_where_nothing_ran_exports_too(tmp_path, form: str):
     crafted = Crafted(tmp_path)
     crafted.case("fp32", skip="not here")
     check_export(case_table(crafted.done()), form)
+
+
+def test_a_percentile_needs_enough_calls(crafted: Crafted):
+    case = crafted.case("fp32")
+    crafted.trial(case, 0, 4.0)
+    record, samples = crafted.trials[0]
+    crafted.trials[0] = ({**record, "calls": 9}, samples[:9])
+    (row,) = rows(crafted.done())
+    assert row["latency_p50_ms"] == pytest.approx(4)
+    assert row["latency_p10_ms"] is row["latency_p90_ms"] is row["latency_p99_ms"] is None
+
+
+def test_more_processors_than_asked_for_are_noticed(crafted: Crafted):
+    crafted.trial(crafted.case("fp32"), 0, 1.0, cpu_ns=200_000_000)  # 100 ms of wall time
+    (row,) = rows(crafted.done())
+    assert row["noisy"] is True
+    assert "2.0 cores were busy though 1 thread was asked for" in row["noise_reason"]
+
+
+def test_a_warmup_too_short_to_judge_is_not_called_unstable(crafted: Crafted):
+    warmup = {"calls": 2, "ns": 200_000_000, "stable": None}
+    crafted.trial(crafted.case("fp32"), 0, 100.0, warmup=warmup)
+    (row,) = rows(crafted.done())
+    assert row["noisy"] is False

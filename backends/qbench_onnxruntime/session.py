@@ -6,7 +6,6 @@ Imported while measuring: the standard library, NumPy and onnxruntime only.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -131,8 +130,10 @@ class OrtProgram:
         self.artifact, self.config = artifact, config
         facts = FileFacts.read(artifact.path)
         options = session_options(config, facts)
-        self._profile_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._profile_folder: Any = None
         if inspect:
+            import tempfile  # not in a process that measures
+
             self._profile_folder = tempfile.TemporaryDirectory(prefix="qbench-ort-")
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(self._profile_folder.name, "profile"))

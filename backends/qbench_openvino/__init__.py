@@ -101,6 +101,7 @@ class Backend:
         return None
 
     def import_runtime(self) -> str:
+        import qbench_openvino.program  # noqa: F401  (not while ``open`` is timed)
         from qbench_openvino.runtime import import_openvino
 
         return import_openvino().__version__

@@ -79,6 +79,8 @@ class Backend:
         """Import the interpreter and return the version of ai-edge-litert."""
         import ai_edge_litert.interpreter
 
+        import qbench_tflite.program  # noqa: F401  (not while ``open`` is timed)
+
         return str(ai_edge_litert.__version__)
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:

@@ -47,8 +47,8 @@ speed       | latency_p10_ms          | 10th percentile of a call; geometric mea
 speed       | latency_p50_ms          | Median of a call of one batch.
 speed       | latency_p50_low_ms      | Lower end of the 95 % interval over trials; empty below 6.
 speed       | latency_p50_high_ms     | Upper end.
-speed       | latency_p90_ms          | 90th percentile.
-speed       | latency_p99_ms          | 99th percentile.
+speed       | latency_p90_ms          | 90th percentile; empty below 10 calls in a trial, as p10.
+speed       | latency_p99_ms          | 99th percentile; empty below 100 calls in a trial.
 speed       | latency_p99_low_ms      | Lower end of its 95 % interval.
 speed       | latency_p99_high_ms     | Upper end.
 speed       | throughput_ips          | Items per second of the whole timed window.
@@ -60,7 +60,7 @@ speed       | speedup_high            | Upper end.
 speed       | speedup_p10             | The same on p10: the steadier figure, which gates use.
 pipeline    | preprocess_ms           | Host time before the call.
 pipeline    | postprocess_ms          | Host time after it.
-pipeline    | io_convert_us           | Placing and converting the inputs once, median over trials.
+pipeline    | io_convert_us           | Placing and converting the inputs of a call once, median over trials.
 pipeline    | e2e_p50_ms              | Median of the whole pipeline.
 pipeline    | e2e_p99_ms              | 99th percentile of the whole pipeline.
 pipeline    | fps                     | Frames per second of the whole pipeline.
@@ -72,11 +72,11 @@ start       | import_ms               | Importing the runtime, median over trial
 start       | load_ms                 | Loading and compiling the artifact, median over trials.
 start       | first_inference_ms      | The first call, median over trials.
 start       | cold_start_ms           | From starting the process to the first result, median over trials.
-start       | prepare_s               | Converting and quantizing, once.
+start       | prepare_s               | Converting and quantizing, once; others may have run beside it.
 size        | source_size_mb          | The source file, in 10^6 bytes.
 size        | artifact_size_mb        | The prepared files, in 10^6 bytes.
 size        | memory_load_peak_mb     | Peak while loading, over the process with its runtime imported.
-size        | memory_peak_mb          | Peak while running, over the same baseline.
+size        | memory_peak_mb          | Peak of the first call and the warm-up, over the same baseline.
 size        | memory_process_peak_mb  | Peak of the whole process.
 size        | device_memory_mb        | Memory on the device.
 size        | cpu_utilization         | Processor time over wall time of the timed window; 1 is one core.

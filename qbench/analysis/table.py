@@ -19,6 +19,9 @@ NOISY_CPU_SHARE = 0.9
 """A single-threaded trial that had the processor for less than this share of its wall time was
 put off it: its latencies hold waiting, not work."""
 
+MORE_THAN_ASKED = 1.1
+"""More processor time than this times the threads asked for: the runtime did not keep to them."""
+
 WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped", "ok")
 
 
@@ -41,7 +44,7 @@ class _Context:
         self.bundle = bundle
         self.prepared = bundle.prepared
         self.evaluated = bundle.evaluated
-        self.tasks: Mapping[str, str] = bundle.plan["tasks"]
+        self.models = bundle.plan["models"]
         self.by_case = dict(tuple(bundle.trials_frame().groupby("case_id")))
         self.cpu_power = bundle.begin["settings"].get("cpu_power")
 
@@ -65,7 +68,7 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
     row: dict[str, Any] = {
         **{key: case[key] for key in _CASE_KEYS},
         "variant": variant(case["precision"], case["options"]) or None,
-        "task": context.tasks.get(case["model"]),
+        "task": context.models[case["model"]]["task"],
         "source_format": entry["source_format"],
         "backend_version": evaluated.get("runtime_version") or backend.get("version"),
         "calibration_items": entry["calibration_items"],
@@ -83,11 +86,11 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         "case_id": entry["case_id"],
         "artifact_digest": prepared.get("digest"),
         "model_digest": entry["model_digest"],
-        "dataset_digest": evaluated.get("dataset_digest"),
+        "dataset_digest": entry["dataset_digest"],
         "host_id": host["host_id"],
         "run_id": context.bundle.run_id,
     }
-    row |= _quality(evaluated.get("quality"))
+    row |= _quality(evaluated.get("quality"), case["precision"])
     if len(good):
         row |= _speed(good, case["batch_size"]) | _resources(good)
         row |= _energy(good, case["batch_size"], context.cpu_power)
@@ -95,6 +98,10 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         row |= {"noisy": bool(noise), "noise_reason": noise}
     return row
 
+
+_AGAINST_FLOAT32 = (
+    "accuracy_delta", "accuracy_delta_low", "accuracy_delta_high", "sqnr_db", "cosine", "agreement",
+)  # fmt: skip
 
 _CASE_KEYS = (
     "model", "backend", "environment", "precision", "recipe", "device", "scenario",
@@ -124,9 +131,11 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None or value != value else value * factor
 
 
-def _quality(quality: Mapping[str, Any] | None) -> dict[str, Any]:
+def _quality(quality: Mapping[str, Any] | None, precision: str) -> dict[str, Any]:
     if quality is None:
         return {}
+    if precision == "as-shipped":  # another model than the float32 one
+        quality = {k: v for k, v in quality.items() if k not in _AGAINST_FLOAT32}
     names = {"metric": "accuracy_metric", "items": "accuracy_items"}
     return {names.get(key, key): value for key, value in quality.items()}
 
@@ -134,7 +143,10 @@ def _quality(quality: Mapping[str, Any] | None) -> dict[str, Any]:
 def _speed(good: pd.DataFrame, batch: int) -> dict[str, Any]:
     row: dict[str, Any] = {"samples": int(good["calls"].sum())}
     for point in ("p10", "p50", "p90", "p99"):
-        estimate = stats.geometric_mean(good[f"{point}_ns"].to_numpy(float) * MS)
+        values = good[f"{point}_ns"].to_numpy(float) * MS
+        if np.isnan(values).any():  # a trial had too few calls for it
+            continue
+        estimate = stats.geometric_mean(values)
         row[f"latency_{point}_ms"] = estimate.value
         if point in ("p50", "p99"):
             row[f"latency_{point}_low_ms"] = estimate.low
@@ -151,13 +163,12 @@ def _speed(good: pd.DataFrame, batch: int) -> dict[str, Any]:
 
 def _resources(good: pd.DataFrame) -> dict[str, Any]:
     """Start-up times and memory: medians over trials."""
-    cold = good[["start_ns", "import_ns", "load_ns", "bind_ns", "first_inference_ns"]]
     values = {
         "io_convert_us": (good["bind_ns"], 1e-3),
         "import_ms": (good["import_ns"], MS),
         "load_ms": (good["load_ns"], MS),
         "first_inference_ms": (good["first_inference_ns"], MS),
-        "cold_start_ms": (cold.astype(float).sum(axis=1, skipna=False), MS),
+        "cold_start_ms": (good["cold_ns"], MS),
         "memory_load_peak_mb": (good["memory_load_peak_bytes"], 1e-6),
         "memory_peak_mb": (good["memory_peak_bytes"], 1e-6),
         "memory_process_peak_mb": (good["memory_process_peak_bytes"], 1e-6),
@@ -194,15 +205,17 @@ def _energy(good: pd.DataFrame, batch: int, cpu_power: Mapping[str, Any] | None)
 def _noise(good: pd.DataFrame, case: Mapping[str, Any]) -> str | None:
     """Why the case's figures are doubtful; None if nothing speaks against them."""
     reasons = []
-    if case["threads"] == 1 and case["streams"] == 1:
-        shares = good["cpu_ns"].astype(float) / good["wall_ns"].astype(float)
-        off = int((shares < NOISY_CPU_SHARE).sum())
-        if off:
-            reasons.append(
-                f"the processor was taken away in {off} of {len(good)} trials "
-                f"(least cpu/wall {shares.min():.2f})"
-            )
-    cold = int((~good["warmup_stable"].astype(bool)).sum())
+    cores = good["cpu_ns"].astype(float) / good["wall_ns"].astype(float)
+    asked = case["threads"] * case["streams"]
+    if asked == 1 and (off := int((cores < NOISY_CPU_SHARE).sum())):
+        reasons.append(
+            f"the processor was taken away in {off} of {len(good)} trials "
+            f"(least cpu/wall {cores.min():.2f})"
+        )
+    if (cores > asked * MORE_THAN_ASKED).any():
+        threads = "1 thread was" if asked == 1 else f"{asked} threads were"
+        reasons.append(f"{cores.max():.1f} cores were busy though {threads} asked for")
+    cold = int((good["warmup_stable"] == False).sum())  # noqa: E712  (None: could not tell)
     if cold:
         reasons.append(f"not stable after warm-up in {cold} of {len(good)} trials")
     return "; ".join(reasons) or None
@@ -230,6 +243,10 @@ def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
             "speedup_high": ratio.high,
             "speedup_p10": steady.value,
         }
+
+
+def _pair(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return pairs[f"{name}_base"].to_numpy(float), pairs[f"{name}_this"].to_numpy(float)
 
 
 def _conditions(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -16,7 +16,13 @@ TOLERANCE = 1e-9
 
 def recompute(bundle: Bundle) -> list[str]:
     """What the raw data says otherwise than the bundle's derived figures; empty if all agree."""
-    return [*_samples(bundle), *_trials(bundle), *_quality(bundle)]
+    found = []
+    for check in (_samples, _tables, _trials, _quality):
+        try:
+            found += check(bundle)
+        except UserError as error:  # damaged: one more thing to say, not the end of it
+            found.append(error.message)
+    return found
 
 
 def _samples(bundle: Bundle) -> list[str]:
@@ -30,6 +36,15 @@ def _samples(bundle: Bundle) -> list[str]:
         if digest_file(path) != trial["samples_sha256"]:
             found.append(f"trial {trial['trial']}: its samples are not those of the journal")
     return found
+
+
+def _tables(bundle: Bundle) -> list[str]:
+    try:
+        stored = pd.read_parquet(bundle.path / "samples.parquet")
+    except (OSError, ValueError) as error:
+        return [f"samples.parquet is missing or damaged: {error}"]
+    fresh = bundle.compute_samples()
+    return [] if stored.equals(fresh) else ["samples.parquet does not hold the raw samples"]
 
 
 def _trials(bundle: Bundle) -> list[str]:
@@ -54,26 +69,25 @@ def _trials(bundle: Bundle) -> list[str]:
 def _quality(bundle: Bundle) -> list[str]:
     """Accuracy and fidelity, from predictions and labels."""
     found = []
-    references = {name: entry["evaluation_id"] for name, entry in bundle.plan["references"].items()}
+    candidates = [entry for entries in bundle.plan["references"].values() for entry in entries]
     models = {
         entry["evaluation_id"]: entry["case"]["model"]
-        for entry in [*bundle.plan["cases"], *bundle.plan["references"].values()]
+        for entry in [*bundle.plan["cases"], *candidates]
     }
     for key, record in bundle.evaluated.items():
         if record["status"] != "ok":
             continue
         model = models[key]
         stored = Quality.model_validate(record["quality"])
-        base = references.get(model)
-        usable = base and base != key and bundle.evaluated.get(base, {}).get("status") == "ok"
-        task = bundle.plan["tasks"][model]
+        base = bundle.reference(model)
+        card = bundle.plan["models"][model]
         try:
             fresh = judge(
                 bundle.outputs(key),
-                bundle.outputs(base) if usable and base else None,
+                bundle.outputs(base) if base and base != key else None,
                 bundle.labels(model),
-                stored.metric,
-                task.endswith("classification"),
+                card["metric"],
+                card["scores"],
             )
         except ValueError as error:
             raise UserError(f"evaluation {key} of {model}: {error}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from qbench.backend import (
     Artifact,
     Backend,
     EffectivePrecision,
+    Program,
     RunConfig,
     Unsupported,
 )
@@ -33,13 +35,9 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     emit("evaluate")
     feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     with backend.open(artifact, config) as program:
-        outputs = _predict(program, feeds, config.batch)
-    files = {}
-    for index, (name, array) in enumerate(outputs.items()):
-        files[name] = f"output-{index}.npy"
-        np.save(files[name], array)
+        outputs = _predict(program, feeds, config.batch, list(artifact.model.outputs))
     return {
-        "outputs": files,
+        "outputs": save_outputs(outputs),
         "effective": {**vars(effective), "operators": dict(effective.operators)},
         "runtime_version": version,
     }
@@ -73,12 +71,22 @@ def _compare(asked: str, effective: EffectivePrecision) -> None:
         )
 
 
+def save_outputs(outputs: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Write every output as ``output-<index>.npy``; returns the files by output name."""
+    files = {name: f"output-{index}.npy" for index, name in enumerate(outputs)}
+    for name, file in files.items():
+        np.save(file, outputs[name])
+    return files
+
+
 def load_artifact(path: Path) -> Artifact:
     """The artifact that lies in the folder ``path``."""
     return Artifact.from_json(path, json.loads((path / "artifact.json").read_text()))
 
 
-def _predict(program: Any, feeds: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+def _predict(
+    program: Program, feeds: dict[str, np.ndarray], batch: int, names: list[str]
+) -> dict[str, np.ndarray]:
     """All items, ``batch`` at a time; the last batch is filled up with its first item."""
     stream = program.stream()
     items = len(next(iter(feeds.values())))
@@ -90,4 +98,4 @@ def _predict(program: Any, feeds: dict[str, np.ndarray], batch: int) -> dict[str
         stream.infer()
         for name, array in stream.read().items():
             parts.setdefault(name, []).append(np.array(array)[: items - start])
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    return {name: np.concatenate(parts[name]) for name in names}

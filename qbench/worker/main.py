@@ -40,24 +40,26 @@ def main() -> None:
     """Serve the one request on stdin."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    _die_with_parent()
 
-    def reply(message: dict[str, Any]) -> None:
-        replies.write(json.dumps(message) + "\n")
+    def reply(line: str) -> None:
+        replies.write(line + "\n")
         replies.flush()
 
-    request = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        return  # the parent has gone before it could ask
+    request = json.loads(line)
     threading.Thread(target=_end_when_pipe_closes, daemon=True).start()
     try:
-        result = _run(request, lambda phase: reply({"event": "phase", "phase": phase}))
+        result = _run(request, lambda phase: reply(json.dumps({"event": "phase", "phase": phase})))
+        answer = json.dumps({"event": "done", "result": result}, default=_refuse)
     except BaseException as error:
         import traceback  # costs 3 ms, which a trial that goes well need not pay
 
         with suppress(OSError):  # a full disk may refuse the log, but not the answer
             traceback.print_exc()
-        reply({"event": "failed", **_failure(error)})
-    else:
-        reply({"event": "done", "result": result})
+        answer = json.dumps({"event": "failed", **_failure(error)})
+    reply(answer)
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -71,6 +73,15 @@ def _run(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     backend = getattr(importlib.import_module(module), name)()
     job = importlib.import_module(f"qbench.worker.{request['job']}")
     return job.run(backend, request, emit)
+
+
+def _refuse(value: object) -> None:
+    """Called by ``json`` with what it cannot write."""
+    kind = type(value)
+    raise TypeError(
+        f"the adapter's answer holds a {kind.__module__}.{kind.__qualname__}, which JSON cannot: "
+        "give Python's own int, float, str, list or dict"
+    )
 
 
 def _failure(error: BaseException) -> dict[str, str]:
@@ -97,15 +108,6 @@ def _limit_memory(limit: int) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when the thread that started it ends (Linux)."""
-    if sys.platform == "linux":
-        import ctypes
-
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _end_when_pipe_closes() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Backend, Program, RunConfig, Stream
-from qbench.worker.evaluate import load_artifact
+from qbench.backend import Backend, Model, RunConfig, Stream
+from qbench.worker.evaluate import load_artifact, save_outputs
 from qbench.worker.main import STARTED_NS, Emit
 from qbench.worker.proc import Memory, involuntary_switches
 
@@ -61,20 +61,22 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     begin = clock()
     for stream in streams:
         stream.bind(feed)
-    phases["bind_ns"] = clock() - begin
+    phases["bind_ns"] = (clock() - begin) // len(streams)
     begin = clock()
     streams[0].infer()
     phases["first_inference_ns"] = clock() - begin
+    phases["cold_ns"] = time.monotonic_ns() - spawned if spawned else None
 
     emit("warmup")
     warmup = _warm_up(streams, int(request["warmup_s"] * 1e9))
+    peak = memory.over_baseline(memory.peak())  # before samples pile up, which are not the model's
     emit("timed")
     timed = _timed(streams, int(request["timed_s"] * 1e9))
-    _check_outputs(program, streams[0], config.batch)
-    peak = memory.over_baseline(memory.peak())
-    np.save("samples.npy", np.asarray(timed.pop("samples"), dtype=np.int64))
+    outputs = _outputs(artifact.model, streams[0], config.batch)
+    np.save("samples.npy", timed.pop("samples"))
     return {
         **timed,
+        "outputs": save_outputs(outputs),
         "phases": phases,
         "warmup": warmup,
         "runtime_version": version,
@@ -92,20 +94,24 @@ def _first_batch(items: np.ndarray, batch: int) -> np.ndarray:
     return np.ascontiguousarray(items[np.arange(batch) % len(items)])
 
 
-def _check_outputs(program: Program, stream: Stream, batch: int) -> None:
-    """A program that returned nothing, or not one row per item, has not done the work."""
+def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:
+    """What the last timed call computed, for the parent to compare with the evaluation. A program
+    that returned nothing, or not one row per item, has not done the work."""
     outputs = stream.read()
-    for name in program.outputs:
+    for name in model.outputs:
         if name not in outputs or len(outputs[name]) != batch:
             got = list(outputs[name].shape) if name in outputs else "nothing"
             raise RuntimeError(f"output '{name}' should hold {batch} items, got {got}")
+    return {name: outputs[name] for name in model.outputs}
 
 
 def _warm_up(streams: list[Stream], limit_ns: int) -> dict[str, Any]:
-    """Run until two successive changes of the windows' medians are small, or time is up."""
+    """Run until two successive changes of the windows' medians are small, or time is up.
+
+    ``stable`` is None where time was up before there were three windows to compare."""
     clock = time.perf_counter_ns
     begin = clock()
-    calls, calm, last = 0, 0, 0
+    calls, windows, calm, last = 0, 0, 0, 0
     while calm < 2 and clock() - begin < limit_ns:
         samples = time_calls(streams[0].infer, WINDOW_NS, WINDOW_CALLS, begin + limit_ns)
         for stream in streams[1:]:
@@ -114,7 +120,8 @@ def _warm_up(streams: list[Stream], limit_ns: int) -> dict[str, Any]:
         now = sorted(samples)[len(samples) // 2]
         calm = calm + 1 if last and abs(now - last) <= STABLE_CHANGE * last else 0
         last = now
-    return {"calls": calls, "ns": clock() - begin, "stable": calm >= 2}
+        windows += 1
+    return {"calls": calls, "ns": clock() - begin, "stable": calm >= 2 if windows >= 3 else None}
 
 
 def time_calls(infer: Callable[[], None], length_ns: int, least: int, deadline: int) -> array[int]:
@@ -149,7 +156,7 @@ def _timed(streams: list[Stream], length_ns: int) -> dict[str, Any]:
     wall_ns, cpu_ns = clock() - begin, time.process_time_ns() - cpu_begin
     after = involuntary_switches()
     return {
-        "samples": [sample for samples in results for sample in samples],
+        "samples": np.concatenate([np.frombuffer(samples, np.int64) for samples in results]),
         "calls": sum(len(samples) for samples in results),
         "wall_ns": wall_ns,
         "cpu_ns": cpu_ns,

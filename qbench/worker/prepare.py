@@ -56,7 +56,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         "prepare_ns": elapsed_ns,
         "memory_peak_bytes": memory.peak(),
     }
-    (out / "artifact.json").write_text(json.dumps(record, indent=1, sort_keys=True))
+    (out / "artifact.json").write_text(json.dumps(record, indent=1))
     return {"provenance": record["provenance"], "prepare_ns": elapsed_ns}
 
 

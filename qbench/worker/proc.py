@@ -32,7 +32,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.baseline = _status_bytes(b"VmRSS:")
-        self.process_peak = self.baseline
+        self.process_peak = _status_bytes(b"VmHWM:")
         self._resettable = self.reset()
 
     def reset(self) -> bool:
