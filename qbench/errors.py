@@ -23,7 +23,7 @@ class UserError(Exception):
 
 
 class MachineryError(UserError):
-    """qbench could not do its work: disk full, folder not writable half-way (exit code 3)."""
+    """qbench could not do its work: the disk is full, another run is measuring (exit code 3)."""
 
     exit_code = 3
 

@@ -33,6 +33,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout", "oom"]
 
+OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Memory allocation", "Cannot allocate memory")
+"""What runtimes print before they give up for want of memory."""
+
 LOG_NAME = ".log"
 LOG_LINES = 20
 LONGEST_LINE = 1 << 24
@@ -306,6 +309,7 @@ def run_job(
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder.absolute())},  # goes when the folder goes
             start_new_session=True,
         )
         answer, phase, leaves = None, "", False
@@ -407,7 +411,7 @@ def _verdict(
         return answer["status"], answer["reason"]
     if answer is not None:
         return "timeout", f"took longer than the limit of {timeout_s:g} s and was ended"
-    if "bad_alloc" in log or "MemoryError" in log:
+    if any(sign in log for sign in OUT_OF_MEMORY):
         return "oom", "out of memory"
     now = _oom_kills()
     if code == -signal.SIGKILL and ooms is not None and now is not None and now > ooms:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from qbench.errors import UserError
+from qbench.errors import MachineryError, UserError
 
 
 def lock_path() -> Path:
@@ -35,7 +35,7 @@ def measuring_lock() -> Iterator[None]:
     """Hold this machine's lock while the block runs; it falls with the process, however it ends.
 
     Raises:
-        UserError: another run holds it; the message says which.
+        MachineryError: another run holds it; the message says which.
     """
     import filelock
 
@@ -44,7 +44,7 @@ def measuring_lock() -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise UserError(
+        raise MachineryError(
             f"another qbench run is measuring on this machine: {_describe(path)}",
             "Wait for it to end: two runs at a time would spoil both.",
         ) from None

@@ -258,7 +258,7 @@ def test_two_runs_at_a_time_are_refused_and_the_holder_is_named(project):
     other = project.qbench("run", str(suite), "--no-report")
     process.kill()
     process.communicate()
-    assert other.returncode == 2
+    assert other.returncode == 3
     assert str(process.pid) in other.stderr
     assert suite.name in other.stderr
 
