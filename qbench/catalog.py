@@ -6,17 +6,13 @@ a folder with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are rela
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,12 +20,12 @@ from qbench import preprocess
 from qbench.backend import Model
 from qbench.cards import DatasetCard, ModelCard, SourceFile, Split, Tensor
 from qbench.errors import UserError, nearest
+from qbench.readers import READERS
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 from qbench.yamlfile import Lines, load
 
 PREPARE_VERSION = 1
 """Raise it when the same card and files would be preprocessed to something else."""
-MAX_IMAGE_BYTES = 50_000_000
 
 Report = Callable[[str], None]
 
@@ -284,8 +280,7 @@ class Catalog:
         split: Split,
         out: Path,
     ) -> None:
-        reader = {"npz": _NpzReader, "image-zip": _ImageZipReader}[data.format]
-        with reader(data, files) as raw:
+        with READERS[data.format](data, files) as raw:
             if len(raw) != data.items:
                 raise UserError(
                     f"data set {data.name}: its card says {data.items} items, its files hold "
@@ -383,102 +378,3 @@ def _save_all(path: Path, items: Iterator[np.ndarray], count: int) -> None:
             )
         out[index] = item
     out.flush()
-
-
-class _NpzReader:
-    def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
-        self._card = card
-        try:
-            self._file = np.load(files["data"], allow_pickle=False)
-            wanted = [*card.arrays.values(), *([card.labels] if card.labels else [])]
-            for key in wanted:
-                if key not in self._file.files:
-                    raise UserError(
-                        f"data set {card.name}: {files['data'].name} has no array '{key}'",
-                        nearest(key, self._file.files),
-                    )
-            self._arrays = {n: self._file[key] for n, key in card.arrays.items()}
-            self._labels = self._file[card.labels].ravel() if card.labels else None
-        except UserError:
-            raise
-        except Exception as error:  # a damaged file can raise anything: zlib.error, TokenError, ...
-            raise UserError(f"{files['data']} is not a readable .npz file: {error}") from None
-        if self._labels is not None and self._labels.dtype.kind not in "iu":
-            raise UserError(
-                f"data set {card.name}: the array '{card.labels}' holds {self._labels.dtype}, "
-                "and labels are integers"
-            )
-        lengths = {array.shape[:1] for array in self._arrays.values()}
-        if self._labels is not None:
-            lengths.add(self._labels.shape)
-        if len(lengths) > 1 or lengths == {()}:
-            raise UserError(f"data set {card.name}: its arrays differ in how many items they hold")
-
-    def __enter__(self) -> _NpzReader:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
-
-    def __len__(self) -> int:
-        return len(next(iter(self._arrays.values())))
-
-    def get(self, name: str, index: int) -> np.ndarray:
-        return self._arrays[name][index]
-
-    def label(self, index: int) -> int:
-        assert self._labels is not None
-        return int(self._labels[index])
-
-
-class _ImageZipReader:
-    """Pictures by the names in a CSV; each is read on its own, in RGB, with limits on its size."""
-
-    def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
-        self._card = card
-        (self._column,) = card.arrays.values()
-        try:
-            self._zip = zipfile.ZipFile(files["images"])
-            text = files["labels"].read_text(encoding="utf-8")
-            self._rows = list(csv.DictReader(io.StringIO(text)))
-        except (OSError, zipfile.BadZipFile, UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"data set {card.name} cannot be read: {error}") from None
-        columns = list(self._rows[0]) if self._rows else []
-        for column in (self._column, *([card.labels] if card.labels else [])):
-            if column not in columns:
-                raise UserError(
-                    f"data set {card.name}: {files['labels'].name} has no column '{column}'",
-                    nearest(column, columns),
-                )
-
-    def __enter__(self) -> _ImageZipReader:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._zip.close()
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def get(self, name: str, index: int) -> np.ndarray:
-        from PIL import Image
-
-        file = self._rows[index][self._column]
-        try:
-            if self._zip.getinfo(file).file_size > MAX_IMAGE_BYTES:
-                raise UserError(f"data set {self._card.name}: {file} is implausibly large")
-            with Image.open(io.BytesIO(self._zip.read(file))) as image:
-                return np.asarray(image.convert("RGB"))
-        except UserError:
-            raise
-        except Exception as error:  # a damaged picture can raise anything: zlib.error, ...
-            raise UserError(f"data set {self._card.name}: cannot read {file}: {error}") from None
-
-    def label(self, index: int) -> int:
-        value: Any = self._rows[index][str(self._card.labels)]
-        try:
-            return int(value)
-        except (ValueError, TypeError):
-            raise UserError(
-                f"data set {self._card.name}: label '{value}' in line {index + 2} is no integer"
-            ) from None

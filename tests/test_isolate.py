@@ -16,6 +16,7 @@ import pytest
 from qbench import isolate
 from qbench.host import usable_cores
 from qbench.isolate import Ended, in_parallel, remove_stale, run_job, scratch_folder
+from qbench.watchdog import Watchdog
 
 FAKE = "qbench.testing:FakeBackend"
 
@@ -167,7 +168,7 @@ def test_a_watchdog_that_was_killed_is_replaced():
 
 
 def test_the_watchdog_kills_only_what_is_still_registered():
-    watchdog = isolate._Watchdog()
+    watchdog = Watchdog()
     sleepers = [subprocess.Popen(["sleep", "60"], start_new_session=True) for _ in range(2)]
     for sleeper in sleepers:
         watchdog.watch(sleeper.pid)
@@ -180,7 +181,7 @@ def test_the_watchdog_kills_only_what_is_still_registered():
 
 
 def test_a_fork_of_the_parent_does_not_keep_the_watchdog():
-    watchdog = isolate._Watchdog()
+    watchdog = Watchdog()
     sleeper = subprocess.Popen(["sleep", "60"], start_new_session=True)
     watchdog.watch(sleeper.pid)
     child = os.fork()
