@@ -76,6 +76,8 @@ def prepare(
     _check_names(model, source)
     if target.precision != "as-shipped" and graph.is_quantized(source):
         raise Unsupported("the file arrives quantized: ask for as-shipped")
+    if target.precision == "as-shipped" and not graph.is_quantized(source):
+        raise Unsupported("the file is not quantized: as-shipped is for files that are")
     if target.precision in ("fp32", "as-shipped"):
         provenance = _copy(model.path, source, out)
     elif target.precision == "fp16":

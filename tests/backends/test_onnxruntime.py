@@ -604,6 +604,11 @@ def test_wrong_source_names_say_what_the_file_has(dense_model: Model, tmp_path: 
         make(wrong, "fp32", tmp_path / "out")
 
 
+def test_a_float_file_is_not_as_shipped(dense_model: Model, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="the file is not quantized"):
+        make(dense_model, "as-shipped", tmp_path / "out")
+
+
 def test_a_quantized_file_runs_as_shipped_only(
     resnet8: Model, calibration: Calibration, tmp_path: Path
 ) -> None:
