@@ -379,6 +379,18 @@ def test_a_percentile_needs_enough_calls(crafted: Crafted):
     assert row["latency_p10_ms"] is row["latency_p90_ms"] is row["latency_p99_ms"] is None
 
 
+def test_a_steady_speedup_needs_enough_calls_in_every_trial(crafted: Crafted):
+    exact, quantized = crafted.case("fp32"), crafted.case("int8-static")
+    for number in range(2):
+        crafted.trial(exact, number, 4.0)
+        crafted.trial(quantized, number, 2.0)
+    record, samples = crafted.trials[-1]
+    crafted.trials[-1] = ({**record, "calls": 9}, samples[:9])
+    row = rows(crafted.done())[1]
+    assert row["speedup"] == pytest.approx(2)
+    assert row["speedup_p10"] is None
+
+
 def test_more_processors_than_asked_for_are_noticed(crafted: Crafted):
     crafted.trial(crafted.case("fp32"), 0, 1.0, cpu_ns=200_000_000)  # 100 ms of wall time
     (row,) = rows(crafted.done())

@@ -233,16 +233,11 @@ def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
         )
         if pairs.empty or row["precision"] == "as-shipped":
             continue
-        ratio = stats.paired_ratio(pairs["p50_ns_base"].to_numpy(), pairs["p50_ns_this"].to_numpy())
-        steady = stats.paired_ratio(
-            pairs["p10_ns_base"].to_numpy(), pairs["p10_ns_this"].to_numpy()
-        )
-        row |= {
-            "speedup": ratio.value,
-            "speedup_low": ratio.low,
-            "speedup_high": ratio.high,
-            "speedup_p10": steady.value,
-        }
+        ratio = stats.paired_ratio(*_pair(pairs, "p50_ns"))
+        row |= {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high}
+        base_p10, this_p10 = _pair(pairs, "p10_ns")
+        if not np.isnan(base_p10 + this_p10).any():  # else a trial had too few calls for it
+            row["speedup_p10"] = stats.paired_ratio(base_p10, this_p10).value
 
 
 def _pair(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
