@@ -36,6 +36,7 @@ from qbench.errors import UserError, nearest
 from qbench.isolate import Status
 from qbench.plan import Case
 from qbench.storage import (
+    TEMPORARY,
     append_line,
     digest_file,
     drop_torn_line,
@@ -271,9 +272,11 @@ class Bundle:
     # ------------------------------------------------------------------ writing
 
     def resume(self) -> None:
-        """Make the journals ready for more lines after a crash."""
+        """Make the bundle ready for more after a crash: no torn lines, no temporary files."""
         for name in ("prepare.jsonl", "evaluate.jsonl", "journal.jsonl"):
             drop_torn_line(self.path / name)
+        for path in [p for p in self.path.rglob(f"{TEMPORARY}*") if p.is_file()]:
+            path.unlink()
 
     def add_prepared(self, record: dict[str, Any]) -> None:
         append_line(self.path / "prepare.jsonl", record)
@@ -307,7 +310,7 @@ class Bundle:
         files = {
             str(path.relative_to(self.path)): digest_file(path)
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and not path.name.startswith(".")
+            if path.is_file() and not path.name.startswith(TEMPORARY)
         }
         manifest = {**facts, "schema": SCHEMA, "run_id": self.run_id, "files": files}
         write_file(self.path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
@@ -353,7 +356,7 @@ class Bundle:
         present = {
             str(path.relative_to(self.path))
             for path in self.path.rglob("*")
-            if path.is_file() and not path.name.startswith(".")  # as in ``finish``
+            if path.is_file() and not path.name.startswith(TEMPORARY)  # as in ``finish``
         }
         found += [f"{name} was added" for name in sorted(present - {*files, "manifest.json"})]
         return found

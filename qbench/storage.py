@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+TEMPORARY = "."
+"""What names of files begin with until they are whole; only a kill leaves such a file behind."""
+
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
@@ -37,7 +40,7 @@ def sync_folder(folder: Path) -> None:
 def write_file(path: Path, content: bytes | str) -> None:
     """Write, sync, and rename into place."""
     data = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -111,7 +114,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     If ``target`` has come to be meanwhile (another process made the same thing), it is kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:16]}-"))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{TEMPORARY}{target.name[:16]}-"))
     try:
         yield folder
         sync_files(folder)

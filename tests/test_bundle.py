@@ -148,6 +148,18 @@ def test_a_resumed_journal_goes_on_after_its_last_whole_line(tmp_path):
     assert bundle.samples(bundle.trials[-1]).tolist() == [9] * 7
 
 
+def test_a_resumed_bundle_is_rid_of_what_a_kill_left_half_written(tmp_path):
+    crafted = Crafted(tmp_path)
+    case = crafted.case("fp32")
+    crafted.trial(case, 0, 1.0)
+    bundle = crafted.open()
+    whole = sorted(bundle.path.rglob("*"))
+    for folder in ("", "samples", "predictions"):
+        (bundle.path / folder / ".r000.npy-x1y2").write_bytes(b"half")
+    bundle.resume()
+    assert sorted(bundle.path.rglob("*")) == whole
+
+
 def test_missing_samples_are_reported(bundle: Bundle):
     path = one(bundle, "samples")
     path.unlink()
