@@ -13,7 +13,8 @@ import numpy as np
 
 from qbench.backend import Ready, TensorSpec, Unavailable
 from qbench.cards import DTYPES, ModelCard
-from qbench.catalog import Catalog, Items
+from qbench.catalog import Catalog
+from qbench.data.items import Items
 from qbench.errors import UserError, nearest
 from qbench.isolate import run_job, scratch_folder
 from qbench.precision import PRECISIONS

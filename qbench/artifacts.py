@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.backend import Backend, Model, PrepareTarget
-from qbench.catalog import Items
+from qbench.data.items import Items
 from qbench.isolate import Outcome, run_job, scratch_folder
 from qbench.registry import package_versions
 from qbench.storage import (

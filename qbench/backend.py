@@ -18,6 +18,8 @@ evaluate   ``import_runtime()``, ``open(artifact, config, inspect=True)``,
            ``infer``, ``read`` for every evaluation item
 measure    ``import_runtime()``, ``open(artifact, config)``, ``stream()``, ``bind``
            once, ``infer`` until enough has been measured
+explain    ``import_runtime()``, ``open(artifact, config, inspect=True)``,
+           ``profile``; ``activations`` of a quantized artifact and its float32 twin
 ========== =====================================================================
 
 ``supports`` and the class attributes are also used by the parent, so the adapter's module
@@ -29,10 +31,11 @@ arrays that the caller holds), and keeps to Python 3.10.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,6 +151,9 @@ class Model:
             want different settings, but look at the file rather than at this.
         inputs, outputs: canonical names and what a feed holds: the card's dtype and layout.
         source_inputs, source_outputs: by canonical name, the file's own names and layouts.
+        conversion: where qbench made the file from another format: ``source_format``, ``tool``,
+            ``versions`` and the check of it, ``sqnr_db`` by output; None for a file as it came.
+        companions: files that lie beside ``path`` and belong to it (external weights), by name.
     """
 
     name: str
@@ -159,6 +165,8 @@ class Model:
     outputs: Mapping[str, TensorSpec]
     source_inputs: Mapping[str, SourceTensor]
     source_outputs: Mapping[str, SourceTensor]
+    conversion: Mapping[str, Any] | None = None
+    companions: Mapping[str, Path] = field(default_factory=dict)
 
     def to_source(self, feed: Feed) -> Feed:
         """A canonical feed as the file wants it: its names, its layouts, contiguous."""
@@ -176,7 +184,8 @@ class Model:
         return result
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "path": str(self.path)}
+        companions = {name: str(path) for name, path in self.companions.items()}
+        return {**asdict(self), "path": str(self.path), "companions": companions}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Model:
@@ -188,7 +197,9 @@ class Model:
             key: {n: SourceTensor.from_json(t) for n, t in data[key].items()}
             for key in ("source_inputs", "source_outputs")
         }
-        return cls(**{**data, "path": Path(data["path"]), **specs, **names})
+        companions = {name: Path(path) for name, path in data["companions"].items()}
+        paths = {"path": Path(data["path"]), "companions": companions}
+        return cls(**{**data, **paths, **specs, **names})
 
 
 class Calibration:
@@ -197,12 +208,16 @@ class Calibration:
     Attributes:
         feeds: by canonical input name, an array of all items, ``[items, ...]``, in the card's
             dtype and layout (memory-mapped: copy what you change).
-        labels: ``[items]`` integers where the data set has them; for accuracy-aware tools.
+        labels: ``[items]`` classes where the data set has them; for accuracy-aware tools.
+        scores: the canonical output whose greatest value tells the class; None if labels are None.
     """
 
-    def __init__(self, feeds: Feed, labels: np.ndarray | None = None) -> None:
+    def __init__(
+        self, feeds: Feed, labels: np.ndarray | None = None, scores: str | None = None
+    ) -> None:
         self.feeds = feeds
         self.labels = labels
+        self.scores = scores
 
     def __len__(self) -> int:
         return len(next(iter(self.feeds.values())))
@@ -222,15 +237,19 @@ class PrepareTarget:
 
     Attributes:
         precision: a name of ``qbench.precision.PRECISIONS``.
-        options: that precision's options, all of them, defaults filled in: ``per_channel`` (bool)
-            for int8; for int8-static also ``calibration_method`` (str) and ``calibration_items``
-            (int; already applied: use all the items that you are given).
+        options: that precision's options, all of them, defaults filled in; their meaning stands
+            in ``qbench.precision``. ``calibration_items`` is applied already: use all the items
+            that you are given. ``supports`` refuses a value that the tool does not have.
         device: device class, such as ``cpu``.
+        recipe: ``best``: quantize in the way that is best on this runtime. ``shared``: the model
+            is an ONNX file that is quantized already (Q/DQ, made once for all backends): take
+            it as it is and quantize nothing.
     """
 
     precision: str
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = "cpu"
+    recipe: str = "best"
 
 
 @dataclass(frozen=True)
@@ -355,15 +374,48 @@ EFFECTIVE = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int16", "int4")
 
 
 @dataclass(frozen=True)
+class Operator:
+    """One operator of an opened program, as the runtime runs it: after fusions and conversions.
+
+    Attributes:
+        name: what the runtime calls it.
+        kind: the runtime's type for it, such as ``QLinearConv``.
+        role: ``compute`` (convolutions, matrix products and the like, that have weights or
+            dominate the work), ``convert`` (quantize, dequantize, cast, reorder), or ``other``.
+        precision: what it computes in, one of ``EFFECTIVE``; None where that says nothing.
+        macs: multiply-accumulates of one inference (a whole batch); None if it has none, or if
+            they cannot be told.
+        fallback: whether the fast path did not take it (another provider, outside the delegate).
+        layers: names of the source's layers that were fused into it, where the runtime tells.
+        ns: mean time of one inference, in nanoseconds; None where it is not measured.
+    """
+
+    name: str
+    kind: str
+    role: str
+    precision: str | None = None
+    macs: int | None = None
+    fallback: bool = False
+    layers: tuple[str, ...] = ()
+    ns: float | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Operator:
+        return cls(**{**data, "layers": tuple(data["layers"])})
+
+
+@dataclass(frozen=True)
 class EffectivePrecision:
     """What really runs, read back from the opened program; never the name that was asked for.
 
     Attributes:
-        precision: the precision that most of the computing operators run at: one of
-            ``EFFECTIVE``. Where it is not what was asked for (``int8`` for the int8 precisions),
-            qbench skips the case and says so; fp16 as a mere storage format runs as ``fp32``.
-        operators: computing operators (convolutions, matrix products and the like that have
-            weights or dominate the work) by the precision they run at.
+        precision: what most of the multiply-accumulates run at (of the operators, where their
+            number is not known): one of ``EFFECTIVE``. Where floating point runs at another
+            precision than was asked for, qbench skips the case; a case that asked for int8 and
+            runs less than half of them in int8 is flagged. fp16 as a mere storage format runs
+            as ``fp32``.
+        operators: computing operators by the precision they run at.
+        macs: their multiply-accumulates by precision; None where they cannot be told.
         fallback_ops: operators that the fast path did not take (another provider, outside the
             delegate); 0 where there is only one path, None where the runtime does not tell.
         notes: sentences for the reader.
@@ -371,8 +423,69 @@ class EffectivePrecision:
 
     precision: str
     operators: Mapping[str, int]
+    macs: Mapping[str, int] | None = None
     fallback_ops: int | None = None
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, operators: Iterable[Operator], notes: Iterable[str] = ()) -> EffectivePrecision:
+        """The summary of a program's operators.
+
+        ``macs`` is None as soon as one computing operator does not tell its own. A program
+        without computing operators runs at the commonest precision of the others.
+        """
+        every = list(operators)
+        computing = [op for op in every if op.role == "compute" and op.precision is not None]
+        counts = Counter(str(op.precision) for op in computing)
+        macs: Counter[str] | None = Counter()
+        for op in computing:
+            if op.macs is None:
+                macs = None
+                break
+            macs[str(op.precision)] += op.macs
+        others = Counter(op.precision for op in every if op.precision is not None)
+        most = (macs or counts or others).most_common(1)
+        return cls(
+            precision=most[0][0] if most else "fp32",
+            operators=dict(counts),
+            macs=None if macs is None else dict(macs),
+            fallback_ops=sum(op.fallback for op in every),
+            notes=tuple(notes),
+        )
+
+    def share(self, precision: str) -> float | None:
+        """Share of the multiply-accumulates that run at ``precision``, 0 to 1; None where they
+        cannot be told."""
+        total = sum((self.macs or {}).values())
+        return None if not total else (self.macs or {}).get(precision, 0) / total
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of an inference goes.
+
+    Attributes:
+        operators: in the order of execution. Either all have ``ns`` or none has; a runtime whose
+            interface gives no times still gives structure, precision and placement.
+        notes: sentences for the reader, such as what the runtime does not tell.
+    """
+
+    operators: tuple[Operator, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Activation(NamedTuple):
+    """The output of one layer for one feed.
+
+    Attributes:
+        name: as the float32 artifact of the same model calls it, so that two can be compared.
+        kind: the layer's type, such as ``Conv`` or ``DEPTHWISE_CONV_2D``.
+        values: float32; dequantized where the layer's output is quantized.
+    """
+
+    name: str
+    kind: str
+    values: np.ndarray
 
 
 # --------------------------------------------------------------------------- the protocols
@@ -424,6 +537,16 @@ class Program(Protocol):
         """What really runs. Only called on a program that was opened with ``inspect=True``."""
         ...
 
+    def profile(self, feed: Feed, runs: int) -> Profile:
+        """Time by operator, the mean of ``runs`` inferences after one that does not count. Only
+        called on a program that was opened with ``inspect=True``.
+
+        Raises:
+            Unsupported: the adapter cannot tell anything about operators.
+            RuntimeError: the runtime's times are all zero, so they were not measured.
+        """
+        ...
+
     def __enter__(self) -> Program: ...
 
     def __exit__(self, *exc: object) -> None: ...
@@ -440,6 +563,9 @@ class Backend(Protocol):
         formats: source formats it can prepare from, the best first.
         runtime_packages: distributions whose versions decide how an artifact runs.
         prepare_packages: distributions whose versions decide what ``prepare`` makes.
+        shareable: precisions whose artifact is one ONNX file with Q/DQ operators that other
+            runtimes read too. ``recipe: shared`` gives all backends the one that the first
+            backend with such a precision makes. Empty for most.
     """
 
     name: str
@@ -448,6 +574,7 @@ class Backend(Protocol):
     formats: tuple[str, ...]
     runtime_packages: tuple[str, ...]
     prepare_packages: tuple[str, ...]
+    shareable: tuple[str, ...]
 
     def probe(self) -> Ready | Unavailable:
         """Whether the runtime works here. Takes at most a second or two and never raises; it runs
@@ -456,7 +583,8 @@ class Backend(Protocol):
 
     def supports(self, model: Model, target: PrepareTarget) -> str | None:
         """None, or one sentence on why this model cannot be prepared so. Runs in the parent:
-        cheap, and without the runtime. What ``probe`` declared is already checked."""
+        cheap, and without the runtime. What ``probe`` declared is already checked. Asked for
+        each of ``formats`` that can be had, in their order, until one is supported."""
         ...
 
     def import_runtime(self) -> str:
@@ -499,5 +627,16 @@ class Backend(Protocol):
         Raises:
             Unsupported: this configuration cannot be had (a batch that the file cannot take).
             ValueError: an unknown name in ``config.hints``.
+        """
+        ...
+
+    def activations(
+        self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
+    ) -> Iterator[list[Activation]]:
+        """For each feed, the outputs of the layers in the order of execution. For explaining
+        where a quantized model parts from its float32 twin; as slow as it has to be.
+
+        Raises:
+            Unsupported: the runtime does not show what is between inputs and outputs.
         """
         ...

@@ -31,10 +31,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qbench.accuracy import Quality
 from qbench.errors import UserError, nearest
 from qbench.isolate import Status
 from qbench.plan import Case
+from qbench.quality import Judging, Quality
 from qbench.storage import (
     TEMPORARY,
     append_line,
@@ -86,15 +86,9 @@ class _Entry(_Record):
     dataset_digest: str | None
 
 
-class _Model(_Record):
-    task: str
-    metric: str | None
-    scores: str | None
-
-
 class _Plan(_Record):
     cases: list[_Entry]
-    models: dict[str, _Model]
+    models: dict[str, Judging]
     references: dict[str, list[_Entry]]
 
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from qbench.artifacts import ArtifactStore, Preparation
 from qbench.backend import Model, PrepareTarget, Ready, RunConfig, Unavailable
 from qbench.cards import ModelCard
-from qbench.catalog import Catalog, Items
+from qbench.catalog import Catalog
+from qbench.data.items import Items
 from qbench.errors import UserError, nearest
 from qbench.host import usable_cores
 from qbench.precision import PRECISIONS, REFERENCE, complete_options, variant
@@ -155,8 +156,7 @@ class Plan:
         return {
             "cases": [_planned_json(p) for p in self.cases],
             "models": {
-                name: {"task": card.task, "metric": card.metric, "scores": card.scores}
-                for name, card in self.cards.items()
+                name: card.judging().model_dump(mode="json") for name, card in self.cards.items()
             },
             "references": {
                 name: [_planned_json(p) for p in planned]

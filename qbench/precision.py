@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +15,10 @@ class Option:
     """One option of a precision.
 
     Attributes:
-        default: used where the suite is silent.
-        kind: the type its values have.
+        default: used where the suite is silent; None stands for the backend's own choice.
+        kind: the type its values have; a list holds strings.
         choices: the values allowed; empty if any value of the type is.
-        minimum: the least value of a number; None if there is no bound.
+        minimum: the least value of a number.
         doc: one sentence.
     """
 
@@ -25,7 +26,7 @@ class Option:
     kind: type
     doc: str
     choices: tuple[Any, ...] = ()
-    minimum: int | None = None
+    minimum: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,13 @@ _METHOD = Option(
     "minmax",
     str,
     "How activation ranges are chosen from the calibration items.",
-    choices=("minmax", "entropy", "percentile"),
+    choices=("minmax", "entropy", "percentile", "mse"),
+)
+_EXCLUDED = Option(
+    (), list, "Operators left in floating point: names of nodes in the source, or their types."
+)
+_GROUP = Option(
+    None, int, "How many weights along the input share one scale; -1: all of them.", minimum=-1
 )
 
 PRECISIONS: Mapping[str, Precision] = {
@@ -71,7 +78,16 @@ PRECISIONS: Mapping[str, Precision] = {
             "int8",
             "int8",
             "Weights quantized ahead, activations at run time.",
-            options={"per_channel": _PER_CHANNEL},
+            options={
+                "per_channel": _PER_CHANNEL,
+                "excluded_operators": _EXCLUDED,
+                "all_operators": Option(
+                    False,
+                    bool,
+                    "Quantize every operator that the tool can, where the backend's best path "
+                    "leaves out those that get slower.",
+                ),
+            },
         ),
         Precision(
             "int8-static",
@@ -83,15 +99,48 @@ PRECISIONS: Mapping[str, Precision] = {
                 "per_channel": _PER_CHANNEL,
                 "calibration_items": _ITEMS,
                 "calibration_method": _METHOD,
+                "excluded_operators": _EXCLUDED,
+                "quantizer": Option(
+                    None,
+                    str,
+                    "Which tool quantizes, where a backend has two.",
+                    choices=("onnxruntime", "nncf", "ai-edge-quantizer", "tf-converter"),
+                ),
+                "preset": Option(
+                    None,
+                    str,
+                    "NNCF's: symmetric activations (performance) or asymmetric ones (mixed).",
+                    choices=("performance", "mixed"),
+                ),
+                "max_accuracy_drop": Option(
+                    None,
+                    float,
+                    "Accuracy control: operators go back to floating point until the share of "
+                    "right calibration items has fallen by no more than this; 0.01 is one point.",
+                    minimum=0,
+                ),
+                "accuracy_control_minutes": Option(
+                    10.0, float, "Accuracy control ends after so long.", minimum=0
+                ),
             },
         ),
         Precision("int8-qat", "int8", "int8", "Quantization-aware training."),
-        Precision("int16x8", "int8", "int16", "int8 weights, int16 activations.", calibrated=True),
-        Precision("w8", "int8", "float32", "8-bit weights only."),
-        Precision("w4", "int4", "float32", "4-bit weights only."),
+        Precision(
+            "int16x8",
+            "int8",
+            "int16",
+            "int8 weights, int16 activations.",
+            calibrated=True,
+            options={"per_channel": _PER_CHANNEL, "calibration_items": _ITEMS},
+        ),
+        Precision("w8", "int8", "float32", "8-bit weights only.", options={"group_size": _GROUP}),
+        Precision("w4", "int4", "float32", "4-bit weights only.", options={"group_size": _GROUP}),
         Precision("as-shipped", "as in the file", "as in the file", "A model that is quantized."),
     )
 }
+
+SHARED = ("int8-static",)
+"""The precisions that ``recipe: shared`` means something for."""
 
 REFERENCE = "fp32"
 """The precision that speed-ups, accuracy deltas and fidelity are taken against."""
@@ -110,21 +159,35 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
                 f"precision {precision} has no option '{name}'. {nearest(str(name), options)}"
             )
         option = options[name]
-        if type(value) is not option.kind:
+        if value is None and option.default is None:
+            continue
+        value = float(value) if option.kind is float and type(value) is int else value
+        strings = option.kind is not list or (
+            isinstance(value, list) and all(isinstance(v, str) for v in value)
+        )
+        if type(value) is not option.kind or not strings:
             raise ValueError(f"option {name} takes a {option.kind.__name__}, not {value!r}")
         if option.choices and value not in option.choices:
             raise ValueError(f"option {name} is one of {', '.join(option.choices)}, not {value!r}")
-        if option.minimum is not None and value < option.minimum:
+        if isinstance(value, int | float) and value < option.minimum:
             raise ValueError(f"option {name} is at least {option.minimum}, not {value!r}")
-    return {name: given.get(name, option.default) for name, option in options.items()}
+    return {name: _plain(given.get(name, o.default), o.kind) for name, o in options.items()}
+
+
+def _plain(value: Any, kind: type) -> Any:
+    """As JSON gives it back; 1 and 1.0 are the same, and so are two orders of a list of names."""
+    if kind is list:
+        return sorted(value)
+    return kind(value) if value is not None else None
 
 
 def variant(precision: str, options: Mapping[str, Any]) -> str:
     """The options that differ from the default, short: ``per_channel=false``; "" if none do."""
-    defaults = PRECISIONS[precision].options
+    defaults = complete_options(precision, {})
     parts = []
     for name in sorted(options):
-        if options[name] != defaults[name].default:
+        if options[name] != defaults[name]:
             value = options[name]
-            parts.append(f"{name}={str(value).lower() if isinstance(value, bool) else value}")
+            text = "+".join(value) if isinstance(value, list) else str(value)
+            parts.append(f"{name}={text.lower() if isinstance(value, bool) else text}")
     return ",".join(parts)

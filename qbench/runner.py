@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from qbench import __version__
-from qbench.accuracy import Quality, judge, sqnr_db
 from qbench.artifacts import ArtifactStore, Stored, feed_files
 from qbench.backend import Ready, RunConfig, Unavailable
 from qbench.bundle import Bundle, find_incomplete
@@ -30,6 +29,7 @@ from qbench.host import fingerprint, usable_cores
 from qbench.isolate import Outcome, in_parallel, remove_stale, run_job, scratch_folder
 from qbench.lock import measuring_lock
 from qbench.plan import Filters, Plan, Planned, make_plan
+from qbench.quality import Quality, judge, sqnr_db
 from qbench.registry import Registry, package_versions
 from qbench.storage import digest_json
 from qbench.suite import Suite
@@ -360,7 +360,7 @@ class _Run:
         outputs = {name: np.load(path) for name, path in files.items()}
         truth = None if labels is None else np.load(labels)
         try:
-            quality = judge(outputs, base, truth, card.metric, card.scores)
+            quality = judge(outputs, base, truth, card.judging())
         except ValueError as error:
             return {"status": "error", "reason": str(error)}
         if base is None and card.expected is not None and card.expected.items == quality.items:

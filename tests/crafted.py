@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from qbench.accuracy import judge
 from qbench.bundle import Bundle
+from qbench.quality import Judging, judge
+
+TOP1 = Judging(task="image-classification", metric="top1", scores="scores")
 
 PHASES = {
     "start_ns": 10_000_000,
@@ -107,7 +109,7 @@ class Crafted:
     def evaluation(self, case_id: str, outputs: np.ndarray, reference: str | None = None) -> None:
         """Add an evaluation with one output, judged against another case's."""
         base = self.evaluated[f"e{reference}"][1] if reference else None
-        quality = judge({"scores": outputs}, base, self.labels, "top1", "scores")
+        quality = judge({"scores": outputs}, base, self.labels, TOP1)
         record = {
             "evaluation_id": f"e{case_id}",
             "status": "ok",
@@ -141,12 +143,7 @@ class Crafted:
         plan = {
             "cases": self.cases,
             "models": {
-                entry["case"]["model"]: {
-                    "task": "image-classification",
-                    "metric": "top1",
-                    "scores": "scores",
-                }
-                for entry in self.cases
+                entry["case"]["model"]: TOP1.model_dump(mode="json") for entry in self.cases
             },
             "references": {"net": fp32[:1]} if fp32 else {},
         }

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from qbench.accuracy import MAX_SQNR_DB, cosine, digest_outputs, judge, sqnr_db
+from qbench.quality.judge import MAX_SQNR_DB, cosine, digest_outputs, judge, sqnr_db
 
 matrices = arrays.arrays(
     np.float32,

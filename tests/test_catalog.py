@@ -17,9 +17,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from qbench.cards import SourceFile
-from qbench.catalog import Catalog, Items
+from qbench.catalog import Catalog
+from qbench.data.items import Items
 from qbench.errors import UserError
+from qbench.files import SourceFile
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from qbench.analysis.columns import COLUMNS
-from qbench.cards import DatasetCard, ModelCard
+from qbench.cards import ModelCard
+from qbench.data.cards import DatasetCard
 from qbench.precision import PRECISIONS
 from qbench.suite import Suite
 from qbench.yamlfile import load

@@ -1,4 +1,4 @@
-"""qbench.preprocess: expectations are written out by hand or taken from plain NumPy."""
+"""qbench.data.preprocess: expectations are written out by hand or taken from plain NumPy."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from qbench.preprocess import Steps, apply
+from qbench.data.preprocess import Steps, apply
 
 
 def steps(text: str) -> Steps:

@@ -94,7 +94,7 @@ def test_the_accuracy_of_the_card_is_measured_again(name):
 def test_the_steps_of_the_card_give_the_items(name):
     from pydantic import TypeAdapter
 
-    from qbench.preprocess import Steps, apply
+    from qbench.data.preprocess import Steps, apply
 
     steps = TypeAdapter(Steps).validate_python(card(name)["preprocess"]["image"])
     item = apply(steps, digits()[0][TEST.start])

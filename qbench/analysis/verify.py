@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from qbench.accuracy import Quality, judge
 from qbench.bundle import Bundle
 from qbench.errors import UserError
+from qbench.quality import Judging, Quality, judge
 from qbench.storage import digest_file
 
 TOLERANCE = 1e-9
@@ -80,14 +80,12 @@ def _quality(bundle: Bundle) -> list[str]:
         model = models[key]
         stored = Quality.model_validate(record["quality"])
         base = bundle.reference(model)
-        card = bundle.plan["models"][model]
         try:
             fresh = judge(
                 bundle.outputs(key),
                 bundle.outputs(base) if base and base != key else None,
                 bundle.labels(model),
-                card["metric"],
-                card["scores"],
+                Judging.model_validate(bundle.plan["models"][model]),
             )
         except ValueError as error:
             raise UserError(f"evaluation {key} of {model}: {error}") from None

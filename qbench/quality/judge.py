@@ -49,12 +49,24 @@ class Quality(BaseModel):
 Outputs = Mapping[str, np.ndarray]
 
 
+class Judging(BaseModel):
+    """How a model's outputs are judged; kept in the bundle, so that they can be judged again.
+
+    Attributes:
+        task: the card's.
+        metric: None if there are no labels, or nothing is to be made of them.
+        scores: the output that holds one score for each class; None if the task has no classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    metric: str | None = None
+    scores: str | None = None
+
+
 def judge(
-    outputs: Outputs,
-    reference: Outputs | None,
-    labels: np.ndarray | None,
-    metric: str | None,
-    scores: str | None,
+    outputs: Outputs, reference: Outputs | None, labels: np.ndarray | None, how: Judging
 ) -> Quality:
     """Judge all outputs of an evaluation.
 
@@ -62,8 +74,6 @@ def judge(
         outputs: by name, ``[items, ...]``.
         reference: the float32 reference's; None if this is the reference.
         labels: ``[items]`` integers, or None.
-        metric: ``top1`` or None.
-        scores: the output that holds one score for each class; None if the task has no classes.
 
     Raises:
         ValueError: outputs hold values that are no numbers, or do not fit the labels.
@@ -75,6 +85,7 @@ def judge(
                 f"output '{name}' holds NaN or infinity in {bad} of {len(array)} items"
             )
     fields: dict[str, float | str | None] = {}
+    metric, scores = how.metric, how.scores
     if metric is not None and labels is not None and scores is not None:
         right = _right(outputs[scores], labels)
         fields |= _named("accuracy", stats.wilson(int(right.sum()), len(right)), metric=metric)

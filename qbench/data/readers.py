@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from qbench.cards import DatasetCard
+from qbench.data.cards import DatasetCard
 from qbench.errors import UserError, nearest
 
 MAX_IMAGE_BYTES = 50_000_000

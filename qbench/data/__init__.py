@@ -1,0 +1,1 @@
+"""Data sets: what their cards say, reading them, and preprocessing their items."""
