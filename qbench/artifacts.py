@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from qbench.storage import (
 )
 
 RECORD = "artifact.json"
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,13 @@ class Preparation:
 
     Attributes:
         key: SHA-256 over it, 32 hexadecimal digits.
+        model: the source; for one with a ``base`` the source of that.
         calibration_items: how many items the quantizer is given; None if it needs none.
+        scores: the output whose greatest value tells the class, for accuracy-aware quantizers;
+            None if the task has none.
+        base: the artifact that is given to the backend instead of the source, to be prepared
+            first; None for most.
+        versions: of the packages that decide what is made.
     """
 
     key: str
@@ -50,6 +57,9 @@ class Preparation:
     target: PrepareTarget
     calibration: Items | None
     calibration_items: int | None
+    scores: str | None
+    base: Preparation | None
+    versions: Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,11 @@ class Stored:
     def digest(self) -> str:
         """SHA-256 over the adapter's files."""
         return self.record["digest"]
+
+    @property
+    def file(self) -> Path:
+        """The file that the backend opens."""
+        return self.folder / self.record["provenance"]["file"]
 
 
 def _files(folder: Path) -> list[Path]:
@@ -98,12 +113,20 @@ class ArtifactStore:
         return self.root / "work"
 
     def preparation(
-        self, backend: Backend, model: Model, target: PrepareTarget, calibration: Items | None
+        self,
+        backend: Backend,
+        model: Model,
+        target: PrepareTarget,
+        calibration: Items | None,
+        scores: str | None = None,
+        base: Preparation | None = None,
     ) -> Preparation:
         wanted = target.options.get("calibration_items")
         items = min(wanted or calibration.count, calibration.count) if calibration else None
         described = model.to_json()
         del described["path"]
+        described["companions"] = {n: digest_file(p) for n, p in model.companions.items()}
+        versions = package_versions(backend.prepare_packages)
         key = digest_json(
             [
                 STORE_VERSION,
@@ -111,11 +134,16 @@ class ArtifactStore:
                 backend.prepare_version,
                 described,
                 asdict(target),
-                [calibration.digest, items] if calibration else None,
-                package_versions(backend.prepare_packages),
+                [calibration.digest, items, scores] if calibration else None,
+                versions,
+                base.key if base else None,
             ]
         )[:32]
-        return Preparation(key, backend.name, model, target, calibration, items)
+        if base is not None:
+            items = base.calibration_items
+        return Preparation(
+            key, backend.name, model, target, calibration, items, scores, base, versions
+        )
 
     def find(self, preparation: Preparation) -> Stored | None:
         """The artifact, if it has been made already."""
@@ -148,17 +176,25 @@ class ArtifactStore:
         Args:
             target: ``module:Class`` of the adapter.
         """
-        source = f"model.{preparation.model.format}"
+        model = preparation.model
+        if preparation.base is not None:
+            base = self.find(preparation.base)
+            if base is None:
+                return Outcome("prepare_failed", "the model that is shared could not be made")
+            model = replace(model, path=base.file, digest=digest_file(base.file), companions={})
+        source = f"model.{model.format}"
+        beside = {name: name for name in model.companions}
         request: dict[str, Any] = {
-            "model": {**preparation.model.to_json(), "path": source},
+            "model": {**model.to_json(), "path": source, "companions": beside},
             "target": asdict(preparation.target),
         }
-        files = {source: preparation.model.path}
+        files = {source: model.path, **model.companions}
         items = preparation.calibration
         if items is not None:
             request["calibration"], feeds = feed_files(items, "calibration")
             files |= feeds
             request["calibration_items"] = preparation.calibration_items
+            request["calibration_scores"] = preparation.scores
             if items.labels is not None:
                 request["calibration_labels"] = "calibration-labels.npy"
                 files["calibration-labels.npy"] = items.labels
@@ -180,6 +216,9 @@ class ArtifactStore:
         """Complete the record and move the folder into its place."""
         record = json.loads((out / RECORD).read_text())
         record["backend"] = preparation.backend
+        record["versions"] = preparation.versions
+        if preparation.calibration is not None:
+            record["calibration_digest"] = preparation.calibration.digest
         record["bytes"] = sum(path.stat().st_size for path in _files(out))
         record["digest"] = _digest(out)
         sync_files(out)

@@ -168,6 +168,13 @@ class Model:
     conversion: Mapping[str, Any] | None = None
     companions: Mapping[str, Path] = field(default_factory=dict)
 
+    @property
+    def bytes(self) -> int:
+        """Size of its files, or of those in its folder."""
+        inside = [file for file in self.path.rglob("*") if file.is_file()]
+        files = [*(inside or [self.path]), *self.companions.values()]
+        return sum(file.stat().st_size for file in files)
+
     def to_source(self, feed: Feed) -> Feed:
         """A canonical feed as the file wants it: its names, its layouts, contiguous."""
         result = {}

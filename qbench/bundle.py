@@ -77,6 +77,7 @@ class _Entry(_Record):
     case_id: str
     case: Case
     skip: str | None
+    failure: str | None
     artifact_key: str | None
     evaluation_id: str | None
     source_format: str | None
@@ -84,6 +85,7 @@ class _Entry(_Record):
     source_bytes: int | None
     calibration_items: int | None
     dataset_digest: str | None
+    conversion: dict[str, Any] | None
 
 
 class _Plan(_Record):

@@ -163,6 +163,9 @@ def run(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do not go on with an interrupted run.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A case that is int8 in name only is an error.")
+    ] = False,
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     as_json: AsJson = False,
 ) -> int:
@@ -191,7 +194,9 @@ def run(
         request, catalog = _request(
             suite, model, backend, precision, inputs, rounds, results, registry, progress.note
         )
-        request = _replaced(request, seed=seed, fresh=fresh, command=tuple(sys.argv[1:]))
+        request = _replaced(
+            request, seed=seed, fresh=fresh, strict=strict, command=tuple(sys.argv[1:])
+        )
         bundle = run_suite(request, catalog, registry, progress)
     cases = case_table(bundle)
     page = _write_report([bundle], results / f"{bundle.run_id}.html") if report else None
@@ -444,6 +449,44 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
     state = "" if bundle.complete else "  (incomplete: run the same command again to go on)"
     out.print(f"{bundle.run_id}  on {host['cpu_model']}{state}", markup=False, soft_wrap=True)
     for part in case_tables(cases, out):
+        out.print(part)
+    return 0
+
+
+@app.command()
+def explain(
+    case: Annotated[
+        list[str],
+        typer.Argument(help="A case's id, or words that only it has: MODEL BACKEND PRECISION."),
+    ],
+    run: Annotated[
+        str, typer.Option("--run", help="The bundle: its path, its id, or 'latest'.")
+    ] = "latest",
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Why is this case slow, or wrong? Its operators and layers beside float32's.
+
+    Profiles the case's artifact and its float32 twin here and now; the bundle is not changed.
+
+    \b
+    Examples:
+      qbench explain resnet8_cifar10 onnxruntime int8-dynamic
+      qbench explain 3f2a91c04b7d --run results/20261122-041530-quick-ab12
+    """
+    from dataclasses import asdict
+
+    from qbench.bundle import find_bundle
+    from qbench.console import explanation_parts
+    from qbench.explain import explain_case
+    from qbench.registry import Registry
+
+    found = explain_case(find_bundle(run, results), case, Registry())
+    if as_json:
+        _print_json({**asdict(found), "case": found.case.model_dump(mode="json")})
+        return 0
+    out = _console()
+    for part in explanation_parts(found):
         out.print(part)
     return 0
 

@@ -15,6 +15,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from qbench.analysis.explain import Explanation, Kind
     from qbench.plan import Plan
 
 REFRESHES_PER_S = 2
@@ -98,6 +99,8 @@ SHOWN = (
     Shown("effective_precision", "ran at", 2),
 )
 _WORDS = ("model", "backend", "precision", "effective_precision")
+MAX_KINDS = 12
+"""Types of operators that an explanation lists."""
 WIDE = 200
 """Columns of characters where the output is no terminal: nothing is left out."""
 
@@ -190,6 +193,8 @@ def _cell(row: Mapping[Any, Any], name: str) -> str:
     if name == "precision":
         mark = " *" if row["noisy"] else ""
         return f"{value} [{row['variant']}]{mark}" if row["variant"] else f"{value}{mark}"
+    if name == "effective_precision":
+        return f"{value}, {row['flags']}" if row["flags"] else str(value)
     if name == "accuracy":
         return f"{100 * value:.1f} %"
     if name == "accuracy_delta":
@@ -254,6 +259,67 @@ def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
     fields = [("skipped", p.case.backend, p.case.precision, p.case.model, p.skip) for p in skipped]
     names = ["status", "backend", "precision", "model", "reason"]
     return runs, reasons_table("Skipped", pd.DataFrame(fields, columns=names))
+
+
+def explanation_parts(found: Explanation) -> list[Table | Text]:
+    """What ``qbench explain`` prints: the figures, the operators beside float32's, the layers, the
+    reasons, and what to try."""
+    row = found.row
+    facts = [f"ran at {row['effective_precision']}" if row["effective_precision"] else ""]
+    facts += [row["flags"] or ""]
+    if row["latency_p50_ms"] is not None:
+        facts.append(f"p50 {figure(row['latency_p50_ms'])} ms")
+    if row["speedup"] is not None:
+        facts.append(f"{row['speedup']:.2f}x float32's speed")
+    if row["accuracy_delta"] is not None:
+        facts.append(f"accuracy {100 * row['accuracy_delta']:+.1f} points")
+    if row["sqnr_db"] is not None:
+        facts.append(f"SQNR {row['sqnr_db']:.1f} dB")
+    parts: list[Table | Text] = [Text(found.case.label, style="bold")]
+    parts.append(Text(" · ".join(fact for fact in facts if fact)))
+    if found.kinds:
+        parts.append(_kinds_table("Operators", found.kinds, found.ns))
+    if found.twin_kinds:
+        parts.append(_kinds_table("Operators in float32", found.twin_kinds, found.twin_ns))
+    if found.worst_layers:
+        rows = [
+            (layer.name, layer.kind, f"{layer.sqnr_db:.1f}", f"{layer.drop_db:.1f}")
+            for layer in found.worst_layers
+        ]
+        table = simple_table(["layer", "kind", "SQNR dB", "lost here, dB"], rows)
+        table.title = "Where the outputs part from float32's"
+        parts.append(table)
+    for note in found.notes:
+        parts.append(Text(note, style="dim"))
+    if not found.findings:
+        parts.append(Text("Nothing stands out.", style="bold"))
+    for finding in found.findings:
+        parts.append(Text("Why  ", style="bold") + Text(finding.reason, style="default"))
+        parts.append(Text("Try  ", style="bold") + Text(finding.advice, style="default"))
+    return parts
+
+
+def _kinds_table(title: str, kinds: Sequence[Kind], ns: float | None) -> Table:
+    rows = [
+        (
+            kind.kind,
+            kind.precision,
+            kind.operators,
+            None if kind.ns is None else figure(kind.ns / 1e6),
+            f"{100 * kind.share:.0f} %",
+            None if kind.gmacs_per_s is None else figure(kind.gmacs_per_s),
+            kind.fallback or None,
+        )
+        for kind in kinds[:MAX_KINDS]
+    ]
+    share = "share" if ns is not None else "share of operators"
+    table = simple_table(
+        ["type", "runs at", "operators", "ms", share, "GMAC/s", "outside the fast path"], rows
+    )
+    table.title = title if ns is None else f"{title}: {figure(ns / 1e6)} ms in all"
+    rest = len(kinds) - len(rows)
+    table.caption = f"and {rest} more types" if rest > 0 else None
+    return table
 
 
 def simple_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

@@ -28,6 +28,20 @@ class MachineryError(UserError):
     exit_code = 3
 
 
+class NoSource(Exception):
+    """A backend cannot be given this model, which is no fault of the suite: the case's outcome.
+
+    Args:
+        reason: one sentence.
+        status: ``skipped``, or ``prepare_failed`` where a conversion was tried and failed.
+    """
+
+    def __init__(self, reason: str, status: str = "skipped") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status
+
+
 def nearest(name: str, known: object) -> str:
     """A sentence naming the known name closest to ``name``, and then all of them."""
     import difflib

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -11,13 +11,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from qbench.artifacts import ArtifactStore, Preparation
-from qbench.backend import Model, PrepareTarget, Ready, RunConfig, Unavailable
+from qbench.backend import Backend, Model, PrepareTarget, Ready, RunConfig, Unavailable
 from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.data.items import Items
-from qbench.errors import UserError, nearest
+from qbench.errors import NoSource, UserError, nearest
 from qbench.host import usable_cores
-from qbench.precision import PRECISIONS, REFERENCE, complete_options, variant
+from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options, variant
 from qbench.registry import Registry
 from qbench.storage import digest_json
 from qbench.suite import Override, Suite
@@ -33,7 +33,8 @@ class Case(BaseModel):
 
     Attributes:
         precision, options: the scheme, with all its options.
-        recipe: ``best``, each backend's own best path to the precision.
+        recipe: ``best``, each backend's own best path to the precision; ``shared``, one quantized
+            model that all are given.
         streams: simultaneous inferences; 1 unless the scenario is ``offline``.
         hints: settings for the runtime from the suite's overrides.
     """
@@ -67,13 +68,14 @@ class Case(BaseModel):
         """Short, for progress and messages."""
         parts = [self.model, self.backend, self.precision]
         parts += [self.variant] if self.variant else []
+        parts += [self.recipe] if self.recipe != "best" else []
         parts += [self.scenario] if self.scenario != "single-stream" else []
         parts += [f"b{self.batch_size}"] if self.batch_size != 1 else []
         parts += [f"t{self.threads}"] if self.threads != 1 else []
         return " ".join(parts)
 
     def target(self) -> PrepareTarget:
-        return PrepareTarget(self.precision, self.options, self.device)
+        return PrepareTarget(self.precision, self.options, self.device, self.recipe)
 
     def config(self) -> RunConfig:
         return RunConfig(self.device, self.threads, self.streams, self.batch_size, self.hints)
@@ -85,12 +87,14 @@ class Planned:
 
     Attributes:
         skip: why it cannot run here; None if it can.
+        failure: why its model cannot be had (a conversion that failed); None if it can.
         preparation: how its artifact is made; None if it cannot run.
         evaluation: the items it is evaluated on; None if it cannot run.
     """
 
     case: Case
     skip: str | None = None
+    failure: str | None = None
     preparation: Preparation | None = None
     evaluation: Items | None = None
 
@@ -123,7 +127,7 @@ class Plan:
 
     @property
     def runnable(self) -> list[Planned]:
-        return [planned for planned in self.cases if planned.skip is None]
+        return [planned for planned in self.cases if planned.preparation is not None]
 
     def evaluations(self) -> dict[str, Planned]:
         """What is to be evaluated, by evaluation id: the runnable cases, and the first candidate
@@ -131,25 +135,25 @@ class Plan:
         wanted = [*(planned[0] for planned in self.references.values()), *self.runnable]
         return {str(planned.evaluation_id): planned for planned in wanted}
 
+    def preparations(self) -> list[Preparation]:
+        """What is to be prepared; what others are made from comes first."""
+        wanted = [p.preparation for p in self.evaluations().values() if p.preparation]
+        bases = [preparation.base for preparation in wanted if preparation.base]
+        return list({preparation.key: preparation for preparation in [*bases, *wanted]}.values())
+
     def estimate_minutes(self, store: ArtifactStore) -> float:
         """A rough guess, mostly of what the timed loops will take."""
         suite = self.suite
         trials = len(self.runnable) * suite.rounds
         evaluations = self.evaluations()
-        keys = {p.preparation.key: p.preparation for p in evaluations.values() if p.preparation}
-        missing = sum(store.find(prep) is None for prep in keys.values())
+        missing = sum(store.find(prep) is None for prep in self.preparations())
         measuring = trials * (TRIAL_OVERHEAD_S + suite.warmup_s + suite.timed_s)
         before = missing * PREPARE_GUESS_S + len(evaluations) * EVALUATE_GUESS_S
         return (measuring + before / usable_cores()) / 60
 
     def estimate_disk_mb(self) -> float:
         """An upper guess of what artifacts take in the cache, in MB."""
-        preparations = {
-            p.preparation.key: p.preparation.model.path.stat().st_size
-            for p in self.evaluations().values()
-            if p.preparation
-        }
-        return sum(preparations.values()) / 1e6
+        return sum(p.model.bytes for p in self.preparations()) / 1e6
 
     def to_json(self) -> dict[str, Any]:
         """``plan.json``: what was requested and decided, without this machine's paths."""
@@ -171,11 +175,13 @@ def _planned_json(planned: Planned) -> dict[str, Any]:
         "case_id": planned.case.case_id,
         "case": planned.case.model_dump(mode="json"),
         "skip": planned.skip,
+        "failure": planned.failure,
         "artifact_key": prep.key if prep else None,
         "evaluation_id": planned.evaluation_id,
         "source_format": prep.model.format if prep else None,
         "model_digest": prep.model.digest if prep else None,
-        "source_bytes": prep.model.path.stat().st_size if prep else None,
+        "source_bytes": prep.model.bytes if prep else None,
+        "conversion": prep.model.conversion if prep else None,
         "calibration_items": prep.calibration_items if prep else None,
         "dataset_digest": planned.evaluation.digest if planned.evaluation else None,
     }
@@ -236,7 +242,7 @@ def make_plan(
             "Loosen 'exclude' or the --model, --backend and --precision options.",
         )
     planned = tuple(planner.place(case) for case in cases)
-    models = {p.case.model for p in planned if p.skip is None}
+    models = {p.case.model for p in planned if p.preparation is not None}
     references = {name: planner.references(name) for name in sorted(models)}
     return Plan(
         suite,
@@ -249,9 +255,11 @@ def make_plan(
 def _expand(suite: Suite) -> Iterator[Case]:
     """Every combination that the suite does not exclude."""
     seen = set()
-    for model, backend, choice, scenario in product(
-        suite.models, suite.backends, suite.precisions, suite.scenarios
+    for model, backend, choice, recipe, scenario in product(
+        suite.models, suite.backends, suite.precisions, suite.recipes, suite.scenarios
     ):
+        if recipe == "shared" and choice.name not in SHARED:
+            continue  # there is only one way to these
         override = suite.overrides.get(backend, Override())
         options = complete_options(
             choice.name, {**choice.options, **override.options.get(choice.name, {})}
@@ -266,6 +274,7 @@ def _expand(suite: Suite) -> Iterator[Case]:
                 backend=backend,
                 precision=choice.name,
                 options=options,
+                recipe=recipe,
                 scenario=scenario,
                 batch_size=batch,
                 threads=threads,
@@ -294,7 +303,7 @@ class _Planner:
         store: ArtifactStore,
     ) -> None:
         self._suite, self._catalog, self._registry = suite, catalog, registry
-        self._probes, self._store = probes, store
+        self._probes, self._store = dict(probes), store
         self._models: dict[tuple[str, str], Model] = {}
 
     def references(self, model: str) -> tuple[Planned, ...]:
@@ -310,26 +319,18 @@ class _Planner:
                 hints=override.hints,
             )
             planned = self.place(case)
-            if planned.skip is None:
+            if planned.preparation is not None:
                 found.append(planned)
         return tuple(found)
 
     def place(self, case: Case) -> Planned:
         """The case with its preparation, or with the reason why it cannot run."""
         backend = self._registry.load(case.backend)
-        probe = self._probes[case.backend]
+        probe = self._probe(case.backend)
         if isinstance(backend, Unavailable):
             return Planned(case, f"{backend.reason}. {backend.fix}")
         if isinstance(probe, Unavailable):
             return Planned(case, f"{probe.reason}. {probe.fix}")
-        card = self._catalog.card(case.model)
-        form = next((f for f in backend.formats if f in card.sources), None)
-        if form is None:
-            return Planned(
-                case,
-                f"{case.backend} reads {' or '.join(backend.formats)}; there is only "
-                f"{', '.join(card.sources)} of this model",
-            )
         if case.precision not in probe.precisions.get(case.device, ()):
             reason = probe.missing.get(case.device, {}).get(case.precision)
             return Planned(
@@ -341,24 +342,94 @@ class _Planner:
                 f"{case.threads * case.streams} threads on {usable_cores()} cores: such figures "
                 "jump between two levels",
             )
-        evaluation = self._catalog.items(card, "evaluation")
-        assert evaluation is not None  # a card has to name them
+        try:
+            if case.recipe == "shared":
+                preparation = self._shared(case, backend)
+            else:
+                preparation = self._own(case, backend)
+        except NoSource as no:
+            if no.status == "skipped":
+                return Planned(case, no.reason)
+            return Planned(case, failure=no.reason)
+        evaluation = self._catalog.items(self._catalog.card(case.model), "evaluation")
+        return Planned(case, preparation=preparation, evaluation=evaluation)
+
+    def _own(self, case: Case, backend: Backend) -> Preparation:
+        """How the backend itself makes the artifact, from a source that it supports: one of the
+        card's if it can, else a converted one.
+
+        Raises:
+            NoSource: there is none.
+        """
+        card = self._catalog.card(case.model)
         calibration = None
         if PRECISIONS[case.precision].calibrated:
             calibration = self._catalog.items(card, "calibration")
             if calibration is None:
-                return Planned(case, "the model's card names no calibration items")
-        model = self._model(case.model, form)
-        try:
-            reason = backend.supports(model, case.target())
-        except Exception as error:  # a third party's code
-            reason = f"its adapter failed in supports(): {type(error).__name__}: {error}"
+                raise NoSource("the model's card names no calibration items")
+        reasons = []
+        for form in sorted(backend.formats, key=lambda form: form not in card.sources):
+            if not self._catalog.can_give(card, form):
+                continue
+            model = self._model(case.model, form)
+            reason = _unsupported(backend, model, case.target())
+            if reason is None:
+                scores = card.judging().scores
+                return self._store.preparation(backend, model, case.target(), calibration, scores)
+            reasons.append(reason)
+        raise NoSource(
+            reasons[0]
+            if reasons
+            else f"{case.backend} reads {' or '.join(backend.formats)}; there is only "
+            f"{', '.join(card.sources)} of this model"
+        )
+
+    def _shared(self, case: Case, backend: Backend) -> Preparation:
+        """How the artifact is made of the quantized model that all backends share.
+
+        Raises:
+            NoSource: nobody here makes such a model, or this backend cannot read it.
+        """
+        maker = next(filter(self._makes(case.precision), self._everyone()), None)
+        if maker is None:
+            raise NoSource(f"no adapter here makes a {case.precision} model for all")
+        base = self.place(case.model_copy(update={"backend": maker, "recipe": "best", "hints": {}}))
+        if base.preparation is None:
+            raise NoSource(f"{maker} cannot make the shared model: {base.skip or base.failure}")
+        model = base.preparation.model
+        reason = _unsupported(backend, model, case.target())
+        if model.format not in backend.formats:
+            reason = f"{case.backend} cannot read the shared model, which is {model.format}"
         if reason is not None:
-            return Planned(case, reason)
-        preparation = self._store.preparation(backend, model, case.target(), calibration)
-        return Planned(case, None, preparation, evaluation)
+            raise NoSource(reason)
+        return self._store.preparation(backend, model, case.target(), None, base=base.preparation)
+
+    def _everyone(self) -> list[str]:
+        """The suite's backends, and after them the other installed ones."""
+        return list(dict.fromkeys([*self._suite.backends, *self._registry.names]))
+
+    def _makes(self, precision: str) -> Callable[[str], bool]:
+        def makes(name: str) -> bool:
+            backend = self._registry.load(name)
+            able = not isinstance(backend, Unavailable) and precision in backend.shareable
+            return able and isinstance(self._probe(name), Ready)
+
+        return makes
+
+    def _probe(self, name: str) -> Ready | Unavailable:
+        if name not in self._probes:
+            self._probes |= self._registry.probe([name])
+        return self._probes[name]
 
     def _model(self, name: str, form: str) -> Model:
         if (name, form) not in self._models:
             self._models[name, form] = self._catalog.model(self._catalog.card(name), form)
         return self._models[name, form]
+
+
+def _unsupported(backend: Backend, model: Model, target: PrepareTarget) -> str | None:
+    """Why the backend cannot prepare the model so; None if it can."""
+    try:
+        return backend.supports(model, target)
+    except Exception as error:  # a third party's code
+        return f"its adapter failed in supports(): {type(error).__name__}: {error}"

@@ -139,6 +139,8 @@ PRECISIONS: Mapping[str, Precision] = {
     )
 }
 
+IN_NAME_ONLY = "int8 in name only"
+
 SHARED = ("int8-static",)
 """The precisions that ``recipe: shared`` means something for."""
 
@@ -181,13 +183,42 @@ def _plain(value: Any, kind: type) -> Any:
     return kind(value) if value is not None else None
 
 
+def changed_options(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that differ from the default, by name. For ``Backend.supports``: whatever is
+    left here that the tool does not have is refused."""
+    defaults = complete_options(precision, {})
+    return {name: options[name] for name in sorted(options) if options[name] != defaults[name]}
+
+
 def variant(precision: str, options: Mapping[str, Any]) -> str:
     """The options that differ from the default, short: ``per_channel=false``; "" if none do."""
-    defaults = complete_options(precision, {})
     parts = []
-    for name in sorted(options):
-        if options[name] != defaults[name]:
-            value = options[name]
-            text = "+".join(value) if isinstance(value, list) else str(value)
-            parts.append(f"{name}={text.lower() if isinstance(value, bool) else text}")
+    for name, value in changed_options(precision, options).items():
+        text = "+".join(value) if isinstance(value, list) else str(value)
+        parts.append(f"{name}={text.lower() if isinstance(value, bool) else text}")
     return ",".join(parts)
+
+
+def int8_share(effective: Mapping[str, Any]) -> float | None:
+    """Share of the multiply-accumulates that run in int8, 0 to 1; None if they cannot be told.
+
+    Args:
+        effective: ``backend.EffectivePrecision`` as JSON.
+    """
+    macs = effective.get("macs") or {}
+    total = sum(macs.values())
+    return macs.get("int8", 0) / total if total else None
+
+
+def flags(precision: str, effective: Mapping[str, Any]) -> list[str]:
+    """What the precision's name hides of what ran: ``int8 in name only`` where int8 was asked for
+    and less than half of the multiply-accumulates (of the computing operators, where those cannot
+    be told) run in int8."""
+    asked = PRECISIONS[precision]
+    if (asked.weights, asked.activations) != ("int8", "int8"):
+        return []
+    share = int8_share(effective)
+    if share is None:
+        counts = effective["operators"]
+        share = counts.get("int8", 0) / max(1, sum(counts.values()))
+    return [IN_NAME_ONLY] if share < 0.5 else []

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qbench import __version__
-from qbench.artifacts import ArtifactStore, Stored, feed_files
+from qbench.artifacts import ArtifactStore, Preparation, Stored, feed_files
 from qbench.backend import Ready, RunConfig, Unavailable
 from qbench.bundle import Bundle, find_incomplete
 from qbench.cards import ModelCard
@@ -29,12 +29,18 @@ from qbench.host import fingerprint, usable_cores
 from qbench.isolate import Outcome, in_parallel, remove_stale, run_job, scratch_folder
 from qbench.lock import measuring_lock
 from qbench.plan import Filters, Plan, Planned, make_plan
+from qbench.precision import flags
 from qbench.quality import Quality, judge, sqnr_db
 from qbench.registry import Registry, package_versions
 from qbench.storage import digest_json
 from qbench.suite import Suite
 
 DISK_FULL = "No space left on device"
+KEPT = (
+    "digest", "bytes", "prepare_ns", "memory_peak_bytes", "provenance", "versions",
+    "calibration_digest",
+)  # fmt: skip
+"""What a bundle keeps of an artifact's record."""
 SAME_OUTPUTS_DB = 20.0
 """Two openings of an artifact, at other threads or streams, agree by more than this (SQNR); another
 computation does not."""
@@ -70,6 +76,7 @@ class Request:
         suite_text: the suite's file as it was read, kept in the bundle.
         seed: of the order of trials; the suite's if None.
         fresh: begin a new bundle even if an interrupted one could go on.
+        strict: a case that is int8 in name only is an error.
         command: how the run was asked for, for the record.
     """
 
@@ -79,6 +86,7 @@ class Request:
     filters: Filters = Filters()
     seed: int | None = None
     fresh: bool = False
+    strict: bool = False
     command: tuple[str, ...] = ()
 
 
@@ -102,7 +110,7 @@ def run_suite(
         plan = make_plan(request.suite, catalog, registry, probes, store, request.filters)
         _check_runnable(plan)
         bundle = _begin(request, plan, probes, registry)
-        run = _Run(plan, bundle, catalog, registry, store, progress, _seed(request))
+        run = _Run(plan, bundle, catalog, registry, store, progress, request)
         run.prepare()
         run.evaluate()
         run.measure()
@@ -158,6 +166,7 @@ def _begin(
             request.suite.digest(),
             asdict(request.filters),
             _seed(request),
+            request.strict,
             host["host_id"],
             software,
             described,
@@ -175,6 +184,7 @@ def _begin(
         "suite_digest": request.suite.digest(),
         "filters": asdict(request.filters),
         "seed": _seed(request),
+        "strict": request.strict,
         "command": list(request.command),
         "started": _now(),
         "host": host,
@@ -211,11 +221,11 @@ class _Run:
         registry: Registry,
         store: ArtifactStore,
         progress: Progress,
-        seed: int,
+        request: Request,
     ) -> None:
         self._plan, self._bundle, self._catalog = plan, bundle, catalog
         self._registry, self._store, self._progress = registry, store, progress
-        self._seed = seed
+        self._seed, self._strict = _seed(request), request.strict
         self._limits = plan.suite.limits
         self._sitting = 1 + max((t["sitting"] for t in bundle.trials), default=0)
         self._writing = threading.Lock()
@@ -225,36 +235,29 @@ class _Run:
 
     def prepare(self) -> None:
         """Make every artifact that is not in the store yet, several at a time."""
-        wanted = {p.preparation.key: p for p in self._plan.evaluations().values() if p.preparation}
         recorded = self._bundle.prepared
         todo = [
-            planned
-            for key, planned in wanted.items()
-            if key not in recorded
-            or (recorded[key]["status"] == "ok" and self._checked(planned) is None)
+            preparation
+            for preparation in self._plan.preparations()
+            if preparation.key not in recorded
+            or (
+                recorded[preparation.key]["status"] == "ok"
+                and self._store.check(preparation) is None
+            )
         ]
         self._progress.stage("prepare", len(todo))
-        in_parallel(todo, self._prepare_one, usable_cores())
+        for derived in (False, True):  # what others are made from comes first
+            now = [p for p in todo if (p.base is not None) == derived]
+            in_parallel(now, self._prepare_one, usable_cores())
 
-    def _find(self, planned: Planned) -> Stored | None:
-        assert planned.preparation
-        return self._store.find(planned.preparation)
-
-    def _checked(self, planned: Planned) -> Stored | None:
-        """The artifact, if it is in the store and is what was stored."""
-        assert planned.preparation
-        return self._store.check(planned.preparation)
-
-    def _prepare_one(self, planned: Planned) -> None:
-        preparation = planned.preparation
-        assert preparation
-        label = f"{preparation.model.name} {planned.case.backend} {planned.case.precision}"
+    def _prepare_one(self, preparation: Preparation) -> None:
+        label = f"{preparation.model.name} {preparation.backend} {preparation.target.precision}"
         self._progress.working(label)
         outcome = Outcome("ok")
-        if self._checked(planned) is None:
+        if self._store.check(preparation) is None:
             outcome = self._store.prepare(
                 preparation,
-                self._registry.targets[planned.case.backend],
+                self._registry.targets[preparation.backend],
                 self._limits.prepare_timeout_s,
                 self._memory_limit(),
             )
@@ -268,8 +271,7 @@ class _Run:
         }
         stored = self._store.find(preparation)
         if stored is not None:
-            fields = ("digest", "bytes", "prepare_ns", "memory_peak_bytes", "provenance")
-            record |= {name: stored.record[name] for name in fields}
+            record |= {name: stored.record.get(name) for name in KEPT}
         with self._writing:
             self._bundle.add_prepared(record)
         self._progress.done(label, outcome.status, outcome.reason)
@@ -299,13 +301,19 @@ class _Run:
         record = self._bundle.prepared.get(planned.preparation.key)
         return record is not None and record["status"] == "ok"
 
+    def _artifact(self, planned: Planned) -> Stored:
+        assert planned.preparation
+        stored = self._store.find(planned.preparation)
+        assert stored is not None  # it was prepared, or the case would not be here
+        return stored
+
     def _evaluate_reference(self, candidates: Sequence[Planned]) -> None:
         """Evaluate candidates for a model's reference until one goes well."""
         for planned in candidates:
             record = self._bundle.evaluated.get(str(planned.evaluation_id))
             if record is None:
-                if not self._is_prepared(planned):
-                    self._prepare_one(planned)
+                if not self._is_prepared(planned) and planned.preparation:
+                    self._prepare_one(planned.preparation)
                 if self._is_prepared(planned):
                     self._evaluate_one(planned)
                     record = self._bundle.evaluated[str(planned.evaluation_id)]
@@ -313,8 +321,8 @@ class _Run:
                 return
 
     def _evaluate_one(self, planned: Planned) -> None:
-        case, items, stored = planned.case, planned.evaluation, self._find(planned)
-        assert items is not None and stored is not None
+        case, items, stored = planned.case, planned.evaluation, self._artifact(planned)
+        assert items is not None
         label = f"{case.model} {case.backend} {case.precision}"
         self._progress.working(label)
         config = RunConfig(device=case.device, batch=case.batch_size, hints=case.hints)
@@ -343,6 +351,7 @@ class _Run:
             if outcome.status == "ok":
                 record |= {k: outcome.result[k] for k in ("effective", "runtime_version")}
                 record |= self._judge(planned, outputs, items.labels)
+                record |= self._strictly(case.precision, record)
             with self._writing:
                 if items.labels is not None:
                     self._bundle.add_labels(case.model, items.labels)
@@ -366,6 +375,16 @@ class _Run:
         if base is None and card.expected is not None and card.expected.items == quality.items:
             self._compare_with_card(card, quality)
         return {"quality": quality.model_dump(mode="json")}
+
+    def _strictly(self, precision: str, record: Mapping[str, Any]) -> dict[str, str]:
+        """An error where the run is strict and the case is not what its name says."""
+        found = flags(precision, record["effective"]) if self._strict else []
+        if not found or record["status"] != "ok":
+            return {}
+        counts = record["effective"]["macs"] or record["effective"]["operators"]
+        ran = ", ".join(f"{n} {word}" for word, n in counts.items())
+        what = "multiply-accumulates" if record["effective"]["macs"] else "operators"
+        return {"status": "error", "reason": f"{', '.join(found)}: {what} by precision: {ran}"}
 
     def _compare_with_card(self, card: ModelCard, quality: Quality) -> None:
         """Say so where float32 misses what the card expects of it on the same items."""
@@ -416,8 +435,8 @@ class _Run:
 
     def _measure_one(self, number: int, planned: Planned) -> Outcome:
         case, suite = planned.case, self._plan.suite
-        items, stored = planned.evaluation, self._find(planned)
-        assert items is not None and stored is not None
+        items, stored = planned.evaluation, self._artifact(planned)
+        assert items is not None
         feeds, files = feed_files(items, "feed")
         started = _now()
         with scratch_folder(self._store.work_folder) as folder:

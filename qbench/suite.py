@@ -22,6 +22,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Scenario = Literal["single-stream", "offline"]
+Recipe = Literal["best", "shared"]
 
 
 class PrecisionChoice(Strict):
@@ -95,6 +96,7 @@ class Exclusion(Strict):
     model: str | None = None
     precision: str | None = None
     backend: str | None = None
+    recipe: Recipe | None = None
     scenario: Scenario | None = None
     batch_size: int | None = None
     threads: int | None = None
@@ -117,6 +119,8 @@ class Suite(Strict):
     """What a suite file says.
 
     Attributes:
+        recipes: ``best``, each backend's own best path to a precision, and ``shared``, where one
+            quantized model is given to all that can read it; both may stand side by side.
         rounds: how often every case is measured, each time in a fresh process.
         warmup_s: the longest warm-up of a trial; it ends sooner when the latency is stable.
         timed_s: length of a trial's timed loop.
@@ -130,6 +134,7 @@ class Suite(Strict):
     models: Annotated[list[Name], Field(min_length=1)]
     precisions: Annotated[list[PrecisionChoice], Field(min_length=1)]
     backends: Annotated[list[Name], Field(min_length=1)]
+    recipes: Annotated[list[Recipe], Field(min_length=1)] = ["best"]
     scenarios: Annotated[list[Scenario], Field(min_length=1)] = ["single-stream"]
     batch_sizes: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
     threads: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
@@ -143,7 +148,9 @@ class Suite(Strict):
     cpu_power: CpuPower | None = None
     seed: int = 0
 
-    @field_validator("models", "backends", "scenarios", "batch_sizes", "threads", "streams")
+    @field_validator(
+        "models", "backends", "recipes", "scenarios", "batch_sizes", "threads", "streams"
+    )
     @classmethod
     def _once_each(cls, value: list[Any]) -> list[Any]:
         twice = sorted({str(v) for v in value if value.count(v) > 1})
@@ -205,6 +212,7 @@ def load_suite(path: Path, backends: Collection[str], models: Collection[str]) -
             ("model", suite.models),
             ("backend", suite.backends),
             ("precision", listed),
+            ("recipe", suite.recipes),
             ("scenario", suite.scenarios),
             ("batch_size", _all_of(suite, "batch_sizes")),
             ("threads", _all_of(suite, "threads")),

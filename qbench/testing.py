@@ -19,8 +19,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,17 @@ import numpy as np
 from qbench.backend import (
     API_VERSION,
     EFFECTIVE,
+    Activation,
     Artifact,
     Backend,
     Calibration,
     EffectivePrecision,
     Feed,
     Model,
+    Operator,
     PrepareError,
     PrepareTarget,
+    Profile,
     Provenance,
     Ready,
     RunConfig,
@@ -57,7 +60,8 @@ class FakeBackend:
     ``fail`` names a step (``prepare, open, infer``) and what happens there: ``error``, ``crash``
     (a segmentation fault), ``hang``, ``oom``, ``unsupported``, ``nan`` (only ``infer``),
     ``exit``. A precision may have its own: ``{"int8-static:infer": "crash"}``. With
-    ``drift`` in the file, every call adds that much to the scores, as a broken program might.
+    ``drift`` in the file, every call adds that much to the scores, as a broken program might;
+    with ``int8_macs``, so many of its 640 multiply-accumulates run in int8 when it is quantized.
     """
 
     name = "fake"
@@ -66,6 +70,7 @@ class FakeBackend:
     formats: tuple[str, ...] = ("fake",)
     runtime_packages: tuple[str, ...] = ("numpy",)
     prepare_packages: tuple[str, ...] = ("numpy",)
+    shareable: tuple[str, ...] = ("int8-static",)
 
     def probe(self) -> Ready | Unavailable:
         return Ready(
@@ -94,14 +99,15 @@ class FakeBackend:
         weights = np.asarray(content["weights"], dtype=np.float32)
         _misbehave(content, target.precision, "prepare")
         quantized = target.precision != "fp32"
-        if quantized:
+        if quantized and target.recipe == "best":
             step = float(np.abs(weights).max()) / 127
             weights = np.round(weights / step) * np.float32(step)
-        content |= {"weights": weights.tolist(), "runs_at": "int8" if quantized else "fp32"}
+        macs = {"int8": content.get("int8_macs", 640)} if quantized else {"fp32": 640}
+        content |= {"weights": weights.tolist(), "macs": macs}
         (out / "model.json").write_text(json.dumps(content))
         return Provenance(
             "model.json",
-            quantizer="fake.round" if quantized else None,
+            quantizer="fake.round" if quantized and target.recipe == "best" else None,
             quantized_ops=1 if quantized else None,
         )
 
@@ -111,6 +117,17 @@ class FakeBackend:
             raise ValueError(f"unknown hints {sorted(config.hints)}; there are none")
         _misbehave(content, artifact.target.precision, "open")
         return FakeProgram(artifact, content, config)
+
+    def activations(
+        self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
+    ) -> Iterator[list[Activation]]:
+        with self.open(artifact, config) as program:
+            stream = program.stream()
+            for feed in feeds:
+                stream.bind(feed)
+                stream.infer()
+                values = np.array(stream.read()["scores"])
+                yield [Activation("product", "MatMul", values)]
 
 
 class FakeProgram:
@@ -125,8 +142,26 @@ class FakeProgram:
         return FakeStream(self)
 
     def effective(self) -> EffectivePrecision:
-        word = self.content["runs_at"]
-        return EffectivePrecision(word, {word: 1}, fallback_ops=0)
+        return EffectivePrecision.of(self._operators())
+
+    def profile(self, feed: Feed, runs: int) -> Profile:
+        stream = self.stream()
+        stream.bind(feed)
+        begin = time.perf_counter_ns()
+        for _ in range(runs):
+            stream.infer()
+        mean = (time.perf_counter_ns() - begin) / runs
+        operators = self._operators()
+        return Profile(tuple(replace(op, ns=mean / len(operators)) for op in operators))
+
+    def _operators(self) -> list[Operator]:
+        macs = dict(self.content["macs"])
+        macs["fp32"] = 640 - macs.get("int8", 0)
+        return [
+            Operator(f"product-{word}", "MatMul", "compute", word, count)
+            for word, count in macs.items()
+            if count
+        ]
 
     def __enter__(self) -> FakeProgram:
         return self
@@ -352,6 +387,7 @@ class AdapterConformance:
             assert artifact.provenance.quantizer, precision
             assert artifact.provenance.quantized_ops, precision
             assert effective.precision == "int8", precision
+            assert effective.macs is None or 0.5 <= (effective.share("int8") or 0) <= 1, precision
             got = self.outputs(artifact)
             name = next(iter(exact))
             assert not np.array_equal(got[name], exact[name]), f"{precision} changed no number"
@@ -511,7 +547,48 @@ class AdapterConformance:
             effective = program.effective()
         assert effective.precision == "fp32"
         assert set(effective.operators) <= set(EFFECTIVE)
+        assert set(effective.macs or {}) <= set(EFFECTIVE)
         assert sum(effective.operators.values()) > 0
+
+    def test_a_profile_agrees_with_the_effective_precision(self, tmp_path: Path) -> None:
+        self.ready()
+        artifact = self.artifact(tmp_path)
+        with self.backend().open(artifact, RunConfig(), inspect=True) as program:
+            try:
+                profile = program.profile(self.feed(artifact.model, 1), runs=3)
+            except Unsupported as reason:
+                assert str(reason)
+                return
+            effective = program.effective()
+        assert EffectivePrecision.of(profile.operators).operators == effective.operators
+        assert {op.role for op in profile.operators} <= {"compute", "convert", "other"}
+        times = [op.ns for op in profile.operators if op.ns is not None]
+        assert len(times) in (0, len(profile.operators)), "all operators have a time, or none"
+        assert times or profile.notes, "a runtime that tells no times says so"
+        assert not times or sum(times) > 0
+
+    def test_layers_are_shown_under_the_same_names(self, tmp_path: Path) -> None:
+        """Of the float32 artifact with itself, and with a quantized one."""
+        precisions = [p for p in self.ready().precisions["cpu"] if p in ("fp32", "int8-static")]
+        shown = []
+        for precision in precisions:
+            try:
+                artifact = self.artifact(tmp_path, precision)
+                feeds = [self.feed(artifact.model, 1)]
+                (layers,) = self.backend().activations(artifact, RunConfig(), feeds)
+            except Unsupported as reason:
+                assert str(reason)
+                return
+            assert layers and all(layer.values.dtype == np.float32 for layer in layers)
+            shown.append({layer.name: layer.values for layer in layers})
+        common = set(shown[0]).intersection(*shown[1:])
+        assert len(common) * 2 >= len(shown[0]), "half of the layers can be compared at least"
+        for layers in shown[1:]:
+            for name in common:
+                exact, got = shown[0][name], layers[name]
+                assert exact.shape == got.shape, name
+                noise, signal = np.sum((exact - got) ** 2.0), np.sum(exact**2.0)
+                assert noise <= signal, f"{name} has nothing in common with float32's"
 
     def test_it_works_in_workers(self, tmp_path: Path) -> None:
         """Prepare, evaluate and measure through the real protocol, float32 and static int8."""
@@ -542,7 +619,7 @@ class AdapterConformance:
         job(
             "prepare",
             {**files, model.path.name: model.path},
-            model={**model.to_json(), "path": model.path.name},
+            model={**model.to_json(), "path": model.path.name, "companions": {}},
             target=asdict(target),
             calibration=items if precision == "int8-static" else None,
             calibration_items=8,

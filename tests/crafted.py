@@ -62,6 +62,7 @@ class Crafted:
                 "case_id": case_id,
                 "case": case,
                 "skip": skip,
+                "failure": None,
                 "artifact_key": None if skip else f"a{case_id}",
                 "evaluation_id": None if skip else f"e{case_id}",
                 "source_format": None if skip else "fake",
@@ -69,6 +70,7 @@ class Crafted:
                 "source_bytes": None if skip else 2_000_000,
                 "calibration_items": None,
                 "dataset_digest": None,
+                "conversion": None,
             }
         )
         if skip is None:
@@ -115,7 +117,12 @@ class Crafted:
             "status": "ok",
             "reason": "",
             "runtime_version": "1.0",
-            "effective": {"precision": "int8" if reference else "fp32", "fallback_ops": 0},
+            "effective": {
+                "precision": "int8" if reference else "fp32",
+                "operators": {"int8" if reference else "fp32": 1},
+                "macs": {"int8" if reference else "fp32": 640},
+                "fallback_ops": 0,
+            },
             "quality": quality.model_dump(mode="json"),
         }
         self.evaluated[f"e{case_id}"] = record, {"scores": outputs}

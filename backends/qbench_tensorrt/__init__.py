@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
 from qbench.backend import (
     Artifact,
     Calibration,
+    Feed,
     Model,
     PrepareTarget,
     RunConfig,
@@ -33,6 +35,7 @@ class Backend:
     formats: tuple[str, ...] = ("onnx",)
     runtime_packages: tuple[str, ...] = ("tensorrt", "cuda-bindings", "numpy")
     prepare_packages: tuple[str, ...] = ("tensorrt", "onnx", "numpy")
+    shareable: tuple[str, ...] = ()
 
     def probe(self) -> Unavailable:
         """Look for the driver, a device and the package, in this order: without a device some
@@ -58,6 +61,10 @@ class Backend:
         raise Unsupported(NOT_YET)
 
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> NoReturn:
+        """Raises Unsupported: nothing can be run yet."""
+        raise Unsupported(NOT_YET)
+
+    def activations(self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]) -> NoReturn:
         """Raises Unsupported: nothing can be run yet."""
         raise Unsupported(NOT_YET)
 

@@ -21,6 +21,8 @@ _TABLE = """
 what        | model                   | The model card's name.
 what        | task                    | The card's task.
 what        | source_format           | Format of the file that the backend prepared from.
+what        | converted_from          | Format that qbench converted that file from; empty if it came so.
+what        | conversion_sqnr_db      | Closeness of the converted model to its source, worst output.
 what        | backend                 | The adapter's name.
 what        | backend_version         | Version of the runtime that ran.
 what        | environment             | Interpreter and packages that the workers ran in.
@@ -29,8 +31,9 @@ what        | variant                 | Options that differ from the precision's
 what        | quantizer               | Tool and function that quantized the model.
 what        | recipe                  | `best`: the backend's own best path; `shared`: one model for all.
 what        | calibration_items       | How many items the quantizer was given.
-what        | effective_precision     | The precision most computing operators really ran at, read back.
+what        | effective_precision     | What most multiply-accumulates really ran at, read back.
 what        | int8_mac_share          | Share of multiply-accumulates that ran in int8.
+what        | flags                   | What the precision's name hides, such as `int8 in name only`.
 what        | fallback_ops            | Operators that the fast path did not take.
 what        | device                  | Where it ran.
 what        | scenario                | How inferences were issued.
@@ -91,15 +94,19 @@ energy      | energy_scope            | What it covers.
 energy      | energy_is_measured      | False for a proxy.
 energy      | instructions_per_inference | Retired instructions.
 quality     | accuracy_metric         | The metric of the model card.
-quality     | accuracy                | Share of evaluation items that were right.
-quality     | accuracy_low            | Lower end of Wilson's 95 % interval.
+quality     | accuracy                | The metric's value on the evaluation items.
+quality     | accuracy_low            | Lower end of its 95 % interval: Wilson's for shares, else bootstrap.
 quality     | accuracy_high           | Upper end.
 quality     | accuracy_items          | How many items were evaluated.
+quality     | accuracy_data           | The data set, and how much of the official one that is.
 quality     | accuracy_delta          | Accuracy less the float32 reference's, on the same items.
-quality     | accuracy_delta_low      | Lower end of the 95 % interval for matched pairs.
+quality     | accuracy_delta_low      | Lower end of its 95 % interval, for matched pairs.
 quality     | accuracy_delta_high     | Upper end.
+quality     | accuracy_delta_p        | McNemar's exact p-value of it; empty for other metrics than shares.
+quality     | accuracy_items_needed   | Items that would give it an interval of ±1 point, as things are.
 quality     | sqnr_db                 | Signal to quantization noise against the float32 reference.
 quality     | cosine                  | Mean cosine similarity to it.
+quality     | max_abs_difference      | Largest difference of a value from it.
 quality     | agreement               | Share of items with its top class.
 quality     | outputs_digest          | SHA-256 of all outputs.
 proof       | roofline_share          | Share of the machine's attainable rate.

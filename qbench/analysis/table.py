@@ -11,7 +11,7 @@ import pandas as pd
 from qbench import stats
 from qbench.analysis.columns import NAMES
 from qbench.bundle import Bundle
-from qbench.precision import REFERENCE, variant
+from qbench.precision import REFERENCE, flags, int8_share, variant
 
 MS = 1e-6
 """Milliseconds in a nanosecond."""
@@ -69,12 +69,11 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         **{key: case[key] for key in _CASE_KEYS},
         "variant": variant(case["precision"], case["options"]) or None,
         "task": context.models[case["model"]]["task"],
-        "source_format": entry["source_format"],
         "backend_version": evaluated.get("runtime_version") or backend.get("version"),
+        **_source(entry),
         "calibration_items": entry["calibration_items"],
         "quantizer": prepared.get("provenance", {}).get("quantizer"),
-        "effective_precision": evaluated.get("effective", {}).get("precision"),
-        "fallback_ops": evaluated.get("effective", {}).get("fallback_ops"),
+        **_effective(case["precision"], evaluated.get("effective")),
         "status": status,
         "reason": reason or None,
         "rounds": len(good),
@@ -99,8 +98,30 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
     return row
 
 
+def _source(entry: Mapping[str, Any]) -> dict[str, Any]:
+    conversion = entry["conversion"] or {}
+    decibels = conversion.get("sqnr_db", {}).values()
+    return {
+        "source_format": entry["source_format"],
+        "converted_from": conversion.get("source_format"),
+        "conversion_sqnr_db": min(decibels, default=None),
+    }
+
+
+def _effective(precision: str, effective: Mapping[str, Any] | None) -> dict[str, Any]:
+    if effective is None:
+        return {}
+    return {
+        "effective_precision": effective["precision"],
+        "int8_mac_share": int8_share(effective),
+        "fallback_ops": effective["fallback_ops"],
+        "flags": ", ".join(flags(precision, effective)) or None,
+    }
+
+
 _AGAINST_FLOAT32 = (
-    "accuracy_delta", "accuracy_delta_low", "accuracy_delta_high", "sqnr_db", "cosine", "agreement",
+    "accuracy_delta", "accuracy_delta_low", "accuracy_delta_high", "accuracy_delta_p",
+    "items_needed", "sqnr_db", "cosine", "max_abs_difference", "agreement",
 )  # fmt: skip
 
 _CASE_KEYS = (
@@ -118,6 +139,8 @@ def _status(
     """The worst that happened to a case, and its reason; None while nothing has happened yet."""
     if entry["skip"] is not None:
         return "skipped", entry["skip"]
+    if entry["failure"] is not None:
+        return "prepare_failed", entry["failure"]
     for record in (prepared, evaluated):
         if record.get("status", "ok") != "ok":
             return record["status"], record["reason"]
@@ -136,7 +159,11 @@ def _quality(quality: Mapping[str, Any] | None, precision: str) -> dict[str, Any
         return {}
     if precision == "as-shipped":  # another model than the float32 one
         quality = {k: v for k, v in quality.items() if k not in _AGAINST_FLOAT32}
-    names = {"metric": "accuracy_metric", "items": "accuracy_items"}
+    names = {
+        "metric": "accuracy_metric",
+        "items": "accuracy_items",
+        "items_needed": "accuracy_items_needed",
+    }
     return {names.get(key, key): value for key, value in quality.items()}
 
 
@@ -245,4 +272,4 @@ def _pair(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _conditions(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[key] for key in _CASE_KEYS if key != "precision")
+    return tuple(row[key] for key in _CASE_KEYS if key not in ("precision", "recipe"))

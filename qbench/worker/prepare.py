@@ -23,10 +23,14 @@ from qbench.backend import (
 from qbench.worker.main import Emit
 from qbench.worker.proc import Memory
 
+QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4")
+"""The precisions whose artifact has to say how much of it is quantized."""
+
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``model, target, calibration`` (by input name, ``.npy`` file; or None),
-    ``calibration_items, calibration_labels`` (``.npy`` or None)."""
+    ``calibration_items, calibration_labels`` (``.npy`` or None), ``calibration_scores`` (the output
+    that tells the class, or None)."""
     model = Model.from_json(request["model"])
     target = PrepareTarget(**request["target"])
     out = Path("out")
@@ -46,10 +50,10 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         raise PrepareError(f"the adapter named '{provenance.file}' but did not write it")
     if provenance.quantized_ops == 0:
         raise PrepareError("the quantizer finished but quantized no operator")
-    if target.precision.startswith("int8-") and not provenance.quantized_ops:
+    if target.precision in QUANTIZED and not provenance.quantized_ops:
         raise PrepareError("the adapter does not say how many operators were quantized")
     record = {
-        "model": {**model.to_json(), "path": ""},
+        "model": {**model.to_json(), "path": "", "companions": {}},
         "target": asdict(target),
         "provenance": asdict(provenance),
         "runtime_version": version,
@@ -96,4 +100,6 @@ def _calibration(request: dict[str, Any]) -> Calibration | None:
     items = request["calibration_items"]
     feeds = {n: np.load(f, mmap_mode="r")[:items] for n, f in request["calibration"].items()}
     labels = request.get("calibration_labels")
-    return Calibration(feeds, np.load(labels)[:items] if labels else None)
+    if not labels:
+        return Calibration(feeds)
+    return Calibration(feeds, np.load(labels)[:items], request.get("calibration_scores"))

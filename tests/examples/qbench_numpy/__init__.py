@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 import numpy as np  # qbench has NumPy anyway; any other runtime belongs into import_runtime()
 
 from qbench import backend
+from qbench.precision import changed_options
 from qbench.worker.feeds import check_feed
 
 
@@ -17,14 +18,16 @@ class Backend:
     name, api_version, prepare_version = "numpy", 1, 1
     formats = ("mlp",)
     runtime_packages = prepare_packages = ("numpy",)
+    shareable = ()
 
     def probe(self):
         missing = {"cpu": {"fp16": "NumPy computes half precision in float32"}}
         return backend.Ready(np.__version__, {"cpu": ("fp32", "int8-static")}, missing)
 
     def supports(self, model, target):
-        method = target.options.get("calibration_method", "minmax")
-        return None if method == "minmax" else f"calibrates by minmax only, not by {method}"
+        wanted = changed_options(target.precision, target.options)
+        other = sorted(set(wanted) - {"per_channel", "calibration_items"})
+        return f"this quantizer has no {', '.join(other)}" if other else None
 
     def import_runtime(self):
         return np.__version__
@@ -54,6 +57,9 @@ class Backend:
             raise backend.Unsupported(f"einsum uses one thread, not {config.threads}")
         return Program(artifact, config)
 
+    def activations(self, artifact, config, feeds):
+        raise backend.Unsupported("this adapter does not show its layers")
+
 
 class Program(AbstractContextManager):
     def __init__(self, artifact, config):
@@ -65,7 +71,14 @@ class Program(AbstractContextManager):
 
     def effective(self):
         words = ["int8" if layer["w"].dtype == np.int8 else "fp32" for layer in self.layers]
-        return backend.EffectivePrecision(words[0], {word: words.count(word) for word in words}, 0)
+        macs = [self.batch * layer["w"].size for layer in self.layers]
+        return backend.EffectivePrecision.of(
+            backend.Operator(f"product-{i}", "einsum", "compute", word, count)
+            for i, (word, count) in enumerate(zip(words, macs, strict=True))
+        )
+
+    def profile(self, feed, runs):
+        raise backend.Unsupported("NumPy has no profiler")
 
     def __exit__(self, *exc):
         self.layers = []

@@ -1,0 +1,133 @@
+"""Why is a case slow, or wrong? Its operators and layers beside those of its float32 twin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qbench.analysis.explain import Explanation, explain
+from qbench.analysis.table import case_table
+from qbench.artifacts import RECORD, ArtifactStore
+from qbench.bundle import Bundle
+from qbench.errors import UserError
+from qbench.isolate import run_job, scratch_folder
+from qbench.lock import measuring_lock
+from qbench.plan import Case
+from qbench.precision import REFERENCE
+from qbench.registry import Registry
+from qbench.storage import cache_dir
+
+RUNS = 20
+"""Inferences that are profiled."""
+ITEMS = 16
+"""Evaluation items that layers are compared on."""
+AGAIN = "Run the same suite again: what is cached is made anew, and then this command works."
+
+
+def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Explanation:
+    """Profile a case of a bundle and its float32 twin, compare their layers, and say what stands
+    out.
+
+    Args:
+        words: the case's id, or words that only it has: model, backend, precision, variant.
+
+    Raises:
+        UserError: no such case, several of them, or its artifact is no longer in the cache.
+    """
+    entry = find_case(bundle, words)
+    case = Case.model_validate(entry["case"])
+    store = ArtifactStore()
+    artifact = _artifact(store, bundle, entry)
+    twin = _twin(store, bundle, entry)
+    feeds = _feeds(artifact, entry)
+    with measuring_lock(), scratch_folder(store.work_folder) as folder:
+        files = {f"feed-{index}.npy": path for index, path in enumerate(feeds.values())}
+        outcome = run_job(
+            "explain",
+            _target(registry, case.backend),
+            {
+                "artifact": "artifact",
+                "twin": "twin" if twin else None,
+                "config": asdict(case.config()),
+                "feeds": dict(zip(feeds, files, strict=True)),
+                "runs": RUNS,
+                "items": ITEMS,
+            },
+            folder,
+            {**files, "artifact": artifact, **({"twin": twin} if twin else {})},
+        )
+    if outcome.status != "ok":
+        raise UserError(
+            f"{case.label}: {outcome.status}: {outcome.reason}",
+            "The worker's last lines:\n" + outcome.log if outcome.log else "",
+        )
+    table = case_table(bundle)
+    row = table[table["case_id"] == entry["case_id"]].iloc[0].to_dict()
+    return explain(case, {str(key): value for key, value in row.items()}, outcome.result)
+
+
+def find_case(bundle: Bundle, words: Sequence[str]) -> Mapping[str, Any]:
+    """The entry of the plan that ``words`` mean."""
+    wanted = [part for word in words for part in word.replace("/", " ").split()]
+    entries = bundle.plan["cases"]
+    found = [entry for entry in entries if wanted == [entry["case_id"]]]
+    if not found:
+        labels = [Case.model_validate(entry["case"]).label.split() for entry in entries]
+        fitting = [e for e, has in zip(entries, labels, strict=True) if set(wanted) <= set(has)]
+        # of several, the one that has nothing else: `fp32` and not `fp32 offline`
+        exact = [e for e in fitting if len(Case.model_validate(e["case"]).label.split()) == 3]
+        found = exact if len(exact) == 1 else fitting
+    if len(found) != 1:
+        shown = [Case.model_validate(entry["case"]) for entry in found or entries]
+        listed = "\n  ".join(f"{case.case_id}  {case.label}" for case in shown[:20])
+        what = "several cases fit" if found else "no case fits"
+        raise UserError(f"{what} '{' '.join(words)}'", f"Give an id:\n  {listed}")
+    return found[0]
+
+
+def _artifact(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Path:
+    case = Case.model_validate(entry["case"])
+    if entry["skip"] or entry["failure"]:
+        raise UserError(f"{case.label} was not run: {entry['skip'] or entry['failure']}")
+    prepared = bundle.prepared.get(entry["artifact_key"], {})
+    if prepared.get("status") != "ok":
+        raise UserError(f"{case.label} was not prepared: {prepared.get('reason')}")
+    folder = store.folder / entry["artifact_key"]
+    if not (folder / RECORD).is_file():
+        raise UserError(f"the artifact of {case.label} is not in the cache {store.root}", AGAIN)
+    return folder
+
+
+def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Path | None:
+    """The float32 artifact of the same model and backend; None for float32 itself, or where there
+    is none."""
+    case = entry["case"]
+    if case["precision"] == REFERENCE:
+        return None
+    candidates = [*bundle.plan["cases"], *bundle.plan["references"].get(case["model"], [])]
+    for other in candidates:
+        same = all(other["case"][key] == case[key] for key in ("model", "backend", "device"))
+        if same and other["case"]["precision"] == REFERENCE and other["artifact_key"]:
+            folder = store.folder / other["artifact_key"]
+            if (folder / RECORD).is_file():
+                return folder
+    return None
+
+
+def _feeds(artifact: Path, entry: Mapping[str, Any]) -> dict[str, Path]:
+    """The cached evaluation items, by input."""
+    inputs = json.loads((artifact / RECORD).read_text())["model"]["inputs"]
+    folder = cache_dir() / "data" / entry["dataset_digest"][:32]
+    feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(inputs)}
+    if not all(path.is_file() for path in feeds.values()):
+        raise UserError("the evaluation items are not in the cache", AGAIN)
+    return feeds
+
+
+def _target(registry: Registry, backend: str) -> str:
+    if backend not in registry.targets:
+        raise UserError(f"the adapter '{backend}' is not installed here")
+    return registry.targets[backend]

@@ -1,0 +1,79 @@
+"""Job: where the time of a program goes, and where its numbers part from float32's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.backend import Artifact, Backend, Feed, RunConfig, Unsupported
+from qbench.worker.evaluate import load_artifact
+from qbench.worker.main import Emit
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``artifact`` and ``twin`` (folders; the twin is the float32 artifact, or None),
+    ``config``, ``feeds`` (by input name, ``.npy`` file of ``[items, ...]``), ``runs`` (inferences
+    that are profiled), ``items`` (that layers are compared on).
+
+    Result: ``profile`` and ``twin_profile`` (``backend.Profile`` as JSON, or None), ``layers`` (see
+    ``_compare``), ``refusals`` (why one of them is missing, by its name)."""
+    config = RunConfig(**request["config"])
+    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
+    artifact = load_artifact(Path(request["artifact"]))
+    twin = load_artifact(Path(request["twin"])) if request["twin"] else None
+    emit("import")
+    backend.import_runtime()
+    result: dict[str, Any] = {"profile": None, "twin_profile": None, "layers": None}
+    refusals: dict[str, str] = {}
+    for name, one in (("profile", artifact), ("twin_profile", twin)):
+        if one is None:
+            continue
+        emit(name)
+        try:
+            with backend.open(one, config, inspect=True) as program:
+                feed = next(_batches(feeds, config.batch, config.batch))
+                result[name] = asdict(program.profile(feed, request["runs"]))
+        except Unsupported as error:
+            refusals[name] = str(error)
+    if twin is not None:
+        emit("layers")
+        try:
+            result["layers"] = _compare(backend, artifact, twin, config, feeds, request["items"])
+        except Unsupported as error:
+            refusals["layers"] = str(error)
+    return {**result, "refusals": refusals}
+
+
+def _batches(feeds: Feed, batch: int, items: int) -> Iterator[Feed]:
+    """Whole batches of the first ``items`` items, one at the least."""
+    for start in range(0, max(items, batch), batch):
+        rows = np.arange(start, start + batch) % len(next(iter(feeds.values())))
+        yield {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
+
+
+def _compare(
+    backend: Backend, artifact: Artifact, twin: Artifact, config: RunConfig, feeds: Feed, items: int
+) -> list[dict[str, Any]]:
+    """For each layer that both show, in the order of execution: ``name``, ``kind``, and over all
+    items ``signal`` (sum of the squares of float32's outputs) and ``noise`` (of the difference)."""
+    found: dict[str, dict[str, Any]] = {}
+    given = list(_batches(feeds, config.batch, items))
+    exact = backend.activations(twin, config, given)
+    quantized = backend.activations(artifact, config, given)
+    for theirs, ours in zip(exact, quantized, strict=True):
+        known = {layer.name: layer.values for layer in theirs}
+        for layer in ours:
+            base = known.get(layer.name)
+            if base is None or base.shape != layer.values.shape:
+                continue
+            record = found.setdefault(
+                layer.name, {"name": layer.name, "kind": layer.kind, "signal": 0.0, "noise": 0.0}
+            )
+            wide = base.astype(np.float64)
+            record["signal"] += float(np.sum(wide**2))
+            record["noise"] += float(np.sum((wide - layer.values) ** 2))
+    return list(found.values())
