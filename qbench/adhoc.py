@@ -15,16 +15,15 @@ from qbench.backend import Ready, TensorSpec, Unavailable
 from qbench.cards import DTYPES, ModelCard
 from qbench.catalog import Catalog
 from qbench.data.items import Items
+from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, nearest
 from qbench.isolate import run_job, scratch_folder
 from qbench.precision import PRECISIONS
 from qbench.registry import Registry
-from qbench.storage import cache_dir, digest_file, digest_json, new_folder
+from qbench.storage import digest_file
 from qbench.suite import Suite
 
 PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static", "as-shipped")
-ITEMS = 64
-"""Random items to evaluate on, and as many others to calibrate with."""
 ROUNDS = 5
 
 
@@ -124,10 +123,10 @@ def _add(
             "inputs": {n: _tensor(spec) for n, spec in ins.items()},
             "outputs": {n: _tensor(spec) for n, spec in outs.items()},
             "sources": {form: sources},
-            "evaluation": {"dataset": "inputs"},
         }
     )
-    items = _given(inputs, ins) if inputs else _random(ins)
+    splits = ("evaluation", "calibration")
+    items = _given(inputs, ins) if inputs else {split: made_up(ins, split) for split in splits}
     catalog.add(card, path.parent, items)
     return card
 
@@ -172,28 +171,6 @@ def _describe(
     )
 
 
-def _random(inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
-    """Reproducible inputs: floats from the standard normal distribution, uint8 from 0..255, other
-    integers from 0..9."""
-    shapes = {name: (spec.dtype, list(spec.sized(1)[1:])) for name, spec in inputs.items()}
-    result = {}
-    for seed, split in enumerate(("evaluation", "calibration")):
-        digest = digest_json(["random", seed, ITEMS, shapes])
-        rng = np.random.default_rng(seed)
-        arrays = {
-            name: _draw(rng, dtype, (ITEMS, *shape)) for name, (dtype, shape) in shapes.items()
-        }
-        result[split] = _stored(arrays, digest, random=True)
-    return result
-
-
-def _draw(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return rng.standard_normal(shape).astype(kind)
-    return rng.integers(0, 256 if kind == np.uint8 else 10, shape).astype(kind)
-
-
 def _given(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -219,18 +196,6 @@ def _given(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
     half = next(iter(counts.values())) // 2
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return {
-        "calibration": _stored({n: arrays[n][:half] for n in inputs}, f"{digest}-calibration"),
-        "evaluation": _stored({n: arrays[n][half:] for n in inputs}, f"{digest}-evaluation"),
+        "calibration": kept({n: arrays[n][:half] for n in inputs}, f"{digest}-calibration"),
+        "evaluation": kept({n: arrays[n][half:] for n in inputs}, f"{digest}-evaluation"),
     }
-
-
-def _stored(arrays: Mapping[str, np.ndarray], digest: str, random: bool = False) -> Items:
-    """Put arrays where workers find them."""
-    folder = cache_dir() / "data" / digest_json([digest, list(arrays)])[:32]
-    if not folder.is_dir():
-        with new_folder(folder) as out:
-            for index, array in enumerate(arrays.values()):
-                np.save(out / f"input-{index}.npy", array)
-    feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(arrays)}
-    count = len(next(iter(arrays.values())))
-    return Items(feeds, None, count, digest_json(digest), random)

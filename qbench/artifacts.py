@@ -195,7 +195,7 @@ class ArtifactStore:
             files |= feeds
             request["calibration_items"] = preparation.calibration_items
             request["calibration_scores"] = preparation.scores
-            if items.labels is not None:
+            if items.labels is not None and preparation.scores is not None:  # they are classes
                 request["calibration_labels"] = "calibration-labels.npy"
                 files["calibration-labels.npy"] = items.labels
         with scratch_folder(self.work_folder) as folder:

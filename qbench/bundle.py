@@ -9,7 +9,8 @@ Layout::
     evaluate.jsonl    one line for each evaluation: quality, effective precision
     journal.jsonl     one line for each trial, written before the next begins
     samples/          <trial>.npy: int64 nanoseconds of every call of the timed loop
-    predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; labels
+    predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; by model,
+                      labels-<model>.npy and chosen-<model>.npy: which items of the data set
     trials.parquet    derived from journal and samples: one row for each trial
     samples.parquet   derived from samples: one row for each call
     manifest.json     digests of all these; written last: a folder without it is incomplete
@@ -25,11 +26,11 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qbench.errors import UserError, nearest
 from qbench.isolate import Status
@@ -78,17 +79,29 @@ class _Entry(_Record):
     case: Case
     skip: str | None
     failure: str | None
-    artifact_key: str | None
+    artifact_key: Annotated[str, Field(pattern="^[A-Za-z0-9]+$")] | None
     evaluation_id: str | None
     source_format: str | None
     model_digest: str | None
     source_bytes: int | None
     calibration_items: int | None
     dataset_digest: str | None
+    cached_items: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None
     conversion: dict[str, Any] | None
 
 
+class _PartOf(_Record):
+    name: str
+    items: int
+
+
+class _Data(_Record):
+    name: str
+    part_of: _PartOf | None
+
+
 class _Plan(_Record):
+    data: dict[str, _Data | None]
     cases: list[_Entry]
     models: dict[str, Judging]
     references: dict[str, list[_Entry]]
@@ -286,10 +299,12 @@ class Bundle:
         names = {name: f"{index}.npy" for index, name in enumerate(outputs)}
         append_line(self.path / "evaluate.jsonl", {**record, "outputs": names})
 
-    def add_labels(self, model: str, labels: Path) -> None:
-        path = self.path / "predictions" / f"labels-{model}.npy"
-        if not path.exists():
-            write_file(path, labels.read_bytes())
+    def add_items(self, model: str, labels: Path | None, chosen: Path | None) -> None:
+        """Keep the labels of the evaluated items, and which items of the data set they are."""
+        for name, source in (("labels", labels), ("chosen", chosen)):
+            path = self.path / "predictions" / f"{name}-{model}.npy"
+            if source is not None and not path.exists():
+                write_file(path, source.read_bytes())
 
     def add_trial(self, record: dict[str, Any], samples: Path | None) -> None:
         """Add a trial: its samples first, then its line; both are on disk when this returns."""

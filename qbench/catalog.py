@@ -1,4 +1,4 @@
-"""Model cards and data sets: find, fetch, verify, and preprocess into ``.npy`` files.
+"""Model cards and data sets: find, fetch, verify, convert, and preprocess into ``.npy`` files.
 
 A catalogue sees the cards beside the user's suite first and the shipped ones after. Each root is
 a folder with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are relative to its root.
@@ -6,15 +6,19 @@ a folder with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are rela
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from qbench.backend import Model
-from qbench.cards import ModelCard
+from qbench.backend import Model, SourceTensor
+from qbench.cards import ModelCard, Tensor, TensorName
+from qbench.convert import Converters, Origin
+from qbench.converter import Source
 from qbench.data.cards import DatasetCard, Split
 from qbench.data.items import Items, make_items
-from qbench.errors import UserError, nearest
-from qbench.files import Report, locate
-from qbench.storage import digest_file
+from qbench.data.madeup import made_up
+from qbench.errors import NoSource, UserError, nearest
+from qbench.files import Report, digest_path, locate, unpacked
+from qbench.storage import digest_json
 from qbench.yamlfile import Lines, load
 
 
@@ -23,12 +27,20 @@ class Catalog:
 
     Args:
         roots: folders to look in, the first wins.
-        report: told in a sentence what takes long (downloads, preprocessing).
+        report: told in a sentence what takes long (downloads, preprocessing, conversions).
+        converters: the installed ones if left out.
     """
 
-    def __init__(self, roots: list[Path], report: Report = lambda text: None) -> None:
+    def __init__(
+        self,
+        roots: list[Path],
+        report: Report = lambda text: None,
+        converters: Converters | None = None,
+    ) -> None:
         self._roots = roots
         self._report = report
+        self._converters = converters or Converters(report)
+        self._converted: dict[tuple[str, str], Model | NoSource] = {}
         self._models = self._find("models")
         self._datasets = self._find("datasets")
         self._extra: dict[str, tuple[ModelCard, Path, dict[str, Items]]] = {}
@@ -96,21 +108,92 @@ class Catalog:
     def _root_of(self, path: Path) -> Path:
         return path.parent.parent
 
+    def can_give(self, card: ModelCard, form: str) -> bool:
+        """Whether the card has the model in format ``form``, or a converter leads there."""
+        return form in card.sources or self._converters.route(card, form) is not None
+
     def model(self, card: ModelCard, form: str) -> Model:
-        """The card's model in format ``form``, as adapters get it."""
+        """The card's model in format ``form``, as adapters get it; converted if need be.
+
+        Raises:
+            NoSource: it would have to be converted, and that cannot be done here or failed.
+            UserError: a file cannot be had.
+        """
+        if form in card.sources:
+            return self._own_model(card, form)
+        key = (card.name, form)
+        if key not in self._converted:
+            try:
+                self._converted[key] = self._converted_model(card, form)
+            except NoSource as no:
+                self._converted[key] = no  # not to be tried again for every case
+        found = self._converted[key]
+        if isinstance(found, NoSource):
+            raise found
+        return found
+
+    def _own_model(self, card: ModelCard, form: str) -> Model:
         source = card.sources[form]
-        path = locate(source, self._folder(card), self._report)
+        path, companions, digest = self._files(card, form)
         return Model(
             name=card.name,
             format=form,
             path=path,
-            digest=source.sha256 or digest_file(path),
+            digest=digest,
             task=card.task,
             inputs={n: t.spec() for n, t in card.inputs.items()},
             outputs={n: t.spec() for n, t in card.outputs.items()},
-            source_inputs={n: source.inputs[n].source(t) for n, t in card.inputs.items()},
-            source_outputs={n: source.outputs[n].source(t) for n, t in card.outputs.items()},
+            source_inputs=_names(card.inputs, source.inputs, default=True),
+            source_outputs=_names(card.outputs, source.outputs, default=True),
+            companions=companions,
         )
+
+    def _converted_model(self, card: ModelCard, form: str) -> Model:
+        route = self._converters.open_route(card, form)
+        samples = self.items(card, "evaluation")
+        assert samples is not None  # a card has to name them
+        return self._converters.convert(route, self._origin(card, route.source), samples)
+
+    def _origin(self, card: ModelCard, form: str) -> Origin:
+        """A source for a converter."""
+        source = card.sources[form]
+        path, weights, digests = None, None, []
+        if source.model is None:
+            path, _, digest = self._files(card, form)
+            digests.append(digest)
+        if source.weights is not None:
+            weights = locate(source.weights, self._folder(card), self._report)
+            digests.append(digest_path(weights))
+        return Origin(
+            Source(
+                format=form,
+                path=path,
+                inputs={n: t.spec() for n, t in card.inputs.items()},
+                outputs={n: t.spec() for n, t in card.outputs.items()},
+                source_inputs=_names(card.inputs, source.inputs, default=False),
+                source_outputs=_names(card.outputs, source.outputs, default=False),
+                options=source.model_dump(mode="json", include={"callable", "model", "options"}),
+                weights=weights,
+            ),
+            card.name,
+            card.task,
+            digest_json([form, digests]),
+        )
+
+    def _files(self, card: ModelCard, form: str) -> tuple[Path, dict[str, Path], str]:
+        """The source's file or folder, its companions by name, and the digest of all of it."""
+        source, root = card.sources[form], self._folder(card)
+        path = locate(source, root, self._report)
+        companions = {
+            companion.name: locate(source.companion_file(companion), root, self._report)
+            for companion in source.companions
+        }
+        digest = source.sha256 or digest_path(path)
+        if companions:
+            digest = digest_json([digest, {n: digest_path(p) for n, p in companions.items()}])
+        if form == "savedmodel":
+            path = unpacked(path)
+        return path, companions, digest
 
     def _folder(self, card: ModelCard) -> Path:
         if card.name in self._extra:
@@ -121,7 +204,7 @@ class Catalog:
 
     def items(self, card: ModelCard, split_name: str) -> Items | None:
         """The preprocessed items of ``evaluation`` or ``calibration``; None if the card has no
-        such split. Made once, then read from the cache.
+        such split. Made once, then read from the cache. For a card without data they are made up.
 
         Raises:
             UserError: files cannot be had, do not fit the card, or hold items of both splits.
@@ -130,7 +213,11 @@ class Catalog:
             return self._extra[card.name][2].get(split_name)
         key = (card.name, split_name)
         if key not in self._items:
-            self._items[key] = self._make_items(card, getattr(card, split_name))
+            if card.evaluation is None:
+                inputs = {name: tensor.spec() for name, tensor in card.inputs.items()}
+                self._items[key] = made_up(inputs, split_name)
+            else:
+                self._items[key] = self._make_items(card, getattr(card, split_name))
             if split_name == "calibration":
                 self._refuse_overlap(card)
         return self._items[key]
@@ -151,4 +238,17 @@ class Catalog:
         data = self.dataset(split.dataset)
         root = self._root_of(self._datasets[split.dataset])
         files = {name: locate(file, root, self._report) for name, file in data.files.items()}
-        return make_items(card, data, files, split, self._report)
+        return make_items(card, data, files, split, self._report, self._folder(card))
+
+
+def _names(
+    tensors: Mapping[str, Tensor], names: Mapping[str, TensorName], default: bool
+) -> dict[str, SourceTensor]:
+    """What a source calls the canonical tensors. Where the card gives no name: the canonical one
+    by ``default``, else none, for converters to find out."""
+    result = {}
+    for canonical, tensor in tensors.items():
+        given = names.get(canonical, TensorName())
+        name = given.name or (canonical if default else "")
+        result[canonical] = SourceTensor(name, given.layout or tensor.layout)
+    return result

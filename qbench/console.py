@@ -112,6 +112,7 @@ def case_tables(cases: pd.DataFrame, console: Console) -> list[Table | Text]:
     parts: list[Table | Text] = []
     if len(ran):
         parts.append(_fitting(ran, console))
+        parts += _accuracy_notes(ran)
     if len(rest):
         parts.append(_not_run(rest))
     noisy = ran[ran["noisy"] == True]  # noqa: E712  (the column holds None too)
@@ -124,6 +125,20 @@ def case_tables(cases: pd.DataFrame, console: Console) -> list[Table | Text]:
             )
         )
     return parts
+
+
+def _accuracy_notes(ran: pd.DataFrame) -> list[Table | Text]:
+    """What the accuracies are of, and how many items a finer question would take."""
+    notes: list[Table | Text] = []
+    judged = ran[ran["accuracy"].notna()]
+    for (metric, data), group in judged.groupby(["accuracy_metric", "accuracy_data"], sort=False):
+        models = ", ".join(dict.fromkeys(group["model"]))
+        text = f"accuracy: {metric} of {data}: {models}"
+        needed = group["accuracy_items_needed"].dropna()
+        if len(needed) and needed.max() > group["accuracy_items"].max():
+            text += f"; to know every Δ to ±1 point would take {int(needed.max()):,} items"
+        notes.append(Text(text, style="dim"))
+    return notes
 
 
 def _fitting(ran: pd.DataFrame, console: Console) -> Table:

@@ -1,9 +1,12 @@
-"""Files that cards name: found, fetched, verified."""
+"""Files and folders that cards name: found, fetched, verified, unpacked."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -11,7 +14,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from qbench.errors import UserError
-from qbench.storage import cache_dir, digest_file
+from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 from qbench.yamlfile import Strict
 
 Report = Callable[[str], None]
@@ -19,43 +22,86 @@ Report = Callable[[str], None]
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
+MAX_UNPACKED_BYTES = 20_000_000_000
+"""An archive that claims to hold more is no model."""
+
+
+def relative_path(value: str) -> str:
+    """``value``, if it is a relative path that stays below its folder.
+
+    Raises:
+        ValueError: it is not.
+    """
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or "\\" in value:
+        raise ValueError(
+            "a path is relative and stays below the folder that holds models/ "
+            "(or below $QBENCH_ASSETS)"
+        )
+    return value
+
+
+class HubFile(Strict):
+    """A file of a repository on the Hugging Face Hub.
+
+    Attributes:
+        repo: ``organization/name``.
+        file: its path in the repository.
+        revision: a commit, so that it is the same file for ever; a branch or tag also works.
+    """
+
+    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+    file: str
+    revision: str = "main"
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        return relative_path(value)
+
+    @property
+    def label(self) -> str:
+        return f"{self.repo}/{self.file} (revision {self.revision})"
+
 
 class SourceFile(Strict):
-    """One file: found below the card's root or ``$QBENCH_ASSETS`` by ``path``, or downloaded.
+    """One file or folder: found below the card's root or ``$QBENCH_ASSETS`` by ``path``, or a
+    file that is downloaded.
 
     Attributes:
         path: relative, below the folder that holds ``models/`` or below ``$QBENCH_ASSETS``.
         url: where to download it from when it is not found.
-        sha256: of its content; needed with a url.
+        hub: where it is on the Hugging Face Hub, instead of a url.
+        sha256: of its content, for a folder see ``digest_path``; needed with a url. A file from
+            the Hub is always compared with the digest that the Hub itself gives.
     """
 
     path: str | None = None
     url: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    hub: HubFile | None = None
     sha256: Digest | None = None
 
     @field_validator("path")
     @classmethod
     def _inside(cls, value: str | None) -> str | None:
-        if value is not None:
-            path = PurePosixPath(value)
-            if path.is_absolute() or ".." in path.parts or "\\" in value:
-                raise ValueError(
-                    "a path is relative and stays below the folder that holds models/ "
-                    "(or below $QBENCH_ASSETS)"
-                )
-        return value
+        return None if value is None else relative_path(value)
 
     @model_validator(mode="after")
     def _complete(self) -> SourceFile:
-        if self.path is None and self.url is None:
-            raise ValueError("a file needs a path, a url, or both")
+        if self.path is None and self.url is None and self.hub is None:
+            raise ValueError("a file needs a path, a url, or hub")
+        if self.url is not None and self.hub is not None:
+            raise ValueError("a file has a url or hub, not both")
         if self.url is not None and self.sha256 is None:
             raise ValueError("a file with a url needs its sha256")
         return self
 
 
+# --------------------------------------------------------------------------- finding
+
+
 def locate(file: SourceFile, root: Path, report: Report) -> Path:
-    """The verified local file: below ``root``, in ``$QBENCH_ASSETS``, in the cache, or
+    """The verified local file or folder: below ``root``, in ``$QBENCH_ASSETS``, in the cache, or
     downloaded now.
 
     Raises:
@@ -64,15 +110,17 @@ def locate(file: SourceFile, root: Path, report: Report) -> Path:
     assets = os.environ.get("QBENCH_ASSETS")
     for folder in [root, *([Path(assets)] if assets else [])]:
         path = folder / file.path if file.path else None
-        if path and path.is_file():
+        if path and path.exists():
             return _verified(path, file)
-    if file.url is None:
-        raise UserError(
-            f"cannot find {file.path}, neither in {root.absolute()} nor in "
-            + (f"$QBENCH_ASSETS ({assets})" if assets else "$QBENCH_ASSETS, which is not set"),
-            "It has no download address: put the file there.",
-        )
-    return _download(file, report)
+    if file.url is not None:
+        return _download(file, report)
+    if file.hub is not None:
+        return _verified(_from_hub(file, file.hub, report), file)
+    raise UserError(
+        f"cannot find {file.path}, neither in {root.absolute()} nor in "
+        + (f"$QBENCH_ASSETS ({assets})" if assets else "$QBENCH_ASSETS, which is not set"),
+        "It has no download address: put the file there.",
+    )
 
 
 def _download(file: SourceFile, report: Report) -> Path:
@@ -107,9 +155,82 @@ def _download(file: SourceFile, report: Report) -> Path:
     return Path(path)
 
 
+def _from_hub(file: SourceFile, hub: HubFile, report: Report) -> Path:
+    """The file from the Hub's cache, or downloaded, and what the Hub says that it is.
+
+    The library keeps it under the Hub's own name for its content: the SHA-256 of a large file,
+    git's SHA-1 of a small one. It compares the size only, so the content is compared here."""
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+        from huggingface_hub.utils import disable_progress_bars
+    except ModuleNotFoundError:
+        raise UserError(
+            f"{hub.label} is on the Hugging Face Hub, and huggingface_hub is not installed",
+            "pip install 'qbench[hub]'"
+            + (f", or put the file at {file.path}." if file.path else ""),
+        ) from None
+    disable_progress_bars()  # what takes long is reported
+    folder = cache_dir() / "downloads" / "hub"
+    wanted = {"repo_id": hub.repo, "filename": hub.file, "revision": hub.revision}
+    if not isinstance(huggingface_hub.try_to_load_from_cache(**wanted, cache_dir=folder), str):
+        report(f"downloading {hub.label} from the Hugging Face Hub")
+    try:
+        endpoint = os.environ.get("HF_ENDPOINT")
+        path = Path(huggingface_hub.hf_hub_download(**wanted, cache_dir=folder, endpoint=endpoint))
+    except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"cannot download {hub.label} from the Hugging Face Hub: {reason}",
+            f"Put the file at {file.path or hub.file} in a folder"
+            + (" and set QBENCH_ASSETS to it." if file.path else ", and name it by 'path'."),
+        ) from None
+    blob = path.resolve()
+    if blob.name not in (digest_file(blob), _git_digest(blob)):
+        blob.unlink()
+        raise UserError(
+            f"{hub.label} did not arrive as the Hub has it: its digest is not {blob.name}",
+            "Run it again: the damaged download was removed.",
+        )
+    return path
+
+
+def _git_digest(path: Path) -> str:
+    """SHA-1 of a file as git has it, hexadecimal."""
+    content = path.read_bytes() if path.stat().st_size < 50_000_000 else b""  # others are in LFS
+    header = f"blob {len(content)}\0".encode()
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
+
+
+# --------------------------------------------------------------------------- verifying
+
+
+def digest_path(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; of a folder, over the names and contents of all its files.
+
+    Raises:
+        UserError: a link leads out of the folder.
+    """
+    if path.is_file():
+        return digest_file(path)
+    top = path.resolve()
+    found = []
+    for inner in sorted(path.rglob("*")):
+        if not inner.resolve().is_relative_to(top):
+            raise UserError(
+                f"{inner} is a link that leads out of its folder",
+                "A folder that a card names holds all its files itself.",
+            )
+        if inner.is_file():
+            found.append([inner.relative_to(path).as_posix(), digest_file(inner)])
+    return digest_json(found)
+
+
 def _verified(path: Path, file: SourceFile) -> Path:
     if file.sha256 is not None:
-        found = digest_file(path)
+        found = digest_path(path)
         if found != file.sha256:
             raise UserError(
                 f"{path} is not the file that the card means: its SHA-256 is {found}, "
@@ -117,3 +238,46 @@ def _verified(path: Path, file: SourceFile) -> Path:
                 "Restore the file, or correct the card if the file was meant to change.",
             )
     return path
+
+
+# --------------------------------------------------------------------------- unpacking
+
+
+def unpacked(path: Path) -> Path:
+    """The folder that ``path`` is, or whose archive (``.zip``, ``.tar.gz``, ``.tgz``) it is;
+    unpacked once into the cache.
+
+    Raises:
+        UserError: it is neither, it is damaged, or something in it would land outside.
+    """
+    if path.is_dir():
+        return path
+    folder = cache_dir() / "unpacked" / digest_file(path)[:32]
+    if not folder.is_dir():
+        with new_folder(folder) as out:
+            try:
+                _unpack(path, out)
+            except (ValueError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+                raise UserError(f"{path} cannot be unpacked: {error}") from None
+    return folder
+
+
+def _unpack(path: Path, out: Path) -> None:
+    """Raises ValueError for what is no archive, or one that does not stay inside ``out``."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            _check_size(sum(member.file_size for member in archive.infolist()))
+            for name in archive.namelist():
+                relative_path(name)
+            archive.extractall(out)  # makes no links
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path) as archive:
+            _check_size(sum(member.size for member in archive.getmembers()))
+            archive.extractall(out, filter="data")  # refuses what leads outside, and devices
+    else:
+        raise ValueError("it is no folder, .zip or .tar.gz")
+
+
+def _check_size(total: int) -> None:
+    if total > MAX_UNPACKED_BYTES:
+        raise ValueError(f"it claims to hold {total} bytes, more than {MAX_UNPACKED_BYTES}")

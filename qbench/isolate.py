@@ -207,6 +207,7 @@ def run_job(
         raise ValueError(f"no file of a job may be called {LOG_NAME}: that is the worker's log")
     with (folder / LOG_NAME).open("x+b", buffering=0) as log:
         for name, path in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).symlink_to(path.absolute())
         begin = time.monotonic_ns()
         message = {

@@ -115,6 +115,8 @@ class Plan:
 
     Attributes:
         cards: by model, its card.
+        data: by model, the evaluation's data set: its ``name``, and ``part_of`` (``name`` and
+            ``items``), the official set that it is taken from, or None; None for made-up inputs.
         references: by model, the float32 cases that fidelity and accuracy deltas may be taken
             against, in the order of the suite's backends: the first whose evaluation goes well is
             the reference. Evaluated even when filters leave it unmeasured.
@@ -123,6 +125,7 @@ class Plan:
     suite: Suite
     cases: tuple[Planned, ...]
     cards: Mapping[str, ModelCard]
+    data: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     references: Mapping[str, tuple[Planned, ...]] = field(default_factory=dict)
 
     @property
@@ -162,6 +165,7 @@ class Plan:
             "models": {
                 name: card.judging().model_dump(mode="json") for name, card in self.cards.items()
             },
+            "data": self.data,
             "references": {
                 name: [_planned_json(p) for p in planned]
                 for name, planned in self.references.items()
@@ -184,7 +188,13 @@ def _planned_json(planned: Planned) -> dict[str, Any]:
         "conversion": prep.model.conversion if prep else None,
         "calibration_items": prep.calibration_items if prep else None,
         "dataset_digest": planned.evaluation.digest if planned.evaluation else None,
+        "cached_items": _folder(planned.evaluation) if planned.evaluation else None,
     }
+
+
+def _folder(items: Items) -> str:
+    """Where in the cache of data they lie."""
+    return next(iter(items.feeds.values())).parent.name
 
 
 @dataclass(frozen=True)
@@ -248,8 +258,20 @@ def make_plan(
         suite,
         planned,
         cards={case.model: catalog.card(case.model) for case in cases},
+        data={case.model: _data(case.model, catalog) for case in cases},
         references={name: planned for name, planned in references.items() if planned},
     )
+
+
+def _data(model: str, catalog: Catalog) -> dict[str, Any] | None:
+    split = catalog.card(model).evaluation
+    if split is None:
+        return None
+    data = catalog.dataset(split.dataset)
+    return {
+        "name": data.name,
+        "part_of": data.part_of.model_dump(mode="json") if data.part_of else None,
+    }
 
 
 def _expand(suite: Suite) -> Iterator[Case]:

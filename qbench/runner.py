@@ -353,8 +353,7 @@ class _Run:
                 record |= self._judge(planned, outputs, items.labels)
                 record |= self._strictly(case.precision, record)
             with self._writing:
-                if items.labels is not None:
-                    self._bundle.add_labels(case.model, items.labels)
+                self._bundle.add_items(case.model, items.labels, items.chosen)
                 self._bundle.add_evaluated(record, outputs)
         self._progress.done(label, record["status"], record["reason"])
 

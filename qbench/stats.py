@@ -1,7 +1,10 @@
-"""Statistics over trials. Pure functions of arrays; the trial (one process) is the unit."""
+"""Statistics over trials, where the trial (one process) is the unit, and over evaluated items. Pure
+functions of arrays."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,10 +12,13 @@ import numpy as np
 MIN_ROUNDS = 6
 """Below so many trials no interval is given: it would be as wide as it is wrong."""
 CONFIDENCE = 0.95
+Z = 1.959963984540054
+"""The normal distribution's 97.5 % point."""
 
 
 class Estimate(NamedTuple):
-    """A value with its interval; ``low`` and ``high`` are None where there are too few trials."""
+    """A value with its interval; ``low`` and ``high`` are None where there are too few
+    trials or items."""
 
     value: float
     low: float | None
@@ -54,9 +60,8 @@ def _t_half_width(values: np.ndarray) -> float | None:
 def wilson(successes: int, items: int) -> Estimate:
     """A proportion with Wilson's score interval (Wilson, JASA 1927)."""
     share = successes / items
-    z = 1.959963984540054
-    centre = (share + z * z / (2 * items)) / (1 + z * z / items)
-    half = z / (1 + z * z / items) * np.sqrt(share * (1 - share) / items + z * z / (4 * items**2))
+    centre = (share + Z * Z / (2 * items)) / (1 + Z * Z / items)
+    half = Z / (1 + Z * Z / items) * np.sqrt(share * (1 - share) / items + Z * Z / (4 * items**2))
     low, high = float(centre - half), float(centre + half)
     # at 0 and 1 an end is the share itself, but for rounding
     return Estimate(share, min(share, max(0.0, low)), max(share, min(1.0, high)))
@@ -76,6 +81,106 @@ def paired_difference(other: np.ndarray, base: np.ndarray) -> Estimate:
     items = len(base)
     b, c, n = gained + 0.5, lost + 0.5, items + 2.0
     centre = (b - c) / n
-    half = 1.959963984540054 * float(np.sqrt(b + c - (b - c) ** 2 / n)) / n
+    half = Z * float(np.sqrt(b + c - (b - c) ** 2 / n)) / n
     low, high = max(-1.0, centre - half), min(1.0, centre + half)
     return Estimate((gained - lost) / items, low, high)
+
+
+def mcnemar(other: np.ndarray, base: np.ndarray) -> float:
+    """McNemar's exact two-sided p-value: how likely a split of the items that changed sides at
+    least as uneven is, if none of the two is better (McNemar, Psychometrika 1947; exact binomial
+    form: Agresti, Categorical Data Analysis, section 10.1). 1 if no item changed sides.
+
+    Args:
+        other, base: ``[items]`` booleans, whether each item was right.
+    """
+    from scipy import stats
+
+    gained = int(np.sum(other & ~base))
+    changed = gained + int(np.sum(base & ~other))
+    return float(stats.binomtest(gained, changed, 0.5).pvalue) if changed else 1.0
+
+
+def disagreement(other: np.ndarray, base: np.ndarray) -> float:
+    """Share of items that are right for one of two and wrong for the other, with a half added to
+    each of the four cells, as in ``paired_difference``: never 0.
+
+    Args:
+        other, base: ``[items]`` booleans, whether each item was right.
+    """
+    return (int(np.sum(other != base)) + 1) / (len(base) + 2)
+
+
+def items_needed(disagreement: float, half_width: float) -> int:
+    """How many items make the interval of a paired difference of shares ``2 * half_width`` wide.
+
+    ``z^2 * disagreement / half_width^2``, from the variance of the difference of matched
+    proportions, ``(disagreement - difference^2) / items`` (Agresti, Categorical Data Analysis,
+    section 10.1), at a difference of 0, where it is greatest.
+
+    Args:
+        disagreement: share of items right for one of the two only, above 0 and up to 1.
+        half_width: in shares: 0.01 is one point.
+    """
+    if not 0 < disagreement <= 1 or not half_width > 0:
+        raise ValueError(f"no share of items: {disagreement}, or no width: {half_width}")
+    return math.ceil(Z * Z * disagreement / half_width**2)
+
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""A figure of a whole data set, as a function of how often each of its items counts: integers
+``[resamples, items]`` to ``[resamples]``, NaN where it is not defined."""
+
+RESAMPLES = 1000
+"""Enough for the 2.5 and 97.5 % points (Efron & Tibshirani, An Introduction to the Bootstrap,
+section 13.3)."""
+MIN_ITEMS = 10
+"""Below so many items no bootstrap interval is given: resamples of so few hardly differ."""
+_SEED = 20251122
+_BLOCK = 200_000
+"""Counts that are drawn at a time: bounds the memory."""
+
+
+def bootstrap(value: float, statistic: Statistic, items: int) -> Estimate:
+    """``value`` with a percentile bootstrap interval over items (Efron 1979).
+
+    The resamples are the same on every machine and for every statistic of so many items.
+    """
+    return _interval(value, _resampled(items, statistic), items)
+
+
+def paired_bootstrap(
+    other: float, base: float, of_other: Statistic, of_base: Statistic, items: int
+) -> Estimate:
+    """``other - base`` with a percentile bootstrap interval: both are taken of the same items in
+    every resample.
+
+    Args:
+        other, base: the two figures themselves.
+        of_other, of_base: the statistics that they are, of the same items.
+    """
+    difference = _resampled(items, lambda counts: of_other(counts) - of_base(counts))
+    return _interval(other - base, difference, items)
+
+
+def _resampled(items: int, statistic: Statistic) -> np.ndarray:
+    # not default_rng: RandomState's streams are promised to stay (NEP 19), so that an interval
+    # can be recomputed with another NumPy
+    random = np.random.RandomState(_SEED)
+    rows = max(1, _BLOCK // max(items, 1))
+    values = []
+    for start in range(0, RESAMPLES, rows):
+        chosen = random.randint(0, items, (min(rows, RESAMPLES - start), items))
+        offsets = np.arange(len(chosen))[:, None] * items
+        counts = np.bincount((chosen + offsets).ravel(), minlength=chosen.size)
+        values.append(statistic(counts.reshape(chosen.shape)))
+    return np.concatenate(values)
+
+
+def _interval(value: float, resampled: np.ndarray, items: int) -> Estimate:
+    known = resampled[~np.isnan(resampled)]
+    if items < MIN_ITEMS or len(known) < RESAMPLES / 2:
+        return Estimate(value, None, None)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = (float(end) for end in np.quantile(known, [tail, 1 - tail]))
+    return Estimate(value, min(low, value), max(high, value))

@@ -70,6 +70,7 @@ class Crafted:
                 "source_bytes": None if skip else 2_000_000,
                 "calibration_items": None,
                 "dataset_digest": None,
+                "cached_items": None,
                 "conversion": None,
             }
         )
@@ -149,6 +150,9 @@ class Crafted:
         fp32 = [c for c in self.cases if c["case"]["precision"] == "fp32" and not c["skip"]]
         plan = {
             "cases": self.cases,
+            "data": {
+                entry["case"]["model"]: {"name": "blobs", "part_of": None} for entry in self.cases
+            },
             "models": {
                 entry["case"]["model"]: TOP1.model_dump(mode="json") for entry in self.cases
             },
@@ -160,7 +164,7 @@ class Crafted:
         scratch = self.folder / "scratch.npy"
         if self.labels is not None:
             np.save(scratch, self.labels)
-            bundle.add_labels("net", scratch)
+            bundle.add_items("net", scratch, None)
         for record, outputs in self.evaluated.values():
             files = {}
             for name, array in outputs.items():

@@ -68,6 +68,30 @@ def test_the_kinds_of_interpolation_differ():
     assert len(results) == 4
 
 
+def test_letterbox_keeps_the_ratio_and_fills_the_rest_evenly():
+    image = np.full((10, 20, 3), 7, np.uint8)
+    result = apply(steps("- resize: {letterbox: [31, 40]}"), image)  # twice as large: 20 of 31
+    assert result.shape == (31, 40, 3)
+    # the spare one of 11 rows goes below, as Ultralytics' round(dh - 0.1) has it
+    assert (result[5:25] == 7).all() and (result[:5] == 114).all() and (result[25:] == 114).all()
+    tall = apply(steps("- resize: {letterbox: [20, 20], fill: 0}"), ramp(4, 2))
+    assert (tall[:, :5] == 0).all() and (tall[:, 15:] == 0).all()
+    resized = apply(steps("- resize: {size: [20, 10]}"), ramp(4, 2))
+    np.testing.assert_array_equal(tall[:, 5:15], resized)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_letterbox_touches_two_edges_and_loses_nothing(height, width, size):
+    result = apply(
+        steps(f"- resize: {{letterbox: [{size[0]}, {size[1]}], fill: 0}}"),
+        np.full((height, width), 255, np.uint8),
+    )
+    assert result.shape == (*size, 1)
+    rows, columns = result[:, :, 0].any(axis=1).sum(), result[:, :, 0].any(axis=0).sum()
+    assert rows == size[0] or columns == size[1]
+    assert (result == 255).sum() == rows * columns
+
+
 # --- crop, colour, layout, cast ---
 
 
@@ -85,6 +109,16 @@ def test_center_crop_with_an_odd_margin_starts_at_the_lower_index():
 def test_bgr_swaps_the_outer_channels():
     result = apply(steps("- color: bgr"), np.array([[[1, 2, 3]]], np.uint8))
     assert result.tolist() == [[[3, 2, 1]]]
+
+
+def test_gray_is_the_luma_of_itu_r_601_and_rgb_repeats_it():
+    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]]], np.uint8)
+    result = apply(steps("- color: gray"), image)
+    assert result.shape == (1, 4, 1)
+    exact = image[0] @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(result[0, :, 0], exact, atol=0.6)
+    repeated = apply(steps("- color: rgb"), ramp(2, 2))
+    np.testing.assert_array_equal(repeated, ramp(2, 2, 1).repeat(3, 2))
 
 
 def test_nchw_moves_channels_first_and_adds_them_where_missing():
@@ -109,7 +143,35 @@ def test_cast_keeps_shape_and_values():
     assert result.tolist() == [1.0, 300.0]
 
 
+@given(st.lists(st.floats(-128.49, 127.49), min_size=1, max_size=20))
+def test_cast_to_integers_rounds_half_to_even(values):
+    result = apply(steps("- cast: int8"), np.array(values))
+    assert result.dtype == np.int8 and result.tolist() == [round(value) for value in values]
+
+
+@pytest.mark.parametrize("value", [-1.0, 255.6, float("nan"), float("inf")])
+def test_cast_refuses_what_the_type_does_not_hold(value):
+    with pytest.raises(ValueError, match=r"uint8 holds 0\.\.255, not"):
+        apply(steps("- cast: uint8"), np.array([3.0, value]))
+
+
+def test_pixels_for_a_quantized_input_are_shifted_by_128():
+    result = apply(
+        steps("- normalize: {mean: 128, std: 1}\n- cast: int8"), np.array([0, 128, 255], np.uint8)
+    )
+    assert result.dtype == np.int8 and result.tolist() == [-128, 0, 127]
+
+
+def test_flatten_is_row_by_row():
+    assert apply(steps("- flatten: true"), ramp(2, 3, 2)).tolist() == list(range(12))
+
+
 # --- arithmetic ---
+
+
+def test_scale_multiplies_in_float32():
+    result = apply(steps("- scale: 0.25"), np.array([[0, 255]], np.uint8))
+    assert result.dtype == np.float32 and result.tolist() == [[0.0, 63.75]]
 
 
 @given(
@@ -172,6 +234,9 @@ def test_no_steps_give_a_copy():
         ("- resize: {size: [2, 2]}", np.zeros(4, np.uint8), r"\[H, W\] or \[H, W, C\], not \[4\]"),
         ("- center_crop: 5", np.zeros((4, 9), np.uint8), "at least as large, not 4x9"),
         ("- color: bgr", np.zeros((4, 4), np.uint8), "3 channels, not 1"),
+        ("- color: gray", np.zeros((4, 4), np.uint8), "3 channels, not 1"),
+        ("- color: gray", np.zeros((4, 4, 3), np.float32), "takes uint8 images"),
+        ("- color: rgb", np.zeros((4, 4, 3), np.uint8), "1 channel, not 3"),
         ("- layout: NCHW\n- center_crop: 2", np.zeros((4, 4), np.uint8), "before layout: NCHW"),
         (
             "- normalize: {mean: [1, 2], std: 1}",
@@ -188,18 +253,28 @@ def test_a_step_that_does_not_fit_the_item_says_so(text, item, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- rotate: 90", "one of: resize, center_crop, color"),
+        ("- rotate: 90", "one of: array, tokenize, resize, center_crop, color"),
         ("- {color: bgr, cast: float32}", "mapping with one key"),
         ("- bgr", "mapping with one key"),
-        ("- resize: {size: [2, 2], shortest: 3}", "either size"),
-        ("- resize: {interpolation: nearest}", "either size"),
+        ("- resize: {size: [2, 2], shortest: 3}", "one of size"),
+        ("- resize: {shortest: 2, letterbox: [2, 2]}", "one of size"),
+        ("- resize: {interpolation: nearest}", "one of size"),
+        ("- resize: {size: [2, 2], fill: 0}", "fill is for letterbox"),
+        ("- resize: {letterbox: [2, 2], fill: 256}", "less than or equal to 255"),
         ("- resize: {size: [2, 2], filter: nearest}", "filter"),
         ("- resize: {size: [2]}", "at least 2 items"),
         ("- resize: {size: [0, 2]}", "greater than 0"),
         ("- normalize: {mean: 0, std: 0}", "may not be 0"),
         ("- normalize: {mean: 0}", "Field required"),
         ("- layout: CHW", "'NCHW' or 'NHWC'"),
-        ("- cast: float16", "'float32'"),
+        ("- cast: float64", "'float32'"),
+        ("- color: hsv", "'bgr', 'gray' or 'rgb'"),
+        ("- flatten: false", "Input should be True"),
+        ("- scale: .nan", "finite number"),
+        ("- center_crop: 2\n- array: image", "array comes first"),
+        ("- scale: 2.0\n- tokenize: {kind: words, vocab: {path: v}, length: 2}", "before the"),
+        ("- tokenize: {kind: words, vocab: {path: v}}", "Field required"),
+        ("- tokenize: {kind: words, vocab: {path: /v}, length: 2}", "a path is relative"),
         ("- dequantize: {scale: 0.5, zero_point: 1.5}", "valid integer"),
     ],
 )

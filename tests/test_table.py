@@ -51,7 +51,7 @@ NOT_YET = {
     "preprocess_ms", "postprocess_ms", "e2e_p50_ms", "e2e_p99_ms", "fps",
     "deadline_miss_rate", "sustained_p50_ms", "sustained_p99_ms", "sustained_ratio",
     "device_memory_mb", "idle_w", "instructions_per_inference", "roofline_share",
-    "loadgen_valid", "target_qps",
+    "loadgen_valid", "target_qps", "flags", "converted_from", "conversion_sqnr_db",
 }  # fmt: skip
 """Columns of scenarios and devices that the fake backend has none of."""
 

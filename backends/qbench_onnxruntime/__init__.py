@@ -5,21 +5,26 @@ Files of an artifact::
     model.onnx   what ``open`` loads
     io.json      what ``open`` must know of it without the onnx package (``options.FileFacts``)
 
-Importing this package imports nothing heavy.
-``session``, ``options``, ``tensors`` and ``effective`` need NumPy and
-onnxruntime only; ``prepare`` and ``graph`` need onnx and are never imported while measuring.
+Importing this package imports nothing heavy. Two groups of modules::
+
+    session, options, tensors, effective     need NumPy and onnxruntime only: they measure
+    prepare -> quantize, calibration,        need onnx, and are never imported while measuring
+    weight_only, rewrite, graph, tools;
+    activations
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qbench.backend import (
+    Activation,
     Artifact,
     Calibration,
+    Feed,
     Model,
     PrepareError,
     PrepareTarget,
@@ -38,17 +43,19 @@ __all__ = ["Backend"]
 
 FIX = "pip install 'qbench[onnxruntime]'"
 PROVIDER = "CPUExecutionProvider"
-_PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "as-shipped")
-_OFFERED_NOT = "this adapter does not offer it yet"
+GROUP_SIZES = (16, 32, 64, 128, 256)
+"""How many weights along the input may share one scale in MatMulNBits."""
+
+_PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "w8", "w4", "as-shipped")
 _MISSING = {
     "tf32": "tf32 is a format of NVIDIA's matrix units; the CPU provider computes in fp32",
-    "bf16": "the CPU provider has no bfloat16 kernel for Conv or MatMul on x86, and elsewhere "
-    + _OFFERED_NOT,
-    "fp8": _OFFERED_NOT,
-    "int8-qat": f"{_OFFERED_NOT}; a model that was trained so runs as as-shipped",
-    "int16x8": _OFFERED_NOT,
-    "w8": _OFFERED_NOT,
-    "w4": _OFFERED_NOT,
+    "bf16": "the CPU provider has no bfloat16 kernel for Conv or MatMul on x86, and elsewhere this "
+    "adapter does not offer it yet",
+    "fp8": "the CPU provider casts 8-bit floats, but has no kernel that computes in them",
+    "int8-qat": "onnxruntime does not train; a model that was trained so arrives quantized: run it "
+    "as-shipped",
+    "int16x8": "the CPU provider has no kernel for 16-bit activations: it dequantizes them, and "
+    "Conv and Gemm compute in float32",
 }
 
 
@@ -56,7 +63,22 @@ def _other_device(device: str) -> str | None:
     """Why ``device`` cannot be used, or None."""
     if device == "cpu":
         return None
-    return f"this adapter runs onnxruntime on the cpu only, not on {device}: {_OFFERED_NOT}"
+    return f"this adapter runs onnxruntime on the cpu only, not yet on {device}"
+
+
+def _refused_option(options: Mapping[str, Any]) -> str | None:
+    """Why an option's value cannot be had, or None."""
+    if (quantizer := options.get("quantizer")) not in (None, "onnxruntime"):
+        return f"this adapter quantizes with onnxruntime, not with {quantizer}"
+    if options.get("preset") is not None:
+        return "ONNX Runtime's quantizer has no presets"
+    if options.get("max_accuracy_drop") is not None:
+        return "ONNX Runtime's quantizer has no accuracy control"
+    group = options.get("group_size")
+    if group not in (None, -1, *GROUP_SIZES):
+        sizes = ", ".join(map(str, GROUP_SIZES))
+        return f"MatMulNBits takes groups of {sizes} weights or whole columns (-1), not of {group}"
+    return None
 
 
 @contextmanager
@@ -73,10 +95,11 @@ class Backend:
 
     name = "onnxruntime"
     api_version = 1
-    prepare_version = 1
+    prepare_version = 2
     formats = ("onnx",)
     runtime_packages = ("onnxruntime", "numpy")
-    prepare_packages = ("onnxruntime", "onnx", "numpy")
+    prepare_packages = ("onnxruntime", "onnx", "onnx-ir", "numpy")
+    shareable = ("int8-static",)
 
     def probe(self) -> Ready | Unavailable:
         try:
@@ -98,8 +121,8 @@ class Backend:
         if model.format not in self.formats:
             return f"onnxruntime reads onnx, not {model.format}"
         if target.precision not in _PRECISIONS:
-            return _MISSING.get(target.precision, _OFFERED_NOT)
-        return None
+            return _MISSING.get(target.precision, "this adapter does not know it")
+        return _refused_option(target.options)
 
     def import_runtime(self) -> str:
         import onnxruntime
@@ -120,7 +143,8 @@ class Backend:
             raise Unsupported(reason)
         with _needs_onnx():
             from qbench_onnxruntime.prepare import prepare
-        return prepare(model, target, calibration, out)
+
+            return prepare(model, target, calibration, out)
 
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> OrtProgram:
         if reason := _other_device(config.device):
@@ -128,3 +152,12 @@ class Backend:
         from qbench_onnxruntime.session import OrtProgram
 
         return OrtProgram(artifact, config, inspect)
+
+    def activations(
+        self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
+    ) -> Iterator[list[Activation]]:
+        if reason := _other_device(config.device):
+            raise Unsupported(reason)
+        with _needs_onnx():
+            from qbench_onnxruntime.activations import activations
+        return activations(artifact, config, feeds)

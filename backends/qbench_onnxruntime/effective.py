@@ -1,24 +1,41 @@
 """What really ran, from the events of ONNX Runtime's profiler (standard library only).
 
-Each kernel that ran leaves an event with its operator, its provider and the types of its inputs:
-after all graph optimization, fusions and inserted casts. So an fp16 file whose convolutions are
-fed float32 shows up as what it is.
+Each kernel that ran leaves an event with its operator, its provider, and the types and shapes of
+its inputs and outputs: after all graph optimization, fusions and inserted casts. So an fp16 file
+whose convolutions are fed float32 shows up as what it is.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from typing import Any
 
-from qbench.backend import EffectivePrecision, Unsupported
+from qbench.backend import EffectivePrecision, Operator
 
-# Operators that hold weights or dominate the work, plain and as the optimizer fuses them.
+# Operators that hold weights or dominate the work, plain and as the optimizer fuses them. By
+# operator, the index of the input that holds the weights of a convolution ...
+_CONVOLUTIONS = {
+    **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose", "FusedConv", "NhwcFusedConv"), 1),
+    "QLinearConv": 3,
+}
+# ... matrix products as NumPy's matmul has them, and those that may transpose their operands ...
+_PRODUCTS = frozenset(
+    (
+        *("DynamicQuantizeMatMul", "MatMul", "MatMulInteger", "MatMulIntegerToFloat"),
+        *("MatMulNBits", "QLinearMatMul"),
+    )
+)
+_TRANSPOSING = frozenset(("FusedGemm", "FusedMatMul", "FusedMatMulActivation", "Gemm", "QGemm"))
+# ... and layers of several products.
+_ATTENTION = frozenset(("Attention", "MultiHeadAttention", "QAttention"))
+_RECURRENT = frozenset(("DynamicQuantizeLSTM", "GRU", "LSTM", "RNN"))
 _COMPUTING = frozenset(
     (
-        *("Attention", "Conv", "ConvTranspose", "Einsum", "FusedConv", "FusedGemm"),
-        *("FusedMatMul", "FusedMatMulActivation", "GRU", "Gemm", "GroupQueryAttention", "LSTM"),
-        *("MatMul", "MatMulNBits", "MultiHeadAttention", "NhwcFusedConv", "RNN"),
+        *(*_CONVOLUTIONS, *_PRODUCTS, *_TRANSPOSING, *_ATTENTION, *_RECURRENT),
+        *("Einsum", "GroupQueryAttention"),
     )
 )
 _INTEGER = frozenset(
@@ -27,77 +44,167 @@ _INTEGER = frozenset(
         *("MatMulIntegerToFloat", "QAttention", "QGemm", "QLinearConv", "QLinearMatMul"),
     )
 )
-_NAMES = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "double": "fp64"}
-_EIGHT_BITS = frozenset(("int8", "uint8"))
+_CONVERTING = frozenset(
+    (
+        *("Cast", "DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"),
+        *("ReorderInput", "ReorderOutput"),
+    )
+)
+_NAMES = {
+    "float": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "int8": "int8",
+    "uint8": "int8",
+    "int16": "int16",
+    "uint16": "int16",
+}
+
+Shape = Sequence[int]
 
 
-def read_back(events: Iterable[Mapping[str, Any]], asked: str, provider: str) -> EffectivePrecision:
-    """What the profile's kernels computed in.
+def read_operators(
+    events: Iterable[Mapping[str, Any]], provider: str, skip: int = 0
+) -> list[Operator]:
+    """The kernels of a profile, in the order of execution.
 
     Args:
-        events: the profile's events, of at least one inference.
-        asked: the precision that the artifact was prepared for.
+        events: the profile's events. Multiply-accumulates are counted from shapes, so they are
+            None or wrong where kernels had packed their weights: see :func:`with_macs`.
         provider: the execution provider that everything should run on.
+        skip: inferences at the beginning that do not count. Times are the mean of the others, in
+            steps of the profiler's microsecond.
 
     Raises:
-        Unsupported: the kernels computed in another precision than was asked for.
+        RuntimeError: there are no kernel events.
     """
-    kernels: dict[str, Mapping[str, Any]] = {}
+    kernels: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    done = 0
     for event in events:
         name = str(event.get("name", ""))
-        if name.endswith("_kernel_time"):
-            kernels[name] = event["args"]  # a loop's body is counted once
-    if not kernels:
+        if name == "model_run":  # stands after the kernels of its inference
+            done += 1
+        elif name.endswith("_kernel_time") and done >= skip:
+            key = name.removesuffix("_kernel_time"), str(event["args"].get("node_index"))
+            kernels.setdefault(key, []).append(event)
+    if not kernels or done <= skip:
         raise RuntimeError("onnxruntime's profile holds no kernel events")
+    return [_operator(name, found, provider, done - skip) for (name, _), found in kernels.items()]
 
-    operators = Counter(
-        precision for args in kernels.values() if (precision := _precision(args)) is not None
+
+def _operator(name: str, events: Sequence[Mapping[str, Any]], provider: str, runs: int) -> Operator:
+    """One operator from all its events: one for each inference, or more if it is in a loop."""
+    args = events[0]["args"]
+    macs = [_macs(event["args"]) for event in events]
+    known = [amount for amount in macs if amount is not None]
+    return Operator(
+        name=name,
+        kind=args["op_name"],
+        role=_role(args["op_name"]),
+        precision=_precision(args),
+        macs=sum(known) // runs if len(known) == len(macs) else None,
+        fallback=args.get("provider") != provider,
+        ns=sum(event["dur"] for event in events) * 1000 / runs,
     )
-    elsewhere = sum(args.get("provider") != provider for args in kernels.values())
+
+
+def with_macs(timed: Iterable[Operator], unpacked: Iterable[Operator]) -> list[Operator]:
+    """``timed`` with the multiply-accumulates of ``unpacked``, the same program whose kernels left
+    their weights as they are. Two sessions number the names that they make up differently."""
+    amounts: dict[str, int | None] = {}
+    for op in unpacked:
+        name = _NUMBER.sub("", op.name)
+        amounts[name] = op.macs if amounts.get(name, op.macs) == op.macs else None
+    return [replace(op, macs=amounts.get(_NUMBER.sub("", op.name))) for op in timed]
+
+
+_NUMBER = re.compile(r"_token_\d+$")
+
+
+def summary(operators: Sequence[Operator], asked: str) -> EffectivePrecision:
+    """What most of the work ran at, with what the reader should know.
+
+    Args:
+        asked: the precision that the artifact was prepared for.
+    """
     notes = ["graph optimization as in the timed runs; intra-op threads do not spin"]
-    if any(args["op_name"] == "MatMulNBits" for args in kernels.values()):
-        notes.append("MatMulNBits unpacks its weights and is counted as what it computes in")
-    if operators:
-        effective = operators.most_common(1)[0][0]
-    else:
-        effective = _commonest_type(kernels.values())
+    notes += notes_on(operators)
+    if not any(op.role == "compute" for op in operators):
         notes.append("the graph has no convolution or matrix product")
-    _check(asked, effective, operators)
-    if asked == "fp16" and effective == "fp32":
+    effective = EffectivePrecision.of(operators)
+    if asked == "fp16" and effective.precision == "fp32":
         notes.append("fp16 is storage only on this processor: computed in fp32")
-    return EffectivePrecision(effective, dict(operators), elsewhere, tuple(notes))
+    return replace(effective, notes=tuple(notes))
 
 
-def _input_types(args: Mapping[str, Any]) -> list[str]:
-    return [next(iter(tensor)) for tensor in args.get("input_type_shape", []) if tensor]
+def notes_on(operators: Sequence[Operator]) -> list[str]:
+    """What the reader of precisions and multiply-accumulates should know."""
+    notes = []
+    if any(op.kind == "MatMulNBits" for op in operators):
+        notes.append(
+            "MatMulNBits counts at the type of its activations, which it unpacks weights to (a "
+            "file that arrives with accuracy_level 4 has them rounded to int8)"
+        )
+    if any(op.name.endswith("_nchwc") for op in operators):
+        notes.append("convolutions in blocks of channels (NCHWc) count the channels of padding too")
+    return notes
+
+
+def _role(kind: str) -> str:
+    if kind in _COMPUTING:
+        return "compute"
+    return "convert" if kind in _CONVERTING else "other"
 
 
 def _precision(args: Mapping[str, Any]) -> str | None:
-    """The precision a kernel computes in; None if it is no computing operator."""
-    operator = args["op_name"]
-    if operator in _INTEGER:
+    """What a kernel computes in, by the type of its first input."""
+    kind = args["op_name"]
+    if kind in _INTEGER:
         return "int8"
-    types = _input_types(args)
-    if operator not in _COMPUTING or not types:
+    types = [next(iter(tensor)) for tensor in args.get("input_type_shape", []) if tensor]
+    return _NAMES.get(types[0]) if types and kind not in _CONVERTING else None
+
+
+def _macs(args: Mapping[str, Any]) -> int | None:
+    """Multiply-accumulates of a kernel, from the shapes of its inputs and outputs.
+
+    None if it has none, or if the shapes do not tell (a past of attention, Einsum).
+    """
+    kind = args["op_name"]
+    inputs = [next(iter(t.values())) for t in args.get("input_type_shape", []) if t]
+    outputs = [next(iter(t.values())) for t in args.get("output_type_shape", []) if t]
+    if kind not in _COMPUTING or len(inputs) < 2 or not outputs:
         return None
-    return "int8" if types[0] in _EIGHT_BITS else _NAMES.get(types[0], types[0])
+    first, out = inputs[0], outputs[0]
+    if kind == "ConvTranspose":
+        return prod(first) * prod(inputs[1][1:])
+    if kind in _CONVOLUTIONS:
+        weights = inputs[_CONVOLUTIONS[kind]] if len(inputs) > _CONVOLUTIONS[kind] else ()
+        return prod(out) * prod(weights[1:]) if len(weights) > 2 else None
+    if kind in _PRODUCTS:
+        return prod(out) * first[-1]
+    if kind in _TRANSPOSING:  # the first operand holds rows x inner sizes, in either order
+        rows = out[-2] if len(out) > 1 else 1
+        return prod(out) * (prod(first[-2:]) // rows) if rows else 0
+    if kind in _RECURRENT and len(inputs) > 2:  # [steps, batch, size], and weights of all gates
+        return prod(first[:2]) * (prod(inputs[1]) + prod(inputs[2]))
+    if kind in _ATTENTION:
+        return _attention_macs(inputs)
+    return None
 
 
-def _commonest_type(kernels: Iterable[Mapping[str, Any]]) -> str:
-    types = Counter(_NAMES[t] for k in kernels for t in _input_types(k)[:1] if t in _NAMES)
-    return types.most_common(1)[0][0] if types else "int8"
+def _attention_macs(inputs: Sequence[Shape]) -> int | None:
+    """Products of queries with keys, and of their weights with values; where the second input is
+    a matrix (Attention and QAttention of com.microsoft) also the projection in front of them.
 
-
-def _check(asked: str, effective: str, operators: Mapping[str, int]) -> None:
-    """Refuse to report under a name that is not true."""
-    counts = ", ".join(f"{count} in {name}" for name, count in operators.items()) or "none"
-    if asked.startswith("int8") and effective != "int8":
-        raise Unsupported(
-            f"{asked} was asked for, but most of the computing operators ran in {effective} "
-            f"({counts})"
-        )
-    if asked == "fp32" and effective != "fp32":
-        raise Unsupported(
-            f"fp32 was asked for, but {effective} ran ({counts}); if the model arrives quantized "
-            "or reduced, ask for as-shipped"
-        )
+    None where there is a past, whose length adds to that of the keys.
+    """
+    if any(len(shape) > 3 for shape in inputs) or len(inputs[0]) != 3:
+        return None
+    batch, queries, size = inputs[0]
+    if len(inputs[1]) == 2:
+        width = inputs[1][1] // 3
+        return batch * queries * (prod(inputs[1]) + 2 * queries * width)
+    if len(inputs) > 2 and len(inputs[1]) == len(inputs[2]) == 3:
+        return batch * queries * inputs[1][1] * (size + inputs[2][2])
+    return None

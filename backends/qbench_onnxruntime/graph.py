@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from math import prod
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import onnx
-import onnx.version_converter
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from qbench.backend import PrepareError, TensorSpec
 from qbench_onnxruntime.options import FileFacts
@@ -27,7 +28,8 @@ _INTEGER_OPS = (
     "QLinearConv",
     "QLinearMatMul",
 )
-_QUANTIZED_SIGNS = (*_INTEGER_OPS, "DequantizeLinear", "MatMulNBits", "QuantizeLinear")
+_BLOCKWISE_OPS = ("GatherBlockQuantized", "MatMulNBits")
+_QUANTIZED_SIGNS = (*_INTEGER_OPS, *_BLOCKWISE_OPS, "DequantizeLinear", "QuantizeLinear")
 _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -35,21 +37,83 @@ def load(path: Path, weights: bool = True) -> ModelProto:
     """The model in ``path``; with ``weights`` also those kept in files of their own.
 
     Raises:
-        PrepareError: it is no ONNX file, or not a whole one.
+        PrepareError: it is no ONNX file, or not a whole one, or names weights outside its folder.
     """
     try:
-        model = onnx.load(path, load_external_data=weights)
+        model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise PrepareError(f"not a valid ONNX file: {error} (truncated or not ONNX)") from error
-    except (onnx.checker.ValidationError, OSError) as error:
-        raise PrepareError(f"the ONNX file or its weights cannot be read: {error}") from error
+    except OSError as error:
+        raise PrepareError(f"the ONNX file cannot be read: {error}") from error
     if not model.graph.node:  # protobuf reads an empty file, and some garbage, as an empty model
         raise PrepareError("not a valid ONNX file: it holds no operators")
+    if weights:
+        for tensor in _tensors(model.graph):
+            if uses_external_data(tensor):
+                _take_in(tensor, path.parent)
     return model
 
 
+def external_files(path: Path) -> list[str]:
+    """Files that hold weights of the model in ``path``, relative to its folder, sorted.
+
+    Raises:
+        PrepareError: ``path`` is no ONNX file, or names a file outside its own folder.
+    """
+    tensors = _tensors(load(path, weights=False).graph)
+    return sorted(
+        {_place_of(tensor)["location"] for tensor in tensors if uses_external_data(tensor)}
+    )
+
+
+def _take_in(tensor: TensorProto, folder: Path) -> None:
+    """Read a tensor's external data. (onnx's own reader refuses links, and in a worker's folder
+    every file is one.)"""
+    place = _place_of(tensor)
+    try:
+        with (folder / place["location"]).open("rb") as file:
+            file.seek(int(place.get("offset", 0)))
+            data = file.read(int(place.get("length", -1)))
+    except (OSError, ValueError) as error:
+        raise PrepareError(f"the weights of '{tensor.name}' cannot be read: {error}") from error
+    if len(data) < int(place.get("length", 1)):
+        raise PrepareError(
+            f"the weights of '{tensor.name}' cannot be read: {place['location']} is truncated"
+        )
+    tensor.raw_data = data
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _place_of(tensor: TensorProto) -> dict[str, str]:
+    """Location, offset and length of external data, the location checked."""
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    location = place.setdefault("location", "")
+    path = PureWindowsPath(location)  # knows both kinds of separators
+    if not path.parts or path.anchor or ".." in path.parts:
+        raise PrepareError(
+            f"the ONNX file keeps weights in '{location}', which is not inside its folder: save it "
+            "again with its weights beside it"
+        )
+    return place
+
+
 def has_external_weights(model: ModelProto) -> bool:
-    return any(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer)
+    return any(uses_external_data(tensor) for tensor in _tensors(model.graph))
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Weights, and constants in attributes, of a graph and those inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            elif attribute.type == AttributeProto.GRAPH:
+                yield from _tensors(attribute.g)
+            yield from attribute.tensors
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
 
 
 def real_inputs(graph: GraphProto) -> list[onnx.ValueInfoProto]:
@@ -122,16 +186,20 @@ def _quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:
 
 
 def count_quantized(model: ModelProto) -> int:
-    """Convolutions and matrix products that have 8-bit weights or are integer operators."""
+    """Operators with quantized weights: integer ones, those that unpack blocks of weights, and
+    convolutions and matrix products whose weights come out of a DequantizeLinear."""
     graph = model.graph
-    small = {t.name for t in graph.initializer if t.data_type in _EIGHT_BITS}
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:  # weights may also be kept in float32, before a pair of Q and DQ
+        if node.op_type == "QuantizeLinear" and node.input[0] in constants:
+            constants.add(node.output[0])
     unpacked = {
         node.output[0]
         for node in graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in small
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
     }
     return sum(
-        node.op_type in _INTEGER_OPS
+        node.op_type in (*_INTEGER_OPS, *_BLOCKWISE_OPS)
         or (
             node.op_type in (*_CONVOLUTIONS, *_PRODUCTS)
             and any(name in unpacked for name in node.input[1:2])
@@ -144,51 +212,6 @@ def lists_weights_as_inputs(model: ModelProto) -> bool:
     return len(real_inputs(model.graph)) < len(model.graph.input)
 
 
-def without_weights_as_inputs(model: ModelProto) -> ModelProto:
-    """``model`` with constant weights. Those that are inputs too could be replaced by a caller,
-    so that nothing folds, fuses or converts them."""
-    inputs = real_inputs(model.graph)
-    if len(inputs) < len(model.graph.input):
-        del model.graph.input[:]
-        model.graph.input.extend(inputs)
-        model.ir_version = max(model.ir_version, 4)  # from here on weights need not be inputs
-    return model
-
-
-def modernized(model: ModelProto) -> ModelProto:
-    """``model`` with constant weights and of opset 13 at least: before that, DequantizeLinear
-    knows no scale per channel."""
-    model = without_weights_as_inputs(model)
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
-    if opset is not None and opset < 13:
-        model = onnx.version_converter.convert_version(model, 13)
-    return model
-
-
-def tidied(model: ModelProto) -> ModelProto:
-    """``model`` as the quantizers need it.
-
-    - Every operator has a name, by which it can be left out.
-    - No shapes are noted for weights, as torch's exporter does: quantize_dynamic transposes the
-      weights of Gemm in place and then trips over what was noted.
-    - Biases of Gemm are vectors: at ``[1, channels]`` quantize_static fails per channel.
-    """
-    graph = model.graph
-    for index, node in enumerate(graph.node):
-        node.name = node.name or f"{node.op_type}_{index}"
-    users = [(name, node.op_type) for node in graph.node for name in node.input]
-    biases = {n.input[2] for n in graph.node if n.op_type == "Gemm" and len(n.input) > 2}
-    biases -= {name for name, operator in users if operator != "Gemm"}
-    for tensor in graph.initializer:
-        if tensor.name in biases and len(tensor.dims) == 2 and tensor.dims[0] == 1:
-            del tensor.dims[0]
-    weights = {tensor.name for tensor in graph.initializer}
-    kept = [value for value in graph.value_info if value.name not in weights]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
-    return model
-
-
 def activation_products(model: ModelProto) -> list[str]:
     """Names of the matrix products that multiply two activations, as in attention."""
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -197,6 +220,62 @@ def activation_products(model: ModelProto) -> list[str]:
         for node in model.graph.node
         if node.op_type in _PRODUCTS and not weights.intersection(node.input[:2])
     ]
+
+
+def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str]) -> list[str]:
+    """Names, in the preprocessed model, of the operators that a user leaves out.
+
+    Preprocessing renames and fuses: an operator of the source is looked for by its name, then by
+    its output, then by the outputs of those that alone use it, which it was fused with.
+
+    Args:
+        wanted: names of nodes or types of operators in ``source``; types that only fusion made
+            (Gemm of MatMul and Add) count too.
+
+    Raises:
+        PrepareError: there is no such operator; the message names near ones.
+    """
+    names = {node.name for node in clean.graph.node}
+    makers = {out: node.name for node in clean.graph.node for out in node.output}
+    users: dict[str, list[NodeProto]] = {}
+    for node in source.graph.node:
+        for tensor in node.input:
+            users.setdefault(tensor, []).append(node)
+    found = set()
+    for name in wanted:
+        chosen = [n for n in source.graph.node if n.name == name] or [
+            n for n in source.graph.node if n.op_type == name
+        ]
+        places = {_place(node, names, makers, users) for node in chosen} - {None}
+        places = places or {n.name for n in clean.graph.node if n.op_type == name}
+        if not places:
+            known = {w for n in source.graph.node for w in (n.name, n.op_type) if w}
+            near = ", ".join(get_close_matches(name, sorted(known), n=5, cutoff=0.3))
+            raise PrepareError(
+                f"excluded_operators: '{name}' is folded into a constant, so it is not quantized"
+                if chosen
+                else f"excluded_operators: the file has no operator '{name}', neither a name nor "
+                f"a type; near: {near or ', '.join(sorted({n.op_type for n in source.graph.node}))}"
+            )
+        found |= places
+    return sorted(str(name) for name in found)
+
+
+def _place(
+    node: NodeProto,
+    names: set[str],
+    makers: Mapping[str, str],
+    users: Mapping[str, list[NodeProto]],
+) -> str | None:
+    if node.name in names:
+        return node.name
+    tensor = node.output[0]
+    while tensor not in makers:
+        following = users.get(tensor, [])
+        if len(following) != 1 or following[0].input[0] != tensor:  # or it is folded into weights
+            return None
+        tensor = following[0].output[0]
+    return makers[tensor]
 
 
 def product_share(model: ModelProto) -> float:

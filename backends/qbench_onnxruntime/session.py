@@ -17,6 +17,7 @@ from qbench.backend import (
     Artifact,
     EffectivePrecision,
     Feed,
+    Profile,
     RunConfig,
     SourceTensor,
     TensorSpec,
@@ -41,14 +42,14 @@ class OrtStream:
 
     infer: Callable[[], None]
 
-    def __init__(self, program: OrtProgram) -> None:
+    def __init__(self, program: OrtProgram, session: ort.InferenceSession) -> None:
         self._program = program
-        self._binding = program.session.io_binding()
+        self._binding = session.io_binding()
         self._inputs: dict[str, np.ndarray] = {}
         self._outputs: dict[str, np.ndarray | None] = {}
         for name, spec in program.file_outputs.items():
             self._outputs[name] = self._bind_output(name, spec)
-        self.infer = _run_call(program.session, self._binding, (self._inputs, self._outputs))
+        self.infer = _run_call(session, self._binding, (self._inputs, self._outputs))
 
     def _bind_output(self, name: str, spec: TensorSpec) -> np.ndarray | None:
         """A buffer bound to output ``name``; None if its size is known only after running, in
@@ -83,6 +84,14 @@ class OrtStream:
 
     def read(self) -> Feed:
         """Outputs of the last ``infer``: canonical names, card's dtypes and layouts."""
+        model, have = self._program.artifact.model, self._program.outputs
+        return {
+            name: convert(array, have[name], model.outputs[name])
+            for name, array in model.from_source(self.read_file()).items()
+        }
+
+    def read_file(self) -> Feed:
+        """Every output of the last ``infer`` as it is, by the file's names."""
         arrays = {}
         if any(buffer is None for buffer in self._outputs.values()):
             values = self._binding.get_outputs()
@@ -90,11 +99,7 @@ class OrtStream:
         for name, buffer in self._outputs.items():
             if buffer is not None:
                 arrays[name] = buffer
-        model, have = self._program.artifact.model, self._program.outputs
-        return {
-            name: convert(array, have[name], model.outputs[name])
-            for name, array in model.from_source(arrays).items()
-        }
+        return arrays
 
 
 def _run_call(
@@ -125,23 +130,10 @@ class OrtProgram:
     """
 
     def __init__(self, artifact: Artifact, config: RunConfig, inspect: bool) -> None:
-        import onnxruntime
-
         self.artifact, self.config = artifact, config
+        self._inspect = inspect
         facts = FileFacts.read(artifact.path)
-        options = session_options(config, facts)
-        self._profile_folder: Any = None
-        if inspect:
-            import tempfile  # not in a process that measures
-
-            self._profile_folder = tempfile.TemporaryDirectory(prefix="qbench-ort-")
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(self._profile_folder.name, "profile"))
-        self.session = onnxruntime.InferenceSession(
-            str(artifact.file), options, providers=[PROVIDER]
-        )
-        if self.session.get_providers() != [PROVIDER]:  # a missing provider is only a warning
-            raise RuntimeError(f"asked for {PROVIDER}, got {self.session.get_providers()}")
+        self.session = self._load(session_options(config, facts))
         model = artifact.model
         file_inputs = _specs(self.session.get_inputs(), facts)
         self.file_outputs = _specs(self.session.get_outputs(), facts)
@@ -149,25 +141,64 @@ class OrtProgram:
         self.outputs = _canonical("output", model.source_outputs, self.file_outputs)
         _check_batch(self.inputs, self.outputs, config.batch, bool(facts.batch_symbols))
 
+    def _load(self, options: ort.SessionOptions) -> ort.InferenceSession:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(
+            str(self.artifact.file), options, providers=[PROVIDER]
+        )
+        if session.get_providers() != [PROVIDER]:  # a missing provider is only a warning
+            raise RuntimeError(f"asked for {PROVIDER}, got {session.get_providers()}")
+        return session
+
     def stream(self) -> OrtStream:
-        return OrtStream(self)
+        return OrtStream(self, self.session)
 
     def effective(self) -> EffectivePrecision:
-        """Run once on zeros and read the profile. See ``effective.read_back``."""
-        from qbench_onnxruntime.effective import read_back
+        """Run once on zeros and read the profile. See ``effective.summary``."""
+        from qbench_onnxruntime.effective import read_operators, summary
 
-        if self._profile_folder is None:
-            raise RuntimeError("effective() needs a program that was opened with inspect=True")
-        stream = self.stream()
-        stream.bind(
-            {
-                name: np.zeros(spec.sized(self.config.batch), spec.dtype)
-                for name, spec in self.artifact.model.inputs.items()
-            }
-        )
-        stream.infer()
-        events: list[dict[str, Any]] = json.loads(Path(self.session.end_profiling()).read_text())
-        return read_back(events, self.artifact.target.precision, PROVIDER)
+        zeros = {
+            name: np.zeros(spec.sized(self.config.batch), spec.dtype)
+            for name, spec in self.artifact.model.inputs.items()
+        }
+        operators = read_operators(self._events(zeros, calls=1, packed=False), PROVIDER)
+        return summary(operators, self.artifact.target.precision)
+
+    def profile(self, feed: Feed, runs: int) -> Profile:
+        """Kernels and their times, in the order of execution. See ``qbench.backend.Program``."""
+        from qbench_onnxruntime.effective import notes_on, read_operators, with_macs
+
+        unpacked = read_operators(self._events(feed, calls=1, packed=False), PROVIDER)
+        timed = read_operators(self._events(feed, calls=1 + runs, packed=True), PROVIDER, skip=1)
+        if not any(operator.ns for operator in timed):
+            raise RuntimeError("onnxruntime's profiler gave no times: all of them are zero")
+        note = "the profiler counts whole microseconds, rounded down"
+        return Profile(tuple(with_macs(timed, unpacked)), (note, *notes_on(timed)))
+
+    def _events(self, feed: Feed, calls: int, packed: bool) -> list[dict[str, Any]]:
+        """The profiler's events of ``calls`` inferences in a session of their own.
+
+        Args:
+            packed: whether kernels pack their weights for speed. Packed ones are missing from
+                the inputs that are noted, so that nobody can tell the multiply-accumulates.
+        """
+        import tempfile  # not in a process that measures
+
+        if not self._inspect:
+            raise RuntimeError("this needs a program that was opened with inspect=True")
+        options = session_options(self.config, FileFacts.read(self.artifact.path))
+        with tempfile.TemporaryDirectory(prefix="qbench-ort-") as folder:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder, "profile"))
+            if not packed:
+                options.add_session_config_entry("session.disable_prepacking", "1")
+            session = self._load(options)
+            stream = OrtStream(self, session)
+            stream.bind(feed)
+            for _ in range(calls):
+                stream.infer()
+            return json.loads(Path(session.end_profiling()).read_text())
 
     def __enter__(self) -> OrtProgram:
         return self
@@ -175,8 +206,6 @@ class OrtProgram:
     def __exit__(self, *exc: object) -> None:
         if hasattr(self, "session"):
             del self.session
-        if self._profile_folder is not None:
-            self._profile_folder.cleanup()
 
 
 def _specs(nodes: Sequence[Any], facts: FileFacts) -> dict[str, TensorSpec]:

@@ -1,15 +1,18 @@
-"""Read back what a TFLite interpreter's graph consists of: numbers and placement."""
+"""Read back what a TFLite interpreter's graph consists of: numbers, work and placement.
+
+Needs NumPy and an interpreter. Everything here is about the file's first subgraph.
+"""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from qbench.backend import EffectivePrecision
+from qbench.backend import Operator
 
 COMPUTING = frozenset(
     {
@@ -28,75 +31,167 @@ COMPUTING = frozenset(
     }
 )
 """TFLite's operators with weights, or that otherwise dominate the work."""
+CONVERTING = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 
-_Node = Mapping[str, Any]
+Node = Mapping[str, Any]
+"""One row of ``Interpreter._get_ops_details()``."""
+_Shape = Sequence[int]
 _DELEGATE = "DELEGATE"
 _INTEGER_WEIGHTS = frozenset({"int8", "uint8", "int4"})
+_WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int16": "int16"}
+_ADDED = ("_quantized", "_dequant")
+"""What ai-edge-quantizer appends to the name of a tensor that it makes from another."""
 
 
-@dataclass(frozen=True)
-class Operator:
-    """One operator of the main subgraph.
+def nodes(interpreter: Any) -> list[Node]:
+    """The file's own operators in their order, without those that stand for a delegate."""
+    return [n for n in interpreter._get_ops_details() if n["op_name"] != _DELEGATE]
 
-    Attributes:
-        name: TFLite's name, such as ``CONV_2D``.
-        precision: what it computes in: ``fp32``, ``int8``, ``int16x8``, ...; from the types of its
-            operands as the interpreter has them.
-        stored: type of the weights in the file, where that differs from what the operator is
-            given (``float16`` behind a DEQUANTIZE), else None.
-        delegated: whether a delegate (XNNPACK) took it; before ``allocate_tensors``, none has.
+
+def partitions(interpreter: Any) -> int:
+    """How many pieces of an allocated graph delegates took."""
+    return sum(n["op_name"] == _DELEGATE for n in interpreter._get_ops_details())
+
+
+def tensor_names(interpreter: Any) -> dict[int, str]:
+    """The names of tensors as the float32 file has them."""
+    return {
+        int(detail["index"]): source_name(detail["name"])
+        for detail in interpreter.get_tensor_details()
+    }
+
+
+def source_name(tensor: str) -> str:
+    """A tensor's name without what ai-edge-quantizer appends."""
+    for added in _ADDED:
+        tensor = tensor.removesuffix(added)
+    return tensor
+
+
+def operators(interpreter: Any, shapes: Any = None) -> list[Operator]:
+    """The operators of a graph; a fallback is what no delegate (XNNPACK) took.
+
+    Args:
+        interpreter: before ``allocate_tensors``, no delegate has taken anything.
+        shapes: an allocated interpreter of the same file without delegates, to read the shapes
+            from: where a graph was resized, XNNPACK keeps the new ones to itself. By default
+            ``interpreter``.
     """
-
-    name: str
-    precision: str
-    stored: str | None
-    delegated: bool
-
-    @property
-    def computes(self) -> bool:
-        return self.name in COMPUTING
-
-
-def operators(interpreter: Any) -> list[Operator]:
-    """The operators of the file's first subgraph, in their order."""
-    nodes = interpreter._get_ops_details()
-    graph = [node for node in nodes if node["op_name"] != _DELEGATE]
+    graph = nodes(interpreter)
     # Every tensor has one producer among the file's own operators.
     producer = {int(tensor): node for node in graph for tensor in node["outputs"]}
     delegated: set[int] = set()
-    for node in nodes:
+    for node in interpreter._get_ops_details():
         if node["op_name"] == _DELEGATE:
             delegated.update(_inside(node, producer))
-    return [
-        Operator(
-            node["op_name"],
-            _precision(node),
-            _stored(node, producer),
-            node["index"] in delegated,
-        )
+    names = tensor_names(interpreter)
+    sizes = {
+        int(detail["index"]): tuple(map(int, detail["shape"]))
+        for detail in (interpreter if shapes is None else shapes).get_tensor_details()
+    }
+    return [_operator(node, names, sizes, node["index"] in delegated) for node in graph]
+
+
+def stored(interpreter: Any) -> list[str]:
+    """The types that weights of computing operators are only stored in (``float16``, ``int8``):
+    a DEQUANTIZE turns them into float32 before the operator sees them. One for each such
+    operator. LiteRT calls 4-bit integers int8 here."""
+    graph = nodes(interpreter)
+    changing = {int(tensor) for node in graph for tensor in node["outputs"]}
+    changing.update(int(detail["index"]) for detail in interpreter.get_input_details())
+    expanded = {
+        int(node["outputs"][0]): _names(node["operand_types"])[0]
         for node in graph
-    ]
+        if node["op_name"] == "DEQUANTIZE" and int(node["inputs"][0]) not in changing
+    }
+    weights = (
+        next((expanded[int(t)] for t in node["inputs"] if int(t) in expanded), None)
+        for node in graph
+        if node["op_name"] in COMPUTING
+    )
+    return [kind for kind in weights if kind is not None]
 
 
-def effective(graph: list[Operator]) -> EffectivePrecision:
-    """What runs, and where, from the operators of an allocated interpreter."""
-    counts = Counter(op.precision for op in graph if op.computes)
-    outside = Counter(op.name for op in graph if not op.delegated)
-    notes = []
-    if not any(op.delegated for op in graph):
-        notes.append("no delegate took any operator: TFLite's own, slower kernels run them all")
+def notes(graph: Sequence[Operator], storage: Sequence[str]) -> list[str]:
+    """What a reader should know of an allocated graph; ``storage`` as from :func:`stored`."""
+    outside = Counter(op.kind for op in graph if op.fallback)
+    result = []
+    if all(op.fallback for op in graph):
+        result.append("no delegate took any operator: TFLite's own, slower kernels run them all")
     elif outside:
-        parts = ", ".join(f"{count} {name}" for name, count in sorted(outside.items()))
-        notes.append(f"outside XNNPACK: {parts}")
-    if any(op.stored == "float16" and op.precision == "fp32" for op in graph):
-        notes.append("fp16 is storage only: computed in fp32")
-    if not counts:
-        notes.append("the graph has no convolution or matrix product")
-    precision = counts.most_common(1)[0][0] if counts else "fp32"
-    return EffectivePrecision(precision, dict(counts), outside.total(), tuple(notes))
+        parts = ", ".join(f"{count} {kind}" for kind, count in sorted(outside.items()))
+        result.append(f"outside XNNPACK: {parts}")
+    if "float16" in storage:
+        result.append("fp16 is storage only: computed in fp32")
+    if any(kind in _INTEGER_WEIGHTS for kind in storage):
+        result.append("integer weights are storage only: computed in fp32")
+    if not any(op.role == "compute" for op in graph):
+        result.append("the graph has no convolution or matrix product")
+    return result
 
 
-def _inside(delegate: Mapping[str, Any], producer: Mapping[int, _Node]) -> Iterator[int]:
+# --------------------------------------------------------------------------- one operator
+
+
+def _operator(
+    node: Node, names: Mapping[int, str], shapes: Mapping[int, _Shape], delegated: bool
+) -> Operator:
+    kind = node["op_name"]
+    outputs = [int(tensor) for tensor in node["outputs"]]
+    name = names.get(outputs[0], kind) if outputs else kind
+    computes = kind in COMPUTING
+    return Operator(
+        name=name,
+        kind=kind,
+        role="compute" if computes else "convert" if kind in CONVERTING else "other",
+        precision=None if kind in CONVERTING else _precision(node),
+        macs=_macs(kind, [shapes.get(int(t), ()) for t in node["inputs"]], shapes[outputs[0]])
+        if computes
+        else None,
+        fallback=not delegated,
+        # The converter joins the names of the layers that it fused.
+        layers=tuple(part for part in name.split(";") if part),
+    )
+
+
+def _precision(node: Node) -> str | None:
+    result = _names(node["result_types"])
+    operands = _names(node["operand_types"])
+    if _INTEGER_WEIGHTS.intersection(result):
+        return "int8"
+    if "float32" in result and node["op_name"] in COMPUTING:
+        # Float in and out around integer weights: activations are quantized at run time.
+        return "int8" if _INTEGER_WEIGHTS.intersection(operands) else "fp32"
+    return next((_WORDS[kind] for kind in result if kind in _WORDS), None)
+
+
+def _macs(kind: str, inputs: Sequence[_Shape], output: _Shape) -> int | None:
+    """Multiply-accumulates of one inference; None for recurrent operators and the like.
+
+    The layouts of weights are those of TFLite's operator versions (``schema.fbs``): CONV_2D
+    ``[out, h, w, in]``, DEPTHWISE_CONV_2D ``[1, h, w, out]``, CONV_3D ``[d, h, w, in, out]``,
+    FULLY_CONNECTED ``[out, in]``, TRANSPOSE_CONV ``[out, h, w, in]``, which has its weights and
+    input second and third.
+    """
+    if kind == "CONV_2D":
+        return math.prod(output) * math.prod(inputs[1][1:])
+    if kind == "DEPTHWISE_CONV_2D":
+        return math.prod(output) * math.prod(inputs[1][1:3])
+    if kind == "CONV_3D":
+        return math.prod(output) * math.prod(inputs[1][:4])
+    if kind == "FULLY_CONNECTED":
+        return math.prod(output) * inputs[1][1]
+    if kind == "BATCH_MATMUL":
+        # [m, k] or, transposed, [k, m]; the output is [m, n].
+        return math.prod(output) * (inputs[0][-1] * inputs[0][-2] // max(output[-2], 1))
+    if kind == "TRANSPOSE_CONV":
+        return math.prod(inputs[2]) * math.prod(inputs[1][:3])
+    if kind == "CONV_3D_TRANSPOSE":
+        return math.prod(inputs[2]) * math.prod(inputs[1][:4])
+    return None
+
+
+def _inside(delegate: Node, producer: Mapping[int, Node]) -> Iterator[int]:
     """Indices of the operators that a DELEGATE node stands for.
 
     The interpreter lists its outer inputs and outputs only. What leads from the ones to the
@@ -115,28 +210,5 @@ def _inside(delegate: Mapping[str, Any], producer: Mapping[int, _Node]) -> Itera
         open_tensors.extend(int(operand) for operand in node["inputs"])
 
 
-def _precision(node: _Node) -> str:
-    result = _names(node["result_types"])
-    operands = _names(node["operand_types"])
-    if "int16" in result:
-        return "int16x8"
-    if _INTEGER_WEIGHTS.intersection(result):
-        return "int8"
-    if "float32" in result:
-        # Float in and out around integer weights: activations are quantized at run time.
-        return "int8" if _INTEGER_WEIGHTS.intersection(operands) else "fp32"
-    return {"float16": "fp16", "bfloat16": "bf16"}.get(result[0], result[0]) if result else "fp32"
-
-
-def _stored(node: _Node, producer: Mapping[int, _Node]) -> str | None:
-    for tensor in node["inputs"]:
-        source = producer.get(int(tensor))
-        if source is not None and source["op_name"] == "DEQUANTIZE":
-            types = _names(source["operand_types"])
-            if types and types[0] == "float16":
-                return types[0]
-    return None
-
-
-def _names(types: list[Any]) -> list[str]:
+def _names(types: Sequence[Any]) -> list[str]:
     return [np.dtype(kind).name for kind in types]

@@ -13,6 +13,8 @@ from qbench.backend import (
     EffectivePrecision,
     Feed,
     Model,
+    Operator,
+    Profile,
     RunConfig,
     TensorSpec,
     Unsupported,
@@ -37,9 +39,12 @@ class TfliteProgram:
     LiteRT cannot share an interpreter's weights: every stream is an interpreter of its own over
     the same memory-mapped file, and XNNPACK packs the weights anew for each. So memory grows with
     the number of streams; the pages of the file itself are shared.
+
+    Args:
+        keep_tensors: keep what is between inputs and outputs readable.
     """
 
-    def __init__(self, artifact: Artifact, config: RunConfig) -> None:
+    def __init__(self, artifact: Artifact, config: RunConfig, keep_tensors: bool = False) -> None:
         self._model = artifact.model
         self._config = config
         self._path = artifact.file
@@ -47,6 +52,8 @@ class TfliteProgram:
         if config.device != "cpu":
             raise Unsupported(f"LiteRT's Python package runs on the CPU, not on {config.device}")
         self._flags = flags(config.hints)
+        if keep_tensors:
+            self._flags["experimental_preserve_all_tensors"] = True
         self._spare: Any = self._interpreter()
         inputs, outputs = slots(self._spare, self._model)
         self._inputs, self._outputs = inputs, outputs
@@ -70,9 +77,37 @@ class TfliteProgram:
         """From the operand types of the allocated graph, and what XNNPACK took of it."""
         from qbench_tflite import graph
 
+        operators = self._operators()
+        return EffectivePrecision.of(operators, graph.notes(operators, graph.stored(self._spare)))
+
+    def profile(self, feed: Feed, runs: int) -> Profile:
+        """Structure, precision and placement, without times; nothing is run."""
+        from qbench_tflite import graph
+
+        operators = self._operators()
+        pieces = graph.partitions(self._spare)
+        outside = sum(op.fallback for op in operators)
+        return Profile(
+            tuple(operators),
+            (
+                "LiteRT's Python interface gives no times of operators",
+                f"XNNPACK takes the graph in {pieces} piece{'s' * (pieces != 1)}; "
+                f"{outside} of {len(operators)} operators are outside",
+                *graph.notes(operators, graph.stored(self._spare)),
+            ),
+        )
+
+    def _operators(self) -> list[Operator]:
+        from ai_edge_litert.interpreter import OpResolverType
+
+        from qbench_tflite import graph
+
         if self._spare is None:
-            raise RuntimeError("call effective() before stream()")
-        return graph.effective(graph.operators(self._spare))
+            raise RuntimeError("call effective() and profile() before stream()")
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        shapes = interpreter(self._path, 1, {"experimental_op_resolver_type": plain})
+        self._allocate(shapes)
+        return graph.operators(self._spare, shapes)
 
     def __enter__(self) -> TfliteProgram:
         return self
@@ -132,6 +167,7 @@ class TfliteStream:
     """One interpreter.
 
     Attributes:
+        interpreter: LiteRT's; None once it is closed.
         infer: LiteRT's own ``Invoke``, without the 0.5 µs in which its Python wrapper counts
             references to views of its buffers; none are made here.
     """
@@ -144,7 +180,7 @@ class TfliteStream:
         outputs: Mapping[str, Slot],
         batch: int,
     ) -> None:
-        self._interpreter: Any = interpreter
+        self.interpreter: Any = interpreter
         self._model = model
         self._inputs = inputs
         self._outputs = outputs
@@ -164,20 +200,20 @@ class TfliteStream:
         source = self._model.to_source(feed)
         for name, slot in self._inputs.items():
             array = convert(source[slot.name], self._model.inputs[name], slot.spec)
-            self._interpreter.set_tensor(slot.index, array)
+            self.interpreter.set_tensor(slot.index, array)
 
     def read(self) -> Feed:
         """Copies of the outputs, dequantized to the card's types."""
         outputs = {}
         for name, slot in self._outputs.items():
-            array = self._interpreter.get_tensor(slot.index)
+            array = self.interpreter.get_tensor(slot.index)
             outputs[slot.name] = convert(array, slot.spec, self._model.outputs[name])
         return self._model.from_source(outputs)
 
     def close(self) -> None:
         """Free the interpreter; the stream is of no use afterwards."""
         self.infer = _closed
-        self._interpreter = None
+        self.interpreter = None
 
 
 def interpreter(

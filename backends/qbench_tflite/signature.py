@@ -1,23 +1,29 @@
-"""Give a TFLite file a signature.
+"""Mend a TFLite file's table of contents, so that today's tools can read it.
 
-ai-edge-quantizer feeds a model by the names of its signature, and files from old converters have
-none. It also renames tensors, but not the signature's entries: so they carry the source's names.
+- ai-edge-quantizer feeds a model by the names of its signature, and files from old converters have
+  none. It also renames tensors, but not the signature's entries: so they carry the source's names.
+- It looks at ``builtin_code`` only, which old converters leave at 0 (ADD): their operators
+  stand in ``deprecated_builtin_code``. The format's own rule (``schema.fbs``, OperatorCode) is to
+  take the greater of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 KEY = "serving_default"
 """The signature's key, as today's converters write it."""
 
 
-def with_signature(content: bytes) -> bytes:
-    """The file with one signature, for its first subgraph, whose names are the tensors' names.
+def with_signature(
+    content: bytes, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
+) -> bytes:
+    """The file with one signature, for its first subgraph, and with present operator codes.
 
     Args:
         content: a valid TFLite file.
+        inputs, outputs: names in the file's order; by default the tensors' names.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -25,20 +31,22 @@ def with_signature(content: bytes) -> bytes:
     model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
 
-    def entries(tensors: Iterable[int]) -> list[Any]:
+    def entries(tensors: Iterable[int], names: Sequence[str] | None) -> list[Any]:
         result = []
-        for index in tensors:
+        for position, index in enumerate(tensors):
             entry = schema.TensorMapT()
-            entry.name = graph.tensors[index].name
+            entry.name = names[position] if names else graph.tensors[index].name
             entry.tensorIndex = int(index)
             result.append(entry)
         return result
 
+    for code in model.operatorCodes:
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     signature = schema.SignatureDefT()
     signature.signatureKey = KEY
     signature.subgraphIndex = 0
-    signature.inputs = entries(graph.inputs)
-    signature.outputs = entries(graph.outputs)
+    signature.inputs = entries(graph.inputs, inputs)
+    signature.outputs = entries(graph.outputs, outputs)
     model.signatureDefs = [signature]
 
     builder = flatbuffers.Builder(len(content) + 4096)

@@ -331,7 +331,7 @@ def _accuracy(case: Case, row: Mapping[str, Any], layers: Sequence[Layer]) -> li
     lossy = [layer for layer in layers if layer.drop_db >= 3]  # half of the signal's margin
     depthwise = [layer for layer in lossy if "depthwise" in layer.kind.lower()]
     reason = (
-        f"outputs are {last:.1f} dB from float32's; most is lost at {worst.name} ({worst.kind}): "
+        f"outputs are {last:.1f} dB from float32's; most is lost at {worst.name}, {worst.kind}: "
         f"{worst.drop_db:.1f} dB, down to {worst.sqnr_db:.1f} dB"
     )
     if depthwise:

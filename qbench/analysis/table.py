@@ -45,6 +45,7 @@ class _Context:
         self.prepared = bundle.prepared
         self.evaluated = bundle.evaluated
         self.models = bundle.plan["models"]
+        self.data = bundle.plan["data"]
         self.by_case = dict(tuple(bundle.trials_frame().groupby("case_id")))
         self.cpu_power = bundle.begin["settings"].get("cpu_power")
 
@@ -90,6 +91,8 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         "run_id": context.bundle.run_id,
     }
     row |= _quality(evaluated.get("quality"), case["precision"])
+    if row.get("accuracy") is not None:
+        row["accuracy_data"] = _data(context.data[case["model"]], row["accuracy_items"])
     if len(good):
         row |= _speed(good, case["batch_size"]) | _resources(good)
         row |= _energy(good, case["batch_size"], context.cpu_power)
@@ -165,6 +168,16 @@ def _quality(quality: Mapping[str, Any] | None, precision: str) -> dict[str, Any
         "items_needed": "accuracy_items_needed",
     }
     return {names.get(key, key): value for key, value in quality.items()}
+
+
+def _data(data: Mapping[str, Any], items: int) -> str:
+    """Which items an accuracy is of, so that a part is not taken for the official set."""
+    official = data["part_of"]
+    if official is None:
+        return f"{data['name']}: {items} items"
+    if official["items"] == items:
+        return f"{official['name']}: all {items} items"
+    return f"{items} of the {official['items']} items of {official['name']} ({data['name']})"
 
 
 def _speed(good: pd.DataFrame, batch: int) -> dict[str, Any]:

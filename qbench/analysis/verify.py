@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -89,13 +92,25 @@ def _quality(bundle: Bundle) -> list[str]:
             )
         except ValueError as error:
             raise UserError(f"evaluation {key} of {model}: {error}") from None
-        for name, value in fresh:
-            other = getattr(stored, name)
-            same = (
-                np.isclose(value, other, rtol=1e-6)
-                if isinstance(value, float) and other is not None
-                else value == other
-            )
-            if not same:
-                found.append(f"{model}, evaluation {key}: {name} is {value}, recorded {other}")
+        found += [
+            f"{model}, evaluation {key}: {difference}"
+            for difference in _differences(fresh.model_dump(), stored.model_dump())
+        ]
+    return found
+
+
+def _differences(fresh: Mapping[str, Any], stored: Mapping[str, Any], at: str = "") -> list[str]:
+    """Where two mappings of the same keys differ, those within them too."""
+    found = []
+    for name in {**fresh, **stored}:
+        value, other = fresh.get(name), stored.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += _differences(value, other, f"{at}{name}.")
+            continue
+        if isinstance(value, float) and isinstance(other, float):
+            same = bool(np.isclose(value, other, rtol=1e-6))
+        else:
+            same = value == other
+        if not same:
+            found.append(f"{at}{name} is {value}, recorded {other}")
     return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ import numpy as np
 from qbench.cards import ModelCard, Tensor
 from qbench.data import preprocess
 from qbench.data.cards import DatasetCard, Split
-from qbench.data.readers import READERS
+from qbench.data.labels import make_labels
+from qbench.data.preprocess import Steps
+from qbench.data.readers import READERS, Reader
+from qbench.data.tokens import tokenizer
 from qbench.errors import UserError, nearest
-from qbench.files import Report
-from qbench.storage import cache_dir, digest_file, digest_json, new_folder
+from qbench.files import Report, digest_path, locate
+from qbench.storage import cache_dir, digest_json, new_folder
 
-PREPARE_VERSION = 1
+PREPARE_VERSION = 2
 """Raise it when the same card and files would be preprocessed to something else."""
+REPORT_EVERY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,14 @@ class Items:
 
     Attributes:
         feeds: by canonical input, a ``.npy`` file of ``[items, ...]`` in the card's dtype.
-        labels: a ``.npy`` file of ``[items]`` int64; None if the data set has none.
+        labels: a ``.npy`` file, see ``qbench.data.labels``; None if the data set has none.
         count: how many items.
         digest: SHA-256 over source files, chosen items and steps.
-        source: the data files (a digest) and the indices of the items in them; None if there are
-            no files.
         random: made up, not data: says nothing about accuracy.
+        source: the data set's main file (its digest) and where in it the items lie; None if there
+            are no files.
+        chosen: a ``.npy`` file of int64 ``[items]``, the items' indices in the data set; None if
+            there is no data set.
     """
 
     feeds: Mapping[str, Path]
@@ -41,92 +48,81 @@ class Items:
     count: int
     digest: str
     random: bool = False
-    source: tuple[str, range] | None = None
+    source: tuple[str, tuple[int, ...]] | None = None
+    chosen: Path | None = None
 
     def overlap(self, other: Items) -> int:
-        """How many items of the same files both hold, whatever the data sets are called."""
+        """How many items of the same file both hold, whatever the data sets are called."""
         if self.source is None or other.source is None or self.source[0] != other.source[0]:
             return 0
         return len(set(self.source[1]) & set(other.source[1]))
 
 
 def make_items(
-    card: ModelCard, data: DatasetCard, files: Mapping[str, Path], split: Split, report: Report
+    card: ModelCard,
+    data: DatasetCard,
+    files: Mapping[str, Path],
+    split: Split,
+    report: Report,
+    root: Path = Path(),
 ) -> Items:
     """The items that ``split`` chooses of ``data``, as the model ``card`` wants them; made once,
     then found in the cache.
 
     Args:
         files: the data set's files, by the names that its card gives them.
+        report: told how far it is, now and then.
+        root: the folder of the model's card, where its vocabularies are looked for first.
 
     Raises:
         UserError: the files do not fit the cards.
     """
-    content = digest_json({name: digest_file(path) for name, path in files.items()})
-    chosen = split.range(data.items)
-    digest = digest_json(
-        [
-            PREPARE_VERSION,
-            version("pillow"),
-            content,
-            data.model_dump(mode="json", exclude={"description", "licence", "homepage"}),
-            [chosen.start, chosen.stop],
-            list(card.inputs),  # their order, which a JSON object does not have
-            card.model_dump(mode="json", include={"preprocess", "inputs"}),
-        ]
-    )
-    folder = cache_dir() / "data" / digest[:32]
+    contents = {name: digest_path(path) for name, path in files.items()}
+    vocabularies = _vocabularies(card, root, report)
+    made_of = [
+        PREPARE_VERSION,
+        version("pillow"),
+        contents,
+        data.model_dump(
+            mode="json",
+            exclude={"name", "description", "licence", "homepage", "part_of", "files"},
+        ),
+        list(card.inputs),  # their order, which a JSON object does not have
+        card.model_dump(mode="json", include={"preprocess", "inputs"}),
+        {name: [digest_path(path), _tokenizers()] for name, path in vocabularies.items()},
+    ]
+    key = digest_json([made_of, split.model_dump(mode="json", exclude={"dataset"})])
+    folder = cache_dir() / "data" / key[:32]
     if not all(_readable(path) for path in folder.glob("*.npy")):
         shutil.rmtree(folder)  # a damaged cache is made anew
     if not folder.is_dir():
         report(f"preprocessing {card.name}'s items of {data.name}")
-        with new_folder(folder) as out:
-            _write_items(card, data, files, split, out)
+        with new_folder(folder) as out, READERS[data.format](data, files) as reader:
+            _Writer(card, data, reader, split, vocabularies, report, out).write()
+    chosen = np.load(folder / "chosen.npy").tolist()
+    origins = np.load(folder / "origins.npy").tolist()
     labels = folder / "labels.npy"
-    feeds = {name: folder / f"input-{i}.npy" for i, name in enumerate(card.inputs)}
-    count = len(np.load(next(iter(feeds.values())), mmap_mode="r"))
     return Items(
-        feeds, labels if labels.exists() else None, count, digest, source=(content, chosen)
+        feeds={name: folder / f"input-{i}.npy" for i, name in enumerate(card.inputs)},
+        labels=labels if labels.exists() else None,
+        count=len(chosen),
+        digest=digest_json([made_of, chosen]),
+        source=(contents.get("data") or contents["images"], tuple(origins)),
+        chosen=folder / "chosen.npy",
     )
 
 
-def _write_items(
-    card: ModelCard,
-    data: DatasetCard,
-    files: Mapping[str, Path],
-    split: Split,
-    out: Path,
-) -> None:
-    with READERS[data.format](data, files) as raw:
-        if len(raw) != data.items:
-            raise UserError(
-                f"data set {data.name}: its card says {data.items} items, its files hold {len(raw)}"
-            )
-        chosen = split.range(data.items)
-        if not chosen:
-            raise UserError(
-                f"model {card.name}: '{split.items}' chooses no item of {data.name}, "
-                f"which has {data.items}"
-            )
-        for index, (name, tensor) in enumerate(card.inputs.items()):
-            if name not in data.arrays:
-                raise UserError(
-                    f"data set {data.name} has nothing for input '{name}' of {card.name}",
-                    nearest(name, data.arrays),
-                )
-            steps = card.preprocess.get(name, [])
-            items = (_item(card, data, steps, tensor, name, raw.get(name, i)) for i in chosen)
-            try:
-                _save_all(out / f"input-{index}.npy", items, len(chosen))
-            except ValueError as error:
-                raise UserError(f"model {card.name}, input {name}: {error}") from None
-        if data.labels is not None:
-            labels = np.asarray([raw.label(i) for i in chosen], dtype=np.int64)
-            bad = labels[(labels < 0) | (labels >= (data.classes or labels.max() + 1))]
-            if len(bad):
-                most = "" if data.classes is None else data.classes - 1
-                raise UserError(f"data set {data.name}: label {bad[0]} is outside 0..{most}")
-            np.save(out / "labels.npy", labels)
+def _vocabularies(card: ModelCard, root: Path, report: Report) -> dict[str, Path]:
+    """By input, the file of its tokenizer."""
+    options = {name: preprocess.tokenize_options(steps) for name, steps in card.preprocess.items()}
+    return {name: locate(choice.vocab, root, report) for name, choice in options.items() if choice}
+
+
+def _tokenizers() -> str:
+    try:
+        return version("tokenizers")
+    except PackageNotFoundError:
+        return "none"
 
 
 def _readable(path: Path) -> bool:
@@ -137,32 +133,152 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _item(
-    card: ModelCard,
-    data: DatasetCard,
-    steps: preprocess.Steps,
-    tensor: Tensor,
-    name: str,
-    raw: np.ndarray,
-) -> np.ndarray:
-    """One item ready to be fed; its shape and dtype are the card's."""
-    try:
-        item = preprocess.apply(steps, raw)
-    except ValueError as error:
-        raise UserError(f"model {card.name}, input {name}, data set {data.name}: {error}") from None
-    item = item.astype(tensor.dtype, copy=False)
-    want = tensor.spec().sized(1)[1:]
-    fits = len(item.shape) == len(want) and all(
-        not isinstance(size, int) or size == got
-        for size, got in zip(tensor.shape[1:], item.shape, strict=True)
-    )
-    if not fits:
+@dataclass
+class _Writer:
+    """Writes the files of one folder of items.
+
+    Attributes:
+        sizes: by input, the shapes of its items as they are stored.
+    """
+
+    card: ModelCard
+    data: DatasetCard
+    reader: Reader
+    split: Split
+    vocabularies: Mapping[str, Path]
+    report: Report
+    out: Path
+    sizes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+
+    def write(self) -> None:
+        """``input-<n>.npy`` for every input, ``labels.npy`` if there are labels, ``chosen.npy``
+        and ``origins.npy``."""
+        self._check_card()
+        chosen = self._chosen()
+        for number, (name, tensor) in enumerate(self.card.inputs.items()):
+            array = self._array_for(name)
+            items = self._items(name, tensor, array, chosen)
+            try:
+                _save_all(self.out / f"input-{number}.npy", items, len(chosen))
+            except ValueError as error:
+                raise UserError(f"model {self.card.name}, input {name}: {error}") from None
+        if self.reader.labelled:
+            # Boxes and masks follow the first input whose steps move pixels: the picture.
+            steps = {name: self.card.preprocess.get(name, []) for name in self.card.inputs}
+            moved = (n for n, s in steps.items() if preprocess.moves_pixels(s))
+            picture = next(moved, next(iter(steps)))
+            try:
+                labels = make_labels(self.reader, chosen, steps[picture], self.sizes[picture])
+            except ValueError as error:
+                raise UserError(
+                    f"model {self.card.name}, data set {self.data.name}: {error}"
+                ) from None
+            np.save(self.out / "labels.npy", labels)
+        np.save(self.out / "chosen.npy", np.asarray(chosen, np.int64))
+        origins = [self.reader.origin(index) for index in chosen]
+        np.save(self.out / "origins.npy", np.asarray(origins, np.int64))
+
+    def _check_card(self) -> None:
+        """Whether the card says of its files what they hold."""
+        found = len(self.reader)
+        if self.data.items is not None and found != self.data.items:
+            raise self.reader.error(
+                f"its card says {self.data.items} items, its files hold {found}"
+            )
+        if found == 0:
+            raise self.reader.error("its files hold no item")
+        told, classes = self.reader.classes, self.data.classes
+        if told is not None and classes is not None and told != classes:
+            raise self.reader.error(f"its card says {classes} classes, its files hold {told}")
+
+    def _chosen(self) -> list[int]:
+        total = len(self.reader)
+        pairs = self.reader.labelled and self.data.truth == "scores"
+        try:
+            chosen = self.split.choose(total, pairs)
+        except ValueError as error:
+            raise UserError(f"model {self.card.name}, data set {self.data.name}: {error}") from None
+        if not chosen:
+            raise UserError(
+                f"model {self.card.name}: '{self.split.items}' chooses no item of "
+                f"{self.data.name}, which has {total}"
+            )
+        return chosen
+
+    def _array_for(self, name: str) -> str:
+        """The array that feeds an input: the one its steps name, or the one of its name, or the
+        data set's only one where nothing else can be meant."""
+        steps, arrays = self.card.preprocess.get(name, []), self.reader.arrays
+        named = preprocess.array_of(steps)
+        wanted = named or name
+        if wanted in arrays:
+            return wanted
+        alone = len(self.card.inputs) == 1 or name in self.vocabularies
+        if named is None and len(arrays) == 1 and alone:
+            return arrays[0]
         raise UserError(
-            f"model {card.name}: input '{name}' takes items of shape {tensor.shape[1:]}, "
-            f"but {data.name} gives {list(item.shape)} after preprocessing",
-            "Correct 'inputs' or 'preprocess' in the card, or choose another data set.",
+            f"data set {self.data.name} has nothing for input '{name}' of {self.card.name}: "
+            f"no array '{wanted}'",
+            nearest(wanted, arrays) + " A step 'array' in the card's preprocess can name it.",
         )
-    return item
+
+    def _items(
+        self, name: str, tensor: Tensor, array: str, chosen: list[int]
+    ) -> Iterator[np.ndarray]:
+        """The chosen items of an input, ready to be fed: in the card's shape and dtype."""
+        steps = self.card.preprocess.get(name, [])
+        options = preprocess.tokenize_options(steps)
+        tokenize = tokenizer(options, self.vocabularies[name]) if options else None
+        sizes = self.sizes.setdefault(name, [])
+        told = time.monotonic()
+        for done, index in enumerate(chosen):
+            if time.monotonic() - told > REPORT_EVERY_S:
+                told = time.monotonic()
+                self.report(f"preprocessing {self.data.name}: {done} of {len(chosen)} items")
+            raw = self.reader.get(array, index)
+            sizes.append(() if isinstance(raw, str) else raw.shape)
+            yield self._item(name, tensor, steps, tokenize, raw, index)
+
+    def _item(
+        self,
+        name: str,
+        tensor: Tensor,
+        steps: Steps,
+        tokenize: Callable[[str], np.ndarray] | None,
+        raw: np.ndarray | str,
+        index: int,
+    ) -> np.ndarray:
+        where = (
+            f"model {self.card.name}, input {name}, data set {self.data.name}, "
+            f"{self.reader.title(index)}"
+        )
+        try:
+            item = preprocess.apply(steps, raw, tokenize)
+            if item.dtype.kind not in "fiub":
+                raise ValueError(f"{item.dtype} are no numbers")
+            if item.dtype.kind == "f" and np.dtype(tensor.dtype).kind != "f":
+                raise ValueError(
+                    f"the input takes {tensor.dtype}, but preprocessing ends with {item.dtype}: "
+                    f"end it with a step cast: {tensor.dtype}"
+                )
+            item = preprocess.cast(item, tensor.dtype)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
+        want = tensor.shape[1:]
+        fits = item.ndim == len(want) and all(
+            not isinstance(size, int) or size == got
+            for size, got in zip(want, item.shape, strict=True)
+        )
+        if not fits:
+            raise UserError(
+                f"model {self.card.name}: input '{name}' takes items of shape {want}, "
+                f"but {self.data.name} gives {list(item.shape)} after preprocessing "
+                f"({self.reader.title(index)})",
+                "Correct 'inputs' or 'preprocess' in the card, or choose another data set.",
+            )
+        if item.dtype.kind == "f" and not np.isfinite(item).all():
+            raise UserError(f"{where}: it holds NaN or infinity")
+        return item
 
 
 def _save_all(path: Path, items: Iterator[np.ndarray], count: int) -> None:

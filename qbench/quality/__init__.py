@@ -1,5 +1,8 @@
 """What a model's outputs are worth: accuracy by the metrics of its task, and fidelity."""
 
-from qbench.quality.judge import Judging, Quality, judge, sqnr_db
+from qbench.quality.decoders import Decoder
+from qbench.quality.fidelity import sqnr_db
+from qbench.quality.judge import Judging, Quality, judge
+from qbench.quality.tasks import TASKS
 
-__all__ = ["Judging", "Quality", "judge", "sqnr_db"]
+__all__ = ["TASKS", "Decoder", "Judging", "Quality", "judge", "sqnr_db"]

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
-from qbench import stats
+from qbench.quality import metrics
+from qbench.quality.boxes import mean_average_precision
+from qbench.quality.decoders import Decoder
+from qbench.quality.fidelity import Fidelity, Outputs, compare
+from qbench.quality.scores import Figure, Share
+from qbench.quality.tasks import TASKS
 
-MAX_SQNR_DB = 200.0
-"""A ratio above this, that of identical outputs included, is given as this: beyond float64."""
+Score = Share | Figure
+
+
+class Metric(BaseModel):
+    """One metric's value with its 95 % interval; None where there are too few items for one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    value: float
+    low: float | None
+    high: float | None
 
 
 class Quality(BaseModel):
@@ -20,13 +34,22 @@ class Quality(BaseModel):
     Attributes:
         items: how many were evaluated.
         metric: None if there are no labels; then so are the accuracies.
-        accuracy: share of items that were right, 0 to 1, with its 95 % interval.
-        accuracy_delta: accuracy less the float32 reference's on the same items, with its
-            interval; None for the reference itself.
+        accuracy: the metric's value, with its 95 % interval: Wilson's for a share of items, else
+            by the bootstrap over items.
+        accuracy_delta: accuracy less the float32 reference's on the same items, with its 95 %
+            interval (Agresti and Min's for matched pairs, or the paired bootstrap); None for the
+            reference itself.
+        accuracy_delta_p: McNemar's exact p-value; None where the metric is no share of items.
+        items_needed: how many items would give the delta an interval of ±1 point at the
+            disagreement seen; None where the metric is no share of items.
+        metrics: all of the task's, the chosen one among them.
         sqnr_db: signal to quantization noise of the outputs against the reference, of the worst
             output; None for the reference itself.
         cosine: mean over items of the cosine similarity to the reference, of the worst output.
-        agreement: share of items with the reference's top class; None if the task has no classes.
+        max_abs_difference: the largest difference of two values, of the worst output.
+        agreement: share of items with the reference's top class, of pixels in segmentation; None
+            if the task has no classes.
+        fidelity: by output.
         outputs_digest: SHA-256 over all outputs.
     """
 
@@ -40,22 +63,31 @@ class Quality(BaseModel):
     accuracy_delta: float | None = None
     accuracy_delta_low: float | None = None
     accuracy_delta_high: float | None = None
+    accuracy_delta_p: float | None = None
+    items_needed: int | None = None
+    metrics: dict[str, Metric] = {}
     sqnr_db: float | None = None
     cosine: float | None = None
+    max_abs_difference: float | None = None
     agreement: float | None = None
+    fidelity: dict[str, Fidelity] = {}
     outputs_digest: str
-
-
-Outputs = Mapping[str, np.ndarray]
 
 
 class Judging(BaseModel):
     """How a model's outputs are judged; kept in the bundle, so that they can be judged again.
 
     Attributes:
-        task: the card's.
-        metric: None if there are no labels, or nothing is to be made of them.
-        scores: the output that holds one score for each class; None if the task has no classes.
+        task: one of ``TASKS``.
+        metric: the one that ``accuracy`` is; None if nothing is to be made of labels.
+        scores: the output that holds one score for each class; None if the task does not sort
+            items into classes.
+        output: the output of the other tasks' metrics: classes of pixels, anomaly scores or
+            embeddings; None where there is none, and for detection, whose decoder reads all.
+        background: leading classes of ``scores`` that the labels do not count.
+        class_axis: of ``output``, if it holds a score for each class of a pixel.
+        classes: how many the data set has; None if it does not say.
+        decoder: of a detector.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,6 +95,11 @@ class Judging(BaseModel):
     task: str
     metric: str | None = None
     scores: str | None = None
+    output: str | None = None
+    background: NonNegativeInt = 0
+    class_axis: int = -1
+    classes: PositiveInt | None = None
+    decoder: Decoder | None = None
 
 
 def judge(
@@ -73,77 +110,214 @@ def judge(
     Args:
         outputs: by name, ``[items, ...]``.
         reference: the float32 reference's; None if this is the reference.
-        labels: ``[items]`` integers, or None.
+        labels: in the form that the task has in ``TASKS``, or None.
 
     Raises:
-        ValueError: outputs hold values that are no numbers, or do not fit the labels.
+        ValueError: outputs hold values that are no numbers, or do not fit the labels or the
+            reference.
     """
     for name, array in outputs.items():
-        bad = int(np.sum(~np.isfinite(array.astype(np.float64)).reshape(len(array), -1).all(1)))
+        if array.dtype.kind != "f":
+            continue
+        bad = int(np.sum(~np.isfinite(array).reshape(len(array), -1).all(1)))
         if bad:
             raise ValueError(
                 f"output '{name}' holds NaN or infinity in {bad} of {len(array)} items"
             )
-    fields: dict[str, float | str | None] = {}
-    metric, scores = how.metric, how.scores
-    if metric is not None and labels is not None and scores is not None:
-        right = _right(outputs[scores], labels)
-        fields |= _named("accuracy", stats.wilson(int(right.sum()), len(right)), metric=metric)
-        if reference is not None:
-            base = _right(reference[scores], labels)
-            fields |= _named("accuracy_delta", stats.paired_difference(right, base))
-    if reference is not None:
-        fields["sqnr_db"] = min(sqnr_db(reference[n], outputs[n]) for n in outputs)
-        fields["cosine"] = min(cosine(reference[n], outputs[n]) for n in outputs)
-        if scores is not None:
-            same = _classes(outputs[scores]) == _classes(reference[scores])
-            fields["agreement"] = float(np.mean(same))
     items = len(next(iter(outputs.values())))
-    return Quality.model_validate(
-        {"items": items, "outputs_digest": digest_outputs(outputs), **fields}
-    )
+    fields: dict[str, Any] = {"items": items, "outputs_digest": digest_outputs(outputs)}
+    if reference is not None:
+        fields |= _against(outputs, reference, how)
+    if labels is not None and how.metric is not None:
+        fields |= _accuracy(outputs, reference, labels, how)
+    return Quality.model_validate(fields)
 
 
-def _named(name: str, estimate: stats.Estimate, **more: str) -> dict[str, float | str | None]:
-    value, low, high = estimate
-    return {name: value, f"{name}_low": low, f"{name}_high": high, **more}
+def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, Any]:
+    fidelity = compare(reference, outputs)
+    classes = [_classes(of, how) for of in (outputs, reference)]
+    return {
+        "fidelity": fidelity,
+        "sqnr_db": min(one.sqnr_db for one in fidelity.values()),
+        "cosine": min(one.cosine for one in fidelity.values()),
+        "max_abs_difference": max(one.max_abs_difference for one in fidelity.values()),
+        "agreement": None if classes[0] is None else float(np.mean(classes[0] == classes[1])),
+    }
 
 
-def _classes(scores: np.ndarray) -> np.ndarray:
-    """The top class of each item, from ``[items, ..., classes]``."""
-    return scores.reshape(len(scores), -1).argmax(axis=1)
+def _accuracy(
+    outputs: Outputs, reference: Outputs | None, labels: np.ndarray, how: Judging
+) -> dict[str, Any]:
+    assert how.metric is not None
+    scores = _scores(outputs, labels, how)
+    if how.metric not in scores:
+        raise ValueError(
+            f"there is no {how.metric} here: {how.task} has {', '.join(scores) or 'no metric'}"
+        )
+    estimates = {name: score.estimate() for name, score in scores.items()}
+    value, low, high = estimates[how.metric]
+    fields: dict[str, Any] = {
+        "metric": how.metric,
+        "accuracy": value,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "metrics": {name: Metric(**one._asdict()) for name, one in estimates.items()},
+    }
+    if reference is not None:
+        base: Any = _scores(reference, labels, how)[how.metric]  # of the same kind
+        difference = scores[how.metric].less(base)
+        value, low, high = difference.estimate
+        fields |= {
+            "accuracy_delta": value,
+            "accuracy_delta_low": low,
+            "accuracy_delta_high": high,
+            "accuracy_delta_p": difference.p,
+            "items_needed": difference.items_needed,
+        }
+    return fields
 
 
-def _right(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    if len(scores) != len(labels):
-        raise ValueError(f"{len(scores)} outputs for {len(labels)} labels")
-    classes = scores.reshape(len(scores), -1).shape[1]
-    if labels.max(initial=0) >= classes:
-        raise ValueError(f"a label is {labels.max()}, but the model has only {classes} classes")
-    return _classes(scores) == labels
+# --------------------------------------------------------------------------- by task
 
 
-def sqnr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
-    """``10 log10(sum(reference^2) / sum((reference - outputs)^2))`` over all items, in dB."""
-    exact = reference.astype(np.float64)
-    noise = float(np.sum((exact - outputs.astype(np.float64)) ** 2))
-    signal = float(np.sum(exact**2))
-    if noise == 0:
-        return MAX_SQNR_DB
-    if signal == 0:
-        return -MAX_SQNR_DB
-    return float(np.clip(10 * np.log10(signal / noise), -MAX_SQNR_DB, MAX_SQNR_DB))
+def _scores(outputs: Outputs, labels: np.ndarray, how: Judging) -> dict[str, Score]:
+    """All metrics of the task."""
+    _check_form(outputs, labels, how)
+    if TASKS[how.task].classifies:
+        return _of_classes(_class_scores(outputs, how), labels, how)
+    if how.task == "object-detection" and how.decoder is not None:
+        found = how.decoder.decode(outputs)
+        highest = max((float(one[:, 0].max(initial=0)) for one in found), default=0)
+        if how.classes is not None and highest >= how.classes:
+            raise ValueError(
+                f"decoder {how.decoder.name} gives class {highest:.0f}, but the data set has "
+                f"{how.classes} classes"
+            )
+        return dict(mean_average_precision(found, labels))
+    if how.output is None:
+        raise ValueError(f"nothing says what the labels of {how.task} are to be compared with")
+    if how.task == "semantic-segmentation":
+        return {"mIoU": _of_pixels(outputs, labels, how)}
+    if how.task == "anomaly-detection":
+        return {"auc": metrics.auc(_anomaly_scores(outputs[how.output], how.output), labels)}
+    embeddings = outputs[how.output].reshape(len(outputs[how.output]), -1)
+    return {"spearman": metrics.spearman(embeddings, labels)}
 
 
-def cosine(reference: np.ndarray, outputs: np.ndarray) -> float:
-    """Mean over items of the cosine of the angle between outputs and reference; two zero vectors
-    have 1, a zero and another 0."""
-    a = reference.astype(np.float64).reshape(len(reference), -1)
-    b = outputs.astype(np.float64).reshape(len(outputs), -1)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
-    dots = np.sum(a * b, axis=1)
-    return float(np.mean(np.where(both_zero, 1.0, dots / np.where(norms == 0, 1.0, norms))))
+_FORMS = {
+    "classes": ("iu", 1, "whole numbers [items]"),
+    "boxes": ("f", 2, "boxes [n, 6] of item, class and corners"),
+    "masks": ("u", 3, "masks [items, height, width]"),
+    "scores": ("f", 1, "one similarity for each pair of items"),
+}
+
+
+def _check_form(outputs: Outputs, labels: np.ndarray, how: Judging) -> None:
+    """
+    Raises:
+        ValueError: the labels are not what the task needs, or of other items.
+    """
+    items = len(next(iter(outputs.values())))
+    kind = TASKS[how.task].labels
+    if kind is None:
+        raise ValueError(f"the task {how.task} makes nothing of labels")
+    letters, axes, words = _FORMS[kind]
+    if labels.dtype.kind not in letters or labels.ndim != axes:
+        raise ValueError(
+            f"{how.task} needs {words} as labels, and not {labels.dtype} {list(labels.shape)}"
+        )
+    if kind == "boxes":
+        if labels.shape[1] != 6 or not np.isfinite(labels).all():
+            raise ValueError(f"{how.task} needs {words} as labels, all of them finite")
+        outside = labels[(labels[:, 0] < 0) | (labels[:, 0] >= items)]
+        if len(outside):
+            raise ValueError(f"a box is of item {outside[0, 0]:.0f}, but there are {items} items")
+        return
+    if kind == "scores" and (items % 2 or not np.isfinite(labels).all()):
+        raise ValueError(f"{items} items make no pairs, or a similarity is not finite")
+    wanted = items // 2 if kind == "scores" else items
+    if len(labels) != wanted:
+        raise ValueError(f"{items} outputs for {len(labels)} labels")
+
+
+def _class_scores(outputs: Outputs, how: Judging) -> np.ndarray:
+    """``[items, classes]`` without the background."""
+    assert how.scores is not None
+    array = outputs[how.scores]
+    array = array.reshape(len(array), -1)
+    if array.shape[1] <= how.background:
+        raise ValueError(
+            f"output '{how.scores}' has {array.shape[1]} classes, {how.background} of them "
+            "background"
+        )
+    return array[:, how.background :]
+
+
+def _of_classes(scores: np.ndarray, labels: np.ndarray, how: Judging) -> dict[str, Score]:
+    classes = scores.shape[1]
+    if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
+        worst = labels.min() if labels.min() < 0 else labels.max()
+        raise ValueError(f"a label is {worst}, but the model has only {classes} classes")
+    if how.classes is not None and how.classes != classes:
+        raise ValueError(
+            f"the data set has {how.classes} classes, the model {classes}: say 'background' in "
+            "its card if its first ones are none of them"
+        )
+    if how.task == "text-classification":
+        predicted = scores.argmax(axis=1)
+        return {
+            "accuracy": Share(predicted == labels),
+            "f1": metrics.macro_f1(predicted, labels, classes),
+        }
+    found: dict[str, Score] = {"top1": metrics.top_k(scores, labels, 1)}
+    if "top5" in TASKS[how.task].metrics and classes > 5:
+        found["top5"] = metrics.top_k(scores, labels, 5)
+    return found
+
+
+def _of_pixels(outputs: Outputs, masks: np.ndarray, how: Judging) -> Figure:
+    predicted, classes = _pixels(outputs, how)
+    if predicted.shape != masks.shape:
+        raise ValueError(
+            f"output '{how.output}' has pixels {list(predicted.shape)}, the masks have "
+            f"{list(masks.shape)}: check the output's layout, and the size that masks are given"
+        )
+    classes = classes or how.classes or int(max(predicted.max(), masks[masks < 255].max())) + 1
+    if predicted.max(initial=0) >= classes or predicted.min(initial=0) < 0:
+        raise ValueError(f"output '{how.output}' holds classes outside 0..{classes - 1}")
+    return metrics.mean_iou(predicted, masks, classes)
+
+
+def _pixels(outputs: Outputs, how: Judging) -> tuple[np.ndarray, int | None]:
+    """``[items, height, width]`` classes, and how many there are if the output says so: it holds
+    either the classes or, on an axis more, a score for each."""
+    assert how.output is not None
+    array = outputs[how.output]
+    if array.ndim == 3:
+        return array.astype(np.int64), None
+    if array.ndim != 4:
+        raise ValueError(f"output '{how.output}' has {array.ndim} axes, and not 3 or 4")
+    return array.argmax(axis=how.class_axis), array.shape[how.class_axis]
+
+
+def _anomaly_scores(array: np.ndarray, name: str) -> np.ndarray:
+    """``[items]``: the one value of an item, or the second less the first (anomaly, normal)."""
+    flat = array.reshape(len(array), -1).astype(np.float64)
+    if flat.shape[1] > 2:
+        raise ValueError(
+            f"output '{name}' holds {flat.shape[1]} values for an item, where one anomaly score "
+            "belongs (or one for normal and one for anomaly)"
+        )
+    return flat[:, -1] - flat[:, 0] if flat.shape[1] == 2 else flat[:, 0]
+
+
+def _classes(outputs: Outputs, how: Judging) -> np.ndarray | None:
+    """The top class of each item, or of each pixel; None if the task has no classes."""
+    if how.scores is not None:
+        return _class_scores(outputs, how).argmax(axis=1)
+    if how.task == "semantic-segmentation" and how.output is not None:
+        return _pixels(outputs, how)[0]
+    return None
 
 
 def digest_outputs(outputs: Outputs) -> str:

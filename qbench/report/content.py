@@ -56,7 +56,9 @@ SHOWN = (
     Shown("throughput_ips", "throughput", "items/s", interval="throughput_ips"),
     Shown("speedup", "speed-up", "× fp32", form=".2f", interval="speedup"),
     Shown("accuracy", "accuracy", "%", 100, ".1f", "accuracy"),
+    Shown("accuracy_data", "accuracy of"),
     Shown("accuracy_delta", "Δ accuracy", "pp", 100, "+.1f", "accuracy_delta"),
+    Shown("accuracy_items_needed", "±1 pp takes", "items"),
     Shown("sqnr_db", "SQNR", "dB", form=".0f"),
     Shown("memory_peak_mb", "peak memory", "MB"),
     Shown("artifact_size_mb", "size", "MB"),
@@ -177,6 +179,8 @@ def _cell(case: Mapping[str, Any], shown: Shown) -> dict[str, Any]:
     cell = {"text": _text(value, shown), "sort": value, "range": "", "noise": ""}
     if shown.name == "precision" and case["variant"]:
         cell["text"] += f" [{case['variant']}]"
+    if shown.name == "effective_precision" and case["flags"]:
+        cell["text"] += f", {case['flags']}"
     if shown.name == "status" and case["noisy"]:
         cell["noise"] = case["noise_reason"]
     if shown.interval and value is not None:

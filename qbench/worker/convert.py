@@ -22,8 +22,6 @@ def run(converter: Converter, request: dict[str, Any], emit: Emit) -> dict[str, 
     out = Path("out")
     out.mkdir()
     samples = {name: np.load(file) for name, file in request["samples"].items()}
-    emit("import")
-    converter.import_runtime()
     emit("convert")
     start = time.perf_counter_ns()
     converted = converter.convert(source, request["form"], samples, out)

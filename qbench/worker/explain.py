@@ -58,22 +58,23 @@ def _batches(feeds: Feed, batch: int, items: int) -> Iterator[Feed]:
 def _compare(
     backend: Backend, artifact: Artifact, twin: Artifact, config: RunConfig, feeds: Feed, items: int
 ) -> list[dict[str, Any]]:
-    """For each layer that both show, in the order of execution: ``name``, ``kind``, and over all
-    items ``signal`` (sum of the squares of float32's outputs) and ``noise`` (of the difference)."""
+    """For each layer that both show, in the order of execution: ``name``, the twin's ``kind``, and
+    over all items ``signal`` (sum of the squares of its outputs) and ``noise`` (of the
+    difference)."""
     found: dict[str, dict[str, Any]] = {}
     given = list(_batches(feeds, config.batch, items))
     exact = backend.activations(twin, config, given)
     quantized = backend.activations(artifact, config, given)
     for theirs, ours in zip(exact, quantized, strict=True):
-        known = {layer.name: layer.values for layer in theirs}
+        known = {layer.name: layer for layer in theirs}
         for layer in ours:
             base = known.get(layer.name)
-            if base is None or base.shape != layer.values.shape:
+            if base is None or base.values.shape != layer.values.shape:
                 continue
             record = found.setdefault(
-                layer.name, {"name": layer.name, "kind": layer.kind, "signal": 0.0, "noise": 0.0}
+                layer.name, {"name": layer.name, "kind": base.kind, "signal": 0.0, "noise": 0.0}
             )
-            wide = base.astype(np.float64)
+            wide = base.values.astype(np.float64)
             record["signal"] += float(np.sum(wide**2))
             record["noise"] += float(np.sum((wide - layer.values) ** 2))
     return list(found.values())

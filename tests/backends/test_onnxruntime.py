@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,14 +31,15 @@ from qbench.backend import (
     Unavailable,
     Unsupported,
 )
-from qbench.precision import complete_options
+from qbench.precision import PRECISIONS, complete_options
 from qbench.testing import AdapterConformance
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
-from qbench_onnxruntime import Backend  # noqa: E402
-from qbench_onnxruntime.effective import read_back  # noqa: E402
+from qbench_onnxruntime import Backend, graph  # noqa: E402
+from qbench_onnxruntime.calibration import mse_range  # noqa: E402
+from qbench_onnxruntime.effective import read_operators, summary  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "suites" / "zoo"
@@ -68,10 +72,15 @@ def describe(path: Path, x: TensorSpec, y: TensorSpec, names: tuple[str, str]) -
 
 
 def make(
-    model: Model, precision: str, out: Path, calibration: Calibration | None = None, **options: Any
+    model: Model,
+    precision: str,
+    out: Path,
+    calibration: Calibration | None = None,
+    recipe: str = "best",
+    **options: Any,
 ) -> Artifact:
     out.mkdir(exist_ok=True)
-    target = PrepareTarget(precision, complete_options(precision, options))
+    target = PrepareTarget(precision, complete_options(precision, options), recipe=recipe)
     return Artifact(out, model, target, BACKEND.prepare(model, target, calibration, out))
 
 
@@ -101,6 +110,11 @@ def directly(path: Path, items: np.ndarray) -> np.ndarray:
     )
 
 
+def sqnr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
+    noise = np.sum((reference - outputs) ** 2.0)
+    return float(10 * np.log10(np.sum(reference**2.0) / max(noise, 1e-20)))
+
+
 def accuracy(outputs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(outputs.argmax(1) == labels))
 
@@ -119,6 +133,36 @@ def resnet8() -> Model:
 def cifar10() -> tuple[np.ndarray, np.ndarray]:
     data = np.load(asset("datasets/cifar10_test/cifar10_test.npz"))
     return data["x"].astype(np.float32), data["y"]
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Model:
+    """Opset 8, weights listed as inputs, a bias of shape [1, 10]."""
+    x, y = TensorSpec("float32", (1, 1, 28, 28), "NCHW"), TensorSpec("float32", (1, 10))
+    return describe(asset("models/mnist_cnn/model.onnx"), x, y, ("Input3", "Plus214_Output_0"))
+
+
+@pytest.fixture(scope="session")
+def images() -> np.ndarray:
+    """The first 400 handwritten digits of MNIST's test set."""
+    data = np.load(asset("datasets/mnist_t10k/mnist_t10k_dev.npz"))
+    return data["x"][:400, None].astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def vit() -> Model:
+    path = ZOO / "digits_vit.onnx"
+    if not path.exists():
+        pytest.skip("suites/zoo/digits_vit.onnx is not there")
+    spec, logits = TensorSpec("float32", ("N", 1, 32, 32), "NCHW"), TensorSpec("float32", ("N", 10))
+    return describe(path, spec, logits, ("image", "logits"))
+
+
+@pytest.fixture(scope="session")
+def digits() -> np.ndarray:
+    """32 handwritten digits, enlarged to 32x32 pixels."""
+    small = np.load(ZOO / "digits.npz")["images"][:32].astype(np.float32) / 16
+    return np.kron(small[:, None], np.ones((4, 4), np.float32))
 
 
 @pytest.fixture(scope="session")
@@ -177,9 +221,11 @@ def test_probe_declares_every_precision_once() -> None:
     answer = BACKEND.probe()
     assert isinstance(answer, Ready)
     assert answer.version == ort.__version__
-    assert answer.precisions["cpu"][:4] == ("fp32", "fp16", "int8-dynamic", "int8-static")
+    assert {"fp32", "int8-dynamic", "int8-static", "w8", "w4"} <= set(answer.precisions["cpu"])
+    assert set(answer.precisions["cpu"]) | set(answer.missing["cpu"]) == set(PRECISIONS)
     assert not set(answer.precisions["cpu"]) & set(answer.missing["cpu"])
     assert "bfloat16" in answer.missing["cpu"]["bf16"]
+    assert "float32" in answer.missing["cpu"]["int16x8"]
 
 
 def test_probe_of_a_missing_package_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +259,7 @@ artifact = Artifact(Path({str(artifact.path)!r}), model, PrepareTarget("fp32"),
 Backend().import_runtime()
 with Backend().open(artifact, RunConfig(), inspect=True) as program:
     program.effective()
+    program.profile({{"x": np.ones((1, 64), np.float32)}}, 2)
 with Backend().open(artifact, RunConfig()) as program:
     stream = program.stream()
     stream.bind({{"x": np.ones((1, 64), np.float32)}})
@@ -232,7 +279,6 @@ def _run(code: str) -> None:
 def test_supports_gives_reasons(dense_model: Model) -> None:
     assert BACKEND.supports(dense_model, PrepareTarget("fp32")) is None
     assert "cuda" in str(BACKEND.supports(dense_model, PrepareTarget("fp32", device="cuda")))
-    assert "yet" in str(BACKEND.supports(dense_model, PrepareTarget("w4")))
     assert "tflite" in str(
         BACKEND.supports(replace(dense_model, format="tflite"), PrepareTarget("fp32"))
     )
@@ -249,6 +295,7 @@ def test_supports_gives_reasons(dense_model: Model) -> None:
         ("int8-static", {}, "int8"),
         ("int8-static", {"calibration_method": "entropy"}, "int8"),
         ("int8-static", {"calibration_method": "percentile"}, "int8"),
+        ("int8-static", {"calibration_method": "mse"}, "int8"),
         ("int8-static", {"per_channel": False}, "int8"),
     ],
 )
@@ -316,15 +363,10 @@ def test_dynamic_int8_of_matrix_products(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-static"])
-def test_a_file_of_2018(precision: str, tmp_path: Path) -> None:
-    """Opset 8, weights listed as inputs, a bias of shape [1, 10]."""
-    x, y = TensorSpec("float32", (1, 1, 28, 28), "NCHW"), TensorSpec("float32", (1, 10))
-    path = asset("models/mnist_cnn/model.onnx")
-    data = np.load(asset("datasets/mnist_t10k/mnist_t10k_dev.npz"))
-    images, labels = data["x"][:400, None].astype(np.float32), data["y"][:400]
-    model = describe(path, x, y, ("Input3", "Plus214_Output_0"))
-    artifact = make(model, precision, tmp_path / "out", Calibration({"x": images[:100]}))
-    outputs, reference = predict(artifact, images[100:]), directly(path, images[100:])
+def test_a_file_of_2018(mnist: Model, images: np.ndarray, precision: str, tmp_path: Path) -> None:
+    labels = np.load(asset("datasets/mnist_t10k/mnist_t10k_dev.npz"))["y"][:400]
+    artifact = make(mnist, precision, tmp_path / "out", Calibration({"x": images[:100]}))
+    outputs, reference = predict(artifact, images[100:]), directly(mnist.path, images[100:])
     assert accuracy(outputs, labels[100:]) >= accuracy(reference, labels[100:]) - 0.015
     answer = effective(artifact)
     assert sum(answer.operators.values()) == 3
@@ -333,21 +375,229 @@ def test_a_file_of_2018(precision: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8-static", "int8-dynamic"])
-def test_transformer(precision: str, tmp_path: Path) -> None:
-    path = ZOO / "digits_vit.onnx"
-    if not path.exists():
-        pytest.skip("suites/zoo/digits_vit.onnx is not there")
-    spec, logits = TensorSpec("float32", ("N", 1, 32, 32), "NCHW"), TensorSpec("float32", ("N", 10))
-    model = describe(path, spec, logits, ("image", "logits"))
-    rng = np.random.default_rng(0)
-    items = rng.uniform(0, 1, (32, 1, 32, 32)).astype(np.float32)
-    artifact = make(model, precision, tmp_path / "out", Calibration({"x": items}))
+def test_transformer(vit: Model, digits: np.ndarray, precision: str, tmp_path: Path) -> None:
+    artifact = make(vit, precision, tmp_path / "out", Calibration({"x": digits}))
     answer = effective(artifact)
     assert answer.precision == precision.partition("-")[0]
     if precision == "int8-static":  # attention's products of two activations are left out
         assert answer.operators == {"int8": 20, "fp32": 6}
-    outputs, reference = predict(artifact, items), directly(path, items)
-    assert np.linalg.norm(outputs - reference) < 0.2 * np.linalg.norm(reference)
+        # 3 blocks of 2 products, 64 tokens by 64 tokens by width 64; all else is int8
+        assert answer.macs is not None
+        assert answer.macs["fp32"] == 3 * 2 * 64 * 64 * 64
+    assert sqnr_db(directly(vit.path, digits), predict(artifact, digits)) > 25
+
+
+# --------------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "words"),
+    [
+        ("int8-static", {"quantizer": "nncf"}, "not with nncf"),
+        ("int8-static", {"preset": "mixed"}, "no presets"),
+        ("int8-static", {"max_accuracy_drop": 0.01}, "no accuracy control"),
+        ("w4", {"group_size": 48}, "16, 32, 64, 128, 256.*not of 48"),
+    ],
+)
+def test_options_that_the_tool_does_not_have(
+    dense_model: Model, precision: str, options: dict[str, Any], words: str
+) -> None:
+    target = PrepareTarget(precision, complete_options(precision, options))
+    assert re.search(words, str(BACKEND.supports(dense_model, target)))
+
+
+def test_own_quantizer_by_name(dense_model: Model, rows: np.ndarray, tmp_path: Path) -> None:
+    items = Calibration({"x": rows})
+    artifact = make(dense_model, "int8-static", tmp_path / "out", items, quantizer="onnxruntime")
+    assert artifact.provenance.quantized_ops == 3
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_mse_range_is_the_best_of_all(scale: float) -> None:
+    """Normal values and an outlier; errors are measured on the values themselves."""
+    values = np.random.default_rng(0).normal(0, 1, 100_000)
+    values[0] = 12
+    values *= scale
+    counts, edges = np.histogram(values, 4096, (-12 * scale, 12 * scale))
+    found = mse_range(counts, edges, values.min(), values.max())
+
+    def error(low: float, high: float) -> float:
+        step = (high - low) / 255
+        zero = np.rint(-low / step)
+        quantized = np.clip(np.rint(values / step) + zero, 0, 255)
+        return float(np.mean(((quantized - zero) * step - values) ** 2))
+
+    grid = np.linspace(0.05, 1, 40)
+    best = min(error(values.min() * a, values.max() * b) for a in grid for b in grid)
+    assert error(*found) < 1.1 * best
+    assert error(*found) < 0.9 * error(values.min(), values.max())
+
+
+def test_mse_range_of_positive_values_and_of_zeros() -> None:
+    values = np.random.default_rng(0).exponential(1, 10_000)
+    counts, edges = np.histogram(values, 4096, (-values.max(), values.max()))
+    low, high = mse_range(counts, edges, 0.0, values.max())
+    assert low == 0
+    assert 0.3 * values.max() < high <= values.max()
+    assert mse_range(np.array([0, 5]), np.array([-1.0, 0.0, 1.0]), 0.0, 0.0) == (0, 0)
+
+
+def test_mse_calibration_is_what_the_tool_was_given(
+    resnet8: Model, calibration: Calibration, tmp_path: Path
+) -> None:
+    few = Calibration({"x": calibration.feeds["x"][:9]})  # not a multiple of a chunk
+    artifact = make(resnet8, "int8-static", tmp_path / "out", few, calibration_method="mse")
+    ranges = artifact.provenance.settings["TensorQuantOverrides"]
+    model = onnx.load(artifact.file)
+    constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    low, high = ranges["input_1"]
+    assert low == 0 and 200 < high <= 255  # pixels
+    steps = {n.input[0]: n.input[1] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    steps = {name: constants[scale] for name, scale in steps.items() if name in ranges}
+    assert len(steps) >= 10  # every convolution's output, at the least
+    for name, step in steps.items():
+        low, high = ranges[name]
+        assert step == pytest.approx((high - low) / 255), name
+
+
+@pytest.mark.parametrize(
+    ("excluded", "quantized"),
+    [
+        (["Convolution28"], 2),
+        (["Conv"], 1),
+        (["Times212"], 2),  # a MatMul, which becomes a Gemm of another name
+        (["Plus214"], 2),  # the Add that is fused into it
+        (["Gemm", "Convolution110"], 1),
+    ],
+)
+def test_excluded_operators(
+    mnist: Model, images: np.ndarray, excluded: list[str], quantized: int, tmp_path: Path
+) -> None:
+    items = Calibration({"x": images[:8]})
+    artifact = make(mnist, "int8-static", tmp_path / "out", items, excluded_operators=excluded)
+    assert artifact.provenance.quantized_ops == quantized
+    assert len(artifact.provenance.settings["nodes_to_exclude"]) == 3 - quantized
+    operators = effective(artifact).operators
+    assert operators == {"int8": quantized, "fp32": 3 - quantized}
+
+
+@pytest.mark.parametrize(
+    ("excluded", "words"),
+    [
+        ("Convolution82", "no operator 'Convolution82'.*near: .*Convolution28"),
+        ("Times212_reshape1", "folded into a constant"),
+    ],
+)
+def test_operators_that_cannot_be_excluded(
+    mnist: Model, images: np.ndarray, excluded: str, words: str, tmp_path: Path
+) -> None:
+    items = Calibration({"x": images[:8]})
+    with pytest.raises(PrepareError, match=words):
+        make(mnist, "int8-static", tmp_path / "out", items, excluded_operators=[excluded])
+
+
+def test_dynamic_int8_leaves_out_what_is_excluded(vit: Model, tmp_path: Path) -> None:
+    artifact = make(vit, "int8-dynamic", tmp_path / "out", excluded_operators=["node_MatMul_7"])
+    assert artifact.provenance.quantized_ops == 18
+    assert artifact.provenance.settings["nodes_to_exclude"] == ["node_MatMul_7"]
+
+
+def test_dynamic_int8_of_all_operators_runs_integer_convolutions(
+    resnet8: Model, cifar10: tuple[np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    artifact = make(resnet8, "int8-dynamic", tmp_path / "out", all_operators=True)
+    assert artifact.provenance.quantized_ops == 10
+    images, labels = cifar10[0][:100], cifar10[1][:100]
+    fp32 = accuracy(directly(resnet8.path, images), labels)
+    assert accuracy(predict(artifact, images), labels) >= fp32 - 0.03
+    with BACKEND.open(artifact, RunConfig(), inspect=True) as program:
+        kinds = [op.kind for op in program.profile({"x": images[:1]}, 2).operators]
+    assert kinds.count("ConvInteger") == 9
+
+
+# --------------------------------------------------------------------------- weights only
+
+
+@pytest.mark.parametrize(
+    ("precision", "group", "floor_db", "share"),
+    [
+        ("w8", None, 40, 0.4),
+        ("w8", 32, 40, 0.4),
+        ("w4", None, 15, 0.25),
+        ("w4", -1, 15, 0.25),
+        ("w4", 128, 15, 0.35),
+    ],
+)
+def test_weights_alone(
+    vit: Model,
+    digits: np.ndarray,
+    precision: str,
+    group: int | None,
+    floor_db: float,
+    share: float,
+    tmp_path: Path,
+) -> None:
+    artifact = make(vit, precision, tmp_path / "out", group_size=group)
+    assert artifact.provenance.quantized_ops == 19  # 18 MatMul, and a Gemm that became one
+    assert artifact.file.stat().st_size < share * vit.path.stat().st_size
+    close = sqnr_db(directly(vit.path, digits), predict(artifact, digits))
+    assert floor_db < close < floor_db + 20
+    answer = effective(artifact)
+    assert answer.precision == "fp32"  # activations are not quantized
+    assert answer.share("fp32") == 1
+    if group == 128:
+        assert artifact.provenance.settings["block_size"] == {"128": 19}
+
+
+def test_weights_of_gemm_in_all_its_forms(rows: np.ndarray, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(0, 0.2, (32, 64)), "b": rng.normal(0, 1, 32)}
+    nodes = [
+        onnx.helper.make_node("Gemm", ["x", "w", "b"], ["h"], alpha=0.5, beta=2.0, transB=1),
+        onnx.helper.make_node("Gemm", ["h", "w"], ["y"]),
+    ]
+    kind = onnx.TensorProto.FLOAT
+    path = _save(
+        tmp_path / "gemm.onnx",
+        nodes,
+        [_value("x", kind, ["N", 64])],
+        [_value("y", kind, ["N", 64])],
+        [onnx.numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()],
+    )
+    spec = TensorSpec("float32", ("N", 64))
+    artifact = make(describe(path, spec, spec, ("x", "y")), "w8", tmp_path / "out")
+    assert artifact.provenance.quantized_ops == 2
+    hidden = 0.5 * rows @ arrays["w"].T + 2 * arrays["b"]
+    assert sqnr_db(hidden @ arrays["w"], predict(artifact, rows)) > 35
+
+
+def test_weights_alone_of_convolutions_and_of_long_columns(resnet8: Model, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match=r"matrix products only.*under 1 %.*convolutions"):
+        make(resnet8, "w4", tmp_path / "out")
+    spec = TensorSpec("float32", ("N", 300))
+    weights = np.ones((300, 300), np.float32)
+    path = _save(
+        tmp_path / "long.onnx",
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"], "wide")],
+        [_value("x", onnx.TensorProto.FLOAT, ["N", 300])],
+        [_value("y", onnx.TensorProto.FLOAT, ["N", 300])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    model = describe(path, spec, spec, ("x", "y"))
+    with pytest.raises(Unsupported, match=r"'wide' has 300 weights.*256 at most"):
+        make(model, "w8", tmp_path / "long", group_size=-1)
+
+
+def test_a_model_of_tokens(tmp_path: Path) -> None:
+    """Integer inputs, an embedding, and few products: every precision that needs no items."""
+    tokens, scores = TensorSpec("int32", (1, 256)), TensorSpec("float32", (1, 2))
+    path = asset("models/avgwordvec_sst2/model.onnx")
+    model = describe(path, tokens, scores, ("input_1", "Identity"))
+    items = np.random.default_rng(0).integers(0, 10_000, (8, 256), np.int32)
+    reference = directly(path, items)
+    for precision in ("fp16", "int8-dynamic", "int8-static", "w8", "w4"):
+        artifact = make(model, precision, tmp_path / precision, Calibration({"x": items}))
+        np.testing.assert_allclose(predict(artifact, items), reference, atol=0.08)
 
 
 # --------------------------------------------------------------------------- feeds and batches
@@ -627,9 +877,9 @@ def test_a_quantizer_that_does_nothing_is_an_error(
 ) -> None:
     import shutil
 
-    from qbench_onnxruntime import prepare
+    from qbench_onnxruntime import quantize
 
-    monkeypatch.setattr(prepare, "quantize_static", lambda a, b, *_, **__: shutil.copy(a, b))
+    monkeypatch.setattr(quantize, "quantize_static", lambda a, b, *_, **__: shutil.copy(a, b))
     with pytest.raises(PrepareError, match="quantized no operator"):
         make(resnet8, "int8-static", tmp_path / "out", calibration)
 
@@ -637,12 +887,12 @@ def test_a_quantizer_that_does_nothing_is_an_error(
 def test_a_failing_tool_names_the_operator(
     dense_model: Model, rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qbench_onnxruntime import prepare
+    from qbench_onnxruntime import quantize
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("Failed to find proper ai.onnx domain at node 'MatMul_3'\n" + "x" * 999)
 
-    monkeypatch.setattr(prepare, "quantize_static", fail)
+    monkeypatch.setattr(quantize, "quantize_static", fail)
     with pytest.raises(PrepareError) as caught:
         make(dense_model, "int8-static", tmp_path / "out", Calibration({"x": rows}))
     assert caught.value.operator == "MatMul_3"
@@ -655,26 +905,104 @@ def test_a_failing_tool_names_the_operator(
 def _kernel(name: str, operator: str, *types: str, provider: str = "CPUExecutionProvider") -> Any:
     inputs = [{kind: [1]} for kind in types]
     args = {"op_name": operator, "provider": provider, "input_type_shape": inputs}
-    return {"name": f"{name}_kernel_time", "args": args}
+    return {"name": f"{name}_kernel_time", "args": args, "dur": 1}
 
 
-def test_read_back_refuses_a_false_name() -> None:
-    events = [_kernel("a", "Conv", "float", "float"), _kernel("b", "QGemm", "uint8")]
-    events += [_kernel("c", "FusedConv", "float", "float")]
-    with pytest.raises(Unsupported, match=r"2 in fp32, 1 in int8"):
-        read_back(events, "int8-static", "CPUExecutionProvider")
-    with pytest.raises(Unsupported, match="as-shipped"):
-        read_back(events[1:2], "fp32", "CPUExecutionProvider")
-
-
-def test_read_back_counts_a_node_once_and_other_providers_as_fallback() -> None:
+def test_operators_of_a_profile() -> None:
+    run = {"name": "model_run"}
     loop = [_kernel("a", "Gemm", "float16")] * 5
     elsewhere = _kernel("b", "Gemm", "float16", provider="AzureExecutionProvider")
-    answer = read_back([*loop, elsewhere, {"name": "model_run"}], "fp16", "CPUExecutionProvider")
+    events = [*loop, elsewhere, _kernel("c", "Cast", "float16"), run]
+    operators = read_operators(events, "CPUExecutionProvider")
+    assert [op.role for op in operators] == ["compute", "compute", "convert"]
+    answer = summary(operators, "fp16")
     assert (answer.precision, dict(answer.operators)) == ("fp16", {"fp16": 2})
     assert answer.fallback_ops == 1
     with pytest.raises(RuntimeError, match="no kernel events"):
-        read_back([], "fp32", "CPUExecutionProvider")
+        read_operators([run], "CPUExecutionProvider")
+
+
+def test_the_first_inference_does_not_count_and_loops_add_up() -> None:
+    run = {"name": "model_run"}
+    slow, fast = ({**_kernel("a", "Relu", "float"), "dur": us} for us in (1000, 3))
+    events = [slow, run, fast, fast, run, fast, fast, run]
+    (operator,) = read_operators(events, "CPUExecutionProvider", skip=1)
+    assert operator.ns == 6000
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "output", "macs"),
+    [
+        ("Conv", [[2, 8, 9, 9], [16, 4, 3, 3]], [2, 16, 7, 7], 2 * 16 * 7 * 7 * 4 * 9),
+        ("ConvTranspose", [[1, 8, 5, 5], [8, 16, 2, 2]], [1, 16, 10, 10], 25 * 8 * 16 * 4),
+        ("QLinearConv", [[1, 9, 9, 8], [], [], [16, 8, 1, 1]], [1, 9, 9, 16], 81 * 8 * 16),
+        ("MatMul", [[3, 5, 7], [7, 11]], [3, 5, 11], 3 * 5 * 7 * 11),
+        ("MatMul", [[3, 5, 7], [7]], [3, 5], 3 * 5 * 7),
+        ("Gemm", [[7, 5], [7, 11], [11]], [5, 11], 5 * 7 * 11),  # the first operand transposed
+        ("FusedMatMul", [[2, 3, 7, 5], [2, 3, 7, 11]], [2, 3, 5, 11], 6 * 5 * 7 * 11),
+        ("LSTM", [[10, 1, 6], [1, 32, 6], [1, 32, 8]], [10, 1, 1, 8], 10 * 32 * (6 + 8)),
+        ("MultiHeadAttention", [[2, 5, 8], [2, 9, 8], [2, 9, 6]], [2, 5, 6], 2 * 5 * 9 * (8 + 6)),
+        ("Attention", [[1, 5, 8], [8, 24], [24]], [1, 5, 8], 5 * 8 * 24 + 2 * 5 * 5 * 8),
+        ("MultiHeadAttention", [[1, 1, 8], [1, 4, 9, 2]], [1, 1, 8], None),  # with a past
+        ("Einsum", [[2, 3], [3, 4]], [2, 4], None),
+        ("Relu", [[2, 3]], [2, 3], None),
+    ],
+)
+def test_multiply_accumulates(
+    kind: str, inputs: list[list[int]], output: list[int], macs: int | None
+) -> None:
+    args = {
+        "op_name": kind,
+        "input_type_shape": [{"float": shape} for shape in inputs],
+        "output_type_shape": [{"float": output}],
+    }
+    events = [{"name": "n_kernel_time", "args": args, "dur": 1}, {"name": "model_run"}]
+    (operator,) = read_operators(events, "CPUExecutionProvider")
+    assert operator.macs == macs
+
+
+RESNET8_MACS = [
+    *(32 * 32 * 16 * 3 * 9, 32 * 32 * 16 * 16 * 9, 32 * 32 * 16 * 16 * 9),
+    *(16 * 16 * 32 * 16 * 9, 16 * 16 * 32 * 32 * 9, 16 * 16 * 32 * 16),
+    *(8 * 8 * 64 * 32 * 9, 8 * 8 * 64 * 64 * 9, 8 * 8 * 64 * 32),
+    64 * 10,
+]
+"""Layer by layer, from the architecture that MLPerf Tiny publishes."""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8-static"])
+def test_profile_tells_where_time_and_work_go(
+    resnet8: Model, calibration: Calibration, precision: str, tmp_path: Path
+) -> None:
+    few = Calibration({"x": calibration.feeds["x"][:4]})
+    artifact = make(resnet8, precision, tmp_path / "out", few)
+    with BACKEND.open(artifact, RunConfig(), inspect=True) as program:
+        profile = program.profile({"x": few.feeds["x"][:1]}, 5)
+        answer = program.effective()
+    computing = [op for op in profile.operators if op.role == "compute"]
+    assert sorted(op.macs or 0 for op in computing) == sorted(RESNET8_MACS)
+    assert answer.macs == {precision.partition("-")[0]: sum(RESNET8_MACS)}
+    assert all(op.ns is not None for op in profile.operators)
+    slowest = max(profile.operators, key=lambda op: op.ns or 0)
+    assert slowest.role == "compute"
+    assert profile.operators[-1].kind == "Softmax"
+    roles = {op.kind: op.role for op in profile.operators}
+    assert roles["DequantizeLinear" if precision == "int8-static" else "ReorderOutput"] == "convert"
+
+
+def test_a_profile_without_times_is_an_error(
+    dense_model: Model, rows: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qbench_onnxruntime.session import OrtProgram
+
+    events = [{**_kernel("a", "Relu", "float"), "dur": 0}, {"name": "model_run"}] * 3
+    monkeypatch.setattr(OrtProgram, "_events", lambda *_, **__: events)
+    artifact = make(dense_model, "fp32", tmp_path / "out")
+    with (
+        BACKEND.open(artifact, RunConfig(), inspect=True) as program,
+        pytest.raises(RuntimeError, match="all of them are zero"),
+    ):
+        program.profile({"x": rows[:1]}, 2)
 
 
 def test_effective_needs_inspect(dense_model: Model, tmp_path: Path) -> None:
@@ -684,6 +1012,158 @@ def test_effective_needs_inspect(dense_model: Model, tmp_path: Path) -> None:
         pytest.raises(RuntimeError, match="inspect=True"),
     ):
         program.effective()
+
+
+# --------------------------------------------------------------------------- activations
+
+
+def layers(artifact: Artifact, items: np.ndarray) -> dict[str, Any]:
+    (found,) = BACKEND.activations(artifact, RunConfig(), [{"x": items[:1]}])
+    assert all(layer.values.dtype == np.float32 for layer in found)
+    return {layer.name: layer for layer in found}
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "floor_db"),
+    [
+        ("fp32", {}, 199),
+        ("int8-static", {}, 20),
+        ("int8-dynamic", {"all_operators": True}, 15),
+    ],
+)
+def test_layers_of_a_convolutional_network(
+    resnet8: Model,
+    calibration: Calibration,
+    precision: str,
+    options: dict[str, Any],
+    floor_db: float,
+    tmp_path: Path,
+) -> None:
+    items = calibration.feeds["x"][:8]
+    reference = layers(make(resnet8, "fp32", tmp_path / "fp32"), items)
+    kinds = [layer.kind for layer in reference.values()]
+    assert (kinds.count("Conv"), kinds.count("Add")) == (9, 4)
+    artifact = make(resnet8, precision, tmp_path / "out", Calibration({"x": items}), **options)
+    compared = layers(artifact, items)
+    shared = [name for name in reference if name in compared]
+    assert len(shared) >= len(reference) - 1  # MatMul and Add are one Gemm once quantized
+    for name in shared:
+        assert sqnr_db(reference[name].values, compared[name].values) > floor_db, name
+
+
+@pytest.mark.parametrize(
+    ("precision", "floor_db"),
+    [("fp32", 199), ("fp16", 45), ("int8-static", 15), ("int8-dynamic", 15), ("w8", 30), ("w4", 8)],
+)
+def test_layers_of_a_transformer(
+    vit: Model, digits: np.ndarray, precision: str, floor_db: float, tmp_path: Path
+) -> None:
+    reference = layers(make(vit, "fp32", tmp_path / "fp32"), digits)
+    assert len(reference) == 24 + 28 + 2  # MatMul; Add; Conv and Gemm
+    artifact = make(vit, precision, tmp_path / "out", Calibration({"x": digits}))
+    compared = layers(artifact, digits)
+    assert set(reference) <= set(compared)
+    for name, layer in reference.items():
+        assert sqnr_db(layer.values, compared[name].values) > floor_db, name
+
+
+def test_one_scale_for_a_whole_weight_breaks_a_depthwise_layer(tmp_path: Path) -> None:
+    """The model that collapses without scales per channel, on photographs."""
+    from PIL import Image
+
+    path = asset("models/mobilenet_v1_025_224/model.onnx")
+    output = onnx.load(path).graph.output[0].name
+    image = TensorSpec("float32", (1, 224, 224, 3), "NHWC")
+    model = describe(path, image, TensorSpec("float32", (1, 1001)), ("input", output))
+    with zipfile.ZipFile(asset("datasets/imagenet_samples/imagenet_samples_dev.zip")) as photos:
+        names = sorted(n for n in photos.namelist() if n.lower().endswith(("jpg", "jpeg")))[::60]
+        pixels = [Image.open(photos.open(n)).convert("RGB").resize((224, 224)) for n in names]
+    items = np.stack([np.asarray(p, np.float32) for p in pixels]) / 127.5 - 1
+    reference = layers(make(model, "fp32", tmp_path / "fp32"), items)
+    assert [layer.kind for layer in reference.values()].count("Conv (depthwise)") == 13
+    close = {}
+    for per_channel in (True, False):
+        out = tmp_path / str(per_channel)
+        artifact = make(
+            model, "int8-static", out, Calibration({"x": items}), per_channel=per_channel
+        )
+        compared = layers(artifact, items)
+        assert list(compared) == list(reference)
+        close[per_channel] = [
+            (sqnr_db(reference[n].values, compared[n].values), compared[n].kind) for n in reference
+        ]
+    drops = [(a[0] - b[0], a[1]) for a, b in zip(close[True], close[False], strict=True)]
+    first = next(drop for drop in drops if drop[0] > 10)
+    assert first[1] == "Conv (depthwise)"
+
+
+# --------------------------------------------------------------------------- shared, external
+
+
+def test_a_shared_file_is_taken_as_it_is(
+    resnet8: Model, calibration: Calibration, tmp_path: Path
+) -> None:
+    few = Calibration({"x": calibration.feeds["x"][:8]})
+    assert "int8-static" in BACKEND.shareable
+    made = make(resnet8, "int8-static", tmp_path / "made", few)
+    shared = replace(resnet8, path=made.file)
+    artifact = make(shared, "int8-static", tmp_path / "out", few, recipe="shared")
+    assert artifact.file.read_bytes() == made.file.read_bytes()
+    assert artifact.provenance.quantized_ops == 10
+    assert effective(artifact).share("int8") == 1
+    with pytest.raises(PrepareError, match="should be quantized already"):
+        make(resnet8, "int8-static", tmp_path / "float", few, recipe="shared")
+
+
+def _with_external_weights(path: Path, out: Path) -> Path:
+    out.mkdir()
+    file = out / "model.onnx"
+    onnx.save(onnx.load(path), file, save_as_external_data=True, location="w.bin", size_threshold=0)
+    return file
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-static", "int8-dynamic", "w4"])
+def test_external_weights_end_up_in_one_file(
+    vit: Model, digits: np.ndarray, precision: str, tmp_path: Path
+) -> None:
+    file = _with_external_weights(vit.path, tmp_path / "in")
+    assert graph.external_files(file) == ["w.bin"]
+    assert graph.external_files(vit.path) == []
+    assert BACKEND.describe(file) == BACKEND.describe(vit.path)
+    kept = (file.parent / "w.bin").rename(tmp_path / "kept")
+    (file.parent / "w.bin").symlink_to(kept)  # as in a worker's folder
+    moved = replace(vit, path=file, companions={"w.bin": kept})
+    items = Calibration({"x": digits[:8]})
+    artifact = make(moved, precision, tmp_path / "out", items)
+    whole = make(vit, precision, tmp_path / "whole", items)
+    assert sorted(p.name for p in artifact.path.iterdir()) == ["io.json", "model.onnx"]
+    shutil.rmtree(file.parent)
+    np.testing.assert_array_equal(predict(artifact, digits), predict(whole, digits))
+
+
+def test_missing_and_truncated_external_weights(vit: Model, tmp_path: Path) -> None:
+    file = _with_external_weights(vit.path, tmp_path / "in")
+    weights = file.parent / "w.bin"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(PrepareError, match=r"w\.bin is truncated"):
+        make(replace(vit, path=file), "fp32", tmp_path / "out")
+    weights.unlink()
+    with pytest.raises(PrepareError, match=r"weights of '.+' cannot be read: .*No such file"):
+        make(replace(vit, path=file), "int8-dynamic", tmp_path / "out")
+
+
+@pytest.mark.parametrize("location", ["../w.bin", "/etc/passwd", "a/../../w", "C:\\w.bin", ""])
+def test_external_weights_outside_the_folder(vit: Model, location: str, tmp_path: Path) -> None:
+    file = _with_external_weights(vit.path, tmp_path / "in")
+    model = onnx.load(file, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        if entry.key == "location":
+            entry.value = location
+    file.write_bytes(model.SerializeToString())
+    with pytest.raises(PrepareError, match="not inside its folder"):
+        graph.external_files(file)
+    with pytest.raises(PrepareError, match="not inside its folder"):
+        make(replace(vit, path=file), "fp32", tmp_path / "out")
 
 
 class TestConformance(AdapterConformance):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -29,8 +30,8 @@ from qbench.backend import (  # noqa: E402
 )
 from qbench.precision import complete_options  # noqa: E402
 from qbench.testing import AdapterConformance  # noqa: E402
-from qbench_tflite import Backend  # noqa: E402
-from qbench_tflite import prepare as prepare_module  # noqa: E402
+from qbench_tflite import Backend, ranges  # noqa: E402
+from qbench_tflite import quantizer as quantizer_module  # noqa: E402
 from qbench_tflite.signature import with_signature  # noqa: E402
 
 ASSETS = os.environ.get("QBENCH_ASSETS")
@@ -120,7 +121,7 @@ def make(case: Case | Model, precision: str, out: Path, **options: Any) -> Artif
     target = PrepareTarget(precision, complete_options(precision, options))
     assert backend.supports(model, target) is None
     calibration = None
-    if precision == "int8-static":
+    if precision in ("int8-static", "int16x8"):
         assert isinstance(case, Case)
         calibration = Calibration({"image": case.calibration})
     out.mkdir()
@@ -128,8 +129,8 @@ def make(case: Case | Model, precision: str, out: Path, **options: Any) -> Artif
     return Artifact(out, model, target, provenance)
 
 
-def open_(artifact: Artifact, **config: Any) -> Program:
-    return Backend().open(artifact, RunConfig(**config))
+def open_(artifact: Artifact, inspect: bool = False, **config: Any) -> Program:
+    return Backend().open(artifact, RunConfig(**config), inspect)
 
 
 def predict(artifact: Artifact, items: np.ndarray, batch: int = 1) -> np.ndarray:
@@ -141,6 +142,12 @@ def predict(artifact: Artifact, items: np.ndarray, batch: int = 1) -> np.ndarray
             stream.infer()
             rows.append(next(iter(stream.read().values())))
     return np.concatenate(rows)
+
+
+def sqnr_db(reference: np.ndarray, other: np.ndarray) -> float:
+    """Signal to quantization noise ratio in dB."""
+    noise = np.square(reference - other).sum()
+    return float(10 * np.log10(np.square(reference).sum() / noise)) if noise else float("inf")
 
 
 def direct(file: Path, inputs: np.ndarray) -> np.ndarray:
@@ -166,7 +173,21 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "int8-dynamic-per-tensor": ("int8-dynamic", {"per_channel": False}),
     "int8-static": ("int8-static", {}),
     "int8-static-per-tensor": ("int8-static", {"per_channel": False}),
+    "int8-static-percentile": ("int8-static", {"calibration_method": "percentile"}),
+    "int8-static-mse": ("int8-static", {"calibration_method": "mse"}),
+    "int16x8": ("int16x8", {}),
+    "w8": ("w8", {}),
+    "w4": ("w4", {}),
 }
+
+
+RESNET8_MACS = (
+    32 * 32 * 16 * 9 * (3 + 16 + 16)  # 3x3 convolutions at 32x32
+    + 16 * 16 * 32 * (9 * 16 + 9 * 32 + 16)  # at 16x16, and the shortcut's 1x1
+    + 8 * 8 * 64 * (9 * 32 + 9 * 64 + 32)
+    + 64 * 10  # the classifier
+)
+"""MLPerf Tiny's image classification network, from its layers."""
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +207,7 @@ def exact(resnet8: Case, artifacts: dict[str, Artifact]) -> float:
 
 @needs_assets
 class TestResnet8:
-    @pytest.mark.parametrize("variant", VARIANTS)
+    @pytest.mark.parametrize("variant", sorted(set(VARIANTS) - {"int16x8", "w4"}))
     def test_accuracy_is_kept(
         self, resnet8: Case, artifacts: dict[str, Artifact], exact: float, variant: str
     ) -> None:
@@ -202,6 +223,9 @@ class TestResnet8:
             ("int8-dynamic", "int8", 0.35),
             ("int8-static", "int8", 0.35),
             ("int8-static-per-tensor", "int8", 0.35),
+            ("int16x8", "int16", 0.35),
+            ("w8", "fp32", 0.35),
+            ("w4", "fp32", 0.2),
         ],
     )
     def test_what_runs_and_how_large_it_is(
@@ -212,14 +236,122 @@ class TestResnet8:
             effective = program.effective()
         assert effective.precision == runs
         assert effective.operators == {runs: 10}  # 9 convolutions and 1 matrix product
+        assert effective.macs == {runs: RESNET8_MACS}
         assert artifact.provenance.quantized_ops == (None if variant == "fp32" else 10)
         assert artifact.file.stat().st_size <= size * artifact.model.path.stat().st_size
 
-    def test_fp16_says_that_it_is_storage_only(self, artifacts: dict[str, Artifact]) -> None:
-        note = "fp16 is storage only: computed in fp32"
-        assert note in artifacts["fp16"].provenance.notes
-        with open_(artifacts["fp16"]) as program:
-            assert note in program.effective().notes
+    @pytest.mark.parametrize(("variant", "what"), [("fp16", "fp16"), ("w8", "integer weights")])
+    def test_what_is_storage_only_says_so(
+        self, artifacts: dict[str, Artifact], variant: str, what: str
+    ) -> None:
+        assert f"{variant} is storage only: computed in fp32" in artifacts[variant].provenance.notes
+        with open_(artifacts[variant]) as program:
+            notes = program.effective().notes
+        assert any(note.startswith(what) and "storage only" in note for note in notes)
+
+    def test_16_bit_activations_are_closer_than_8_bit_ones_but_not_delegated(
+        self, resnet8: Case, artifacts: dict[str, Artifact]
+    ) -> None:
+        items = resnet8.items[:40]
+        reference = predict(artifacts["fp32"], items)
+        wide, narrow = (
+            sqnr_db(reference, predict(artifacts[variant], items))
+            for variant in ("int16x8", "int8-static")
+        )
+        assert wide > narrow
+        with open_(artifacts["int16x8"]) as program:
+            assert program.effective().fallback_ops == 16
+
+    def test_four_bits_are_coarser_than_eight(
+        self, resnet8: Case, artifacts: dict[str, Artifact]
+    ) -> None:
+        items = resnet8.items[:100]
+        reference = predict(artifacts["fp32"], items)
+        eight, four = (
+            sqnr_db(reference, predict(artifacts[variant], items)) for variant in ("w8", "w4")
+        )
+        assert four < 10 < 25 < eight
+
+    def test_work_grows_with_the_batch(self, artifacts: dict[str, Artifact]) -> None:
+        with open_(artifacts["int8-static"], batch=4) as program:
+            assert program.effective().macs == {"int8": 4 * RESNET8_MACS}
+
+    def test_a_rare_large_value_does_not_widen_a_percentile(
+        self, resnet8: Case, tmp_path: Path
+    ) -> None:
+        calibration = resnet8.calibration.copy()
+        calibration[0, 0, 0, 0] = 25500  # one of 307,200 values; all others are at most 255
+        case = replace(resnet8, calibration=calibration)
+        scales = {}
+        for method in ("minmax", "percentile"):
+            artifact = make(case, "int8-static", tmp_path / method, calibration_method=method)
+            with open_(artifact) as program:
+                scales[method] = program.inputs["image"].scale
+        assert scales["minmax"] == pytest.approx(25500 / 255)
+        assert scales["percentile"] == pytest.approx(1, rel=0.06)  # within a bin of 25500 / 2048
+
+    @pytest.mark.parametrize("precision", ["int8-static", "int8-dynamic"])
+    @pytest.mark.parametrize(
+        ("excluded", "kind", "name"),
+        [
+            ("FULLY_CONNECTED", "FULLY_CONNECTED", "model/dense/MatMul;model/dense/BiasAdd"),
+            ("model/dense/MatMul;model/dense/BiasAdd", "FULLY_CONNECTED", "model/dense/"),
+            ("model/conv2d_5/BiasAdd", "CONV_2D", "model/conv2d_5/BiasAdd;"),
+        ],
+    )
+    def test_excluded_operators_stay_in_fp32(
+        self, resnet8: Case, tmp_path: Path, precision: str, excluded: str, kind: str, name: str
+    ) -> None:
+        artifact = make(resnet8, precision, tmp_path / "out", excluded_operators=[excluded])
+        with open_(artifact, inspect=True) as program:
+            operators = program.profile({}, 1).operators
+        (left,) = (op for op in operators if op.role == "compute" and op.precision == "fp32")
+        assert left.kind == kind
+        assert left.name.startswith(name)
+        assert artifact.provenance.quantized_ops == 9
+
+    @pytest.mark.parametrize("wrong", ["CONV2D", "model/conv2d_5/BiasAd"])
+    def test_an_unknown_excluded_operator_is_named_with_near_ones(
+        self, resnet8: Case, tmp_path: Path, wrong: str
+    ) -> None:
+        near = {"CONV2D": "CONV_2D", "model/conv2d_5/BiasAd": "model/conv2d_5/BiasAdd"}[wrong]
+        with pytest.raises(PrepareError, match=f"no operator '{wrong}'. Near it: .*{near}"):
+            make(resnet8, "int8-static", tmp_path / "out", excluded_operators=[wrong])
+
+    def test_a_profile_tells_structure_without_times(self, artifacts: dict[str, Artifact]) -> None:
+        with open_(artifacts["fp32"], inspect=True) as program:
+            profile = program.profile({}, 3)
+        assert [op.ns for op in profile.operators] == [None] * 16
+        assert [op.kind for op in profile.operators].count("CONV_2D") == 9
+        assert profile.operators[-1].kind == "SOFTMAX"
+        assert "no times" in profile.notes[0]
+        assert "1 piece; 0 of 16" in profile.notes[1]
+
+    def test_activations_are_those_of_the_outputs(
+        self, resnet8: Case, artifacts: dict[str, Artifact]
+    ) -> None:
+        feeds = [{"image": resnet8.items[i : i + 1]} for i in range(2)]
+        got = {
+            variant: list(Backend().activations(artifacts[variant], RunConfig(), iter(feeds)))
+            for variant in ("fp32", "int8-static", "int8-dynamic", "w8")
+        }
+        names = [layer.name for layer in got["fp32"][0]]
+        assert len(set(names)) == len(names) == 15  # 16 operators, one of which only reshapes
+        for variant, items in got.items():
+            for feed, layers in zip(feeds, items, strict=True):
+                assert [layer.name for layer in layers] == names, variant
+                assert all(layer.values.dtype == np.float32 for layer in layers)
+                expected = predict(artifacts[variant], feed["image"])
+                np.testing.assert_allclose(layers[-1].values, expected, atol=0.01)
+        again = list(Backend().activations(artifacts["fp32"], RunConfig(), feeds))
+        for layer, same in zip(got["fp32"][1], again[1], strict=True):
+            np.testing.assert_array_equal(layer.values, same.values)
+        first, second = (
+            sqnr_db(got["fp32"][0][0].values, got[variant][0][0].values)
+            for variant in ("int8-static", "int8-dynamic")
+        )
+        assert first > 25
+        assert second > 25
 
     def test_fp32_is_the_file_itself(self, artifacts: dict[str, Artifact]) -> None:
         artifact = artifacts["fp32"]
@@ -305,7 +437,7 @@ class TestResnet8:
     def test_a_tool_that_does_nothing_is_found_out(
         self, resnet8: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(prepare_module, "_run_quantizer", lambda content, *_: content)
+        monkeypatch.setattr(quantizer_module, "_run", lambda content, *_: content)
         with pytest.raises(PrepareError, match="quantized none of the 10"):
             make(resnet8, "int8-dynamic", tmp_path / "out")
 
@@ -375,6 +507,18 @@ class TestDepthwise:
         assert artifact.provenance.quantized_ops == 6
         assert "DEPTHWISE_CONV_2D" in artifact.provenance.notes[0]
 
+    def test_dynamic_int8_of_all_operators_breaks_the_graph_into_pieces(
+        self, dscnn: Case, tmp_path: Path
+    ) -> None:
+        artifact = make(dscnn, "int8-dynamic", tmp_path / "out", all_operators=True)
+        with open_(artifact, inspect=True) as program:
+            effective, profile = program.effective(), program.profile({}, 1)
+        assert effective.operators == {"int8": 10}
+        assert effective.fallback_ops == 4
+        assert "outside XNNPACK: 4 DEPTHWISE_CONV_2D" in effective.notes
+        assert "in 5 pieces; 4 of 13" in profile.notes[1]
+        assert {op.kind for op in profile.operators if op.fallback} == {"DEPTHWISE_CONV_2D"}
+
     @pytest.mark.parametrize("precision", ["int8-dynamic", "int8-static"])
     @pytest.mark.parametrize("per_channel", [True, False])
     def test_accuracy_is_kept(
@@ -401,6 +545,8 @@ def test_a_transformer_runs_in_int8(precision: str, tmp_path: Path) -> None:
         effective = program.effective()
     assert effective.operators["int8"] >= 15
     assert effective.fallback_ops == 0
+    # Counted from the shapes of MatMul, Conv and Gemm in the zoo's ONNX file of the same network.
+    assert sum((effective.macs or {}).values()) == 11_076_224
 
 
 @pytest.fixture(scope="module")
@@ -432,10 +578,63 @@ class TestAsShipped:
         top1 = (predict(artifact, quantized.items).argmax(1) == quantized.labels).mean()
         assert top1 >= 0.86
 
+    def test_an_own_operator_of_tflite_runs(self, tmp_path: Path) -> None:
+        path = asset("models", "ssd_mobilenet_v1_coco300_uint8", "model_uint8.tflite")
+        name = "TFLite_Detection_PostProcess"
+        model = replace(
+            image_model(path, ("normalized_input_image_tensor", name), (300, 300, 3), 1),
+            inputs={"image": TensorSpec("uint8", ("N", 300, 300, 3), "NHWC")},
+            outputs={"boxes": TensorSpec("float32", ("N", 10, 4))},
+            source_outputs={"boxes": SourceTensor(name)},
+        )
+        artifact = make(model, "as-shipped", tmp_path / "out")
+        item = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 3), np.uint8)
+        np.testing.assert_array_equal(predict(artifact, item), direct(path, item))
+        with open_(artifact) as program:
+            effective = program.effective()
+        assert effective.operators == {"int8": 47}
+        assert any(name in note for note in effective.notes)
+
+    @pytest.mark.parametrize(
+        ("model", "file", "share"),
+        [
+            ("mobilenet_v2_100_224_uint8_ptq", "model_uint8.tflite", 1),
+            ("mobilenet_v1_025_vww96", "model_int8.tflite", 1),
+            ("toycar_autoencoder", "model_int8.tflite", 1),
+            ("dscnn_kws", "model_dynint8weights.tflite", 0.9),  # depthwise ones are in fp32
+        ],
+    )
+    def test_files_of_all_kinds_run(
+        self, tmp_path: Path, model: str, file: str, share: float
+    ) -> None:
+        path = asset("models", model, file)
+        inputs, outputs = Backend().describe(path)
+        (name, into), (out, scores) = *inputs.items(), *outputs.items()
+        source = replace(
+            image_model(path, (name, out), (), 1),
+            inputs={"image": replace(into, scale=None, zero_point=None)},
+            outputs={"scores": scores},
+        )
+        artifact = make(source, "as-shipped", tmp_path / "out")
+        item = np.random.default_rng(0).integers(0, 127, into.sized(1)).astype(into.dtype)
+        np.testing.assert_array_equal(predict(artifact, item), direct(path, item))
+        with open_(artifact) as program:
+            assert (program.effective().share("int8") or 0) >= share * 0.99
+
     def test_is_no_reference_and_not_quantized_again(self, quantized: Case, tmp_path: Path) -> None:
         for precision in ("fp32", "int8-dynamic"):
             with pytest.raises(Unsupported, match="as-shipped"):
                 make(quantized, precision, tmp_path / precision)
+
+    def test_a_file_that_stores_half_floats_is_float(
+        self, resnet8: Case, artifacts: dict[str, Artifact], tmp_path: Path
+    ) -> None:
+        model = replace(resnet8.model, path=artifacts["fp16"].file)
+        for precision in ("as-shipped", "fp32"):
+            with open_(make(model, precision, tmp_path / precision)) as program:
+                assert program.effective().operators == {"fp32": 10}
+        with pytest.raises(Unsupported, match="as-shipped"):
+            make(replace(resnet8, model=model), "int8-static", tmp_path / "int8")
 
     def test_a_float_file_is_not_quantized(self, resnet8: Case, tmp_path: Path) -> None:
         with pytest.raises(Unsupported, match="fp32"):
@@ -487,15 +686,117 @@ def test_a_damaged_file_is_not_valid(
 def test_what_the_tool_cannot_do_is_refused(digits: Model) -> None:
     backend = Backend()
 
-    def refusal(precision: str, device: str = "cpu", **options: Any) -> str | None:
+    def refusal(
+        precision: str, device: str = "cpu", form: str = "tflite", **options: Any
+    ) -> str | None:
         target = PrepareTarget(precision, complete_options(precision, options), device)
-        return backend.supports(digits, target)
+        return backend.supports(replace(digits, format=form), target)
 
     assert refusal("int8-static") is None
-    assert "percentile" in (refusal("int8-static", calibration_method="percentile") or "")
+    assert refusal("int8-static", quantizer="ai-edge-quantizer") is None
+    assert refusal("w4", group_size=-1) is None
     assert "entropy" in (refusal("int8-static", calibration_method="entropy") or "")
     assert "cuda" in (refusal("fp32", device="cuda") or "")
-    assert "not offer" in (refusal("int16x8") or "")
+    assert "float16 only" in (refusal("bf16") or "")
+    assert "one per group" in (refusal("w4", group_size=32) or "")
+    assert "nncf" in (refusal("int8-static", quantizer="nncf") or "")
+    assert "NNCF" in (refusal("int8-static", preset="mixed") or "")
+    assert "accuracy control" in (refusal("int8-static", max_accuracy_drop=0.01) or "")
+    shared = PrepareTarget("int8-static", complete_options("int8-static", {}), recipe="shared")
+    assert backend.supports(digits, shared) == "TFLite cannot read ONNX"
+
+
+@pytest.mark.parametrize("form", ["keras", "savedmodel"])
+def test_each_quantizer_has_its_own_sources(digits: Model, form: str) -> None:
+    backend, source = Backend(), replace(digits, format=form)
+
+    def refusal(model: Model, precision: str = "int8-static", **options: Any) -> str | None:
+        target = PrepareTarget(precision, complete_options(precision, options))
+        return backend.supports(model, target)
+
+    assert refusal(source, quantizer="tf-converter") is None
+    assert "Keras and SavedModel" in (refusal(digits, quantizer="tf-converter") or "")
+    for precision in ("fp32", "int8-static", "w8"):
+        assert "converted to tflite first" in (refusal(source, precision) or "")
+    beyond: list[dict[str, Any]] = [
+        {"calibration_method": "mse"},
+        {"excluded_operators": ["SOFTMAX"]},
+    ]
+    for options in beyond:
+        assert "TF converter" in (refusal(source, quantizer="tf-converter", **options) or "")
+
+
+# --------------------------------------------------------------------------- ranges
+
+
+def int8_error(values: np.ndarray, low: float, high: float) -> float:
+    """Mean squared error after quantizing to int8 with this range."""
+    step = (high - low) / 255
+    zero = np.rint(low / step)
+    return float(np.mean((np.clip(np.rint(values / step), zero, zero + 255) * step - values) ** 2))
+
+
+def test_a_percentile_cuts_the_same_share_off_either_end() -> None:
+    counts = np.full(1000, 1000.0)  # a million values from 0 to 1
+    counts[0] = counts[-1] = 2.0
+    low, high = ranges.percentile(counts, 0.0, 1.0)
+    assert (low, high) == pytest.approx((0.001, 0.999))
+    assert ranges.percentile(np.full(1000, 1000.0), -1.0, 3.0) == pytest.approx((-1.0, 3.0))
+
+
+def test_the_least_error_is_less_than_that_of_the_whole_range() -> None:
+    values = np.random.default_rng(0).laplace(size=200_000)
+    counts = np.histogram(values, 2048, (values.min(), values.max()))[0]
+    low, high = ranges.least_error(counts, values.min(), values.max())
+    assert values.min() < low < 0 < high < values.max()
+    assert int8_error(values, low, high) < 0.9 * int8_error(values, values.min(), values.max())
+
+
+# --------------------------------------------------------------------------- old files
+
+
+def other_model(path: Path, into: TensorSpec, out: TensorSpec) -> Model:
+    model = image_model(path, ("input_1", "Identity"), (), 1)
+    return replace(model, inputs={"image": into}, outputs={"scores": out})
+
+
+@needs_assets
+@pytest.mark.parametrize(
+    ("precision", "runs", "size"),
+    [
+        ("fp16", "fp32", 0.55),
+        ("w8", "fp32", 0.3),
+        ("int8-dynamic", "int8", 0.3),
+        ("int8-static", "int8", 0.3),
+        ("int16x8", "int16", 0.32),
+    ],
+)
+def test_a_file_with_old_operator_codes_is_quantized(
+    tmp_path: Path, precision: str, runs: str, size: float
+) -> None:
+    path = asset("models", "toycar_autoencoder", "model.tflite")
+    spec = TensorSpec("float32", ("N", 640))
+    items = np.random.default_rng(0).normal(scale=10, size=(8, 640)).astype(np.float32)
+    case = Case(other_model(path, spec, spec), items, items, np.zeros(8))
+    artifact = make(case, precision, tmp_path / "out")
+    with open_(artifact) as program:
+        assert program.effective().operators == {runs: 10}
+    assert artifact.provenance.quantized_ops == 10
+    assert artifact.file.stat().st_size <= size * path.stat().st_size
+    reference = np.concatenate([direct(path, item[None]) for item in items])
+    assert sqnr_db(reference, predict(artifact, items)) > 25
+
+
+@needs_assets
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "int8-static"])
+def test_a_text_model_with_integer_inputs_is_quantized(tmp_path: Path, precision: str) -> None:
+    path = asset("models", "avgwordvec_sst2", "model.tflite")
+    model = other_model(path, TensorSpec("int32", ("N", 256)), TensorSpec("float32", ("N", 2)))
+    items = np.random.default_rng(0).integers(3, 10_000, (20, 256)).astype(np.int32)
+    artifact = make(Case(model, items, items, np.zeros(20)), precision, tmp_path / "out")
+    assert artifact.provenance.quantized_ops == 2
+    expected = np.concatenate([direct(path, item[None]) for item in items])
+    np.testing.assert_allclose(predict(artifact, items), expected, atol=0.05)
 
 
 # --------------------------------------------------------------------------- a larger model
@@ -517,3 +818,166 @@ def test_int8_shrinks_mobilenet(mobilenet: tuple[Case, Path]) -> None:
     fp32 = make(case, "fp32", folder / "fp32")
     int8 = make(case, "int8-static", folder / "int8")
     assert int8.file.stat().st_size <= 0.35 * fp32.file.stat().st_size
+
+
+# --------------------------------------------------------------------------- per tensor
+
+
+@needs_assets
+def test_one_scale_per_tensor_shows_at_the_depthwise_layers(tmp_path: Path) -> None:
+    path = asset("models", "mobilenet_v1_025_224", "model.tflite")
+    names = ("input", "MobilenetV1/Predictions/Reshape_1")
+    model = image_model(path, names, (224, 224, 3), 1001)
+    images = np.sin(np.random.default_rng(0).random((4, 224, 224, 3)) * 6).astype(np.float32)
+    case = Case(model, images, images, np.zeros(4))
+    feed = {"image": images[:1]}
+    layers = {}
+    for variant, precision, options in (
+        ("fp32", "fp32", {}),
+        ("channel", "int8-static", {}),
+        ("tensor", "int8-static", {"per_channel": False}),
+    ):
+        artifact = make(case, precision, tmp_path / variant, **options)
+        (layers[variant],) = Backend().activations(artifact, RunConfig(), [feed])
+        if variant == "fp32":
+            with open_(artifact) as program:
+                macs = program.effective().macs or {}
+            # 41 million: Howard et al. 2017 (arXiv:1704.04861), table 6.
+            assert macs["fp32"] == pytest.approx(41e6, rel=0.02)
+    drop = {
+        exact.name: sqnr_db(exact.values, channel.values) - sqnr_db(exact.values, tensor.values)
+        for exact, channel, tensor in zip(*layers.values(), strict=True)
+        if exact.kind == "DEPTHWISE_CONV_2D"
+    }
+    assert len(drop) == 13
+    assert max(drop.values()) > 10
+
+
+# --------------------------------------------------------------------------- TensorFlow
+
+
+@pytest.fixture(scope="module")
+def saved(resnet8: Case, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """resnet8 as a SavedModel, whose one input and output the card calls otherwise."""
+    pytest.importorskip("tensorflow", reason="needs TensorFlow")
+    keras = pytest.importorskip("keras", reason="needs Keras")
+    path = tmp_path_factory.mktemp("saved") / "model"
+    h5 = asset("models", "resnet8_cifar10", "model.h5")
+    keras.models.load_model(str(h5), compile=False).export(str(path), verbose=False)
+    model = image_model(path, ("image", "scores"), (32, 32, 3), 10)
+    calibration = resnet8.calibration[:20]
+    return replace(resnet8, model=replace(model, format="savedmodel"), calibration=calibration)
+
+
+@needs_assets
+class TestConverter:
+    """TensorFlow's converter; importing TensorFlow takes seconds, so there are few tests."""
+
+    def test_a_savedmodel_becomes_int8(self, saved: Case, exact: float, tmp_path: Path) -> None:
+        artifact = make(saved, "int8-static", tmp_path / "out", quantizer="tf-converter")
+        assert artifact.provenance.quantizer == "tensorflow.lite.TFLiteConverter"
+        assert artifact.provenance.quantized_ops == 10
+        with open_(artifact) as program:
+            assert program.inputs["image"].dtype == "int8"
+            assert program.effective().macs == {"int8": RESNET8_MACS}
+        top1 = (predict(artifact, saved.items).argmax(1) == saved.labels).mean()
+        assert top1 >= exact - 0.015
+
+    def test_a_keras_file_becomes_int8_with_one_scale_per_tensor(
+        self, saved: Case, tmp_path: Path
+    ) -> None:
+        h5 = asset("models", "resnet8_cifar10", "model.h5")
+        model = image_model(h5, ("input_1", "dense"), (32, 32, 3), 10)  # as Keras names them
+        case = replace(saved, model=replace(model, format="keras"))
+        artifact = make(
+            case, "int8-static", tmp_path / "out", quantizer="tf-converter", per_channel=False
+        )
+        reader = interpreter_module.Interpreter(model_path=str(artifact.file))
+        scales = [len(d["quantization_parameters"]["scales"]) for d in reader.get_tensor_details()]
+        assert max(scales) == 1
+        top1 = (predict(artifact, saved.items).argmax(1) == saved.labels).mean()
+        assert top1 >= 0.85
+
+    @pytest.mark.parametrize(
+        ("layer", "shape", "macs"),
+        [
+            # every input value goes into kernel x filters products
+            ("Conv2DTranspose", (5, 6, 3), 5 * 6 * 3 * (3 * 2) * 4),
+            # every output value is the sum of kernel x channels products
+            ("Conv3D", (7, 6, 5, 3), (5 * 5 * 4) * 4 * (3 * 2 * 2) * 3),
+        ],
+    )
+    def test_work_of_rarer_layers(
+        self, saved: Case, tmp_path: Path, layer: str, shape: tuple[int, ...], macs: int
+    ) -> None:
+        import keras
+        import tensorflow as tf
+
+        kernel = (3, 2, 2)[: len(shape) - 1]
+        given = keras.Input(shape, batch_size=1, name="given")
+        network = keras.Model(given, getattr(keras.layers, layer)(4, kernel)(given))
+        path = tmp_path / "layer.tflite"
+        path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert())
+        (name,), (out,) = Backend().describe(path)
+        model = other_model(path, TensorSpec("float32", ("N", *shape)), TensorSpec("float32", ()))
+        model = replace(
+            model,
+            source_inputs={"image": SourceTensor(name)},
+            source_outputs={"scores": SourceTensor(out)},
+        )
+        with open_(make(model, "fp32", tmp_path / "out")) as program:
+            assert program.effective().macs == {"fp32": macs}
+
+    def test_several_inputs_keep_their_names(self, saved: Case, tmp_path: Path) -> None:
+        import keras
+
+        left, right = (keras.Input((4,), name=name) for name in ("left", "right"))
+        sides = [keras.layers.Dense(3, name="a")(left), keras.layers.Dense(2, name="b")(right)]
+        path = tmp_path / "two.keras"
+        network = keras.Model({"left": left, "right": right}, sides)
+        network.save(path)
+        rng = np.random.default_rng(0)
+        feeds = {name: rng.normal(size=(50, 4)).astype(np.float32) for name in ("second", "first")}
+        spec = TensorSpec("float32", ("N", 4))
+        model = replace(
+            saved.model,
+            path=path,
+            format="keras",
+            inputs={"second": spec, "first": spec},
+            outputs={"y": TensorSpec("float32", ("N", 2)), "x": TensorSpec("float32", ("N", 3))},
+            source_inputs={"second": SourceTensor("right"), "first": SourceTensor("left")},
+            source_outputs={"y": SourceTensor("b"), "x": SourceTensor("a")},
+        )
+        target = PrepareTarget(
+            "int8-static", complete_options("int8-static", {"quantizer": "tf-converter"})
+        )
+        (tmp_path / "out").mkdir()
+        provenance = Backend().prepare(model, target, Calibration(feeds), tmp_path / "out")
+        artifact = Artifact(tmp_path / "out", model, target, provenance)
+        with open_(artifact) as program:
+            stream = program.stream()
+            stream.bind({name: array[:1] for name, array in feeds.items()})
+            stream.infer()
+            got = stream.read()
+        first, second = network({"left": feeds["first"][:1], "right": feeds["second"][:1]})
+        np.testing.assert_allclose(got["x"], np.asarray(first), atol=0.05)
+        np.testing.assert_allclose(got["y"], np.asarray(second), atol=0.05)
+
+    def test_what_is_no_savedmodel_is_a_prepare_error(self, saved: Case, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        case = replace(saved, model=replace(saved.model, path=tmp_path / "empty"))
+        with pytest.raises(PrepareError, match="not a SavedModel"):
+            make(case, "int8-static", tmp_path / "out", quantizer="tf-converter")
+
+    def test_without_tensorflow_the_case_is_skipped(
+        self, resnet8: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "tensorflow", None)
+        case = replace(resnet8, model=replace(resnet8.model, format="savedmodel"))
+        with pytest.raises(Unsupported, match=r"pip install 'qbench\[tensorflow\]'"):
+            make(case, "int8-static", tmp_path / "out", quantizer="tf-converter")
+
+
+def test_a_keras_source_is_described_from_its_conversion(tmp_path: Path) -> None:
+    with pytest.raises(PrepareError, match="converts it to"):
+        Backend().describe(tmp_path / "model.keras")

@@ -1,0 +1,94 @@
+"""8- and 4-bit weights for float32 activations: MatMulNBits. Never imported while measuring."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # needs onnx_ir
+from onnxruntime.quantization.onnx_model import ONNXModel
+
+from qbench.backend import PrepareError, PrepareTarget, Provenance, Unsupported
+from qbench_onnxruntime import GROUP_SIZES, graph, rewrite
+from qbench_onnxruntime.tools import FILE, count, percent, save, tool
+
+BITS = {"w8": 8, "w4": 4}
+DEFAULT_GROUP = 64
+"""Or the column's length, where that is shorter. On digits_vit (450 test items, one thread): w4 at
+16, 32, 64 and 128 gave 21.5, 22.1, 22.5 and 22.2 dB at 1.02x to 1.09x of fp32's speed; w8 gave
+46.9 to 50.0 dB at 0.74x to 0.84x, since 8-bit weights are unpacked in every call. The file is
+smallest at 64: smaller groups have more scales, and columns are padded to whole groups."""
+
+_FLOAT32 = 1  # accuracy_level: how activations may be rounded; 4 would quantize them to int8
+
+
+def weight_only(clean: Path, target: PrepareTarget, out: Path) -> Provenance:
+    """Matrix products of the preprocessed model ``clean`` with weights in groups.
+
+    Raises:
+        Unsupported: most of the work is not matrix products, or a group cannot be so large.
+    """
+    model = rewrite.with_products_for_gemm(graph.load(clean))
+    share = graph.product_share(model)
+    if share < 0.5:
+        raise Unsupported(
+            "MatMulNBits packs the weights of matrix products only; they are "
+            f"{percent(share)} of this model's multiply-adds, the rest is convolutions or products "
+            "of activations"
+        )
+    wanted = target.options["group_size"]
+    bits = BITS[target.precision]
+    sizes = _group_sizes(model, wanted)
+    if not sizes:
+        raise PrepareError("the model has no matrix product whose weights could be packed")
+    settings = {"bits": bits, "is_symmetric": False, "accuracy_level": _FLOAT32}
+    with tool("MatMulNBitsQuantizer"):
+        for size, names in sizes.items():
+            others = [n.name for n in model.graph.node if n.name not in names]
+            quantizer = MatMulNBitsQuantizer(
+                model, block_size=size, nodes_to_exclude=others, **settings
+            )
+            quantizer.process()
+            assert isinstance(quantizer.model, ONNXModel)
+            model = quantizer.model.model
+    save(model, out / FILE)
+    return Provenance(
+        FILE,
+        "onnxruntime.MatMulNBitsQuantizer",
+        {
+            **settings,
+            "quant_format": "QOperator",
+            "skip_symbolic_shape": True,
+            "block_size": {str(size): len(names) for size, names in sizes.items()},
+        },
+        count("MatMulNBitsQuantizer", out),
+        (f"matrix products only: {percent(share)} of the multiply-adds",),
+    )
+
+
+def _group_sizes(model: onnx.ModelProto, wanted: int | None) -> dict[int, set[str]]:
+    """Names of the matrix products with constant weights, by the size of their groups.
+
+    Args:
+        wanted: a size; -1 for groups as long as the weights' input axis; None for the default.
+    """
+    weights = {t.name: list(t.dims) for t in model.graph.initializer}
+    sizes: dict[int, set[str]] = defaultdict(set)
+    for node in model.graph.node:
+        shape = weights.get(node.input[1]) if node.op_type == "MatMul" else None
+        if not shape or len(shape) < 2 or any(size != 1 for size in shape[:-2]):
+            continue
+        length = shape[-2]
+        whole = next((size for size in GROUP_SIZES if size >= length), None)
+        if wanted == -1 and whole is None:
+            raise Unsupported(
+                f"group_size -1: '{node.name}' has {length} weights along its input, and "
+                f"MatMulNBits takes groups of {GROUP_SIZES[-1]} at most"
+            )
+        if wanted is None:
+            size = min(DEFAULT_GROUP, whole or DEFAULT_GROUP)
+        else:
+            size = whole if wanted == -1 and whole else wanted
+        sizes[size].add(node.name)
+    return dict(sizes)

@@ -1,0 +1,353 @@
+"""Models in formats that no runtime reads: converted in a worker, checked, kept.
+
+Layout below ``<cache>/converted``::
+
+    <key>/model.<format>     what the converter made
+    <key>/conversion.json    its names for the card's tensors, and ``Model.conversion``
+    <key>.lock               held while it is being made
+
+The key digests the source, the card's description of its tensors, the samples, and the versions of
+converter and tools. Which way a model takes: from the source that stands first in its card, of
+those that an installed converter takes there; a format that converters make (TFLite) comes after
+those that they do not, because such a file has been through a conversion once already.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.backend import Model, Ready, SourceTensor, Unavailable
+from qbench.cards import ModelCard
+from qbench.converter import Converter, Source
+from qbench.data.items import Items
+from qbench.errors import NoSource, UserError
+from qbench.files import Report
+from qbench.isolate import Outcome, run_job, scratch_folder
+from qbench.quality import sqnr_db
+from qbench.registry import Registry, package_versions
+from qbench.storage import cache_dir, digest_file, digest_json, new_folder
+
+GROUP = "qbench.converters"
+STORE_VERSION = 1
+SAMPLES = 16
+"""Items that source and converted file are compared on, at most."""
+LEAST_SQNR_DB = 40.0
+"""A conversion that agrees less with its source has failed."""
+TIMEOUT_S = 1800.0
+RECORD = "conversion.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source, found and verified, for a converter.
+
+    Attributes:
+        source: as the converter gets it.
+        name: the card's name.
+        task: the card's.
+        digest: SHA-256 over all that the source consists of.
+    """
+
+    source: Source
+    name: str
+    task: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One step from a source of a card to a format.
+
+    Attributes:
+        converter: its entry point's name.
+        missing: what has to be installed first; None if it can be gone.
+    """
+
+    source: str
+    form: str
+    converter: str
+    missing: Unavailable | None
+
+
+class Converters:
+    """The installed converters.
+
+    Args:
+        registry: adapters, to run what was converted; the installed ones if left out.
+        report: told in a sentence what takes long.
+        targets: ``module:Class`` by name; the installed entry points if left out.
+    """
+
+    def __init__(
+        self,
+        report: Report = lambda text: None,
+        registry: Registry | None = None,
+        targets: Mapping[str, str] | None = None,
+    ) -> None:
+        installed = {point.name: point.value for point in entry_points(group=GROUP)}
+        self._targets = installed if targets is None else dict(targets)
+        self._registry = registry or Registry()
+        self._report = report
+        self._loaded: dict[str, Converter] = {}
+        self._runs: dict[str, str | None] = {}
+
+    def route(self, card: ModelCard, form: str) -> Route | None:
+        """How the card's model comes to format ``form``; None if no converter leads there. One
+        that lacks a package is only given if there is no other."""
+        routes = list(self._routes(card, form))
+        return next((r for r in routes if r.missing is None), routes[0] if routes else None)
+
+    def open_route(self, card: ModelCard, form: str) -> Route:
+        """``route``, if it can be gone here.
+
+        Raises:
+            NoSource: there is none, or a package is missing.
+        """
+        route = self.route(card, form)
+        if route is None:
+            raise NoSource(f"{form} cannot be made from {', '.join(card.sources)}")
+        if route.missing is not None:
+            raise NoSource(
+                f"{form} is to be made from {route.source}, and {route.missing.reason}: "
+                f"{route.missing.fix}"
+            )
+        return route
+
+    def _routes(self, card: ModelCard, form: str) -> Iterator[Route]:
+        routes = [self._load(name).routes for name in self._targets]
+        made = {result for forms in routes for results in forms.values() for result in results}
+        for source in sorted(card.sources, key=lambda source: source in made):
+            for name in sorted(self._targets):
+                converter = self._load(name)
+                if form in converter.routes.get(source, ()):
+                    yield Route(source, form, name, converter.probe(source, form))
+
+    def endings(self) -> dict[str, str]:
+        """For files without a card: ``module:Class`` of the converter, by source format."""
+        return {
+            source: self._targets[name]
+            for name in sorted(self._targets)
+            for source in self._load(name).routes
+        }
+
+    def _load(self, name: str) -> Converter:
+        if name not in self._loaded:
+            module, _, attribute = self._targets[name].partition(":")
+            try:
+                self._loaded[name] = getattr(importlib.import_module(module), attribute)()
+            except (Exception, SystemExit) as error:  # a third party's module may raise anything
+                raise UserError(
+                    f"the converter {self._targets[name]} cannot be imported: "
+                    f"{type(error).__name__}: {error}",
+                    "Repair or uninstall it.",
+                ) from None
+        return self._loaded[name]
+
+    def _formats(self, name: str) -> tuple[str, ...]:
+        backend = self._registry.load(name)
+        return () if isinstance(backend, Unavailable) else tuple(backend.formats)
+
+    # ------------------------------------------------------------------ converting
+
+    def convert(self, route: Route, origin: Origin, samples: Items) -> Model:
+        """The model in ``route.form``, from the cache or converted and checked now.
+
+        Raises:
+            NoSource: it cannot be had here, or the conversion failed or changed the outputs.
+        """
+        from filelock import FileLock
+
+        converter = self._load(route.converter)
+        versions = package_versions(converter.packages)
+        described = {**origin.source.to_json(), "path": None, "weights": None, "cache": None}
+        key = digest_json(
+            [
+                [STORE_VERSION, route.converter, converter.convert_version, versions],
+                [origin.digest, described, route.form, samples.digest],
+                [list(origin.source.inputs), list(origin.source.outputs)],  # torch goes by order
+            ]
+        )[:32]
+        folder = cache_dir() / "converted" / key
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            if not (folder / RECORD).is_file():
+                self._report(f"converting {origin.name} from {route.source} to {route.form}")
+                with new_folder(folder) as out:
+                    self._make(route, origin, samples, versions, out)
+        record = json.loads((folder / RECORD).read_text())
+        return _model(folder / record["file"], route.form, origin, record)
+
+    def _make(
+        self,
+        route: Route,
+        origin: Origin,
+        samples: Items,
+        versions: Mapping[str, str | None],
+        out: Path,
+    ) -> None:
+        """Fill the folder ``out``: convert in a worker, check, describe."""
+        work = cache_dir() / "work"
+        with scratch_folder(work) as folder, scratch_folder(work) as checking:
+            feeds = _first_items(samples, checking)
+            outcome = self._run_converter(route, origin.source, feeds, folder)
+            if outcome.status != "ok":
+                status = "skipped" if outcome.status == "skipped" else "prepare_failed"
+                raise NoSource(
+                    f"converting from {route.source} to {route.form}: {outcome.reason}", status
+                )
+            result = outcome.result
+            file = out / f"model.{route.form}"
+            (folder / "out" / result["file"]).rename(file)
+            reference = {n: np.load(folder / f) for n, f in result["reference"].items()}
+            record: dict[str, Any] = {
+                "file": file.name,
+                "inputs": result["inputs"],
+                "outputs": result["outputs"],
+                "conversion": {
+                    "source_format": route.source,
+                    "source_digest": origin.digest,
+                    "tool": result["tool"],
+                    "versions": versions,
+                    "seconds": result["convert_ns"] / 1e9,
+                    "notes": result["notes"],
+                },
+            }
+            model = _model(file, route.form, origin, record)
+            outputs = self._run_converted(model, feeds, checking)
+            record["conversion"] |= {
+                "sqnr_db": _compare(reference, outputs, route),
+                "items": len(next(iter(reference.values()))),
+            }
+        (out / RECORD).write_text(json.dumps(record, indent=1))
+
+    def _run_converter(
+        self, route: Route, source: Source, feeds: Mapping[str, Path], folder: Path
+    ) -> Outcome:
+        """Everything reaches the worker under a name in its folder; endings are kept."""
+        files = {path.name: path for path in feeds.values()}
+        cache = cache_dir() / "downloads" / route.converter
+        cache.mkdir(parents=True, exist_ok=True)
+        files["cache"] = cache
+        named: dict[str, Path] = {"cache": Path("cache")}
+        for key, path in (("path", source.path), ("weights", source.weights)):
+            if path is not None:
+                named[key] = Path(f"source-{key}{path.suffix}")
+                files[str(named[key])] = path
+        request = {
+            "source": replace(source, **named).to_json(),
+            "form": route.form,
+            "samples": {name: path.name for name, path in feeds.items()},
+        }
+        target = self._targets[route.converter]
+        return run_job("convert", target, request, folder, files, TIMEOUT_S)
+
+    # ------------------------------------------------------------------ checking
+
+    def _run_converted(
+        self, model: Model, feeds: Mapping[str, Path], folder: Path
+    ) -> dict[str, np.ndarray]:
+        """Outputs of the converted file in a runtime that reads it, by canonical name.
+
+        Raises:
+            NoSource: there is none here, or it cannot run the file.
+        """
+        runner = self._runner(model.format)
+        if runner is None:
+            raise NoSource(f"no backend here can run {model.format}, to check the conversion")
+        target, source = self._registry.targets[runner], f"model.{model.format}"
+        files = {path.name: path for path in feeds.values()}
+        for precision in ("fp32", "as-shipped"):  # a file that arrives quantized runs as it is
+            prepared = folder / precision
+            prepared.mkdir()
+            request: dict[str, Any] = {
+                "model": {**model.to_json(), "path": source},
+                "target": {"precision": precision},
+            }
+            outcome = run_job("prepare", target, request, prepared, {source: model.path}, TIMEOUT_S)
+            if outcome.status == "ok":
+                break
+        for batch in (2, 1) if outcome.status == "ok" else ():  # 1: its batch may be fixed
+            evaluated = folder / f"batch-{batch}"
+            evaluated.mkdir()
+            request = {
+                "artifact": "artifact",
+                "config": {"batch": batch},
+                "feeds": {name: path.name for name, path in feeds.items()},
+            }
+            inside = {"artifact": prepared / "out", **files}
+            outcome = run_job("evaluate", target, request, evaluated, inside, TIMEOUT_S)
+            if outcome.status == "ok":
+                return {n: np.load(evaluated / f) for n, f in outcome.result["outputs"].items()}
+            if outcome.status != "skipped":
+                break
+        raise NoSource(
+            f"{runner} cannot run what was converted: {outcome.reason}", "prepare_failed"
+        )
+
+    def _runner(self, form: str) -> str | None:
+        """The adapter to check a format with: one that prefers it."""
+        if form not in self._runs:
+            able = [name for name in self._registry.names if form in self._formats(name)]
+            able.sort(key=lambda name: self._formats(name).index(form))
+            self._runs[form] = next(
+                (n for n in able if isinstance(self._registry.probe([n])[n], Ready)), None
+            )
+        return self._runs[form]
+
+
+def _first_items(items: Items, folder: Path) -> dict[str, Path]:
+    """The first items of each input as files in ``folder``, by canonical name."""
+    result = {}
+    for index, (name, path) in enumerate(items.feeds.items()):
+        result[name] = folder / f"sample-{index}.npy"
+        np.save(result[name], np.load(path, mmap_mode="r")[:SAMPLES])
+    return result
+
+
+def _compare(
+    reference: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], route: Route
+) -> dict[str, float]:
+    """SQNR in dB by output.
+
+    Raises:
+        NoSource: one is too low, or of another shape.
+    """
+    for name, exact in reference.items():
+        if exact.shape != outputs[name].shape:
+            raise NoSource(
+                f"converted from {route.source} to {route.form}, output '{name}' has shape "
+                f"{list(outputs[name].shape)}, in the source {list(exact.shape)}",
+                "prepare_failed",
+            )
+    found = {name: sqnr_db(exact, outputs[name]) for name, exact in reference.items()}
+    worst = min(found, key=lambda name: found[name])
+    if not found[worst] >= LEAST_SQNR_DB:
+        raise NoSource(
+            f"converted from {route.source} to {route.form}, output '{worst}' agrees with the "
+            f"source's to {found[worst]:.1f} dB only; {LEAST_SQNR_DB:.0f} dB are required",
+            "prepare_failed",
+        )
+    return found
+
+
+def _model(path: Path, form: str, origin: Origin, record: Mapping[str, Any]) -> Model:
+    return Model(
+        name=origin.name,
+        format=form,
+        path=path,
+        digest=digest_file(path),
+        task=origin.task,
+        inputs=origin.source.inputs,
+        outputs=origin.source.outputs,
+        source_inputs={n: SourceTensor.from_json(t) for n, t in record["inputs"].items()},
+        source_outputs={n: SourceTensor.from_json(t) for n, t in record["outputs"].items()},
+        conversion=record["conversion"],
+    )

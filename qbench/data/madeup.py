@@ -1,0 +1,53 @@
+"""Inputs for models without data: made up, or given as arrays. They tell closeness to float32 and
+speed, and nothing about accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from qbench.backend import TensorSpec
+from qbench.data.items import Items
+from qbench.storage import cache_dir, digest_json, new_folder
+
+ITEMS = 64
+"""To evaluate on, and as many others to calibrate with."""
+_SEEDS = {"evaluation": 0, "calibration": 1}
+
+
+def made_up(inputs: Mapping[str, TensorSpec], split: str) -> Items:
+    """Reproducible inputs for the split ``evaluation`` or ``calibration``: floats from the standard
+    normal distribution, uint8 from 0..255, int8 from -128..127, other integers from 0..9."""
+    shapes = {name: (spec.dtype, list(spec.sized(1)[1:])) for name, spec in inputs.items()}
+    seed = _SEEDS[split]
+    rng = np.random.default_rng(seed)
+    arrays = {name: _draw(rng, dtype, (ITEMS, *shape)) for name, (dtype, shape) in shapes.items()}
+    return kept(arrays, digest_json(["random", seed, ITEMS, shapes]), random=True)
+
+
+def _draw(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.standard_normal(shape).astype(kind)
+    if kind.itemsize == 1 and kind.kind in "iu":
+        limits = np.iinfo(kind)
+        return rng.integers(limits.min, limits.max + 1, shape).astype(kind)
+    return rng.integers(0, 10, shape).astype(kind)
+
+
+def kept(arrays: Mapping[str, np.ndarray], digest: str, random: bool = False) -> Items:
+    """Arrays ``[items, ...]`` by input, put where workers find them.
+
+    Args:
+        digest: tells them from all others.
+    """
+    key = digest_json([digest, list(arrays)])
+    folder = cache_dir() / "data" / key[:32]
+    if not folder.is_dir():
+        with new_folder(folder) as out:
+            for index, array in enumerate(arrays.values()):
+                np.save(out / f"input-{index}.npy", array)
+    feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(arrays)}
+    count = len(next(iter(arrays.values())))
+    return Items(feeds, None, count, key, random)

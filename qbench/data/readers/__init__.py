@@ -1,0 +1,31 @@
+"""Reading data sets as they are stored: arrays and labels, one item at a time.
+
+Files come from outside: nothing is unpickled, nothing outside them is reached, sizes are bounded,
+and whatever is damaged is a UserError that names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from qbench.data.cards import DatasetCard
+from qbench.data.readers.arrays import Cifar10Reader, MnistReader, NpzReader
+from qbench.data.readers.base import Label, Reader
+from qbench.data.readers.pictures import ClassReader, SegmentationReader, YoloReader
+from qbench.data.readers.text import TsvReader
+
+__all__ = ["READERS", "Label", "Reader"]
+
+READERS: Mapping[str, Callable[[DatasetCard, Mapping[str, Path]], Reader]] = {
+    "npz": NpzReader,
+    "image-folder": ClassReader,
+    "image-zip": ClassReader,
+    "yolo": YoloReader,
+    "segmentation": SegmentationReader,
+    "tsv": TsvReader,
+    "cifar10": Cifar10Reader,
+    "mnist": MnistReader,
+}
+"""By the card's ``format``. Called with the card and its files, by the card's names of them;
+raises UserError if they cannot be read."""

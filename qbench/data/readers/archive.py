@@ -1,0 +1,149 @@
+"""Folders and zips of files, read alike and without trust.
+
+Nothing outside the folder or archive is reached, and what is read is bounded: an archive cannot
+name another place, link to one, or unpack to more than it plausibly holds.
+"""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from qbench.errors import UserError
+
+MAX_FILE_BYTES = 50_000_000
+"""Of one picture, mask or label file."""
+MAX_TOTAL_BYTES = 500_000_000_000
+"""Of all files in an archive: ImageNet has 150 GB."""
+MAX_RATIO = 200
+BOMB_BYTES = 10_000_000
+"""What unpacks to more than ``BOMB_BYTES`` and to more than ``MAX_RATIO`` times its packed size
+is taken for a zip bomb: pictures do not compress, and text not that far."""
+
+
+def inside(name: str) -> bool:
+    """Whether a name in an archive stays below the archive's root."""
+    path = PurePosixPath(name)
+    return not (
+        path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name[:2]
+    )
+
+
+class Files(ABC):
+    """Files by their names, with ``/`` between folders.
+
+    Attributes:
+        path: the folder or archive.
+        names: all of them, sorted; hidden ones (.DS_Store, __MACOSX/) are left out.
+    """
+
+    path: Path
+    names: list[str]
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            UserError: it is not there, too large, damaged, or elsewhere.
+        """
+
+    def close(self) -> None:  # noqa: B027 - a folder has nothing to close
+        """Let go of the archive."""
+
+
+class Folder(Files):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._root = path.resolve()
+        found = (p for p in path.rglob("*") if p.is_file())
+        self.names = _visible(p.relative_to(path).as_posix() for p in found)
+
+    def read(self, name: str) -> bytes:
+        path = self.path / name
+        if not inside(name) or not path.resolve().is_relative_to(self._root):
+            raise UserError(f"{self.path}: {name} lies outside this folder")
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise UserError(f"{path} is implausibly large: over {MAX_FILE_BYTES} bytes")
+            return path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from None
+
+
+class Zip(Files):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            raise UserError(f"{path} cannot be read as a zip: {error}") from None
+        try:
+            self._files = _checked(path, self._zip)
+        except BaseException:
+            self._zip.close()
+            raise
+        self.names = _visible(self._files)
+
+    def read(self, name: str) -> bytes:
+        if name not in self._files:
+            raise UserError(f"cannot read {name}: it is not in {self.path}")
+        if self._files[name].file_size > MAX_FILE_BYTES:
+            raise UserError(
+                f"{self.path}: {name} is implausibly large: over {MAX_FILE_BYTES} bytes"
+            )
+        try:
+            return self._zip.read(name)
+        except (
+            Exception
+        ) as error:  # a damaged one can raise anything: zlib.error, RuntimeError, ...
+            raise UserError(f"cannot read {name} in {self.path}: {error}") from None
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The files of an archive that can be trusted to stay inside it and to be of their size."""
+    files: dict[str, zipfile.ZipInfo] = {}
+    total = sum(info.file_size for info in archive.infolist())
+    if total > MAX_TOTAL_BYTES:
+        raise UserError(f"{path} would unpack to {total} bytes, over {MAX_TOTAL_BYTES}")
+    for info in archive.infolist():
+        name = info.orig_filename
+        if not inside(name):
+            raise UserError(f"{path}: the entry '{name}' points outside the archive")
+        if stat.S_ISLNK(info.external_attr >> 16):
+            raise UserError(f"{path}: the entry '{name}' is a symbolic link")
+        if info.flag_bits & 1:
+            raise UserError(f"{path}: the entry '{name}' is encrypted")
+        if info.file_size > max(BOMB_BYTES, MAX_RATIO * info.compress_size):
+            raise UserError(
+                f"{path}: the entry '{name}' would unpack to {info.file_size} bytes from "
+                f"{info.compress_size}: a zip bomb?"
+            )
+        if name in files:
+            raise UserError(f"{path}: the entry '{name}' is there twice")
+        if not info.is_dir():
+            files[name] = info
+    return files
+
+
+def _visible(names: Iterator[str] | Mapping[str, object]) -> list[str]:
+    return sorted(
+        name
+        for name in names
+        if not any(p.startswith(".") or p == "__MACOSX" for p in PurePosixPath(name).parts)
+    )
+
+
+def open_files(path: Path) -> Files:
+    """A folder or a zip.
+
+    Raises:
+        UserError: it is neither, or an archive that is not to be trusted.
+    """
+    return Folder(path) if path.is_dir() else Zip(path)

@@ -1,0 +1,238 @@
+"""Data sets of picture files: with classes, boxes (YOLO) or masks."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from qbench.data.cards import DatasetCard
+from qbench.data.readers.archive import Files, open_files
+from qbench.data.readers.base import Label, Reader
+from qbench.data.table import Table, decode
+from qbench.errors import UserError
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+class PictureReader(Reader):
+    """Pictures in a folder or zip; each is read on its own, in RGB, with limits on its size."""
+
+    arrays = ("image",)
+
+    def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
+        super().__init__(card)
+        self._open: list[Files] = []
+        self._images = self._files(files["images"])
+        self._names = [n for n in self._images.names if PurePosixPath(n).suffix.lower() in ENDINGS]
+        """The pictures in the order of the items."""
+
+    def _files(self, path: Path) -> Files:
+        opened = open_files(path)
+        self._open.append(opened)
+        return opened
+
+    def close(self) -> None:
+        for opened in self._open:
+            opened.close()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def get(self, name: str, index: int) -> np.ndarray:
+        file = self._names[index]
+        return self._decoded(file, self._images.read(file), ("RGB",))
+
+    def _decoded(self, name: str, content: bytes, modes: tuple[str, ...]) -> np.ndarray:
+        """A picture's pixels, converted to the one mode, or as they are in one of several."""
+        from PIL import Image
+
+        try:
+            with warnings.catch_warnings():
+                # Pillow only warns of a picture that unpacks to more than 89 million pixels.
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(content)) as image:
+                    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                        raise self.error(f"{name} has more than 8 bits to a pixel ({image.mode})")
+                    if len(modes) > 1 and image.mode not in modes:
+                        raise self.error(f"{name} has the mode {image.mode}, not {modes}")
+                    return np.asarray(image.convert(*modes) if len(modes) == 1 else image)
+        except UserError:
+            raise
+        except Exception as error:  # a damaged picture can raise anything: zlib.error, ...
+            raise self.error(f"cannot read {name}: {error}") from None
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self._images.names)}
+
+    def origin(self, index: int) -> int:
+        """The picture's place among all files of the folder or archive."""
+        return self._places[self._names[index]]
+
+    def title(self, index: int) -> str:
+        return f"item {index} ({self._names[index]})"
+
+
+class ClassReader(PictureReader):
+    """Pictures with a CSV of file names and classes, or in sub-folders, one for each class."""
+
+    def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
+        super().__init__(card, files)
+        path = files["images"]
+        if path.is_dir() != (card.format == "image-folder"):
+            kind = "folder" if path.is_dir() else "zip"
+            raise self.error(f"{path} is a {kind}", f"Its card needs 'format: image-{kind}'.")
+        self._table = Table(files["labels"]) if "labels" in files else None
+        if self._table is not None:
+            ((array, column),) = (card.arrays or {"image": "file"}).items()
+            self.arrays = (array,)
+            self.labelled = card.labels is not None
+            for wanted in (column, *([card.labels] if card.labels else [])):
+                self._table.need(wanted)
+            self._names = [row[column] for row in self._table.rows]
+            self._check_names(column)
+        else:
+            self._folders()
+
+    def _check_names(self, column: str) -> None:
+        assert self._table is not None
+        first: dict[str, int] = {}
+        there = set(self._images.names)
+        for name, line in zip(self._names, self._table.lines, strict=True):
+            where = f"{self._table.path}:{line}"
+            if name not in there:
+                raise UserError(f"{where}: cannot read {name}: it is not in {self._images.path}")
+            if name in first:
+                raise UserError(f"{where}: {name} stands in line {first[name]} already")
+            first[name] = line
+
+    def _folders(self) -> None:
+        """Classes from the sub-folders, in sorted order as torchvision's ImageFolder has them."""
+        parts = {name: PurePosixPath(name).parts for name in self._names}
+        tops = {p[0] for p in parts.values()}
+        if len(tops) == 1 and all(len(p) > 2 for p in parts.values()):
+            parts = {name: p[1:] for name, p in parts.items()}  # all packed in one folder
+        loose = next((name for name, p in parts.items() if len(p) < 2), None)
+        if loose is not None:
+            raise self.error(
+                f"{loose} lies in no sub-folder, and sub-folders are the classes",
+                "Put the pictures in a folder for each class, or add files.labels, a CSV.",
+            )
+        classes = {name: n for n, name in enumerate(sorted({p[0] for p in parts.values()}))}
+        self._classes = [classes[parts[name][0]] for name in self._names]
+        self.classes = len(classes)
+
+    def label(self, index: int) -> int:
+        if self._table is None:
+            return self._classes[index]
+        return self._table.integer(index, str(self.card.labels))
+
+
+class YoloReader(PictureReader):
+    """Pictures with a text file each: lines of ``class cx cy width height``, as shares of the
+    picture (https://docs.ultralytics.com/datasets/detect). A picture without its text file shows
+    no object.
+
+    The text file of ``images/a/b.jpg`` is ``labels/a/b.txt``, or ``b.txt`` beside the picture; in
+    ``files.labels``, a folder or zip of its own, it is ``a/b.txt`` or ``labels/a/b.txt``.
+    """
+
+    def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
+        super().__init__(card, files)
+        self._labels = self._files(files["labels"]) if "labels" in files else self._images
+        texts = {name for name in self._labels.names if name.endswith(".txt")}
+        self._texts = [self._text_of(name, texts) for name in self._names]
+        if self._names and not any(self._texts):
+            raise self.error(
+                f"none of {len(self._names)} pictures has a text file of boxes",
+                "The boxes of images/a.jpg are looked for in labels/a.txt and images/a.txt.",
+            )
+
+    def _text_of(self, picture: str, texts: set[str]) -> str | None:
+        path = PurePosixPath(picture).with_suffix(".txt")
+        parts = list(path.parts)
+        candidates = [path.as_posix()]
+        if "images" in parts:
+            last = len(parts) - 1 - parts[::-1].index("images")
+            rest = parts[last + 1 :]
+            candidates += ["/".join([*parts[:last], "labels", *rest])]
+            candidates += ["/".join(["labels", *rest]), "/".join(rest)]
+        candidates.append(f"labels/{path.as_posix()}")
+        return next((c for c in candidates if c in texts), None)
+
+    def label(self, index: int) -> Label:
+        file = self._texts[index]
+        if file is None:
+            return np.empty((0, 5), np.float32)
+        return parse_yolo(self._labels.read(file), f"{self._labels.path}/{file}")
+
+
+def parse_yolo(content: bytes, where: str) -> np.ndarray:
+    """Boxes of a YOLO text file: float32 ``[boxes, 5]`` of class, x1, y1, x2, y2, cut at the
+    picture's edges (rounding puts some a hair outside).
+
+    Raises:
+        UserError: a line is malformed.
+    """
+    boxes = []
+    for number, line in enumerate(decode(content, where).split("\n"), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 5:
+            hint = "Polygons are no boxes." if len(fields) > 5 else ""
+            raise UserError(
+                f"{where}:{number}: {len(fields)} values; a box has 5: class cx cy width height",
+                hint,
+            )
+        try:
+            values = [float(field) for field in fields]
+        except ValueError:
+            raise UserError(
+                f"{where}:{number}: '{line.strip()[:60]}' is not five numbers"
+            ) from None
+        kind, cx, cy, width, height = values
+        if not (0 <= kind < 2**24 and kind == int(kind)):
+            raise UserError(f"{where}:{number}: the class '{fields[0]}' is no integer from 0 on")
+        if not all(0 <= value <= 1 for value in values[1:]) or width == 0 or height == 0:
+            raise UserError(
+                f"{where}:{number}: a box's centre and size are shares of the picture, in 0..1, "
+                "and its size is not 0",
+                "Boxes in pixels have to be divided by the picture's width and height.",
+            )
+        corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+        boxes.append([kind, *(min(max(corner, 0.0), 1.0) for corner in corners)])
+    return np.asarray(boxes, np.float32).reshape(-1, 5)
+
+
+class SegmentationReader(PictureReader):
+    """Pictures, and for each a mask of the same stem: a PNG whose pixels are classes (a grey or a
+    palette picture), 255 for what does not count."""
+
+    def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
+        super().__init__(card, files)
+        self._masks = self._files(files["masks"])
+        stems: dict[str, str] = {}
+        for name in self._masks.names:
+            if name.lower().endswith(".png"):
+                stem = PurePosixPath(name).stem
+                if stem in stems:
+                    raise self.error(f"two masks are called {stem}: {stems[stem]} and {name}")
+                stems[stem] = name
+        if files["masks"] == files["images"]:
+            raise self.error("its images and masks are the same file")
+        self._mask_names = []
+        for name in self._names:
+            mask = stems.get(PurePosixPath(name).stem)
+            if mask is None:
+                raise self.error(f"{name} has no mask {PurePosixPath(name).stem}.png")
+            self._mask_names.append(mask)
+
+    def label(self, index: int) -> np.ndarray:
+        name = self._mask_names[index]
+        return self._decoded(name, self._masks.read(name), ("L", "P"))

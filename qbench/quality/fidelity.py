@@ -1,0 +1,100 @@
+"""Fidelity: how close outputs are to the float32 reference's. Needs no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+MAX_SQNR_DB = 200.0
+"""A ratio above this, that of identical outputs included, is given as this: beyond float64."""
+_BLOCK = 4_000_000
+"""Values that are compared at a time: bounds the memory."""
+
+Outputs = Mapping[str, np.ndarray]
+"""By output name, ``[items, ...]``."""
+
+
+class Fidelity(BaseModel):
+    """One output against the reference's.
+
+    Attributes:
+        sqnr_db: signal to quantization noise over all items, in dB.
+        cosine: mean over items of the cosine similarity.
+        max_abs_difference: the largest difference of two values, in the output's own unit.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sqnr_db: float
+    cosine: float
+    max_abs_difference: float
+
+
+def compare(reference: Outputs, outputs: Outputs) -> dict[str, Fidelity]:
+    """The fidelity of every output.
+
+    Raises:
+        ValueError: names or shapes differ from the reference's.
+    """
+    if set(outputs) != set(reference):
+        raise ValueError(f"the outputs are {sorted(outputs)}, the reference's {sorted(reference)}")
+    for name, array in outputs.items():
+        if array.shape != reference[name].shape:
+            raise ValueError(
+                f"output '{name}' has the shape {list(array.shape)}, the reference's "
+                f"{list(reference[name].shape)}"
+            )
+    return {
+        name: Fidelity(
+            sqnr_db=sqnr_db(reference[name], array),
+            cosine=cosine(reference[name], array),
+            max_abs_difference=max_abs_difference(reference[name], array),
+        )
+        for name, array in outputs.items()
+    }
+
+
+def sqnr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
+    """``10 log10(sum(reference^2) / sum((reference - outputs)^2))`` over all items, in dB."""
+    signal = noise = 0.0
+    for exact, got in _blocks(reference, outputs):
+        signal += float(np.sum(exact**2))
+        noise += float(np.sum((exact - got) ** 2))
+    if noise == 0:
+        return MAX_SQNR_DB
+    if signal == 0:
+        return -MAX_SQNR_DB
+    return float(np.clip(10 * np.log10(signal / noise), -MAX_SQNR_DB, MAX_SQNR_DB))
+
+
+def cosine(reference: np.ndarray, outputs: np.ndarray) -> float:
+    """Mean over items of the cosine of the angle between outputs and reference; two zero vectors
+    have 1, a zero and another 0."""
+    return float(np.concatenate([_cosines(a, b) for a, b in _blocks(reference, outputs)]).mean())
+
+
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    dots = np.sum(a * b, axis=1)
+    return np.where(both_zero, 1.0, dots / np.where(norms == 0, 1.0, norms))
+
+
+def max_abs_difference(reference: np.ndarray, outputs: np.ndarray) -> float:
+    """The largest absolute difference of two values that belong together."""
+    return max(float(np.abs(a - b).max(initial=0.0)) for a, b in _blocks(reference, outputs))
+
+
+def _blocks(reference: np.ndarray, outputs: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some items of both at a time, as float64 ``[items, values]``."""
+    items = len(reference)
+    step = max(1, _BLOCK * items // max(reference.size, 1))
+    for start in range(0, items, step):
+        rows = slice(start, start + step)
+        count = len(reference[rows])
+        yield (
+            reference[rows].astype(np.float64).reshape(count, -1),
+            outputs[rows].astype(np.float64).reshape(count, -1),
+        )

@@ -1,0 +1,45 @@
+"""The tasks that models are made for: what their labels are, and their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qbench.data.cards import Truth
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        metrics: the first is the default; none: there is nothing to be right about.
+        labels: what a data set has to say about its items, as ``labels.npy`` holds it:
+
+            - ``classes``: int64 ``[items]``; for anomaly detection 1 is an anomaly, 0 is none.
+            - ``boxes``: float32 ``[boxes, 6]`` of item, class, x1, y1, x2, y2; the corners are
+              shares of width and height of the picture that the model is fed.
+            - ``masks``: uint8 ``[items, height, width]`` of classes; 255 is not counted.
+            - ``scores``: float32 ``[pairs]``; the items 2k and 2k + 1 make pair k.
+
+            None if the task has no metrics.
+        classifies: the outputs hold one score for each class of an item.
+    """
+
+    metrics: tuple[str, ...] = ()
+    labels: Truth | None = None
+    classifies: bool = False
+
+
+TASKS: Mapping[str, Task] = {
+    "image-classification": Task(("top1", "top5"), "classes", classifies=True),
+    "text-classification": Task(("accuracy", "f1"), "classes", classifies=True),
+    "keyword-spotting": Task(("top1",), "classes", classifies=True),
+    "object-detection": Task(("mAP50", "mAP50-95"), "boxes"),
+    "semantic-segmentation": Task(("mIoU",), "masks"),
+    "anomaly-detection": Task(("auc",), "classes"),
+    "embedding": Task(("spearman",), "scores"),
+    "other": Task(),
+    "unknown": Task(),
+}
+"""By the name that cards use. ``other``: fidelity only; ``unknown``: a file without a card."""
