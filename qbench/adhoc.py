@@ -1,11 +1,12 @@
-"""Running model files without a suite or a card: random or given inputs, fidelity only."""
+"""Running model files without a suite: with their card, or without one on made-up or given inputs,
+which tells fidelity only."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,40 @@ import numpy as np
 
 from qbench.backend import Ready, TensorSpec, Unavailable
 from qbench.cards import DTYPES, ModelCard
-from qbench.catalog import Catalog
+from qbench.catalog import Catalog, root_of
+from qbench.convert import Converters
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, nearest
+from qbench.files import digest_path
 from qbench.isolate import run_job, scratch_folder
 from qbench.precision import PRECISIONS
 from qbench.registry import Registry
-from qbench.storage import digest_file
-from qbench.suite import Suite
+from qbench.suite import Suite, suites_dir
 
 PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static", "as-shipped")
 ROUNDS = 5
+CARDS = (".yaml", ".yml")
 
 
 def is_model_file(name: str, registry: Registry) -> bool:
     """Whether an argument of ``--model`` means a file and not the name of a card."""
-    return Path(name).suffix in _endings(registry) or Path(name).is_file()
+    path = Path(name)
+    return path.suffix in {*_endings(registry), *CARDS} or path.is_file() or _is_savedmodel(path)
 
 
 def _endings(registry: Registry) -> dict[str, str]:
-    """Formats by the ending of a file's name: what the installed adapters read."""
+    """Formats by the ending of a file's name: what the installed adapters and converters read."""
     loaded = [registry.load(name) for name in registry.names]
     formats = {
         f for backend in loaded if not isinstance(backend, Unavailable) for f in backend.formats
     }
-    return {f".{form}": form for form in sorted(formats)}
+    converted = {ending: form for ending, (form, _) in Converters().endings().items()}
+    return {f".{form}": form for form in sorted(formats - {"savedmodel"})} | converted
+
+
+def _is_savedmodel(path: Path) -> bool:
+    return (path / "saved_model.pb").is_file()
 
 
 def suite_for_files(
@@ -50,7 +59,7 @@ def suite_for_files(
     registry: Registry,
     note: Callable[[str], None],
 ) -> tuple[Suite, str, Catalog]:
-    """A suite, its text and a catalogue for model files.
+    """A suite, its text and a catalogue for model files and model cards.
 
     Args:
         inputs: an ``.npz`` with an array ``[items, ...]`` for each input; the first half of the
@@ -65,9 +74,10 @@ def suite_for_files(
     for name in precisions or []:
         if name not in PRECISIONS:
             raise UserError(f"there is no precision '{name}'", nearest(name, PRECISIONS))
-    catalog = Catalog([], note)
+    cards_at = [root_of(path) for path in paths if path.suffix in CARDS]
+    catalog = Catalog([*cards_at, suites_dir()] if cards_at else [], note)
     for path in paths:
-        if not path.is_file():
+        if not path.is_file() and not _is_savedmodel(path):
             raise UserError(
                 f"there is no model file {path}",
                 "Without a suite, --model names a file; with one, a model of the suite.",
@@ -90,23 +100,27 @@ def suite_for_files(
 def _add(
     catalog: Catalog, path: Path, inputs: Path | None, registry: Registry, backends: list[str]
 ) -> ModelCard:
-    """Describe the file, and add a card for it to the catalogue."""
+    """Add a card to the catalogue: the file's own, or one that describes the file."""
+    if path.suffix in CARDS:
+        if inputs:
+            raise UserError(f"{path} is a model card: it names its own data", "Drop --inputs.")
+        return catalog.add_card(path)
     endings = _endings(registry)
-    if path.suffix not in endings:
+    form = "savedmodel" if _is_savedmodel(path) else endings.get(path.suffix)
+    if form is None:
         raise UserError(
             f"{path}: cannot tell its format from its name",
-            f"Known endings: {', '.join(endings)}.",
+            f"Known endings: {', '.join(endings)}, {', '.join(CARDS)} (a model card); a torch "
+            "module needs a card (docs/model-cards.md).",
         )
-    form = endings[path.suffix]
     ins, outs = _describe(path, form, registry, backends)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_")[:64] or "model"
     if name in catalog.names:
         raise UserError(f"two of the model files are called {name}", "Run them one at a time.")
     sources = {
         "path": path.name,
-        "sha256": digest_file(path),
-        "inputs": {n: {"name": n} for n in ins},
-        "outputs": {n: {"name": n} for n in outs},
+        "sha256": digest_path(path),
+        "companions": [{"name": name} for name in _companions(path)],
     }
     for kind, specs in (("input", ins), ("output", outs)):
         for tensor, spec in specs.items():
@@ -135,40 +149,54 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"dtype": spec.dtype, "shape": list(spec.shape)}
 
 
+def _companions(path: Path) -> list[str]:
+    """Files beside an ONNX file that hold its weights, by the names that exporters give them."""
+    names = (f"{path.name}.data", f"{path.name}_data", f"{path.stem}.data")
+    return [name for name in names if path.suffix == ".onnx" and path.with_name(name).is_file()]
+
+
 def _describe(
     path: Path, form: str, registry: Registry, backends: list[str]
 ) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Ask the adapters that read the format, the chosen ones first, until one can tell."""
+    """Ask the adapters that read the format, the chosen ones first, and then the converters, until
+    one can tell."""
     reasons, refusals = [], []
-    for name in [*backends, *(other for other in registry.names if other not in backends)]:
-        backend = registry.load(name)
-        if isinstance(backend, Unavailable) or form not in backend.formats:
-            continue
-        probe = registry.probe([name])[name]
-        if not isinstance(probe, Ready):
-            reasons.append(f"{name}: {probe.reason}")
-            continue
+    name = f"model{path.suffix}"
+    companions = {other: path.with_name(other) for other in _companions(path)}
+    for reader, target in _readers(form, registry, backends, reasons):
         with scratch_folder() as folder:
-            outcome = run_job(
-                "describe",
-                registry.targets[name],
-                {"path": f"model.{form}"},
-                folder,
-                {f"model.{form}": path},
-                timeout_s=120,
+            files = {name: path, **companions}
+            outcome = run_job("describe", target, {"path": name}, folder, files, timeout_s=120)
+        if outcome.status == "ok":
+            return (
+                {n: TensorSpec.from_json(t) for n, t in outcome.result["inputs"].items()},
+                {n: TensorSpec.from_json(t) for n, t in outcome.result["outputs"].items()},
             )
-        if outcome.status != "ok":
-            refusals.append(f"{name}: {outcome.reason}")
-            continue
-        return (
-            {n: TensorSpec.from_json(t) for n, t in outcome.result["inputs"].items()},
-            {n: TensorSpec.from_json(t) for n, t in outcome.result["outputs"].items()},
-        )
+        refusals.append(f"{reader}: {outcome.reason}")
     if refusals:
         raise UserError(f"{path} cannot be read", "; ".join(refusals))
     raise UserError(
         f"no backend here reads {form} files", "; ".join(reasons) or "`qbench backends` lists them."
     )
+
+
+def _readers(
+    form: str, registry: Registry, backends: list[str], reasons: list[str]
+) -> Iterator[tuple[str, str]]:
+    """Who may describe a file: names and ``module:Class``. Why one cannot goes to ``reasons``."""
+    for name in dict.fromkeys([*backends, *registry.names]):
+        backend = registry.load(name)
+        if isinstance(backend, Unavailable) or form not in backend.formats:
+            continue
+        probe = registry.probe([name])[name]
+        if isinstance(probe, Ready):
+            yield name, registry.targets[name]
+        else:
+            reasons.append(f"{name}: {probe.reason}")
+    for ending_form, target in Converters().endings().values():
+        if ending_form == form:
+            yield "the converter", target
+            return
 
 
 def _given(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:

@@ -45,7 +45,7 @@ from qbench.storage import (
     write_file,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
 
 

@@ -72,11 +72,8 @@ class ModelSource(SourceFile):
     model: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$")] | None = None
     options: dict[str, str | bool | int | float | None] = {}
 
-    @model_validator(mode="after")
-    def _complete(self) -> ModelSource:
-        if self.model is None:
-            super()._complete()
-        return self
+    def _made_by_a_library(self) -> bool:
+        return self.model is not None
 
     def companion_file(self, companion: Companion) -> SourceFile:
         """Where a companion is: beside the model, wherever that is."""
@@ -140,7 +137,7 @@ class ModelCard(Strict):
     name: Name
     task: str
     description: str = ""
-    licence: str
+    licence: str | None = None
     homepage: str | None = None
     inputs: Annotated[dict[str, Tensor], Field(min_length=1)]
     outputs: Annotated[dict[str, Tensor], Field(min_length=1)]

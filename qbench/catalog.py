@@ -22,6 +22,13 @@ from qbench.storage import digest_json
 from qbench.yamlfile import Lines, load
 
 
+def root_of(card: Path) -> Path:
+    """The folder that a card's paths are relative to: the one that holds ``models/`` or
+    ``datasets/``; for a card that lies elsewhere, its own."""
+    folder = card.absolute().parent
+    return folder.parent if folder.name in ("models", "datasets") else folder
+
+
 class Catalog:
     """The cards that can be seen from a suite.
 
@@ -64,6 +71,11 @@ class Catalog:
         """Add a model that has no card file, with its ready-made items by split name."""
         self._extra[card.name] = (card, folder, items)
 
+    def add_card(self, path: Path) -> ModelCard:
+        """Add the card in the file ``path``; it goes before others of its name."""
+        self._models[path.stem] = path
+        return self.card(path.stem)
+
     def card(self, name: str) -> ModelCard:
         """The model card ``name``."""
         if name in self._extra:
@@ -104,9 +116,6 @@ class Catalog:
                 "Give both the same name.",
             )
         return card
-
-    def _root_of(self, path: Path) -> Path:
-        return path.parent.parent
 
     def can_give(self, card: ModelCard, form: str) -> bool:
         """Whether the card has the model in format ``form``, or a converter leads there."""
@@ -150,9 +159,9 @@ class Catalog:
 
     def _converted_model(self, card: ModelCard, form: str) -> Model:
         route = self._converters.open_route(card, form)
-        samples = self.items(card, "evaluation")
-        assert samples is not None  # a card has to name them
-        return self._converters.convert(route, self._origin(card, route.source), samples)
+        origin = self._origin(card, route.source)
+        samples = self.items(card, "evaluation") or made_up(origin.source.inputs, "evaluation")
+        return self._converters.convert(route, origin, samples)
 
     def _origin(self, card: ModelCard, form: str) -> Origin:
         """A source for a converter."""
@@ -198,7 +207,7 @@ class Catalog:
     def _folder(self, card: ModelCard) -> Path:
         if card.name in self._extra:
             return self._extra[card.name][1]
-        return self._root_of(self._models[card.name])
+        return root_of(self._models[card.name])
 
     # ------------------------------------------------------------------ items
 
@@ -236,7 +245,7 @@ class Catalog:
         if split is None:
             return None
         data = self.dataset(split.dataset)
-        root = self._root_of(self._datasets[split.dataset])
+        root = root_of(self._datasets[split.dataset])
         files = {name: locate(file, root, self._report) for name, file in data.files.items()}
         return make_items(card, data, files, split, self._report, self._folder(card))
 

@@ -130,12 +130,13 @@ class Converters:
                 if form in converter.routes.get(source, ()):
                     yield Route(source, form, name, converter.probe(source, form))
 
-    def endings(self) -> dict[str, str]:
-        """For files without a card: ``module:Class`` of the converter, by source format."""
+    def endings(self) -> dict[str, tuple[str, str]]:
+        """For files without a card: by the ending of a name, the source format, and the
+        ``module:Class`` that the job ``describe`` is given."""
         return {
-            source: self._targets[name]
+            ending: (source, self._targets[name])
             for name in sorted(self._targets)
-            for source in self._load(name).routes
+            for ending, source in self._load(name).endings.items()
         }
 
     def _load(self, name: str) -> Converter:

@@ -119,12 +119,15 @@ class Converter(Protocol):
         convert_version: raise it when ``convert`` would make something else of the same input.
         packages: distributions whose versions decide what it makes.
         routes: by source format, the formats that it converts to.
+        endings: by the ending of a file's name, the source format that it tells, for files without
+            a card; without those whose inputs cannot be described.
     """
 
     name: str
     convert_version: int
     packages: tuple[str, ...]
     routes: Mapping[str, tuple[str, ...]]
+    endings: Mapping[str, str]
 
     def probe(self, source: str, form: str) -> Unavailable | None:
         """Whether what a route needs is missing. Runs in the parent: looks for packages

@@ -120,7 +120,7 @@ def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Pat
 def _feeds(artifact: Path, entry: Mapping[str, Any]) -> dict[str, Path]:
     """The cached evaluation items, by input."""
     inputs = json.loads((artifact / RECORD).read_text())["model"]["inputs"]
-    folder = cache_dir() / "data" / entry["dataset_digest"][:32]
+    folder = cache_dir() / "data" / entry["cached_items"]
     feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(inputs)}
     if not all(path.is_file() for path in feeds.values()):
         raise UserError("the evaluation items are not in the cache", AGAIN)

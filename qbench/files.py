@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -87,14 +87,17 @@ class SourceFile(Strict):
         return None if value is None else relative_path(value)
 
     @model_validator(mode="after")
-    def _complete(self) -> SourceFile:
-        if self.path is None and self.url is None and self.hub is None:
+    def _complete(self) -> Self:
+        if not self.path and not self.url and not self.hub and not self._made_by_a_library():
             raise ValueError("a file needs a path, a url, or hub")
         if self.url is not None and self.hub is not None:
             raise ValueError("a file has a url or hub, not both")
         if self.url is not None and self.sha256 is None:
             raise ValueError("a file with a url needs its sha256")
         return self
+
+    def _made_by_a_library(self) -> bool:
+        return False
 
 
 # --------------------------------------------------------------------------- finding
@@ -172,12 +175,19 @@ def _from_hub(file: SourceFile, hub: HubFile, report: Report) -> Path:
         ) from None
     disable_progress_bars()  # what takes long is reported
     folder = cache_dir() / "downloads" / "hub"
-    wanted = {"repo_id": hub.repo, "filename": hub.file, "revision": hub.revision}
-    if not isinstance(huggingface_hub.try_to_load_from_cache(**wanted, cache_dir=folder), str):
+    known = huggingface_hub.try_to_load_from_cache(hub.repo, hub.file, folder, hub.revision)
+    if not isinstance(known, str):
         report(f"downloading {hub.label} from the Hugging Face Hub")
     try:
-        endpoint = os.environ.get("HF_ENDPOINT")
-        path = Path(huggingface_hub.hf_hub_download(**wanted, cache_dir=folder, endpoint=endpoint))
+        path = Path(
+            huggingface_hub.hf_hub_download(
+                hub.repo,
+                hub.file,
+                revision=hub.revision,
+                cache_dir=folder,
+                endpoint=os.environ.get("HF_ENDPOINT"),
+            )
+        )
     except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise

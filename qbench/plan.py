@@ -18,6 +18,7 @@ from qbench.data.items import Items
 from qbench.errors import NoSource, UserError, nearest
 from qbench.host import usable_cores
 from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options, variant
+from qbench.quality import Judging
 from qbench.registry import Registry
 from qbench.storage import digest_json
 from qbench.suite import Override, Suite
@@ -115,6 +116,7 @@ class Plan:
 
     Attributes:
         cards: by model, its card.
+        judging: by model, how its outputs are judged.
         data: by model, the evaluation's data set: its ``name``, and ``part_of`` (``name`` and
             ``items``), the official set that it is taken from, or None; None for made-up inputs.
         references: by model, the float32 cases that fidelity and accuracy deltas may be taken
@@ -125,6 +127,7 @@ class Plan:
     suite: Suite
     cases: tuple[Planned, ...]
     cards: Mapping[str, ModelCard]
+    judging: Mapping[str, Judging] = field(default_factory=dict)
     data: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     references: Mapping[str, tuple[Planned, ...]] = field(default_factory=dict)
 
@@ -162,9 +165,7 @@ class Plan:
         """``plan.json``: what was requested and decided, without this machine's paths."""
         return {
             "cases": [_planned_json(p) for p in self.cases],
-            "models": {
-                name: card.judging().model_dump(mode="json") for name, card in self.cards.items()
-            },
+            "models": {name: how.model_dump(mode="json") for name, how in self.judging.items()},
             "data": self.data,
             "references": {
                 name: [_planned_json(p) for p in planned]
@@ -258,6 +259,7 @@ def make_plan(
         suite,
         planned,
         cards={case.model: catalog.card(case.model) for case in cases},
+        judging={case.model: planner.judging(case.model) for case in cases},
         data={case.model: _data(case.model, catalog) for case in cases},
         references={name: planned for name, planned in references.items() if planned},
     )
@@ -328,6 +330,12 @@ class _Planner:
         self._probes, self._store = dict(probes), store
         self._models: dict[tuple[str, str], Model] = {}
 
+    def judging(self, model: str) -> Judging:
+        """How the model's outputs are judged."""
+        card = self._catalog.card(model)
+        split = card.evaluation
+        return card.judging(self._catalog.dataset(split.dataset).classes if split else None)
+
     def references(self, model: str) -> tuple[Planned, ...]:
         """The float32 cases of the suite's backends that can run it, in the suite's order."""
         found = []
@@ -396,7 +404,7 @@ class _Planner:
             model = self._model(case.model, form)
             reason = _unsupported(backend, model, case.target())
             if reason is None:
-                scores = card.judging().scores
+                scores = self._calibration_scores(case.model)
                 return self._store.preparation(backend, model, case.target(), calibration, scores)
             reasons.append(reason)
         raise NoSource(
@@ -405,6 +413,13 @@ class _Planner:
             else f"{case.backend} reads {' or '.join(backend.formats)}; there is only "
             f"{', '.join(card.sources)} of this model"
         )
+
+    def _calibration_scores(self, model: str) -> str | None:
+        """The output whose greatest value is compared with the labels of calibration items; None
+        where the two do not count the same classes, or labels are no classes."""
+        how = self.judging(model)
+        plain = how.metric in ("top1", "accuracy") and not how.background
+        return how.scores if plain else None
 
     def _shared(self, case: Case, backend: Backend) -> Preparation:
         """How the artifact is made of the quantized model that all backends share.

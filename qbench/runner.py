@@ -368,7 +368,7 @@ class _Run:
         outputs = {name: np.load(path) for name, path in files.items()}
         truth = None if labels is None else np.load(labels)
         try:
-            quality = judge(outputs, base, truth, card.judging())
+            quality = judge(outputs, base, truth, self._plan.judging[card.name])
         except ValueError as error:
             return {"status": "error", "reason": str(error)}
         if base is None and card.expected is not None and card.expected.items == quality.items:

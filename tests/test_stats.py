@@ -174,3 +174,116 @@ def test_outputs_that_never_differ_still_leave_a_doubt():
     assert low == -high and 0 < high < 0.06
     wider = stats.paired_difference(*booleans(10, 0, 0, 0))
     assert wider.high is not None and wider.high > high
+
+
+# --------------------------------------------------------------------------- pairs of items
+
+
+def test_mcnemars_exact_test_as_published():
+    """Fagerland, Lydersen & Laake, BMC Medical Research Methodology 13 (2013) 91, table 1: airway
+    hyper-responsiveness before and after; 1 and 7 changed, the exact p is 0.0703."""
+    assert stats.mcnemar(*booleans(1, 7, 1, 12)) == pytest.approx(0.0703, abs=5e-5)
+    assert stats.mcnemar(*booleans(5, 0, 0, 5)) == 1
+    assert stats.mcnemar(*booleans(9, 0, 6, 2)) == pytest.approx(2 * 0.5**6)
+
+
+@given(cells)
+def test_mcnemars_p_is_a_probability_and_knows_no_side(counts: tuple[int, int, int, int]):
+    other, base = booleans(*counts)
+    p = stats.mcnemar(other, base)
+    assert 0 < p <= 1
+    assert stats.mcnemar(base, other) == pytest.approx(p)
+
+
+def test_items_for_one_point_at_five_percent_disagreement():
+    assert stats.items_needed(0.05, 0.01) == 1921  # 1.96^2 * 0.05 / 0.01^2 = 1920.7
+    assert stats.items_needed(0.05, 0.02) == 481
+    assert stats.items_needed(0.01, 0.01) == 385
+    for wrong in ((0, 0.01), (1.1, 0.01), (0.05, 0), (math.nan, 0.01)):
+        with pytest.raises(ValueError):
+            stats.items_needed(*wrong)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_so_many_items_do_give_that_interval(share: float):
+    items = stats.items_needed(share, 0.01)
+    changed = round(share * items / 2)
+    pair = booleans(items - 2 * changed, changed, changed, 0)
+    _, low, high = stats.paired_difference(*pair)
+    assert low is not None and high is not None
+    assert (high - low) / 2 == pytest.approx(0.01, rel=0.02)
+    assert stats.disagreement(*pair) == pytest.approx(share, rel=0.02)
+
+
+# --------------------------------------------------------------------------- bootstrap
+
+
+def mean_of(values: np.ndarray) -> stats.Statistic:
+    return lambda counts: counts @ values / counts.sum(axis=1)
+
+
+def test_the_bootstrap_of_a_mean_is_its_standard_error():
+    """For means the bootstrap's spread is the plug-in standard error (Efron & Tibshirani,
+    section 5.3); SciPy's own bootstrap agrees."""
+    from scipy import stats as scipy_stats
+
+    values = np.random.default_rng(3).exponential(size=400)
+    estimate = stats.bootstrap(float(values.mean()), mean_of(values), 400)
+    assert estimate.low is not None and estimate.high is not None
+    half = 1.96 * values.std() / 20
+    assert estimate.low == pytest.approx(values.mean() - half, abs=0.15 * half)
+    assert estimate.high == pytest.approx(values.mean() + half, abs=0.15 * half)
+    theirs = scipy_stats.bootstrap(
+        (values,), np.mean, n_resamples=5000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(theirs), abs=0.15 * half)
+
+
+def test_every_resample_counts_every_item_once_in_the_mean():
+    seen = []
+
+    def statistic(counts: np.ndarray) -> np.ndarray:
+        seen.append(counts)
+        return counts[:, 0].astype(float)
+
+    stats.bootstrap(1.0, statistic, 1500)  # several blocks
+    counts = np.concatenate(seen)
+    assert len(seen) > 1 and counts.shape == (stats.RESAMPLES, 1500)
+    assert (counts.sum(axis=1) == 1500).all() and counts.min() == 0
+    assert counts.mean(axis=0) == pytest.approx(np.ones(1500), abs=0.2)
+    assert len({row.tobytes() for row in counts}) == stats.RESAMPLES
+
+
+def test_resamples_are_the_same_every_time_and_however_many_are_drawn_at_once(monkeypatch):
+    values = np.random.default_rng(4).normal(size=50)
+    first = stats.bootstrap(0.0, mean_of(values), 50)
+    assert stats.bootstrap(0.0, mean_of(values), 50) == first
+    monkeypatch.setattr(stats, "_BLOCK", 50 * 7)
+    assert stats.bootstrap(0.0, mean_of(values), 50) == pytest.approx(first)
+
+
+def test_pairing_narrows_a_bootstrap_interval():
+    rng = np.random.default_rng(5)
+    base = rng.normal(size=300)
+    other = base + rng.normal(size=300) / 100
+    paired = stats.paired_bootstrap(
+        float(other.mean()), float(base.mean()), mean_of(other), mean_of(base), 300
+    )
+    assert paired.low is not None and paired.high is not None
+    assert paired.value == pytest.approx(other.mean() - base.mean())
+    assert paired.high - paired.low < 0.01 * 4
+    back = stats.paired_bootstrap(
+        float(base.mean()), float(other.mean()), mean_of(base), mean_of(other), 300
+    )
+    assert back == pytest.approx((-paired.value, -paired.high, -paired.low))
+
+
+def test_too_few_items_or_too_often_undefined_give_no_interval():
+    values = np.arange(9.0)
+    assert stats.bootstrap(4.0, mean_of(values), 9) == (4.0, None, None)
+    assert stats.bootstrap(4.0, lambda counts: np.full(len(counts), np.nan), 50)[1:] == (None, None)
+
+    def seldom(counts: np.ndarray) -> np.ndarray:
+        return np.where(counts[:, 0] > 2, np.nan, 0.5)  # undefined in about 8 of 100
+
+    assert stats.bootstrap(0.5, seldom, 50) == (0.5, 0.5, 0.5)

@@ -4,19 +4,21 @@ Layout of an artifact::
 
     model.xml, model.bin   OpenVINO IR; weights as the precision stores them
 
-``prepare`` needs NNCF and is the only module that imports it; ``open`` and all that follows need
-NumPy and OpenVINO.
+``quantize``, ``accuracy`` and ``compress`` need NNCF and are imported by ``prepare`` alone;
+``open`` and all that follows need NumPy and OpenVINO.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qbench.backend import (
+    Activation,
     Artifact,
     Calibration,
+    Feed,
     Model,
     PrepareTarget,
     Provenance,
@@ -33,10 +35,13 @@ if TYPE_CHECKING:
 __all__ = ["Backend"]
 
 _FIX = "pip install 'qbench[openvino]'"
-_NOT_YET = "this adapter does not offer it yet"
 _MISSING = {
     "tf32": "tf32 is a format of NVIDIA's matrix units; this adapter runs on the CPU",
-    **dict.fromkeys(("fp8", "int8-qat", "int16x8", "w8", "w4", "as-shipped"), _NOT_YET),
+    "fp8": "OpenVINO's CPU plugin only stores fp8 and emulates its rounding: it computes in fp32",
+    "int16x8": "OpenVINO's CPU plugin has no 16-bit integer operators: activations quantized to "
+    "16 bits run in fp32",
+    "int8-qat": "training needs the training code: a model that was trained so and exported with "
+    "Q/DQ operators runs as as-shipped",
 }
 
 
@@ -45,10 +50,11 @@ class Backend:
 
     name = "openvino"
     api_version = 1
-    prepare_version = 1
+    prepare_version = 2
     formats: tuple[str, ...] = ("onnx", "tflite")
     runtime_packages: tuple[str, ...] = ("openvino", "numpy")
     prepare_packages: tuple[str, ...] = ("openvino", "nncf", "numpy")
+    shareable: tuple[str, ...] = ()
 
     def probe(self) -> Ready | Unavailable:
         try:
@@ -64,7 +70,7 @@ class Backend:
         openvino = import_openvino()
         core = openvino.Core()
         able = capabilities(core)
-        precisions = ["fp32"]
+        precisions = ["fp32", "w8", "w4", "as-shipped"]
         missing = dict(_MISSING)
         for precision, capability in (("bf16", "BF16"), ("fp16", "FP16")):
             if capability in able:
@@ -94,10 +100,25 @@ class Backend:
     def supports(self, model: Model, target: PrepareTarget) -> str | None:
         if target.device != "cpu":
             return f"this adapter runs OpenVINO on the cpu only, not on {target.device}"
-        if target.options.get("calibration_method") == "entropy":
-            return "NNCF has no entropy calibration; it has minmax and percentile"
-        if target.precision == "int8-dynamic" and target.options.get("per_channel") is False:
+        if target.recipe == "shared":
+            return None if model.format == "onnx" else "a shared Q/DQ model is an ONNX file"
+        options = target.options
+        if options.get("calibration_method") == "entropy":
+            return (
+                "NNCF's range estimators know extremes, quantiles and the least squared error of a "
+                "histogram (minmax, percentile, mse), but no entropy"
+            )
+        if options.get("quantizer") not in (None, "nncf"):
+            return f"OpenVINO models are quantized by nncf, not by {options['quantizer']}"
+        if target.precision == "int8-dynamic" and options.get("per_channel") is False:
             return "NNCF compresses weights with one scale per output channel only"
+        if target.precision == "int8-dynamic" and options.get("all_operators"):
+            return (
+                "OpenVINO quantizes activations at run time only in matrix products, and takes "
+                "all of them already"
+            )
+        if target.precision == "w8" and options.get("group_size") not in (None, -1):
+            return "NNCF stores 8-bit weights with one scale per output channel: group_size -1"
         return None
 
     def import_runtime(self) -> str:
@@ -107,7 +128,7 @@ class Backend:
         return import_openvino().__version__
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-        from qbench_openvino.prepare import describe
+        from qbench_openvino.convert import describe
 
         return describe(path)
 
@@ -125,3 +146,11 @@ class Backend:
         if config.device != "cpu":
             raise Unsupported(f"this adapter runs OpenVINO on the cpu only, not on {config.device}")
         return OpenVinoProgram(import_openvino(), artifact, config, inspect)
+
+    def activations(
+        self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
+    ) -> Iterator[list[Activation]]:
+        from qbench_openvino.activations import activations
+        from qbench_openvino.runtime import import_openvino
+
+        return activations(import_openvino(), artifact, config, feeds)

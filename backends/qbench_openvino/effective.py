@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qbench.backend import EffectivePrecision, Unsupported
+from qbench.backend import (
+    EFFECTIVE,
+    EffectivePrecision,
+    Feed,
+    Operator,
+    Profile,
+    Unsupported,
+)
+from qbench_openvino.graph import bias_of, depth, macs, products, quantized
 from qbench_openvino.runtime import WORDS
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ _COMPUTING = {
     "Deconvolution",
     "DeformableConvolution",
     "FullyConnected",
+    "GatherMatmul",
     "LLMMLP",
     "LSTMCell",
     "LSTMSequence",
@@ -29,43 +39,8 @@ _COMPUTING = {
     "RNNSeq",
     "ScaledDotProductAttention",
 }
-_NOT_COMPUTING = {"Const", "Input", "Output"}
-
-
-def read_back(program: OpenVinoProgram, twin: Callable[..., Any]) -> EffectivePrecision:
-    """The precision of each computing operator of ``program``.
-
-    Args:
-        twin: compiles the same model with changed settings.
-
-    Raises:
-        Unsupported: floating point of another precision runs than the one asked for, or
-            activations are not quantized at run time though they should be.
-    """
-    asked = program.artifact.target.precision
-    graph = list(program.compiled.get_runtime_model().get_ops())
-    computing = [op for op in graph if _info(op, "layerType") in _COMPUTING]
-    computing = computing or [op for op in graph if _info(op, "layerType") not in _NOT_COMPUTING]
-    dynamic = asked == "int8-dynamic"
-    if dynamic and not _differs(program, twin(DYNAMIC_QUANTIZATION_GROUP_SIZE=0)):
-        raise Unsupported(
-            "OpenVINO did not quantize activations: outputs are the same with dynamic "
-            "quantization switched off"
-        )
-    counts: Counter[str] = Counter(_precision(op, dynamic) for op in computing)
-    if dynamic:
-        # Products narrower than the group have int8 weights too, but multiply in float32.
-        narrow = max(0, counts["int8"] - (program.artifact.provenance.quantized_ops or 0))
-        counts.update({"int8": -narrow, "fp32": narrow})
-    counts = +counts
-    precision = counts.most_common(1)[0][0] if counts else "fp32"
-    if asked in ("fp32", "fp16", "bf16") and precision != asked:
-        raise Unsupported(f"{asked} was asked for, but OpenVINO reads back {precision}")
-    notes = [f"{name}={program.settings[name]}" for name in _NOTED if name in program.settings]
-    reference = sum(_info(op, "primitiveType").startswith("ref") for op in computing)
-    return EffectivePrecision(precision, dict(counts), reference, ("; ".join(notes),))
-
-
+_CONVERTING = {"Convert", "FakeQuantize", "Quantize", "Reorder"}
+_NOT_RUN = {"Const", "Input", "Output"}
 _NOTED = (
     "INFERENCE_PRECISION_HINT",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE",
@@ -76,29 +51,157 @@ _NOTED = (
 )
 
 
-def _info(op: Any, key: str) -> str:
-    info = op.get_rt_info()
+def read_back(program: OpenVinoProgram, twin: Callable[..., Any]) -> EffectivePrecision:
+    """The summary of what ``program`` runs.
+
+    Args:
+        twin: compiles the same model with changed settings.
+
+    Raises:
+        Unsupported: activations are not quantized at run time though they should be.
+    """
+    if _is_dynamic(program) and not _differs(program, twin(DYNAMIC_QUANTIZATION_GROUP_SIZE=0)):
+        raise Unsupported(
+            "OpenVINO did not quantize activations: outputs are the same with dynamic "
+            "quantization switched off"
+        )
+    notes = [f"{name}={program.settings[name]}" for name in _NOTED if name in program.settings]
+    return EffectivePrecision.of(operators(program), ("; ".join(notes),))
+
+
+def operators(program: OpenVinoProgram) -> list[Operator]:
+    """Every operator that runs, in the order of execution."""
+    graph = [
+        node
+        for node in program.compiled.get_runtime_model().get_ordered_ops()
+        if _info(node, "layerType") not in _NOT_RUN
+    ]
+    graph.sort(key=lambda node: int(_info(node, "execOrder") or 0))
+    layers = [_layers(node) for node in graph]
+    work = _assign(program.model, graph, layers)
+    deep = _deep_products(program) if _is_dynamic(program) else set()
+    result = []
+    for index, node in enumerate(graph):
+        kind, mine = _info(node, "layerType"), work.get(index, [])
+        computing = kind in _COMPUTING or bool(mine)
+        # Products narrower than the group have int8 weights too, but multiply in float32.
+        dynamic = any(product.get_friendly_name() in deep for product in mine)
+        counts = [macs(product) for product in mine]
+        word = _precision(node, dynamic)
+        result.append(
+            Operator(
+                name=node.get_friendly_name(),
+                kind=kind,
+                role="compute" if computing else _other_role(kind, layers[index], program.model),
+                precision=word if word in EFFECTIVE else None,
+                macs=None if not counts or None in counts else sum(c or 0 for c in counts),
+                fallback=computing and _info(node, "primitiveType").startswith("ref"),
+                layers=tuple(layers[index]),
+            )
+        )
+    return result
+
+
+def profile(program: OpenVinoProgram, feed: Feed, runs: int) -> Profile:
+    """See ``qbench.backend.Program.profile``. Times have a resolution of 1 µs.
+
+    Raises:
+        RuntimeError: all times are zero, so they were not measured.
+    """
+    stream = program.stream()
+    stream.bind(feed)
+    stream.infer()
+    total: Counter[str] = Counter()
+    ran: set[str] = set()
+    for _ in range(runs):
+        stream.infer()
+        for entry in stream.request.profiling_info:
+            if entry.status == entry.Status.EXECUTED:
+                ran.add(entry.node_name)
+                total[entry.node_name] += round(entry.real_time.total_seconds() * 1e9)
+    if not any(total.values()):
+        raise RuntimeError("OpenVINO's times are all zero: PERF_COUNT is off, or it had no effect")
+    timed = [replace(o, ns=total[o.name] / runs) for o in operators(program) if o.name in ran]
+    return Profile(
+        tuple(timed),
+        ("OpenVINO gives times in whole microseconds; what it does not run is left out",),
+    )
+
+
+# --------------------------------------------------------------------------- one operator
+
+
+def _info(node: Any, key: str) -> str:
+    info = node.get_rt_info()
     return info[key].astype(str) if key in info else ""
 
 
-def _precision(op: Any, dynamic: bool) -> str:
-    """The format that ``op`` computes in.
+def _layers(node: Any) -> list[str]:
+    """Names of the artifact's layers that were fused into ``node``."""
+    return [name for name in _info(node, "originalLayersNames").split(",") if name]
 
-    An operator with compressed int8 weights reads back i8 even if it multiplies in float32. Its
-    input tells: int8 where activations are quantized ahead. Where they are quantized at run time
-    (``dynamic``, which is proved apart) the input is float32 as well.
+
+def _assign(
+    model: Any, graph: Sequence[Any], layers: Sequence[Sequence[str]]
+) -> dict[int, list[Any]]:
+    """Products of the artifact's ``model`` by the index of the node that runs them.
+
+    A matrix product with a bias is known by the bias' name alone, and one with int8 inputs may
+    get a suffix.
     """
-    own = _word(_info(op, "runtimePrecision"))
-    if own != "int8" or dynamic:
-        return own
-    source = op.input_value(0)
-    precisions = _info(source.get_node(), "outputPrecisions").split(",")
-    given = precisions[min(source.get_index(), len(precisions) - 1)]
-    return _word(given)
+    where = {node.get_friendly_name(): index for index, node in enumerate(graph)}
+    for index, names in enumerate(layers):
+        where.update((name.removesuffix("/DequantizationMultiply"), index) for name in names)
+    result: dict[int, list[Any]] = {}
+    for product in products(model):
+        bias = bias_of(product)
+        names = [op.get_friendly_name() for op in (product, bias) if op is not None]
+        index = next((where[name] for name in names if name in where), None)
+        if index is not None:
+            result.setdefault(index, []).append(product)
+    return result
 
 
-def _word(name: str) -> str:
-    return WORDS.get(name, name)
+def _other_role(kind: str, layers: Sequence[str], model: Any) -> str:
+    """The role of an operator that does not compute. A compiled subgraph of nothing but
+    quantizers converts too."""
+    if kind in _CONVERTING:
+        return "convert"
+    if kind == "Subgraph" and layers:
+        kinds = {op.get_friendly_name(): op.get_type_name() for op in model.get_ops()}
+        if all(kinds.get(name) in _CONVERTING for name in layers):
+            return "convert"
+    return "other"
+
+
+def _precision(node: Any, dynamic: bool) -> str:
+    """The format that ``node`` computes in, in qbench's words where it has one.
+
+    An operator with compressed weights reads back their type even if it multiplies in float32.
+    The implementation's name ends in what it computes in: ``brgemm_avx512_f32``; a compiled
+    subgraph (attention) goes by its first input, for all that was fused into it. Where
+    activations are quantized at run time (``dynamic``, which is proved apart) it says f32 too.
+    """
+    own = _info(node, "runtimePrecision")
+    if dynamic:
+        return WORDS.get(own, own)
+    ending = _info(node, "primitiveType").rpartition("_")[2].lower()
+    return WORDS.get(ending) or WORDS.get(own, own)
+
+
+# --------------------------------------------------------------------------- dynamic quantization
+
+
+def _is_dynamic(program: OpenVinoProgram) -> bool:
+    return program.artifact.target.precision == "int8-dynamic"
+
+
+def _deep_products(program: OpenVinoProgram) -> set[str]:
+    """Names of the products long enough for a group: the plugin quantizes the inputs of these."""
+    group = program.settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"]
+    if not group:
+        return set()
+    return {op.get_friendly_name() for op in quantized(program.model) if depth(op) >= group}
 
 
 def _differs(program: OpenVinoProgram, other: Any) -> bool:

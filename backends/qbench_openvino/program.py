@@ -12,6 +12,7 @@ from qbench.backend import (
     Artifact,
     EffectivePrecision,
     Feed,
+    Profile,
     RunConfig,
     TensorSpec,
     Unsupported,
@@ -28,26 +29,21 @@ from qbench_openvino.tensors import (
 
 
 class OpenVinoProgram:
-    """See ``qbench.backend.Program``."""
+    """See ``qbench.backend.Program``.
+
+    Attributes:
+        compiled: the plugin's ``CompiledModel``.
+        settings: what it was compiled with.
+        model: the ``openvino.Model`` that was compiled; None unless opened with ``inspect``.
+    """
 
     def __init__(self, openvino: Any, artifact: Artifact, config: RunConfig, inspect: bool) -> None:
         card = artifact.model
-        core = openvino.Core()
-        settings = with_hints(
-            core,
-            compile_settings(artifact.target.precision, config, artifact.provenance.settings),
-            config.hints,
-        )
-        model = core.read_model(artifact.file)
-        sizes = {
-            name: sizes_in_source(card.inputs[name], tensor.layout, config.batch)
-            for name, tensor in card.source_inputs.items()
-        }
-        reshape(model, find_ports(model.inputs, card.source_inputs), sizes)
         self.openvino, self.artifact, self.config = openvino, artifact, config
+        compiled, model, settings = compile_artifact(openvino, artifact, config, inspect=inspect)
+        self.compiled: Any = compiled
         self.settings = settings
-        self._inspect = (core, model) if inspect else None
-        self.compiled: Any = _compile(core, model, settings, config)
+        self.model: Any = model if inspect else None
         self.input_ports = find_ports(self.compiled.inputs, card.source_inputs)
         self.output_ports = find_ports(self.compiled.outputs, card.source_outputs)
         self.inputs: Mapping[str, TensorSpec] = {
@@ -58,12 +54,8 @@ class OpenVinoProgram:
             name: port_spec(port, card.source_outputs[name].layout)
             for name, port in self.output_ports.items()
         }
-        for name, spec in self.inputs.items():
-            if np.dtype(spec.dtype).kind != np.dtype(card.inputs[name].dtype).kind:
-                raise Unsupported(
-                    f"input '{name}' is {spec.dtype} in the file and {card.inputs[name].dtype} "
-                    "in the card; this adapter does not quantize inputs"
-                )
+        _check_kinds("input", self.inputs, card.inputs)
+        _check_kinds("output", self.outputs, card.outputs)
 
     def stream(self) -> OpenVinoStream:
         return OpenVinoStream(self)
@@ -71,15 +63,23 @@ class OpenVinoProgram:
     def effective(self) -> EffectivePrecision:
         from qbench_openvino.effective import read_back
 
-        if self._inspect is None:
-            raise RuntimeError("effective() needs a program opened with inspect=True")
+        self._check_inspected("effective")
         return read_back(self, self._twin)
+
+    def profile(self, feed: Feed, runs: int) -> Profile:
+        from qbench_openvino.effective import profile
+
+        self._check_inspected("profile")
+        return profile(self, feed, runs)
+
+    def _check_inspected(self, method: str) -> None:
+        if self.model is None:
+            raise RuntimeError(f"{method}() needs a program opened with inspect=True")
 
     def _twin(self, **changed: Any) -> Any:
         """The same model compiled with other settings, to compare with."""
-        assert self._inspect is not None
-        core, model = self._inspect
-        return core.compile_model(model, DEVICE, {**self.settings, **changed})
+        core = self.openvino.Core()
+        return core.compile_model(self.model, DEVICE, {**self.settings, **changed})
 
     def __enter__(self) -> OpenVinoProgram:
         return self
@@ -87,8 +87,55 @@ class OpenVinoProgram:
     def __exit__(self, *exc: object) -> None:
         # The plugin frees the program when the last reference goes; streams hold one too.
         self.compiled = None
-        self._inspect = None
+        self.model = None
         self.input_ports, self.output_ports = {}, {}
+
+
+def compile_artifact(
+    openvino: Any,
+    artifact: Artifact,
+    config: RunConfig,
+    change: Callable[[Any], None] | None = None,
+    inspect: bool = False,
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Load and compile for the batch of ``config``.
+
+    Args:
+        change: changes the model before it is compiled, such as by more outputs.
+        inspect: whether the plugin measures the time of each operator.
+
+    Returns:
+        The ``CompiledModel``, the ``Model`` that it was made of, and its settings.
+
+    Raises:
+        Unsupported: a batch, threads or streams that cannot be had.
+        ValueError: a hint that the plugin does not have or take.
+    """
+    card = artifact.model
+    core = openvino.Core()
+    prepared = artifact.provenance.settings
+    settings = compile_settings(artifact.target.precision, config, prepared, inspect)
+    settings = with_hints(core, settings, config.hints)
+    model = core.read_model(artifact.file)
+    sizes = {
+        name: sizes_in_source(card.inputs[name], tensor.layout, config.batch)
+        for name, tensor in card.source_inputs.items()
+    }
+    reshape(model, find_ports(model.inputs, card.source_inputs), sizes)
+    if change is not None:
+        change(model)
+    return _compile(core, model, settings, config), model, settings
+
+
+def _check_kinds(what: str, file: Mapping[str, TensorSpec], card: Mapping[str, TensorSpec]) -> None:
+    """Refuse a file whose tensors are quantized where the card's are not: OpenVINO does not tell
+    their scales."""
+    for name, spec in file.items():
+        if np.dtype(spec.dtype).kind != np.dtype(card[name].dtype).kind:
+            raise Unsupported(
+                f"{what} '{name}' is {spec.dtype} in the file and {card[name].dtype} in the card; "
+                f"OpenVINO does not tell its scale, so the card has to say {spec.dtype}"
+            )
 
 
 def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig) -> Any:
@@ -119,6 +166,7 @@ class OpenVinoStream:
     """One inference request with input tensors of its own. See ``qbench.backend.Stream``.
 
     Attributes:
+        request: the plugin's ``InferRequest``.
         infer: the request's own method with its argument bound; no wrapper stands around it.
             ``share_outputs`` leaves the outputs in the request instead of copying them.
     """
@@ -131,8 +179,8 @@ class OpenVinoStream:
         self._new_tensor = program.openvino.Tensor
         self._input_ports, self._output_ports = program.input_ports, program.output_ports
         self._tensors: dict[str, Any] = {}
-        self._request = program.compiled.create_infer_request()
-        self.infer = cast("Callable[[], None]", partial(self._request.infer, share_outputs=True))
+        self.request = program.compiled.create_infer_request()
+        self.infer = cast("Callable[[], None]", partial(self.request.infer, share_outputs=True))
 
     def bind(self, feed: Feed) -> None:
         check_feed(feed, self._card.inputs, self._batch)
@@ -143,13 +191,13 @@ class OpenVinoStream:
             if tensor is None or tuple(tensor.shape) != array.shape:
                 # OpenVINO allocates aligned memory; a caller's array need not be.
                 tensor = self._new_tensor(port.get_element_type(), list(array.shape))
-                self._request.set_tensor(port, tensor)
+                self.request.set_tensor(port, tensor)
                 self._tensors[name] = tensor
             np.copyto(tensor.data, array, casting="same_kind")
 
     def read(self) -> Feed:
         tensors = {
-            self._card.source_outputs[name].name: self._request.get_tensor(port).data
+            self._card.source_outputs[name].name: self.request.get_tensor(port).data
             for name, port in self._output_ports.items()
         }
         return {

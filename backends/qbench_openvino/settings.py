@@ -16,6 +16,9 @@ PRECISION_HINTS = {
     # default (bf16 where the CPU has it).
     "int8-static": "f32",
     "int8-dynamic": "f32",
+    "w8": "f32",
+    "w4": "f32",
+    "as-shipped": "f32",
 }
 GROUP_SIZE = "dynamic_quantization_group_size"
 """Key of ``Provenance.settings``: elements of a row of activations that share a scale."""
@@ -28,13 +31,14 @@ _OWNED = {
 
 
 def compile_settings(
-    precision: str, config: RunConfig, prepared: Mapping[str, Any]
+    precision: str, config: RunConfig, prepared: Mapping[str, Any], inspect: bool = False
 ) -> dict[str, Any]:
     """Everything that decides numerics or threads, with nothing left to a default.
 
     Args:
         precision: the artifact's precision.
         prepared: ``Provenance.settings`` of the artifact.
+        inspect: whether the plugin measures the time of each operator.
     """
     return {
         "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
@@ -49,7 +53,7 @@ def compile_settings(
         "ENABLE_HYPER_THREADING": True,
         "SCHEDULING_CORE_TYPE": "ANY_CORE",
         "CPU_DENORMALS_OPTIMIZATION": False,
-        "PERF_COUNT": False,
+        "PERF_COUNT": inspect,
         # The default (32) would quantize activations wherever weights are compressed.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": (
             prepared[GROUP_SIZE] if precision == "int8-dynamic" else 0

@@ -1,0 +1,123 @@
+"""What an OpenVINO model (``openvino.Model``) holds: its products, their weights, their work.
+
+A *product* is a convolution, a matrix product or an attention: an operator of
+multiply-accumulates. Nothing here imports OpenVINO; the operators are asked.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+CONVOLUTIONS = (
+    "Convolution",
+    "GroupConvolution",
+    "ConvolutionBackpropData",
+    "GroupConvolutionBackpropData",
+)
+WEIGHTED = (*CONVOLUTIONS, "MatMul")
+_PRODUCTS = (*WEIGHTED, "ScaledDotProductAttention")
+_PASSED = {"Convert", "FakeQuantize", "Multiply", "Reshape", "Subtract", "Transpose"}
+"""Operators that may stand between a stored weight and the operator that uses it."""
+
+INTEGERS = ("i8", "u8", "i4", "u4")
+
+
+def products(model: Any) -> list[Any]:
+    """The operators of ``model`` that multiply and accumulate, in the order of execution."""
+    return [op for op in model.get_ordered_ops() if op.get_type_name() in _PRODUCTS]
+
+
+def quantized(model: Any) -> list[Any]:
+    """Products whose weights are stored as integers of 8 bits or fewer, or stand behind a
+    FakeQuantize, as in a file that was trained so."""
+    found = []
+    for op in products(model):
+        path = _weight_path(op) if op.get_type_name() in WEIGHTED else []
+        behind = any(node.get_type_name() == "FakeQuantize" for node in path)
+        if path and (stored_type(op) in INTEGERS or behind):
+            found.append(op)
+    return found
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether activations or weights of ``model`` are quantized already."""
+    return bool(quantized(model)) or any(
+        op.get_type_name() == "FakeQuantize" for op in model.get_ops()
+    )
+
+
+def stored_type(op: Any) -> str:
+    """The type that the weight of ``op`` is stored in; "" if its second input is no weight."""
+    path = _weight_path(op)
+    return path[-1].get_element_type().get_type_name() if path else ""
+
+
+def _weight_path(op: Any) -> list[Any]:
+    """The nodes from the second input of ``op`` up to a stored constant; [] if there is none."""
+    node = op.input_value(1).get_node()
+    path = [node]
+    while node.get_type_name() in _PASSED:
+        node = node.input_value(0).get_node()
+        path.append(node)
+    return path if node.get_type_name() == "Constant" else []
+
+
+def is_constant(output: Any) -> bool:
+    """Whether ``output`` is a stored number, perhaps converted: a bias, a scale."""
+    node = output.get_node()
+    while node.get_type_name() in _PASSED:
+        node = node.input_value(0).get_node()
+    return node.get_type_name() == "Constant"
+
+
+def depth(matmul: Any) -> int:
+    """How many numbers one output of a MatMul with weights sums up."""
+    shape = list(matmul.input_value(1).get_shape())
+    transposed = matmul.get_attributes()["transpose_b"]
+    return shape[-1] if transposed or len(shape) == 1 else shape[-2]
+
+
+def is_depthwise(op: Any) -> bool:
+    """Whether ``op`` is a grouped convolution of one input channel for each group."""
+    if op.get_type_name() != "GroupConvolution":
+        return False
+    return op.input_value(1).get_shape()[2] == 1
+
+
+def bias_of(op: Any) -> Any | None:
+    """The Add of a constant that alone follows ``op``, perhaps behind a FakeQuantize (ONNX
+    Runtime quantizes between a product and its bias); None if nothing of the kind does."""
+    for _ in range(2):
+        readers = list(op.output(0).get_target_inputs())
+        if len(readers) != 1:
+            return None
+        op = readers[0].get_node()
+        if op.get_type_name() == "Add":
+            return op if any(is_constant(op.input_value(i)) for i in (0, 1)) else None
+        if op.get_type_name() != "FakeQuantize":
+            return None
+    return None
+
+
+def macs(op: Any) -> int | None:
+    """Multiply-accumulates of one run of a product; None where a size is not fixed."""
+    ports = [op.input_value(i) for i in range(op.get_input_size())] + [op.output(0)]
+    if any(port.get_partial_shape().is_dynamic for port in ports):
+        return None
+    first, second, *_ = [list(port.get_shape()) for port in ports]
+    result = list(op.output(0).get_shape())
+    kind = op.get_type_name()
+    if kind == "Convolution":  # weights [O, I, ...]
+        return prod(result) * prod(second[1:])
+    if kind == "GroupConvolution":  # weights [G, O/G, I/G, ...]
+        return prod(result) * prod(second[2:])
+    if kind == "ConvolutionBackpropData":  # weights [I, O, ...]
+        return prod(first) * prod(second[1:])
+    if kind == "GroupConvolutionBackpropData":  # weights [G, I/G, O/G, ...]
+        return prod(first) * prod(second[2:])
+    if kind == "MatMul":
+        transposed = op.get_attributes()["transpose_a"] and len(first) > 1
+        return prod(result) * first[-2 if transposed else -1]
+    # Attention: queries [..., L, E], keys [..., S, E], values [..., S, V].
+    return prod(first[:-1]) * second[-2] * (first[-1] + result[-1])
