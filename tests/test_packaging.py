@@ -14,8 +14,10 @@ import pytest
 import tomllib
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ADAPTERS = sorted(p.name for p in (REPOSITORY / "backends").glob("qbench_*") if p.is_dir())
-every_adapter = pytest.mark.parametrize("adapter", ADAPTERS)
+PLUGINS = sorted(p.name for p in (REPOSITORY / "backends").glob("qbench_*") if p.is_dir())
+CONVERTERS = ["qbench_tensorflow", "qbench_torch"]
+ADAPTERS = sorted(set(PLUGINS) - set(CONVERTERS))
+every_plugin = pytest.mark.parametrize("plugin", PLUGINS)
 
 RUNTIMES = {
     "onnxruntime", "onnx", "openvino", "nncf", "tensorrt", "cuda", "ai_edge_litert",
@@ -37,24 +39,26 @@ def test_the_four_adapters_are_here():
     )
 
 
-@every_adapter
-def test_an_adapter_is_packaged_registered_and_has_its_extra(project_file: dict, adapter: str):
-    name = adapter.removeprefix("qbench_")
+@every_plugin
+def test_a_plugin_is_packaged_registered_and_has_its_extra(project_file: dict, plugin: str):
+    name = plugin.removeprefix("qbench_")
+    group, kind = ("backends", "Backend") if plugin in ADAPTERS else ("converters", "Converter")
     wheel = project_file["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert f"backends/{adapter}" in wheel["packages"]
-    points = project_file["project"]["entry-points"]["qbench.backends"]
-    assert points[name] == f"{adapter}:Backend"
+    assert f"backends/{plugin}" in wheel["packages"]
+    points = project_file["project"]["entry-points"][f"qbench.{group}"]
+    assert points[name] == f"{plugin}:{kind}"
     assert project_file["project"]["optional-dependencies"][name]
-    backend = importlib.import_module(adapter).Backend()
-    assert backend.name == name
+    made = getattr(importlib.import_module(plugin), kind)()
+    assert made.name == name
 
 
 def test_nothing_is_registered_that_is_not_here(project_file: dict):
     wheel = project_file["tool"]["hatch"]["build"]["targets"]["wheel"]
     packages = {p for p in wheel["packages"] if p.startswith("backends/")}
-    assert packages == {f"backends/{adapter}" for adapter in ADAPTERS}
-    points = project_file["project"]["entry-points"]["qbench.backends"]
-    assert {f"qbench_{name}" for name in points} == set(ADAPTERS)
+    assert packages == {f"backends/{plugin}" for plugin in PLUGINS}
+    groups = project_file["project"]["entry-points"]
+    assert {f"qbench_{name}" for name in groups["qbench.backends"]} == set(ADAPTERS)
+    assert {f"qbench_{name}" for name in groups["qbench.converters"]} == set(CONVERTERS)
 
 
 # --------------------------------------------------------------------------- the wheel
@@ -92,7 +96,7 @@ def shipped(folder: str, pattern: str) -> set[str]:
 
 
 def test_the_wheel_holds_all_that_runs(wheel: set[str]):
-    for folder in ("qbench", *(f"backends/{adapter}" for adapter in ADAPTERS)):
+    for folder in ("qbench", *(f"backends/{plugin}" for plugin in PLUGINS)):
         package = Path(folder).name
         wanted = {f"{package}/{name}" for name in shipped(folder, "*.py")}
         assert wanted and wanted <= wheel
@@ -117,7 +121,7 @@ def test_the_wheel_holds_the_suites_cards_models_and_templates(wheel: set[str]):
 def test_the_wheel_holds_nothing_else(wheel: set[str]):
     tops = {name.partition("/")[0] for name in wheel}
     (info,) = {top for top in tops if top.endswith(".dist-info")}
-    assert tops - {info} == {"qbench", *ADAPTERS}
+    assert tops - {info} == {"qbench", *PLUGINS}
     for name in wheel:
         parts = Path(name).parts
         assert "tests" not in parts and "__pycache__" not in parts
@@ -166,20 +170,22 @@ def test_the_worker_kit_imports_numpy_and_nothing_else():
     assert {f"qbench.worker.{name}" for name in ("main", "prepare", "evaluate", "measure")} <= set(
         WORKER_MODULES
     )
-    assert imported_by("qbench.backend") <= {"qbench"}
+    for module in KIT_MODULES:
+        assert imported_by(f"qbench.{module}") <= {"qbench"}
     for module in WORKER_MODULES:
         assert imported_by(module) <= {"qbench", "numpy"}, module
 
 
-@every_adapter
-def test_an_adapter_is_imported_without_its_runtime(adapter: str):
-    assert imported_by(adapter) <= {"qbench", "numpy", adapter}
+@every_plugin
+def test_a_plugin_is_imported_without_its_runtime(plugin: str):
+    assert imported_by(plugin) <= {"qbench", "numpy", plugin}
 
 
+KIT_MODULES = ("backend", "converter", "errors", "precision")
 KIT = sorted(
     [
         REPOSITORY / "qbench" / "__init__.py",
-        REPOSITORY / "qbench" / "backend.py",
+        *(REPOSITORY / "qbench" / f"{name}.py" for name in KIT_MODULES),
         *(REPOSITORY / "qbench" / "worker").glob("*.py"),
         *(REPOSITORY / "backends").rglob("*.py"),
     ]
@@ -188,7 +194,8 @@ KIT = sorted(
 
 @pytest.mark.parametrize("path", KIT, ids=lambda p: str(p.relative_to(REPOSITORY)))
 def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
-    """It is copied to other interpreters: backend.py, qbench/worker and the adapters, no more."""
+    """It is copied to other interpreters: these modules, qbench/worker and the plugins, no more."""
+    modules = {"qbench", *(f"qbench.{name}" for name in KIT_MODULES)}
     tree = ast.parse(path.read_text(), feature_version=(3, 10))
     newer = {"tomllib", "asyncio.taskgroups"}
     for node in ast.walk(tree):
@@ -201,9 +208,7 @@ def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
         for name in names:
             assert name not in newer
             if name == "qbench" or name.startswith("qbench."):
-                assert name in ("qbench", "qbench.backend") or name.startswith("qbench.worker"), (
-                    name
-                )
+                assert name in modules or name.startswith("qbench.worker"), name
     assert not any(isinstance(node, ast.TryStar) for node in ast.walk(tree))
 
 

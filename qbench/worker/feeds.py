@@ -48,7 +48,8 @@ def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray
     QuantizeLinear and TFLite's Quantize have it.
 
     Raises:
-        ValueError: real numbers are to become integers and nobody knows the scale.
+        ValueError: real numbers are to become integers and nobody knows the scale, or integers do
+            not fit.
     """
     have_kind, want_type = array.dtype.kind, np.dtype(want.dtype)
     if have_kind == "f" and want_type.kind in "iu":
@@ -60,4 +61,8 @@ def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray
     if have_kind in "iu" and want_type.kind == "f" and have.scale is not None:
         steps = array.astype(np.int32) - (have.zero_point or 0)
         return (steps * np.float32(have.scale)).astype(want_type)
+    if have_kind in "iu" and want_type.kind in "iu" and not np.can_cast(array.dtype, want_type):
+        limits, low, high = np.iinfo(want_type), array.min(initial=0), array.max(initial=0)
+        if low < limits.min or high > limits.max:
+            raise ValueError(f"expected {want.dtype}, got {array.dtype} from {low} to {high}")
     return array.astype(want_type, copy=False)
