@@ -124,7 +124,7 @@ class ArtifactStore:
         wanted = target.options.get("calibration_items")
         items = min(wanted or calibration.count, calibration.count) if calibration else None
         described = model.to_json()
-        del described["path"]
+        del described["path"], described["conversion"]  # the file's digest stands for both
         described["companions"] = {n: digest_file(p) for n, p in model.companions.items()}
         versions = package_versions(backend.prepare_packages)
         key = digest_json(
@@ -236,7 +236,7 @@ class ArtifactStore:
         """Bytes by part of the cache."""
         return {
             part: folder_bytes(self.root / part) if (self.root / part).is_dir() else 0
-            for part in ("artifacts", "data", "downloads", "work")
+            for part in ("artifacts", "converted", "data", "downloads", "unpacked", "work")
         }
 
     def clean(self, parts: list[str]) -> int:

@@ -609,7 +609,7 @@ def cache_size(as_json: AsJson = False) -> int:
 @cache_app.command("clean")
 def cache_clean(
     part: Annotated[
-        list[str] | None, typer.Argument(help="artifacts, data, downloads or work; all if none.")
+        list[str] | None, typer.Argument(help="As `cache size` lists them; all if none.")
     ] = None,
 ) -> int:
     """Remove what is kept; it is made or fetched again when needed."""

@@ -397,20 +397,26 @@ class _Planner:
             calibration = self._catalog.items(card, "calibration")
             if calibration is None:
                 raise NoSource("the model's card names no calibration items")
-        reasons = []
+        refusals = []
         for form in sorted(backend.formats, key=lambda form: form not in card.sources):
+            if form not in card.sources and case.precision == "as-shipped":
+                continue  # a converted file is no longer the one that was shipped
             if not self._catalog.can_give(card, form):
                 continue
-            model = self._model(case.model, form)
+            try:
+                model = self._model(case.model, form)
+            except NoSource as no:
+                refusals.append(no)
+                continue
             reason = _unsupported(backend, model, case.target())
             if reason is None:
                 scores = self._calibration_scores(case.model)
                 return self._store.preparation(backend, model, case.target(), calibration, scores)
-            reasons.append(reason)
+            refusals.append(NoSource(reason))
+        if refusals:
+            raise refusals[0]
         raise NoSource(
-            reasons[0]
-            if reasons
-            else f"{case.backend} reads {' or '.join(backend.formats)}; there is only "
+            f"{case.backend} reads {' or '.join(backend.formats)}; there is only "
             f"{', '.join(card.sources)} of this model"
         )
 

@@ -1,0 +1,165 @@
+"""Convert what ``load.py`` loads: to TFLite by TFLiteConverter, to ONNX by tf2onnx.
+
+Tensors of the result are called by the card's canonical names, as far as the tools let them. For
+workers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from qbench.backend import Feed, PrepareError, SourceTensor, TensorSpec, relayout_shape
+from qbench.converter import Converted, Source, identifiers, match
+from qbench_tensorflow.load import (
+    Loaded,
+    application,
+    keras_model,
+    load_keras,
+    load_savedmodel,
+    short,
+)
+
+OPSET = 17
+
+
+def load(source: Source) -> Loaded:
+    """The source, ready to be called."""
+    if source.format == "keras-applications":
+        return keras_model(application(source.options, source.cache))
+    assert source.path is not None
+    if source.format == "savedmodel":
+        return load_savedmodel(source.path)
+    return keras_model(load_keras(source.path))
+
+
+def describe(path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+    """Inputs and outputs by the source's own names; see ``qbench.converter``."""
+    loaded = load_savedmodel(path) if path.is_dir() else keras_model(load_keras(path))
+    return _specs(loaded.inputs), _specs(loaded.outputs)
+
+
+def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
+    result = {}
+    for name, tensor in tensors.items():
+        if tensor.shape.rank is None:
+            raise PrepareError(f"'{name}' has no fixed number of axes")
+        shape: list[int | str] = []
+        for axis, size in enumerate(tensor.shape):
+            free = f"d{axis}" if "N" in shape else "N"
+            shape.append(free if size is None else int(size))
+        result[name] = TensorSpec(tensor.dtype.name, tuple(shape))
+    return result
+
+
+def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
+    """See ``qbench.converter``; ``form`` is ``tflite`` or ``onnx``."""
+    loaded = load(source)
+    inputs = match("input", source.source_inputs, list(loaded.inputs))
+    outputs = match("output", source.source_outputs, list(loaded.outputs))
+    words = identifiers([*inputs, *outputs])
+
+    @tf.function(autograph=False)
+    def traced(*tensors: Any) -> dict[str, Any]:
+        feed = dict(zip(inputs.values(), tensors, strict=True))
+        results = loaded.call(feed)
+        return {words[name]: results[own] for name, own in outputs.items()}
+
+    signature = [
+        tf.TensorSpec(
+            _shape(source, name, loaded.inputs[own]), loaded.inputs[own].dtype, name=words[name]
+        )
+        for name, own in inputs.items()
+    ]
+    reference = _run(source, loaded, inputs, outputs, samples)
+    file = out / f"model.{form}"
+    try:
+        if form == "tflite":
+            names, tool = _to_tflite(traced, signature, loaded, file), "TFLiteConverter"
+        else:
+            names, tool = _to_onnx(traced, signature, file), f"tf2onnx, opset {OPSET}"
+    except PrepareError:
+        raise
+    except Exception as error:  # the tools raise what comes
+        raise PrepareError(f"converting to {form} failed: {short(error)}") from error
+
+    def renamed(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
+        return {n: SourceTensor(names[words[n]], t.layout) for n, t in tensors.items()}
+
+    return Converted(
+        file.name, renamed(source.source_inputs), renamed(source.source_outputs), reference, tool
+    )
+
+
+def _shape(source: Source, name: str, spec: Any) -> list[int | None]:
+    """The card's sizes where it fixes them and the source does not."""
+    card = source.inputs[name]
+    wanted = relayout_shape(card.shape, card.layout, source.source_inputs[name].layout)
+    if spec.shape.rank is not None and spec.shape.rank != len(wanted):
+        raise PrepareError(
+            f"the card's input '{name}' has {len(wanted)} axes, the source's {spec.shape.rank}"
+        )
+    own = spec.shape.as_list() if spec.shape.rank is not None else [None] * len(wanted)
+    fixed = [size if isinstance(size, int) else None for size in wanted]
+    clash = [(a, b) for a, b in zip(own[1:], fixed[1:], strict=True) if a and b and a != b]
+    if clash:
+        raise PrepareError(f"the card's input '{name}' is {list(wanted)}, the source's {own}")
+    return [b if a is None else a for a, b in zip(own, fixed, strict=True)]
+
+
+def _run(
+    source: Source,
+    loaded: Loaded,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    samples: Feed,
+) -> Feed:
+    """The source's outputs, by canonical name; item by item where its batch is fixed."""
+    feed = source.to_source(samples)
+    items = len(next(iter(feed.values())))
+    sizes = [loaded.inputs[own].shape for own in inputs.values()]
+    step = 1 if any(shape.rank and shape[0] == 1 for shape in sizes) else items
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
+    for start in range(0, items, step):
+        tensors = {
+            own: tf.constant(feed[name][start : start + step], loaded.inputs[own].dtype)
+            for name, own in inputs.items()
+        }
+        results = loaded.call(tensors)
+        for name, own in outputs.items():
+            parts[name].append(np.asarray(results[own]))
+    return {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def _to_tflite(traced: Any, signature: list[Any], loaded: Loaded, file: Path) -> dict[str, str]:
+    """Write the file; returns its tensors' names by those of its signature."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    function = traced.get_concrete_function(*signature)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], loaded.owner)
+    content = bytes(converter.convert())
+    file.write_bytes(content)
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    (entries,) = model.signatureDefs
+    tensors = model.subgraphs[entries.subgraphIndex].tensors
+    return {
+        entry.name.decode(): tensors[entry.tensorIndex].name.decode()
+        for entry in (*entries.inputs, *entries.outputs)
+    }
+
+
+def _to_onnx(traced: Any, signature: list[Any], file: Path) -> dict[str, str]:
+    """Write the file; its tensors have the names that the function gives them."""
+    import tf2onnx
+
+    from qbench_tensorflow.onnxfile import fix_inputs, save
+
+    proto, _ = tf2onnx.convert.from_function(traced, signature, opset=OPSET)
+    captured = traced.get_concrete_function(*signature).graph.captures
+    fix_inputs(proto, {p.name: t.numpy() for t, p in captured if p.dtype != tf.resource})
+    save(proto, file)
+    return {value.name: value.name for value in (*proto.graph.input, *proto.graph.output)}

@@ -1,0 +1,257 @@
+"""Load models of TensorFlow's world without running code that comes with them.
+
+TensorFlow and Keras are imported where they are used. For workers only.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qbench.backend import PrepareError, Unsupported
+
+Tensors = dict[str, Any]
+"""TensorFlow's tensors by the source's own names."""
+
+UNSAFE_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles")
+"""Operators with which a SavedModel would call Python or touch files."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model that can be called and traced.
+
+    Attributes:
+        inputs: by the source's own names, in its order, ``tf.TensorSpec``.
+        outputs: likewise.
+        call: takes and gives tensors by these names.
+        owner: holds the variables; has to live as long as ``call``.
+    """
+
+    inputs: Mapping[str, Any]
+    outputs: Mapping[str, Any]
+    call: Callable[[Tensors], Tensors]
+    owner: Any
+
+
+def short(error: BaseException) -> str:
+    """The first line of an error's text, for a message."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+# --------------------------------------------------------------------------- Keras
+
+
+def load_keras(path: Path) -> Any:
+    """The ``keras.Model`` of a ``.keras`` or an old ``.h5`` file, not compiled. Layers that hold
+    Python code (Lambda) are refused.
+
+    Raises:
+        PrepareError: it is no such file, holds code, or has a layer that Keras does not know.
+    """
+    import keras
+
+    try:
+        legacy, config = _config(path)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise PrepareError(f"not a readable Keras model: {short(error)}") from None
+    if "Lambda" in _class_names(config):
+        raise PrepareError(
+            "the Keras model has a Lambda layer, which holds Python code that would run here: "
+            "rebuild it from other layers, or export it as a SavedModel"
+        )
+    try:
+        return keras.models.load_model(
+            path,
+            compile=False,
+            safe_mode=True,
+            custom_objects={"DepthwiseConv2D": _depthwise(keras)} if legacy else None,
+        )
+    except Exception as error:  # Keras raises what comes
+        raise PrepareError(f"Keras cannot load the model: {short(error)}") from error
+
+
+def _config(path: Path) -> tuple[bool, Any]:
+    """Whether it is an old ``.h5`` file, and the JSON that describes its layers. Told by content,
+    as Keras does not, so that a file with another name's ending is not mistaken."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return False, json.loads(archive.read("config.json"))
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text: Any = file.attrs["model_config"]  # KeyError: weights alone
+    return True, json.loads(text)
+
+
+def _class_names(config: Any) -> set[str]:
+    """Every ``class_name`` in a model's description, nested models included."""
+    return {str(value) for key, value in _pairs(config) if key == "class_name"}
+
+
+def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield key, value
+            yield from _pairs(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _pairs(value)
+
+
+def _depthwise(keras: Any) -> type:
+    """Keras 2 wrote ``groups`` for this layer, always 1, which Keras 3 does not take."""
+
+    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
+        def __init__(self, *args: Any, groups: int = 1, **kwargs: Any) -> None:
+            if groups != 1:
+                raise ValueError(f"a depthwise convolution with {groups} groups")
+            super().__init__(*args, **kwargs)
+
+    return DepthwiseConv2D
+
+
+def keras_model(model: Any) -> Loaded:
+    """A Keras model with fixed inputs: a Functional or a Sequential one."""
+    import keras
+    import tensorflow as tf
+
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        raise PrepareError(
+            "the Keras model has no fixed inputs: it is not Functional or Sequential"
+        )
+
+    def specs(tensors: list[Any], names: list[str]) -> dict[str, Any]:
+        return {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype, name=name)
+            for name, tensor in zip(names, tensors, strict=True)
+        }
+
+    inputs = specs(model.inputs, [tensor.name for tensor in model.inputs])
+    outputs = specs(model.outputs, _output_names(model))
+
+    def call(feed: Tensors) -> Tensors:
+        tensors = [feed[name] for name in inputs]
+        results = model(tensors if len(tensors) > 1 else tensors[0], training=False)
+        return dict(zip(outputs, keras.tree.flatten(results), strict=True))
+
+    owner: Any = tf.Module()  # a Keras model is none that TFLiteConverter finds the variables of
+    owner.variables_of_model = [variable.value for variable in model.variables]
+    return Loaded(inputs, outputs, call, owner)
+
+
+def _output_names(model: Any) -> list[str]:
+    """Keys where the model returns a dictionary (Keras flattens it in their order), else the names
+    of the last layers."""
+    if isinstance(getattr(model, "output", None), dict):
+        return sorted(model.output)
+    return list(getattr(model, "output_names", None) or [model.layers[-1].name])
+
+
+def application(source_options: Mapping[str, Any], cache: Path | None) -> Any:
+    """A model of ``keras.applications``; its weights are downloaded by Keras, which verifies them.
+
+    Args:
+        source_options: ``model``, the name, and ``options``, keyword arguments.
+
+    Raises:
+        PrepareError: there is no such model, or it does not take these options.
+        Unsupported: the weights cannot be downloaded.
+    """
+    import inspect
+
+    import keras
+
+    name, options = source_options["model"], dict(source_options.get("options") or {})
+    known = [
+        n for n in dir(keras.applications) if inspect.isfunction(getattr(keras.applications, n))
+    ]
+    if name not in known:
+        raise PrepareError(f"keras.applications has no {name}; it has {', '.join(known)}")
+    if options.setdefault("weights", "imagenet") not in ("imagenet", None):
+        raise PrepareError(f"weights are imagenet or null, not {options['weights']!r}")
+    keras.utils.set_random_seed(0)  # with weights: null
+    try:
+        return getattr(keras.applications, name)(**options)
+    except Exception as error:
+        if "URL fetch failure" not in str(error):
+            raise PrepareError(
+                f"keras.applications.{name} with {options}: {short(error)}"
+            ) from error
+        raise Unsupported(
+            f"the weights of {name} cannot be downloaded: {short(error)}. Put the file into "
+            f"{(cache or Path.home() / '.keras').resolve() / 'models'}"
+        ) from error
+
+
+# --------------------------------------------------------------------------- SavedModel
+
+
+def load_savedmodel(path: Path) -> Loaded:
+    """The ``serving_default`` signature (or the only one) of a SavedModel.
+
+    Args:
+        path: the folder with ``saved_model.pb``, or one that holds that folder.
+
+    Raises:
+        PrepareError: it is none, has no such signature, or would call Python or touch files.
+    """
+    import tensorflow as tf
+
+    folder = savedmodel_folder(path)
+    _refuse_unsafe(folder)
+    try:
+        owner: Any = tf.saved_model.load(str(folder))
+    except Exception as error:
+        raise PrepareError(f"TensorFlow cannot load the SavedModel: {short(error)}") from error
+    signatures = dict(getattr(owner, "signatures", {}))
+    key = "serving_default" if len(signatures) != 1 else next(iter(signatures))
+    if key not in signatures:
+        raise PrepareError(f"no signature serving_default; there are {sorted(signatures)}")
+    function = signatures[key]
+
+    def call(feed: Tensors) -> Tensors:
+        return function(**feed)
+
+    inputs = function.structured_input_signature[1]
+    return Loaded(inputs, function.structured_outputs, call, owner)
+
+
+def savedmodel_folder(path: Path) -> Path:
+    """The folder with ``saved_model.pb``: ``path``, or the only one in it that is such a folder.
+
+    Raises:
+        PrepareError: there is none, or more than one.
+    """
+    found = [
+        p.parent for p in (path / "saved_model.pb", *path.glob("*/saved_model.pb")) if p.is_file()
+    ]
+    if len(found) != 1:
+        raise PrepareError(
+            f"not a SavedModel: {len(found)} saved_model.pb in the folder, should be 1"
+        )
+    return found[0]
+
+
+def _refuse_unsafe(folder: Path) -> None:
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    content = saved_model_pb2.SavedModel()
+    try:
+        content.ParseFromString((folder / "saved_model.pb").read_bytes())
+    except DecodeError as error:
+        raise PrepareError(f"saved_model.pb is damaged: {short(error)}") from None
+    for graph in content.meta_graphs:
+        functions = [f.node_def for f in graph.graph_def.library.function]
+        for nodes in (graph.graph_def.node, *functions):
+            for node in nodes:
+                if node.op in UNSAFE_OPS:
+                    raise PrepareError(
+                        "the SavedModel would call Python or touch files, and is not run",
+                        operator=node.op,
+                    )

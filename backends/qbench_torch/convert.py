@@ -1,0 +1,210 @@
+"""A torch module to ONNX or TFLite. For workers only."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qbench.backend import Feed, PrepareError, SourceTensor, relayout_shape
+from qbench.converter import Converted, Source, identifiers
+from qbench_torch.load import load_module
+
+
+def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
+    """See ``qbench.converter``; ``form`` is ``onnx`` or ``tflite``."""
+    assert source.path is not None
+    module = load_module(
+        source.path,
+        source.options["callable"],
+        source.options.get("options") or {},
+        source.weights,
+    )
+    order = _order(module, source)
+    feed = source.to_source(samples)
+    tensors = {name: torch.from_numpy(feed[name]) for name in order}
+    network = _Named(module, order, list(source.source_outputs))
+    with torch.no_grad():
+        try:
+            results = network(*tensors.values())
+        except PrepareError:
+            raise
+        except Exception as error:  # the user's code
+            raise PrepareError(f"the module cannot run the card's inputs: {error}") from error
+    reference = {n: t.numpy() for n, t in zip(source.source_outputs, results, strict=True)}
+    if form == "onnx":
+        return _to_onnx(network, source, tensors, reference, out)
+    return _to_tflite(network, source, tensors, reference, out)
+
+
+class _Named(torch.nn.Module):
+    """The module with its inputs by position and its outputs as a flat tuple in the card's
+    order."""
+
+    def __init__(self, module: Any, order: Mapping[str, str], outputs: list[str]) -> None:
+        super().__init__()
+        self.module = module
+        self._parameters_of_forward = tuple(order.values())
+        self._outputs = outputs
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        result = self.module(**dict(zip(self._parameters_of_forward, tensors, strict=True)))
+        if isinstance(result, dict):
+            missing = set(self._outputs) - set(result)
+            if missing:
+                raise PrepareError(f"the module returns {sorted(result)}, not {sorted(missing)}")
+            result = tuple(result[name] for name in self._outputs)
+        result = result if isinstance(result, tuple | list) else (result,)
+        if len(result) < len(self._outputs):
+            raise PrepareError(
+                f"the module returns {len(result)} outputs, the card has {len(self._outputs)}"
+            )
+        return tuple(result[: len(self._outputs)])
+
+
+def _order(module: Any, source: Source) -> dict[str, str]:
+    """For each canonical input, the parameter of ``forward``: by the card's name for it, by the
+    canonical name, else by position."""
+    parameters = [
+        name
+        for name, parameter in inspect.signature(module.forward).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    order = {}
+    for position, (canonical, tensor) in enumerate(source.source_inputs.items()):
+        name = tensor.name or canonical
+        if name not in parameters and not tensor.name and position < len(parameters):
+            name = parameters[position]
+        if name not in parameters or name in order.values():
+            raise PrepareError(
+                f"forward has no parameter for the input '{canonical}'; it takes "
+                f"{', '.join(parameters)}"
+            )
+        order[canonical] = name
+    return order
+
+
+def _to_onnx(
+    network: _Named, source: Source, tensors: dict[str, Any], reference: Feed, out: Path
+) -> Converted:
+    words = identifiers([*source.source_inputs, *source.source_outputs])
+    shapes = tuple(_free_sizes(source, name) for name in tensors)
+    # Two items: the exporter would take a batch of 1 for a constant.
+    example = tuple(tensor[:2] for tensor in tensors.values())
+    single = tuple(tensor[:1] for tensor in tensors.values())
+    notes: tuple[str, ...] = ()
+
+    def export(inputs: tuple[Any, ...], dynamic: Any) -> Any:
+        return torch.onnx.export(
+            network,
+            inputs,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=[words[name] for name in source.source_inputs],
+            output_names=[words[name] for name in source.source_outputs],
+            dynamic_shapes=dynamic,
+        )
+
+    try:
+        try:
+            # *tensors is one parameter of forward, so its shapes are one tuple
+            program = export(example, (shapes,)) if any(shapes) else export(single, None)
+        except Exception as error:
+            if not any(shapes):
+                raise
+            program = export(single, None)
+            notes = (
+                f"the batch is fixed at 1, for the exporter could not free it: {short(error)}",
+            )
+        file = out / "model.onnx"
+        program.save(str(file), external_data=False)
+    except Exception as error:  # the exporter raises what comes
+        raise PrepareError(f"torch.onnx.export failed: {short(error)}") from error
+    return Converted(
+        file.name,
+        {n: replace(t, name=words[n]) for n, t in source.source_inputs.items()},
+        {n: replace(t, name=words[n]) for n, t in source.source_outputs.items()},
+        reference,
+        "torch.onnx.export(dynamo=True)",
+        notes,
+    )
+
+
+def _free_sizes(source: Source, name: str) -> dict[int, Any]:
+    """The axes of an input that the card leaves free, as torch.export wants them."""
+    card = source.inputs[name]
+    shape = relayout_shape(card.shape, card.layout, source.source_inputs[name].layout)
+    return {
+        axis: torch.export.Dim(identifiers([size])[size])
+        for axis, size in enumerate(shape)
+        if isinstance(size, str)
+    }
+
+
+def _to_tflite(
+    network: _Named, source: Source, tensors: dict[str, Any], reference: Feed, out: Path
+) -> Converted:
+    """Images go in and out channels-last, as TFLite wants them: litert-torch
+    would transpose inside otherwise."""
+    import litert_torch
+
+    changed = {
+        what: [i for i, t in enumerate(found.values()) if t.layout == "NCHW"]
+        for what, found in (("args", source.source_inputs), ("outputs", source.source_outputs))
+    }
+    file = out / "model.tflite"
+    example = tuple(
+        tensor[:1].permute(0, 2, 3, 1).contiguous() if i in changed["args"] else tensor[:1]
+        for i, tensor in enumerate(tensors.values())
+    )
+    try:
+        wrapped = litert_torch.to_channel_last_io(network, **changed).eval()
+        litert_torch.convert(wrapped, example).export(str(file))
+    except Exception as error:  # the tool raises what comes
+        raise PrepareError(f"litert-torch failed: {short(error)}") from error
+    names = _tensor_names(file.read_bytes())
+
+    def renamed(tensors: Mapping[str, SourceTensor], own: list[str]) -> dict[str, SourceTensor]:
+        result = {}
+        for (canonical, tensor), name in zip(tensors.items(), own, strict=True):
+            layout = "NHWC" if tensor.layout == "NCHW" else tensor.layout
+            result[canonical] = SourceTensor(name, layout)
+        return result
+
+    return Converted(
+        file.name,
+        renamed(source.source_inputs, names["inputs"]),
+        renamed(source.source_outputs, names["outputs"]),
+        reference,
+        "litert_torch.convert",
+        ("litert-torch fixes the batch at 1",),
+    )
+
+
+def _tensor_names(content: bytes) -> dict[str, list[str]]:
+    """The names of a file's tensors in the order of the module's inputs (``args_0``, ...) and
+    outputs (``output_0``, ...), which its signature keeps."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    (entries,) = model.signatureDefs
+    tensors = model.subgraphs[entries.subgraphIndex].tensors
+
+    def names(found: list[Any]) -> list[str]:
+        by_number = {
+            int(entry.name.decode().rpartition("_")[2]): tensors[entry.tensorIndex].name.decode()
+            for entry in found
+        }
+        return [by_number[number] for number in sorted(by_number)]
+
+    return {"inputs": names(entries.inputs), "outputs": names(entries.outputs)}
+
+
+def short(error: BaseException) -> str:
+    """The first line of an error's text, for a message."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

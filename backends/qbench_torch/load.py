@@ -1,0 +1,73 @@
+"""Load a torch module from the user's own code and a file of weights. For workers only."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from qbench.backend import PrepareError
+
+
+def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path | None) -> Any:
+    """What ``name`` in the Python file ``path`` returns for ``options``: a ``torch.nn.Module``, in
+    evaluation mode, with ``weights`` if they are given.
+
+    Raises:
+        PrepareError: the code fails, returns something else, or the weights do not fit.
+    """
+    torch.manual_seed(0)
+    try:
+        spec = importlib.util.spec_from_file_location("qbench_user_model", path)
+        assert spec is not None and spec.loader is not None
+        code = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(code)
+        module = getattr(code, name)(**options)
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        raise PrepareError(
+            f"{name} of the card's Python file failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise PrepareError(f"{name} returned a {type(module).__name__}, not a torch.nn.Module")
+    if weights is not None:
+        state = load_weights(weights)
+        try:
+            module.load_state_dict(state)
+        except RuntimeError as error:
+            lines = " ".join(str(error).split())
+            raise PrepareError(f"the weights do not fit the module: {lines[:300]}") from None
+    return module.eval()
+
+
+def load_weights(path: Path) -> dict[str, Any]:
+    """The state dictionary in a ``.safetensors`` file, or one of ``torch.save`` (never unpickled
+    but for tensors).
+
+    Raises:
+        PrepareError: it is none, or holds more than tensors.
+    """
+    import pickle
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise PrepareError(
+            "the weights file holds Python objects besides tensors, which could run code, and is "
+            "not read: save model.state_dict() alone, or use .safetensors"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise PrepareError(f"{error.name} is not installed: pip install 'qbench[torch]'") from None
+    except Exception as error:  # safetensors, zipfile and torch have their own for damage
+        raise PrepareError(f"the weights cannot be read: {str(error)[:200]}") from None
+    if isinstance(state, dict) and set(state) == {"state_dict"}:
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise PrepareError("the weights file holds no state dictionary: save model.state_dict()")
+    return state

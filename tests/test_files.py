@@ -1,0 +1,364 @@
+"""qbench.files: where files come from, what is downloaded, verified and unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qbench.cards import Companion, ModelSource
+from qbench.errors import UserError
+from qbench.files import HubFile, SourceFile, digest_path, locate, unpacked
+
+CONTENT = b"weights" * 1000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Site:
+    """A small web site that counts what it is asked for."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.short: set[str] = set()
+        self.asked: list[str] = []
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append(self.path)
+                body = site.files.get(self.path)
+                if body is None:
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: len(body) // 2] if self.path in site.short else body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+def downloads(folder: Path) -> list[Path]:
+    return [p for p in (folder / "cache").rglob("*") if p.is_file()]
+
+
+def refused(action: Any, *args: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        action(*args)
+    return str(caught.value)
+
+
+# --------------------------------------------------------------------------- where files are
+
+
+def test_the_cards_folder_comes_before_assets_and_assets_before_the_web(
+    tmp_path, monkeypatch, site: Site
+):
+    root, assets = tmp_path / "root", tmp_path / "assets"
+    for folder in (root, assets):
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub" / "net.bin").write_bytes(CONTENT)
+    site.files["/net.bin"] = CONTENT
+    monkeypatch.setenv("QBENCH_ASSETS", str(assets))
+    file = SourceFile(path="sub/net.bin", url=f"{site.url}/net.bin", sha256=SHA256)
+    assert locate(file, root, print) == root / "sub" / "net.bin"
+    (root / "sub" / "net.bin").unlink()
+    assert locate(file, root, print) == assets / "sub" / "net.bin"
+    assert site.asked == []
+    (assets / "sub" / "net.bin").unlink()
+    fetched = locate(file, root, print)
+    assert tmp_path / "cache" in fetched.parents
+    assert fetched.read_bytes() == CONTENT
+    assert site.asked == ["/net.bin"]
+
+
+def test_what_has_been_downloaded_is_not_downloaded_again(tmp_path, site: Site):
+    site.files["/net.bin"] = CONTENT
+    file = SourceFile(url=f"{site.url}/net.bin", sha256=SHA256)
+    said: list[str] = []
+    first = locate(file, tmp_path, said.append)
+    assert said == [f"downloading {site.url}/net.bin"]
+    assert locate(file, tmp_path, said.append) == first
+    assert len(site.asked) == len(said) == 1
+    first.write_bytes(b"damaged")
+    assert locate(file, tmp_path, print).read_bytes() == CONTENT
+    assert len(site.asked) == 2
+
+
+def test_two_files_of_one_name_do_not_meet_in_the_cache(tmp_path, site: Site):
+    site.files = {"/a/model.onnx": b"one", "/b/model.onnx": b"two"}
+    for path, body in site.files.items():
+        file = SourceFile(url=site.url + path, sha256=hashlib.sha256(body).hexdigest())
+        assert locate(file, tmp_path, print).read_bytes() == body
+
+
+def test_a_download_that_is_another_file_is_refused_and_not_kept(tmp_path, site: Site):
+    site.files["/net.bin"] = b"something else"
+    file = SourceFile(url=f"{site.url}/net.bin", sha256=SHA256)
+    message = refused(locate, file, tmp_path, print)
+    assert SHA256 in message and site.url in message
+    assert downloads(tmp_path) == []
+
+
+def test_a_download_that_ends_half_way_leaves_nothing_and_can_be_repeated(tmp_path, site: Site):
+    site.files["/net.bin"] = CONTENT
+    site.short.add("/net.bin")
+    file = SourceFile(path="net.bin", url=f"{site.url}/net.bin", sha256=SHA256)
+    message = refused(locate, file, tmp_path, print)
+    assert "cannot download" in message and "QBENCH_ASSETS" in message
+    assert downloads(tmp_path) == []
+    site.short.clear()
+    assert locate(file, tmp_path, print).read_bytes() == CONTENT
+
+
+def test_a_site_without_the_file_or_without_an_answer_is_a_users_error(tmp_path, site: Site):
+    for url in (f"{site.url}/none", "http://127.0.0.1:9/closed", "http://[broken/"):
+        file = SourceFile(path="net.bin", url=url, sha256=SHA256)
+        message = refused(locate, file, tmp_path, print)
+        assert url in message and "Put the file at net.bin" in message
+    assert downloads(tmp_path) == []
+
+
+def test_a_file_with_another_digest_is_refused_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.delenv("QBENCH_ASSETS", raising=False)
+    (tmp_path / "net.bin").write_bytes(b"other")
+    file = SourceFile(path="net.bin", sha256=SHA256)
+    message = refused(locate, file, tmp_path, print)
+    assert str(tmp_path / "net.bin") in message
+    assert SHA256 in message and hashlib.sha256(b"other").hexdigest() in message
+
+
+def test_a_missing_file_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    file = SourceFile(path="sub/net.bin")
+    monkeypatch.delenv("QBENCH_ASSETS", raising=False)
+    message = refused(locate, file, tmp_path, print)
+    assert "sub/net.bin" in message and str(tmp_path) in message and "not set" in message
+    monkeypatch.setenv("QBENCH_ASSETS", str(tmp_path / "elsewhere"))
+    assert str(tmp_path / "elsewhere") in refused(locate, file, tmp_path, print)
+
+
+# --------------------------------------------------------------------------- the Hub
+
+COMMIT = "714eb0fa89d2f80546fda750413ed43d93601a13"
+
+
+class Hub:
+    """The part of the Hugging Face Hub that serves files, on this machine."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.digests: dict[str, str] = {}
+        self.asked: list[str] = []
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(body=False)
+
+            def do_GET(self) -> None:
+                self.answer(body=True)
+
+            def answer(self, body: bool) -> None:
+                hub.asked.append(f"{self.command} {self.path}")
+                content = hub.files.get(self.path)
+                if content is None:
+                    self.send_response(404)
+                    self.send_header("X-Error-Code", "EntryNotFound")
+                    self.send_header("X-Repo-Commit", COMMIT)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("ETag", f'"{hub.digests[self.path]}"')
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def put(self, file: str, content: bytes, digest: str | None = None) -> None:
+        path = f"/org/net/resolve/{COMMIT}/{file}"
+        self.files[path] = content
+        self.digests[path] = digest or hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def hub(monkeypatch) -> Iterator[Hub]:
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    made = Hub()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{made.server.server_port}")
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+def hub_file(file: str = "onnx/model.onnx", **more: Any) -> SourceFile:
+    return SourceFile(hub=HubFile(repo="org/net", file=file, revision=COMMIT), **more)
+
+
+def test_a_file_of_the_hub_is_fetched_once(tmp_path, hub: Hub):
+    hub.put("onnx/model.onnx", CONTENT)
+    said: list[str] = []
+    for _ in range(2):
+        path = locate(hub_file(sha256=SHA256), tmp_path, said.append)
+        assert path.read_bytes() == CONTENT and tmp_path / "cache" in path.parents
+    assert len([line for line in hub.asked if line.startswith("GET /org/net/resolve")]) == 1
+    assert len(said) == 1 and "org/net/onnx/model.onnx" in said[0] and COMMIT in said[0]
+
+
+def test_a_small_file_of_the_hub_has_gits_digest(tmp_path, hub: Hub):
+    git = hashlib.sha1(b"blob 5\0hello").hexdigest()
+    assert git == "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"  # `printf hello | git hash-object ...`
+    hub.put("config.json", b"hello", git)
+    assert locate(hub_file("config.json"), tmp_path, print).read_bytes() == b"hello"
+
+
+def test_what_is_not_what_the_hub_says_is_refused_and_not_kept(tmp_path, hub: Hub):
+    hub.put("onnx/model.onnx", b"other" * 100, SHA256)
+    message = refused(locate, hub_file(), tmp_path, print)
+    assert SHA256 in message and "did not arrive" in message
+    assert not [p for p in downloads(tmp_path) if p.read_bytes() == b"other" * 100]
+    hub.put("onnx/model.onnx", CONTENT)
+    assert locate(hub_file(), tmp_path, print).read_bytes() == CONTENT
+
+
+def test_the_cards_digest_counts_for_the_hub_too(tmp_path, hub: Hub):
+    hub.put("onnx/model.onnx", b"replaced")
+    assert "expected " + SHA256 in refused(locate, hub_file(sha256=SHA256), tmp_path, print)
+
+
+def test_a_hub_without_the_file_or_without_an_answer_is_a_users_error(
+    tmp_path, hub: Hub, monkeypatch
+):
+    message = refused(locate, hub_file("none.onnx", path="net.onnx"), tmp_path, print)
+    assert "org/net/none.onnx" in message and "Put the file at net.onnx" in message
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the library tries again, and again
+    message = refused(locate, hub_file(), tmp_path, print)
+    assert "cannot download" in message and "name it by 'path'" in message
+
+
+def test_without_its_library_the_hub_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "qbench[hub]" in refused(locate, hub_file(), tmp_path, print)
+    (tmp_path / "net.onnx").write_bytes(CONTENT)
+    assert locate(hub_file(path="net.onnx"), tmp_path, print) == tmp_path / "net.onnx"
+
+
+def test_companions_are_beside_the_model_wherever_that_is(tmp_path, hub: Hub):
+    beside = Companion(name="model.onnx.data")
+    hub.put("onnx/model.onnx.data", CONTENT)
+    source = ModelSource(hub=HubFile(repo="org/net", file="onnx/model.onnx", revision=COMMIT))
+    assert locate(source.companion_file(beside), tmp_path, print).read_bytes() == CONTENT
+    local = ModelSource(path="files/model.onnx").companion_file(beside)
+    assert local.path == "files/model.onnx.data"
+    remote = ModelSource(url="http://h/a/model.onnx", sha256=SHA256).companion_file(
+        Companion(name="model.onnx.data", sha256=SHA256)
+    )
+    assert remote.url == "http://h/a/model.onnx.data" and remote.sha256 == SHA256
+
+
+# --------------------------------------------------------------------------- folders, archives
+
+
+def folder(path: Path) -> Path:
+    (path / "variables").mkdir(parents=True)
+    (path / "saved_model.pb").write_bytes(b"graph")
+    (path / "variables" / "data").write_bytes(CONTENT)
+    return path
+
+
+def test_a_folders_digest_is_that_of_its_names_and_contents(tmp_path):
+    first, second = folder(tmp_path / "a"), folder(tmp_path / "b")
+    digest = digest_path(first)
+    assert digest == digest_path(second)
+    assert locate(SourceFile(path="a", sha256=digest), tmp_path, print) == first
+    (second / "saved_model.pb").write_bytes(b"grape")
+    assert digest_path(second) != digest
+    assert digest in refused(locate, SourceFile(path="b", sha256=digest), tmp_path, print)
+    (second / "saved_model.pb").write_bytes(b"graph")
+    (second / "saved_model.pb").rename(second / "other.pb")
+    assert digest_path(second) != digest
+
+
+def test_a_link_out_of_a_folder_is_refused(tmp_path):
+    made = folder(tmp_path / "a")
+    (tmp_path / "secret").write_text("x")
+    (made / "link").symlink_to(tmp_path / "secret")
+    assert "leads out" in refused(digest_path, made)
+
+
+def test_archives_are_unpacked_once(tmp_path):
+    made = folder(tmp_path / "a")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(made, "net")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in made.rglob("*"):
+            archive.write(path, Path("net") / path.relative_to(made))
+    for name in ("a.tar.gz", "a.zip"):
+        found = unpacked(tmp_path / name)
+        assert digest_path(found / "net") == digest_path(made)
+        assert unpacked(tmp_path / name) == found
+    assert unpacked(made) == made
+
+
+@pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt"])
+def test_an_archive_that_would_land_outside_is_refused(tmp_path, name: str):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(name, "x")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"x"))
+    for file in ("a.zip", "a.tar.gz"):
+        if name.startswith("/") and file == "a.tar.gz":
+            unpacked(tmp_path / file)  # tarfile takes the leading slash away
+        else:
+            assert "cannot be unpacked" in refused(unpacked, tmp_path / file)
+    assert not list(tmp_path.rglob("out.txt")) or name.startswith("/")
+    assert not Path("/tmp/out.txt").exists()
+
+
+def test_a_link_in_an_archive_that_leads_outside_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("link")
+        member.type, member.linkname = tarfile.SYMTYPE, "../../etc"
+        archive.addfile(member)
+    assert "cannot be unpacked" in refused(unpacked, tmp_path / "a.tar.gz")
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    (tmp_path / "a.zip").write_bytes(CONTENT)
+    assert "no folder, .zip or .tar.gz" in refused(unpacked, tmp_path / "a.zip")
