@@ -21,6 +21,7 @@ from typing import Any
 from qbench.backend import Backend, Model, PrepareTarget
 from qbench.data.items import Items
 from qbench.isolate import Outcome, run_job, scratch_folder
+from qbench.precision import variant
 from qbench.registry import package_versions
 from qbench.storage import (
     cache_dir,
@@ -44,8 +45,8 @@ class Preparation:
         key: SHA-256 over it, 32 hexadecimal digits.
         model: the source; for one with a ``base`` the source of that.
         calibration_items: how many items the quantizer is given; None if it needs none.
-        scores: the output whose greatest value tells the class, for accuracy-aware quantizers;
-            None if the task has none.
+        scores: the output whose greatest value tells the class, for accuracy-aware quantizers, and
+            how many leading classes of it the labels do not count; None if the task has none.
         base: the artifact that is given to the backend instead of the source, to be prepared
             first; None for most.
         versions: of the packages that decide what is made.
@@ -57,9 +58,17 @@ class Preparation:
     target: PrepareTarget
     calibration: Items | None
     calibration_items: int | None
-    scores: str | None
+    scores: tuple[str, int] | None
     base: Preparation | None
     versions: Mapping[str, str | None]
+
+    @property
+    def label(self) -> str:
+        """Short, for progress and messages."""
+        parts = [self.model.name, self.backend, self.target.precision]
+        parts += [variant(self.target.precision, self.target.options)]
+        parts += [self.target.recipe] if self.target.recipe != "best" else []
+        return " ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ class ArtifactStore:
         model: Model,
         target: PrepareTarget,
         calibration: Items | None,
-        scores: str | None = None,
+        scores: tuple[str, int] | None = None,
         base: Preparation | None = None,
     ) -> Preparation:
         wanted = target.options.get("calibration_items")
@@ -179,8 +188,7 @@ class ArtifactStore:
         model = preparation.model
         if preparation.base is not None:
             base = self.find(preparation.base)
-            if base is None:
-                return Outcome("prepare_failed", "the model that is shared could not be made")
+            assert base is not None  # it is prepared first
             model = replace(model, path=base.file, digest=digest_file(base.file), companions={})
         source = f"model.{model.format}"
         beside = {name: name for name in model.companions}

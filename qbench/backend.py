@@ -215,7 +215,8 @@ class Calibration:
     Attributes:
         feeds: by canonical input name, an array of all items, ``[items, ...]``, in the card's
             dtype and layout (memory-mapped: copy what you change).
-        labels: ``[items]`` classes where the data set has them; for accuracy-aware tools.
+        labels: ``[items]`` classes as ``scores`` counts them, where the data set has them; for
+            accuracy-aware tools.
         scores: the canonical output whose greatest value tells the class; None if labels are None.
     """
 

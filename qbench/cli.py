@@ -471,7 +471,7 @@ def explain(
 
     \b
     Examples:
-      qbench explain resnet8_cifar10 onnxruntime int8-dynamic
+      qbench explain digits_vit onnxruntime int8-static
       qbench explain 3f2a91c04b7d --run results/20261122-041530-quick-ab12
     """
     from dataclasses import asdict

@@ -266,14 +266,23 @@ def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
     counts = Counter((p.case.model, p.case.backend) for p in plan.runnable)
     rows = [(*key, ", ".join(names), counts[key]) for key, names in cells.items()]
     runs = simple_table(["model", "backend", "precisions", "cases"], rows)
-    skipped = [p for p in plan.cases if p.skip is not None]
+    skipped = [p for p in plan.cases if p.preparation is None]
     if not skipped:
         return runs, None
     import pandas as pd
 
-    fields = [("skipped", p.case.backend, p.case.precision, p.case.model, p.skip) for p in skipped]
+    fields = [
+        (
+            "skipped" if p.failure is None else "prepare_failed",
+            p.case.backend,
+            p.case.precision,
+            p.case.model,
+            p.skip or p.failure,
+        )
+        for p in skipped
+    ]
     names = ["status", "backend", "precision", "model", "reason"]
-    return runs, reasons_table("Skipped", pd.DataFrame(fields, columns=names))
+    return runs, reasons_table("Not run", pd.DataFrame(fields, columns=names))
 
 
 def explanation_parts(found: Explanation) -> list[Table | Text]:
@@ -317,7 +326,7 @@ def explanation_parts(found: Explanation) -> list[Table | Text]:
 def _kinds_table(title: str, kinds: Sequence[Kind], ns: float | None) -> Table:
     rows = [
         (
-            kind.kind,
+            kind.kind if kind.role != "convert" else f"{kind.kind} (converts)",
             kind.precision,
             kind.operators,
             None if kind.ns is None else figure(kind.ns / 1e6),
@@ -333,7 +342,7 @@ def _kinds_table(title: str, kinds: Sequence[Kind], ns: float | None) -> Table:
     )
     table.title = title if ns is None else f"{title}: {figure(ns / 1e6)} ms in all"
     rest = len(kinds) - len(rows)
-    table.caption = f"and {rest} more types" if rest > 0 else None
+    table.caption = f"{len(kinds)} types; the {rest} that take least are left out" if rest else None
     return table
 
 

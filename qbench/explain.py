@@ -76,10 +76,15 @@ def find_case(bundle: Bundle, words: Sequence[str]) -> Mapping[str, Any]:
     found = [entry for entry in entries if wanted == [entry["case_id"]]]
     if not found:
         labels = [Case.model_validate(entry["case"]).label.split() for entry in entries]
-        fitting = [e for e, has in zip(entries, labels, strict=True) if set(wanted) <= set(has)]
-        # of several, the one that has nothing else: `fp32` and not `fp32 offline`
-        exact = [e for e in fitting if len(Case.model_validate(e["case"]).label.split()) == 3]
-        found = exact if len(exact) == 1 else fitting
+        fitting = [
+            (len(has), entry)
+            for entry, has in zip(entries, labels, strict=True)
+            if set(wanted) <= set(has)
+        ]
+        # of several, the one that has least besides: `fp32` and not `fp32 offline`
+        least = min((words for words, _ in fitting), default=0)
+        fewest = [entry for words, entry in fitting if words == least]
+        found = fewest if len(fewest) == 1 else [entry for _, entry in fitting]
     if len(found) != 1:
         shown = [Case.model_validate(entry["case"]) for entry in found or entries]
         listed = "\n  ".join(f"{case.case_id}  {case.label}" for case in shown[:20])

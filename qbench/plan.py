@@ -416,16 +416,17 @@ class _Planner:
         if refusals:
             raise refusals[0]
         raise NoSource(
-            f"{case.backend} reads {' or '.join(backend.formats)}; there is only "
+            f"{case.backend} takes {', '.join(backend.formats)}; there is only "
             f"{', '.join(card.sources)} of this model"
         )
 
-    def _calibration_scores(self, model: str) -> str | None:
-        """The output whose greatest value is compared with the labels of calibration items; None
-        where the two do not count the same classes, or labels are no classes."""
+    def _calibration_scores(self, model: str) -> tuple[str, int] | None:
+        """The output whose greatest value is compared with the labels of calibration items, and how
+        many leading classes of it they do not count; None where labels are no classes of it."""
         how = self.judging(model)
-        plain = how.metric in ("top1", "accuracy") and not how.background
-        return how.scores if plain else None
+        if how.scores is None or how.metric not in ("top1", "accuracy"):
+            return None
+        return how.scores, how.background
 
     def _shared(self, case: Case, backend: Backend) -> Preparation:
         """How the artifact is made of the quantized model that all backends share.

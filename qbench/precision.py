@@ -120,7 +120,7 @@ PRECISIONS: Mapping[str, Precision] = {
                     minimum=0,
                 ),
                 "accuracy_control_minutes": Option(
-                    10.0, float, "Accuracy control ends after so long.", minimum=0
+                    8.0, float, "Accuracy control ends after so long.", minimum=0
                 ),
             },
         ),
@@ -163,11 +163,11 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
         option = options[name]
         if value is None and option.default is None:
             continue
-        value = float(value) if option.kind is float and type(value) is int else value
-        strings = option.kind is not list or (
-            isinstance(value, list) and all(isinstance(v, str) for v in value)
-        )
-        if type(value) is not option.kind or not strings:
+        kinds = (int, float) if option.kind is float else option.kind  # of YAML: their subclasses
+        fits = isinstance(value, kinds) and isinstance(value, bool) == (option.kind is bool)
+        if isinstance(value, list):
+            fits = fits and all(isinstance(v, str) for v in value)
+        if not fits:
             raise ValueError(f"option {name} takes a {option.kind.__name__}, not {value!r}")
         if option.choices and value not in option.choices:
             raise ValueError(f"option {name} is one of {', '.join(option.choices)}, not {value!r}")
@@ -179,7 +179,7 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
 def _plain(value: Any, kind: type) -> Any:
     """As JSON gives it back; 1 and 1.0 are the same, and so are two orders of a list of names."""
     if kind is list:
-        return sorted(value)
+        return sorted(str(v) for v in value)
     return kind(value) if value is not None else None
 
 

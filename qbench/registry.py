@@ -15,7 +15,7 @@ GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60
 PROBES_AT_A_TIME = 2
 REPAIR = "Repair or uninstall that adapter."
-METHODS = ("probe", "supports", "import_runtime", "describe", "prepare", "open")
+METHODS = ("probe", "supports", "import_runtime", "describe", "prepare", "open", "activations")
 
 
 class Registry:
@@ -98,7 +98,7 @@ def _fault(backend: Any, name: str) -> Unavailable | None:
         return Unavailable(f"calls itself {given!r}, but is installed as '{name}'", REPAIR)
     if type(getattr(backend, "prepare_version", None)) is not int:
         return Unavailable("has no prepare_version, which is an integer", REPAIR)
-    for field in ("formats", "runtime_packages", "prepare_packages"):
+    for field in ("formats", "runtime_packages", "prepare_packages", "shareable"):
         if not _words(getattr(backend, field, None)):
             return Unavailable(f"has no {field}, which is a tuple of names", REPAIR)
     for method in METHODS:

@@ -251,10 +251,14 @@ class _Run:
             in_parallel(now, self._prepare_one, usable_cores())
 
     def _prepare_one(self, preparation: Preparation) -> None:
-        label = f"{preparation.model.name} {preparation.backend} {preparation.target.precision}"
+        label = preparation.label
         self._progress.working(label)
         outcome = Outcome("ok")
-        if self._store.check(preparation) is None:
+        base = preparation.base
+        if base is not None and self._store.check(base) is None:
+            why = self._bundle.prepared[base.key]["reason"]
+            outcome = Outcome("prepare_failed", f"the shared model could not be made: {why}")
+        elif self._store.check(preparation) is None:
             outcome = self._store.prepare(
                 preparation,
                 self._registry.targets[preparation.backend],
@@ -323,7 +327,7 @@ class _Run:
     def _evaluate_one(self, planned: Planned) -> None:
         case, items, stored = planned.case, planned.evaluation, self._artifact(planned)
         assert items is not None
-        label = f"{case.model} {case.backend} {case.precision}"
+        label = case.label
         self._progress.working(label)
         config = RunConfig(device=case.device, batch=case.batch_size, hints=case.hints)
         feeds, files = feed_files(items, "feed")

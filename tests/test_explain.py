@@ -111,6 +111,14 @@ def test_the_same_operators_outside_as_in_float32_are_no_reason():
     assert explained("int8-static", [*ours, softmax], [*twin, softmax]).findings == []
 
 
+def test_a_file_that_arrives_quantized_is_compared_with_nothing():
+    outside = Operator("d", "SOFTMAX", "other", "int8", fallback=True)
+    inside = Operator("c", "CONV_2D", "compute", "int8", macs=1)
+    found = explained("as-shipped", [inside, inside, outside], [], sqnr_db=None)
+    assert "1 of 3 operators are outside" in reasons(found) and "float32" not in reasons(found)
+    assert "excluded_operators" not in found.findings[0].advice
+
+
 def test_the_layer_that_loses_most_is_named():
     layers = [
         {"name": "first", "kind": "Conv", "signal": 1e6, "noise": 1e2},  # 40 dB
@@ -155,6 +163,14 @@ def test_the_command_explains_a_case_of_the_latest_bundle(project):
     shown = project.qbench("explain", case["case_id"])
     assert shown.returncode == 0 and "MatMul" in shown.stdout, shown.stderr
     assert project.qbench("verify", "latest").returncode == 0, "the bundle is as it was"
+
+
+def test_of_several_cases_the_plainest_is_meant(project):
+    project.run_json(project.suite(recipes=["best", "shared"], rounds=1))
+    for words, recipe in (([], "best"), (["shared"], "shared")):
+        done = project.qbench("explain", "net", "fake", "int8-static", *words, "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["case"]["recipe"] == recipe
 
 
 def test_float32_has_no_twin(project):

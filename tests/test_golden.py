@@ -101,21 +101,135 @@ def test_int8_is_smaller(zoo):
             assert size < 0.6 * sizes[model, backend, "fp32"]
 
 
-REFERENCE = {"resnet8_cifar10": 0.888, "dscnn_kws": 0.900, "mobilenet_v2_100_224": 0.7892}
-"""Float32 top-1 by the assets' manifest; dscnn_kws on items 100 to 499."""
+# --------------------------------------------------------------------------- real models
+
+PART = {"dscnn_kws": 0.900, "mnist_cnn": 0.989, "avgwordvec_sst2": 0.839}
+"""Float32 on the items that are left when the first 100 calibrate, by the assets' README; of the
+others the manifest has the figure."""
+
+LOSES_MORE = {
+    # Both 4.9 points. The means of the channels shift, and neither quantizer corrects biases: with
+    # the same grid NNCF, which does, loses 0.8. `qbench explain`: most is lost at the first
+    # pointwise convolution, 15 dB; leaving it and the depthwise one before it in float32 gives back
+    # no more than 0.6 points.
+    ("mobilenet_v1_025_224", "onnxruntime"): 0.06,
+    ("mobilenet_v1_025_224", "tflite"): 0.06,
+    # 1.6 points of mAP50. `qbench explain`: three depthwise convolutions near the input (Conv_3,
+    # Conv_8, Conv_23) lose 5 to 10 dB each. ONNX Runtime's own way loses nothing.
+    ("fastestdet_coco352", "openvino"): 0.03,
+}
+"""Int8 that loses more than 1.5 points, and how much is too much."""
+
+
+def measured(assets: Path, model: str, file: str) -> float:
+    """The accuracy that the manifest of the assets gives: top-1 or mAP50."""
+    models = json.loads((assets / "MANIFEST.json").read_text())["models"]
+    (value,) = models[model]["measured"][file].values()
+    return value[0] if isinstance(value, list) else value
+
+
+def points(metric: str) -> float:
+    """How far float32 may be from the figure: 0.2 points, of mAP 1."""
+    return 0.01 if metric == "mAP50" else 0.002
+
+
+@pytest.fixture(scope="module")
+def assets() -> Path:
+    folder = Path(os.environ.get("QBENCH_ASSETS", ""))
+    if not (folder / "MANIFEST.json").is_file():
+        pytest.skip("QBENCH_ASSETS does not name a folder of assets")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="module")
+def real(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return run(GOLDEN / "real.yaml", tmp_path_factory.mktemp("real"))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_real_models_keep_their_accuracy(assets: Path, tmp_path_factory: pytest.TempPathFactory):
-    cases = run(GOLDEN / "real.yaml", tmp_path_factory.mktemp("real"))
-    assert len(cases) == 3 * 2 * 3
+def test_real_models_run_on_all_that_read_them(real):
+    """Three come as ONNX only, which TFLite does not read; nothing else is left out."""
+    left_out = {(c["model"], c["backend"]) for c in real if c["status"] != "ok"}
+    onnx_only = ("mnist_cnn", "squeezenet11", "fastestdet_coco352")
+    shared = {("mobilenet_v1_025_224", "tflite")}  # which reads no Q/DQ
+    assert left_out == {(model, "tflite") for model in onnx_only} | shared
+    assert len(only(real, precision="fp32", status="ok")) == 9 * 3 - 3
+    assert len(only(real, precision="int8-static", recipe="best", status="ok")) == 9 * 3 - 3
+
+
+@pytest.mark.slow
+def test_float32_is_as_accurate_as_the_manifest_says(real, assets: Path):
+    for case in only(real, precision="fp32", status="ok"):
+        wanted = PART.get(case["model"]) or measured(assets, case["model"], "model.onnx")
+        tolerance = points(case["accuracy_metric"])
+        assert case["accuracy"] == pytest.approx(wanted, abs=tolerance), case
+        assert case["effective_precision"] == "fp32" and case["flags"] is None
+
+
+@pytest.mark.slow
+def test_int8_keeps_the_accuracy_or_the_exception_is_known(real):
+    for case in only(real, precision="int8-static", recipe="best", status="ok"):
+        allowed = LOSES_MORE.get((case["model"], case["backend"]), 0.015)
+        assert case["accuracy_delta"] >= -allowed, case
+        assert case["accuracy_delta_low"] <= case["accuracy_delta"] <= case["accuracy_delta_high"]
+
+
+@pytest.mark.slow
+def test_int8_is_int8_and_smaller(real):
+    """The word vectors' two small products stay in float32 on OpenVINO: the flag says so."""
+    for case in only(real, precision="int8-static", status="ok"):
+        named = (case["model"], case["backend"]) == ("avgwordvec_sst2", "openvino")
+        assert case["flags"] == ("int8 in name only" if named else None), case
+        assert case["effective_precision"] == ("fp32" if named else "int8"), case
+    for backend in RUNTIMES:
+        exact, quantized = only(real, model="mobilenet_v2_100_224", backend=backend)
+        assert quantized["artifact_size_mb"] <= 0.35 * exact["artifact_size_mb"]
+
+
+@pytest.mark.slow
+def test_the_shared_model_is_the_same_for_all_and_not_the_best_for_each(real):
+    """ONNX Runtime's own way makes the shared model; OpenVINO's own way corrects biases."""
+    rows = only(real, model="mobilenet_v1_025_224", precision="int8-static")
+    cases = {(c["backend"], c["recipe"]): c for c in rows}
+    made = cases["onnxruntime", "best"]
+    for backend in ("onnxruntime", "openvino"):
+        assert cases[backend, "shared"]["artifact_digest"], backend
+        assert cases[backend, "shared"]["accuracy"] == pytest.approx(made["accuracy"], abs=0.02)
+    assert cases["onnxruntime", "shared"]["outputs_digest"] == made["outputs_digest"]
+    assert cases["openvino", "best"]["accuracy"] >= made["accuracy"] + 0.02
+    assert "ONNX" in cases["tflite", "shared"]["reason"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_arrives_quantized_is_as_accurate_as_the_manifest_says(
+    assets: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    folder = tmp_path_factory.mktemp("as_shipped")
+    (folder / "models").mkdir()
+    files = {
+        "dscnn_kws_int8": "model_int8.tflite",
+        "dscnn_kws_dynint8": "model_dynint8weights.tflite",
+    }
+    wanted = {f"{name}_all": measured(assets, "dscnn_kws", file) for name, file in files.items()}
+    for name in files:
+        card = yaml.safe_load((MODELS / f"{name}.yaml").read_text())
+        card |= {"name": f"{name}_all", "evaluation": {"dataset": "kws01"}}
+        (folder / "models" / f"{name}_all.yaml").write_text(yaml.safe_dump(card))
+    for card, model in (
+        ("mobilenet_v1_025_224_uint8", "mobilenet_v1_025_224"),
+        ("mobilenet_v2_100_224_uint8_ptq", "mobilenet_v2_100_224_uint8_ptq"),
+        ("ssd_mobilenet_v1_coco300_uint8", "ssd_mobilenet_v1_coco300_uint8"),
+    ):
+        wanted[card] = measured(assets, model, "model_uint8.tflite")
+    suite = folder / "as_shipped.yaml"
+    suite.write_text((GOLDEN / suite.name).read_text())
+    cases = run(suite, folder)
+    assert {case["model"] for case in cases} == wanted.keys()
     for case in cases:
         assert case["status"] == "ok", case
-        tolerance = 0.002 if case["precision"] == "fp32" else 0.015
-        assert case["accuracy"] >= REFERENCE[case["model"]] - tolerance, case
-        if case["precision"] == "fp32":
-            assert case["accuracy"] <= REFERENCE[case["model"]] + tolerance, case
-    for backend in RUNTIMES:
-        exact, quantized = only(cases, model="mobilenet_v2_100_224", backend=backend)
-        assert quantized["artifact_size_mb"] <= 0.35 * exact["artifact_size_mb"]
+        tolerance = points(case["accuracy_metric"])
+        assert case["accuracy"] == pytest.approx(wanted[case["model"]], abs=tolerance), case
+        assert case["effective_precision"] == "int8"
+        assert case["sqnr_db"] is None, "there is no float32 twin to be near to"

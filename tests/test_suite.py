@@ -450,6 +450,24 @@ def test_an_override_replaces_lists_options_and_hints(project):
     assert quantized.options == {**complete_options("int8-static", {}), **changed}
 
 
+def test_options_of_every_kind_can_be_written(project):
+    options = "{excluded_operators: [Gemm, Conv], max_accuracy_drop: 0.01, calibration_items: 7}"
+    _, case = cases(planned(project, LEAST.replace("int8-static", f"int8-static: {options}")))
+    assert case.options["excluded_operators"] == ["Conv", "Gemm"]
+    assert case.options["max_accuracy_drop"] == 0.01
+    assert json.loads(case.model_dump_json())["options"] == case.options  # plain JSON values
+    assert case.variant == "calibration_items=7,excluded_operators=Conv+Gemm,max_accuracy_drop=0.01"
+
+
+@pytest.mark.parametrize(
+    "options", ["{max_accuracy_drop: true}", "{excluded_operators: Gemm}", "{per_channel: 1}",
+                "{excluded_operators: [1]}", "{calibration_items: 7.5}", "{preset: fast}"],
+)  # fmt: skip
+def test_an_option_of_another_kind_is_refused(project, options: str):
+    with pytest.raises(UserError, match="option"):
+        planned(project, LEAST.replace("int8-static", f"int8-static: {options}"))
+
+
 def test_a_case_id_is_of_what_was_asked_for_and_not_of_the_rest_of_the_suite(project):
     alone = cases(planned(project, LEAST))
     among = cases(planned(project, LEAST + "batch_sizes: [1, 2]\nrounds: 3\nseed: 9\n"))

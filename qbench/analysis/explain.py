@@ -11,13 +11,15 @@ import numpy as np
 
 from qbench.backend import EffectivePrecision, Operator
 from qbench.plan import Case
-from qbench.precision import IN_NAME_ONLY, PRECISIONS, flags
+from qbench.precision import IN_NAME_ONLY, PRECISIONS, REFERENCE, flags
 from qbench.quality.fidelity import MAX_SQNR_DB
 
 SLOW_RATE = 1.5
 """A kind of operator is slow if a multiply-accumulate takes it so much longer than float32's do."""
 MUCH = 0.1
 """A share of the time, or of the operators, from which on it is worth a sentence."""
+SLOWER = 1.05
+"""Times float32's time from which on a quantized model is slower, and not by the clock's steps."""
 GOOD_DB = 20.0
 """Below this the outputs have visibly parted from float32's (a hundredth of the signal's power)."""
 MAX_LAYERS = 8
@@ -206,7 +208,9 @@ def _speed(
                 "choose a precision that the fast path takes, such as int8-static or fp32",
             )
         )
-    elif len(outside) > MUCH * len(ours) or len(outside) > sum(op.fallback for op in theirs):
+    elif len(outside) > MUCH * len(ours) or (
+        theirs and len(outside) > sum(op.fallback for op in theirs)
+    ):
         findings.append(_fragments(case, ours, outside, theirs))
     findings += _slow_kinds(case, kinds, twin_kinds)
     findings += _conversions(case, ours, theirs, kinds)
@@ -239,7 +243,7 @@ def _speed(
                 "time (large matrix products at batch 1)",
             )
         )
-    return findings
+    return findings or _eaten_up(case, ours, theirs, kinds, twin_kinds)
 
 
 def _fragments(
@@ -252,12 +256,14 @@ def _fragments(
         not op.fallback and (index == 0 or ours[index - 1].fallback)
         for index, op in enumerate(ours)
     )
-    before = sum(op.fallback for op in theirs)
+    before = f"; in float32 {sum(op.fallback for op in theirs)}" if theirs else ""
     advice = "leave those operators in floating point (excluded_operators)"
     if case.precision == "int8-dynamic":
         advice = "use int8-static, or all_operators: false, or " + advice
+    if case.precision == "as-shipped":
+        advice = "the file decides this: quantize the float model anew, or take another runtime"
     return Finding(
-        f"{len(outside)} of {len(ours)} operators are outside the fast path ({names}; in float32 "
+        f"{len(outside)} of {len(ours)} operators are outside the fast path ({names}"
         f"{before}), which splits the graph into {pieces} fragments",
         advice,
     )
@@ -274,6 +280,8 @@ def _slow_kinds(case: Case, kinds: Sequence[Kind], twin_kinds: Sequence[Kind]) -
     for kind in kinds:
         rate = kind.gmacs_per_s
         if rate is None or kind.share < MUCH or rate * SLOW_RATE > base:
+            continue
+        if kind.precision == REFERENCE:  # as in float32, however it is called
             continue
         advice = "leave these operators in floating point (excluded_operators)"
         if case.precision == "int8-dynamic":
@@ -309,6 +317,39 @@ def _conversions(
     return [Finding(f"converting takes {_percent(here[0])} of the time ({names})", advice)]
 
 
+def _eaten_up(
+    case: Case,
+    ours: Sequence[Operator],
+    theirs: Sequence[Operator],
+    kinds: Sequence[Kind],
+    twin_kinds: Sequence[Kind],
+) -> list[Finding]:
+    """Where nothing else stands out and it is slower than float32 all the same: by how much the
+    computing operators got faster, and what the others take."""
+    here, there = _total(ours), _total(theirs)
+    if PRECISIONS[case.precision].weights != "int8" or not here or not there:
+        return []
+    computing = [sum(op.ns or 0 for op in ops if op.role == "compute") for ops in (ours, theirs)]
+    if here < SLOWER * there or not computing[0]:
+        return []
+    others = [kind for kind in kinds if kind.role != "compute"][:3]
+    before = {kind.kind: kind.ns or 0 for kind in twin_kinds}
+    names = ", ".join(
+        f"{kind.kind} {(kind.ns or 0) / 1e3:.0f} µs (float32 {before.get(kind.kind, 0) / 1e3:.0f})"
+        for kind in others
+    )
+    return [
+        Finding(
+            f"no operator alone is to blame: the computing ones are "
+            f"{computing[1] / computing[0]:.2f} times as fast as float32's, and the others take "
+            f"{_percent(1 - computing[0] / here)} of the time, where float32's take "
+            f"{_percent(1 - computing[1] / there)}" + (f": {names}" if names else ""),
+            "there is little to gain in a model with so little to compute; else leave the "
+            "costliest of the others in floating point (excluded_operators)",
+        )
+    ]
+
+
 def _cost(operators: Sequence[Operator]) -> tuple[float, float] | None:
     """Share and time of the converting operators; None where there are no times."""
     total = _total(operators)
@@ -331,20 +372,26 @@ def _accuracy(case: Case, row: Mapping[str, Any], layers: Sequence[Layer]) -> li
     lossy = [layer for layer in layers if layer.drop_db >= 3]  # half of the signal's margin
     depthwise = [layer for layer in lossy if "depthwise" in layer.kind.lower()]
     reason = (
-        f"outputs are {last:.1f} dB from float32's; most is lost at {worst.name}, {worst.kind}: "
-        f"{worst.drop_db:.1f} dB, down to {worst.sqnr_db:.1f} dB"
+        f"outputs are {last:.1f} dB from float32's; most is lost at {_short(worst.name)}, "
+        f"{worst.kind}: {worst.drop_db:.1f} dB, down to {worst.sqnr_db:.1f} dB"
     )
     if depthwise:
         reason += f"; {len(depthwise)} of the {len(lossy)} layers that lose 3 dB are depthwise"
     if case.options.get("per_channel") is False:
         reason += (
             ". One scale serves all channels of a weight, and channels of "
-            f"{'depthwise' if depthwise else 'these'} layers differ widely"
+            f"{'depthwise' if worst in depthwise else 'these'} layers differ widely"
         )
         return [Finding(reason, "per_channel: true")]
     names = ", ".join(layer.name for layer in lossy[:3]) or worst.name
     advice = f"excluded_operators: [{names}]; another calibration_method, more calibration_items"
     return [Finding(reason, advice)]
+
+
+def _short(name: str) -> str:
+    """The first of the layers that were fused into one; TFLite lists them all."""
+    first = name.split(";")[0]
+    return first if len(first) <= 80 else "..." + first[-77:]
 
 
 def _percent(share: float) -> str:

@@ -30,7 +30,7 @@ QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4")
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``model, target, calibration`` (by input name, ``.npy`` file; or None),
     ``calibration_items, calibration_labels`` (``.npy`` or None), ``calibration_scores`` (the output
-    that tells the class, or None)."""
+    that tells the class, and how many leading classes of it the labels do not count; or None)."""
     model = Model.from_json(request["model"])
     target = PrepareTarget(**request["target"])
     out = Path("out")
@@ -106,4 +106,5 @@ def _calibration(request: dict[str, Any]) -> Calibration | None:
     labels = request.get("calibration_labels")
     if not labels:
         return Calibration(feeds)
-    return Calibration(feeds, np.load(labels)[:items], request.get("calibration_scores"))
+    scores, background = request["calibration_scores"]
+    return Calibration(feeds, np.load(labels)[:items] + background, scores)

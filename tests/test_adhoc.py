@@ -1,0 +1,86 @@
+"""``qbench run --model``: cards and files without a suite."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from qbench.suite import suites_dir
+
+
+def ran(project, *args: str | Path) -> list[dict]:
+    done = project.qbench("run", *args, "--no-report", "--json", "--rounds", "1")
+    assert done.returncode == 0, done.stderr
+    return project.cases(json.loads(done.stdout)["bundle"])
+
+
+def test_a_card_runs_without_a_suite(project):
+    cases = ran(project, "--model", "models/net.yaml", "--backend", "fake")
+    ok = {c["precision"]: c for c in cases if c["status"] == "ok"}
+    assert set(ok) == {"fp32", "int8-dynamic", "int8-static"}
+    assert ok["fp32"]["accuracy"] == 1.0 and ok["fp32"]["accuracy_items"] == 40
+    assert ok["fp32"]["accuracy_data"] == "blobs: 40 items"
+
+
+def test_paths_of_a_card_that_lies_alone_are_relative_to_its_folder(project):
+    card = (project.root / "models" / "net.yaml").read_text()
+    folder = project.root / "mine"
+    folder.mkdir()
+    (folder / "own.yaml").write_text(card.replace("name: net\n", "name: own\n"))
+    for name in ("net.fake", "blobs.npz"):
+        (project.root / name).rename(folder / name)
+    (project.root / "datasets").rename(folder / "datasets")
+    cases = ran(project, "--model", "mine/own.yaml", "-b", "fake", "-p", "fp32")
+    assert [(c["model"], c["status"]) for c in cases] == [("own", "ok")]
+
+
+def test_a_card_without_data_gets_made_up_inputs(project):
+    path = project.root / "models" / "net.yaml"
+    card = yaml.safe_load(path.read_text())
+    for key in ("evaluation", "calibration", "metric"):
+        del card[key]
+    path.write_text(yaml.safe_dump(card))
+    cases = {c["precision"]: c for c in ran(project, "-m", "models/net.yaml", "-b", "fake")}
+    assert cases["int8-static"]["status"] == "ok"
+    assert cases["int8-static"]["accuracy"] is None
+    assert 30 < cases["int8-static"]["sqnr_db"] < 60
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["models/none.yaml"], "no model file models/none.yaml"),
+        (["models/net.yaml", "--inputs", "blobs.npz"], "names its own data"),
+        (["suite.txt"], "cannot tell its format"),
+    ],
+)
+def test_what_cannot_be_run_is_said(project, args: list[str], said: str):
+    (project.root / "suite.txt").write_text("?")
+    done = project.qbench("run", "--model", *args)
+    assert done.returncode == 2
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_weights_beside_an_onnx_file_come_along(project):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    source = suites_dir() / "zoo" / "digits_cnn.onnx"
+    (project.root / "whole.onnx").write_bytes(source.read_bytes())
+    model = onnx.load(source)
+    onnx.save(
+        model,
+        project.root / "split.onnx",
+        save_as_external_data=True,
+        location="split.onnx.data",
+        size_threshold=0,
+    )
+    assert (project.root / "split.onnx.data").stat().st_size > 10_000
+    digests = []
+    for name in ("whole.onnx", "split.onnx"):
+        (case,) = ran(project, "-m", name, "-b", "onnxruntime", "-p", "fp32")
+        assert case["status"] == "ok", case["reason"]
+        digests.append(case["outputs_digest"])
+    assert digests[0] == digests[1]
