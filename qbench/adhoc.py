@@ -28,6 +28,7 @@ from qbench.suite import Suite, suites_dir
 PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static", "as-shipped")
 ROUNDS = 5
 CARDS = (".yaml", ".yml")
+ONE_AT_A_TIME = "Run them one at a time."
 
 
 def is_model_file(name: str, registry: Registry) -> bool:
@@ -83,7 +84,9 @@ def suite_for_files(
                 "Without a suite, --model names a file; with one, a model of the suite.",
             )
     chosen = backends or registry.names
-    cards = [_add(catalog, path, inputs, registry, chosen) for path in paths]
+    cards: list[ModelCard] = []
+    for path in paths:
+        cards.append(_add(catalog, path, inputs, registry, chosen, cards))
     content = {
         "name": "files",
         "description": "Model files given on the command line",
@@ -98,12 +101,20 @@ def suite_for_files(
 
 
 def _add(
-    catalog: Catalog, path: Path, inputs: Path | None, registry: Registry, backends: list[str]
+    catalog: Catalog,
+    path: Path,
+    inputs: Path | None,
+    registry: Registry,
+    backends: list[str],
+    added: list[ModelCard],
 ) -> ModelCard:
     """Add a card to the catalogue: the file's own, or one that describes the file."""
+    names = {card.name for card in added}
     if path.suffix in CARDS:
         if inputs:
             raise UserError(f"{path} is a model card: it names its own data", "Drop --inputs.")
+        if path.stem in names:
+            raise UserError(f"two of the model cards are called {path.stem}", ONE_AT_A_TIME)
         return catalog.add_card(path)
     endings = _endings(registry)
     form = "savedmodel" if _is_savedmodel(path) else endings.get(path.suffix)
@@ -115,8 +126,8 @@ def _add(
         )
     ins, outs = _describe(path, form, registry, backends)
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_")[:64] or "model"
-    if name in catalog.names:
-        raise UserError(f"two of the model files are called {name}", "Run them one at a time.")
+    if name in names:
+        raise UserError(f"two of the model files are called {name}", ONE_AT_A_TIME)
     sources = {
         "path": path.name,
         "sha256": digest_path(path),
@@ -193,10 +204,8 @@ def _readers(
             yield name, registry.targets[name]
         else:
             reasons.append(f"{name}: {probe.reason}")
-    for ending_form, target in Converters().endings().values():
-        if ending_form == form:
-            yield "the converter", target
-            return
+    if form in (converters := Converters().readers()):
+        yield "the converter", converters[form]
 
 
 def _given(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:

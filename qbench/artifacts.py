@@ -20,7 +20,7 @@ from typing import Any
 
 from qbench.backend import Backend, Model, PrepareTarget
 from qbench.data.items import Items
-from qbench.isolate import Outcome, run_job, scratch_folder
+from qbench.isolate import Outcome, remove_stale, run_job, scratch_folder
 from qbench.precision import variant
 from qbench.registry import package_versions
 from qbench.storage import (
@@ -28,6 +28,7 @@ from qbench.storage import (
     digest_file,
     digest_json,
     folder_bytes,
+    remove_half_made,
     sync_files,
     sync_folder,
     write_file,
@@ -93,7 +94,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RECORD)
 
 
-def _digest(folder: Path) -> str:
+def digest_artifact(folder: Path) -> str:
     """SHA-256 over names and contents of an artifact's files."""
     return digest_json([[str(p.relative_to(folder)), digest_file(p)] for p in _files(folder)])
 
@@ -120,6 +121,12 @@ class ArtifactStore:
     def work_folder(self) -> Path:
         """Where workers work: on the same file system, so that results are moved, not copied."""
         return self.root / "work"
+
+    def remove_stale(self) -> None:
+        """Remove what processes of this machine left half made when they were killed."""
+        remove_stale(self.work_folder)
+        for part in ("converted", "data", "unpacked"):
+            remove_half_made(self.root / part)
 
     def preparation(
         self,
@@ -168,7 +175,7 @@ class ArtifactStore:
     def check(self, preparation: Preparation) -> Stored | None:
         """``find``, but an artifact whose files are not those it was stored with is removed."""
         stored = self.find(preparation)
-        if stored is not None and _digest(stored.folder) != stored.digest:
+        if stored is not None and digest_artifact(stored.folder) != stored.digest:
             shutil.rmtree(stored.folder)
             return None
         return stored
@@ -228,7 +235,7 @@ class ArtifactStore:
         if preparation.calibration is not None:
             record["calibration_digest"] = preparation.calibration.digest
         record["bytes"] = sum(path.stat().st_size for path in _files(out))
-        record["digest"] = _digest(out)
+        record["digest"] = digest_artifact(out)
         sync_files(out)
         write_file(out / RECORD, json.dumps(record, indent=1))
         target = self.folder / preparation.key

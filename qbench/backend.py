@@ -608,6 +608,7 @@ class Backend(Protocol):
 
         Raises:
             PrepareError: the file is none of this format.
+            Unsupported: it cannot be told for this format; ``prepare`` then looks at names itself.
         """
         ...
 

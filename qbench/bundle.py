@@ -26,19 +26,22 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from tokenize import TokenError
+from typing import Annotated, Any, Self, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qbench.errors import UserError, nearest
 from qbench.isolate import Status
 from qbench.plan import Case
+from qbench.precision import PRECISIONS
 from qbench.quality import Judging, Quality
 from qbench.storage import (
     TEMPORARY,
     append_line,
+    copy_file,
     digest_file,
     drop_torn_line,
     read_lines,
@@ -62,8 +65,17 @@ class _Host(_Record):
     governor: str | None
 
 
+class _CpuPower(_Record):
+    watts_per_core: float
+    source: str
+
+
+class _Settings(_Record):
+    cpu_power: _CpuPower | None = None
+
+
 class _Begin(_Record):
-    run_id: str
+    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     run_key: str
     suite: str
     seed: int
@@ -71,12 +83,18 @@ class _Begin(_Record):
     host: _Host
     software: dict[str, str | None]
     backends: dict[str, dict[str, Any]]
-    settings: dict[str, Any]
+    settings: _Settings
+
+
+class _Conversion(_Record):
+    source_format: str
+    sqnr_db: dict[str, float]
 
 
 class _Entry(_Record):
     case_id: str
     case: Case
+    variant: str
     skip: str | None
     failure: str | None
     artifact_key: Annotated[str, Field(pattern="^[A-Za-z0-9]+$")] | None
@@ -87,7 +105,13 @@ class _Entry(_Record):
     calibration_items: int | None
     dataset_digest: str | None
     cached_items: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None
-    conversion: dict[str, Any] | None
+    conversion: _Conversion | None
+
+    @model_validator(mode="after")
+    def _precision_is_known(self) -> Self:
+        if self.case.precision not in PRECISIONS:
+            raise ValueError(f"there is no precision '{self.case.precision}'")
+        return self
 
 
 class _PartOf(_Record):
@@ -106,6 +130,14 @@ class _Plan(_Record):
     models: dict[str, Judging]
     references: dict[str, list[_Entry]]
 
+    @model_validator(mode="after")
+    def _every_model_is_described(self) -> Self:
+        for entry in [*self.cases, *(one for some in self.references.values() for one in some)]:
+            for name in ("models", "data"):
+                if entry.case.model not in getattr(self, name):
+                    raise ValueError(f"{name} lacks the model '{entry.case.model}' of a case")
+        return self
+
 
 class _Outcome(_Record):
     status: Status
@@ -114,12 +146,31 @@ class _Outcome(_Record):
 
 class _Prepared(_Outcome):
     artifact_key: str
+    digest: str | None = None
+    bytes: int | None = None
+    prepare_ns: int | None = None
+    provenance: dict[str, Any] | None = None
+
+
+class _Effective(_Record):
+    precision: str
+    operators: dict[str, int]
+    macs: dict[str, int] | None
+    fallback_ops: int | None
 
 
 class _Evaluated(_Outcome):
     evaluation_id: str
     outputs: dict[str, str]
+    runtime_version: str | None = None
+    effective: _Effective | None = None
     quality: Quality | None = None
+
+    @model_validator(mode="after")
+    def _what_went_well_was_judged(self) -> Self:
+        if self.status == "ok" and (self.quality is None or not self.outputs):
+            raise ValueError("it is ok, but has no outputs or no quality")
+        return self
 
 
 class _Trial(_Outcome):
@@ -127,6 +178,12 @@ class _Trial(_Outcome):
     case_id: str
     round: int
     sitting: int
+    calls: int | None = None
+    wall_ns: int | None = None
+    cpu_ns: int | None = None
+    phases: dict[str, int | float | None] = {}
+    memory: dict[str, int | float | None] = {}
+    warmup: dict[str, Any] = {}
 
 
 class Bundle:
@@ -213,10 +270,14 @@ class Bundle:
 
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
-        return _array(self._inside("samples", f"{trial['trial']}.npy"))
+        path = self._inside("samples", f"{trial['trial']}.npy")
+        samples = _array(path)
+        if samples.ndim != 1 or samples.dtype != np.int64:
+            raise UserError(f"{path} is damaged: not a list of int64", "Run the suite again.")
+        return samples
 
     def outputs(self, evaluation_id: str) -> dict[str, np.ndarray]:
-        """The predictions of an evaluation by output name."""
+        """The predictions of an evaluation by output name; read only, and from disk when used."""
         record = self.evaluated[evaluation_id]
         return {
             name: _array(self._inside("predictions", evaluation_id, file))
@@ -250,14 +311,17 @@ class Bundle:
     def trials_frame(self) -> pd.DataFrame:
         """One row for each trial, with the percentiles of its samples: from ``trials.parquet``
         if the bundle is complete, else computed."""
-        if not self.complete:
-            return self.compute_trials()
+        name = "trials.parquet" if self.complete else "journal.jsonl"
         try:
-            frame = pd.read_parquet(self.path / "trials.parquet")
-            return frame[TRIAL_COLUMNS]
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+            if self.complete:
+                frame = pd.read_parquet(self.path / name)[TRIAL_COLUMNS]
+            else:
+                frame = self.compute_trials()
+            _check_trials(frame)
+            return frame
+        except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
             raise UserError(
-                f"{self.path / 'trials.parquet'} is missing or damaged: {error}",
+                f"{self.path / name} is missing or damaged: {error}",
                 "`qbench verify` says what was changed; a copy or another run has to replace it.",
             ) from None
 
@@ -295,7 +359,7 @@ class Bundle:
         folder = self.path / "predictions" / record["evaluation_id"]
         folder.mkdir(exist_ok=True)
         for index, source in enumerate(outputs.values()):
-            write_file(folder / f"{index}.npy", source.read_bytes())
+            copy_file(source, folder / f"{index}.npy")
         names = {name: f"{index}.npy" for index, name in enumerate(outputs)}
         append_line(self.path / "evaluate.jsonl", {**record, "outputs": names})
 
@@ -304,13 +368,13 @@ class Bundle:
         for name, source in (("labels", labels), ("chosen", chosen)):
             path = self.path / "predictions" / f"{name}-{model}.npy"
             if source is not None and not path.exists():
-                write_file(path, source.read_bytes())
+                copy_file(source, path)
 
     def add_trial(self, record: dict[str, Any], samples: Path | None) -> None:
         """Add a trial: its samples first, then its line; both are on disk when this returns."""
         if samples is not None:
             target = self.path / "samples" / f"{record['trial']}.npy"
-            write_file(target, samples.read_bytes())
+            copy_file(samples, target)
             record = {**record, "samples_sha256": digest_file(target)}
         append_line(self.path / "journal.jsonl", record)
 
@@ -385,6 +449,21 @@ TRIAL_COLUMNS = [
     "memory_baseline_bytes", "memory_load_peak_bytes", "memory_peak_bytes",
     "memory_process_peak_bytes",
 ]  # fmt: skip
+_WORDS = ["trial", "case_id", "status", "reason", "started", "runtime_version"]
+
+
+def _check_trials(frame: pd.DataFrame) -> None:
+    """
+    Raises:
+        ValueError, TypeError: no such figures come of trials.
+    """
+    for column in frame.columns.difference(_WORDS):
+        pd.to_numeric(frame[column])
+    if unknown := set(frame["status"]) - set(get_args(Status)):
+        raise ValueError(f"there is no status {', '.join(map(repr, unknown))}")
+    good = frame[frame["status"] == "ok"]
+    if not (good[["calls", "wall_ns"]].astype(float) > 0).all(axis=None):
+        raise ValueError("a good trial has no calls, or took no time")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -402,7 +481,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _checked(value: dict[str, Any], kind: type[_Record], place: str, path: Path) -> dict[str, Any]:
     """``value``, if it holds what ``kind`` asks for."""
     try:
-        kind.model_validate(value)
+        kind.model_validate(value, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         keys = ".".join(str(key) for key in first["loc"])
@@ -413,9 +492,15 @@ def _checked(value: dict[str, Any], kind: type[_Record], place: str, path: Path)
 
 
 def _array(path: Path) -> np.ndarray:
+    """Numbers, read only. Mapped: a header that promises more than the file holds is refused before
+    memory is asked for, and predictions may be larger than it."""
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with np.errstate(over="ignore"):  # of a shape's product
+            array = np.asarray(np.lib.format.open_memmap(path, mode="r"))
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"it holds {array.dtype}, and no numbers")
+        return array
+    except (OSError, ValueError, EOFError, OverflowError, TypeError, TokenError) as error:
         raise UserError(f"{path} is missing or damaged: {error}", "Run the suite again.") from None
 
 

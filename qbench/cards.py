@@ -211,6 +211,15 @@ class ModelCard(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _calibrated_and_judged(self) -> ModelCard:
+        if self.calibration is not None and self.evaluation is None:
+            raise ValueError(
+                "calibration needs evaluation items beside it: on made-up inputs a calibrated "
+                "model says nothing"
+            )
+        return self
+
     def judging(self, classes: int | None = None) -> Judging:
         """How its outputs are judged.
 

@@ -222,7 +222,7 @@ class Catalog:
             return self._extra[card.name][2].get(split_name)
         key = (card.name, split_name)
         if key not in self._items:
-            if card.evaluation is None:
+            if card.evaluation is None and card.calibration is None:
                 inputs = {name: tensor.spec() for name, tensor in card.inputs.items()}
                 self._items[key] = made_up(inputs, split_name)
             else:

@@ -98,7 +98,9 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"qbench: {message}", file=sys.stderr)
+    from qbench.console import printable
+
+    print(f"qbench: {printable(message)}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -437,7 +439,7 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
     """
     from qbench.analysis.table import case_table
     from qbench.bundle import find_bundle
-    from qbench.console import case_tables
+    from qbench.console import case_tables, printable
 
     bundle = find_bundle(run, results)
     cases = case_table(bundle)
@@ -447,7 +449,8 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
     out = _console()
     host = bundle.begin["host"]
     state = "" if bundle.complete else "  (incomplete: run the same command again to go on)"
-    out.print(f"{bundle.run_id}  on {host['cpu_model']}{state}", markup=False, soft_wrap=True)
+    title = printable(f"{bundle.run_id}  on {host['cpu_model']}{state}")
+    out.print(title, markup=False, soft_wrap=True)
     for part in case_tables(cases, out):
         out.print(part)
     return 0
@@ -568,6 +571,7 @@ def verify(
       qbench verify latest --recompute
     """
     from qbench.bundle import find_bundle
+    from qbench.console import printable
 
     bundle = find_bundle(run, results)
     problems = bundle.problems()
@@ -579,7 +583,7 @@ def verify(
         _print_json({"run_id": bundle.run_id, "problems": problems})
     else:
         for problem in problems:
-            print(problem)
+            print(printable(problem))
         checked = "files and figures" if recompute else "files"
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         print(f"{bundle.run_id}: {count if problems else f'{checked} agree'}")

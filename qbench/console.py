@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +23,18 @@ REFRESHES_PER_S = 2
 """Enough to look alive; more would be work beside the measurement."""
 
 STYLES = {"ok": "green", "skipped": "yellow"}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(words: str) -> str:
+    """Without control characters, which would steer the terminal: what is shown may come from
+    others, as a bundle's reasons do."""
+    return _CONTROL.sub("", words)
+
+
+def _text(words: str, style: str = "") -> Text:
+    return Text(printable(words), style=style)
 
 
 class RichProgress:
@@ -63,12 +76,12 @@ class RichProgress:
     def done(self, label: str, status: str, reason: str) -> None:
         self._bars.advance(self._task)
         if reason:
-            text = Text(f"{status}: ", style=STYLES.get(status, "red"))
-            self._console.print(text + Text(f"{label}: {reason}", style="default"))
+            text = _text(f"{status}: ", style=STYLES.get(status, "red"))
+            self._console.print(text + _text(f"{label}: {reason}", style="default"))
 
     def note(self, text: str) -> None:
         """A sentence about something that takes long."""
-        self._console.print(text, markup=False)
+        self._console.print(printable(text), markup=False)
 
 
 class Shown(NamedTuple):
@@ -118,7 +131,7 @@ def case_tables(cases: pd.DataFrame, console: Console) -> list[Table | Text]:
     noisy = ran[ran["noisy"] == True]  # noqa: E712  (the column holds None too)
     if len(noisy):
         parts.append(
-            Text(
+            _text(
                 f"{len(noisy)} of {len(ran)} cases were disturbed while measured (marked *): run "
                 "them again on a quieter machine before relying on them.",
                 style="yellow",
@@ -137,7 +150,7 @@ def _accuracy_notes(ran: pd.DataFrame) -> list[Table | Text]:
         needed = group["accuracy_items_needed"].dropna()
         if len(needed) and needed.max() > group["accuracy_items"].max():
             text += f"; to know every Δ to ±1 point would take {int(needed.max()):,} items"
-        notes.append(Text(text, style="dim"))
+        notes.append(_text(text, style="dim"))
     return notes
 
 
@@ -191,7 +204,7 @@ def _results(ran: pd.DataFrame, columns: Sequence[Shown]) -> Table:
             cells.append(_cell(row, name))
             if name == "precision":
                 cells += [str(row[condition]) for condition in conditions]
-        table.add_row(*[Text(cell) for cell in cells])
+        table.add_row(*[_text(cell) for cell in cells])
     return table
 
 
@@ -231,7 +244,10 @@ def figure(value: float) -> str:
 
 def _not_run(rest: pd.DataFrame) -> Table:
     """Cases without figures, those with the same reason in one row."""
-    shown = rest.assign(status=rest["status"].fillna("open"))
+    variants = rest["variant"].map(lambda variant: f" [{variant}]" if variant else "")
+    shown = rest.assign(
+        status=rest["status"].fillna("open"), precision=rest["precision"] + variants
+    )
     return reasons_table("Not measured", shown)
 
 
@@ -245,11 +261,11 @@ def reasons_table(title: str, cases: pd.DataFrame) -> Table:
         models = list(dict.fromkeys(group["model"]))
         precisions = list(dict.fromkeys(group["precision"]))
         table.add_row(
-            Text(str(status), style=STYLES.get(str(status), "red")),
-            Text(str(backend)),
-            Text(", ".join(precisions)),
-            Text(", ".join(models) if len(models) <= 3 else f"{len(models)} models"),
-            Text(str(reason)),
+            _text(str(status), style=STYLES.get(str(status), "red")),
+            _text(str(backend)),
+            _text(", ".join(precisions)),
+            _text(", ".join(models) if len(models) <= 3 else f"{len(models)} models"),
+            _text(str(reason)),
         )
     return table
 
@@ -299,8 +315,8 @@ def explanation_parts(found: Explanation) -> list[Table | Text]:
         facts.append(f"accuracy {100 * row['accuracy_delta']:+.1f} points")
     if row["sqnr_db"] is not None:
         facts.append(f"SQNR {row['sqnr_db']:.1f} dB")
-    parts: list[Table | Text] = [Text(found.case.label, style="bold")]
-    parts.append(Text(" · ".join(fact for fact in facts if fact)))
+    parts: list[Table | Text] = [_text(found.case.label, style="bold")]
+    parts.append(_text(" · ".join(fact for fact in facts if fact)))
     if found.kinds:
         parts.append(_kinds_table("Operators", found.kinds, found.ns))
     if found.twin_kinds:
@@ -314,12 +330,12 @@ def explanation_parts(found: Explanation) -> list[Table | Text]:
         table.title = "Where the outputs part from float32's"
         parts.append(table)
     for note in found.notes:
-        parts.append(Text(note, style="dim"))
+        parts.append(_text(note, style="dim"))
     if not found.findings:
-        parts.append(Text("Nothing stands out.", style="bold"))
+        parts.append(_text("Nothing stands out.", style="bold"))
     for finding in found.findings:
-        parts.append(Text("Why  ", style="bold") + Text(finding.reason, style="default"))
-        parts.append(Text("Try  ", style="bold") + Text(finding.advice, style="default"))
+        parts.append(_text("Why  ", style="bold") + _text(finding.reason, style="default"))
+        parts.append(_text("Try  ", style="bold") + _text(finding.advice, style="default"))
     return parts
 
 
@@ -352,5 +368,5 @@ def simple_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:
-        table.add_row(*[Text("–" if cell is None else str(cell)) for cell in row])
+        table.add_row(*[_text("–" if cell is None else str(cell)) for cell in row])
     return table

@@ -3,7 +3,7 @@
 Layout below ``<cache>/converted``::
 
     <key>/model.<format>     what the converter made
-    <key>/conversion.json    its names for the card's tensors, and ``Model.conversion``
+    <key>/conversion.json    its SHA-256, its names for the card's tensors, and ``Model.conversion``
     <key>.lock               held while it is being made
 
 The key digests the source, the card's description of its tensors, the samples, and the versions of
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -30,13 +31,13 @@ from qbench.converter import Converter, Source
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
 from qbench.files import Report
-from qbench.isolate import Outcome, run_job, scratch_folder
+from qbench.isolate import Outcome, run_job, scratch_folder, stop_if_disk_full
 from qbench.quality import sqnr_db
 from qbench.registry import Registry, package_versions
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 
 GROUP = "qbench.converters"
-STORE_VERSION = 1
+STORE_VERSION = 2
 SAMPLES = 16
 """Items that source and converted file are compared on, at most."""
 LEAST_SQNR_DB = 40.0
@@ -139,6 +140,14 @@ class Converters:
             for ending, source in self._load(name).endings.items()
         }
 
+    def readers(self) -> dict[str, str]:
+        """By source format, the ``module:Class`` that the job ``describe`` is given for it."""
+        return {
+            source: self._targets[name]
+            for name in sorted(self._targets)
+            for source in self._load(name).described
+        }
+
     def _load(self, name: str) -> Converter:
         if name not in self._loaded:
             module, _, attribute = self._targets[name].partition(":")
@@ -179,11 +188,13 @@ class Converters:
         folder = cache_dir() / "converted" / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            if not (folder / RECORD).is_file():
+            record = _kept(folder)
+            if record is None:
+                if folder.exists():  # damaged: made anew
+                    shutil.rmtree(folder)
                 self._report(f"converting {origin.name} from {route.source} to {route.form}")
                 with new_folder(folder) as out:
-                    self._make(route, origin, samples, versions, out)
-        record = json.loads((folder / RECORD).read_text())
+                    record = self._make(route, origin, samples, versions, out)
         return _model(folder / record["file"], route.form, origin, record)
 
     def _make(
@@ -193,12 +204,13 @@ class Converters:
         samples: Items,
         versions: Mapping[str, str | None],
         out: Path,
-    ) -> None:
-        """Fill the folder ``out``: convert in a worker, check, describe."""
+    ) -> dict[str, Any]:
+        """Fill the folder ``out``: convert in a worker, check, describe. Returns the record."""
         work = cache_dir() / "work"
         with scratch_folder(work) as folder, scratch_folder(work) as checking:
             feeds = _first_items(samples, checking)
             outcome = self._run_converter(route, origin.source, feeds, folder)
+            stop_if_disk_full(outcome, folder)
             if outcome.status != "ok":
                 status = "skipped" if outcome.status == "skipped" else "prepare_failed"
                 raise NoSource(
@@ -210,6 +222,7 @@ class Converters:
             reference = {n: np.load(folder / f) for n, f in result["reference"].items()}
             record: dict[str, Any] = {
                 "file": file.name,
+                "digest": digest_file(file),
                 "inputs": result["inputs"],
                 "outputs": result["outputs"],
                 "conversion": {
@@ -228,6 +241,7 @@ class Converters:
                 "items": len(next(iter(reference.values()))),
             }
         (out / RECORD).write_text(json.dumps(record, indent=1))
+        return record
 
     def _run_converter(
         self, route: Route, source: Source, feeds: Mapping[str, Path], folder: Path
@@ -273,6 +287,7 @@ class Converters:
                 "target": {"precision": precision},
             }
             outcome = run_job("prepare", target, request, prepared, {source: model.path}, TIMEOUT_S)
+            stop_if_disk_full(outcome, prepared)
             if outcome.status == "ok":
                 break
         for batch in (2, 1) if outcome.status == "ok" else ():  # 1: its batch may be fixed
@@ -285,6 +300,7 @@ class Converters:
             }
             inside = {"artifact": prepared / "out", **files}
             outcome = run_job("evaluate", target, request, evaluated, inside, TIMEOUT_S)
+            stop_if_disk_full(outcome, evaluated)
             if outcome.status == "ok":
                 return {n: np.load(evaluated / f) for n, f in outcome.result["outputs"].items()}
             if outcome.status != "skipped":
@@ -302,6 +318,16 @@ class Converters:
                 (n for n in able if isinstance(self._registry.probe([n])[n], Ready)), None
             )
         return self._runs[form]
+
+
+def _kept(folder: Path) -> dict[str, Any] | None:
+    """The record of what was converted before; None if there is nothing, or it is damaged."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        whole = digest_file(folder / record["file"]) == record["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if whole else None
 
 
 def _first_items(items: Items, folder: Path) -> dict[str, Path]:
@@ -344,7 +370,7 @@ def _model(path: Path, form: str, origin: Origin, record: Mapping[str, Any]) -> 
         name=origin.name,
         format=form,
         path=path,
-        digest=digest_file(path),
+        digest=record["digest"],
         task=origin.task,
         inputs=origin.source.inputs,
         outputs=origin.source.outputs,

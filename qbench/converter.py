@@ -120,7 +120,8 @@ class Converter(Protocol):
         packages: distributions whose versions decide what it makes.
         routes: by source format, the formats that it converts to.
         endings: by the ending of a file's name, the source format that it tells, for files without
-            a card; without those whose inputs cannot be described.
+            a card.
+        described: the source formats whose inputs and outputs ``describe`` can tell.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Converter(Protocol):
     packages: tuple[str, ...]
     routes: Mapping[str, tuple[str, ...]]
     endings: Mapping[str, str]
+    described: tuple[str, ...]
 
     def probe(self, source: str, form: str) -> Unavailable | None:
         """Whether what a route needs is missing. Runs in the parent: looks for packages
@@ -140,10 +142,11 @@ class Converter(Protocol):
         ...
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-        """Inputs and outputs of a source file; as ``Backend.describe``.
+        """Inputs and outputs of a file, or folder, in one of the formats ``described``; as
+        ``Backend.describe``.
 
         Raises:
-            PrepareError: it cannot be read, or does not tell (a torch module).
+            PrepareError: it cannot be read.
         """
         ...
 
@@ -206,6 +209,12 @@ def match(what: str, wanted: Mapping[str, SourceTensor], found: Sequence[str]) -
     if what == "input" and (left := set(found) - set(result.values())):
         raise PrepareError(f"the card does not name the source's inputs {sorted(left)}")
     return result
+
+
+def short(error: BaseException) -> str:
+    """The first line of a tool's error, at most 300 characters, for a message."""
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def identifiers(names: Sequence[str]) -> dict[str, str]:

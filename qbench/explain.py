@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from qbench.analysis.explain import Explanation, explain
 from qbench.analysis.table import case_table
-from qbench.artifacts import RECORD, ArtifactStore
+from qbench.artifacts import RECORD, ArtifactStore, digest_artifact
 from qbench.bundle import Bundle
 from qbench.errors import UserError
+from qbench.host import fingerprint
 from qbench.isolate import run_job, scratch_folder
 from qbench.lock import measuring_lock
 from qbench.plan import Case
@@ -25,6 +26,7 @@ RUNS = 20
 ITEMS = 16
 """Evaluation items that layers are compared on."""
 AGAIN = "Run the same suite again: what is cached is made anew, and then this command works."
+ELSEWHERE = "The figures were measured on another machine; the operators are profiled on this one."
 
 
 def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Explanation:
@@ -61,12 +63,15 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
         )
     if outcome.status != "ok":
         raise UserError(
-            f"{case.label}: {outcome.status}: {outcome.reason}",
+            f"{_label(entry)}: {outcome.status}: {outcome.reason}",
             "The worker's last lines:\n" + outcome.log if outcome.log else "",
         )
     table = case_table(bundle)
     row = table[table["case_id"] == entry["case_id"]].iloc[0].to_dict()
-    return explain(case, {str(key): value for key, value in row.items()}, outcome.result)
+    found = explain(case, {str(key): value for key, value in row.items()}, outcome.result)
+    if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
+        return replace(found, notes=[ELSEWHERE, *found.notes])
+    return found
 
 
 def find_case(bundle: Bundle, words: Sequence[str]) -> Mapping[str, Any]:
@@ -75,7 +80,7 @@ def find_case(bundle: Bundle, words: Sequence[str]) -> Mapping[str, Any]:
     entries = bundle.plan["cases"]
     found = [entry for entry in entries if wanted == [entry["case_id"]]]
     if not found:
-        labels = [Case.model_validate(entry["case"]).label.split() for entry in entries]
+        labels = [_label(entry).split() for entry in entries]
         fitting = [
             (len(has), entry)
             for entry, has in zip(entries, labels, strict=True)
@@ -86,30 +91,39 @@ def find_case(bundle: Bundle, words: Sequence[str]) -> Mapping[str, Any]:
         fewest = [entry for words, entry in fitting if words == least]
         found = fewest if len(fewest) == 1 else [entry for _, entry in fitting]
     if len(found) != 1:
-        shown = [Case.model_validate(entry["case"]) for entry in found or entries]
-        listed = "\n  ".join(f"{case.case_id}  {case.label}" for case in shown[:20])
+        shown = (found or entries)[:20]
+        listed = "\n  ".join(f"{entry['case_id']}  {_label(entry)}" for entry in shown)
         what = "several cases fit" if found else "no case fits"
         raise UserError(f"{what} '{' '.join(words)}'", f"Give an id:\n  {listed}")
     return found[0]
 
 
+def _label(entry: Mapping[str, Any]) -> str:
+    """The case's label, with the options that were no defaults when it was planned."""
+    plain = Case.model_validate({**entry["case"], "options": {}})
+    return f"{plain.label} {entry['variant']}".rstrip()
+
+
 def _artifact(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Path:
-    case = Case.model_validate(entry["case"])
+    label = _label(entry)
     if entry["skip"] or entry["failure"]:
-        raise UserError(f"{case.label} was not run: {entry['skip'] or entry['failure']}")
+        raise UserError(f"{label} was not run: {entry['skip'] or entry['failure']}")
     prepared = bundle.prepared.get(entry["artifact_key"], {})
     if prepared.get("status") != "ok":
-        raise UserError(f"{case.label} was not prepared: {prepared.get('reason')}")
+        raise UserError(f"{label} was not prepared: {prepared.get('reason')}")
     folder = store.folder / entry["artifact_key"]
     if not (folder / RECORD).is_file():
-        raise UserError(f"the artifact of {case.label} is not in the cache {store.root}", AGAIN)
+        raise UserError(f"the artifact of {label} is not in the cache {store.root}", AGAIN)
+    if digest_artifact(folder) != prepared["digest"]:
+        raise UserError(f"the artifact of {label} in the cache is not the one of the bundle", AGAIN)
     return folder
 
 
 def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Path | None:
-    """The float32 artifact of the same model and backend; None for float32 itself, or where there
-    is none."""
+    """The float32 artifact of the same model and backend; None for float32 itself, or where the
+    bundle's is none of the cache's."""
     case = entry["case"]
+    prepared = bundle.prepared
     if case["precision"] == REFERENCE:
         return None
     candidates = [*bundle.plan["cases"], *bundle.plan["references"].get(case["model"], [])]
@@ -117,7 +131,8 @@ def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Pat
         same = all(other["case"][key] == case[key] for key in ("model", "backend", "device"))
         if same and other["case"]["precision"] == REFERENCE and other["artifact_key"]:
             folder = store.folder / other["artifact_key"]
-            if (folder / RECORD).is_file():
+            digest = prepared.get(other["artifact_key"], {}).get("digest")
+            if (folder / RECORD).is_file() and digest_artifact(folder) == digest:
                 return folder
     return None
 
@@ -125,7 +140,7 @@ def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Pat
 def _feeds(artifact: Path, entry: Mapping[str, Any]) -> dict[str, Path]:
     """The cached evaluation items, by input."""
     inputs = json.loads((artifact / RECORD).read_text())["model"]["inputs"]
-    folder = cache_dir() / "data" / entry["cached_items"]
+    folder = cache_dir() / "data" / str(entry["cached_items"])
     feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(inputs)}
     if not all(path.is_file() for path in feeds.values()):
         raise UserError("the evaluation items are not in the cache", AGAIN)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import lzma
 import os
 import tarfile
+import time
 import zipfile
+import zlib
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -22,8 +26,8 @@ Report = Callable[[str], None]
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
-MAX_UNPACKED_BYTES = 20_000_000_000
-"""An archive that claims to hold more is no model."""
+SETTLED_NS = 2_000_000_000
+"""A file that was written since may be written again within the resolution of its time."""
 
 
 def relative_path(value: str) -> str:
@@ -32,8 +36,9 @@ def relative_path(value: str) -> str:
     Raises:
         ValueError: it is not.
     """
-    path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or "\\" in value:
+    from qbench.data.readers.archive import inside  # whose package imports this module
+
+    if not inside(value):
         raise ValueError(
             "a path is relative and stays below the folder that holds models/ "
             "(or below $QBENCH_ASSETS)"
@@ -224,7 +229,7 @@ def digest_path(path: Path) -> str:
         UserError: a link leads out of the folder.
     """
     if path.is_file():
-        return digest_file(path)
+        return _digest(path)
     top = path.resolve()
     found = []
     for inner in sorted(path.rglob("*")):
@@ -234,8 +239,21 @@ def digest_path(path: Path) -> str:
                 "A folder that a card names holds all its files itself.",
             )
         if inner.is_file():
-            found.append([inner.relative_to(path).as_posix(), digest_file(inner)])
+            found.append([inner.relative_to(path).as_posix(), _digest(inner)])
     return digest_json(found)
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file, computed once by this process while the file stays as it is."""
+    stat = path.stat()
+    if time.time_ns() - stat.st_mtime_ns < SETTLED_NS:
+        return digest_file(path)
+    return _digest_once(path.resolve(), stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _digest_once(path: Path, mtime_ns: int, size: int) -> str:
+    return digest_file(path)
 
 
 def _verified(path: Path, file: SourceFile) -> Path:
@@ -258,36 +276,44 @@ def unpacked(path: Path) -> Path:
     unpacked once into the cache.
 
     Raises:
-        UserError: it is neither, it is damaged, or something in it would land outside.
+        UserError: it is neither, it is damaged, something in it would land outside, or it is larger
+            than the limits of ``qbench.data.readers.archive`` allow.
     """
     if path.is_dir():
         return path
-    folder = cache_dir() / "unpacked" / digest_file(path)[:32]
+    folder = cache_dir() / "unpacked" / digest_path(path)[:32]
     if not folder.is_dir():
         with new_folder(folder) as out:
             try:
                 _unpack(path, out)
-            except (ValueError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+            except (
+                *(ValueError, EOFError, RuntimeError, NotImplementedError, zlib.error),
+                *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, OSError),
+            ) as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                    raise
                 raise UserError(f"{path} cannot be unpacked: {error}") from None
     return folder
 
 
 def _unpack(path: Path, out: Path) -> None:
     """Raises ValueError for what is no archive, or one that does not stay inside ``out``."""
+    from qbench.data.readers.archive import BOMB_BYTES, MAX_RATIO, MAX_TOTAL_BYTES, Zip, inside
+
     if zipfile.is_zipfile(path):
+        Zip(path).close()  # checks names and sizes
         with zipfile.ZipFile(path) as archive:
-            _check_size(sum(member.file_size for member in archive.infolist()))
-            for name in archive.namelist():
-                relative_path(name)
             archive.extractall(out)  # makes no links
     elif tarfile.is_tarfile(path):
+        limit = min(MAX_TOTAL_BYTES, max(BOMB_BYTES, MAX_RATIO * path.stat().st_size))
+        total = 0
         with tarfile.open(path) as archive:
-            _check_size(sum(member.size for member in archive.getmembers()))
-            archive.extractall(out, filter="data")  # refuses what leads outside, and devices
+            for member in archive:  # one header at a time: the next is behind this one's content
+                total += member.size
+                if total > limit:
+                    raise ValueError(f"it would unpack to over {limit} bytes: a bomb?")
+                if not inside(member.name):
+                    raise ValueError(f"the entry '{member.name}' points outside the archive")
+                archive.extract(member, out, filter="data")  # refuses links outside, and devices
     else:
         raise ValueError("it is no folder, .zip or .tar.gz")
-
-
-def _check_size(total: int) -> None:
-    if total > MAX_UNPACKED_BYTES:
-        raise ValueError(f"it claims to hold {total} bytes, more than {MAX_UNPACKED_BYTES}")

@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, get_args
 
+from qbench.errors import MachineryError
 from qbench.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -36,6 +37,10 @@ Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout
 
 OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Memory allocation", "Cannot allocate memory")
 """What runtimes print before they give up for want of memory."""
+
+DISK_FULL = "No space left on device"
+NO_ROOM_BYTES = 65536
+"""Less than this free and a failure is put down to the disk: runtimes seldom say what they lack."""
 
 LOG_NAME = ".log"
 LOG_LINES = 20
@@ -247,6 +252,24 @@ def run_job(
     if phase and status != "skipped":
         reason = f"{reason} (in phase {phase})"
     return Outcome(status, reason, phase=phase, log=text, seconds=seconds)
+
+
+def stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
+    """A full disk is no property of a case or a model: stop, so that the run can go on later.
+
+    Args:
+        folder: where the job wrote.
+
+    Raises:
+        MachineryError: the job failed, and its disk is full.
+    """
+    if outcome.status in ("ok", "skipped"):
+        return
+    said_so = DISK_FULL in outcome.reason + outcome.log
+    if said_so or shutil.disk_usage(folder).free < NO_ROOM_BYTES:
+        raise MachineryError(
+            "the disk is full", "Make room, then run the same command again: it goes on from here."
+        )
 
 
 def _converse(

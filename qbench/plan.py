@@ -179,6 +179,7 @@ def _planned_json(planned: Planned) -> dict[str, Any]:
     return {
         "case_id": planned.case.case_id,
         "case": planned.case.model_dump(mode="json"),
+        "variant": planned.case.variant,
         "skip": planned.skip,
         "failure": planned.failure,
         "artifact_key": prep.key if prep else None,
@@ -259,7 +260,12 @@ def make_plan(
         suite,
         planned,
         cards={case.model: catalog.card(case.model) for case in cases},
-        judging={case.model: planner.judging(case.model) for case in cases},
+        judging={
+            case.model: planner.judging(case.model)
+            if case.model in models  # of the others nothing is judged, nor their data needed
+            else catalog.card(case.model).judging()
+            for case in cases
+        },
         data={case.model: _data(case.model, catalog) for case in cases},
         references={name: planned for name, planned in references.items() if planned},
     )
@@ -285,9 +291,8 @@ def _expand(suite: Suite) -> Iterator[Case]:
         if recipe == "shared" and choice.name not in SHARED:
             continue  # there is only one way to these
         override = suite.overrides.get(backend, Override())
-        options = complete_options(
-            choice.name, {**choice.options, **override.options.get(choice.name, {})}
-        )
+        own = override.options.get(choice.name, {}) if recipe == "best" else {}  # shared: for all
+        options = complete_options(choice.name, {**choice.options, **own})
         for batch, threads, streams in product(
             override.batch_sizes or suite.batch_sizes,
             override.threads or suite.threads,
@@ -333,8 +338,8 @@ class _Planner:
     def judging(self, model: str) -> Judging:
         """How the model's outputs are judged."""
         card = self._catalog.card(model)
-        split = card.evaluation
-        return card.judging(self._catalog.dataset(split.dataset).classes if split else None)
+        items = self._catalog.items(card, "evaluation")
+        return card.judging(items.classes if items else None)
 
     def references(self, model: str) -> tuple[Planned, ...]:
         """The float32 cases of the suite's backends that can run it, in the suite's order."""
@@ -413,8 +418,8 @@ class _Planner:
                 scores = self._calibration_scores(case.model)
                 return self._store.preparation(backend, model, case.target(), calibration, scores)
             refusals.append(NoSource(reason))
-        if refusals:
-            raise refusals[0]
+        if refusals:  # a failure says more than a refusal, and the last has come furthest
+            raise next((no for no in refusals if no.status != "skipped"), refusals[-1])
         raise NoSource(
             f"{case.backend} takes {', '.join(backend.formats)}; there is only "
             f"{', '.join(card.sources)} of this model"
@@ -439,7 +444,9 @@ class _Planner:
             raise NoSource(f"no adapter here makes a {case.precision} model for all")
         base = self.place(case.model_copy(update={"backend": maker, "recipe": "best", "hints": {}}))
         if base.preparation is None:
-            raise NoSource(f"{maker} cannot make the shared model: {base.skip or base.failure}")
+            status = "prepare_failed" if base.failure else "skipped"
+            reason = base.failure or base.skip
+            raise NoSource(f"{maker} cannot make the shared model: {reason}", status)
         model = base.preparation.model
         reason = _unsupported(backend, model, case.target())
         if model.format not in backend.formats:

@@ -18,7 +18,7 @@ class Option:
         default: used where the suite is silent; None stands for the backend's own choice.
         kind: the type its values have; a list holds strings.
         choices: the values allowed; empty if any value of the type is.
-        minimum: the least value of a number.
+        minimum, maximum: bounds of a number.
         doc: one sentence.
     """
 
@@ -27,6 +27,7 @@ class Option:
     doc: str
     choices: tuple[Any, ...] = ()
     minimum: float = -math.inf
+    maximum: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ PRECISIONS: Mapping[str, Precision] = {
                     "Accuracy control: operators go back to floating point until the share of "
                     "right calibration items has fallen by no more than this; 0.01 is one point.",
                     minimum=0,
+                    maximum=1,
                 ),
                 "accuracy_control_minutes": Option(
                     8.0, float, "Accuracy control ends after so long.", minimum=0
@@ -172,8 +174,14 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
         if option.choices and value not in option.choices:
             raise ValueError(f"option {name} is one of {', '.join(option.choices)}, not {value!r}")
         if isinstance(value, int | float) and value < option.minimum:
-            raise ValueError(f"option {name} is at least {option.minimum}, not {value!r}")
-    return {name: _plain(given.get(name, o.default), o.kind) for name, o in options.items()}
+            raise ValueError(f"option {name} is at least {option.minimum:g}, not {value!r}")
+        if isinstance(value, int | float) and not (value <= option.maximum and value < math.inf):
+            most = f"at most {option.maximum:g}" if option.maximum < math.inf else "finite"
+            raise ValueError(f"option {name} is {most}, not {value!r}")
+    complete = {name: _plain(given.get(name, o.default), o.kind) for name, o in options.items()}
+    if complete.get("max_accuracy_drop") is None:
+        complete.pop("accuracy_control_minutes", None)  # without accuracy control it means nothing
+    return complete
 
 
 def _plain(value: Any, kind: type) -> Any:
@@ -186,15 +194,15 @@ def _plain(value: Any, kind: type) -> Any:
 def changed_options(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that differ from the default, by name. For ``Backend.supports``: whatever is
     left here that the tool does not have is refused."""
-    defaults = complete_options(precision, {})
-    return {name: options[name] for name in sorted(options) if options[name] != defaults[name]}
+    defaults = {n: _plain(o.default, o.kind) for n, o in PRECISIONS[precision].options.items()}
+    return {name: options[name] for name in sorted(options) if options[name] != defaults.get(name)}
 
 
 def variant(precision: str, options: Mapping[str, Any]) -> str:
     """The options that differ from the default, short: ``per_channel=false``; "" if none do."""
     parts = []
     for name, value in changed_options(precision, options).items():
-        text = "+".join(value) if isinstance(value, list) else str(value)
+        text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
         parts.append(f"{name}={text.lower() if isinstance(value, bool) else text}")
     return ",".join(parts)
 
@@ -220,5 +228,7 @@ def flags(precision: str, effective: Mapping[str, Any]) -> list[str]:
     share = int8_share(effective)
     if share is None:
         counts = effective["operators"]
-        share = counts.get("int8", 0) / max(1, sum(counts.values()))
+        if not counts:
+            return []
+        share = counts.get("int8", 0) / sum(counts.values())
     return [IN_NAME_ONLY] if share < 0.5 else []

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,28 +26,33 @@ from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.errors import MachineryError, UserError
 from qbench.host import fingerprint, usable_cores
-from qbench.isolate import Outcome, in_parallel, remove_stale, run_job, scratch_folder
+from qbench.isolate import (
+    DISK_FULL,
+    Outcome,
+    in_parallel,
+    run_job,
+    scratch_folder,
+    stop_if_disk_full,
+)
 from qbench.lock import measuring_lock
-from qbench.plan import Filters, Plan, Planned, make_plan
-from qbench.precision import flags
-from qbench.quality import Quality, judge, sqnr_db
+from qbench.plan import Case, Filters, Plan, Planned, make_plan
+from qbench.precision import REFERENCE, flags
+from qbench.quality import Quality, Score, find_scores, judge, sqnr_db
 from qbench.registry import Registry, package_versions
 from qbench.storage import digest_json
 from qbench.suite import Suite
 
-DISK_FULL = "No space left on device"
 KEPT = (
     "digest", "bytes", "prepare_ns", "memory_peak_bytes", "provenance", "versions",
     "calibration_digest",
 )  # fmt: skip
 """What a bundle keeps of an artifact's record."""
+LOCK_NAME = ".qbench.lock"
 SAME_OUTPUTS_DB = 20.0
 """Two openings of an artifact, at other threads or streams, agree by more than this (SQNR); another
 computation does not."""
 EXPECTED_TOLERANCE = 0.005
 """Runtimes differ by less in float32 accuracy; another preprocessing by more."""
-NO_ROOM_BYTES = 65536
-"""Less than this free and a failure is put down to the disk: runtimes seldom say what they lack."""
 
 
 class Progress(Protocol):
@@ -103,9 +108,9 @@ def run_suite(
     """
     progress = progress or Silent()
     _check_writable(request.results)
-    with measuring_lock():
+    with measuring_lock(), _alone_in(request.results):
         store = ArtifactStore()
-        remove_stale(store.work_folder)
+        store.remove_stale()
         probes = registry.probe(request.suite.backends)
         plan = make_plan(request.suite, catalog, registry, probes, store, request.filters)
         _check_runnable(plan)
@@ -116,6 +121,20 @@ def run_suite(
         run.measure()
         bundle.finish({"finished": _now()})
     return bundle
+
+
+@contextmanager
+def _alone_in(results: Path) -> Iterator[None]:
+    """Two runs that shared a folder of bundles would go on with each other's."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(results / LOCK_NAME, timeout=0):
+            yield
+    except Timeout:
+        raise MachineryError(
+            f"another run writes to {results}/", "Wait for it, or give another --results."
+        ) from None
 
 
 def _check_writable(results: Path) -> None:
@@ -134,11 +153,12 @@ def _check_writable(results: Path) -> None:
 
 def _check_runnable(plan: Plan) -> None:
     if not plan.runnable:
-        reasons = sorted({f"{p.case.backend} {p.case.precision}: {p.skip}" for p in plan.cases})
+        reasons = sorted(
+            {f"{p.case.backend} {p.case.precision}: {p.skip or p.failure}" for p in plan.cases}
+        )
         shown = "\n  ".join(reasons[:10])
         raise UserError(
-            f"suite {plan.suite.name}: every one of its {len(plan.cases)} cases is skipped:\n"
-            f"  {shown}",
+            f"suite {plan.suite.name}: none of its {len(plan.cases)} cases can run:\n  {shown}",
             "Mend one of these, or choose other backends, precisions or models.",
         )
 
@@ -229,6 +249,7 @@ class _Run:
         self._limits = plan.suite.limits
         self._sitting = 1 + max((t["sitting"] for t in bundle.trials), default=0)
         self._writing = threading.Lock()
+        self._reference_scores: dict[str, Mapping[str, Score] | None] = {}
         self._expected: dict[str, dict[str, np.ndarray]] = {}
 
     # ------------------------------------------------------------------ prepare
@@ -265,7 +286,7 @@ class _Run:
                 self._limits.prepare_timeout_s,
                 self._memory_limit(),
             )
-            _stop_if_disk_full(outcome, self._store.root)
+            stop_if_disk_full(outcome, self._store.root)
         record = {
             "artifact_key": preparation.key,
             "status": outcome.status,
@@ -341,7 +362,7 @@ class _Run:
                 self._limits.evaluate_timeout_s,
                 self._memory_limit(),
             )
-            _stop_if_disk_full(outcome, folder)
+            stop_if_disk_full(outcome, folder)
             record: dict[str, Any] = {
                 "evaluation_id": planned.evaluation_id,
                 "status": outcome.status,
@@ -369,14 +390,19 @@ class _Run:
         with self._writing:
             reference = self._bundle.reference(card.name)
         base = self._bundle.outputs(reference) if reference else None
-        outputs = {name: np.load(path) for name, path in files.items()}
+        outputs = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
         truth = None if labels is None else np.load(labels)
+        how = self._plan.judging[card.name]
         try:
-            quality = judge(outputs, base, truth, self._plan.judging[card.name])
+            if reference and base is not None and reference not in self._reference_scores:
+                self._reference_scores[reference] = find_scores(base, truth, how)
+            scores = self._reference_scores[reference] if reference else None
+            quality = judge(outputs, base, truth, how, scores)
         except ValueError as error:
             return {"status": "error", "reason": str(error)}
-        if base is None and card.expected is not None and card.expected.items == quality.items:
-            self._compare_with_card(card, quality)
+        told = planned.case.precision in (REFERENCE, "as-shipped")
+        if told and card.expected is not None and card.expected.items == quality.items:
+            self._compare_with_card(planned.case, card, quality)
         return {"quality": quality.model_dump(mode="json")}
 
     def _strictly(self, precision: str, record: Mapping[str, Any]) -> dict[str, str]:
@@ -389,14 +415,14 @@ class _Run:
         what = "multiply-accumulates" if record["effective"]["macs"] else "operators"
         return {"status": "error", "reason": f"{', '.join(found)}: {what} by precision: {ran}"}
 
-    def _compare_with_card(self, card: ModelCard, quality: Quality) -> None:
-        """Say so where float32 misses what the card expects of it on the same items."""
+    def _compare_with_card(self, case: Case, card: ModelCard, quality: Quality) -> None:
+        """Say so where the model as it came misses what its card expects on the same items."""
         assert card.expected is not None
         if quality.accuracy is not None:
             apart = abs(quality.accuracy - card.expected.value)
             if apart > EXPECTED_TOLERANCE:
                 self._progress.note(
-                    f"warning: {card.name}: float32 reaches {quality.accuracy:.4f}, its card "
+                    f"warning: {case.label}: reaches {quality.accuracy:.4f}, its card "
                     f"expects {card.expected.value:.4f} on the same {quality.items} items: check "
                     "its preprocessing"
                 )
@@ -458,7 +484,7 @@ class _Run:
                 self._limits.trial_timeout_s,
                 self._memory_limit(),
             )
-            _stop_if_disk_full(outcome, folder)
+            stop_if_disk_full(outcome, folder)
             result = dict(outcome.result)
             outputs = {n: np.load(folder / f) for n, f in result.pop("outputs", {}).items()}
             outcome = self._compared(planned, outcome, outputs)
@@ -506,14 +532,3 @@ class _Run:
                 name: array[rows % len(array)] for name, array in self._bundle.outputs(key).items()
             }
         return self._expected[key]
-
-
-def _stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
-    """A full disk is no property of a case: stop, so that the run can go on later."""
-    if outcome.status in ("ok", "skipped"):
-        return
-    said_so = DISK_FULL in outcome.reason + outcome.log
-    if said_so or shutil.disk_usage(folder).free < NO_ROOM_BYTES:
-        raise MachineryError(
-            "the disk is full", "Make room, then run the same command again: it goes on from here."
-        )

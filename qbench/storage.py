@@ -10,10 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 TEMPORARY = "."
 """What names of files begin with until they are whole; only a kill leaves such a file behind."""
+_BLOCK = 1 << 20
+"""Bytes that are copied at a time."""
 
 
 def digest_file(path: Path) -> str:
@@ -39,11 +41,23 @@ def sync_folder(folder: Path) -> None:
 
 def write_file(path: Path, content: bytes | str) -> None:
     """Write, sync, and rename into place."""
-    data = content.encode() if isinstance(content, str) else content
+    with _new_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """``write_file`` of what ``source`` holds, which may be larger than the memory."""
+    with source.open("rb") as content, _new_file(path) as file:
+        shutil.copyfileobj(content, file, _BLOCK)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A temporary file beside ``path`` that becomes ``path``, synced, when the block ends well."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
@@ -107,6 +121,16 @@ def sync_files(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
+def remove_half_made(parent: Path) -> None:
+    """Remove what ``new_folder`` had begun in ``parent`` when its process was killed."""
+    import psutil
+
+    for folder in parent.glob(f"{TEMPORARY}*-*") if parent.is_dir() else ():
+        pid = folder.name.removeprefix(TEMPORARY).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside ``target`` that becomes ``target`` when the block ends well.
@@ -114,7 +138,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     If ``target`` has come to be meanwhile (another process made the same thing), it is kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{TEMPORARY}{target.name[:16]}-"))
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{TEMPORARY}{os.getpid()}-"))
     try:
         yield folder
         sync_files(folder)

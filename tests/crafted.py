@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qbench.bundle import Bundle
+from qbench.precision import variant
 from qbench.quality import Judging, judge
 
 TOP1 = Judging(task="image-classification", metric="top1", scores="scores")
@@ -61,6 +62,7 @@ class Crafted:
             {
                 "case_id": case_id,
                 "case": case,
+                "variant": variant(precision, case["options"]),
                 "skip": skip,
                 "failure": None,
                 "artifact_key": None if skip else f"a{case_id}",
@@ -109,7 +111,13 @@ class Crafted:
             }
         self.trials.append(({**record, **fields}, samples))
 
-    def evaluation(self, case_id: str, outputs: np.ndarray, reference: str | None = None) -> None:
+    def evaluation(
+        self,
+        case_id: str,
+        outputs: np.ndarray,
+        reference: str | None = None,
+        **effective: Any,
+    ) -> None:
         """Add an evaluation with one output, judged against another case's."""
         base = self.evaluated[f"e{reference}"][1] if reference else None
         quality = judge({"scores": outputs}, base, self.labels, TOP1)
@@ -123,6 +131,7 @@ class Crafted:
                 "operators": {"int8" if reference else "fp32": 1},
                 "macs": {"int8" if reference else "fp32": 640},
                 "fallback_ops": 0,
+                **effective,
             },
             "quality": quality.model_dump(mode="json"),
         }

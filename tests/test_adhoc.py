@@ -37,6 +37,13 @@ def test_paths_of_a_card_that_lies_alone_are_relative_to_its_folder(project):
     assert [(c["model"], c["status"]) for c in cases] == [("own", "ok")]
 
 
+def test_two_cards_of_one_name_are_refused(project):
+    card = (project.root / "models" / "net.yaml").read_text()
+    project.write("other/net.yaml", card)
+    done = project.qbench("run", "-m", "models/net.yaml", "-m", "other/net.yaml", "-b", "fake")
+    assert done.returncode == 2 and "two of the model cards are called net" in done.stderr
+
+
 def test_a_card_without_data_gets_made_up_inputs(project):
     path = project.root / "models" / "net.yaml"
     card = yaml.safe_load(path.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from crafted import Crafted
 
+from qbench.analysis.table import case_table
 from qbench.analysis.verify import recompute
 from qbench.bundle import SCHEMA, Bundle, find_bundle, find_incomplete
 from qbench.errors import UserError
@@ -94,6 +96,18 @@ def test_a_temporary_file_that_a_kill_left_is_no_problem(tmp_path):
     (bundle.path / "samples" / ".r000.npy-x1y2").write_bytes(b"half")
     bundle.finish({})
     assert bundle.problems() == []
+
+
+def test_predictions_need_not_fit_into_memory(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    crafted = Crafted(tmp_path)
+    case = crafted.case("fp32")
+    crafted.evaluation(case, np.eye(3))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read at once"))
+    bundle = crafted.open()
+    monkeypatch.undo()
+    found = bundle.outputs(f"e{case}")["scores"]
+    assert isinstance(found.base, np.memmap) and not found.flags.writeable
+    assert found.tolist() == np.eye(3).tolist()
 
 
 # --------------------------------------------------------------------------- damage
@@ -256,10 +270,14 @@ def test_a_name_in_a_record_never_leads_outside(bundle: Bundle, name: str):
     assert "is no file name" in refused(lambda: bundle.labels(f"{name}/x"))
 
 
-def lacking(*keys: str):
+def first_case(plan: dict[str, Any]) -> dict[str, Any]:
+    return plan["cases"][0]["case"]
+
+
+def lacking(*keys: str | int):
     """An edit that takes the value under ``keys`` away."""
 
-    def change(record: dict[str, Any]) -> None:
+    def change(record: Any) -> None:
         for key in keys[:-1]:
             record = record[key]
         del record[keys[-1]]
@@ -276,12 +294,107 @@ def lacking(*keys: str):
         ("evaluate.jsonl", lacking("outputs"), "evaluate.jsonl:1: damaged: outputs"),
         ("journal.jsonl", lacking("round"), "journal.jsonl:1: damaged: round"),
         ("journal.jsonl", lambda r: r.update(status="fine"), "journal.jsonl:1: damaged: status"),
+        ("journal.jsonl", lambda r: r.update(phases="x"), "journal.jsonl:1: damaged: phases"),
+        ("begin.json", lambda r: r.update(run_id="../x"), "begin.json: damaged: run_id"),
+        ("begin.json", lambda r: r["settings"].update(cpu_power=3), "damaged: settings.cpu_power"),
+        ("plan.json", lacking("data", "net"), "plan.json: damaged: : Value error, data lacks"),
+        ("plan.json", lacking("models", "net"), "models lacks the model 'net'"),
+        ("plan.json", lambda r: r["models"]["net"].update(task="art"), "damaged: models.net.task"),
+        ("plan.json", lambda r: first_case(r).update(precision="int3"), "no precision 'int3'"),
+        ("plan.json", lambda r: first_case(r).update(batch_size="1"), "case.batch_size"),
+        ("plan.json", lacking("cases", 0, "variant"), "damaged: cases.0.variant"),
+        ("evaluate.jsonl", lambda r: r.update(quality=None), "no outputs or no quality"),
+        ("evaluate.jsonl", lambda r: r.update(outputs={}), "no outputs or no quality"),
+        ("evaluate.jsonl", lacking("effective", "operators"), "damaged: effective.operators"),
+        ("evaluate.jsonl", lambda r: r["effective"].update(macs={"int8": "x"}), "effective.macs"),
+        ("prepare.jsonl", lambda r: r.update(bytes="many"), "prepare.jsonl:1: damaged: bytes"),
     ],
 )
 def test_a_record_that_lacks_something_is_damaged(bundle: Bundle, file, change, place: str):
     edit(bundle.path / file, change)
     fresh = Bundle(bundle.path)
-    assert place in refused(lambda: (fresh.begin, fresh.plan, fresh.evaluated, fresh.trials))
+    records = "begin plan prepared evaluated trials"
+    assert place in refused(lambda: [getattr(fresh, name) for name in records.split()])
+
+
+def test_an_evaluation_that_is_none_of_the_plans_is_found(bundle: Bundle):
+    path = bundle.path / "evaluate.jsonl"
+    path.write_text(path.read_text().replace("ec00000000001", "ec00000000009"))
+    folder = bundle.path / "predictions"
+    shutil.copytree(folder / "ec00000000001", folder / "ec00000000009")
+    assert any("ec00000000009 is none of the plan's" in line for line in recompute(bundle))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"scores": "other"},
+        {"scores": None},
+        {"metric": "mIoU"},
+        {"task": "semantic-segmentation", "output": "scores", "class_axis": 9},
+        {"task": "anomaly-detection", "output": "x"},
+    ],
+    ids=str,
+)
+def test_a_plan_that_judges_what_is_not_there_is_found(bundle: Bundle, how: dict[str, Any]):
+    edit(bundle.path / "plan.json", lambda plan: plan["models"]["net"].update(how))
+    found = recompute(bundle)
+    assert [line.split(":")[0] for line in found] == [
+        "evaluation ec00000000000 of net", "evaluation ec00000000001 of net",
+    ]  # fmt: skip
+    assert all("damaged" in line for line in found)
+
+
+def npy(header: str) -> bytes:
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (500000000000,)}\n",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (9223372036854775807, 9)}\n",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999999999999,)}\n",
+        "{'descr': '<i8', 'fortran_order': False, 'shape': (-4,)}\n",
+        "{'descr': '<U2', 'fortran_order': False, 'shape': (0,)}\n",
+        "{'descr': [('a', '<i8')], 'fortran_order': False, 'shape': (1,)}\n",
+        "((((\n",
+        '"""\n',
+    ],
+)
+def test_a_header_that_promises_what_is_not_there_is_refused(bundle: Bundle, header: str):
+    for folder in ("samples", "predictions/ec00000000000"):
+        one(bundle, folder).write_bytes(npy(header) + b"12345678")
+    assert "damaged" in refused(lambda: bundle.samples(bundle.trials[0]))
+    assert "damaged" in refused(lambda: bundle.outputs("ec00000000000"))
+    assert any("damaged" in line for line in recompute(bundle))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("calls", "many"), ("calls", 0), ("wall_ns", None), ("status", "fine"), ("p50_ns", "x")],
+)
+def test_a_derived_table_of_impossible_trials_is_refused(bundle: Bundle, column: str, value: Any):
+    import pandas as pd
+
+    path = bundle.path / "trials.parquet"
+    pd.read_parquet(path).assign(**{column: value}).to_parquet(path)
+    assert "trials.parquet is missing or damaged" in refused(lambda: case_table(bundle))
+
+
+HARM = "\x1b]0;PWN\x07\x9b31m\u202e"
+
+
+def test_no_control_character_of_a_bundle_reaches_the_terminal(project):
+    crafted = Crafted(project.root / "results")
+    crafted.case("fp16", skip=f"not{HARM} here")
+    case = crafted.case("fp32", model=f"n{HARM}et")
+    crafted.trial(case, 0, 2.0)
+    crafted.done()
+    done = project.qbench("show", "latest")
+    assert done.returncode == 0, done.stderr
+    assert not set(HARM) & set("\x1b\x07\x9b\u202e") & set(done.stdout)
+    assert "not]0;PWN31m here" in done.stdout and "n]0;PWN31met" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "samples/../../x", "samples//x"])

@@ -15,7 +15,7 @@ from qbench.backend import PrepareError, SourceTensor
 from qbench.catalog import Catalog
 from qbench.convert import Converters
 from qbench.converter import identifiers, match
-from qbench.errors import NoSource, UserError
+from qbench.errors import MachineryError, NoSource, UserError
 from qbench.registry import Registry
 from qbench.testing import fake_model
 
@@ -35,6 +35,7 @@ class Converter:
     packages = ("numpy",)
     routes = {"toy": ("fake",), "other": ("fake", "toy")}
     endings = {".toy": "toy"}
+    described = ("toy", "other")
 
     def probe(self, source, form):
         return missing({"absent_package": "absent-package"}, "toy") if source == "other" else None
@@ -42,6 +43,8 @@ class Converter:
     def convert(self, source, form, samples, out):
         content = json.loads(source.path.read_text())
         factor = content.pop("factor")
+        if factor == "full":
+            raise OSError(28, "No space left on device")
         if factor == "network":
             raise Unsupported("no network")
         if factor == "broken":
@@ -120,6 +123,28 @@ def test_what_was_converted_is_checked_described_and_kept(toy, tmp_path):
     assert toy.said == [] and len(kept(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("what", ["model.fake", "conversion.json"])
+def test_a_damaged_conversion_is_made_anew(toy, tmp_path, what: str):
+    catalog = toy.catalog()
+    before = catalog.model(catalog.card("net"), "fake")
+    content = before.path.read_bytes()
+    toy.said.clear()
+    damaged = before.path.with_name(what)
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    again = toy.catalog()
+    after = again.model(again.card("net"), "fake")
+    assert after.digest == before.digest and after.path.read_bytes() == content
+    assert len([line for line in toy.said if "converting" in line]) == 1
+    assert len(kept(tmp_path)) == 1
+
+
+def test_a_full_disk_is_not_the_models_fault(toy):
+    toy.file("full")
+    catalog = toy.catalog()
+    with pytest.raises(MachineryError, match="the disk is full"):
+        catalog.model(catalog.card("net"), "fake")
+
+
 def test_another_source_is_converted_anew(toy):
     first = toy.catalog()
     before = first.model(first.card("net"), "fake")
@@ -183,6 +208,7 @@ def test_a_source_in_the_format_itself_is_not_converted(toy, project):
 def test_files_without_a_card_are_told_by_their_ending(toy):
     converters = toy.catalog()._converters
     assert converters.endings() == {".toy": ("toy", "toy_converter:Converter")}
+    assert converters.readers() == dict.fromkeys(("toy", "other"), "toy_converter:Converter")
 
 
 def test_a_converter_that_cannot_be_imported_is_a_users_error(project):

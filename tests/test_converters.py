@@ -15,12 +15,13 @@ import pytest
 import tomllib
 import yaml
 
+from qbench import adhoc
 from qbench.backend import Model
 from qbench.catalog import Catalog
 from qbench.convert import GROUP, Converters
 from qbench.errors import NoSource
 from qbench.isolate import run_job
-from qbench.registry import Registry
+from qbench.registry import Registry, package_versions
 from qbench.suite import suites_dir
 
 ROOT = Path(__file__).parent.parent
@@ -69,6 +70,46 @@ module.f = tf.function(
     input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")],
 )
 tf.saved_model.save(module, "calls_python", signatures=module.f)
+def one(name, body):
+    module = tf.Module()
+    module.f = tf.function(body, input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")])
+    tf.saved_model.save(module, name, signatures=module.f)
+
+def prints(x):
+    tf.print("hello", output_stream="file://" + str(Path("written").absolute()))
+    return x
+
+one("prints", prints)
+one("branches", lambda x: tf.cond(tf.reduce_sum(x) > 0, lambda: prints(x), lambda: x))
+one("reads", lambda x: x + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), x.dtype))
+
+class Table(tf.Module):
+    def __init__(self, keys):
+        table = tf.lookup.KeyValueTensorInitializer(tf.constant([1, 2]), tf.constant([3.0, 4.0]))
+        file = tf.lookup.TextFileInitializer(keys, tf.int64, 1, tf.string, 0) if keys else None
+        self.table = tf.lookup.StaticHashTable(file or table, "x" if keys else 0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")])
+    def f(self, x):
+        if self.table.key_dtype == tf.int64:
+            return x
+        return x + self.table.lookup(tf.cast(x, tf.int32))
+
+Path("words.txt").write_text("a\\t1\\n")
+for name, keys in (("table", None), ("table_of_file", "words.txt")):
+    module = Table(keys)
+    tf.saved_model.save(module, name, signatures=module.f)
+recurrent = keras.Sequential([keras.Input((5, 2)), keras.layers.LSTM(3), keras.layers.Dropout(0.1)])
+tf.saved_model.save(recurrent, "recurrent")
+from tensorflow.core.protobuf import saved_model_pb2
+content = saved_model_pb2.SavedModel()
+content.ParseFromString(Path("table/saved_model.pb").read_bytes())
+content.meta_graphs[0].ClearField("object_graph_def")
+Path("version_1").mkdir()
+Path("version_1/saved_model.pb").write_bytes(content.SerializeToString())
+with Path("both.h5").open("wb") as file:  # Keras reads HDF5, a zip is found from its end
+    file.write(Path("lambda.h5").read_bytes() + Path("two.keras").read_bytes())
+Path("two.net").write_bytes(Path("two.keras").read_bytes())
 Path("empty").mkdir()
 Path("text.h5").write_text("nothing")
 
@@ -82,9 +123,11 @@ def outcome(load, *args):
         return [type(error).__name__, str(error)]
 
 found = {name: outcome(load_keras, Path(name)) for name in (
-    "two.keras", "two.h5", "lambda.keras", "lambda.h5", "nested.h5", "text.h5")}
+    "two.keras", "two.h5", "lambda.keras", "lambda.h5", "nested.h5", "text.h5", "both.h5",
+    "two.net")}
 found |= {name: outcome(load_savedmodel, Path(name)) for name in (
-    "two_sm", "calls_python", "empty")}
+    "two_sm", "calls_python", "empty", "prints", "branches", "reads", "table", "table_of_file",
+    "recurrent", "version_1")}
 found["unknown"] = outcome(application, {"model": "Layer"}, None)
 import keras.src.utils.file_utils as files
 keras.src.applications.mobilenet_v2.file_utils.get_file = failing
@@ -182,7 +225,7 @@ def run_onnx(model: Model, items: np.ndarray) -> dict[str, np.ndarray]:
 # --------------------------------------------------------------------------- loading
 
 
-@pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5", "nested.h5"])
+@pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5", "nested.h5", "both.h5"])
 def test_keras_models_that_hold_code_are_refused(made, name: str):
     kind, message = made[1][name]
     assert kind == "PrepareError" and "Lambda" in message and "Python code" in message
@@ -190,14 +233,31 @@ def test_keras_models_that_hold_code_are_refused(made, name: str):
 
 def test_models_of_keras_2_and_3_are_loaded(made):
     assert made[1]["two.keras"] == made[1]["two.h5"] == ["Functional", ""]
-    assert made[1]["two_sm"] == ["Loaded", ""]
+    assert made[1]["two_sm"] == made[1]["recurrent"] == made[1]["table"] == ["Loaded", ""]
 
 
 def test_what_is_damaged_or_dangerous_is_refused(made):
     assert made[1]["text.h5"][0] == "PrepareError" and "not a readable" in made[1]["text.h5"][1]
-    assert "EagerPyFunc" in made[1]["calls_python"][1]
+    assert "neither in .keras nor in .h5" in made[1]["two.net"][1]
+    assert "TensorFlow 1" in made[1]["version_1"][1]
     assert "not a SavedModel" in made[1]["empty"][1]
     assert "no Layer" in made[1]["unknown"][1] and "ResNet50" in made[1]["unknown"][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("calls_python", "EagerPyFunc"),
+        ("prints", "PrintV2"),
+        ("branches", "PrintV2"),  # in a function that another one calls
+        ("reads", "ReadFile"),
+        ("table_of_file", "InitializeTableFromTextFileV2"),  # when it is loaded
+    ],
+)
+def test_a_savedmodel_that_acts_on_the_world_is_not_run(made, name: str, operator: str):
+    kind, message = made[1][name]
+    assert kind == "PrepareError" and f"operator: {operator}" in message
+    assert not (made[0] / "written").exists()
 
 
 def test_without_a_network_the_message_says_where_the_weights_belong(made):
@@ -226,6 +286,15 @@ def test_without_its_framework_a_source_names_the_extra(
     assert PROJECT["optional-dependencies"][extra]
 
 
+def test_versions_of_all_that_decides_a_file_are_part_of_its_key():
+    registry = Registry(BACKENDS)
+    tflite: Any = registry.load("tflite")
+    assert {"tensorflow", "tensorflow-cpu", "keras"} <= set(tflite.prepare_packages)
+    torch = Converters(registry=registry, targets=CONVERTERS)._load("torch")
+    assert {"torchvision", "timm", "transformers"} <= set(torch.packages)
+    assert package_versions(("no-such-package",)) == {"no-such-package": None}
+
+
 # --------------------------------------------------------------------------- TensorFlow's world
 
 
@@ -238,6 +307,13 @@ def test_a_file_without_a_card_is_described(made, tmp_path: Path):
     (spec,) = outcome.result["inputs"].values()
     assert spec["shape"] == ["N", 8, 8, 3] and spec["dtype"] == "float32"
     assert list(outcome.result["outputs"]) == ["first", "second"]
+
+
+def test_a_savedmodel_without_a_card_is_described(made):
+    """As ``qbench run --model FOLDER`` does it."""
+    path = made[0] / "two_sm"
+    inputs, outputs = adhoc._describe(path, "savedmodel", Registry(BACKENDS), [])
+    assert inputs["img"].shape == ("N", 8, 8, 3) and len(outputs) == 2
 
 
 def test_keras_to_onnx_by_the_names_of_its_layers(made, cards: Cards):

@@ -74,6 +74,7 @@ def test_sub_folders_are_classes_in_sorted_order(root: Path, form: str, prefix: 
         write_zip(root / "images", dict(files))
     found = made(root, data_card(form, {"images": "images"}), ["N", 9, 7, 3])
     assert np.load(str(found.labels)).tolist() == [0, 1, 1, 2]  # ant/x, cat/10, cat/2, dog/deep/y
+    assert found.classes == 3
     fed = np.load(found.feeds["image"])
     for row, name in enumerate(["ant/x.JPG", "cat/10.png", "cat/2.png", "dog/deep/y.png"]):
         np.testing.assert_array_equal(fed[row], pixels(CLASSES[name]))

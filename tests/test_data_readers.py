@@ -327,3 +327,22 @@ def test_boxes_of_coco_are_what_its_own_texts_say(assets: Path):
                 corners = [cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2]
                 expected.append([place, kind, *corners])
     np.testing.assert_allclose(np.load(str(found.labels)), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[0, 1, 0.1, 0.1, 0.2, 0.2], [2, 1, 0.1, 0.1, 0.2, 0.2]], "box 1 belongs to item 2"),
+        ([[0.5, 1, 0.1, 0.1, 0.2, 0.2]], "box 0 belongs to item 0.5"),
+        ([[-1, 1, 0.1, 0.1, 0.2, 0.2]], "box 0 belongs to item -1"),
+        ([[0, 1, 0.1, 0.1, 0.2]], "6 columns"),
+    ],
+)
+def test_boxes_of_items_that_are_not_there_are_refused(tmp_path: Path, rows: Any, said: str):
+    images = np.zeros((2, 4, 4, 3), np.float32)
+    np.savez(tmp_path / "data.npz", image=images, boxes=np.array(rows, np.float32))
+    data = data_card(
+        "npz", {"data": "data.npz"}, arrays={"image": "image"}, labels="boxes", truth="boxes"
+    )
+    with pytest.raises(UserError, match=said):
+        made(tmp_path, data, ["N", 4, 4, 3])

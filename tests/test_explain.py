@@ -9,9 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+from crafted import Crafted
 
 from qbench.analysis.explain import Explanation, by_kind, explain, layer_errors
 from qbench.backend import Operator, Profile
+from qbench.explain import find_case
 from qbench.plan import Case
 from qbench.precision import complete_options
 
@@ -201,6 +203,38 @@ def test_what_is_gone_from_the_cache_is_said_with_what_to_do(project):
     shutil.rmtree(cache / "data")
     done = project.qbench("explain", "net", "int8-static")
     assert done.returncode == 2 and "evaluation items" in done.stderr
+
+
+def test_another_artifact_than_the_bundles_is_not_explained(project):
+    project.run_json(project.suite())
+    for path in (project.root.parent / "cache" / "artifacts").rglob("*"):
+        if path.is_file() and path.name != "artifact.json":
+            path.write_bytes(path.read_bytes() + b" ")
+    done = project.qbench("explain", "net", "int8-static")
+    assert done.returncode == 2
+    assert "is not the one of the bundle" in done.stderr and "Run the same" in done.stderr
+
+
+def test_figures_of_another_machine_are_said_to_be(project):
+    ran = project.run_json(project.suite())
+    assert "another machine" not in project.qbench("explain", "net/fake/fp32").stdout
+    begin = project.root / ran["bundle"] / "begin.json"
+    told = json.loads(begin.read_text())
+    told["host"]["host_id"] = "0" * 12
+    begin.write_text(json.dumps(told))
+    found = json.loads(project.qbench("explain", "net/fake/fp32", "--json").stdout)
+    assert "measured on another machine" in found["notes"][0]
+
+
+def test_a_case_is_found_by_the_variant_that_it_was_planned_with(tmp_path):
+    crafted = Crafted(tmp_path)
+    for name in ("all_operators=false", ""):
+        crafted.case("int8-dynamic", options={"of_the_future": 1})
+        crafted.cases[-1]["variant"] = name
+    bundle = crafted.done()
+    for words in (["net", "all_operators=false"], ["net"]):
+        entry = find_case(bundle, words)
+        assert entry["variant"] == " ".join(words[1:])
 
 
 def test_a_skipped_case_and_a_failed_one_give_their_reasons(project):

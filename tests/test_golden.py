@@ -108,14 +108,15 @@ PART = {"dscnn_kws": 0.900, "mnist_cnn": 0.989, "avgwordvec_sst2": 0.839}
 others the manifest has the figure."""
 
 LOSES_MORE = {
-    # Both 4.9 points. The means of the channels shift, and neither quantizer corrects biases: with
-    # the same grid NNCF, which does, loses 0.8. `qbench explain`: most is lost at the first
-    # pointwise convolution, 15 dB; leaving it and the depthwise one before it in float32 gives back
-    # no more than 0.6 points.
+    # Both lose 4.9 points, to the rounding of the weights: w8, which quantizes nothing else, loses
+    # 5.1 on TFLite. `qbench explain`: most goes at the first pointwise convolution (15 dB) and the
+    # depthwise one before it (9 dB), but leaving both in float32 gives back only 0.6 points: every
+    # layer adds a little. NNCF corrects the biases for it on OpenVINO, and loses 0.8.
     ("mobilenet_v1_025_224", "onnxruntime"): 0.06,
     ("mobilenet_v1_025_224", "tflite"): 0.06,
-    # 1.6 points of mAP50. `qbench explain`: three depthwise convolutions near the input (Conv_3,
-    # Conv_8, Conv_23) lose 5 to 10 dB each. ONNX Runtime's own way loses nothing.
+    # 1.6 points of mAP50 with 100 calibration items, a gain of 1.1 with 30: of 64 pictures that
+    # says nothing (95 % interval of the first: -4.3 to +1.8). `qbench explain`: depthwise
+    # convolutions near the input (Conv_3, Conv_8, Conv_23) lose 5 to 10 dB each.
     ("fastestdet_coco352", "openvino"): 0.03,
 }
 """Int8 that loses more than 1.5 points, and how much is too much."""
@@ -155,7 +156,8 @@ def test_real_models_run_on_all_that_read_them(real):
     shared = {("mobilenet_v1_025_224", "tflite")}  # which reads no Q/DQ
     assert left_out == {(model, "tflite") for model in onnx_only} | shared
     assert len(only(real, precision="fp32", status="ok")) == 9 * 3 - 3
-    assert len(only(real, precision="int8-static", recipe="best", status="ok")) == 9 * 3 - 3
+    quantized = only(real, precision="int8-static", recipe="best", status="ok")
+    assert len(quantized) == 9 * 3 - 3 - 1  # the suite leaves one out
 
 
 @pytest.mark.slow
@@ -198,7 +200,7 @@ def test_the_shared_model_is_the_same_for_all_and_not_the_best_for_each(real):
         assert cases[backend, "shared"]["accuracy"] == pytest.approx(made["accuracy"], abs=0.02)
     assert cases["onnxruntime", "shared"]["outputs_digest"] == made["outputs_digest"]
     assert cases["openvino", "best"]["accuracy"] >= made["accuracy"] + 0.02
-    assert "ONNX" in cases["tflite", "shared"]["reason"]
+    assert "onnx" in cases["tflite", "shared"]["reason"]
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qbench.analysis.verify import recompute
-from qbench.quality import Judging, judge
+from qbench.quality import Judging, find_scores, judge
 from qbench.quality.fidelity import MAX_SQNR_DB, cosine, max_abs_difference, sqnr_db
 from qbench.quality.judge import digest_outputs
 
@@ -142,6 +142,21 @@ def test_the_same_outputs_differ_in_nothing():
     assert (quality.agreement, quality.sqnr_db) == (1, 200)
     assert quality.cosine == pytest.approx(1)
     assert quality.accuracy_delta_low is not None and quality.accuracy_delta_low < 0
+
+
+def test_scores_of_the_reference_that_were_found_before_change_nothing():
+    other = SCORES[[1, 1, 2, 1]]
+    known = find_scores({"y": SCORES}, LABELS, TOP1)
+    assert judge({"y": other}, {"y": SCORES}, LABELS, TOP1, known) == judge(
+        {"y": other}, {"y": SCORES}, LABELS, TOP1
+    )
+    assert judge({"y": SCORES}, None, LABELS, TOP1, known).accuracy_delta is None
+    assert find_scores({"y": SCORES}, None, TOP1) is find_scores({"y": SCORES}, LABELS, OTHER)
+
+
+def test_an_output_that_is_not_there_cannot_be_judged():
+    with pytest.raises(ValueError, match="there is no output 'y' to be judged, only z"):
+        judge({"z": SCORES}, None, LABELS, TOP1)
 
 
 def test_what_changed_is_counted_item_by_item():

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qbench.quality import Decoder, Judging, judge
+from qbench.quality import Decoder, Judging, find_scores, judge
 from qbench.quality.boxes import (
     intersection_over_union,
     mean_average_precision,
@@ -336,7 +336,9 @@ def test_a_worse_detector_is_compared_in_pairs():
     base = outputs(detections)
     # every third picture is missed, in the same arrays
     worse = {**base, "count": np.where(np.arange(200) % 3 == 0, 0, base["count"])}
-    quality = judge(worse, base, truths, how)
+    known = find_scores(base, truths, how)
+    quality = judge(worse, base, truths, how, known)
+    assert quality == judge(worse, base, truths, how)
     alone = judge(base, None, truths, how)
     assert quality.accuracy is not None and alone.accuracy is not None
     assert quality.accuracy_delta == pytest.approx(quality.accuracy - alone.accuracy)

@@ -71,6 +71,16 @@ def test_a_shared_model_that_cannot_be_made_fails_all_that_would_get_it(project)
     assert all("planted failure in prepare" in c["reason"] for c in project.cases())
 
 
+def test_an_override_of_one_backend_does_not_change_what_is_shared(project):
+    project.adapter("other", OTHER)
+    own = {"other": {"options": {"int8-static": {"calibration_items": 3}}}}
+    suite = project.suite(backends=["fake", "other"], recipes=["best", "shared"], overrides=own)
+    project.run_json(suite)
+    items = {key: c["calibration_items"] for key, c in by_label(project).items()}
+    assert items["other", "int8-static", "best"] == 3
+    assert items["other", "int8-static", "shared"] == items["fake", "int8-static", "shared"] == 20
+
+
 def test_nobody_makes_a_shared_model(project):
     project.adapter("other", OTHER)
     packages = project.root.parent / "packages"

@@ -261,7 +261,8 @@ def test_a_cache_that_is_no_folder_is_named(project):
 def test_a_model_that_misses_what_its_card_expects_is_told(project):
     edit_card(project, expected={"value": 0.5, "items": 40})
     done = project.qbench("run", project.suite(), "--no-report")
-    assert "float32 reaches 1.0000, its card expects 0.5000 on the same 40 items" in done.stderr
+    said = "net fake fp32: reaches 1.0000, its card expects 0.5000 on the same 40 items"
+    assert said in done.stderr
 
 
 def test_a_limit_too_small_for_the_runtime_is_out_of_memory(project):

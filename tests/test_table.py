@@ -43,7 +43,7 @@ accuracy_delta accuracy_delta_low accuracy_delta_high sqnr_db cosine agreement o
 roofline_share loadgen_valid target_qps isa power_mode
 case_id artifact_digest model_digest dataset_digest host_id run_id
 flags converted_from conversion_sqnr_db
-max_abs_difference accuracy_delta_p accuracy_items_needed accuracy_data
+max_abs_difference accuracy_delta_p accuracy_items_needed accuracy_data reference
 """.split()  # noqa: SIM905
 """The names that scripts rely on, as the design has them; the last two lines were added."""
 
@@ -199,6 +199,14 @@ def test_options_are_shown_where_they_differ_from_the_default(crafted: Crafted):
     assert (first["variant"], second["variant"]) == ("per_channel=false", None)
 
 
+def test_a_variant_is_what_the_plan_says_and_not_what_the_readers_defaults_make_of_it(
+    crafted: Crafted,
+):
+    crafted.case("int8-static", options={"calibration_items": 100, "of_the_future": 1})
+    crafted.cases[0]["variant"] = "calibration_items=100"  # its default was another one then
+    assert rows(crafted.done())[0]["variant"] == "calibration_items=100"
+
+
 def test_a_status_is_the_worst_that_happened_and_its_reason(crafted: Crafted):
     cases = [crafted.case("fp32") for _ in range(6)]
     crafted.case("fp16", skip="no half precision here")
@@ -252,6 +260,25 @@ def test_quality_is_the_evaluations(crafted: Crafted):
     assert row["sqnr_db"] == pytest.approx(10 * math.log10(12 / 2))
     assert (row["accuracy_metric"], row["accuracy_items"]) == ("top1", 12)
     assert (base["effective_precision"], row["effective_precision"]) == ("fp32", "int8")
+
+
+def test_the_reference_is_named_where_something_is_compared_with_it(crafted: Crafted):
+    crafted.labels = np.arange(12) % 3
+    exact, quantized = crafted.case("fp32"), crafted.case("int8-static", backend="other")
+    alone, shipped = crafted.case("int8-static"), crafted.case("as-shipped")
+    scores = np.eye(3, dtype=np.float32)[crafted.labels]
+    crafted.evaluation(exact, scores)
+    for case in (quantized, shipped):
+        crafted.evaluation(case, scores, reference=exact)
+    crafted.evaluation(alone, scores)
+    assert [row["reference"] for row in rows(crafted.done())] == [None, "fake", None, None]
+
+
+@pytest.mark.parametrize(("operators", "flag"), [({}, None), ({"fp32": 2}, "int8 in name only")])
+def test_a_model_that_computes_nothing_is_not_flagged(crafted: Crafted, operators, flag):
+    crafted.evaluation(crafted.case("int8-static"), np.eye(3), operators=operators, macs=None)
+    (row,) = rows(crafted.done())
+    assert (row["flags"], row["int8_mac_share"]) == (flag, None)
 
 
 # --------------------------------------------------------------------------- a real run

@@ -24,7 +24,7 @@ _LAYERS = (
 # What follows a layer and is fused into it in one artifact or another. Mul and Cast give a
 # quantized product its scale; elsewhere Mul is an operation of its own.
 _CONVERTING = ("DequantizeLinear", "QuantizeLinear")
-_FOLLOWING = (*_CONVERTING, "BatchNormalization", "Cast", "Clip", "Relu")
+_FOLLOWING = (*_CONVERTING, *graph.FOLLOWING)
 _FLOATS = ("float16", "float32")
 
 

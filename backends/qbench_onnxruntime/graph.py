@@ -229,13 +229,15 @@ def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str])
     its output, then by the outputs of those that alone use it, which it was fused with.
 
     Args:
-        wanted: names of nodes or types of operators in ``source``; types that only fusion made
-            (Gemm of MatMul and Add) count too.
+        wanted: names of nodes or types of operators in ``source``, or of the tensors that its
+            layers end with (as ``qbench explain`` shows them); types that only fusion made (Gemm
+            of MatMul and Add) count too.
 
     Raises:
         PrepareError: there is no such operator; the message names near ones.
     """
     names = {node.name for node in clean.graph.node}
+    source_makers = {out: node for node in source.graph.node for out in node.output}
     makers = {out: node.name for node in clean.graph.node for out in node.output}
     users: dict[str, list[NodeProto]] = {}
     for node in source.graph.node:
@@ -243,9 +245,11 @@ def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str])
             users.setdefault(tensor, []).append(node)
     found = set()
     for name in wanted:
-        chosen = [n for n in source.graph.node if n.name == name] or [
-            n for n in source.graph.node if n.op_type == name
-        ]
+        chosen = (
+            [n for n in source.graph.node if n.name == name]
+            or [n for n in source.graph.node if n.op_type == name]
+            or _layer(name, source_makers)
+        )
         places = {_place(node, names, makers, users) for node in chosen} - {None}
         places = places or {n.name for n in clean.graph.node if n.op_type == name}
         if not places:
@@ -259,6 +263,18 @@ def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str])
             )
         found |= places
     return sorted(str(name) for name in found)
+
+
+FOLLOWING = ("BatchNormalization", "Cast", "Clip", "Relu")
+"""Operators that belong to the layer before them: they are fused into it."""
+
+
+def _layer(tensor: str, makers: Mapping[str, NodeProto]) -> list[NodeProto]:
+    """The operator whose layer ends with ``tensor``; none if there is no such tensor."""
+    node = makers.get(tensor)
+    while node is not None and node.op_type in FOLLOWING and node.input[0] in makers:
+        node = makers[node.input[0]]
+    return [] if node is None else [node]
 
 
 def _place(

@@ -48,7 +48,8 @@ class Converter:
         "keras-applications": ("tflite", "onnx"),
         "tflite": ("onnx",),
     }
-    endings: Mapping[str, str] = {".keras": "keras", ".h5": "keras"}
+    endings: Mapping[str, str] = {".keras": "keras", ".h5": "keras", ".hdf5": "keras"}
+    described: tuple[str, ...] = ("keras", "savedmodel")
 
     def probe(self, source: str, form: str) -> Unavailable | None:
         return missing({**_NEEDS[source], **(_TO_ONNX if form == "onnx" else {})}, self.name)

@@ -14,14 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from qbench.backend import Feed, PrepareError, SourceTensor, TensorSpec, relayout_shape
-from qbench.converter import Converted, Source, identifiers, match
+from qbench.converter import Converted, Source, identifiers, match, short
 from qbench_tensorflow.load import (
     Loaded,
     application,
     keras_model,
     load_keras,
     load_savedmodel,
-    short,
 )
 
 OPSET = 17

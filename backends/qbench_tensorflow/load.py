@@ -6,6 +6,7 @@ TensorFlow and Keras are imported where they are used. For workers only.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,33 @@ from pathlib import Path
 from typing import Any
 
 from qbench.backend import PrepareError, Unsupported
+from qbench.converter import short
 
 Tensors = dict[str, Any]
 """TensorFlow's tensors by the source's own names."""
 
-UNSAFE_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile", "MatchingFiles")
-"""Operators with which a SavedModel would call Python or touch files."""
+SAFE_STATEFUL = frozenset(
+    (
+        *("StatefulPartitionedCall", "If", "While", "Case", "Assert"),
+        *("VarHandleOp", "VarIsInitializedOp", "ReadVariableOp", "DisableCopyOnRead"),
+        *("VariableShape", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"),
+        *("DestroyResourceOp", "ResourceGather", "ResourceGatherNd"),
+        *("HashTableV2", "MutableHashTableV2", "AnonymousHashTable", "AnonymousMutableHashTable"),
+        *("InitializeTableV2", "LookupTableImportV2", "LookupTableExportV2"),
+        *("LookupTableFindV2", "LookupTableSizeV2"),
+        *("RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal"),
+        *("Multinomial", "StatefulUniform", "StatefulStandardNormalV2"),
+        *("StatefulTruncatedNormal", "RngReadAndSkip"),
+    )
+)
+"""The operators with a state that a SavedModel may have: calls and control flow, its own variables
+and tables (but not those filled from a file), random numbers."""
+UNSAFE_STATELESS = re.compile(
+    r".*(Dataset|Debug|Reader).*|Copy|CopyHost|DecodeProtoV2|EncodeProto|GenerateVocabRemapping"
+    r"|ImmutableConst|InitializeTableFromTextFile|MatchingFiles|MlirPassthroughOp|PyFuncStateless"
+    r"|ReadFile"
+)
+"""Operators that TensorFlow calls stateless, and that take the name of a file or run code."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +58,6 @@ class Loaded:
     outputs: Mapping[str, Any]
     call: Callable[[Tensors], Tensors]
     owner: Any
-
-
-def short(error: BaseException) -> str:
-    """The first line of an error's text, for a message."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 # --------------------------------------------------------------------------- Keras
@@ -76,11 +93,18 @@ def load_keras(path: Path) -> Any:
 
 
 def _config(path: Path) -> tuple[bool, Any]:
-    """Whether it is an old ``.h5`` file, and the JSON that describes its layers. Told by content,
-    as Keras does not, so that a file with another name's ending is not mistaken."""
-    if zipfile.is_zipfile(path):
+    """Whether it is an old ``.h5`` file, and the JSON that describes its layers. Told by the name's
+    ending, as Keras does: a file can be a zip and HDF5 at once, and what is checked here has to be
+    what Keras then loads.
+
+    Raises:
+        ValueError: another ending.
+    """
+    if path.name.endswith(".keras"):
         with zipfile.ZipFile(path) as archive:
             return False, json.loads(archive.read("config.json"))
+    if not path.name.endswith((".h5", ".hdf5")):
+        raise ValueError("its name ends neither in .keras nor in .h5 or .hdf5")
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -198,7 +222,7 @@ def load_savedmodel(path: Path) -> Loaded:
         path: the folder with ``saved_model.pb``, or one that holds that folder.
 
     Raises:
-        PrepareError: it is none, has no such signature, or would call Python or touch files.
+        PrepareError: it is none, has no such signature, or may act outside itself.
     """
     import tensorflow as tf
 
@@ -238,6 +262,10 @@ def savedmodel_folder(path: Path) -> Path:
 
 
 def _refuse_unsafe(folder: Path) -> None:
+    """Check the functions that loading and calling the model can reach: those of its objects (the
+    signatures, and what fills tables), and what they call. The functions with which TensorFlow
+    would save the model again are not among them; nor is the graph of TensorFlow 1, for which its
+    loader runs other things, so a model without objects is refused."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -246,12 +274,38 @@ def _refuse_unsafe(folder: Path) -> None:
         content.ParseFromString((folder / "saved_model.pb").read_bytes())
     except DecodeError as error:
         raise PrepareError(f"saved_model.pb is damaged: {short(error)}") from None
-    for graph in content.meta_graphs:
-        functions = [f.node_def for f in graph.graph_def.library.function]
-        for nodes in (graph.graph_def.node, *functions):
-            for node in nodes:
-                if node.op in UNSAFE_OPS:
-                    raise PrepareError(
-                        "the SavedModel would call Python or touch files, and is not run",
-                        operator=node.op,
-                    )
+    if len(content.meta_graphs) != 1 or not content.meta_graphs[0].HasField("object_graph_def"):
+        raise PrepareError(
+            "the SavedModel is one of TensorFlow 1, whose parts cannot be told apart: load it and "
+            "save it again with TensorFlow 2"
+        )
+    (graph,) = content.meta_graphs
+    functions = {f.signature.name: f.node_def for f in graph.graph_def.library.function}
+    left = [*graph.object_graph_def.concrete_functions]
+    seen: set[str] = set()
+    while left:
+        name = left.pop()
+        if name in seen or name not in functions:
+            continue
+        seen.add(name)
+        for node in functions[name]:
+            if node.op not in functions and not _is_safe(node.op):
+                raise PrepareError(
+                    "the SavedModel holds an operator that may act on the world outside the "
+                    "model, and is not run",
+                    operator=node.op,
+                )
+            left.append(node.op)
+            for value in node.attr.values():
+                left += [value.func.name, *(function.name for function in value.list.func)]
+
+
+def _is_safe(operator: str) -> bool:
+    from tensorflow.python.framework import op_def_registry
+
+    known: Any = op_def_registry.get(operator)
+    if known is None:
+        return False
+    if known.is_stateful:
+        return operator in SAFE_STATEFUL
+    return not UNSAFE_STATELESS.fullmatch(operator)

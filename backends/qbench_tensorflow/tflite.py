@@ -11,10 +11,9 @@ import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
 
 from qbench.backend import Feed, PrepareError, SourceTensor, TensorSpec
-from qbench.converter import Converted, Source, match
+from qbench.converter import Converted, Source, match, short
 from qbench.worker.feeds import convert as cast
 from qbench_tensorflow.convert import OPSET
-from qbench_tensorflow.load import short
 from qbench_tensorflow.onnxfile import float_ends, free_batch, save
 
 

@@ -56,10 +56,15 @@ class Backend:
 
     name = "tflite"
     api_version = 1
-    prepare_version = 2
+    prepare_version = 3
     formats: tuple[str, ...] = ("tflite", "keras", "savedmodel")
     runtime_packages: tuple[str, ...] = ("ai-edge-litert", "numpy")
-    prepare_packages: tuple[str, ...] = ("ai-edge-quantizer", "ai-edge-litert", "numpy")
+    prepare_packages: tuple[str, ...] = (
+        "ai-edge-quantizer",
+        "ai-edge-litert",
+        "numpy",
+        *("tensorflow", "tensorflow-cpu", "keras"),  # of the TF converter
+    )
     shareable: tuple[str, ...] = ()
 
     def probe(self) -> Ready | Unavailable:

@@ -19,9 +19,8 @@ from qbench.backend import (
     Unsupported,
     relayout_shape,
 )
-from qbench.converter import identifiers, match
+from qbench.converter import identifiers, match, short
 from qbench_tflite.program import interpreter
-from qbench_tflite.quantizer import short
 from qbench_tflite.signature import KEY, with_signature
 
 if TYPE_CHECKING:

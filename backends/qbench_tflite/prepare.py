@@ -16,9 +16,10 @@ from qbench.backend import (
     TensorSpec,
     Unsupported,
 )
+from qbench.converter import short
 from qbench_tflite import graph, quantizer
 from qbench_tflite.program import interpreter
-from qbench_tflite.quantizer import Kept, call, excluded, quantized, short
+from qbench_tflite.quantizer import Kept, call, excluded, quantized
 from qbench_tflite.signature import with_signature
 from qbench_tflite.tensors import file_slots, slots
 
@@ -182,12 +183,10 @@ def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
 
     Raises:
         PrepareError: not a valid TFLite file.
+        Unsupported: a Keras file or a SavedModel; the TF converter names its tensors.
     """
     if path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5"):
-        raise PrepareError(
-            f"{path.name} is no TFLite file: its inputs and outputs are those of the TFLite file "
-            "that qbench converts it to"
-        )
+        raise Unsupported(f"{path.name} is no TFLite file")
     inputs, outputs = file_slots(_load(path.read_bytes()))
     return (
         {name: slot.spec for name, slot in inputs.items()},

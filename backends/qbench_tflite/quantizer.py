@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from qbench.backend import Calibration, Model, PrepareError, PrepareTarget
+from qbench.converter import short
 from qbench_tflite import graph, ranges
 from qbench_tflite.program import interpreter
 from qbench_tflite.tensors import slots
@@ -103,12 +104,6 @@ def call(work: Callable[[], _T]) -> _T:
         ) from None
     except Exception as error:
         raise PrepareError(f"ai-edge-quantizer failed: {short(error)}") from error
-
-
-def short(error: Exception) -> str:
-    """The first line of a tool's message, at most 300 characters."""
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 def _recipe(target: PrepareTarget, kept: Kept) -> list[dict[str, Any]]:

@@ -25,9 +25,18 @@ class Converter:
 
     name = "torch"
     convert_version = 1
-    packages = ("torch", "onnx", "onnxscript", "litert-torch", "safetensors", "numpy")
+    packages = (
+        "torch",
+        "onnx",
+        "onnxscript",
+        "litert-torch",
+        "safetensors",
+        "numpy",
+        *("torchvision", "timm", "transformers"),  # what the user's file is likely to import
+    )
     routes: Mapping[str, tuple[str, ...]] = {"torch": ("onnx", "tflite")}
     endings: Mapping[str, str] = {}
+    described: tuple[str, ...] = ()
 
     def probe(self, source: str, form: str) -> Unavailable | None:
         return missing(_NEEDS[form], self.name)

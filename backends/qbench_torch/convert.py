@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from qbench.backend import Feed, PrepareError, SourceTensor, relayout_shape
-from qbench.converter import Converted, Source, identifiers
+from qbench.converter import Converted, Source, identifiers, short
 from qbench_torch.load import load_module
 
 
@@ -203,8 +203,3 @@ def _tensor_names(content: bytes) -> dict[str, list[str]]:
         return [by_number[number] for number in sorted(by_number)]
 
     return {"inputs": names(entries.inputs), "outputs": names(entries.outputs)}
-
-
-def short(error: BaseException) -> str:
-    """The first line of an error's text, for a message."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -99,6 +99,7 @@ quality     | accuracy_low            | Lower end of its 95 % interval: Wilson's
 quality     | accuracy_high           | Upper end.
 quality     | accuracy_items          | How many items were evaluated.
 quality     | accuracy_data           | The data set, and how much of the official one that is.
+quality     | reference               | The backend whose float32 outputs this is compared with.
 quality     | accuracy_delta          | Accuracy less the float32 reference's, on the same items.
 quality     | accuracy_delta_low      | Lower end of its 95 % interval, for matched pairs.
 quality     | accuracy_delta_high     | Upper end.

@@ -117,7 +117,7 @@ def explain(case: Case, row: Mapping[str, Any], found: Mapping[str, Any]) -> Exp
     theirs, _ = _operators(found["twin_profile"])
     kinds, twin_kinds = by_kind(ours), by_kind(theirs)
     layers = layer_errors(found["layers"] or [])
-    speed = _speed(case, ours, theirs, kinds, twin_kinds)
+    speed = _speed(case, row, ours, theirs, kinds, twin_kinds)
     return Explanation(
         case=case,
         row=row,
@@ -191,6 +191,7 @@ def layer_errors(records: Iterable[Mapping[str, Any]]) -> list[Layer]:
 
 def _speed(
     case: Case,
+    row: Mapping[str, Any],
     ours: Sequence[Operator],
     theirs: Sequence[Operator],
     kinds: Sequence[Kind],
@@ -243,7 +244,8 @@ def _speed(
                 "time (large matrix products at batch 1)",
             )
         )
-    return findings or _eaten_up(case, ours, theirs, kinds, twin_kinds)
+    faster = (row.get("speedup") or 0) > 1  # measured, and better than a profile
+    return findings if findings or faster else _eaten_up(case, ours, theirs, kinds, twin_kinds)
 
 
 def _fragments(
@@ -302,19 +304,20 @@ def _conversions(
     """Quantizing, casting and reordering, where float32 does less of it."""
     converting = [kind for kind in kinds if kind.role == "convert"]
     names = ", ".join(f"{k.operators} {k.kind}" for k in converting[:4])
-    here, there = _cost(ours), _cost(theirs)
-    if here is None or here[0] <= MUCH or here[1] <= (there[1] if there else 0):
+    total = _total(ours)
+    here, there = (_total(op for op in ops if op.role == "convert") for ops in (ours, theirs))
+    if not total or not here or here - (there or 0) <= MUCH * total:
         return []
     advice = (
         "quantize the operators between the quantized ones too, or leave those at the edges in "
         "floating point: each change of format is a pass over the data"
     )
-    if PRECISIONS[case.precision].weights != "int8":
+    if PRECISIONS[case.precision].activations != "int8":
         advice = (
             "take a precision that the operators compute in, which needs no casts: fp32, or bf16 "
             "where the processor has it"
         )
-    return [Finding(f"converting takes {_percent(here[0])} of the time ({names})", advice)]
+    return [Finding(f"converting takes {_percent(here / total)} of the time ({names})", advice)]
 
 
 def _eaten_up(
@@ -350,15 +353,6 @@ def _eaten_up(
     ]
 
 
-def _cost(operators: Sequence[Operator]) -> tuple[float, float] | None:
-    """Share and time of the converting operators; None where there are no times."""
-    total = _total(operators)
-    if not total:
-        return None
-    converting = sum(op.ns or 0 for op in operators if op.role == "convert")
-    return converting / total, converting
-
-
 # --------------------------------------------------------------------------- why wrong
 
 
@@ -384,8 +378,11 @@ def _accuracy(case: Case, row: Mapping[str, Any], layers: Sequence[Layer]) -> li
         )
         return [Finding(reason, "per_channel: true")]
     names = ", ".join(layer.name for layer in lossy[:3]) or worst.name
-    advice = f"excluded_operators: [{names}]; another calibration_method, more calibration_items"
-    return [Finding(reason, advice)]
+    options = PRECISIONS[case.precision].options
+    advice = [f"excluded_operators: [{names}]"] if "excluded_operators" in options else []
+    if "calibration_method" in options:
+        advice.append("another calibration_method, more calibration_items")
+    return [Finding(reason, "; ".join(advice) or "a precision with more bits")]
 
 
 def _short(name: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Callable, Mapping
 
 import pandas as pd
+
+from qbench.console import printable
 
 
 def export_table(cases: pd.DataFrame, form: str) -> bytes:
@@ -44,7 +47,8 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(str(value).split()).replace("|", "\\|")
+    text = printable(" ".join(str(value).split()))
+    return html.escape(text, quote=False).replace("|", "\\|")
 
 
 def _parquet(cases: pd.DataFrame) -> bytes:

@@ -11,7 +11,7 @@ import pandas as pd
 from qbench import stats
 from qbench.analysis.columns import NAMES
 from qbench.bundle import Bundle
-from qbench.precision import REFERENCE, flags, int8_share, variant
+from qbench.precision import REFERENCE, flags, int8_share
 
 MS = 1e-6
 """Milliseconds in a nanosecond."""
@@ -46,6 +46,9 @@ class _Context:
         self.evaluated = bundle.evaluated
         self.models = bundle.plan["models"]
         self.data = bundle.plan["data"]
+        self.reference_backends = {
+            name: _reference_backend(bundle, name) for name in bundle.plan["references"]
+        }
         self.by_case = dict(tuple(bundle.trials_frame().groupby("case_id")))
         self.cpu_power = bundle.begin["settings"].get("cpu_power")
 
@@ -55,6 +58,13 @@ class _Context:
     def good(self, case_id: str) -> pd.DataFrame:
         trials = self.trials(case_id)
         return trials[trials["status"] == "ok"]
+
+
+def _reference_backend(bundle: Bundle, model: str) -> str | None:
+    chosen = bundle.reference(model)
+    entries = bundle.plan["references"][model]
+    backends = [e["case"]["backend"] for e in entries if e["evaluation_id"] == chosen]
+    return backends[0] if chosen and backends else None
 
 
 def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
@@ -68,12 +78,12 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
     status, reason = _status(entry, prepared, evaluated, context.trials(entry["case_id"]))
     row: dict[str, Any] = {
         **{key: case[key] for key in _CASE_KEYS},
-        "variant": variant(case["precision"], case["options"]) or None,
+        "variant": entry["variant"] or None,
         "task": context.models[case["model"]]["task"],
         "backend_version": evaluated.get("runtime_version") or backend.get("version"),
         **_source(entry),
         "calibration_items": entry["calibration_items"],
-        "quantizer": prepared.get("provenance", {}).get("quantizer"),
+        "quantizer": (prepared.get("provenance") or {}).get("quantizer"),
         **_effective(case["precision"], evaluated.get("effective")),
         "status": status,
         "reason": reason or None,
@@ -91,6 +101,8 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         "run_id": context.bundle.run_id,
     }
     row |= _quality(evaluated.get("quality"), case["precision"])
+    if row.get("sqnr_db") is not None:
+        row["reference"] = context.reference_backends.get(case["model"])
     if row.get("accuracy") is not None:
         row["accuracy_data"] = _data(context.data[case["model"]], row["accuracy_items"])
     if len(good):
@@ -170,8 +182,10 @@ def _quality(quality: Mapping[str, Any] | None, precision: str) -> dict[str, Any
     return {names.get(key, key): value for key, value in quality.items()}
 
 
-def _data(data: Mapping[str, Any], items: int) -> str:
+def _data(data: Mapping[str, Any] | None, items: int) -> str | None:
     """Which items an accuracy is of, so that a part is not taken for the official set."""
+    if data is None:
+        return None
     official = data["part_of"]
     if official is None:
         return f"{data['name']}: {items} items"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.quality import Judging, Quality, judge
+from qbench.quality import Judging, Quality, Score, find_scores, judge
 from qbench.storage import digest_file
 
 TOLERANCE = 1e-9
@@ -34,9 +34,9 @@ def _samples(bundle: Bundle) -> list[str]:
         if trial["status"] != "ok":
             continue
         path = bundle.path / "samples" / f"{trial['trial']}.npy"
-        if len(bundle.samples(trial)) != trial["calls"]:
-            found.append(f"trial {trial['trial']}: the journal says {trial['calls']} calls")
-        if digest_file(path) != trial["samples_sha256"]:
+        if len(bundle.samples(trial)) != trial.get("calls"):
+            found.append(f"trial {trial['trial']}: the journal says {trial.get('calls')} calls")
+        if digest_file(path) != trial.get("samples_sha256"):
             found.append(f"trial {trial['trial']}: its samples are not those of the journal")
     return found
 
@@ -77,21 +77,27 @@ def _quality(bundle: Bundle) -> list[str]:
         entry["evaluation_id"]: entry["case"]["model"]
         for entry in [*bundle.plan["cases"], *candidates]
     }
+    references: dict[str, Mapping[str, Score] | None] = {}  # what each scores, found once
     for key, record in bundle.evaluated.items():
         if record["status"] != "ok":
+            continue
+        if key not in models:
+            found.append(f"evaluate.jsonl: damaged: evaluation {key} is none of the plan's")
             continue
         model = models[key]
         stored = Quality.model_validate(record["quality"])
         base = bundle.reference(model)
+        reference = bundle.outputs(base) if base and base != key else None
+        labels = bundle.labels(model)
+        how = Judging.model_validate(bundle.plan["models"][model])
         try:
-            fresh = judge(
-                bundle.outputs(key),
-                bundle.outputs(base) if base and base != key else None,
-                bundle.labels(model),
-                Judging.model_validate(bundle.plan["models"][model]),
-            )
-        except ValueError as error:
-            raise UserError(f"evaluation {key} of {model}: {error}") from None
+            if base and base not in references:
+                references[base] = find_scores(bundle.outputs(base), labels, how)
+            scores = references[base] if base else None
+            fresh = judge(bundle.outputs(key), reference, labels, how, scores)
+        except (ValueError, KeyError, IndexError, MemoryError) as error:
+            found.append(f"evaluation {key} of {model}: damaged: {error}")
+            continue
         found += [
             f"{model}, evaluation {key}: {difference}"
             for difference in _differences(fresh.model_dump(), stored.model_dump())

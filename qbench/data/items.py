@@ -22,7 +22,7 @@ from qbench.errors import UserError, nearest
 from qbench.files import Report, digest_path, locate
 from qbench.storage import cache_dir, digest_json, new_folder
 
-PREPARE_VERSION = 2
+PREPARE_VERSION = 3
 """Raise it when the same card and files would be preprocessed to something else."""
 REPORT_EVERY_S = 5.0
 
@@ -39,6 +39,8 @@ class Items:
         random: made up, not data: says nothing about accuracy.
         source: the data set's main file (its digest) and where in it the items lie; None if there
             are no files.
+        classes: how many classes the data set has, as its card or its files tell; None if neither
+            does.
         chosen: a ``.npy`` file of int64 ``[items]``, the items' indices in the data set; None if
             there is no data set.
     """
@@ -50,6 +52,7 @@ class Items:
     random: bool = False
     source: tuple[str, tuple[int, ...]] | None = None
     chosen: Path | None = None
+    classes: int | None = None
 
     def overlap(self, other: Items) -> int:
         """How many items of the same file both hold, whatever the data sets are called."""
@@ -102,6 +105,8 @@ def make_items(
     chosen = np.load(folder / "chosen.npy").tolist()
     origins = np.load(folder / "origins.npy").tolist()
     labels = folder / "labels.npy"
+    told = folder / "classes.npy"
+    classes = int(np.load(told)) if told.exists() else data.classes
     return Items(
         feeds={name: folder / f"input-{i}.npy" for i, name in enumerate(card.inputs)},
         labels=labels if labels.exists() else None,
@@ -109,6 +114,7 @@ def make_items(
         digest=digest_json([made_of, chosen]),
         source=(contents.get("data") or contents["images"], tuple(origins)),
         chosen=folder / "chosen.npy",
+        classes=classes,
     )
 
 
@@ -175,6 +181,8 @@ class _Writer:
                 ) from None
             np.save(self.out / "labels.npy", labels)
         np.save(self.out / "chosen.npy", np.asarray(chosen, np.int64))
+        if self.reader.classes is not None:
+            np.save(self.out / "classes.npy", self.reader.classes)
         origins = [self.reader.origin(index) for index in chosen]
         np.save(self.out / "origins.npy", np.asarray(origins, np.int64))
 

@@ -25,14 +25,15 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Discriminator, Field, PositiveInt, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from qbench.data.cards import IGNORE
 from qbench.data.tokens import TokenizeOptions
 from qbench.yamlfile import Strict
 
 Interpolation = Literal["bilinear", "nearest", "bicubic", "lanczos"]
-HeightWidth = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+Pixels = Annotated[int, Field(ge=1, le=16384)]
+HeightWidth = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
 PerChannel = float | Annotated[list[float], Field(min_length=1)]
 
 
@@ -42,7 +43,7 @@ class ResizeOptions(Strict):
     evenly on both sides with `fill` (114, as Ultralytics' YOLO has it)."""
 
     size: HeightWidth | None = None
-    shortest: PositiveInt | None = None
+    shortest: Pixels | None = None
     letterbox: HeightWidth | None = None
     fill: Annotated[int, Field(ge=0, le=255)] = 114
     interpolation: Interpolation = "bilinear"
@@ -92,7 +93,7 @@ class Resize(Strict):
 
 
 class CenterCrop(Strict):
-    center_crop: PositiveInt | HeightWidth
+    center_crop: Pixels | HeightWidth
 
 
 class Color(Strict):

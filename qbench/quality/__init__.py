@@ -2,7 +2,7 @@
 
 from qbench.quality.decoders import Decoder
 from qbench.quality.fidelity import sqnr_db
-from qbench.quality.judge import Judging, Quality, judge
+from qbench.quality.judge import Judging, Quality, Score, find_scores, judge
 from qbench.quality.tasks import TASKS
 
-__all__ = ["TASKS", "Decoder", "Judging", "Quality", "judge", "sqnr_db"]
+__all__ = ["TASKS", "Decoder", "Judging", "Quality", "Score", "find_scores", "judge", "sqnr_db"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
 
+from qbench.errors import nearest
 from qbench.quality import metrics
 from qbench.quality.boxes import mean_average_precision
 from qbench.quality.decoders import Decoder
@@ -101,9 +103,20 @@ class Judging(BaseModel):
     classes: PositiveInt | None = None
     decoder: Decoder | None = None
 
+    @field_validator("task")
+    @classmethod
+    def _task_is_known(cls, task: str) -> str:
+        if task not in TASKS:
+            raise ValueError(f"there is no task '{task}'. {nearest(task, TASKS)}")
+        return task
+
 
 def judge(
-    outputs: Outputs, reference: Outputs | None, labels: np.ndarray | None, how: Judging
+    outputs: Outputs,
+    reference: Outputs | None,
+    labels: np.ndarray | None,
+    how: Judging,
+    reference_scores: Mapping[str, Score] | None = None,
 ) -> Quality:
     """Judge all outputs of an evaluation.
 
@@ -111,11 +124,16 @@ def judge(
         outputs: by name, ``[items, ...]``.
         reference: the float32 reference's; None if this is the reference.
         labels: in the form that the task has in ``TASKS``, or None.
+        reference_scores: ``find_scores`` of the reference, for whoever judges many against it:
+            a detector's take as long as all the rest. None: they are found here.
 
     Raises:
-        ValueError: outputs hold values that are no numbers, or do not fit the labels or the
-            reference.
+        ValueError: outputs hold values that are no numbers, lack one that is to be judged, or do
+            not fit the labels or the reference.
     """
+    for name in (how.scores, how.output):
+        if name is not None and name not in outputs:
+            raise ValueError(f"there is no output '{name}' to be judged, only {', '.join(outputs)}")
     for name, array in outputs.items():
         if array.dtype.kind != "f":
             continue
@@ -128,9 +146,24 @@ def judge(
     fields: dict[str, Any] = {"items": items, "outputs_digest": digest_outputs(outputs)}
     if reference is not None:
         fields |= _against(outputs, reference, how)
-    if labels is not None and how.metric is not None:
-        fields |= _accuracy(outputs, reference, labels, how)
+    scores = find_scores(outputs, labels, how)
+    if scores is not None:
+        if reference is not None and reference_scores is None:
+            reference_scores = find_scores(reference, labels, how)
+        fields |= _accuracy(scores, None if reference is None else reference_scores, how)
     return Quality.model_validate(fields)
+
+
+def find_scores(
+    outputs: Outputs, labels: np.ndarray | None, how: Judging
+) -> dict[str, Score] | None:
+    """What outputs score by all metrics of the task; None if there are no labels, or nothing is to
+    be made of them.
+
+    Raises:
+        ValueError: outputs and labels do not fit.
+    """
+    return None if labels is None or how.metric is None else _scores(outputs, labels, how)
 
 
 def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, Any]:
@@ -146,10 +179,9 @@ def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, An
 
 
 def _accuracy(
-    outputs: Outputs, reference: Outputs | None, labels: np.ndarray, how: Judging
+    scores: Mapping[str, Score], reference: Mapping[str, Score] | None, how: Judging
 ) -> dict[str, Any]:
     assert how.metric is not None
-    scores = _scores(outputs, labels, how)
     if how.metric not in scores:
         raise ValueError(
             f"there is no {how.metric} here: {how.task} has {', '.join(scores) or 'no metric'}"
@@ -164,7 +196,7 @@ def _accuracy(
         "metrics": {name: Metric(**one._asdict()) for name, one in estimates.items()},
     }
     if reference is not None:
-        base: Any = _scores(reference, labels, how)[how.metric]  # of the same kind
+        base: Any = reference[how.metric]  # of the same kind
         difference = scores[how.metric].less(base)
         value, low, high = difference.estimate
         fields |= {
@@ -242,7 +274,8 @@ def _check_form(outputs: Outputs, labels: np.ndarray, how: Judging) -> None:
 
 def _class_scores(outputs: Outputs, how: Judging) -> np.ndarray:
     """``[items, classes]`` without the background."""
-    assert how.scores is not None
+    if how.scores is None:
+        raise ValueError(f"nothing says which output holds the scores of {how.task}")
     array = outputs[how.scores]
     array = array.reshape(len(array), -1)
     if array.shape[1] <= how.background:
@@ -326,5 +359,5 @@ def digest_outputs(outputs: Outputs) -> str:
     for name in sorted(outputs):
         array = np.ascontiguousarray(outputs[name])
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from qbench.backend import (
     PrepareError,
     PrepareTarget,
     TensorSpec,
+    Unsupported,
     relayout_shape,
 )
 from qbench.worker.main import Emit
@@ -40,7 +43,12 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     memory = Memory()
     version = backend.import_runtime()
     emit("describe")
-    _compare(model, *backend.describe(model.path))
+    for name in model.companions:
+        _make_real(Path(name))
+    with suppress(Unsupported):  # the adapter looks at the names itself
+        inputs, outputs = backend.describe(model.path)
+        model = _named(model, inputs, outputs)
+        _compare(model, inputs, outputs)
     emit("prepare")
     start = time.perf_counter_ns()
     provenance = backend.prepare(model, target, _calibration(request), out)
@@ -62,6 +70,27 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     }
     (out / "artifact.json").write_text(json.dumps(record, indent=1))
     return {"provenance": record["provenance"], "prepare_ns": elapsed_ns}
+
+
+def _make_real(path: Path) -> None:
+    """A file in place of a link: runtimes refuse to read external weights through links."""
+    target = path.resolve()
+    path.unlink()
+    shutil.copyfile(target, path)
+
+
+def _named(
+    model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+) -> Model:
+    """Where card and file have one tensor each and the card names none, it is the file's."""
+    found = []
+    for names, there in ((model.source_inputs, inputs), (model.source_outputs, outputs)):
+        if len(names) == len(there) == 1:
+            ((canonical, tensor),) = names.items()
+            if tensor.name == canonical:
+                names = {canonical: replace(tensor, name=next(iter(there)))}
+        found.append(names)
+    return replace(model, source_inputs=found[0], source_outputs=found[1])
 
 
 def _compare(

@@ -1168,3 +1168,21 @@ def test_external_weights_outside_the_folder(vit: Model, location: str, tmp_path
 
 class TestConformance(AdapterConformance):
     target = "qbench_onnxruntime:Backend"
+
+
+def test_a_layer_is_excluded_by_the_name_that_explain_shows(tmp_path: Path):
+    """A layer is shown by the tensor it ends with, behind its activation function."""
+    kit = TestConformance()
+    fp32 = kit.artifact(tmp_path, "fp32")
+    feeds = [kit.feed(fp32.model, 1)]
+    (layers,) = kit.backend().activations(fp32, RunConfig(), feeds)
+    shown = next(layer.name for layer in layers if layer.kind.startswith("Conv"))
+    operators = []
+    for excluded in ([], [shown]):
+        options = complete_options("int8-static", {"excluded_operators": excluded})
+        out = tmp_path / f"out-{len(excluded)}"
+        out.mkdir()
+        calibration = Calibration(kit.feed(fp32.model, 8, seed=1))
+        target = PrepareTarget("int8-static", options)
+        operators.append(kit.backend().prepare(fp32.model, target, calibration, out).quantized_ops)
+    assert operators[1] == operators[0] - 1

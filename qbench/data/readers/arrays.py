@@ -68,7 +68,23 @@ class NpzReader(Reader):
                 f"its arrays differ in how many items they hold: {items} items, {len(labels)} "
                 f"labels of {self.card.truth}"
             )
+        if self.card.truth == "boxes":
+            self._check_boxes(labels)
         self._labels = labels
+
+    def _check_boxes(self, boxes: np.ndarray) -> None:
+        """A box that belongs to no item would be lost without a word."""
+        if boxes.shape[1] != 6:
+            raise self.error(
+                f"boxes have 6 columns (item, class, x1, y1, x2, y2), not {boxes.shape[1]}"
+            )
+        items = boxes[:, 0]
+        fits = (items >= 0) & (items < len(self)) & (items == np.floor(items))
+        if not fits.all():
+            row = int(np.argmin(fits))
+            raise self.error(
+                f"box {row} belongs to item {items[row]:g}; items are 0 to {len(self) - 1}"
+            )
 
     def __len__(self) -> int:
         return len(next(iter(self._arrays.values())))
