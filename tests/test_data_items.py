@@ -82,6 +82,17 @@ def test_seeds_choose_differently_and_all_items_about_as_often():
     assert counts.min() > 80 - 5 * 8 and counts.max() < 80 + 5 * 8
 
 
+def test_two_samples_are_disjoint_where_one_skips_the_other(root: Path):
+    whole = made(root, blobs(), SHAPE, sample={"count": 30})
+    first = made(root, blobs(), SHAPE, sample={"count": 10})
+    rest = made(root, blobs(), SHAPE, sample={"count": 20, "skip": 10})
+    chosen = [set(np.load(str(items.chosen)).tolist()) for items in (whole, first, rest)]
+    assert not chosen[1] & chosen[2] and chosen[1] | chosen[2] == chosen[0]
+    assert first.overlap(rest) == 0
+    message = refused(root, blobs(), SHAPE, sample={"count": 51, "skip": 10})
+    assert "a sample of 51 after the first 10 cannot be drawn from 60" in message
+
+
 def test_a_sample_larger_than_its_range_is_refused(root: Path):
     message = refused(root, blobs(), SHAPE, items="50:60", sample={"count": 11})
     assert "a sample of 11 cannot be drawn from 10" in message

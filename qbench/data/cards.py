@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -18,10 +19,16 @@ IGNORE = 255
 
 
 class Sample(Strict):
-    """``count`` items drawn without replacement, the same ones for the same ``seed``."""
+    """``count`` items drawn without replacement, the same ones for the same ``seed``.
+
+    Attributes:
+        skip: leave out so many that are drawn first: what another sample of that count and the
+            same seed has drawn, so that the two are disjoint.
+    """
 
     count: PositiveInt
     seed: int = 0
+    skip: Annotated[int, Field(ge=0)] = 0
 
     def draw(self, indices: range) -> list[int]:
         """The chosen ones of ``indices``, ascending.
@@ -30,15 +37,16 @@ class Sample(Strict):
         every machine and with every version of every library, and part of any larger sample.
 
         Raises:
-            ValueError: there are fewer than ``count``.
+            ValueError: there are fewer than ``skip`` and ``count`` together.
         """
-        if self.count > len(indices):
-            raise ValueError(f"a sample of {self.count} cannot be drawn from {len(indices)}")
+        if self.skip + self.count > len(indices):
+            after = f" after the first {self.skip}" if self.skip else ""
+            raise ValueError(f"a sample of {self.count}{after} cannot be drawn from {len(indices)}")
 
         def rank(index: int) -> bytes:
             return hashlib.sha256(f"{self.seed}:{index}".encode()).digest()
 
-        return sorted(sorted(indices, key=rank)[: self.count])
+        return sorted(sorted(indices, key=rank)[self.skip : self.skip + self.count])
 
 
 class Split(Strict):
@@ -70,13 +78,17 @@ class Split(Strict):
         indices = self.range(total)
         if not pairs:
             return self.sample.draw(indices) if self.sample else list(indices)
-        count = self.sample.count if self.sample else 0
-        if indices.start % 2 or len(indices) % 2 or count % 2:
+        sample = self.sample
+        parts = (indices.start, len(indices), sample.count if sample else 0)
+        if any(part % 2 for part in (*parts, sample.skip if sample else 0)):
             raise ValueError(
-                "items 2k and 2k+1 are a pair, so first, end and count have to be even"
+                "items 2k and 2k+1 are a pair, so first, end, count and skip have to be even"
             )
         both = range(indices.start // 2, indices.stop // 2)
-        drawn = Sample(count=count // 2, seed=self.sample.seed).draw(both) if self.sample else both
+        drawn: Iterable[int] = both
+        if sample is not None:
+            halves = Sample(count=sample.count // 2, seed=sample.seed, skip=sample.skip // 2)
+            drawn = halves.draw(both)
         return [index for pair in drawn for index in (2 * pair, 2 * pair + 1)]
 
 
