@@ -197,7 +197,9 @@ class ArtifactStore:
             base = self.find(preparation.base)
             assert base is not None  # it is prepared first
             model = replace(model, path=base.file, digest=digest_file(base.file), companions={})
-        source = f"model.{model.format}"
+        # Keras tells its two kinds of files by their endings.
+        ending = model.path.suffix if model.format == "keras" else f".{model.format}"
+        source = f"model{ending}"
         beside = {name: name for name in model.companions}
         request: dict[str, Any] = {
             "model": {**model.to_json(), "path": source, "companions": beside},

@@ -71,9 +71,29 @@ def test_what_cannot_be_run_is_said(project, args: list[str], said: str):
     assert said in done.stderr and "Traceback" not in done.stderr
 
 
-def test_weights_beside_an_onnx_file_come_along(project):
-    onnx = pytest.importorskip("onnx")
+def test_a_single_tensor_needs_no_name(project):
     pytest.importorskip("onnxruntime")
+    (project.root / "digits.onnx").write_bytes((suites_dir() / "zoo/digits_cnn.onnx").read_bytes())
+    card = {
+        "name": "digits",
+        "task": "other",
+        "inputs": {"pixels": {"dtype": "float32", "shape": ["N", 1, 8, 8]}},
+        "outputs": {"ten": {"dtype": "float32", "shape": ["N", 10]}},
+        "sources": {"onnx": {"path": "digits.onnx"}},
+    }
+    project.write("models/digits.yaml", card)
+    cases = ran(project, "-m", "models/digits.yaml", "-b", "onnxruntime", "-p", "fp32")
+    assert [c["status"] for c in cases] == ["ok"], cases[0]["reason"]
+    card["sources"]["onnx"]["inputs"] = {"pixels": {"name": "picture"}}  # but a wrong name is wrong
+    project.write("models/digits.yaml", card)
+    done = project.qbench("run", "-m", "models/digits.yaml", "-b", "onnxruntime", "-p", "fp32")
+    assert done.returncode == 1 and "is called 'picture'" in done.stderr
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_weights_beside_an_onnx_file_come_along(project, backend: str):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip(backend)
     source = suites_dir() / "zoo" / "digits_cnn.onnx"
     (project.root / "whole.onnx").write_bytes(source.read_bytes())
     model = onnx.load(source)
@@ -87,7 +107,38 @@ def test_weights_beside_an_onnx_file_come_along(project):
     assert (project.root / "split.onnx.data").stat().st_size > 10_000
     digests = []
     for name in ("whole.onnx", "split.onnx"):
-        (case,) = ran(project, "-m", name, "-b", "onnxruntime", "-p", "fp32")
+        (case,) = ran(project, "-m", name, "-b", backend, "-p", "fp32")
         assert case["status"] == "ok", case["reason"]
         digests.append(case["outputs_digest"])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.slow
+def test_the_tf_converter_quantizes_a_keras_file(project, assets: Path):
+    for package in ("tensorflow", "ai_edge_litert"):
+        pytest.importorskip(package)
+    (project.root / "model.h5").write_bytes(
+        (assets / "models" / "resnet8_cifar10" / "model.h5").read_bytes()
+    )
+    card = {
+        "name": "old",
+        "task": "other",
+        "inputs": {"image": {"dtype": "float32", "shape": ["N", 32, 32, 3], "layout": "NHWC"}},
+        "outputs": {"scores": {"dtype": "float32", "shape": ["N", 10]}},
+        "sources": {"keras": {"path": "model.h5"}},
+    }
+    project.write("models/old.yaml", card)
+    quantizers = [None, "tf-converter"]
+    suite = project.suite(
+        models=["old"],
+        backends=["tflite"],
+        precisions=["fp32", *({"int8-static": {"quantizer": q}} for q in quantizers)],
+        rounds=1,
+    )
+    project.run_json(suite)
+    cases = {(c["precision"], c["quantizer"]): c for c in project.cases()}
+    assert {c["status"] for c in cases.values()} == {"ok"}, [c["reason"] for c in cases.values()]
+    assert cases["fp32", None]["converted_from"] == "keras"
+    quantized = cases["int8-static", "tensorflow.lite.TFLiteConverter"]
+    assert (quantized["source_format"], quantized["effective_precision"]) == ("keras", "int8")
+    assert quantized["sqnr_db"] > 15

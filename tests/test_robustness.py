@@ -187,7 +187,9 @@ def test_a_second_run_with_another_lock_leaves_a_live_ones_files(project, tmp_pa
         time.sleep(0.02)
     (live, *_) = work.glob("*/out")
     suite = project.suite("second", models=["other"])
-    done = project.qbench("run", suite, "--no-report", QBENCH_LOCK=str(tmp_path / "another"))
+    elsewhere = ("--results", "elsewhere")
+    lock = str(tmp_path / "another")
+    done = project.qbench("run", suite, "--no-report", *elsewhere, QBENCH_LOCK=lock)
     assert done.returncode == 0, done.stderr
     assert live.is_dir()
     assert process.poll() is None
@@ -309,3 +311,19 @@ def test_a_full_cache_disk_is_no_property_of_a_case(project, small_disk: Path):
     )
     assert done.returncode == 3, done.stderr
     assert "disk is full" in done.stderr
+
+
+def test_a_second_run_in_the_same_results_folder_is_refused_whatever_its_lock(project, tmp_path):
+    """With locks of their own, the second would go on with the first one's bundle."""
+    project.model(infer_us=3000)
+    suite = project.suite(rounds=3, timed_s=0.5)
+    process = start(project, "run", str(suite), "--no-report")
+    assert process.stderr
+    while not process.stderr.readline().startswith("measure:"):
+        assert process.poll() is None
+    done = project.qbench("run", suite, "--no-report", QBENCH_LOCK=str(tmp_path / "other"))
+    assert done.returncode == 3 and "another run writes to results/" in done.stderr
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    (bundle,) = (project.root / "results").glob("*/begin.json")
+    assert_whole(project, bundle.parent, 3, 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from qbench.storage import (
     folder_bytes,
     new_folder,
     read_lines,
+    remove_half_made,
     write_file,
 )
 
@@ -206,3 +209,18 @@ def test_a_journal_is_one_json_object_a_line(folder: Path):
     append_line(folder / "j", {"b": "line\nbreak", "a": None})
     assert (folder / "j").read_text().count("\n") == 1
     assert json.loads((folder / "j").read_text()) == {"a": None, "b": "line\nbreak"}
+
+
+def test_what_a_killed_process_began_is_removed_and_what_a_live_one_does_is_not(folder: Path):
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom qbench.storage import new_folder\n"
+        f"with new_folder(Path({str(folder)!r}) / 'made') as out:\n"
+        "    (out / 'half').write_text('x')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code])
+    assert done.returncode == -9 and list(folder.glob(".*")), "it left something"
+    with new_folder(folder / "mine") as out:
+        (out / "whole").write_text("y")
+        remove_half_made(folder)
+        assert (out / "whole").exists()
+    assert [p.name for p in folder.iterdir()] == ["mine"]

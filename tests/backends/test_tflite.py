@@ -978,6 +978,6 @@ class TestConverter:
             make(case, "int8-static", tmp_path / "out", quantizer="tf-converter")
 
 
-def test_a_keras_source_is_described_from_its_conversion(tmp_path: Path) -> None:
-    with pytest.raises(PrepareError, match="converts it to"):
+def test_a_keras_source_is_not_described(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="no TFLite file"):
         Backend().describe(tmp_path / "model.keras")
