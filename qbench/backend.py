@@ -461,12 +461,6 @@ class EffectivePrecision:
             notes=tuple(notes),
         )
 
-    def share(self, precision: str) -> float | None:
-        """Share of the multiply-accumulates that run at ``precision``, 0 to 1; None where they
-        cannot be told."""
-        total = sum((self.macs or {}).values())
-        return None if not total else (self.macs or {}).get(precision, 0) / total
-
 
 @dataclass(frozen=True)
 class Profile:

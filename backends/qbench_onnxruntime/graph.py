@@ -54,18 +54,6 @@ def load(path: Path, weights: bool = True) -> ModelProto:
     return model
 
 
-def external_files(path: Path) -> list[str]:
-    """Files that hold weights of the model in ``path``, relative to its folder, sorted.
-
-    Raises:
-        PrepareError: ``path`` is no ONNX file, or names a file outside its own folder.
-    """
-    tensors = _tensors(load(path, weights=False).graph)
-    return sorted(
-        {_place_of(tensor)["location"] for tensor in tensors if uses_external_data(tensor)}
-    )
-
-
 def _take_in(tensor: TensorProto, folder: Path) -> None:
     """Read a tensor's external data. (onnx's own reader refuses links, and in a worker's folder
     every file is one.)"""

@@ -65,7 +65,7 @@ def dynamic(clean: Path, source: onnx.ModelProto, target: PrepareTarget, out: Pa
         raise Unsupported(
             "dynamic int8 quantizes matrix products only; they are "
             f"{percent(share)} of this model's multiply-adds, the rest is convolutions or "
-            "products of activations (ConvInteger measured 0.04x-0.19x of fp32's speed): use "
+            "products of activations (it has no fast kernel for ConvInteger): use "
             "int8-static, or all_operators to see for yourself"
         )
     settings: dict[str, Any] = {

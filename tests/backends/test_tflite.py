@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from qbench.backend import (  # noqa: E402
     TensorSpec,
     Unsupported,
 )
-from qbench.precision import complete_options  # noqa: E402
+from qbench.precision import complete_options, int8_share  # noqa: E402
 from qbench.testing import AdapterConformance  # noqa: E402
 from qbench_tflite import Backend, ranges  # noqa: E402
 from qbench_tflite import quantizer as quantizer_module  # noqa: E402
@@ -619,7 +619,7 @@ class TestAsShipped:
         item = np.random.default_rng(0).integers(0, 127, into.sized(1)).astype(into.dtype)
         np.testing.assert_array_equal(predict(artifact, item), direct(path, item))
         with open_(artifact) as program:
-            assert (program.effective().share("int8") or 0) >= share * 0.99
+            assert (int8_share(asdict(program.effective())) or 0) >= share * 0.99
 
     def test_is_no_reference_and_not_quantized_again(self, quantized: Case, tmp_path: Path) -> None:
         for precision in ("fp32", "int8-dynamic"):
