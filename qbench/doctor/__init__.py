@@ -1,0 +1,70 @@
+"""Is this machine fit to measure? Every check says what it found, and what mends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from qbench.doctor import load, processor, sensors
+from qbench.doctor.finding import Finding, Status
+from qbench.host.tree import Tree
+
+__all__ = ["HEADERS", "Finding", "Status", "examine", "rows", "verdict"]
+
+WATCH_S = 0.5
+_ORDER = {"bad": 0, "warn": 1, "unknown": 2, "good": 3}
+
+
+def examine(
+    root: Path = Path("/"), folders: Mapping[str, Path] | None = None, watch_s: float = WATCH_S
+) -> list[Finding]:
+    """All checks, those that ask for something first. Nothing is changed. Takes ``watch_s`` seconds
+    and a little.
+
+    Args:
+        root: where the kernel's files are read; another one for tests. Processes, the lock, the
+            clock's cost, counters and GPUs are this machine's whatever it says.
+        folders: by what they hold, those that need room on their disk.
+    """
+    tree = Tree(root)
+    seen = load.watch(tree, watch_s)
+    found = [
+        load.another_run(),
+        load.others(seen),
+        load.stolen(tree, seen),
+        load.virtual(tree, os.environ),
+        processor.governor(tree),
+        processor.boost(tree),
+        processor.threads_per_core(tree),
+        processor.power_source(tree),
+        processor.mode(tree),
+        processor.heat(tree),
+        load.quota(tree, seen),
+        processor.isolation(tree, processor.affinity()),
+        load.free_memory(tree),
+        load.swap(tree, seen),
+        processor.huge_pages(tree),
+        processor.clock(tree),
+        sensors.performance_counters(),
+        sensors.energy_sensors(tree),
+        *sensors.gpus(tree),
+        *(load.disk(name, folder) for name, folder in (folders or {}).items()),
+    ]
+    return sorted((f for f in found if f is not None), key=lambda f: _ORDER[f.status])
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """One sentence: fit or not, and how many checks say what."""
+    counts = {status: sum(f.status == status for f in findings) for status in _ORDER}
+    word = "not fit" if counts["bad"] else "fit"
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return f"this machine is {word} to measure: {told}"
+
+
+HEADERS = ("", "check", "found", "why it matters", "what mends it")
+
+
+def rows(findings: Sequence[Finding]) -> list[tuple[str, str, str, str, str]]:
+    """Rows of a table under ``HEADERS``."""
+    return [(f.status, f.check, f.found, f.why, f.fix or "") for f in findings]

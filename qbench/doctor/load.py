@@ -1,0 +1,237 @@
+"""Checks of what else the machine does, and of what it leaves to us."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qbench.doctor.finding import Finding, Status, judged
+from qbench.errors import MachineryError, UserError
+from qbench.host.cgroup import limits
+from qbench.host.processor import is_virtual
+from qbench.host.software import container
+from qbench.host.tree import Tree
+from qbench.lock import measuring_lock
+from qbench.worker.conditions import Conditions
+
+BUSY = 0.05, 0.25
+"""Shares of the machine that others keep busy: from the first on it is told, from the second on
+figures are not to be relied on. The same for all pairs below."""
+STOLEN = 0.005, 0.02
+LEAST_NAMED = 0.02
+"""Processors' worth of work from which on a process is named."""
+LEAST_MEMORY = 1 << 30, 1 << 28
+LEAST_DISK = 5 << 30, 1 << 30
+SWAPPINESS = 10
+"""From here on the kernel swaps out programs before it gives up cached files."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What went on while we slept.
+
+    Attributes:
+        seconds: how long.
+        conditions: as ``qbench.worker.conditions.Conditions`` tells them of a timed window.
+        busiest: name and processors' worth of the busiest other processes that we may see.
+        swapped_pages: pages read from or written to swap space; None if the kernel does not say.
+    """
+
+    seconds: float
+    conditions: Mapping[str, int | float | None]
+    busiest: Sequence[tuple[str, float]]
+    swapped_pages: int | None
+
+    def share(self, key: str) -> float | None:
+        """One of ``conditions`` in ns, as a share of the time of all processors that are ours."""
+        ns, cpus = self.conditions[key], self.conditions["cpus"]
+        return None if ns is None or not cpus else ns * 1e-9 / (self.seconds * cpus)
+
+
+def watch(tree: Tree, seconds: float) -> Watched:
+    """Look at the machine twice, and sleep in between."""
+    conditions = Conditions(tree.root)
+    worked, swapped = _processor_seconds(), _swapped_pages(tree)
+    conditions.begin()
+    begin = time.monotonic()
+    time.sleep(seconds)
+    elapsed = time.monotonic() - begin
+    told = conditions.end()
+    work = [
+        (name, (now - worked.get(pid, (name, 0.0))[1]) / elapsed)
+        for pid, (name, now) in _processor_seconds().items()
+    ]
+    last = _swapped_pages(tree)
+    return Watched(
+        seconds=elapsed,
+        conditions=told,
+        busiest=sorted((one for one in work if one[1] >= LEAST_NAMED), key=lambda one: -one[1])[:3],
+        swapped_pages=None if swapped is None or last is None else last - swapped,
+    )
+
+
+def _processor_seconds() -> dict[int, tuple[str, float]]:
+    """Name and processor time of every other process, by its number."""
+    import psutil
+
+    return {
+        process.pid: (process.info["name"], times.user + times.system)
+        for process in psutil.process_iter(["name", "cpu_times"])
+        if process.pid != os.getpid() and (times := process.info["cpu_times"]) is not None
+    }
+
+
+def _swapped_pages(tree: Tree) -> int | None:
+    counted = tree.pairs("proc/vmstat")
+    both = counted.get("pswpin"), counted.get("pswpout")
+    return None if None in both else sum(n for n in both if n)
+
+
+def others(seen: Watched) -> Finding:
+    """Work of other processes."""
+    check, why = "other work", "it takes cores, caches and memory bandwidth: stop it, or wait"
+    share, cpus = seen.share("others_cpu_ns"), seen.conditions["cpus"]
+    if share is None or not cpus:
+        return Finding(check, "unknown", "/proc/stat does not say", why)
+    names = ", ".join(f"{name} {cores:.1f}" for name, cores in seen.busiest)
+    average = seen.conditions["load_average"]
+    return judged(
+        check,
+        _level(share, BUSY),
+        f"{share * cpus:.1f} of {cpus} processors busy over {seen.seconds:.1f} s"
+        + (f" ({names})" if names else "")
+        + (f"; load average {average:g}" if average is not None else ""),
+        why,
+    )
+
+
+def stolen(tree: Tree, seen: Watched) -> Finding:
+    """Time that the hypervisor gave to other virtual machines."""
+    check, why = "steal", "another virtual machine has our processors: use a dedicated host"
+    # user nice system idle iowait irq softirq steal; guests' time is within user's
+    counted = (tree.text("proc/stat") or "").partition("\n")[0].split()[1:9]
+    ticks = [int(word) for word in counted if word.isdigit()]
+    if len(ticks) < 8 or not sum(ticks):
+        return Finding(check, "unknown", "/proc/stat does not say", why)
+    if not ticks[7]:
+        if is_virtual(tree) is False:
+            return Finding(check, "good", "none: no virtual machine")
+        return Finding(check, "unknown", "none since the start: the host may not tell", why)
+    now, before = seen.share("steal_ns"), ticks[7] / sum(ticks)
+    found = f"{before:.1%} since the start"
+    if now is not None:
+        found = f"{now:.1%} over {seen.seconds:.1f} s, {found}"
+    status = _level(now or 0.0, STOLEN)
+    if status == "good" and before >= STOLEN[0]:
+        status = "warn"
+    return judged(check, status, found, why)
+
+
+def another_run() -> Finding:
+    """Another qbench that measures now."""
+    why = "two runs at a time spoil both"
+    try:
+        with measuring_lock():
+            return Finding("another run", "good", "none")
+    except MachineryError as error:
+        return Finding("another run", "bad", error.message, why)
+    except UserError as error:  # the lock cannot be taken
+        return Finding("another run", "unknown", error.message, why)
+
+
+def swap(tree: Tree, seen: Watched) -> Finding:
+    """Swap space: used, and being used."""
+    check, why = "swap", "a page that was swapped out costs milliseconds when it is touched"
+    memory = tree.pairs("proc/meminfo")
+    if "SwapTotal" not in memory:
+        return Finding(check, "unknown", "/proc/meminfo does not say", why)
+    total, used = memory["SwapTotal"], memory["SwapTotal"] - memory.get("SwapFree", 0)
+    if not total:
+        return Finding(check, "good", "none")
+    eagerness = tree.number("proc/sys/vm/swappiness")
+    moving = seen.swapped_pages
+    eager = eagerness is not None and eagerness > SWAPPINESS
+    return judged(
+        check,
+        "bad" if moving else "warn" if used or eager else "good",
+        f"{_gb(used * 1024)} of {_gb(total * 1024)} used"
+        + (f", {moving} pages moved over {seen.seconds:.1f} s" if moving else "")
+        + (f"; swappiness {eagerness}" if eagerness is not None else ""),
+        why,
+        "sudo swapoff -a && sudo swapon -a" if used else "sudo sysctl vm.swappiness=1",
+    )
+
+
+def free_memory(tree: Tree) -> Finding:
+    """Memory that is left, to the machine and to our container."""
+    check, why = "memory", "models that do not fit are swapped or killed"
+    memory, group = tree.pairs("proc/meminfo"), limits(tree)
+    if "MemAvailable" not in memory:
+        return Finding(check, "unknown", "/proc/meminfo does not say", why)
+    left = memory["MemAvailable"] * 1024
+    found = f"{_gb(left)} of {_gb(memory.get('MemTotal', 0) * 1024)} free"
+    if group.memory_bytes is not None:
+        inside = group.memory_bytes - (group.memory_used_bytes or 0)
+        found += f"; the container's limit of {_gb(group.memory_bytes)} leaves {_gb(inside)}"
+        left = min(left, inside)
+    status = "bad" if left < LEAST_MEMORY[1] else "warn" if left < LEAST_MEMORY[0] else "good"
+    return judged(check, status, found, why)
+
+
+def quota(tree: Tree, seen: Watched) -> Finding:
+    """A container's quota of processor time."""
+    check, found = "processor quota", limits(tree)
+    if found.cpu_quota is None:
+        readable = tree.exists("sys/fs/cgroup")
+        return (
+            Finding(check, "good", "none")
+            if readable
+            else Finding(check, "unknown", "/sys/fs/cgroup is not there", "a quota stops us")
+        )
+    stopped = f", stopped {found.throttled} times so far" if found.throttled is not None else ""
+    return judged(
+        check,
+        "bad" if seen.conditions["throttled_periods"] or found.cpu_quota < 1 else "warn",
+        f"{found.cpu_quota:g} processors' worth of time{stopped}",
+        "whoever has used it up stands still until the next period, for tens of milliseconds: give "
+        "the container processors instead of a quota (docker run --cpuset-cpus 0-1)",
+    )
+
+
+def virtual(tree: Tree, environment: Mapping[str, str]) -> Finding:
+    """Virtual machine, container, neither."""
+    inside, guest = container(tree, environment), is_virtual(tree)
+    box = f"container ({inside['engine'] or 'unnamed'})" if inside else "no container"
+    why = "neighbours on the host share its caches, memory and clocks; counters may be missing"
+    if guest is None:
+        return Finding("virtualization", "unknown", f"the processor does not say; {box}", why)
+    return judged(
+        "virtualization",
+        "warn" if guest else "good",
+        f"{'a' if guest else 'no'} virtual machine, {box}",
+        why,
+    )
+
+
+def disk(name: str, folder: Path) -> Finding:
+    """Room for results and artifacts."""
+    place = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
+    try:
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        return Finding(f"disk, {name}", "unknown", f"{place}: {error.strerror}")
+    status = "bad" if free < LEAST_DISK[1] else "warn" if free < LEAST_DISK[0] else "good"
+    fix = "qbench cache clean" if name == "cache" else None
+    return judged(f"disk, {name}", status, f"{_gb(free)} free", "a run needs room to go on", fix)
+
+
+def _level(value: float, bounds: tuple[float, float]) -> Status:
+    return "bad" if value >= bounds[1] else "warn" if value >= bounds[0] else "good"
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

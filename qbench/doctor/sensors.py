@@ -1,0 +1,137 @@
+"""Checks of counters and sensors, and of GPUs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from qbench.doctor.finding import Finding, Status, judged
+from qbench.host.devices import NVIDIA, NoNvml, ask, handles, nvml, pci_accelerators
+from qbench.host.tree import Tree
+
+BUSY_GPU_PERCENT = 5
+
+
+def performance_counters() -> Finding:
+    """Instructions and cycles through perf_event_open: tried."""
+    from qbench.worker.counters import Counters
+
+    check, counters = "performance counters", Counters()
+    reason = counters.reason
+    counters.close()
+    if reason is None:
+        return Finding(check, "good", "instructions and cycles can be counted")
+    found, _, command = reason.partition("; sudo ")
+    return Finding(
+        check,
+        "warn",
+        found,
+        "instructions per inference stay empty",
+        f"sudo {command}" if command else None,
+    )
+
+
+def energy_sensors(tree: Tree) -> Finding:
+    """Counters and sensors of power: there, and readable."""
+    from qbench.energy.sensors import RAPL_HIDDEN, find_sensors
+
+    check, why = "energy sensors", "energy is then a proxy, or read from a wall meter"
+    found = find_sensors(tree.root)
+    closed = [
+        f"{refused.name}: {refused.reason.partition(': sudo ')[0]}" for refused in found.refused
+    ]
+    hidden = any(RAPL_HIDDEN in refused.reason for refused in found.refused)
+    shown = [f"{sensor.method} ({sensor.scope})" for sensor in found.sensors]
+    if not shown and not closed:
+        return Finding(check, "unknown", "none found: no RAPL, no hwmon power, no NVML", why)
+    return judged(
+        check,
+        "warn" if closed else "good",
+        "; ".join([*shown, *closed]),
+        why,
+        RAPL_HIDDEN.partition(" (")[0] if hidden else None,
+    )
+
+
+def gpus(tree: Tree) -> list[Finding]:
+    """For every NVIDIA GPU: who else uses it, what slows it down, whether it stays ready."""
+    try:
+        with nvml() as library:
+            found = handles(library)
+            if found:
+                return [
+                    finding
+                    for index, handle in found.items()
+                    for finding in _gpu(library, handle, index)
+                ]
+            reason = "NVML finds no GPU"
+    except NoNvml as error:
+        reason = str(error)
+    devices = pci_accelerators(tree)
+    if devices is not None and not any(str(d["pci_id"]).startswith(NVIDIA) for d in devices):
+        return [Finding("GPU", "good", "no NVIDIA GPU on the PCI bus")]
+    return [
+        Finding(
+            "GPU",
+            "unknown",
+            reason,
+            "other users of a GPU, and its clocks, cannot be seen",
+            "pip install nvidia-ml-py" if "not installed" in reason else None,
+        )
+    ]
+
+
+def _gpu(library: Any, handle: Any, index: int) -> list[Finding]:
+    name = f"GPU {index}"
+    return [
+        _gpu_users(library, handle, name),
+        _gpu_clocks(library, index),
+        _gpu_persistence(library, handle, index),
+    ]
+
+
+def _gpu_users(library: Any, handle: Any, name: str) -> Finding:
+    check, why = f"{name}, users", "they share its clocks, memory and time"
+    running, reason = ask(library, "nvmlDeviceGetComputeRunningProcesses", handle)
+    busy, busy_reason = ask(library, "nvmlDeviceGetUtilizationRates", handle)
+    if running is None and busy is None:
+        return Finding(check, "unknown", str(reason), why)
+    pids = [process.pid for process in running or [] if process.pid != os.getpid()]
+    percent = None if busy is None else int(busy.gpu)
+    status: Status = "good"
+    if pids or (percent is not None and percent >= BUSY_GPU_PERCENT):
+        status = "bad"
+    elif running is None:  # a process of another container may be hidden, but its work shows
+        status = "unknown"
+    shown = f"busy: {busy_reason}" if percent is None else f"{percent} % busy"
+    who = ", ".join(map(str, pids)) or "none" if running is not None else str(reason)
+    return judged(check, status, f"compute processes: {who}; {shown}", why)
+
+
+def _gpu_clocks(library: Any, index: int) -> Finding:
+    from qbench.energy.nvml import gpu_state
+
+    check, why = f"GPU {index}, clocks", "the GPU runs slower than it could"
+    state = gpu_state(library, index)
+    slowed = state["throttled"]
+    if slowed is None:
+        return Finding(check, "unknown", state["missing"]["throttled"], why)
+    found = ", ".join(slowed) or "nothing slows it down"
+    found += f"; {state['sm_clock_mhz']} MHz now" if state["sm_clock_mhz"] is not None else ""
+    found += f", {state['temperature_c']} °C" if state["temperature_c"] is not None else ""
+    return judged(check, "bad" if slowed else "good", found, why)
+
+
+def _gpu_persistence(library: Any, handle: Any, index: int) -> Finding:
+    check, why = f"GPU {index}, persistence", "without it every process starts the driver anew"
+    mode, reason = ask(library, "nvmlDeviceGetPersistenceMode", handle)
+    if mode is None:
+        return Finding(check, "unknown", str(reason), why)
+    on = mode == library.NVML_FEATURE_ENABLED
+    return judged(
+        check,
+        "good" if on else "warn",
+        "on" if on else "off",
+        why,
+        f"sudo nvidia-smi -i {index} -pm 1",
+    )

@@ -1,0 +1,56 @@
+"""The fingerprint of a machine: what has to be known to compare its figures with another's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qbench.host.cgroup import limits, usable_cores
+from qbench.host.devices import board_facts, memory_facts, nvidia_gpus, pci_accelerators
+from qbench.host.processor import processor_facts
+from qbench.host.software import software_facts
+from qbench.host.tree import Tree
+
+__all__ = ["fingerprint", "usable_cores"]
+
+
+def fingerprint(
+    root: Path = Path("/"), environment: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
+    """Facts of this machine and its software; None where one cannot be read.
+
+    ``host_id`` digests what makes the machine the same machine, whatever it runs: its identity and
+    its processor. In a container, whose name and identity are new each time, the environment
+    variable QBENCH_MACHINE names the machine.
+
+    Args:
+        root: where the kernel's files are read; another one for tests.
+    """
+    tree = Tree(root)
+    group = limits(tree)
+    facts = {
+        "hostname": socket.gethostname(),
+        "architecture": platform.machine(),
+        **processor_facts(tree),
+        "cores_usable": usable_cores(root),
+        **memory_facts(tree),
+        **board_facts(tree),
+        "cgroup": {
+            "cpu_quota": group.cpu_quota,
+            "memory_bytes": group.memory_bytes,
+            "cpuset": group.cpuset,
+        },
+        "gpus": nvidia_gpus(),
+        "pci_accelerators": pci_accelerators(tree),
+        **software_facts(tree, environment),
+    }
+    named = environment.get("QBENCH_MACHINE")
+    identity = [named] if named else [tree.text("etc/machine-id"), facts["hostname"]]
+    identity.append(facts["cpu_model"])
+    facts["host_id"] = hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
+    return facts
