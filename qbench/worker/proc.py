@@ -33,6 +33,7 @@ class Memory:
     def __init__(self) -> None:
         self.baseline = _status_bytes(b"VmRSS:")
         self.process_peak = _status_bytes(b"VmHWM:")
+        self._split = _split()
         self._resettable = self.reset()
 
     def reset(self) -> bool:
@@ -58,11 +59,18 @@ class Memory:
             return None
         return max(0, peak - self.baseline)
 
+    def split(self) -> dict[str, int] | None:
+        """What is resident now over the baseline, at least 0, by where it comes from:
+        ``anonymous_bytes`` (heap, stacks: it must stay in memory, or be swapped) and
+        ``file_bytes`` (libraries, mapped model files, shared memory). None where not told."""
+        now = _split()
+        if now is None or self._split is None:
+            return None
+        return {name: max(0, size - self._split[name]) for name, size in now.items()}
 
-def involuntary_switches() -> int | None:
-    """How often this process was put off its processor so far; None where that is not told."""
-    try:
-        import resource
-    except ImportError:
+
+def _split() -> dict[str, int] | None:
+    anonymous, mapped, shared = map(_status_bytes, (b"RssAnon:", b"RssFile:", b"RssShmem:"))
+    if anonymous is None or mapped is None or shared is None:
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    return {"anonymous_bytes": anonymous, "file_bytes": mapped + shared}

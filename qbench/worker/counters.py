@@ -1,0 +1,126 @@
+"""The processor's own counters of retired instructions and of cycles, through Linux's
+``perf_event_open``, of this process alone and of what it does outside the kernel.
+
+Where there are none, ``Counters.reason`` says why, and what to do. One reading costs a system call
+per event, microseconds, so they are read around a window and not around a call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+SYSCALL = {"x86_64": 298, "aarch64": 241}
+"""perf_event_open's number, by machine (asm/unistd.h)."""
+EVENTS = {"instructions": (0, 1), "cycles": (0, 0)}
+"""Type and config: PERF_TYPE_HARDWARE with PERF_COUNT_HW_INSTRUCTIONS, _CPU_CYCLES."""
+
+_ATTRIBUTE = "IIQQQQQIIQ"
+"""``struct perf_event_attr`` in its first version, which every kernel takes: type, size, config,
+sample_period, sample_type, read_format, flags, wakeup_events, bp_type, config1."""
+_TIMES = 1 | 2
+"""read_format: PERF_FORMAT_TOTAL_TIME_ENABLED and _RUNNING, so that a count is three numbers."""
+_FLAGS = 1 << 1 | 1 << 5 | 1 << 6
+"""inherit: threads started from now on count too; exclude_kernel and exclude_hv: permitted to
+everyone up to perf_event_paranoid 2, and the part that repeats."""
+_CLOSE_ON_EXEC = 8
+_PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+
+
+class Counters:
+    """Counts from now on, for the calling thread and all that it starts: so open this before the
+    runtime starts its threads.
+
+    Args:
+        events: by name, the type and config of ``perf_event_open``.
+
+    Attributes:
+        reason: why nothing is counted, with what mends it; None if all events are.
+    """
+
+    def __init__(self, events: Mapping[str, tuple[int, int]] = EVENTS) -> None:
+        self.reason: str | None = None
+        self._files: dict[str, int] = {}
+        try:
+            for name, (kind, config) in events.items():
+                self._files[name] = _open(kind, config)
+        except OSError as error:
+            self.close()
+            self.reason = _reason(error)
+
+    def read(self) -> dict[str, int] | None:
+        """Counts since this object was made, by event, and ``counting_ns`` of the ``enabled_ns``
+        (time on a processor, summed over threads): of every key the difference of two readings
+        is that of the time between. None where nothing is counted, or an event never had its turn.
+
+        Where there are fewer counters than are in use the kernel takes turns. Then counts are
+        scaled up by enabled over counting time, and ``counting_ns`` is less than ``enabled_ns``
+        (of the event that had the least).
+        """
+        if not self._files:
+            return None
+        counts: dict[str, int] = {}
+        times = []
+        for name, file in self._files.items():
+            count, enabled, counting = struct.unpack("QQQ", os.read(file, 24))
+            if not counting:
+                return None
+            counts[name] = count * enabled // counting
+            times.append((counting, enabled))
+        counting, enabled = min(times, key=lambda pair: pair[0] / pair[1])
+        return {**counts, "counting_ns": counting, "enabled_ns": enabled}
+
+    def close(self) -> None:
+        """Count no more."""
+        for file in self._files.values():
+            with suppress(OSError):
+                os.close(file)
+        self._files = {}
+
+
+def _open(kind: int, config: int) -> int:
+    """A file that counts one event.
+
+    Raises:
+        OSError: why the kernel does not.
+    """
+    if sys.platform != "linux" or (machine := os.uname().machine) not in SYSCALL:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    import ctypes
+
+    size = struct.calcsize(_ATTRIBUTE)
+    attribute = struct.pack(_ATTRIBUTE, kind, size, config, 0, 0, _TIMES, _FLAGS, 0, 0, 0)
+    system_call = ctypes.CDLL(None, use_errno=True).syscall
+    this_thread, any_cpu, no_group = 0, -1, -1
+    long = ctypes.c_long
+    file = system_call(
+        long(SYSCALL[machine]), ctypes.create_string_buffer(attribute, size),
+        long(this_thread), long(any_cpu), long(no_group), long(_CLOSE_ON_EXEC),
+    )  # fmt: skip
+    if file < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return file
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        with suppress(OSError, ValueError):
+            if (level := int(_PARANOID.read_text())) > 2:
+                return (
+                    f"not permitted: kernel.perf_event_paranoid is {level}; "
+                    "sudo sysctl kernel.perf_event_paranoid=2"
+                )
+        return "not permitted; in a container: docker run --cap-add PERFMON"
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+        return (
+            "this machine has no such counters; a virtual machine has them only if its host "
+            "passes them on"
+        )
+    if error.errno == errno.ENOSYS:
+        return "this system has no perf_event_open, or it is not known for this processor"
+    return f"perf_event_open: {error.strerror}"
