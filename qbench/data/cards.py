@@ -108,21 +108,23 @@ class Format:
         files: the keys that ``files`` must have; ``optional`` ones it may have.
         truths: what its labels can be, the usual one first.
         arrays: whether the card's ``arrays`` and ``labels`` name arrays or columns of it.
+        encoded: whether its items are picture files, which have to be decoded.
     """
 
     files: frozenset[str]
     truths: tuple[Truth, ...]
     optional: frozenset[str] = frozenset()
     arrays: bool = False
+    encoded: bool = False
 
 
 _PICTURES, _DATA, _LABELS = frozenset({"images"}), frozenset({"data"}), frozenset({"labels"})
 FORMATS = {
     "npz": Format(_DATA, get_args(Truth), arrays=True),
-    "image-folder": Format(_PICTURES, ("classes",), optional=_LABELS, arrays=True),
-    "image-zip": Format(_PICTURES, ("classes",), optional=_LABELS, arrays=True),
-    "yolo": Format(_PICTURES, ("boxes",), optional=_LABELS),
-    "segmentation": Format(_PICTURES | {"masks"}, ("masks",)),
+    "image-folder": Format(_PICTURES, ("classes",), optional=_LABELS, arrays=True, encoded=True),
+    "image-zip": Format(_PICTURES, ("classes",), optional=_LABELS, arrays=True, encoded=True),
+    "yolo": Format(_PICTURES, ("boxes",), optional=_LABELS, encoded=True),
+    "segmentation": Format(_PICTURES | {"masks"}, ("masks",), encoded=True),
     "tsv": Format(_DATA, ("classes", "scores"), arrays=True),
     "cifar10": Format(_DATA, ("classes",)),
     "mnist": Format(_PICTURES | _LABELS, ("classes",)),

@@ -15,12 +15,12 @@ from qbench.cards import ModelCard, Tensor
 from qbench.data import preprocess
 from qbench.data.cards import DatasetCard, Split
 from qbench.data.labels import make_labels
-from qbench.data.preprocess import Steps
 from qbench.data.readers import READERS, Reader
 from qbench.data.tokens import tokenizer
 from qbench.errors import UserError, nearest
 from qbench.files import Report, digest_path, locate
 from qbench.storage import cache_dir, digest_json, new_folder
+from qbench.worker.pipeline import transforms
 
 PREPARE_VERSION = 3
 """Raise it when the same card and files would be preprocessed to something else."""
@@ -81,7 +81,7 @@ def make_items(
         UserError: the files do not fit the cards.
     """
     contents = {name: digest_path(path) for name, path in files.items()}
-    vocabularies = _vocabularies(card, root, report)
+    vocabularies = find_vocabularies(card, root, report)
     made_of = [
         PREPARE_VERSION,
         version("pillow"),
@@ -96,7 +96,7 @@ def make_items(
     ]
     key = digest_json([made_of, split.model_dump(mode="json", exclude={"dataset"})])
     folder = cache_dir() / "data" / key[:32]
-    if not all(_readable(path) for path in folder.glob("*.npy")):
+    if not all(readable(path) for path in folder.glob("*.npy")):
         shutil.rmtree(folder)  # a damaged cache is made anew
     if not folder.is_dir():
         report(f"preprocessing {card.name}'s items of {data.name}")
@@ -118,8 +118,30 @@ def make_items(
     )
 
 
-def _vocabularies(card: ModelCard, root: Path, report: Report) -> dict[str, Path]:
-    """By input, the file of its tokenizer."""
+def array_for(card: ModelCard, reader: Reader, name: str) -> str:
+    """The array that feeds the input ``name``: the one that its steps name, or the one of its name,
+    or the data set's only one where nothing else can be meant.
+
+    Raises:
+        UserError: there is none.
+    """
+    steps, arrays = card.preprocess.get(name, []), reader.arrays
+    named = preprocess.array_of(steps)
+    wanted = named or name
+    if wanted in arrays:
+        return wanted
+    alone = len(card.inputs) == 1 or preprocess.tokenize_options(steps) is not None
+    if named is None and len(arrays) == 1 and alone:
+        return arrays[0]
+    raise UserError(
+        f"data set {reader.card.name} has nothing for input '{name}' of {card.name}: "
+        f"no array '{wanted}'",
+        nearest(wanted, arrays) + " A step 'array' in the card's preprocess can name it.",
+    )
+
+
+def find_vocabularies(card: ModelCard, root: Path, report: Report) -> dict[str, Path]:
+    """By input, the file of its tokenizer; verified, downloaded if need be."""
     options = {name: preprocess.tokenize_options(steps) for name, steps in card.preprocess.items()}
     return {name: locate(choice.vocab, root, report) for name, choice in options.items() if choice}
 
@@ -131,7 +153,8 @@ def _tokenizers() -> str:
         return "none"
 
 
-def _readable(path: Path) -> bool:
+def readable(path: Path) -> bool:
+    """Whether a ``.npy`` file of the cache is whole."""
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
@@ -162,7 +185,7 @@ class _Writer:
         self._check_card()
         chosen = self._chosen()
         for number, (name, tensor) in enumerate(self.card.inputs.items()):
-            array = self._array_for(name)
+            array = array_for(self.card, self.reader, name)
             items = self._items(name, tensor, array, chosen)
             try:
                 _save_all(self.out / f"input-{number}.npy", items, len(chosen))
@@ -213,29 +236,12 @@ class _Writer:
             )
         return chosen
 
-    def _array_for(self, name: str) -> str:
-        """The array that feeds an input: the one its steps name, or the one of its name, or the
-        data set's only one where nothing else can be meant."""
-        steps, arrays = self.card.preprocess.get(name, []), self.reader.arrays
-        named = preprocess.array_of(steps)
-        wanted = named or name
-        if wanted in arrays:
-            return wanted
-        alone = len(self.card.inputs) == 1 or name in self.vocabularies
-        if named is None and len(arrays) == 1 and alone:
-            return arrays[0]
-        raise UserError(
-            f"data set {self.data.name} has nothing for input '{name}' of {self.card.name}: "
-            f"no array '{wanted}'",
-            nearest(wanted, arrays) + " A step 'array' in the card's preprocess can name it.",
-        )
-
     def _items(
         self, name: str, tensor: Tensor, array: str, chosen: list[int]
     ) -> Iterator[np.ndarray]:
         """The chosen items of an input, ready to be fed: in the card's shape and dtype."""
         steps = self.card.preprocess.get(name, [])
-        options = preprocess.tokenize_options(steps)
+        options, plain = preprocess.tokenize_options(steps), preprocess.as_json(steps)
         tokenize = tokenizer(options, self.vocabularies[name]) if options else None
         sizes = self.sizes.setdefault(name, [])
         told = time.monotonic()
@@ -245,13 +251,13 @@ class _Writer:
                 self.report(f"preprocessing {self.data.name}: {done} of {len(chosen)} items")
             raw = self.reader.get(array, index)
             sizes.append(() if isinstance(raw, str) else raw.shape)
-            yield self._item(name, tensor, steps, tokenize, raw, index)
+            yield self._item(name, tensor, plain, tokenize, raw, index)
 
     def _item(
         self,
         name: str,
         tensor: Tensor,
-        steps: Steps,
+        steps: transforms.Plain,
         tokenize: Callable[[str], np.ndarray] | None,
         raw: np.ndarray | str,
         index: int,
@@ -261,7 +267,7 @@ class _Writer:
             f"{self.reader.title(index)}"
         )
         try:
-            item = preprocess.apply(steps, raw, tokenize)
+            item = transforms.apply(steps, raw, tokenize)
             if item.dtype.kind not in "fiub":
                 raise ValueError(f"{item.dtype} are no numbers")
             if item.dtype.kind == "f" and np.dtype(tensor.dtype).kind != "f":
@@ -269,7 +275,7 @@ class _Writer:
                     f"the input takes {tensor.dtype}, but preprocessing ends with {item.dtype}: "
                     f"end it with a step cast: {tensor.dtype}"
                 )
-            item = preprocess.cast(item, tensor.dtype)
+            item = transforms.cast(item, tensor.dtype)
         except ValueError as error:
             raise UserError(f"{where}: {error}") from None
         want = tensor.shape[1:]

@@ -9,7 +9,7 @@ import numpy as np
 
 from qbench.backend import TensorSpec
 from qbench.data.items import Items
-from qbench.storage import cache_dir, digest_json, new_folder
+from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
 ITEMS = 64
 """To evaluate on, and as many others to calibrate with."""
@@ -47,7 +47,7 @@ def kept(arrays: Mapping[str, np.ndarray], digest: str, random: bool = False) ->
     if not folder.is_dir():
         with new_folder(folder) as out:
             for index, array in enumerate(arrays.values()):
-                np.save(out / f"input-{index}.npy", array)
+                save_array(out / f"input-{index}.npy", array)
     feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(arrays)}
     count = len(next(iter(arrays.values())))
     return Items(feeds, None, count, key, random)

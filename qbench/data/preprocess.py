@@ -1,4 +1,4 @@
-"""The preprocessing vocabulary of model cards, and its execution.
+"""The preprocessing vocabulary of model cards. ``qbench.worker.pipeline`` carries it out.
 
 A card lists, for each input, the steps from a stored item to what the model is fed. Each step is
 a mapping with one key:
@@ -29,6 +29,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from qbench.data.cards import IGNORE
 from qbench.data.tokens import TokenizeOptions
+from qbench.worker.pipeline import transforms
 from qbench.yamlfile import Strict
 
 Interpolation = Literal["bilinear", "nearest", "bicubic", "lanczos"]
@@ -165,8 +166,6 @@ def _in_order(steps: list[Step]) -> list[Step]:
 
 Steps = Annotated[list[Step], AfterValidator(_in_order)]
 
-_IMAGE_STEPS = (Resize, CenterCrop, Color, Layout)
-
 
 def array_of(steps: Steps) -> str | None:
     """The data set's array that the steps begin with; None if they do not say."""
@@ -178,60 +177,16 @@ def tokenize_options(steps: Steps) -> TokenizeOptions | None:
     return next((step.tokenize for step in steps if isinstance(step, Tokenize)), None)
 
 
+def as_json(steps: Steps) -> list[dict[str, Any]]:
+    """The steps with all their options, as ``qbench.worker.pipeline.transforms`` takes them."""
+    return [step.model_dump(mode="json") for step in steps]
+
+
 def apply(
     steps: Steps, item: np.ndarray | str, tokenize: Callable[[str], np.ndarray] | None = None
 ) -> np.ndarray:
-    """Run the steps of a card on one item.
-
-    Args:
-        steps: validated steps (`Steps` in a pydantic model, or `TypeAdapter(Steps)`).
-        item: one item without a batch axis. Images: uint8 [H, W], [H, W, 1] or [H, W, 3] where
-            they are resized, any dtype otherwise. It is not changed. Or a text.
-        tokenize: carries out the step `tokenize` (`qbench.data.tokens.tokenizer` makes it).
-
-    Returns:
-        A C-contiguous array of its own. Images are [H, W, C], or [C, H, W] after `layout: NCHW`.
-        float32 after scale, normalize or dequantize, what cast says, else the item's dtype.
-
-    Raises:
-        ValueError: a step does not fit the item's shape or dtype.
-    """
-    if isinstance(item, str):
-        if tokenize is None:
-            raise ValueError("the items are texts: 'preprocess' in the card needs a step tokenize")
-        item = tokenize(item)
-    elif tokenize is not None:
-        raise ValueError(f"the step tokenize takes texts, not {item.dtype} {list(item.shape)}")
-    result = np.asarray(item)
-    if any(isinstance(step, _IMAGE_STEPS) for step in steps):
-        result = _as_hwc(result)
-    channels_first = False
-    for step in steps:
-        if channels_first and isinstance(step, (Resize, CenterCrop, Color)):
-            raise ValueError(f"the step {_key(step)} takes HWC images: put it before layout: NCHW")
-        match step:
-            case Resize(resize=options):
-                result = _resize(result, options)
-            case CenterCrop(center_crop=size):
-                result = _center_crop(result, size)
-            case Color(color=color):
-                result = _recolor(result, color)
-            case Scale(scale=factor):
-                result = result.astype(np.float32) * np.float32(factor)
-            case Normalize(normalize=options):
-                result = _normalize(result, options, channel_axis=0 if channels_first else -1)
-            case Dequantize(dequantize=options):
-                centred = result.astype(np.float32) - np.float32(options.zero_point)
-                result = centred * np.float32(options.scale)
-            case Layout(layout=layout):
-                if channels_first != (layout == "NCHW"):
-                    axes = (1, 2, 0) if channels_first else (2, 0, 1)
-                    result, channels_first = result.transpose(axes), not channels_first
-            case Flatten():
-                result = result.reshape(-1)
-            case Cast(cast=dtype):
-                result = cast(result, dtype)
-    return np.array(result, order="C")
+    """Run the validated steps of a card on one item: ``transforms.apply``, which says more."""
+    return transforms.apply(as_json(steps), item, tokenize)
 
 
 def moves_pixels(steps: Steps) -> bool:
@@ -244,14 +199,14 @@ def apply_to_mask(steps: Steps, mask: np.ndarray) -> np.ndarray:
 
     Resized to the nearest pixel; the filling of a letterbox is 255, which means ignore.
     """
-    result = _as_hwc(mask)
+    result = transforms.as_hwc(mask)
     for step in steps:
         match step:
             case Resize(resize=options):
                 how = {"interpolation": "nearest", "fill": IGNORE}
-                result = _resize(result, options.model_copy(update=how))
+                result = transforms.resize(result, {**options.model_dump(), **how})
             case CenterCrop(center_crop=size):
-                result = _center_crop(result, size)
+                result = transforms.center_crop(result, size)
     return result[:, :, 0]
 
 
@@ -271,127 +226,9 @@ def apply_to_boxes(steps: Steps, boxes: np.ndarray, height: int, width: int) -> 
         if isinstance(step, CenterCrop):
             raise ValueError("center_crop would cut boxes off: resize the pictures instead")
         if isinstance(step, Resize):
-            inner, (height, width), (top, left) = _placed(height, width, step.resize)
+            inner, (height, width), (top, left) = transforms.placed(
+                height, width, step.resize.model_dump()
+            )
             share = np.array([inner[1] / width, inner[0] / height] * 2)
             boxes = boxes * share + np.array([left / width, top / height] * 2)
     return boxes
-
-
-def cast(x: np.ndarray, dtype: str) -> np.ndarray:
-    """``x`` in another dtype; to integers, real numbers are rounded half to even.
-
-    Raises:
-        ValueError: an integer type cannot hold its values.
-    """
-    want = np.dtype(dtype)
-    if want.kind not in "iu" or x.dtype == want or x.size == 0:
-        return x.astype(want, copy=False)
-    limits = np.iinfo(want)
-    whole = np.rint(x) if x.dtype.kind == "f" else x
-    low, high = whole.min(), whole.max()
-    if not (low >= limits.min and high <= limits.max):  # so is NaN
-        raise ValueError(f"{dtype} holds {limits.min}..{limits.max}, not {low}..{high}")
-    return whole.astype(want)
-
-
-def _as_hwc(image: np.ndarray) -> np.ndarray:
-    """[H, W] or [H, W, C] to [H, W, C]."""
-    if image.ndim not in (2, 3):
-        raise ValueError(f"an image has the shape [H, W] or [H, W, C], not {list(image.shape)}")
-    return image[:, :, None] if image.ndim == 2 else image
-
-
-def _placed(
-    height: int, width: int, options: ResizeOptions
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Where a resized picture comes to lie: its own [height, width], that of the canvas, and the
-    [top, left] corner on it.
-
-    `shortest` sets the shorter side and the other to round(other * shortest / short); torchvision
-    truncates there, so its longer side may be a pixel less. `letterbox` rounds both sides and puts
-    a spare row or column below or right, as Ultralytics does.
-    """
-    if options.size is not None:
-        inner = (options.size[0], options.size[1])
-        return inner, inner, (0, 0)
-    if options.shortest is not None:
-        short = min(height, width)
-        inner = (round(height * options.shortest / short), round(width * options.shortest / short))
-        return inner, inner, (0, 0)
-    assert options.letterbox is not None
-    canvas = (options.letterbox[0], options.letterbox[1])
-    ratio = min(canvas[0] / height, canvas[1] / width)
-    inner = (max(round(height * ratio), 1), max(round(width * ratio), 1))
-    return inner, canvas, ((canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2)
-
-
-def _resize(image: np.ndarray, options: ResizeOptions) -> np.ndarray:
-    """uint8 [H, W, 1 or 3] to uint8 [h, w, same], by Pillow's `Image.resize`."""
-    from PIL import Image
-
-    height, width, channels = image.shape
-    if image.dtype != np.uint8 or channels not in (1, 3):
-        raise ValueError(
-            f"resize takes uint8 images with 1 or 3 channels, not {image.dtype} with {channels}; "
-            "put it before scale, normalize, dequantize and cast"
-        )
-    inner, canvas, (top, left) = _placed(height, width, options)
-    picture = Image.fromarray(image[:, :, 0] if channels == 1 else image)
-    resampling = Image.Resampling[options.interpolation.upper()]
-    resized = _as_hwc(np.asarray(picture.resize((inner[1], inner[0]), resampling)))
-    if inner == canvas:
-        return resized
-    result = np.full((*canvas, channels), options.fill, np.uint8)
-    result[top : top + inner[0], left : left + inner[1]] = resized
-    return result
-
-
-def _center_crop(image: np.ndarray, size: int | list[int]) -> np.ndarray:
-    """[H, W, C] to [h, w, C]; where the margin is odd, the spare pixel is cut below or right."""
-    height, width = (size, size) if isinstance(size, int) else size
-    if height > image.shape[0] or width > image.shape[1]:
-        raise ValueError(
-            f"center_crop to {height}x{width} needs an image at least as large, "
-            f"not {image.shape[0]}x{image.shape[1]}"
-        )
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
-
-
-def _recolor(image: np.ndarray, color: str) -> np.ndarray:
-    """To bgr or gray from [H, W, 3] RGB; to rgb from [H, W, 1] gray, the channel three times.
-
-    gray is Pillow's luma (ITU-R 601-2): 0.299 R + 0.587 G + 0.114 B, of uint8 images.
-    """
-    want = 1 if color == "rgb" else 3
-    if image.shape[2] != want:
-        plural = "channels" if want > 1 else "channel"
-        raise ValueError(f"color: {color} takes images with {want} {plural}, not {image.shape[2]}")
-    if color == "bgr":
-        return image[:, :, ::-1]
-    if color == "rgb":
-        return image.repeat(3, axis=2)
-    from PIL import Image
-
-    if image.dtype != np.uint8:
-        raise ValueError(f"color: gray takes uint8 images, not {image.dtype}")
-    return _as_hwc(np.asarray(Image.fromarray(image).convert("L")))
-
-
-def _normalize(x: np.ndarray, options: NormalizeOptions, channel_axis: int) -> np.ndarray:
-    """(x - mean) / std in float32, in that order of operations; shape kept."""
-
-    def along_channels(name: str, value: float | list[float]) -> np.ndarray:
-        if not isinstance(value, list):
-            return np.asarray(value, np.float32)
-        channels = x.shape[channel_axis] if x.ndim else 0
-        if len(value) != channels:
-            raise ValueError(
-                f"normalize: {name} has {len(value)} values, but the item {channels} channels"
-            )
-        shape = [1] * x.ndim
-        shape[channel_axis] = channels
-        return np.asarray(value, np.float32).reshape(shape)
-
-    mean, std = along_channels("mean", options.mean), along_channels("std", options.std)
-    return (x.astype(np.float32) - mean) / std

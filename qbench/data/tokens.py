@@ -1,11 +1,11 @@
-"""From a text to the numbers that a model takes."""
+"""Tokenizers as cards describe them. ``qbench.worker.pipeline.tokens`` carries them out."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from qbench.data.table import read_text
 from qbench.errors import UserError
 from qbench.files import SourceFile
 from qbench.suite import PositiveInt
+from qbench.worker.pipeline import tokens
 from qbench.yamlfile import Strict
 
 
@@ -44,64 +45,17 @@ def tokenizer(options: TokenizeOptions, vocab: Path) -> Callable[[str], np.ndarr
     Raises:
         UserError: the vocabulary cannot be used, or the package ``tokenizers`` is missing.
     """
-    return _words(options, vocab) if options.kind == "words" else _encoded(options, vocab)
+    return tokens.tokenizer(options.model_dump(), vocabulary(options, vocab), str(vocab))
 
 
-def _words(options: TokenizeOptions, path: Path) -> Callable[[str], np.ndarray]:
-    vocab = read_vocab(path)
-    if "<UNKNOWN>" not in vocab:
-        raise UserError(f"{path} has no token <UNKNOWN>, which words outside it need")
-    start = [vocab["<START>"]] if "<START>" in vocab else []
-    unknown, pad = vocab["<UNKNOWN>"], vocab.get("<PAD>", 0)
+def vocabulary(options: TokenizeOptions, path: Path) -> dict[str, int] | str:
+    """What ``qbench.worker.pipeline.tokens`` makes a tokenizer of: the tokens' numbers, or for kind
+    ``json`` the text of the ``tokenizer.json``.
 
-    def tokenize(text: str) -> np.ndarray:
-        words = re.split(r"[^\w']+", text.lower() if options.lowercase else text)
-        found = start + [vocab.get(word, unknown) for word in words if word]
-        count = min(len(found), options.length)
-        filling = {"ids": pad, "mask": 0, "types": 0}[options.give]
-        result = np.full(options.length, filling, np.int64)
-        result[:count] = {"ids": found[:count], "mask": 1, "types": 0}[options.give]
-        return result
-
-    return tokenize
-
-
-def _encoded(options: TokenizeOptions, path: Path) -> Callable[[str], np.ndarray]:
-    tool = _library_tokenizer(options, path)
-    tool.enable_truncation(options.length)
-    names = tool.get_vocab()
-    pad = next((token for token in ("[PAD]", "<pad>") if token in names), None)
-    if pad is None:
-        raise UserError(f"{path} has no token [PAD] or <pad>, and short texts need one")
-    tool.enable_padding(length=options.length, pad_id=names[pad], pad_token=pad)
-    field = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}[options.give]
-
-    def tokenize(text: str) -> np.ndarray:
-        return np.asarray(getattr(tool.encode(text), field), np.int64)
-
-    return tokenize
-
-
-def _library_tokenizer(options: TokenizeOptions, path: Path) -> Any:
-    try:
-        from tokenizers import BertWordPieceTokenizer, Tokenizer
-    except ImportError:
-        raise UserError(
-            f"the step tokenize of kind {options.kind} needs the package tokenizers",
-            "pip install 'qbench[text]'",
-        ) from None
-    if options.kind == "json":
-        try:
-            return Tokenizer.from_str(read_text(path))
-        except UserError:
-            raise
-        except Exception as error:  # the library raises plain Exception
-            raise UserError(f"{path} is no tokenizer.json: {error}") from None
-    vocab = read_vocab(path)
-    missing = [token for token in ("[UNK]", "[CLS]", "[SEP]", "[PAD]") if token not in vocab]
-    if missing:
-        raise UserError(f"{path} is no vocabulary of BERT: it has no {', '.join(missing)}")
-    return BertWordPieceTokenizer(vocab, lowercase=options.lowercase)
+    Raises:
+        UserError: it cannot be read.
+    """
+    return read_text(path) if options.kind == "json" else read_vocab(path)
 
 
 def read_vocab(path: Path) -> dict[str, int]:

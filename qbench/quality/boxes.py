@@ -1,4 +1,4 @@
-"""Boxes: overlap, non-maximum suppression, and COCO's mean average precision."""
+"""COCO's mean average precision of boxes."""
 
 from __future__ import annotations
 
@@ -16,40 +16,6 @@ MAX_DETECTIONS = 100
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """Least overlaps at which a detection is a hit."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
-
-
-def non_maximum_suppression(detections: np.ndarray, overlap: float, most: int = 1000) -> np.ndarray:
-    """Greedy suppression within each class: of two boxes that overlap by more than ``overlap``,
-    the one with the lower score goes.
-
-    Args:
-        detections: ``[n, 6]`` of class, score, x1, y1, x2, y2.
-        most: candidates that are looked at, by score.
-
-    Returns:
-        What stays, the highest scores first.
-    """
-    order = np.argsort(-detections[:, 1], kind="stable")[:most]
-    found = detections[order]
-    rivals = intersection_over_union(found[:, 2:], found[:, 2:]) > overlap
-    rivals &= found[:, :1] == found[:, 0]
-    stays = np.ones(len(found), bool)
-    for index in range(len(found)):
-        if stays[index]:
-            stays[index + 1 :] &= ~rivals[index, index + 1 :]
-    return found[stays]
-
-
-def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``[n, m]`` overlaps of boxes ``[n, 4]`` and ``[m, 4]`` of x1, y1, x2, y2; 0 for two empty
-    ones."""
-    shared = np.ones((len(a), len(b)))
-    for low, high in ((0, 2), (1, 3)):
-        start = np.maximum(a[:, None, low], b[:, low])
-        shared *= np.maximum(np.minimum(a[:, None, high], b[:, high]) - start, 0)
-    areas = [np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1] - shared
-    return shared / np.where(union == 0, 1, union)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from qbench.quality.decoders import Decoder
 from qbench.quality.fidelity import Fidelity, Outputs, compare
 from qbench.quality.scores import Figure, Share
 from qbench.quality.tasks import TASKS
+from qbench.worker.pipeline import answers
 
 Score = Share | Figure
 
@@ -109,6 +110,24 @@ class Judging(BaseModel):
         if task not in TASKS:
             raise ValueError(f"there is no task '{task}'. {nearest(task, TASKS)}")
         return task
+
+    def answer(self) -> dict[str, Any] | None:
+        """What of the outputs is read for each item, as ``qbench.worker.pipeline.answers.reader``
+        takes it; None if nothing is, as of embeddings, which only pairs are judged of.
+
+        Raises:
+            ValueError: the decoder is not installed here.
+        """
+        if self.decoder is not None:
+            options = self.decoder.complete()
+            return {"kind": "boxes", "decoder": self.decoder.target(), "options": options}
+        if self.scores is not None:
+            return {"kind": "class", "output": self.scores, "background": self.background}
+        if self.output is not None and self.task == "semantic-segmentation":
+            return {"kind": "pixels", "output": self.output, "class_axis": self.class_axis}
+        if self.output is not None and self.task == "anomaly-detection":
+            return {"kind": "anomaly", "output": self.output}
+        return None
 
 
 def judge(
@@ -231,7 +250,7 @@ def _scores(outputs: Outputs, labels: np.ndarray, how: Judging) -> dict[str, Sco
     if how.task == "semantic-segmentation":
         return {"mIoU": _of_pixels(outputs, labels, how)}
     if how.task == "anomaly-detection":
-        return {"auc": metrics.auc(_anomaly_scores(outputs[how.output], how.output), labels)}
+        return {"auc": metrics.auc(answers.anomaly_scores(outputs, how.output), labels)}
     embeddings = outputs[how.output].reshape(len(outputs[how.output]), -1)
     return {"spearman": metrics.spearman(embeddings, labels)}
 
@@ -276,14 +295,7 @@ def _class_scores(outputs: Outputs, how: Judging) -> np.ndarray:
     """``[items, classes]`` without the background."""
     if how.scores is None:
         raise ValueError(f"nothing says which output holds the scores of {how.task}")
-    array = outputs[how.scores]
-    array = array.reshape(len(array), -1)
-    if array.shape[1] <= how.background:
-        raise ValueError(
-            f"output '{how.scores}' has {array.shape[1]} classes, {how.background} of them "
-            "background"
-        )
-    return array[:, how.background :]
+    return answers.class_scores(outputs, how.scores, how.background)
 
 
 def _of_classes(scores: np.ndarray, labels: np.ndarray, how: Judging) -> dict[str, Score]:
@@ -309,7 +321,8 @@ def _of_classes(scores: np.ndarray, labels: np.ndarray, how: Judging) -> dict[st
 
 
 def _of_pixels(outputs: Outputs, masks: np.ndarray, how: Judging) -> Figure:
-    predicted, classes = _pixels(outputs, how)
+    assert how.output is not None
+    predicted, classes = answers.pixel_classes(outputs, how.output, how.class_axis)
     if predicted.shape != masks.shape:
         raise ValueError(
             f"output '{how.output}' has pixels {list(predicted.shape)}, the masks have "
@@ -321,35 +334,12 @@ def _of_pixels(outputs: Outputs, masks: np.ndarray, how: Judging) -> Figure:
     return metrics.mean_iou(predicted, masks, classes)
 
 
-def _pixels(outputs: Outputs, how: Judging) -> tuple[np.ndarray, int | None]:
-    """``[items, height, width]`` classes, and how many there are if the output says so: it holds
-    either the classes or, on an axis more, a score for each."""
-    assert how.output is not None
-    array = outputs[how.output]
-    if array.ndim == 3:
-        return array.astype(np.int64), None
-    if array.ndim != 4:
-        raise ValueError(f"output '{how.output}' has {array.ndim} axes, and not 3 or 4")
-    return array.argmax(axis=how.class_axis), array.shape[how.class_axis]
-
-
-def _anomaly_scores(array: np.ndarray, name: str) -> np.ndarray:
-    """``[items]``: the one value of an item, or the second less the first (anomaly, normal)."""
-    flat = array.reshape(len(array), -1).astype(np.float64)
-    if flat.shape[1] > 2:
-        raise ValueError(
-            f"output '{name}' holds {flat.shape[1]} values for an item, where one anomaly score "
-            "belongs (or one for normal and one for anomaly)"
-        )
-    return flat[:, -1] - flat[:, 0] if flat.shape[1] == 2 else flat[:, 0]
-
-
 def _classes(outputs: Outputs, how: Judging) -> np.ndarray | None:
     """The top class of each item, or of each pixel; None if the task has no classes."""
     if how.scores is not None:
         return _class_scores(outputs, how).argmax(axis=1)
     if how.task == "semantic-segmentation" and how.output is not None:
-        return _pixels(outputs, how)[0]
+        return answers.pixel_classes(outputs, how.output, how.class_axis)[0]
     return None
 
 

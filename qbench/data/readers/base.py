@@ -46,6 +46,11 @@ class Reader(ABC):
         """One item of the array ``name``: an array without a batch axis (pictures uint8 RGB
         ``[H, W, 3]``), or a text."""
 
+    def stored(self, name: str, index: int) -> bytes | np.ndarray | str:
+        """The item before anything is decoded: a picture's file where there is one (RGB pixels are
+        made of it by ``qbench.worker.pipeline.pictures``), else what ``get`` gives."""
+        return self.get(name, index)
+
     @abstractmethod
     def label(self, index: int) -> Label:
         """What is true of the item: classes: an integer; boxes: ``[boxes, 5]`` of class, x1, y1,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,6 +13,7 @@ from qbench.data.readers.archive import Files, open_files
 from qbench.data.readers.base import Label, Reader
 from qbench.data.table import Table, decode
 from qbench.errors import UserError
+from qbench.worker.pipeline.pictures import decode as decode_picture
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
@@ -44,27 +43,17 @@ class PictureReader(Reader):
         return len(self._names)
 
     def get(self, name: str, index: int) -> np.ndarray:
-        file = self._names[index]
-        return self._decoded(file, self._images.read(file), ("RGB",))
+        return self._decoded(self._names[index], self.stored(name, index), ("RGB",))
+
+    def stored(self, name: str, index: int) -> bytes:
+        return self._images.read(self._names[index])
 
     def _decoded(self, name: str, content: bytes, modes: tuple[str, ...]) -> np.ndarray:
         """A picture's pixels, converted to the one mode, or as they are in one of several."""
-        from PIL import Image
-
         try:
-            with warnings.catch_warnings():
-                # Pillow only warns of a picture that unpacks to more than 89 million pixels.
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(io.BytesIO(content)) as image:
-                    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-                        raise self.error(f"{name} has more than 8 bits to a pixel ({image.mode})")
-                    if len(modes) > 1 and image.mode not in modes:
-                        raise self.error(f"{name} has the mode {image.mode}, not {modes}")
-                    return np.asarray(image.convert(*modes) if len(modes) == 1 else image)
-        except UserError:
-            raise
-        except Exception as error:  # a damaged picture can raise anything: zlib.error, ...
-            raise self.error(f"cannot read {name}: {error}") from None
+            return decode_picture(content, name, modes)
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -1,0 +1,294 @@
+"""How inferences are issued: the scenarios that a suite may list, and their options.
+
+Each is a module of ``qbench.worker.scenarios``, which says how it measures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from qbench.errors import nearest
+from qbench.yamlfile import Strict
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Percentile = Annotated[float, Field(gt=0, lt=100)]
+
+STEADY = 40
+"""A server run lasts so many times its latency limit at least: at a rate 2.5 % too high, the queue
+then grows to the limit, which a shorter run would not show."""
+
+
+class Options(Strict):
+    """Options of every scenario.
+
+    Attributes:
+        rounds: at most so many rounds of it; None: as many as the suite's other cases.
+    """
+
+    rounds: Count | None = None
+
+    @property
+    def longest_s(self) -> float:
+        """How long its own options let a trial take beside the suite's ``timed_s``, in seconds."""
+        return 0.0
+
+
+class Sustained(Options):
+    """Minutes of load, so that a machine that heats up shows it.
+
+    Attributes:
+        duration_s: length of the load, in seconds.
+        step_s: length of a step of its time series, in seconds.
+    """
+
+    rounds: Count | None = 1
+    duration_s: Seconds = 300.0
+    step_s: Seconds = 1.0
+
+    @model_validator(mode="after")
+    def _some_steps(self) -> Sustained:
+        if self.duration_s < 5 * self.step_s:
+            raise ValueError(
+                "duration_s is five times step_s at the least: first and last are compared"
+            )
+        return self
+
+    @property
+    def longest_s(self) -> float:
+        return self.duration_s
+
+
+class Paced(Options):
+    """A camera: one frame every ``1 / rate_hz`` seconds, whether the last one is done or not.
+
+    Attributes:
+        rate_hz: frames per second.
+        duration_s: length of the window, in seconds.
+        deadline_ms: a result is too late so long after its frame was due; None: one period.
+    """
+
+    rate_hz: Rate = 30.0
+    duration_s: Seconds = 5.0
+    deadline_ms: Milliseconds | None = None
+
+    @property
+    def longest_s(self) -> float:
+        return self.duration_s
+
+
+class Pipeline(Options):
+    """Decode, preprocess, infer and postprocess, one frame after the other.
+
+    Attributes:
+        frames: so many evaluation items are the frames, over and over.
+    """
+
+    frames: Count = 32
+
+
+class LoadGen(Options):
+    """MLPerf LoadGen's settings; what is valid is so by these, and MLPerf asks for 600 s.
+
+    Attributes:
+        min_duration_s: a run is valid only if it takes so long, in seconds.
+    """
+
+    rounds: Count | None = 3
+    min_duration_s: Seconds = 2.0
+
+
+class LoadGenQueries(LoadGen):
+    """The same where there are many queries.
+
+    Attributes:
+        min_queries: a run is valid only if it has so many.
+        max_duration_s: a run is ended after so long, in seconds, valid or not.
+    """
+
+    min_queries: Count = 64
+    max_duration_s: Seconds = 60.0
+
+    @model_validator(mode="after")
+    def _time_enough(self) -> LoadGenQueries:
+        if self.max_duration_s < self.min_duration_s:
+            raise ValueError("max_duration_s is shorter than min_duration_s")
+        return self
+
+    @property
+    def longest_s(self) -> float:
+        return self.max_duration_s
+
+
+class SingleStream(LoadGenQueries):
+    """One sample after the other; early stopping needs 64 queries for a 90th percentile."""
+
+
+class MultiStream(LoadGenQueries):
+    """One query of several samples after the other; early stopping needs 662 for a 99th percentile.
+
+    Attributes:
+        samples_per_query: MLPerf has 8.
+    """
+
+    min_queries: Count = 662
+    samples_per_query: Count = 8
+
+
+class Offline(LoadGen):
+    """All samples in one query.
+
+    Attributes:
+        max_samples: at most so many, though the run may then be too short to be valid.
+    """
+
+    max_samples: Count = 200_000
+
+    @property
+    def longest_s(self) -> float:
+        return 3 * self.min_duration_s
+
+
+class Server(LoadGenQueries):
+    """Random arrivals, at the highest rate that meets a latency limit.
+
+    Attributes:
+        latency_ms: the limit; MLPerf has one for each of its models (resnet50: 15 ms).
+        percentile: so many percent of the queries have to meet it.
+        probes: so many rates are tried at the most, each for ``min_duration_s`` and
+            ``min_queries``, but no longer than ``max_duration_s``.
+    """
+
+    rounds: Count | None = 1
+    min_queries: Count = 662
+    max_duration_s: Seconds = 20.0
+    latency_ms: Milliseconds
+    percentile: Percentile = 99.0
+    probes: Count = 10
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Server:
+        least = STEADY * self.latency_ms / 1e3
+        if self.min_duration_s < least:
+            raise ValueError(
+                f"a queue that grows does not show in so short a run: min_duration_s: {least:g} "
+                f"at the least, {STEADY} times latency_ms"
+            )
+        return self
+
+    @property
+    def longest_s(self) -> float:
+        return (self.probes + 5) * self.max_duration_s  # five at most confirm what was found
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One scenario.
+
+    Attributes:
+        module: of ``qbench.worker.scenarios``; its ``drive`` issues the inferences.
+        summary: what it is, in a few words.
+        options: the model of its options.
+        streams: whether it uses the suite's ``streams``; if not, there is one.
+        package: the distribution that it needs beside the runtime, and the extra that has it.
+    """
+
+    module: str
+    summary: str
+    options: type[Options] = Options
+    streams: bool = False
+    package: tuple[str, str] | None = None
+
+
+VERDICT = "loadgen_valid"
+FIGURES = frozenset(
+    {
+        "decode_ms", "preprocess_ms", "postprocess_ms", "e2e_p50_ms", "e2e_p99_ms", "fps",
+        "deadline_miss_rate", "paced_hz", "paced_jitter_ms", "processor_left",
+        "sustained_p50_ms", "sustained_p99_ms", "sustained_ratio",
+        "loadgen_latency_ms", "loadgen_qps", "target_qps", VERDICT,
+    }
+)  # fmt: skip
+"""The columns of the case table that a scenario may fill; the verdict is true or false."""
+
+LOADGEN = ("mlcommons-loadgen", "loadgen")
+
+SCENARIOS: dict[str, Scenario] = {
+    "single-stream": Scenario("closed_loop", "one call after the other"),
+    "offline": Scenario("closed_loop", "all streams at once, as fast as they go", streams=True),
+    "sustained": Scenario(
+        "sustained", "minutes of load, with a time series", Sustained, streams=True
+    ),
+    "paced": Scenario("paced", "one frame every 1/rate_hz seconds, as a camera", Paced),
+    "pipeline": Scenario(
+        "pipeline", "decode, preprocess, infer, postprocess: one frame after the other", Pipeline
+    ),
+    "mlperf-single-stream": Scenario(
+        "mlperf_single_stream",
+        "MLPerf LoadGen: one sample after the other",
+        SingleStream,
+        package=LOADGEN,
+    ),
+    "mlperf-multi-stream": Scenario(
+        "mlperf_multi_stream",
+        "MLPerf LoadGen: one query of several samples after the other",
+        MultiStream,
+        streams=True,
+        package=LOADGEN,
+    ),
+    "mlperf-offline": Scenario(
+        "mlperf_offline",
+        "MLPerf LoadGen: all samples at once",
+        Offline,
+        streams=True,
+        package=LOADGEN,
+    ),
+    "mlperf-server": Scenario(
+        "mlperf_server",
+        "MLPerf LoadGen: random arrivals, at the highest rate that meets a latency limit",
+        Server,
+        streams=True,
+        package=LOADGEN,
+    ),
+}
+
+
+def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """All options of a scenario, defaults filled in.
+
+    Raises:
+        ValueError: a wrong name or value, or one that has to be given is not.
+    """
+    kind = SCENARIOS[name].options
+    unknown = sorted(set(options) - set(kind.model_fields))
+    if unknown:
+        known = nearest(unknown[0], kind.model_fields)
+        raise ValueError(f"{name} has no option '{unknown[0]}'. {known}")
+    return kind.model_validate(options).model_dump(mode="json")
+
+
+def longest_s(name: str, options: dict[str, Any]) -> float:
+    """How long these options let a trial take beside the suite's ``timed_s``, in seconds."""
+    return SCENARIOS[name].options.model_validate(options).longest_s
+
+
+def why_not(name: str) -> str | None:
+    """Why a scenario cannot run in this environment, and what mends it; None if it can."""
+    package = SCENARIOS[name].package
+    if package is None:
+        return None
+    distribution, extra = package
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return (
+            f"the scenario {name} needs {distribution}, which is not installed: "
+            f"pip install 'qbench[{extra}]'"
+        )
+    return None

@@ -1,0 +1,39 @@
+"""From an encoded picture to its pixels."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+
+
+def decode(content: bytes, name: str, modes: tuple[str, ...] = ("RGB",)) -> np.ndarray:
+    """A picture's pixels, uint8 ``[H, W, 3]`` or ``[H, W]``: converted to the one mode, or as they
+    are in one of several.
+
+    Args:
+        content: the file (JPEG, PNG, ...), which is not trusted.
+        name: of the file, for messages.
+        modes: Pillow's.
+
+    Raises:
+        ValueError: it is damaged, none, of another mode, of more than 8 bits, or larger than 89
+            million pixels.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of a picture that unpacks to more than 89 million pixels.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content)) as image:
+                mode = image.mode
+                deep = mode in ("I", "F") or mode.startswith("I;")
+                if not deep and (len(modes) == 1 or mode in modes):
+                    return np.asarray(image.convert(*modes) if len(modes) == 1 else image)
+    except Exception as error:  # a damaged picture can raise anything: zlib.error, ...
+        raise ValueError(f"cannot read {name}: {error}") from None
+    if deep:
+        raise ValueError(f"{name} has more than 8 bits to a pixel ({mode})")
+    raise ValueError(f"{name} has the mode {mode}, not {modes}")
