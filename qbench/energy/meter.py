@@ -1,0 +1,116 @@
+"""Sampling sensors at a low rate from a thread of the parent, while a worker runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from qbench.energy.sensors import Sensor, SensorError
+
+
+@contextmanager
+def every(period_s: float, call: Callable[[], None]) -> Iterator[None]:
+    """Call ``call`` from one thread: at once, then every ``period_s``, and once more at the end.
+
+    The thread sleeps in between; where ``call`` takes longer than a period, calls are left out.
+    An error that it raises ends the thread and comes out at the end of the block.
+    """
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def loop() -> None:
+        try:
+            due = time.monotonic()
+            while True:
+                call()
+                now = time.monotonic()
+                due = max(due + period_s, now + period_s / 2)
+                if stop.wait(due - now):
+                    call()
+                    return
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=loop, name="meter", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Time, as the energy pass sees it; tests have one that they move themselves."""
+
+    now_ns: Callable[[], int] = time.monotonic_ns
+    sleep: Callable[[float], None] = time.sleep
+    every: Callable[[float, Callable[[], None]], AbstractContextManager[None]] = every
+
+
+class Meter:
+    """Reads sensors while the block runs::
+
+        with Meter(sensors, hz=10) as meter:
+            ...
+        meter.series(sensors[0])
+
+    A reading that fails is left out and counted; the first reason of each sensor is kept.
+    """
+
+    def __init__(self, sensors: Sequence[Sensor], hz: float, clock: Clock | None = None) -> None:
+        self._sensors = sensors
+        self._clock = clock or Clock()
+        self._ticking = self._clock.every(1 / hz, self._sample)
+        self._samples: dict[str, list[tuple[int, float]]] = {s.name: [] for s in sensors}
+        self._cpu_ns: list[int] = []
+        self._begin_ns = self._wall_ns = 0
+        self.failures: dict[str, str] = {}
+        """By a sensor's name, why its first failed reading did."""
+
+    def __enter__(self) -> Self:
+        self._begin_ns = self._clock.now_ns()
+        self._ticking.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ticking.__exit__(kind, error, trace)
+        self._wall_ns = self._clock.now_ns() - self._begin_ns
+
+    def _sample(self) -> None:
+        now = self._clock.now_ns
+        for sensor in self._sensors:
+            before = now()
+            try:
+                value = sensor.read()
+            except SensorError as error:
+                self.failures.setdefault(sensor.name, str(error))
+            else:
+                self._samples[sensor.name].append(((before + now()) // 2, value))
+        self._cpu_ns.append(time.thread_time_ns())
+
+    def series(self, sensor: Sensor) -> np.ndarray:
+        """``[n, 2]`` float64: monotonic nanoseconds, and joules of a counter or watts."""
+        return np.array(self._samples[sensor.name], dtype=np.float64).reshape(-1, 2)
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Processor time that sampling took, as a share of one core; None before the end."""
+        if not self._wall_ns:
+            return None
+        return (self._cpu_ns[-1] - self._cpu_ns[0]) / self._wall_ns

@@ -1,0 +1,150 @@
+"""What ``energy.jsonl`` of a bundle holds, one record a line. See ``EnergyRecord``.
+
+Bundles come from other machines, so this is checked whenever it is read. Times are nanoseconds of
+the machine's monotonic clock; they mean something within one sitting only.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
+
+from qbench.energy.integral import Kind
+from qbench.energy.sensors import Scope
+from qbench.isolate import Status
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+class Reading(_Record):
+    """What one sensor told of one window.
+
+    Attributes:
+        name, method, scope, kind: of the sensor; see ``qbench.energy.sensors.Sensor``.
+        joules: of the whole window, idle included; None if there is no reading.
+        watts: joules over the window's length.
+        idle_w: of the same sensor with nothing running, in the same sitting.
+        reason: why one of them is None.
+        series: the file with the samples, ``[n, 2]`` float64: monotonic nanoseconds, and joules of
+            a counter or watts.
+    """
+
+    name: str
+    method: str
+    scope: Scope
+    kind: Kind
+    joules: float | None
+    watts: float | None
+    idle_w: float | None
+    reason: str
+    series: str | None = None
+
+
+class Source(_Record):
+    """A sensor that will be read; ``note``: what a reader of its figures has to know."""
+
+    name: str
+    method: str
+    scope: Scope
+    note: str
+
+
+class Refused(_Record):
+    """A sensor that does not answer."""
+
+    name: str
+    reason: str
+
+
+class Begin(_Record):
+    """What this sitting can measure energy with, and what not."""
+
+    kind: Literal["begin"]
+    sitting: int
+    sensors: list[Source]
+    refused: list[Refused]
+
+
+class Idle(_Record):
+    """The baseline.
+
+    Attributes:
+        busy_share: how busy the machine's processors were, 0 to 1: all of that is in the baseline.
+    """
+
+    kind: Literal["idle"]
+    sitting: int
+    begin_ns: int
+    end_ns: int
+    busy_share: float
+    meter_cpu_share: float | None
+    sensors: list[Reading]
+
+
+class Window(_Record):
+    """The timed window of one worker.
+
+    Attributes:
+        status, reason: of the worker.
+        items: inferred in the window.
+        meter_cpu_share: processor time that sampling took, as a share of one core.
+    """
+
+    kind: Literal["window"]
+    sitting: int
+    case_id: str
+    round: int
+    status: Status
+    reason: str
+    begin_ns: int | None
+    end_ns: int | None
+    items: Annotated[int, Field(ge=1)] | None
+    meter_cpu_share: float | None
+    sensors: list[Reading]
+
+    @model_validator(mode="after")
+    def _what_went_well_is_told(self) -> Self:
+        if self.status == "ok":
+            if self.begin_ns is None or self.end_ns is None or self.items is None:
+                raise ValueError("it is ok, but has no window or no items")
+            if self.end_ns <= self.begin_ns:
+                raise ValueError("its window has no length")
+        return self
+
+
+class WindowReading(Reading):
+    """What the wall meter told of a window, known after the energy pass."""
+
+    case_id: str
+    round: int
+
+
+class Alignment(_Record):
+    """The wall meter's part of a sitting.
+
+    Attributes:
+        offset_s, rate: the meter's seconds are ``offset_s + rate * ours``.
+        correlation: of the marker load with the watts, the worse of the two.
+        reason: why the log could not be used; "" if it could, and then the three are known.
+    """
+
+    kind: Literal["alignment"]
+    sitting: int
+    method: str
+    marker_begins_ns: Annotated[list[int], Field(min_length=2, max_length=2)]
+    offset_s: float | None
+    rate: float | None
+    correlation: float | None
+    reason: str
+    series: str | None
+    idle: Reading | None
+    windows: list[WindowReading]
+
+
+class EnergyRecord(
+    RootModel[Annotated[Begin | Idle | Window | Alignment, Field(discriminator="kind")]]
+):
+    """One line of ``energy.jsonl``."""

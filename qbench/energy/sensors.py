@@ -1,0 +1,275 @@
+"""What this machine can be asked about its power: RAPL's counters and hwmon's sensors.
+
+Every sensor covers something else (its scope), so they are kept apart and never added up: a
+package's counter holds its cores', a board's rail feeds the package. The one exception is the
+packages of a machine with several sockets, which are disjoint by construction and make one sensor.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from qbench.energy.integral import Kind
+
+Scope = Literal["wall", "board", "platform", "cpu package", "gpu", "dram", "rail"]
+"""What a sensor covers: all that the machine draws from its socket; all that its board is fed; the
+processor's whole platform; the processor; one GPU; its memory; or some part of the board."""
+
+LONGEST_READING = 64
+"""A file of a sensor holds one number; whatever is longer is none."""
+
+RAPL_HIDDEN = "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj (until the next boot)"
+"""The kernel keeps RAPL's counters for root since they gave keys away (CVE-2020-8694)."""
+
+GPU_DRIVERS = ("amdgpu", "i915", "xe", "nouveau")
+"""hwmon's names of drivers whose power is a graphics processor's."""
+BOARD_DRIVERS = ("power_meter",)
+"""... and the whole board's: ACPI's power meter (ACPI specification, section 10.4)."""
+BOARD_RAILS = ("VDD_IN", "POM_5V_IN", "5V_IN")
+"""INA3221 channels that feed a whole Jetson module, by NVIDIA's developer guides (TX1, TX2, Nano,
+Xavier NX, Orin NX, Orin Nano). AGX modules have no such channel, only rails of parts."""
+
+
+class SensorError(Exception):
+    """A sensor cannot be read; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Sensor:
+    """One sensor.
+
+    Attributes:
+        name: of its own on this machine, and fit for a file's name.
+        method: how the figure comes about, such as ``rapl package-0``; figures of different
+            methods are never compared.
+        kind: ``counter``: joules, rising; ``power``: watts at this moment.
+        read: gives the value, or raises SensorError.
+        note: what a reader of its figures has to know; "" if nothing.
+    """
+
+    name: str
+    method: str
+    scope: Scope
+    kind: Kind
+    read: Callable[[], float]
+    note: str = ""
+
+
+class Refused(NamedTuple):
+    """A sensor that is there and does not answer."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """The sensors of a machine, and those that there are but cannot be used."""
+
+    sensors: Sequence[Sensor]
+    refused: Sequence[Refused]
+
+
+def find_sensors(root: Path = Path("/"), nvml: Any = None) -> Found:
+    """Look for sensors, and read each once.
+
+    Args:
+        root: the file system, another one in tests.
+        nvml: the module ``pynvml``; imported if None, and done without where it is not installed.
+    """
+    from qbench.energy.nvml import nvml_sensors
+
+    sensors: list[Sensor] = []
+    refused: list[Refused] = []
+    for candidate in (*_rapl(root), *_hwmon(root), *_tegra_iio(root), *nvml_sensors(root, nvml)):
+        if isinstance(candidate, Refused):
+            refused.append(candidate)
+            continue
+        try:
+            candidate.read()
+        except SensorError as error:
+            refused.append(Refused(candidate.name, str(error)))
+        else:
+            sensors.append(candidate)
+    return Found(tuple(sensors), tuple(refused))
+
+
+def read_integer(path: Path, hint: str = "") -> int:
+    """The number that a file of sysfs holds.
+
+    Raises:
+        SensorError: it cannot be read, or holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LONGEST_READING + 1)
+    except OSError as error:
+        fix = f": {hint}" if hint and isinstance(error, PermissionError) else ""
+        raise SensorError(f"{path}: {error.strerror}{fix}") from None
+    if len(text) > LONGEST_READING or not re.fullmatch(rb"-?[0-9]+\n?", text):
+        raise SensorError(f"{path} holds no whole number: {text[:20]!r}")
+    return int(text)
+
+
+def file_name(*parts: str) -> str:
+    """A name for a sensor from words of the machine's own choosing."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", "-".join(parts))
+
+
+# --------------------------------------------------------------------------- RAPL
+
+
+class _Wrapping:
+    """Counters that begin again at 0 after ``range_uj``, undone: joules since the first reading.
+
+    One wrap between two readings can be undone; the shortest that RAPL takes is about a minute.
+    """
+
+    def __init__(self, domains: Sequence[tuple[Path, int]]) -> None:
+        self._domains = domains
+        self._last: list[int] | None = None
+        self._total_uj = 0
+
+    def __call__(self) -> float:
+        now = [read_integer(path, RAPL_HIDDEN) for path, _ in self._domains]
+        steps = []
+        for (path, range_uj), before, after in zip(
+            self._domains, self._last or now, now, strict=True
+        ):
+            step = after - before if after >= before else after - before + range_uj
+            if step < 0:
+                raise SensorError(f"{path} fell from {before} by more than its range {range_uj}")
+            steps.append(step)
+        self._total_uj += sum(steps)  # all or none: the next reading begins from these
+        self._last = now
+        return self._total_uj * 1e-6
+
+
+def _rapl(root: Path) -> Iterator[Sensor | Refused]:
+    """Intel's and AMD's running average power limit: package, platform (psys) and memory."""
+    zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
+    by_kind: dict[str, list[tuple[str, Path, int]]] = {}
+    for zone in zones:
+        try:
+            name = _text(zone / "name")
+            range_uj = read_integer(zone / "max_energy_range_uj")
+        except SensorError as error:
+            yield Refused(file_name("rapl", zone.name), str(error))
+            continue
+        kind = name.partition("-")[0]
+        if kind in ("package", "psys", "dram"):
+            by_kind.setdefault(kind, []).append((name, zone / "energy_uj", range_uj))
+    scopes: dict[str, Scope] = {"package": "cpu package", "psys": "platform", "dram": "dram"}
+    for kind, domains in by_kind.items():
+        names = " + ".join(sorted(name for name, _, _ in domains))
+        read = _Wrapping([(path, range_uj) for _, path, range_uj in domains])
+        yield Sensor(file_name("rapl", kind), f"rapl {names}", scopes[kind], "counter", read)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(LONGEST_READING).decode(errors="replace").strip()
+    except OSError as error:
+        raise SensorError(f"{path}: {error.strerror}") from None
+
+
+# --------------------------------------------------------------------------- hwmon
+
+
+def _hwmon(root: Path) -> Iterator[Sensor | Refused]:
+    """hwmon's power and energy sensors (Documentation/hwmon/sysfs-interface.rst), and the INA3221,
+    whose mainline driver gives volts and amperes (Documentation/hwmon/ina3221.rst)."""
+    for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        try:
+            driver = _text(folder / "name")
+        except SensorError as error:
+            yield Refused(folder.name, str(error))
+            continue
+        if driver == "ina3221":
+            yield from _ina3221(folder)
+        else:
+            yield from _powers(folder, driver)
+
+
+def _powers(folder: Path, driver: str) -> Iterator[Sensor]:
+    scope: Scope = "rail"
+    if driver in GPU_DRIVERS:
+        scope = "gpu"
+    elif driver in BOARD_DRIVERS:
+        scope = "board"
+    kinds: tuple[tuple[str, str, Kind], ...] = (
+        ("energy", r"energy(\d+)_input", "counter"),
+        ("power", r"power(\d+)_input", "power"),
+        ("power", r"power(\d+)_average", "power"),
+    )
+    seen: set[str] = set()
+    for word, pattern, kind in kinds:
+        for path, number in _numbered(folder, pattern):
+            channel = f"{word}{number}"
+            if channel in seen:  # some drivers give both the value and its average
+                continue
+            seen.add(channel)
+            label = _label(folder / f"{channel}_label")
+            yield Sensor(
+                file_name(folder.name, channel),
+                f"hwmon {driver} {label or channel}",
+                scope,
+                kind,
+                lambda path=path: read_integer(path) * 1e-6,
+            )
+
+
+def _ina3221(folder: Path) -> Iterator[Sensor | Refused]:
+    for path, number in _numbered(folder, r"in([123])_input"):
+        name = file_name(folder.name, f"in{number}")
+        label = _label(folder / f"in{number}_label")
+        if (folder / f"in{number}_enable").exists():
+            try:
+                enabled = read_integer(folder / f"in{number}_enable")
+            except SensorError as error:
+                yield Refused(name, str(error))
+                continue
+            if not enabled:
+                yield Refused(name, f"channel {label or number} is switched off")
+                continue
+        amperes = folder / f"curr{number}_input"
+        yield _rail("hwmon ina3221", name, label or f"channel {number}", path, amperes)
+
+
+def _rail(driver: str, name: str, label: str, millivolts: Path, milliamperes: Path) -> Sensor:
+    def read() -> float:
+        return read_integer(millivolts) * read_integer(milliamperes) * 1e-6
+
+    scope: Scope = "board" if label in BOARD_RAILS else "rail"
+    return Sensor(name, f"{driver} {label}", scope, "power", read)
+
+
+def _tegra_iio(root: Path) -> Iterator[Sensor]:
+    """The INA3221 under NVIDIA's own driver, ina3221x, of Jetson Linux up to release 32 (its
+    developer guide, "Software-Based Power Consumption Modeling")."""
+    chips = (root / "sys/bus/i2c/drivers/ina3221x").glob("*/iio:device*")
+    for folder in sorted(chips):
+        for path, number in _numbered(folder, r"in_voltage([012])_input"):
+            label = _label(folder / f"rail_name_{number}") or f"channel {number}"
+            name = file_name("ina3221x", folder.parent.name, number)
+            amperes = folder / f"in_current{number}_input"
+            yield _rail("iio ina3221x", name, label, path, amperes)
+
+
+def _numbered(folder: Path, pattern: str) -> Iterator[tuple[Path, str]]:
+    """The files whose names fit, with the number in each."""
+    for path in sorted(folder.iterdir()):
+        if match := re.fullmatch(pattern, path.name):
+            yield path, match.group(1)
+
+
+def _label(path: Path) -> str:
+    try:
+        return _text(path)
+    except SensorError:  # labels are optional
+        return ""

@@ -1,0 +1,343 @@
+"""A meter in the machine's power cord: its log (``--power-log``), or a command that prints watts
+(``--power-command``). Both are read after the energy pass, and both clocks are checked against ours
+by ``qbench.energy.marker``.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import shlex
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Protocol
+
+import numpy as np
+
+from qbench.errors import UserError
+
+MAX_BYTES = 64_000_000
+MAX_ROWS = 2_000_000
+LONGEST_LINE = 1000
+MAX_WATTS = 1e7
+MAX_DAYS = 7
+LAST_SECOND = 1e11
+"""No clock of a meter shows more seconds (the year 5138); milliseconds since 1970 do."""
+
+TIME_NAMES = (
+    "time",
+    "timestamp",
+    "datetime",
+    "date",
+    "epoch",
+    "seconds",
+    "time_s",
+    "t",
+    "time (s)",
+)
+WATT_NAMES = ("watts", "watt", "w", "power", "power_w", "power (w)", "power [w]", "p")
+_FORM = "A log has the columns time,watts, with time in ISO 8601, epoch seconds or seconds."
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a meter wrote.
+
+    Attributes:
+        times_s: ``[n]`` float64, rising; seconds of the meter's own clock.
+        watts: ``[n]`` float64.
+    """
+
+    times_s: np.ndarray
+    watts: np.ndarray
+
+
+class WallMeter(Protocol):
+    """Something that says what the whole machine draws.
+
+    Attributes:
+        method: for the table.
+        same_clock: whether its times are ours, but for the meter's own delay.
+    """
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def same_clock(self) -> bool: ...
+    def running(self) -> AbstractContextManager[None]:
+        """While the energy pass goes on. Raises UserError if nothing can come of it."""
+        ...
+
+    def read(self) -> Log:
+        """All that it has told so far, asked for inside ``running``. Raises UserError."""
+        ...
+
+
+# --------------------------------------------------------------------------- a log
+
+
+@dataclass(frozen=True)
+class PowerLog:
+    """A file that the meter's own software writes, on this machine or copied here in time."""
+
+    path: Path
+    same_clock = False
+
+    @property
+    def method(self) -> str:
+        return f"wall meter ({self.path.name})"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        if not self.path.parent.is_dir():
+            raise UserError(f"--power-log: there is no folder {self.path.parent}")
+        yield
+
+    def read(self) -> Log:
+        return read_power_log(self.path)
+
+
+def read_power_log(path: Path) -> Log:
+    """A meter's log: text, one row a line, separated by comma, semicolon or tab.
+
+    The first row may name the columns (``TIME_NAMES``, ``WATT_NAMES``); without names there are
+    two, time and watts. Times are ISO 8601 (UTC where no zone is given), seconds since 1970, or
+    seconds since any start. With semicolons or tabs, numbers may have a decimal comma. Empty lines,
+    lines that begin with ``#`` and a last line without its end are left out.
+
+    Raises:
+        UserError: the file cannot be read, is too large, or a line does not fit, named with its
+            number.
+    """
+    rows = _rows(path)
+    number, fields, separator = next(rows, (0, [], ""))
+    if not fields:
+        raise UserError(f"{path}:1: the power log is empty", _FORM)
+    time_column, watt_column, named = _columns(path, number, fields)
+    if named:
+        number, fields, _ = next(rows, (number, [], ""))
+        if not fields:
+            raise UserError(f"{path}:{number}: the power log has no rows", _FORM)
+    decimal = "," if separator != "," else "."
+    width = len(fields)
+    read_time = _time_reader(fields[time_column] if time_column < width else "", decimal)
+    times: list[float] = []
+    watts: list[float] = []
+    while True:
+        where = f"{path}:{number}"
+        if len(fields) != width or max(time_column, watt_column) >= width:
+            raise UserError(f"{where}: {len(fields)} fields, where {width} were expected", _FORM)
+        try:
+            moment = read_time(fields[time_column])
+            power = _number(fields[watt_column], decimal)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}", _FORM) from None
+        if abs(moment) > LAST_SECOND:
+            raise UserError(f"{where}: {moment:g} s: milliseconds? Seconds are expected", _FORM)
+        if not 0 <= power <= MAX_WATTS:
+            raise UserError(f"{where}: {power:g} W is no power of a machine", _FORM)
+        if times and moment <= times[-1]:
+            raise UserError(
+                f"{where}: the time does not advance",
+                "Have the meter log in UTC and with fractions of seconds, or thin the log out.",
+            )
+        if times and moment - times[0] > MAX_DAYS * 86400:
+            raise UserError(f"{where}: the log spans more than {MAX_DAYS} days", "Cut it.")
+        times.append(moment)
+        watts.append(power)
+        if (row := next(rows, None)) is None:
+            break
+        number, fields, _ = row
+    return Log(np.array(times), np.array(watts))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str], str]]:
+    """Line number, fields and separator of each row that holds something."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"cannot read the power log {path}: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES // 10**6} MB", "Cut the log.")
+    try:
+        # the last line, without an end, may still be in the writing
+        lines = content.decode("utf-8-sig").split("\n")[:-1]
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: this is not UTF-8 text", _FORM) from None
+    if len(lines) > MAX_ROWS:
+        raise UserError(f"{path} has more than {MAX_ROWS} lines", "Cut the log.")
+    separator = None
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if len(line) > LONGEST_LINE:
+            raise UserError(f"{path}:{number}: longer than {LONGEST_LINE} characters", _FORM)
+        separator = separator or next((s for s in "\t;," if s in line), None)
+        if separator is None:
+            raise UserError(f"{path}:{number}: no comma, semicolon or tab in it", _FORM)
+        try:
+            (fields,) = csv.reader([line], delimiter=separator, strict=True)
+        except (csv.Error, ValueError):
+            raise UserError(f"{path}:{number}: a quote that does not close", _FORM) from None
+        yield number, [field.strip() for field in fields], separator
+
+
+def _columns(path: Path, number: int, fields: Sequence[str]) -> tuple[int, int, bool]:
+    """Where time and watts stand, and whether this row is the one that names them."""
+    words = [field.lower() for field in fields]
+    found = [[i for i, w in enumerate(words) if w in names] for names in (TIME_NAMES, WATT_NAMES)]
+    if [len(columns) for columns in found] == [1, 1]:
+        return found[0][0], found[1][0], True
+    if len(fields) == 2 and any(c.isdigit() for c in fields[0] + fields[1]):
+        return 0, 1, False
+    raise UserError(
+        f"{path}:{number}: which columns hold time and watts cannot be told from "
+        f"'{', '.join(fields)}'",
+        f"Name one of them {' or '.join(TIME_NAMES)}, and one {' or '.join(WATT_NAMES)}.",
+    )
+
+
+def _number(text: str, decimal: str) -> float:
+    if decimal == "," and "." not in text:
+        text = text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or "_" in text:  # Python reads 1_000
+        raise ValueError(f"'{text[:40]}' is no number")
+    return value
+
+
+def _time_reader(first: str, decimal: str) -> Callable[[str], float]:
+    """How to read times that are written as ``first`` is."""
+    try:
+        _number(first, decimal)
+    except ValueError:
+        return _iso_seconds
+    return lambda text: _number(text, decimal)
+
+
+def _iso_seconds(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text)
+        # a date alone is no moment, though Python takes it for midnight
+        if len(text) < len("2026-01-01T00:00"):
+            raise ValueError
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError(f"'{text[:40]}' is no time") from None
+
+
+# --------------------------------------------------------------------------- a command
+
+
+class PowerCommand:
+    """A program that prints watts, one number a line, each as soon as it is known.
+
+    Its lines get our time as they come in. No shell is involved.
+    """
+
+    FIRST_S = 15.0
+    """So long may it take to print its first number."""
+    same_clock = True
+
+    def __init__(self, command: str) -> None:
+        try:
+            self._words = shlex.split(command)
+        except ValueError as error:
+            raise UserError(f"--power-command: {error}", "Close its quotes.") from None
+        if not self._words:
+            raise UserError("--power-command: there is no command", "Give one that prints watts.")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._times: list[int] = []
+        self._watts: list[float] = []
+        self._problem = ""
+        self._first = threading.Event()
+
+    @property
+    def method(self) -> str:
+        return f"wall meter ({Path(self._words[0]).name})"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """
+        Raises:
+            UserError: it cannot be started, ends, or prints something else before any number.
+        """
+        self._forget()
+        with tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    self._words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise UserError(
+                    f"--power-command: cannot run {self._words[0]}: {error.strerror}"
+                ) from None
+            assert process.stdout
+            reader = threading.Thread(target=self._listen, args=(process.stdout,), daemon=True)
+            reader.start()
+            try:
+                self._await_first(errors)
+                yield
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                reader.join()
+                process.stdout.close()
+
+    def _await_first(self, errors: IO[bytes]) -> None:
+        self._first.wait(self.FIRST_S)
+        if self._watts:
+            return
+        errors.seek(0)
+        said = errors.read(LONGEST_LINE).decode(errors="replace").strip().splitlines()
+        problem = self._problem or f"it printed nothing for {self.FIRST_S:g} s"
+        raise UserError(
+            f"--power-command: {problem}{': ' + said[-1] if said else ''}",
+            "It has to print watts, one number a line, at once (`stdbuf -oL` helps some programs).",
+        )
+
+    def _listen(self, stdout: IO[bytes]) -> None:
+        try:
+            for number in range(1, MAX_ROWS + 1):
+                line = stdout.readline(LONGEST_LINE)
+                now = time.monotonic_ns()
+                if not line:
+                    self._problem = f"it ended after {number - 1} lines"
+                    return
+                watts = _number(line.decode(errors="replace").strip(), ".")
+                if not 0 <= watts <= MAX_WATTS:
+                    raise ValueError(f"{watts:g} W is no power of a machine")
+                self._times.append(now)
+                self._watts.append(watts)
+                self._first.set()
+        except ValueError as error:
+            self._problem = f"line {len(self._times) + 1}: {error}"
+        finally:
+            self._first.set()
+
+    def read(self) -> Log:
+        if self._problem:
+            raise UserError(f"--power-command: {self._problem}")
+        count = len(self._watts)  # the other thread adds the time first
+        return Log(np.array(self._times[:count]) * 1e-9, np.array(self._watts[:count]))

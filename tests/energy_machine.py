@@ -1,0 +1,199 @@
+"""A machine whose time, load and sensors the tests move themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.energy.meter import Clock
+from qbench.isolate import Outcome
+
+START_NS = 40_000_000_000_000
+STEP_NS = 100_000_000
+
+
+class Machine:
+    """Its power is ``idle_w`` and, on top, that of its loads: (begin, end, watts) in its time."""
+
+    def __init__(self, root: Path, idle_w: float = 10.0) -> None:
+        self.root, self.idle_w = root, idle_w
+        self.now_ns = START_NS
+        self.loads: list[tuple[int, int, float]] = []
+        self.rapl: list[tuple[Path, int, float]] = []  # file, range, share of the power
+        self._ticking: list[list[Any]] = []  # [due, period, call]
+        self.clock = Clock(lambda: self.now_ns, self.sleep, self.every)
+
+    def _energy(self, times_ns: np.ndarray) -> np.ndarray:
+        """Joules from the machine's start to each time."""
+        steps = sorted([(b, w) for b, _, w in self.loads] + [(e, -w) for _, e, w in self.loads])
+        edges = np.array([START_NS - 10**12, *(t for t, _ in steps), self.now_ns + 10**12], float)
+        watts = self.idle_w + np.concatenate([[0.0], np.cumsum([w for _, w in steps])])
+        energy = np.concatenate([[0.0], np.cumsum(np.diff(edges) * watts)])
+        return np.interp(times_ns, edges, energy) * 1e-9
+
+    def joules(self, begin_ns: int, end_ns: int) -> float:
+        """The truth, from the loads themselves."""
+        total = self.idle_w * (end_ns - begin_ns)
+        for begin, end, load in self.loads:
+            total += load * max(0, min(end, end_ns) - max(begin, begin_ns))
+        return total * 1e-9
+
+    def add_rapl(
+        self, zone: str, name: str, range_uj: int = 262_143_328_850, share: float = 1.0
+    ) -> Path:
+        folder = self.root / "sys/class/powercap" / zone
+        folder.mkdir(parents=True)
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "max_energy_range_uj").write_text(f"{range_uj}\n")
+        self.rapl.append((folder / "energy_uj", range_uj, share))
+        self._write()
+        return folder
+
+    def _write(self) -> None:
+        for path, range_uj, share in self.rapl:
+            used = int(self.joules(START_NS, self.now_ns) * share * 1e6)
+            path.write_text(f"{used % range_uj}\n")
+
+    def sleep(self, seconds: float) -> None:
+        self.until(self.now_ns + round(seconds * 1e9))
+
+    def until(self, end_ns: int) -> None:
+        while self.now_ns < end_ns:
+            self.now_ns = min(end_ns, self.now_ns + STEP_NS)
+            self._write()
+            for entry in self._ticking:
+                if self.now_ns >= entry[0]:
+                    entry[0] += entry[1]
+                    entry[2]()
+
+    @contextmanager
+    def every(self, period_s: float, call: Callable[[], None]) -> Iterator[None]:
+        call()
+        entry = [self.now_ns + period_s * 1e9, period_s * 1e9, call]
+        self._ticking.append(entry)
+        try:
+            yield
+        finally:
+            self._ticking.remove(entry)
+        call()
+
+    def work(self, seconds: float, watts: float) -> tuple[int, int]:
+        begin = self.now_ns
+        end = begin + round(seconds * 1e9)
+        self.loads.append((begin, end, watts))
+        self.until(end)
+        return begin, end
+
+    def burn(self, edges: Sequence[int], cores: int) -> None:
+        assert cores >= 1
+        self.loads += [(a, b, 30.0) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+        self.until(edges[-1])
+
+    def worker(self, watts: float, items: int = 100, seconds: float = 5.0) -> Outcome:
+        """One worker: starts, warms up, runs its timed window, ends."""
+        self.work(1.0, 5.0)
+        self.work(0.5, watts)
+        window = self.work(seconds, watts)
+        self.work(0.3, 2.0)
+        return Outcome("ok", result={"window": list(window), "items": items})
+
+    def wall_log(
+        self,
+        hz: float = 1.0,
+        offset_s: float = 0.0,
+        rate: float = 1.0,
+        noise_w: float = 0.0,
+        begin_ns: int = START_NS - 60 * 10**9,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What a meter logs from ``begin_ns`` until a minute after now: the mean power since its
+        last line, by a clock that shows ``offset_s + rate * ours``."""
+        step = 1e9 / hz
+        ends = np.arange(begin_ns, self.now_ns + 60e9, step)
+        watts = (self._energy(ends) - self._energy(ends - step)) / (step * 1e-9)
+        watts += np.random.default_rng(1).normal(0, noise_w, len(watts))
+        return offset_s + rate * ends * 1e-9, np.maximum(watts, 0)
+
+
+class NVMLError(Exception):
+    """As pynvml's."""
+
+
+@dataclass
+class FakeNvml:
+    """``pynvml`` with the same names. ``millijoules``: of GPU 0 at each reading, the last for ever;
+    None: not supported."""
+
+    millijoules: list[int] | None = None
+    milliwatts: int | None = 250_000
+    gpus: int = 1
+    throttle: int = 0
+    problem: str = ""
+
+    NVMLError = NVMLError
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    nvmlClocksThrottleReasonSwPowerCap = 0x4
+    nvmlClocksThrottleReasonHwSlowdown = 0x8
+    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
+    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
+    nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
+
+    def nvmlInit(self) -> None:
+        if self.problem:
+            raise NVMLError(self.problem)
+
+    def nvmlDeviceGetCount(self) -> int:
+        return self.gpus
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index >= self.gpus:
+            raise NVMLError("Invalid Argument")
+        return index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+        if self.millijoules is None:
+            raise NVMLError("Not Supported")
+        return self.millijoules.pop(0) if len(self.millijoules) > 1 else self.millijoules[0]
+
+    def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
+        if self.milliwatts is None:
+            raise NVMLError("Not Supported")
+        return self.milliwatts
+
+    def nvmlDeviceGetClockInfo(self, handle: int, kind: int) -> int:
+        return {1: 1980, 2: 2619}[kind]
+
+    def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
+        return 41
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        raise NVMLError("Not Supported")
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
+        return self.throttle
+
+
+class Kept:
+    """Where a pass's records and progress go."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.series: dict[str, np.ndarray] = {}
+        self.notes: list[str] = []
+
+    def record(self, record: dict[str, Any], series: Any) -> None:
+        self.records.append(record)
+        self.series.update(series)
+
+    def kind(self, name: str) -> list[dict[str, Any]]:
+        return [r for r in self.records if r["kind"] == name]
+
+    def stage(self, name: str, total: int) -> None: ...
+    def working(self, label: str) -> None: ...
+    def done(self, label: str, status: str, reason: str) -> None: ...
+    def note(self, text: str) -> None:
+        self.notes.append(text)

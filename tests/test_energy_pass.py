@@ -1,0 +1,367 @@
+"""The energy pass on a machine of the tests' own, and the case table's columns from its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from energy_machine import FakeNvml, Kept, Machine
+from pydantic import ValidationError
+
+from qbench.analysis.energy import (
+    OPERATIONS,
+    NoEnergy,
+    cpu_time_proxy,
+    energy_columns,
+    measured,
+    operations_proxy,
+)
+from qbench.energy.measure import EnergyPass, measure_energy
+from qbench.energy.records import EnergyRecord
+from qbench.energy.sensors import find_sensors
+from qbench.energy.settings import EnergySettings
+from qbench.energy.wall import PowerLog
+from qbench.isolate import Outcome
+
+NO_GPU = FakeNvml(problem="Driver Not Loaded")
+CASES = {"fast": "net fp32", "slow": "net int8"}
+WATTS = {"fast": 30.0, "slow": 12.0}
+POWER = {"watts_per_core": 4.0, "source": "a data sheet"}
+TRIALS = pd.DataFrame({"cpu_ns": [10**9] * 6, "wall_ns": [2 * 10**9] * 6, "items": [200] * 6})
+
+
+def prepared(machine: Machine, kept: Kept, nvml: Any = NO_GPU, **changes: Any) -> EnergyPass:
+    fields: dict[str, Any] = {
+        "found": find_sensors(machine.root, nvml),
+        "settings": EnergySettings(windows=6, idle_s=5),
+        "run_window": lambda case: machine.worker(WATTS[case]),
+        "record": kept.record,
+        "progress": kept,
+        "sitting": 1,
+        "seed": 7,
+        "clock": machine.clock,
+        "burn": machine.burn,
+    }
+    return EnergyPass(**{**fields, **changes})
+
+
+def columns(kept: Kept, case: str = "fast", device: str = "cpu", **changes: Any) -> dict[str, Any]:
+    known = {"good": TRIALS, "cpu_power": POWER, "macs": None, "moved_bytes": None, **changes}
+    which = {"case_id": case, "device": device, "batch_size": 1}
+    return energy_columns(kept.records, which, **known)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    machine.add_rapl("intel-rapl:0", "package-0", range_uj=900_000_000)
+    return machine
+
+
+def test_energy_is_what_the_load_adds_to_idle(machine: Machine):
+    kept = Kept()
+    measure_energy(prepared(machine, kept), CASES, [])
+    for record in kept.records:
+        EnergyRecord.model_validate(record)
+    assert len(kept.kind("window")) == 12
+    row = columns(kept)
+    assert row["energy_mj_per_inference"] == pytest.approx(1e3 * 30 * 5 / 100, rel=1e-4)
+    assert row["energy_gross_mj_per_inference"] == pytest.approx(1e3 * 40 * 5 / 100, rel=1e-4)
+    assert row["energy_mj_per_inference_low"] == pytest.approx(1500, rel=1e-3)
+    assert row["energy_mj_per_inference_high"] == pytest.approx(1500, rel=1e-3)
+    assert (row["power_w"], row["idle_w"]) == (pytest.approx(40), pytest.approx(10))
+    assert row["energy_window_s"] == pytest.approx(5)
+    assert (row["energy_method"], row["energy_scope"]) == ("rapl package-0", "cpu package")
+    assert row["energy_is_measured"] is True and row["energy_reason"] is None
+    assert columns(kept, "slow")["energy_mj_per_inference"] == pytest.approx(600, rel=1e-4)
+
+
+def test_every_series_is_kept_and_gives_the_joules_again(machine: Machine):
+    kept = Kept()
+    measure_energy(prepared(machine, kept), CASES, [])
+    for record in kept.kind("window") + kept.kind("idle"):
+        for reading in record["sensors"]:
+            series = kept.series[reading["series"]]
+            assert series.dtype == np.float64 and series.ndim == 2 and series.shape[1] == 2
+            ends = np.interp([record["begin_ns"], record["end_ns"]], *series.T)
+            assert ends[1] - ends[0] == pytest.approx(reading["joules"])
+    names = [r["series"] for w in kept.kind("window") for r in w["sensors"]]
+    assert len(set(names)) == 12
+
+
+def test_an_interrupted_pass_goes_on_where_it_was(machine: Machine):
+    whole, first, rest = Kept(), Kept(), Kept()
+    measure_energy(prepared(machine, whole), CASES, [])
+
+    def interrupted(case: str) -> Outcome:
+        if len(first.kind("window")) == 5:
+            raise KeyboardInterrupt
+        return machine.worker(WATTS[case])
+
+    with pytest.raises(KeyboardInterrupt):
+        measure_energy(prepared(machine, first, run_window=interrupted), CASES, [])
+    measure_energy(prepared(machine, rest, sitting=2), CASES, first.records)
+    order = [[(r["round"], r["case_id"]) for r in kept.kind("window")] for kept in (first, rest)]
+    assert len(order[0]) == 5
+    assert order[0] + order[1] == [(r["round"], r["case_id"]) for r in whole.kind("window")]
+    assert {r["sitting"] for r in rest.kind("idle")} == {2}
+    again = Kept()
+    measure_energy(prepared(machine, again), CASES, whole.records)
+    assert [r["kind"] for r in again.records] == ["begin"]
+
+
+def test_a_case_that_fails_is_recorded_and_not_run_again(machine: Machine):
+    kept = Kept()
+
+    def run(case: str) -> Outcome:
+        return Outcome("crashed", "killed by signal 9") if case == "slow" else machine.worker(20)
+
+    measure_energy(prepared(machine, kept, run_window=run), CASES, [])
+    failed = [r for r in kept.kind("window") if r["case_id"] == "slow"]
+    assert [(r["status"], r["items"]) for r in failed] == [("crashed", None)]
+    assert len(kept.kind("window")) == 7
+    row = columns(kept, "slow")
+    assert row["energy_is_measured"] is False and "killed by signal 9" in row["energy_reason"]
+
+
+def test_without_a_sensor_no_worker_is_run_and_the_reason_stands(tmp_path: Path):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").touch()
+    machine, kept = Machine(tmp_path), Kept()
+    measure_energy(prepared(machine, kept, run_window=lambda case: pytest.fail(case)), CASES, [])
+    assert [r["kind"] for r in kept.records] == ["begin"]
+    EnergyRecord.model_validate(kept.records[0])
+    row = columns(kept)
+    assert row["energy_method"] == "proxy: cpu time x 4 W per core (a data sheet)"
+    assert row["energy_reason"] == "not measured: nvml: NVML: Driver Not Loaded"
+
+
+def test_a_sensor_that_dies_is_none_with_its_reason(machine: Machine):
+    kept = Kept()
+    file = machine.rapl[0][0]
+
+    def run(case: str) -> Outcome:
+        machine.rapl.clear()
+        file.write_text("")
+        return machine.worker(20)
+
+    measure_energy(prepared(machine, kept, run_window=run), {"fast": "x"}, [])
+    (reading,) = kept.kind("window")[0]["sensors"]
+    assert reading["joules"] is None and reading["watts"] is None
+    assert "do not cover the window" in reading["reason"] and "no whole number" in reading["reason"]
+    row = columns(kept)
+    assert (
+        row["energy_is_measured"] is False and "cpu package: the readings" in row["energy_reason"]
+    )
+
+
+def test_a_load_below_the_idle_power_is_not_a_negative_energy(machine: Machine):
+    kept = Kept()
+    machine.loads.append((machine.now_ns, machine.now_ns + 6 * 10**9, 50.0))  # while it is "idle"
+    measure_energy(prepared(machine, kept), CASES, [])
+    assert "does not rise above the idle power" in columns(kept)["energy_reason"]
+
+
+def test_a_busy_idle_is_said(machine: Machine, monkeypatch):
+    monkeypatch.setattr("psutil.cpu_percent", lambda: 42.0)
+    kept = Kept()
+    measure_energy(prepared(machine, kept), {"fast": "x"}, [])
+    assert kept.kind("idle")[0]["busy_share"] == pytest.approx(0.42)
+    assert "42% of the machine was busy" in kept.notes[0]
+
+
+# --------------------------------------------------------------------------- which sensor
+
+
+def test_the_widest_scope_is_published_and_none_is_added_up(tmp_path: Path):
+    machine, kept = Machine(tmp_path), Kept()
+    for number, (name, share) in enumerate((("package-0", 0.5), ("psys", 0.9), ("dram", 0.1))):
+        machine.add_rapl(f"intel-rapl:{number}", name, share=share)
+    nvml = FakeNvml(millijoules=list(range(0, 10**9, 5000)))
+    measure_energy(prepared(machine, kept, nvml), {"fast": "x"}, [])
+    row = columns(kept)
+    assert (row["energy_method"], row["energy_scope"]) == ("rapl psys", "platform")
+    assert row["energy_mj_per_inference"] == pytest.approx(0.9 * 1500, rel=1e-3)
+    # a GPU's case has nothing to do with the processor's counters
+    reason = columns(kept, device="cuda:0")["energy_reason"]
+    assert "rise above" in reason  # this one's load is constant
+
+
+def test_a_gpus_own_counter_is_published_for_its_cases_only(tmp_path: Path):
+    machine, kept = Machine(tmp_path), Kept()
+    truth = Machine(tmp_path / "gpu", idle_w=70)
+
+    class Nvml(FakeNvml):
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
+            truth.loads = machine.loads
+            return int(truth.joules(10**12, machine.now_ns) * 1e3)
+
+    measure_energy(prepared(machine, kept, Nvml()), {"fast": "x"}, [])
+    row = columns(kept, device="cuda:0")
+    assert (row["energy_method"], row["energy_scope"]) == ("nvml total energy", "gpu")
+    assert row["energy_mj_per_inference"] == pytest.approx(1500, rel=1e-3)
+    assert (row["idle_w"], row["power_w"]) == (pytest.approx(70), pytest.approx(100))
+    other = columns(kept)
+    assert other["energy_is_measured"] is False
+    assert "no sensor of this machine covers cpu" in other["energy_reason"]
+
+
+def test_of_two_gpus_neither_is_published(tmp_path: Path):
+    machine, kept = Machine(tmp_path), Kept()
+    nvml = FakeNvml(millijoules=list(range(0, 10**9, 5000)), gpus=2)
+    measure_energy(prepared(machine, kept, nvml), {"fast": "x"}, [])
+    with pytest.raises(NoEnergy, match=r"several \(nvml-0-energy, nvml-1-energy\)"):
+        measured(kept.records, "fast", "cuda:0")
+
+
+# --------------------------------------------------------------------------- the wall meter
+
+
+class Logger:
+    """Writes a machine's log whenever it is asked for."""
+
+    def __init__(self, machine: Machine, path: Path, late: int = 0, **how: Any) -> None:
+        self.machine, self.path, self.late, self.how = machine, path, late, how
+        self.method, self.same_clock = PowerLog(path).method, False
+
+    running = PowerLog.running
+
+    def read(self):
+        self.late -= 1
+        if self.late < 0:
+            times, watts = self.machine.wall_log(**self.how)
+            rows = [f"{t:.3f},{w:.2f}\n" for t, w in zip(times, watts, strict=True)]
+            self.path.write_text("time,watts\n" + "".join(rows))
+        return PowerLog(self.path).read()
+
+
+def test_a_wall_meter_an_hour_off_gives_the_whole_machines_energy(machine: Machine):
+    kept = Kept()
+    log = Logger(machine, machine.root / "meter.csv", late=3, hz=4, offset_s=3600, rate=1.0003)
+    measure_energy(prepared(machine, kept, wall=log), CASES, [])
+    for record in kept.records:
+        EnergyRecord.model_validate(record)
+    (alignment,) = kept.kind("alignment")
+    assert alignment["rate"] == pytest.approx(1.0003, abs=3e-4) and len(alignment["windows"]) == 12
+    row = columns(kept)
+    assert (row["energy_method"], row["energy_scope"]) == ("wall meter (meter.csv)", "wall")
+    assert row["energy_mj_per_inference"] == pytest.approx(1500, rel=0.03)
+    assert row["idle_w"] == pytest.approx(10, rel=0.01)
+    assert row["energy_is_measured"] is True and row["energy_reason"] is None
+    # the narrower sensor is not lost
+    rapl = measured([r for r in kept.records if r["kind"] != "alignment"], "fast", "cpu")
+    assert rapl.method == "rapl package-0"
+
+
+def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: Machine):
+    kept = Kept()
+    log = Logger(machine, machine.root / "meter.csv")
+    log.machine = Machine(machine.root / "another")  # whose plug the meter is in
+    log.machine.now_ns += 10**12
+    before = machine.now_ns
+    measure_energy(prepared(machine, kept, wall=log), {"fast": "x"}, [])
+    assert machine.now_ns - before < 300e9
+    (alignment,) = kept.kind("alignment")
+    EnergyRecord.model_validate(alignment)
+    assert "not to be seen in the log" in alignment["reason"] and not alignment["windows"]
+    assert "not to be seen" in kept.notes[-1]
+    row = columns(kept)
+    assert row["energy_method"] == "rapl package-0" and "not to be seen" in row["energy_reason"]
+    # and it is measured again when the run goes on with the meter where it belongs
+    more = Kept()
+    good = Logger(machine, machine.root / "meter.csv", hz=4, begin_ns=machine.now_ns)
+    measure_energy(prepared(machine, more, wall=good, sitting=2), {"fast": "x"}, kept.records)
+    both = Kept()
+    both.records = kept.records + more.records
+    assert len(more.kind("window")) == 6
+    assert columns(both)["energy_scope"] == "wall" and not columns(both)["energy_reason"]
+
+
+# --------------------------------------------------------------------------- proxies
+
+
+def test_processor_time_is_a_proxy_with_its_source():
+    energy = cpu_time_proxy(TRIALS, POWER)
+    assert energy.mj.value == pytest.approx(4 * 1 / 200 * 1e3)
+    assert (energy.power_w, energy.idle_w, energy.scope) == (pytest.approx(2), None, "process")
+    assert energy.is_measured is False and "a data sheet" in energy.method
+    assert energy.mj.low == pytest.approx(20)
+    with pytest.raises(NoEnergy, match="no cpu_power"):
+        cpu_time_proxy(TRIALS, None)
+    with pytest.raises(NoEnergy, match="no processor time"):
+        cpu_time_proxy(TRIALS.assign(cpu_ns=0), POWER)
+
+
+def test_operations_cost_what_the_paper_says():
+    # 10^9 multiply-accumulates of 3.7 + 0.9 pJ; of 0.2 + 0.1 pJ
+    assert operations_proxy({"fp32": 10**9}, 0).mj.value == pytest.approx(4.6)
+    assert operations_proxy({"int8": 10**9, "fp16": 0}, 0).mj.value == pytest.approx(0.3)
+    # 8 MB are 10^6 words of 1.3 to 2.6 nJ
+    traffic = operations_proxy({}, 8 * 10**6).mj.value
+    assert 1.3 < traffic < 2.6 and traffic / 1.3 == pytest.approx(2.6 / traffic)
+    mixed = operations_proxy({"fp32": 10**8, "int8": 10**9}, 8 * 10**6, batch=4)
+    assert mixed.mj.value == pytest.approx((0.46 + 0.3 + traffic) / 4)
+    assert mixed.mj.low is None and mixed.is_measured is False and "ISSCC 2014" in mixed.method
+
+
+@pytest.mark.parametrize(
+    ("macs", "moved", "reason"),
+    [
+        (None, 1, "multiply-accumulates are not known"),
+        ({"fp32": 1}, None, "bytes that are moved are not known"),
+        ({"fp32": 1, "fp16": 2, "bf16": 1}, 1, "no figure for bf16, fp16"),
+    ],
+)
+def test_operations_that_have_no_figure_have_a_reason(macs, moved, reason: str):
+    with pytest.raises(NoEnergy, match=reason):
+        operations_proxy(macs, moved)
+
+
+def test_the_table_takes_the_first_method_that_has_a_figure():
+    nothing = Kept()
+    row = columns(nothing)
+    assert row["energy_method"].startswith("proxy: cpu time") and row["energy_reason"] is None
+    row = columns(nothing, cpu_power=None, macs={"int8": 10**6}, moved_bytes=10**6)
+    assert (row["energy_method"], row["energy_scope"]) == (OPERATIONS, "model")
+    assert row["energy_reason"] == "processor time: the suite gives no cpu_power"
+    assert row["power_w"] is None and row["idle_w"] is None and row["energy_window_s"] is None
+    row = columns(nothing, cpu_power=None)
+    assert "energy_mj_per_inference" not in row and "operations:" in row["energy_reason"]
+
+
+# --------------------------------------------------------------------------- hostile records
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "whatever"},
+        {"items": 0},
+        {"items": None},
+        {"end_ns": None},
+        {"end_ns": 5},
+        {"status": "fine"},
+        {"sensors": [{"name": "x"}]},
+        {"sensors": [{"name": "x", "method": "m", "scope": "the moon", "joules": 1.0,
+                      "watts": 1.0, "idle_w": 1.0}]},
+        {"sensors": [{"name": "x", "method": "m", "scope": "wall", "joules": float("nan"),
+                      "watts": 1.0, "idle_w": 1.0}]},
+    ],
+)  # fmt: skip
+def test_a_record_that_means_nothing_is_refused(change: dict[str, Any]):
+    good = {
+        "kind": "window", "sitting": 1, "case_id": "c", "round": 0, "status": "ok", "reason": "",
+        "begin_ns": 10, "end_ns": 20, "items": 3, "meter_cpu_share": None, "sensors": [],
+    }  # fmt: skip
+    EnergyRecord.model_validate(good)
+    with pytest.raises(ValidationError):
+        EnergyRecord.model_validate({**good, **change})
+
+
+@pytest.mark.parametrize("wrong", [{"window_s": 0.1}, {"windows": 0}, {"hz": 3}, {"idle_s": "5"}])
+def test_settings_are_strict(wrong: dict[str, Any]):
+    with pytest.raises(ValidationError):
+        EnergySettings.model_validate(wrong)
