@@ -50,6 +50,8 @@ _CONVERTING = frozenset(
         *("ReorderInput", "ReorderOutput"),
     )
 )
+_COPYING_NOTHING = frozenset(("Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze"))
+_LOOKUPS = frozenset(("EmbedLayerNormalization", "Gather", "GatherBlockQuantized", "GatherND"))
 _NAMES = {
     "float": "fp32",
     "float16": "fp16",
@@ -69,8 +71,8 @@ def read_operators(
     """The kernels of a profile, in the order of execution.
 
     Args:
-        events: the profile's events. Multiply-accumulates are counted from shapes, so they are
-            None or wrong where kernels had packed their weights: see :func:`with_macs`.
+        events: the profile's events. Work is counted from inputs, so that it is None or too little
+            where kernels had packed their weights: see :func:`with_macs`.
         provider: the execution provider that everything should run on.
         skip: inferences at the beginning that do not count. Times are the mean of the others, in
             steps of the profiler's microsecond.
@@ -95,27 +97,41 @@ def read_operators(
 def _operator(name: str, events: Sequence[Mapping[str, Any]], provider: str, runs: int) -> Operator:
     """One operator from all its events: one for each inference, or more if it is in a loop."""
     args = events[0]["args"]
-    macs = [_macs(event["args"]) for event in events]
-    known = [amount for amount in macs if amount is not None]
+    weights, activations = zip(*(_bytes(event["args"]) for event in events), strict=True)
     return Operator(
         name=name,
         kind=args["op_name"],
         role=_role(args["op_name"]),
         precision=_precision(args),
-        macs=sum(known) // runs if len(known) == len(macs) else None,
+        macs=_per_run([_macs(event["args"]) for event in events], runs),
+        weight_bytes=_per_run(weights, runs),
+        activation_bytes=_per_run(activations, runs),
         fallback=args.get("provider") != provider,
         ns=sum(event["dur"] for event in events) * 1000 / runs,
     )
 
 
+def _per_run(amounts: Sequence[int | None], runs: int) -> int | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) // runs if len(known) == len(amounts) else None
+
+
 def with_macs(timed: Iterable[Operator], unpacked: Iterable[Operator]) -> list[Operator]:
-    """``timed`` with the multiply-accumulates of ``unpacked``, the same program whose kernels left
-    their weights as they are. Two sessions number the names that they make up differently."""
-    amounts: dict[str, int | None] = {}
+    """``timed`` with the multiply-accumulates and bytes of ``unpacked``, the same program whose
+    kernels left their weights as they are. Two sessions number the names that they make up
+    differently; where that leaves two of a name, what they differ in is not known."""
+    work: dict[str, list[Operator]] = {}
     for op in unpacked:
-        name = _NUMBER.sub("", op.name)
-        amounts[name] = op.macs if amounts.get(name, op.macs) == op.macs else None
-    return [replace(op, macs=amounts.get(_NUMBER.sub("", op.name))) for op in timed]
+        work.setdefault(_NUMBER.sub("", op.name), []).append(op)
+    return [replace(op, **_common(work.get(_NUMBER.sub("", op.name), []))) for op in timed]
+
+
+def _common(operators: Sequence[Operator]) -> dict[str, int | None]:
+    result: dict[str, int | None] = {}
+    for field in ("macs", "weight_bytes", "activation_bytes"):
+        values = {getattr(op, field) for op in operators}
+        result[field] = values.pop() if len(values) == 1 else None
+    return result
 
 
 _NUMBER = re.compile(r"_token_\d+$")
@@ -163,6 +179,22 @@ def _precision(args: Mapping[str, Any]) -> str | None:
         return "int8"
     types = [next(iter(tensor)) for tensor in args.get("input_type_shape", []) if tensor]
     return _NAMES.get(types[0]) if types and kind not in _CONVERTING else None
+
+
+def _bytes(args: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """A kernel's bytes of weights and of activations, which ONNX Runtime adds up itself; None
+    where it does not (a kernel of sequences or optional values)."""
+    try:
+        weights, given, made = (
+            int(args[f"{what}_size"]) for what in ("parameter", "activation", "output")
+        )
+    except KeyError:
+        return None, None
+    if args["op_name"] in _COPYING_NOTHING:
+        return 0, 0
+    if args["op_name"] in _LOOKUPS:
+        weights = min(weights, made)
+    return weights, given + made
 
 
 def _macs(args: Mapping[str, Any]) -> int | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +42,14 @@ _COMPUTING = {
 }
 _CONVERTING = {"Convert", "FakeQuantize", "Quantize", "Reorder"}
 _NOT_RUN = {"Const", "Input", "Output"}
+_COPYING_NOTHING = {"Reshape", "ShapeOf", "Squeeze", "Unsqueeze"}
+_LOOKUPS = {
+    "EmbeddingBagOffsets",
+    "EmbeddingBagPacked",
+    "EmbeddingSegmentsSum",
+    "Gather",
+    "GatherND",
+}
 _NOTED = (
     "INFERENCE_PRECISION_HINT",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE",
@@ -71,11 +80,9 @@ def read_back(program: OpenVinoProgram, twin: Callable[..., Any]) -> EffectivePr
 
 def operators(program: OpenVinoProgram) -> list[Operator]:
     """Every operator that runs, in the order of execution."""
-    graph = [
-        node
-        for node in program.compiled.get_runtime_model().get_ordered_ops()
-        if _info(node, "layerType") not in _NOT_RUN
-    ]
+    every = program.compiled.get_runtime_model().get_ordered_ops()
+    constants = _constants(every)
+    graph = [node for node in every if _info(node, "layerType") not in _NOT_RUN]
     graph.sort(key=lambda node: int(_info(node, "execOrder") or 0))
     layers = [_layers(node) for node in graph]
     work = _assign(program.model, graph, layers)
@@ -88,6 +95,7 @@ def operators(program: OpenVinoProgram) -> list[Operator]:
         dynamic = any(product.get_friendly_name() in deep for product in mine)
         counts = [macs(product) for product in mine]
         word = _precision(node, dynamic)
+        weights, activations = _bytes(node, word, constants)
         result.append(
             Operator(
                 name=node.get_friendly_name(),
@@ -95,6 +103,8 @@ def operators(program: OpenVinoProgram) -> list[Operator]:
                 role="compute" if computing else _other_role(kind, layers[index], program.model),
                 precision=word if word in EFFECTIVE else None,
                 macs=None if not counts or None in counts else sum(c or 0 for c in counts),
+                weight_bytes=weights,
+                activation_bytes=activations,
                 fallback=computing and _info(node, "primitiveType").startswith("ref"),
                 layers=tuple(layers[index]),
             )
@@ -187,6 +197,52 @@ def _precision(node: Any, dynamic: bool) -> str:
         return WORDS.get(own, own)
     ending = _info(node, "primitiveType").rpartition("_")[2].lower()
     return WORDS.get(ending) or WORDS.get(own, own)
+
+
+# --------------------------------------------------------------------------- bytes
+
+
+def _bytes(node: Any, word: str, constants: Collection[str]) -> tuple[int, int] | tuple[None, None]:
+    """Bytes of weights and of activations of ``node``, which computes in ``word``; None where a
+    size is not fixed."""
+    if node.get_friendly_name() in constants or _info(node, "layerType") in _COPYING_NOTHING:
+        return 0, 0
+    weights: list[int | None] = []
+    activations = [_size(port, port.get_element_type().bitwidth) for port in node.outputs()]
+    made = activations[0]
+    for index in range(node.get_input_size()):
+        port = node.input_value(index)
+        bits = port.get_element_type().bitwidth
+        if port.get_node().get_friendly_name() not in constants:
+            activations.append(_size(port, bits))
+        elif word in ("bf16", "fp16") and port.get_element_type().is_real():
+            weights.append(_size(port, min(bits, 16)))  # shown as in the file, packed as computed
+        else:
+            weights.append(_size(port, bits))
+    if made is None or None in weights or None in activations:
+        return None, None
+    read = sum(size or 0 for size in weights)
+    if _info(node, "layerType") in _LOOKUPS:
+        read = min(read, made)
+    return read, sum(size or 0 for size in activations)
+
+
+def _constants(ordered: Sequence[Any]) -> set[str]:
+    """Names of the nodes that hold stored numbers, or make something of stored numbers alone,
+    which is done while compiling."""
+    found: set[str] = set()
+    for node in ordered:
+        sources = [node.input_value(index).get_node() for index in range(node.get_input_size())]
+        made = sources and all(source.get_friendly_name() in found for source in sources)
+        if made or _info(node, "layerType") == "Const":
+            found.add(node.get_friendly_name())
+    return found
+
+
+def _size(port: Any, bits: int) -> int | None:
+    """Bytes of a tensor of numbers of ``bits`` bits; None where a size is not fixed."""
+    shape = port.get_partial_shape()
+    return None if shape.is_dynamic else (prod(shape.to_shape()) * bits + 7) // 8
 
 
 # --------------------------------------------------------------------------- dynamic quantization

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ COMPUTING = frozenset(
 )
 """TFLite's operators with weights, or that otherwise dominate the work."""
 CONVERTING = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
+_COPYING_NOTHING = frozenset({"EXPAND_DIMS", "RESHAPE", "SHAPE", "SQUEEZE"})
+_LOOKUPS = frozenset({"EMBEDDING_LOOKUP", "GATHER", "GATHER_ND"})
 
 Node = Mapping[str, Any]
 """One row of ``Interpreter._get_ops_details()``."""
@@ -85,11 +88,21 @@ def operators(interpreter: Any, shapes: Any = None) -> list[Operator]:
         if node["op_name"] == _DELEGATE:
             delegated.update(_inside(node, producer))
     names = tensor_names(interpreter)
-    sizes = {
-        int(detail["index"]): tuple(map(int, detail["shape"]))
-        for detail in (interpreter if shapes is None else shapes).get_tensor_details()
+    details = (interpreter if shapes is None else shapes).get_tensor_details()
+    sizes = {int(detail["index"]): tuple(map(int, detail["shape"])) for detail in details}
+    nbytes = {
+        int(detail["index"]): math.prod(map(int, detail["shape"]))
+        * np.dtype(detail["dtype"]).itemsize
+        for detail in details
     }
-    return [_operator(node, names, sizes, node["index"] in delegated) for node in graph]
+    constant = _constants(interpreter, graph)
+    return [
+        replace(
+            _operator(node, names, sizes, node["index"] in delegated),
+            **_bytes(node, nbytes, constant),
+        )
+        for node in graph
+    ]
 
 
 def stored(interpreter: Any) -> list[str]:
@@ -152,6 +165,30 @@ def _operator(
         # The converter joins the names of the layers that it fused.
         layers=tuple(part for part in name.split(";") if part),
     )
+
+
+def _bytes(node: Node, sizes: Mapping[int, int], constant: frozenset[int]) -> dict[str, int]:
+    """``weight_bytes`` and ``activation_bytes`` of an operator. 4-bit weights count as 8-bit ones,
+    which is what LiteRT calls them."""
+    made = [int(tensor) for tensor in node["outputs"]]
+    if node["op_name"] in _COPYING_NOTHING or constant.issuperset(made):
+        return {"weight_bytes": 0, "activation_bytes": 0}
+    read = [int(tensor) for tensor in node["inputs"] if tensor >= 0]  # -1: left out
+    weights = sum(sizes[tensor] for tensor in read if tensor in constant)
+    given = sum(sizes[tensor] for tensor in read if tensor not in constant)
+    written = sum(sizes[tensor] for tensor in made)
+    if node["op_name"] in _LOOKUPS:
+        weights = min(weights, written)
+    return {"weight_bytes": weights, "activation_bytes": given + written}
+
+
+def _constants(interpreter: Any, graph: Sequence[Node]) -> frozenset[int]:
+    """Tensors that no inference changes: stored ones, and what is expanded from these once."""
+    changing = {int(detail["index"]) for detail in interpreter.get_input_details()}
+    for node in graph:
+        if node["op_name"] != "DEQUANTIZE" or int(node["inputs"][0]) in changing:
+            changing.update(int(tensor) for tensor in node["outputs"])
+    return frozenset(int(d["index"]) for d in interpreter.get_tensor_details()) - changing
 
 
 def _precision(node: Node) -> str | None:

@@ -961,6 +961,42 @@ def test_multiply_accumulates(
     assert operator.macs == macs
 
 
+@pytest.mark.parametrize(
+    ("kind", "sizes", "weights", "activations"),
+    [
+        ("Conv", (1024, 256, 512), 1024, 256 + 512),
+        ("Gather", (94_000_000, 128, 3072), 3072, 128 + 3072),  # the rows it takes, not the table
+        ("Reshape", (16, 1024, 1024), 0, 0),
+        ("SequenceAt", (), None, None),  # ONNX Runtime adds up tensors only
+    ],
+)
+def test_bytes(
+    kind: str, sizes: tuple[int, ...], weights: int | None, activations: int | None
+) -> None:
+    """In a loop of two, over four inferences of which the first does not count."""
+    names = ("parameter_size", "activation_size", "output_size")
+    event = _kernel("a", kind, "float")
+    event["args"] |= {name: str(size) for name, size in zip(names, sizes, strict=False)}
+    events = [event, event, {"name": "model_run"}] * 4
+    (operator,) = read_operators(events, "CPUExecutionProvider", skip=1)
+    double = [None if value is None else 2 * value for value in (weights, activations)]
+    assert [operator.weight_bytes, operator.activation_bytes] == double
+
+
+def test_a_profile_has_the_bytes_of_what_it_times(tmp_path: Path) -> None:
+    """The timed session packs its weights, and no longer shows them."""
+    tensors = TensorSpec("float32", ("N", 1, 8, 8), "NCHW"), TensorSpec("float32", ("N", 10))
+    model = describe(ZOO / "digits_cnn.onnx", *tensors, ("image", "logits"))
+    artifact = make(model, "fp32", tmp_path / "out")
+    feed = {"x": np.ones((1, 1, 8, 8), np.float32)}
+    with BACKEND.open(artifact, RunConfig(), inspect=True) as program:
+        profile, whole = program.profile(feed, 2), program.effective()
+    product = next(op for op in profile.operators if op.kind in ("Gemm", "FusedGemm"))
+    assert product.weight_bytes == 4 * (256 * 10 + 10)
+    assert product.activation_bytes == 4 * (256 + 10)
+    assert sum(op.weight_bytes or 0 for op in profile.operators) == whole.weight_bytes
+
+
 RESNET8_MACS = [
     *(32 * 32 * 16 * 3 * 9, 32 * 32 * 16 * 16 * 9, 32 * 32 * 16 * 16 * 9),
     *(16 * 16 * 32 * 16 * 9, 16 * 16 * 32 * 32 * 9, 16 * 16 * 32 * 16),

@@ -619,6 +619,31 @@ def test_the_work_is_told_in_multiply_accumulates(
         assert program.effective().macs == {"int8": 3 * whole}
 
 
+@pytest.mark.parametrize(
+    ("precision", "weight_bytes"), [("fp32", 4), ("bf16", 2), ("int8-static", 1)]
+)
+def test_bytes_are_counted_as_they_are_kept(
+    precision: str, weight_bytes: int, tmp_path: Path
+) -> None:
+    """By hand: four convolutions 3x3 of 1, 16, 32, 32 and 64 channels, a product of 256 with 10,
+    and a bias for each output, which is float32 beside int8 weights."""
+    if precision not in declared():
+        pytest.skip(f"no {precision} here")
+    weights = 9 * (1 * 16 + 16 * 32 + 32 * 32 + 32 * 64) + 256 * 10
+    biases = 16 + 32 + 32 + 64 + 10
+    calibration = Calibration({"x": random_digits(8)}) if precision == "int8-static" else None
+    artifact = prepare(digits("onnx"), precision, tmp_path / "out", calibration)
+    answer = effective(artifact)
+    wide = 4 if precision == "int8-static" else weight_bytes
+    assert answer.weight_bytes == weights * weight_bytes + biases * wide
+    tensors = 64 + 16 * 64 * 2 + 32 * 64 * 2 + 32 * 16 * 2 + 64 * 4 * 2 + 10
+    assert tensors * weight_bytes <= answer.activation_bytes <= 1.2 * tensors * weight_bytes
+    with Backend().open(artifact, RunConfig(batch=3), inspect=True) as program:
+        batch = program.effective()
+    assert batch.weight_bytes == answer.weight_bytes
+    assert batch.activation_bytes == 3 * answer.activation_bytes
+
+
 def test_the_work_of_attention_is_counted(tmp_path: Path) -> None:
     artifact = prepare(encoder(tmp_path), "fp32", tmp_path / "out")
     answer = effective(artifact)

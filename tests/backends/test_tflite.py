@@ -653,6 +653,24 @@ def test_layouts_are_mapped(digits: Model, tmp_path: Path) -> None:
         assert program.inputs["image"] == TensorSpec("float32", (1, 8, 8, 1), "NHWC")
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "w8"])
+def test_bytes_are_counted_as_they_are_kept(digits: Model, tmp_path: Path, precision: str) -> None:
+    """By hand: four convolutions 3x3 of 1, 16, 32, 32 and 64 channels, a product of 256 with 10.
+    Weights that are only stored in less are expanded to float32 once, before any inference."""
+    weights = 9 * (1 * 16 + 16 * 32 + 32 * 32 + 32 * 64) + 256 * 10 + (16 + 32 + 32 + 64 + 10)
+    with open_(make(digits, precision, tmp_path / "out")) as program:
+        answer, profile = program.effective(), program.profile({}, 1)
+    amounts = 2 * (4 * 2 * 4) + 4 * 4  # of two paddings and a transposition, int32
+    assert answer.weight_bytes == 4 * weights + amounts
+    by_kind = {op.kind: op for op in profile.operators}
+    product = by_kind["FULLY_CONNECTED"]
+    assert product.weight_bytes == 4 * (256 * 10 + 10)
+    assert product.activation_bytes == 4 * (256 + 10)
+    assert by_kind["RESHAPE"].activation_bytes == 0
+    if precision != "fp32":
+        assert by_kind["DEQUANTIZE"].weight_bytes == by_kind["DEQUANTIZE"].activation_bytes == 0
+
+
 def test_a_file_that_cannot_be_resized_is_unsupported(digits: Model, tmp_path: Path) -> None:
     artifact = make(digits, "fp32", tmp_path / "out")
     with pytest.raises(Unsupported, match="the file is fixed at batch 1"):
