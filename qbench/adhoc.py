@@ -95,6 +95,7 @@ def suite_for_files(
         "backends": backends or registry.names,
         "rounds": rounds or ROUNDS,
         "timed_s": 0.5,
+        "roofline": False,
     }
     suite = Suite.model_validate(content)
     return suite, json.dumps(content, indent=1) + "\n", catalog

@@ -393,6 +393,11 @@ class Operator:
         precision: what it computes in, one of ``EFFECTIVE``; None where that says nothing.
         macs: multiply-accumulates of one inference (a whole batch); None if it has none, or if
             they cannot be told.
+        weight_bytes: bytes of the constants that one inference reads here, each once, in the type
+            that they are kept in while it runs; of a table that is looked up in, the rows that are
+            taken. None if it cannot be told.
+        activation_bytes: bytes of its other inputs and of its outputs, each once, in the types they
+            have; 0 if it copies nothing (a reshape). None if it cannot be told.
         fallback: whether the fast path did not take it (another provider, outside the delegate).
         layers: names of the source's layers that were fused into it, where the runtime tells.
         ns: mean time of one inference, in nanoseconds; None where it is not measured.
@@ -403,6 +408,8 @@ class Operator:
     role: str
     precision: str | None = None
     macs: int | None = None
+    weight_bytes: int | None = None
+    activation_bytes: int | None = None
     fallback: bool = False
     layers: tuple[str, ...] = ()
     ns: float | None = None
@@ -427,6 +434,10 @@ class EffectivePrecision:
         fallback_ops: operators that the fast path did not take (another provider, outside the
             delegate); 0 where there is only one path, None where the runtime does not tell.
         notes: sentences for the reader.
+        weight_bytes: the sum of those of all operators, so what one inference reads of weights at
+            least. Weights that several operators share count at each.
+        activation_bytes: the sum of those of all operators. With the weights, the bytes that
+            operators and caches exchange; how much of it reaches memory, the caches decide.
     """
 
     precision: str
@@ -434,13 +445,16 @@ class EffectivePrecision:
     macs: Mapping[str, int] | None = None
     fallback_ops: int | None = None
     notes: tuple[str, ...] = ()
+    weight_bytes: int | None = None
+    activation_bytes: int | None = None
 
     @classmethod
     def of(cls, operators: Iterable[Operator], notes: Iterable[str] = ()) -> EffectivePrecision:
         """The summary of a program's operators.
 
-        ``macs`` is None as soon as one computing operator does not tell its own. A program
-        without computing operators runs at the commonest precision of the others.
+        ``macs`` is None as soon as one computing operator does not tell its own, and bytes as soon
+        as any operator does not. A program without computing operators runs at the commonest
+        precision of the others.
         """
         every = list(operators)
         computing = [op for op in every if op.role == "compute" and op.precision is not None]
@@ -459,7 +473,15 @@ class EffectivePrecision:
             macs=None if macs is None else dict(macs),
             fallback_ops=sum(op.fallback for op in every),
             notes=tuple(notes),
+            weight_bytes=_total(op.weight_bytes for op in every),
+            activation_bytes=_total(op.activation_bytes for op in every),
         )
+
+
+def _total(amounts: Iterable[int | None]) -> int | None:
+    """Their sum; None as soon as one is not known."""
+    known = list(amounts)
+    return None if None in known else sum(amount or 0 for amount in known)
 
 
 @dataclass(frozen=True)

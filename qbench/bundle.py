@@ -5,12 +5,16 @@ Layout::
     begin.json        host, software, seed, what was asked; a folder without it is no bundle
     plan.json         the cases, skipped ones with their reasons
     suite.yaml        the suite as it was read
+    bandwidth.json    bytes per second of the machine's memory, where the suite wants a roofline
     prepare.jsonl     one line for each artifact
     evaluate.jsonl    one line for each evaluation: quality, effective precision
     journal.jsonl     one line for each trial, written before the next begins
-    samples/          <trial>.npy: int64 nanoseconds of every call of the timed loop
+    samples/          <trial>.npy: int64 nanoseconds of every call of the timed window
+    traces/           <trial>/...: what a scenario left beside them: series, LoadGen's logs
     predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; by model,
                       labels-<model>.npy and chosen-<model>.npy: which items of the data set
+    energy.jsonl      one line for each window, and for the baseline, of the energy pass
+    energy/           the sensors' readings: [readings, 2], when (ns) and joules or watts
     trials.parquet    derived from journal and samples: one row for each trial
     samples.parquet   derived from samples: one row for each call
     manifest.json     digests of all these; written last: a folder without it is incomplete
@@ -22,9 +26,11 @@ name in it leads outside the folder.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
 from typing import Annotated, Any, Self, get_args
@@ -33,23 +39,31 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from qbench.energy.records import EnergyRecord
 from qbench.errors import UserError, nearest
 from qbench.isolate import Status
 from qbench.plan import Case
 from qbench.precision import PRECISIONS
 from qbench.quality import Judging, Quality
+from qbench.scenario import FIGURES, SCENARIOS, VERDICT, complete_options
 from qbench.storage import (
     TEMPORARY,
     append_line,
     copy_file,
     digest_file,
     drop_torn_line,
+    parse_json,
     read_lines,
     write_file,
 )
+from qbench.suite import Rounds
+from qbench.system import System
 
-SCHEMA = 2
+SCHEMA = 3
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+
+
+_Count = Annotated[int, Field(ge=0)]
 
 
 class _Record(BaseModel):
@@ -58,11 +72,19 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
+class _Cache(_Record):
+    level: str
+    bytes: _Count
+    instances: Annotated[int, Field(ge=1)] | None
+
+
 class _Host(_Record):
     host_id: str
     cpu_model: str | None
     cpu_flags: list[str]
     governor: str | None
+    power_mode: str | None
+    caches: list[_Cache] | None
 
 
 class _CpuPower(_Record):
@@ -71,6 +93,7 @@ class _CpuPower(_Record):
 
 
 class _Settings(_Record):
+    rounds: int | Rounds
     cpu_power: _CpuPower | None = None
 
 
@@ -81,6 +104,7 @@ class _Begin(_Record):
     seed: int
     started: str
     host: _Host
+    system: System | None = None
     software: dict[str, str | None]
     backends: dict[str, dict[str, Any]]
     settings: _Settings
@@ -108,9 +132,15 @@ class _Entry(_Record):
     conversion: _Conversion | None
 
     @model_validator(mode="after")
-    def _precision_is_known(self) -> Self:
+    def _words_are_known(self) -> Self:
         if self.case.precision not in PRECISIONS:
             raise ValueError(f"there is no precision '{self.case.precision}'")
+        if self.case.scenario not in SCENARIOS:
+            raise ValueError(f"there is no scenario '{self.case.scenario}'")
+        if complete_options(self.case.scenario, self.case.scenario_options) != (
+            self.case.scenario_options
+        ):
+            raise ValueError("the scenario's options are not all there")
         return self
 
 
@@ -127,12 +157,17 @@ class _Data(_Record):
 class _Plan(_Record):
     data: dict[str, _Data | None]
     cases: list[_Entry]
+    yardsticks: list[_Entry]
     models: dict[str, Judging]
     references: dict[str, list[_Entry]]
 
     @model_validator(mode="after")
     def _every_model_is_described(self) -> Self:
-        for entry in [*self.cases, *(one for some in self.references.values() for one in some)]:
+        for entry in [
+            *self.cases,
+            *self.yardsticks,
+            *(one for some in self.references.values() for one in some),
+        ]:
             for name in ("models", "data"):
                 if entry.case.model not in getattr(self, name):
                     raise ValueError(f"{name} lacks the model '{entry.case.model}' of a case")
@@ -155,7 +190,9 @@ class _Prepared(_Outcome):
 class _Effective(_Record):
     precision: str
     operators: dict[str, int]
-    macs: dict[str, int] | None
+    macs: dict[str, _Count] | None
+    weight_bytes: _Count | None
+    activation_bytes: _Count | None
     fallback_ops: int | None
 
 
@@ -178,12 +215,47 @@ class _Trial(_Outcome):
     case_id: str
     round: int
     sitting: int
+    seconds: float
     calls: int | None = None
+    items: int | None = None
     wall_ns: int | None = None
     cpu_ns: int | None = None
     phases: dict[str, int | float | None] = {}
     memory: dict[str, int | float | None] = {}
     warmup: dict[str, Any] = {}
+    conditions: dict[str, int | float | None] = {}
+    counters: dict[str, int] | None = None
+    loop: dict[str, float | None] = {}
+    figures: dict[str, int | float | bool | None] = {}
+    traces: list[str] = []
+    window: list[int] = []
+
+    @model_validator(mode="after")
+    def _what_went_well_took_time(self) -> Self:
+        if self.status == "ok":
+            begin, end = self.window if len(self.window) == 2 else (0, 0)
+            known = all(value is not None for value in (self.calls, self.items, self.cpu_ns))
+            if not (known and self.wall_ns and self.wall_ns > 0 and end > begin):
+                raise ValueError("it is ok, but does not tell its calls, items and times")
+            missing = {"conditions", "figures", "loop", "warmup"} - self.model_fields_set
+            if missing:
+                raise ValueError(f"it is ok, but has no {', '.join(sorted(missing))}")
+        for name, value in self.figures.items():
+            if name not in FIGURES:
+                raise ValueError(f"'{name[:40]}' is no figure of a scenario")
+            if value is not None and isinstance(value, bool) != (name == VERDICT):
+                raise ValueError(f"the figure {name} is not {value!r}")
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"the figure {name} is not a finite number")
+        return self
+
+
+_Threads = Annotated[str, Field(pattern="^[0-9]+$")]
+
+
+class _Bandwidth(_Record):
+    copied: Annotated[dict[_Threads, list[float]], Field(alias="copy")]
+    read: dict[_Threads, list[float]]
 
 
 class Bundle:
@@ -258,7 +330,7 @@ class Bundle:
         """All trials in the order they were made."""
         return self._lines("journal.jsonl", _Trial)
 
-    def _lines(self, name: str, kind: type[_Record]) -> list[dict[str, Any]]:
+    def _lines(self, name: str, kind: type[BaseModel]) -> list[dict[str, Any]]:
         try:
             records = read_lines(self.path / name)
         except ValueError as error:
@@ -271,16 +343,18 @@ class Bundle:
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
         path = self._inside("samples", f"{trial['trial']}.npy")
-        samples = _array(path)
-        if samples.ndim != 1 or samples.dtype != np.int64:
-            raise UserError(f"{path} is damaged: not a list of int64", "Run the suite again.")
+        samples = read_array(path)
+        if samples.ndim != 1 or samples.dtype != np.int64 or (samples <= 0).any():
+            raise UserError(
+                f"{path} is damaged: not a list of positive int64", "Run the suite again."
+            )
         return samples
 
     def outputs(self, evaluation_id: str) -> dict[str, np.ndarray]:
         """The predictions of an evaluation by output name; read only, and from disk when used."""
         record = self.evaluated[evaluation_id]
         return {
-            name: _array(self._inside("predictions", evaluation_id, file))
+            name: read_array(self._inside("predictions", evaluation_id, file))
             for name, file in record["outputs"].items()
         }
 
@@ -295,7 +369,7 @@ class Bundle:
 
     def labels(self, model: str) -> np.ndarray | None:
         path = self._inside("predictions", f"labels-{model}.npy")
-        return _array(path) if path.exists() else None
+        return read_array(path) if path.exists() else None
 
     def _inside(self, *names: str) -> Path:
         for name in names:
@@ -331,22 +405,21 @@ class Bundle:
 
     def _trial_row(self, trial: Mapping[str, Any]) -> dict[str, Any]:
         row = {key: trial.get(key) for key in TRIAL_COLUMNS}
-        row |= trial.get("phases", {})
+        row |= trial.get("phases", {}) | (trial.get("counters") or {})
         row |= {f"memory_{key}": value for key, value in trial.get("memory", {}).items()}
         warmup = trial.get("warmup", {})
         row |= {f"warmup_{key}": warmup.get(key) for key in ("calls", "ns", "stable")}
         if trial["status"] == "ok":
             samples = self.samples(trial)
-            for point, least in PERCENTILES.items():
-                enough = len(samples) >= least
-                row[f"p{point}_ns"] = float(np.percentile(samples, point)) if enough else None
+            for point in PERCENTILES:
+                row[f"{percentile_name(point)}_ns"] = percentile(samples, point)
         return row
 
     # ------------------------------------------------------------------ writing
 
     def resume(self) -> None:
         """Make the bundle ready for more after a crash: no torn lines, no temporary files."""
-        for name in ("prepare.jsonl", "evaluate.jsonl", "journal.jsonl"):
+        for name in ("prepare.jsonl", "evaluate.jsonl", "journal.jsonl", "energy.jsonl"):
             drop_torn_line(self.path / name)
         for path in [p for p in self.path.rglob(f"{TEMPORARY}*") if p.is_file()]:
             path.unlink()
@@ -363,6 +436,38 @@ class Bundle:
         names = {name: f"{index}.npy" for index, name in enumerate(outputs)}
         append_line(self.path / "evaluate.jsonl", {**record, "outputs": names})
 
+    def add_bandwidth(self, record: Mapping[str, Any]) -> None:
+        """Keep how fast the machine's memory is."""
+        write_file(self.path / "bandwidth.json", json.dumps(record, sort_keys=True))
+
+    @property
+    def bandwidth(self) -> dict[str, dict[str, list[float]]] | None:
+        """Bytes per second by what was done (``copy``, ``read``) and threads, of each repeat; None
+        if it was not measured."""
+        path = self.path / "bandwidth.json"
+        if not path.exists():
+            return None
+        return _checked(_json(path), _Bandwidth, path.name, self.path)
+
+    def add_energy(self, record: Mapping[str, Any], series: Mapping[str, np.ndarray]) -> None:
+        """Add a line of the energy pass, after the series of readings that it names."""
+        folder = self.path / "energy"
+        folder.mkdir(exist_ok=True)
+        for name, array in series.items():
+            buffer = BytesIO()
+            np.save(buffer, array)
+            write_file(self._inside("energy", name), buffer.getvalue())
+        append_line(self.path / "energy.jsonl", dict(record))
+
+    def energy_series(self, name: str) -> np.ndarray:
+        """A series that a record of the energy pass names: see ``qbench.energy.records``."""
+        return read_array(self._inside("energy", name))
+
+    @property
+    def energy(self) -> list[dict[str, Any]]:
+        """The records of the energy pass, in their order; see ``qbench.energy.records``."""
+        return self._lines("energy.jsonl", EnergyRecord)
+
     def add_items(self, model: str, labels: Path | None, chosen: Path | None) -> None:
         """Keep the labels of the evaluated items, and which items of the data set they are."""
         for name, source in (("labels", labels), ("chosen", chosen)):
@@ -370,13 +475,33 @@ class Bundle:
             if source is not None and not path.exists():
                 copy_file(source, path)
 
-    def add_trial(self, record: dict[str, Any], samples: Path | None) -> None:
-        """Add a trial: its samples first, then its line; both are on disk when this returns."""
+    def add_trial(
+        self, record: dict[str, Any], samples: Path | None, traces: Mapping[str, Path]
+    ) -> dict[str, Any]:
+        """Add a trial: its files first, then its line; all are on disk when this returns.
+
+        Args:
+            traces: what its scenario left beside the samples, by name.
+
+        Returns:
+            The line.
+        """
         if samples is not None:
             target = self.path / "samples" / f"{record['trial']}.npy"
             copy_file(samples, target)
             record = {**record, "samples_sha256": digest_file(target)}
+        if traces:
+            folder = self._inside("traces", record["trial"])
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, source in traces.items():
+                copy_file(source, self._inside("traces", record["trial"], name))
+            record = {**record, "traces": sorted(traces)}
         append_line(self.path / "journal.jsonl", record)
+        return record
+
+    def trace(self, trial: Mapping[str, Any], name: str) -> Path:
+        """A file that a trial's scenario left beside its samples."""
+        return self._inside("traces", str(trial["trial"]), name)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the derived tables and then the manifest: from now on the bundle is complete."""
@@ -437,16 +562,28 @@ class Bundle:
         return found
 
 
-PERCENTILES = {10: 10, 50: 1, 90: 10, 99: 100}
+PERCENTILES: dict[float, int] = {10: 10, 50: 1, 90: 10, 99: 100, 99.9: 1000}
 """The percentiles of a trial, and how many calls each needs to be more than a guess at the edge."""
+
+
+def percentile(samples: np.ndarray, point: float) -> float | None:
+    """A percentile of a trial's calls, in their unit; None if there are too few for it."""
+    return float(np.percentile(samples, point)) if len(samples) >= PERCENTILES[point] else None
+
+
+def percentile_name(point: float) -> str:
+    """``p50``, ``p99_9``: as columns call it."""
+    return f"p{point:g}".replace(".", "_")
+
 
 TRIAL_COLUMNS = [
     "trial", "case_id", "round", "sitting", "status", "reason", "started", "calls", "wall_ns",
-    "cpu_ns", "involuntary_switches", "load_average", "runtime_version",
-    "p10_ns", "p50_ns", "p90_ns", "p99_ns",
+    "items", "cpu_ns", "instructions", "cycles", "runtime_version",
+    "p10_ns", "p50_ns", "p90_ns", "p99_ns", "p99_9_ns",
     "start_ns", "import_ns", "load_ns", "bind_ns", "first_inference_ns", "cold_ns",
     "warmup_calls", "warmup_ns", "warmup_stable",
-    "memory_baseline_bytes", "memory_load_peak_bytes", "memory_peak_bytes",
+    "memory_baseline_bytes", "memory_load_peak_bytes", "memory_load_anonymous_bytes",
+    "memory_load_file_bytes", "memory_peak_bytes", "memory_anonymous_bytes", "memory_file_bytes",
     "memory_process_peak_bytes",
 ]  # fmt: skip
 _WORDS = ["trial", "case_id", "status", "reason", "started", "runtime_version"]
@@ -462,13 +599,13 @@ def _check_trials(frame: pd.DataFrame) -> None:
     if unknown := set(frame["status"]) - set(get_args(Status)):
         raise ValueError(f"there is no status {', '.join(map(repr, unknown))}")
     good = frame[frame["status"] == "ok"]
-    if not (good[["calls", "wall_ns"]].astype(float) > 0).all(axis=None):
-        raise ValueError("a good trial has no calls, or took no time")
+    if not (good[["calls", "items", "wall_ns"]].astype(float) > 0).all(axis=None):
+        raise ValueError("a good trial has no calls or items, or took no time")
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
@@ -478,7 +615,9 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _checked(value: dict[str, Any], kind: type[_Record], place: str, path: Path) -> dict[str, Any]:
+def _checked(
+    value: dict[str, Any], kind: type[BaseModel], place: str, path: Path
+) -> dict[str, Any]:
     """``value``, if it holds what ``kind`` asks for."""
     try:
         kind.model_validate(value, strict=True)
@@ -491,7 +630,7 @@ def _checked(value: dict[str, Any], kind: type[_Record], place: str, path: Path)
     return value
 
 
-def _array(path: Path) -> np.ndarray:
+def read_array(path: Path) -> np.ndarray:
     """Numbers, read only. Mapped: a header that promises more than the file holds is refused before
     memory is asked for, and predictions may be larger than it."""
     try:
@@ -544,6 +683,7 @@ def find_incomplete(results: Path, run_key: str) -> Bundle | None:
                 for evaluation_id, record in bundle.evaluated.items():
                     if record["status"] == "ok":
                         bundle.outputs(evaluation_id)
+                _ = bundle.energy, bundle.bandwidth
                 return bundle
         except UserError:
             continue  # damaged: a new one is begun

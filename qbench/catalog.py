@@ -16,6 +16,7 @@ from qbench.converter import Source
 from qbench.data.cards import DatasetCard, Split
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
+from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, nearest
 from qbench.files import Report, digest_path, locate, unpacked
 from qbench.storage import digest_json
@@ -241,12 +242,30 @@ class Catalog:
                 "Accuracy would look better than it is: choose disjoint items.",
             )
 
+    def no_pipeline(self, card: ModelCard, batch_size: int) -> str | None:
+        """Why there is no pipeline of the model to be timed; None if there is one."""
+        split = None if card.name in self._extra else card.evaluation
+        return why_not(card, self.dataset(split.dataset) if split else None, batch_size)
+
+    def pipeline(self, card: ModelCard, frames: int) -> PipelineRequest:
+        """The first ``frames`` evaluation items as their data set holds them, for a card that
+        ``no_pipeline`` says nothing against."""
+        split, items = card.evaluation, self.items(card, "evaluation")
+        assert split and items
+        data, files = self._data(split)
+        folder = self._folder(card)
+        return pipeline_request(card, data, files, items, frames, folder, self._report)
+
+    def _data(self, split: Split) -> tuple[DatasetCard, dict[str, Path]]:
+        """The data set of a split, and its files."""
+        data = self.dataset(split.dataset)
+        root = root_of(self._datasets[split.dataset])
+        return data, {name: locate(file, root, self._report) for name, file in data.files.items()}
+
     def _make_items(self, card: ModelCard, split: Split | None) -> Items | None:
         if split is None:
             return None
-        data = self.dataset(split.dataset)
-        root = root_of(self._datasets[split.dataset])
-        files = {name: locate(file, root, self._report) for name, file in data.files.items()}
+        data, files = self._data(split)
         return make_items(card, data, files, split, self._report, self._folder(card))
 
 

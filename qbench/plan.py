@@ -20,10 +20,18 @@ from qbench.host import usable_cores
 from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options, variant
 from qbench.quality import Judging
 from qbench.registry import Registry
+from qbench.scenario import SCENARIOS, longest_s, why_not
+from qbench.scenario import complete_options as complete_scenario
 from qbench.storage import digest_json
-from qbench.suite import Override, Suite
+from qbench.suite import Override, PositiveInt, Suite
+from qbench.yardsticks import cards as yardstick_cards
+from qbench.yardsticks import yardsticks
 
 TRIAL_OVERHEAD_S = 0.35
+YARDSTICK_ROUNDS = 3
+"""Enough for a ceiling, which is the best of all."""
+YARDSTICK_S = 0.3
+"""A yardstick's timed window is no longer than this: a call takes milliseconds."""
 PREPARE_GUESS_S = 2.0
 EVALUATE_GUESS_S = 1.0
 """Guesses for the estimate of a run's length: processor seconds in runs of the suite ``quick``."""
@@ -36,7 +44,8 @@ class Case(BaseModel):
         precision, options: the scheme, with all its options.
         recipe: ``best``, each backend's own best path to the precision; ``shared``, one quantized
             model that all are given.
-        streams: simultaneous inferences; 1 unless the scenario is ``offline``.
+        scenario_options: the scenario's options, all of them.
+        streams: simultaneous inferences; 1 unless the scenario has several.
         hints: settings for the runtime from the suite's overrides.
     """
 
@@ -50,12 +59,13 @@ class Case(BaseModel):
     recipe: str = "best"
     device: str = "cpu"
     scenario: str = "single-stream"
-    batch_size: int = 1
-    threads: int = 1
-    streams: int = 1
+    scenario_options: dict[str, Any] = complete_scenario("single-stream", {})
+    batch_size: PositiveInt = 1
+    threads: PositiveInt = 1
+    streams: PositiveInt = 1
     hints: dict[str, Any] = {}
 
-    @cached_property
+    @property  # not cached: a changed copy would keep it
     def case_id(self) -> str:
         """12 hexadecimal digits that stand for the request."""
         return digest_json(self.model_dump(mode="json"))[:12]
@@ -65,14 +75,48 @@ class Case(BaseModel):
         return variant(self.precision, self.options)
 
     @property
+    def scenario_variant(self) -> str:
+        """The scenario's options that differ from its defaults, short."""
+        fields = SCENARIOS[self.scenario].options.model_fields
+        changed = {
+            name: value
+            for name, value in self.scenario_options.items()
+            if name != "rounds" and value != fields[name].default
+        }
+        return ",".join(f"{name}={value}" for name, value in changed.items())
+
+    @property
+    def longest_s(self) -> float:
+        """How long its scenario's options let a trial take beside the suite's ``timed_s``."""
+        return longest_s(self.scenario, self.scenario_options)
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """All that two cases must have in common for a speed-up: the model, the backend and how it
+        was run; not the precision and the way to it."""
+        return (
+            self.model,
+            self.backend,
+            self.environment,
+            self.device,
+            self.scenario,
+            self.scenario_variant,
+            self.batch_size,
+            self.threads,
+            self.streams,
+        )
+
+    @property
     def label(self) -> str:
         """Short, for progress and messages."""
         parts = [self.model, self.backend, self.precision]
         parts += [self.variant] if self.variant else []
         parts += [self.recipe] if self.recipe != "best" else []
         parts += [self.scenario] if self.scenario != "single-stream" else []
+        parts += [self.scenario_variant] if self.scenario_variant else []
         parts += [f"b{self.batch_size}"] if self.batch_size != 1 else []
         parts += [f"t{self.threads}"] if self.threads != 1 else []
+        parts += [f"s{self.streams}"] if self.streams != 1 else []
         return " ".join(parts)
 
     def target(self) -> PrepareTarget:
@@ -122,6 +166,7 @@ class Plan:
         references: by model, the float32 cases that fidelity and accuracy deltas may be taken
             against, in the order of the suite's backends: the first whose evaluation goes well is
             the reference. Evaluated even when filters leave it unmeasured.
+        yardsticks: what is measured beside the cases to know what the machine could reach.
     """
 
     suite: Suite
@@ -130,15 +175,27 @@ class Plan:
     judging: Mapping[str, Judging] = field(default_factory=dict)
     data: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     references: Mapping[str, tuple[Planned, ...]] = field(default_factory=dict)
+    yardsticks: tuple[Planned, ...] = ()
 
     @property
     def runnable(self) -> list[Planned]:
         return [planned for planned in self.cases if planned.preparation is not None]
 
+    def rounds(self, planned: Planned) -> tuple[int, int]:
+        """How often a case, or a yardstick, is measured: at least and at most."""
+        rounds = self.suite.rounds
+        least, most = (rounds, rounds) if isinstance(rounds, int) else (rounds.least, rounds.most)
+        own = planned.case.scenario_options["rounds"]
+        if planned in self.yardsticks:
+            own = YARDSTICK_ROUNDS
+        most = most if own is None else min(most, own)
+        return min(least, most), most
+
     def evaluations(self) -> dict[str, Planned]:
         """What is to be evaluated, by evaluation id: the runnable cases, and the first candidate
         for the reference of every model."""
-        wanted = [*(planned[0] for planned in self.references.values()), *self.runnable]
+        first = [planned[0] for planned in self.references.values()]
+        wanted = [*first, *self.runnable, *self.yardsticks]
         return {str(planned.evaluation_id): planned for planned in wanted}
 
     def preparations(self) -> list[Preparation]:
@@ -148,12 +205,20 @@ class Plan:
         return list({preparation.key: preparation for preparation in [*bases, *wanted]}.values())
 
     def estimate_minutes(self, store: ArtifactStore) -> float:
-        """A rough guess, mostly of what the timed loops will take."""
+        """A rough guess, mostly of what the timed loops will take; of the least rounds, where
+        there are as many as needed."""
         suite = self.suite
-        trials = len(self.runnable) * suite.rounds
         evaluations = self.evaluations()
         missing = sum(store.find(prep) is None for prep in self.preparations())
-        measuring = trials * (TRIAL_OVERHEAD_S + suite.warmup_s + suite.timed_s)
+        trial_s = TRIAL_OVERHEAD_S + suite.cool_down_s + suite.warmup_s
+        measuring = sum(
+            self.rounds(planned)[0] * (trial_s + max(suite.timed_s, planned.case.longest_s))
+            for planned in self.runnable
+        )
+        measuring += len(self.yardsticks) * YARDSTICK_ROUNDS * (trial_s + YARDSTICK_S)
+        if suite.energy is not None:
+            windows = suite.energy.windows * len(self.runnable)
+            measuring += suite.energy.idle_s + windows * (trial_s + suite.energy.window_s)
         before = missing * PREPARE_GUESS_S + len(evaluations) * EVALUATE_GUESS_S
         return (measuring + before / usable_cores()) / 60
 
@@ -165,6 +230,7 @@ class Plan:
         """``plan.json``: what was requested and decided, without this machine's paths."""
         return {
             "cases": [_planned_json(p) for p in self.cases],
+            "yardsticks": [_planned_json(p) for p in self.yardsticks],
             "models": {name: how.model_dump(mode="json") for name, how in self.judging.items()},
             "data": self.data,
             "references": {
@@ -256,6 +322,13 @@ def make_plan(
     planned = tuple(planner.place(case) for case in cases)
     models = {p.case.model for p in planned if p.preparation is not None}
     references = {name: planner.references(name) for name in sorted(models)}
+    runnable = [p.case for p in planned if p.preparation]
+    wanted = yardsticks(runnable, probes) if suite.roofline else []
+    for path in yardstick_cards():
+        catalog.add_card(path)
+    beside = tuple(p for p in map(planner.place, wanted) if p.preparation is not None)
+    models |= {p.case.model for p in beside}
+    cases += [p.case for p in beside]
     return Plan(
         suite,
         planned,
@@ -268,6 +341,7 @@ def make_plan(
         },
         data={case.model: _data(case.model, catalog) for case in cases},
         references={name: planned for name, planned in references.items() if planned},
+        yardsticks=beside,
     )
 
 
@@ -293,10 +367,11 @@ def _expand(suite: Suite) -> Iterator[Case]:
         override = suite.overrides.get(backend, Override())
         own = override.options.get(choice.name, {}) if recipe == "best" else {}  # shared: for all
         options = complete_options(choice.name, {**choice.options, **own})
+        how = SCENARIOS[scenario.name]
         for batch, threads, streams in product(
             override.batch_sizes or suite.batch_sizes,
             override.threads or suite.threads,
-            suite.streams if scenario == "offline" else [1],
+            suite.streams if how.streams else [1],
         ):
             case = Case(
                 model=model,
@@ -304,7 +379,8 @@ def _expand(suite: Suite) -> Iterator[Case]:
                 precision=choice.name,
                 options=options,
                 recipe=recipe,
-                scenario=scenario,
+                scenario=scenario.name,
+                scenario_options=complete_scenario(scenario.name, scenario.options),
                 batch_size=batch,
                 threads=threads,
                 streams=streams,
@@ -377,6 +453,11 @@ class _Planner:
                 f"{case.threads * case.streams} threads on {usable_cores()} cores: such figures "
                 "jump between two levels",
             )
+        reason = why_not(case.scenario)
+        if reason is None and case.scenario == "pipeline":
+            reason = self._catalog.no_pipeline(self._catalog.card(case.model), case.batch_size)
+        if reason is not None:
+            return Planned(case, reason)
         try:
             if case.recipe == "shared":
                 preparation = self._shared(case, backend)
@@ -397,11 +478,6 @@ class _Planner:
             NoSource: there is none.
         """
         card = self._catalog.card(case.model)
-        calibration = None
-        if PRECISIONS[case.precision].calibrated:
-            calibration = self._catalog.items(card, "calibration")
-            if calibration is None:
-                raise NoSource("the model's card names no calibration items")
         refusals = []
         for form in sorted(backend.formats, key=lambda form: form not in card.sources):
             if form not in card.sources and case.precision == "as-shipped":
@@ -415,6 +491,7 @@ class _Planner:
                 continue
             reason = _unsupported(backend, model, case.target())
             if reason is None:
+                calibration = self._calibration(case)
                 scores = self._calibration_scores(case.model)
                 return self._store.preparation(backend, model, case.target(), calibration, scores)
             refusals.append(NoSource(reason))
@@ -424,6 +501,19 @@ class _Planner:
             f"{case.backend} takes {', '.join(backend.formats)}; there is only "
             f"{', '.join(card.sources)} of this model"
         )
+
+    def _calibration(self, case: Case) -> Items | None:
+        """The items that the precision is calibrated on; None if it needs none.
+
+        Raises:
+            NoSource: it needs some, and the card has none.
+        """
+        if not PRECISIONS[case.precision].calibrated:
+            return None
+        items = self._catalog.items(self._catalog.card(case.model), "calibration")
+        if items is None:
+            raise NoSource("the model's card names no calibration items")
+        return items
 
     def _calibration_scores(self, model: str) -> tuple[str, int] | None:
         """The output whose greatest value is compared with the labels of calibration items, and how

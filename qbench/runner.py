@@ -6,8 +6,8 @@ begins, so that an interrupted run goes on where it was when the same command is
 
 from __future__ import annotations
 
+import math
 import os
-import random
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +24,10 @@ from qbench.backend import Ready, RunConfig, Unavailable
 from qbench.bundle import Bundle, find_incomplete
 from qbench.cards import ModelCard
 from qbench.catalog import Catalog
+from qbench.energy.measure import EnergyPass, measure_energy
+from qbench.energy.sensors import find_sensors
+from qbench.energy.settings import EnergySettings
+from qbench.energy.wall import WallMeter
 from qbench.errors import MachineryError, UserError
 from qbench.host import fingerprint, usable_cores
 from qbench.isolate import (
@@ -35,12 +39,15 @@ from qbench.isolate import (
     stop_if_disk_full,
 )
 from qbench.lock import measuring_lock
-from qbench.plan import Case, Filters, Plan, Planned, make_plan
+from qbench.plan import YARDSTICK_S, Case, Filters, Plan, Planned, make_plan
 from qbench.precision import REFERENCE, flags
 from qbench.quality import Quality, Score, find_scores, judge, sqnr_db
 from qbench.registry import Registry, package_versions
+from qbench.scenario import SCENARIOS
+from qbench.schedule import Schedule
 from qbench.storage import digest_json
 from qbench.suite import Suite
+from qbench.system import System
 
 KEPT = (
     "digest", "bytes", "prepare_ns", "memory_peak_bytes", "provenance", "versions",
@@ -51,16 +58,23 @@ LOCK_NAME = ".qbench.lock"
 SAME_OUTPUTS_DB = 20.0
 """Two openings of an artifact, at other threads or streams, agree by more than this (SQNR); another
 computation does not."""
+LEAST_COPIED, COPIED_CACHES, MOST_COPIED, COPIES = 1 << 26, 4, 0.2, 10
+"""How many bytes are copied to tell the memory's speed: 64 MiB and four times what the caches hold
+at the least, but no more than this share of the memory that is free; so many times."""
+METERED = ("closed_loop", "paced", "pipeline")
+"""Drivers of scenarios whose energy is measured; the others say themselves how long they take."""
 EXPECTED_TOLERANCE = 0.005
 """Runtimes differ by less in float32 accuracy; another preprocessing by more."""
 
 
 class Progress(Protocol):
-    """Told what happens; draws it, or not."""
+    """Told what happens; draws it, or not. ``known`` says how well a case is known so far, and
+    ``total`` what a stage's total has become."""
 
     def stage(self, name: str, total: int) -> None: ...
-    def working(self, label: str) -> None: ...
+    def working(self, label: str, known: str = "") -> None: ...
     def done(self, label: str, status: str, reason: str) -> None: ...
+    def total(self, total: int) -> None: ...
     def note(self, text: str) -> None: ...
 
 
@@ -68,8 +82,9 @@ class Silent:
     """Progress that nobody watches."""
 
     def stage(self, name: str, total: int) -> None: ...
-    def working(self, label: str) -> None: ...
+    def working(self, label: str, known: str = "") -> None: ...
     def done(self, label: str, status: str, reason: str) -> None: ...
+    def total(self, total: int) -> None: ...
     def note(self, text: str) -> None: ...
 
 
@@ -82,6 +97,8 @@ class Request:
         seed: of the order of trials; the suite's if None.
         fresh: begin a new bundle even if an interrupted one could go on.
         strict: a case that is int8 in name only is an error.
+        system: what a person says of the machine.
+        wall: a meter in the machine's power cord.
         command: how the run was asked for, for the record.
     """
 
@@ -92,6 +109,8 @@ class Request:
     seed: int | None = None
     fresh: bool = False
     strict: bool = False
+    system: System | None = None
+    wall: WallMeter | None = None
     command: tuple[str, ...] = ()
 
 
@@ -108,6 +127,9 @@ def run_suite(
     """
     progress = progress or Silent()
     _check_writable(request.results)
+    if request.wall:
+        with request.wall.running():
+            pass  # one that cannot be used is refused now, and not after all rounds
     with measuring_lock(), _alone_in(request.results):
         store = ArtifactStore()
         store.remove_stale()
@@ -118,7 +140,9 @@ def run_suite(
         run = _Run(plan, bundle, catalog, registry, store, progress, request)
         run.prepare()
         run.evaluate()
+        run.measure_memory()
         run.measure()
+        run.measure_energy()
         bundle.finish({"finished": _now()})
     return bundle
 
@@ -180,6 +204,7 @@ def _begin(
     """A new bundle, or the newest interrupted one of the very same request."""
     host = fingerprint()
     software = _software(request.suite, registry)
+    system = request.system.model_dump(mode="json") if request.system else None
     described = plan.to_json()
     run_key = digest_json(
         [
@@ -187,6 +212,7 @@ def _begin(
             asdict(request.filters),
             _seed(request),
             request.strict,
+            system,
             host["host_id"],
             software,
             described,
@@ -208,13 +234,24 @@ def _begin(
         "command": list(request.command),
         "started": _now(),
         "host": host,
+        "system": system,
         "software": software,
         "backends": {
             name: {"ready": isinstance(p, Ready), **asdict(p)} for name, p in probes.items()
         },
         "plan_digest": digest_json(described),
         "settings": request.suite.model_dump(
-            mode="json", include={"rounds", "warmup_s", "timed_s", "limits", "cpu_power"}
+            mode="json",
+            include={
+                "rounds",
+                "budget",
+                "warmup_s",
+                "timed_s",
+                "cool_down_s",
+                "limits",
+                "cpu_power",
+                "energy",
+            },
         ),
     }
     return Bundle.create(request.results / run_id, begin, described, request.suite_text)
@@ -228,6 +265,14 @@ def _software(suite: Suite, registry: Registry) -> dict[str, str | None]:
         if not isinstance(backend, Unavailable):
             packages |= {*backend.runtime_packages, *backend.prepare_packages}
     return {"qbench": __version__, **package_versions(tuple(sorted(packages)))}
+
+
+def _known(schedule: Schedule, case: Case) -> str:
+    """How well a case is known so far, and how many are not settled, for the progress bar."""
+    width, (_, unsettled) = schedule.half_width(case.case_id), schedule.left()
+    parts = ["" if width is None else f"±{100 * width:.1f} %"]
+    parts += [f"{unsettled} not settled" if unsettled else ""]
+    return ", ".join(part for part in parts if part)
 
 
 class _Run:
@@ -245,9 +290,10 @@ class _Run:
     ) -> None:
         self._plan, self._bundle, self._catalog = plan, bundle, catalog
         self._registry, self._store, self._progress = registry, store, progress
-        self._seed, self._strict = _seed(request), request.strict
+        self._seed, self._strict, self._wall = _seed(request), request.strict, request.wall
         self._limits = plan.suite.limits
-        self._sitting = 1 + max((t["sitting"] for t in bundle.trials), default=0)
+        past = [record["sitting"] for record in [*bundle.trials, *bundle.energy]]
+        self._sitting = 1 + max(past, default=0)
         self._writing = threading.Lock()
         self._reference_scores: dict[str, Mapping[str, Score] | None] = {}
         self._expected: dict[str, dict[str, np.ndarray]] = {}
@@ -429,65 +475,64 @@ class _Run:
 
     # ------------------------------------------------------------------ measure
 
+    def measure_memory(self) -> None:
+        """How fast the machine's memory is, for the roofline; once in a run."""
+        if not self._plan.yardsticks or self._bundle.bandwidth is not None:
+            return
+        import psutil
+
+        threads = sorted({planned.case.threads for planned in self._plan.yardsticks})
+        target = self._registry.targets[self._plan.yardsticks[0].case.backend]
+        caches = self._bundle.begin["host"]["caches"] or []
+        cached = sum(cache["bytes"] * (cache["instances"] or 1) for cache in caches)
+        limit = self._bundle.begin["host"]["cgroup"]["memory_bytes"]
+        free = min(psutil.virtual_memory().available, limit or math.inf)
+        size = min(max(LEAST_COPIED, COPIED_CACHES * cached), int(MOST_COPIED * free))
+        request = {"threads": threads, "bytes": size, "repeats": COPIES}
+        self._progress.stage("memory", 1)
+        with scratch_folder(self._store.work_folder) as folder:
+            outcome = run_job("bandwidth", target, request, folder, timeout_s=60)
+        if outcome.status == "ok":
+            self._bundle.add_bandwidth(outcome.result)
+        self._progress.done("memory bandwidth", outcome.status, outcome.reason)
+
     def measure(self) -> None:
         """Rounds outermost, each in a fresh random order; a case that failed is not run again."""
         evaluated = self._bundle.evaluated
         good = [
             planned
-            for planned in self._plan.runnable
+            for planned in [*self._plan.runnable, *self._plan.yardsticks]
             if evaluated.get(str(planned.evaluation_id), {}).get("status") == "ok"
         ]
-        trials = self._bundle.trials
-        made = {(t["round"], t["case_id"]) for t in trials}
-        broken = {t["case_id"] for t in trials if t["status"] != "ok"}
-        todo = [
-            (number, planned)
-            for number, planned in self._schedule(good)
-            if (number, planned.case.case_id) not in made
-        ]
-        self._progress.stage("measure", len(todo))
-        for number, planned in todo:
-            if planned.case.case_id in broken:
-                self._progress.done(planned.case.label, "skipped", "")
-                continue
-            self._progress.working(planned.case.label)
-            outcome = self._measure_one(number, planned)
-            if outcome.status != "ok":
-                broken.add(planned.case.case_id)
-            self._progress.done(planned.case.label, outcome.status, outcome.reason)
+        schedule = Schedule(self._plan, good, self._seed)
+        for trial in self._bundle.trials:
+            schedule.add(trial, self._bundle.samples(trial) if trial["status"] == "ok" else None)
+        self._progress.stage("measure", schedule.left()[0])
+        done = 0
+        while (following := schedule.next()) is not None:
+            number, planned = following
+            case = planned.case
+            self._progress.working(case.label, _known(schedule, case))
+            record = self._measure_one(number, planned)
+            good_trial = record["status"] == "ok"
+            schedule.add(record, self._bundle.samples(record) if good_trial else None)
+            done += 1
+            self._progress.done(case.label, record["status"], record["reason"])
+            self._progress.total(done + sum(schedule.left()))
 
-    def _schedule(self, cases: Sequence[Planned]) -> Iterator[tuple[int, Planned]]:
-        for number in range(self._plan.suite.rounds):
-            order = list(cases)
-            random.Random(f"{self._seed}/{number}").shuffle(order)
-            yield from ((number, planned) for planned in order)
-
-    def _measure_one(self, number: int, planned: Planned) -> Outcome:
-        case, suite = planned.case, self._plan.suite
-        items, stored = planned.evaluation, self._artifact(planned)
-        assert items is not None
-        feeds, files = feed_files(items, "feed")
+    def _measure_one(self, number: int, planned: Planned) -> dict[str, Any]:
+        """Make one trial and record it."""
+        case = planned.case
+        time.sleep(self._plan.suite.cool_down_s)
         started = _now()
         with scratch_folder(self._store.work_folder) as folder:
-            outcome = run_job(
-                "measure",
-                self._registry.targets[case.backend],
-                {
-                    "artifact": "artifact",
-                    "config": asdict(case.config()),
-                    "feeds": feeds,
-                    "warmup_s": suite.warmup_s,
-                    "timed_s": suite.timed_s,
-                },
-                folder,
-                {**files, "artifact": stored.folder},
-                self._limits.trial_timeout_s,
-                self._memory_limit(),
-            )
-            stop_if_disk_full(outcome, folder)
+            timed_s = self._plan.suite.timed_s
+            if planned in self._plan.yardsticks:
+                timed_s = min(timed_s, YARDSTICK_S)
+            outcome = self._run_trial(planned, folder, timed_s)
+            outcome = self._compared(planned, outcome, folder)
             result = dict(outcome.result)
-            outputs = {n: np.load(folder / f) for n, f in result.pop("outputs", {}).items()}
-            outcome = self._compared(planned, outcome, outputs)
+            result.pop("outputs", None)
             record = {
                 "trial": f"r{number:03d}-{case.case_id}",
                 "case_id": case.case_id,
@@ -498,22 +543,54 @@ class _Run:
                 "log": outcome.log,
                 "started": started,
                 "seconds": outcome.seconds,
-                "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
                 **result,
             }
             good = outcome.status == "ok"
-            self._bundle.add_trial(record, folder / "samples.npy" if good else None)
+            traces = {name: folder / name for name in record.pop("files", [])} if good else {}
+            samples = folder / "samples.npy" if good else None
+            return self._bundle.add_trial(record, samples, traces)
+
+    def _run_trial(
+        self, planned: Planned, folder: Path, timed_s: float, metered: bool = False
+    ) -> Outcome:
+        """One worker with a timed window of its case's scenario; metered: a window of ``timed_s``
+        whatever the scenario's own length is."""
+        case, items = planned.case, planned.evaluation
+        assert items is not None
+        feeds, files = feed_files(items, "feed")
+        options = case.scenario_options
+        if metered and "duration_s" in options:
+            options = {**options, "duration_s": timed_s}
+        if case.scenario == "pipeline":
+            pipeline = self._catalog.pipeline(self._plan.cards[case.model], options["frames"])
+            options, files = {**options, **pipeline.options}, {**files, **pipeline.files}
+        outcome = run_job(
+            "measure",
+            self._registry.targets[case.backend],
+            {
+                "artifact": "artifact",
+                "config": asdict(case.config()),
+                "feeds": feeds,
+                "scenario": SCENARIOS[case.scenario].module,
+                "options": options,
+                "warmup_s": self._plan.suite.warmup_s,
+                "timed_s": timed_s,
+            },
+            folder,
+            {**files, "artifact": self._artifact(planned).folder},
+            self._limits.trial_timeout_s + timed_s + case.longest_s,
+            self._memory_limit(),
+        )
+        stop_if_disk_full(outcome, folder)
         return outcome
 
-    def _compared(
-        self, planned: Planned, outcome: Outcome, outputs: Mapping[str, np.ndarray]
-    ) -> Outcome:
+    def _compared(self, planned: Planned, outcome: Outcome, folder: Path) -> Outcome:
         """An error instead of a good outcome where the timed program computed something else than
         the evaluated one: its speed would be that of other work."""
         if outcome.status != "ok":
             return outcome
-        for name, timed in outputs.items():
-            close = sqnr_db(self._first_outputs(planned)[name], timed)
+        for name, file in outcome.result["outputs"].items():
+            close = sqnr_db(self._first_outputs(planned)[name], np.load(folder / file))
             if not close >= SAME_OUTPUTS_DB:  # NaN is not close either
                 return replace(
                     outcome,
@@ -532,3 +609,40 @@ class _Run:
                 name: array[rows % len(array)] for name, array in self._bundle.outputs(key).items()
             }
         return self._expected[key]
+
+    # ------------------------------------------------------------------ energy
+
+    def measure_energy(self) -> None:
+        """Windows of seconds under this machine's sensors and the wall meter, if the suite asks for
+        energy or there is a meter, of the scenarios whose window can be so long."""
+        settings = self._plan.suite.energy or (EnergySettings() if self._wall else None)
+        if settings is None:
+            return
+        trials = self._bundle.trials
+        measured = {t["case_id"] for t in trials} - {
+            t["case_id"] for t in trials if t["status"] != "ok"
+        }
+        cases = {
+            p.case.case_id: p
+            for p in self._plan.runnable
+            if p.case.case_id in measured and SCENARIOS[p.case.scenario].module in METERED
+        }
+
+        def run_window(case_id: str) -> Outcome:
+            planned = cases[case_id]
+            with scratch_folder(self._store.work_folder) as folder:
+                outcome = self._run_trial(planned, folder, settings.window_s, metered=True)
+                return self._compared(planned, outcome, folder)
+
+        energy = EnergyPass(
+            found=find_sensors(),
+            settings=settings,
+            run_window=run_window,
+            record=self._bundle.add_energy,
+            progress=self._progress,
+            sitting=self._sitting,
+            seed=self._seed,
+            wall=self._wall,
+        )
+        labels = {case_id: planned.case.label for case_id, planned in cases.items()}
+        measure_energy(energy, labels, self._bundle.energy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -48,13 +49,26 @@ def paired_ratio(base: np.ndarray, other: np.ndarray) -> Estimate:
     return geometric_mean(np.asarray(base, dtype=np.float64) / np.asarray(other, dtype=np.float64))
 
 
+def half_width(values: np.ndarray) -> float | None:
+    """Half the 95 % interval of the geometric mean of positive values, relative to it; None below
+    ``MIN_ROUNDS`` values."""
+    if len(values) < MIN_ROUNDS:
+        return None
+    half = _t_half_width(np.log(np.asarray(values, dtype=np.float64)))
+    return None if half is None else math.expm1(half)
+
+
 def _t_half_width(values: np.ndarray) -> float | None:
     if len(values) < MIN_ROUNDS:
         return None
+    return _t_quantile(len(values) - 1) * float(values.std(ddof=1)) / len(values) ** 0.5
+
+
+@cache  # asked for every case after every trial of a run, for a few dozen degrees of freedom
+def _t_quantile(degrees: int) -> float:
     from scipy import stats  # half a second to import; only needed from here on
 
-    quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
-    return quantile * float(values.std(ddof=1)) / len(values) ** 0.5
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
 
 
 def wilson(successes: int, items: int) -> Estimate:

@@ -9,8 +9,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 TEMPORARY = "."
 """What names of files begin with until they are whole; only a kill leaves such a file behind."""
@@ -68,6 +72,15 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
+def save_array(path: Path, array: np.ndarray) -> None:
+    """``np.save``, but for what it says when the disk is full: nothing that tells so."""
+    import numpy as np
+
+    buffer = BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())
+
+
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Add one JSON line to ``path`` and sync it; if that fails, ``path`` is as it was."""
     with path.open("ab") as file:
@@ -79,6 +92,25 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
         except BaseException:
             os.ftruncate(file.fileno(), before)
             raise
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON that may come from elsewhere.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or has an integer of more than 64 bits, which
+            no figure of ours has and arithmetic chokes on.
+    """
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 64:
+        raise ValueError(f"{digits[:20]}... is too large a number")
+    return int(digits)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -93,7 +125,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines[:-1], 1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as error:
             raise ValueError(f"{path}:{number}: damaged line: {error}") from None
         if not isinstance(record, dict):

@@ -8,21 +8,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
 
+from qbench import precision, scenario
+from qbench.energy.settings import EnergySettings
 from qbench.errors import UserError, nearest
-from qbench.precision import PRECISIONS, complete_options
+from qbench.precision import PRECISIONS
+from qbench.scenario import SCENARIOS
+from qbench.stats import MIN_ROUNDS
 from qbench.yamlfile import Lines, Strict, load
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-Scenario = Literal["single-stream", "offline"]
 Recipe = Literal["best", "shared"]
+
+
+Complete = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+
+def _long_form(value: Any, what: str, known: Mapping[str, Any], complete: Complete) -> Any:
+    """``fp32`` and ``{int8-static: {per_channel: false}}`` stand for a name with its options."""
+    if isinstance(value, str):
+        value = {"name": value}
+    elif isinstance(value, dict) and set(value) & set(known):
+        if len(value) != 1:
+            raise ValueError(f"one {what} to an item, such as {{{next(iter(value))}: {{...}}}}")
+        name, options = next(iter(value.items()))
+        value = {"name": name, "options": {} if options is None else options}
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        name, options = value["name"], value.get("options", {})
+        if name not in known:
+            raise ValueError(f"unknown {what} '{name}'. {nearest(name, known)}")
+        if not isinstance(options, dict):
+            raise ValueError(f"the options of {name} are a mapping, not {options!r}")
+        complete(name, options)
+    return value
 
 
 class PrecisionChoice(Strict):
@@ -34,24 +59,52 @@ class PrecisionChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        """``fp32`` and ``{int8-static: {per_channel: false}}`` stand for the long form."""
-        if isinstance(value, str):
-            value = {"name": value}
-        elif isinstance(value, dict) and set(value) & set(PRECISIONS):
-            if len(value) != 1:
-                raise ValueError("one precision to an item, such as {int8-static: {...}}")
-            name, options = next(iter(value.items()))
-            value = {"name": name, "options": {} if options is None else options}
-        if isinstance(value, dict) and isinstance(value.get("name"), str):
-            if value["name"] not in PRECISIONS:
-                raise ValueError(
-                    f"unknown precision '{value['name']}'. {nearest(value['name'], PRECISIONS)}"
-                )
-            options = value.get("options", {})
-            if not isinstance(options, dict):
-                raise ValueError(f"the options of {value['name']} are a mapping, not {options!r}")
-            complete_options(value["name"], options)
-        return value
+        return _long_form(value, "precision", PRECISIONS, precision.complete_options)
+
+
+class ScenarioChoice(Strict):
+    """One scenario with the options that the suite sets for it."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        return _long_form(value, "scenario", SCENARIOS, scenario.complete_options)
+
+
+class Rounds(Strict):
+    """As many rounds as a case needs.
+
+    Attributes:
+        least: rounds that every case gets; below 6 there is no interval.
+        most: rounds after which a case is given up as inconclusive.
+        target: the half-width of the 95 % interval, relative, of p10 and of its paired ratio to
+            float32, at which a case is settled: 0.01 is one per cent.
+    """
+
+    least: Annotated[int, Field(ge=MIN_ROUNDS)] = MIN_ROUNDS
+    most: PositiveInt = 40
+    target: Annotated[float, Field(gt=0, lt=1)] = 0.01
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Rounds:
+        if self.most < self.least:
+            raise ValueError(f"most ({self.most}) is below least ({self.least})")
+        return self
+
+
+class Budget(Strict):
+    """How long measuring may go on beyond the least rounds; None for no limit.
+
+    Attributes:
+        case_minutes: of the trials of one case.
+        run_minutes: of all trials.
+    """
+
+    case_minutes: PositiveFloat | None = None
+    run_minutes: PositiveFloat | None = None
 
 
 class Limits(Strict):
@@ -81,12 +134,10 @@ class Override(Strict):
     @field_validator("options")
     @classmethod
     def _known_options(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for precision, options in value.items():
-            if precision not in PRECISIONS:
-                raise ValueError(
-                    f"unknown precision '{precision}'. {nearest(precision, PRECISIONS)}"
-                )
-            complete_options(precision, options)
+        for name, options in value.items():
+            if name not in PRECISIONS:
+                raise ValueError(f"unknown precision '{name}'. {nearest(name, PRECISIONS)}")
+            precision.complete_options(name, options)
         return value
 
 
@@ -97,7 +148,7 @@ class Exclusion(Strict):
     precision: str | None = None
     backend: str | None = None
     recipe: Recipe | None = None
-    scenario: Scenario | None = None
+    scenario: str | None = None
     batch_size: int | None = None
     threads: int | None = None
 
@@ -121,12 +172,18 @@ class Suite(Strict):
     Attributes:
         recipes: ``best``, each backend's own best path to a precision, and ``shared``, where one
             quantized model is given to all that can read it; both may stand side by side.
-        rounds: how often every case is measured, each time in a fresh process.
+        rounds: how often every case is measured, each time in a fresh process: a number, or as
+            many as it needs.
+        budget: where rounds are as many as needed, how long that may take.
         warmup_s: the longest warm-up of a trial; it ends sooner when the latency is stable.
         timed_s: length of a trial's timed loop.
-        streams: simultaneous inferences of the ``offline`` scenario.
+        streams: simultaneous inferences, of the scenarios that have several.
+        cool_down_s: rest before every trial, for machines that heat up.
+        roofline: whether to measure what the machine could reach, beside the cases.
         seed: of the order of the trials, and of random inputs.
-        cpu_power: for the energy proxy; without it energy is not estimated.
+        cpu_power: for the energy proxy by processor time.
+        energy: how energy is measured, after all rounds, by this machine's sensors or a wall
+            meter; None: it is not.
     """
 
     name: Name
@@ -135,22 +192,31 @@ class Suite(Strict):
     precisions: Annotated[list[PrecisionChoice], Field(min_length=1)]
     backends: Annotated[list[Name], Field(min_length=1)]
     recipes: Annotated[list[Recipe], Field(min_length=1)] = ["best"]
-    scenarios: Annotated[list[Scenario], Field(min_length=1)] = ["single-stream"]
+    scenarios: Annotated[list[ScenarioChoice], Field(min_length=1)] = [
+        ScenarioChoice(name="single-stream")
+    ]
     batch_sizes: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
     threads: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
     streams: Annotated[list[PositiveInt], Field(min_length=1)] = [2]
-    rounds: PositiveInt = 10
+    rounds: Annotated[
+        Annotated[PositiveInt, Tag("a number")] | Annotated[Rounds, Tag("as needed")],
+        Discriminator(
+            lambda value: "as needed" if isinstance(value, dict | Rounds) else "a number"
+        ),
+    ] = 10
+    budget: Budget = Budget()
     warmup_s: PositiveFloat = 0.5
     timed_s: PositiveFloat = 1.0
+    cool_down_s: Annotated[float, Field(ge=0)] = 0.0
+    roofline: bool = True
     limits: Limits = Limits()
     exclude: list[Exclusion] = []
     overrides: dict[Name, Override] = {}
     cpu_power: CpuPower | None = None
+    energy: EnergySettings | None = None
     seed: int = 0
 
-    @field_validator(
-        "models", "backends", "recipes", "scenarios", "batch_sizes", "threads", "streams"
-    )
+    @field_validator("models", "backends", "recipes", "batch_sizes", "threads", "streams")
     @classmethod
     def _once_each(cls, value: list[Any]) -> list[Any]:
         twice = sorted({str(v) for v in value if value.count(v) > 1})
@@ -213,7 +279,7 @@ def load_suite(path: Path, backends: Collection[str], models: Collection[str]) -
             ("backend", suite.backends),
             ("precision", listed),
             ("recipe", suite.recipes),
-            ("scenario", suite.scenarios),
+            ("scenario", [choice.name for choice in suite.scenarios]),
             ("batch_size", _all_of(suite, "batch_sizes")),
             ("threads", _all_of(suite, "threads")),
         ):

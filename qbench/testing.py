@@ -157,8 +157,17 @@ class FakeProgram:
     def _operators(self) -> list[Operator]:
         macs = dict(self.content["macs"])
         macs["fp32"] = 640 - macs.get("int8", 0)
+        moved = self.config.batch * (64 + 10) * 4
         return [
-            Operator(f"product-{word}", "MatMul", "compute", word, count)
+            Operator(
+                name=f"product-{word}",
+                kind="MatMul",
+                role="compute",
+                precision=word,
+                macs=count,
+                weight_bytes=count if word == "int8" else 4 * count,
+                activation_bytes=moved,
+            )
             for word, count in macs.items()
             if count
         ]
@@ -552,6 +561,8 @@ class AdapterConformance:
         assert set(effective.operators) <= set(EFFECTIVE)
         assert set(effective.macs or {}) <= set(EFFECTIVE)
         assert sum(effective.operators.values()) > 0
+        for amount in (effective.weight_bytes, effective.activation_bytes):
+            assert amount is None or amount > 0, "unknown bytes are None"
 
     def test_a_profile_agrees_with_the_effective_precision(self, tmp_path: Path) -> None:
         self.ready()
@@ -563,7 +574,9 @@ class AdapterConformance:
                 assert str(reason)
                 return
             effective = program.effective()
-        assert EffectivePrecision.of(profile.operators).operators == effective.operators
+        told = EffectivePrecision.of(profile.operators)
+        assert told.operators == effective.operators
+        assert told.weight_bytes in (None, effective.weight_bytes), "where names do not tell, None"
         assert {op.role for op in profile.operators} <= {"compute", "convert", "other"}
         times = [op.ns for op in profile.operators if op.ns is not None]
         assert len(times) in (0, len(profile.operators)), "all operators have a time, or none"
@@ -633,7 +646,8 @@ class AdapterConformance:
         assert list(outputs) == list(model.outputs)
         for file in outputs.values():
             assert len(np.load(folder / "evaluate" / file)) == 16
-        result = job("measure", opened, **common, warmup_s=0.02, timed_s=0.02)
+        how = {"scenario": "closed_loop", "options": {}, "warmup_s": 0.02, "timed_s": 0.02}
+        result = job("measure", opened, **common, **how)
         samples = np.load(folder / "measure" / "samples.npy")
         assert samples.dtype == np.int64
         assert len(samples) == result["calls"] > 0

@@ -42,6 +42,18 @@ class Lines:
                 continue  # pydantic adds the names of union members to its locations
         return f"{self.path}:{line}"
 
+    def name(self, *keys: str | int) -> str:
+        """What the file itself calls the value under ``keys``: without what pydantic adds of its
+        own, the names of union members."""
+        node, names = self._data, []
+        for key in keys:
+            try:
+                node = node[key]
+            except (KeyError, IndexError, TypeError):
+                continue
+            names.append(str(key))
+        return ".".join(names)
+
 
 def load(path: Path, kind: type[T]) -> tuple[T, Lines]:
     """Read ``path`` as a ``kind``.
@@ -118,10 +130,11 @@ def _explain(
     first = min(found, key=lambda e: e["type"] != "extra_forbidden")
     keys = first["loc"]
     where = lines.at(*keys)
-    name = ".".join(str(k) for k in keys)
+    name = lines.name(*keys)
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key '{keys[-1]}'", nearest(str(keys[-1]), _fields(kind, keys))
     if first["type"] == "missing":
+        name = ".".join([*filter(None, [name]), str(keys[-1])])
         return f"{where}: '{name}' is missing", f"Add a line '{keys[-1]}: ...'."
     message = first["msg"].removeprefix("Value error, ")
     shown = repr(first["input"])

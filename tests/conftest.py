@@ -135,7 +135,8 @@ def project(tmp_path: Path) -> Project:
     packages.mkdir(parents=True)
     (packages / "METADATA").write_text("Metadata-Version: 2.1\nName: fake\nVersion: 1.0\n")
     (packages / "entry_points.txt").write_text(ENTRY_POINTS)
-    made = Project(root, {**os.environ, "PYTHONPATH": str(packages.parent)})
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    made = Project(root, {**inherited, "PYTHONPATH": str(packages.parent)})
     made.model()
     rng = np.random.default_rng(3)
     images = rng.normal(size=(60, 1, 8, 8)).astype(np.float32)

@@ -24,7 +24,11 @@ PHASES = {
 MEMORY = {
     "baseline_bytes": 30_000_000,
     "load_peak_bytes": 4_000_000,
+    "load_anonymous_bytes": 3_000_000,
+    "load_file_bytes": 500_000,
     "peak_bytes": 6_000_000,
+    "anonymous_bytes": 5_000_000,
+    "file_bytes": 600_000,
     "process_peak_bytes": 36_000_000,
 }
 
@@ -52,6 +56,7 @@ class Crafted:
             "recipe": "best",
             "device": "cpu",
             "scenario": "single-stream",
+            "scenario_options": {"rounds": None},
             "batch_size": 1,
             "threads": 1,
             "streams": 1,
@@ -97,17 +102,25 @@ class Crafted:
             "sitting": sitting,
             "status": status,
             "reason": "" if status == "ok" else f"planned {status}",
+            "seconds": 1.0,
         }
         samples = None
         if status == "ok":
             samples = np.full(100, round(latency_ms * 1e6), np.int64)
+            (batch,) = (c["case"]["batch_size"] for c in self.cases if c["case_id"] == case_id)
             record |= {
                 "calls": 100,
+                "items": 100 * batch,
                 "wall_ns": int(samples.sum()),
+                "window": [0, int(samples.sum())],
                 "cpu_ns": int(samples.sum()),
                 "phases": PHASES,
                 "memory": MEMORY,
                 "warmup": {"calls": 10, "ns": 1000, "stable": True},
+                "conditions": {},
+                "counters": None,
+                "loop": {},
+                "figures": {},
             }
         self.trials.append(({**record, **fields}, samples))
 
@@ -130,6 +143,8 @@ class Crafted:
                 "precision": "int8" if reference else "fp32",
                 "operators": {"int8" if reference else "fp32": 1},
                 "macs": {"int8" if reference else "fp32": 640},
+                "weight_bytes": None,
+                "activation_bytes": None,
                 "fallback_ops": 0,
                 **effective,
             },
@@ -151,14 +166,17 @@ class Crafted:
                 "cpu_model": "a processor",
                 "cpu_flags": ["avx2"],
                 "governor": None,
+                "power_mode": None,
+                "caches": None,
             },
             "backends": {"fake": {"ready": True, "version": "1.0"}},
-            "settings": {"cpu_power": None},
+            "settings": {"cpu_power": None, "rounds": 10},
             **self.begin,
         }
         fp32 = [c for c in self.cases if c["case"]["precision"] == "fp32" and not c["skip"]]
         plan = {
             "cases": self.cases,
+            "yardsticks": [],
             "data": {
                 entry["case"]["model"]: {"name": "blobs", "part_of": None} for entry in self.cases
             },
@@ -183,7 +201,7 @@ class Crafted:
         for record, samples in self.trials:
             if samples is not None:
                 np.save(scratch, samples)
-            bundle.add_trial(record, scratch if samples is not None else None)
+            bundle.add_trial(record, scratch if samples is not None else None, {})
         scratch.unlink(missing_ok=True)
         return bundle
 

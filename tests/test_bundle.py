@@ -157,7 +157,9 @@ def test_a_resumed_journal_goes_on_after_its_last_whole_line(tmp_path):
     bundle.resume()
     np.save(tmp_path / "samples.npy", np.full(7, 9, np.int64))
     trial = {"trial": "r009-x", "case_id": case, "round": 9, "sitting": 2, "status": "ok"}
-    bundle.add_trial({**trial, "reason": ""}, tmp_path / "samples.npy")
+    told = {"reason": "", "calls": 7, "items": 7, "wall_ns": 63, "cpu_ns": 63, "window": [0, 63]}
+    told |= {"seconds": 1.0, "conditions": {}, "figures": {}, "loop": {}, "warmup": {}}
+    bundle.add_trial({**trial, **told}, tmp_path / "samples.npy", {})
     assert [t["trial"][:4] for t in bundle.trials] == ["r000", "r001", "r009"]
     assert bundle.samples(bundle.trials[-1]).tolist() == [9] * 7
 
@@ -315,6 +317,40 @@ def test_a_record_that_lacks_something_is_damaged(bundle: Bundle, file, change, 
     fresh = Bundle(bundle.path)
     records = "begin plan prepared evaluated trials"
     assert place in refused(lambda: [getattr(fresh, name) for name in records.split()])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loop": None},
+        {"window": [5, 5]},
+        {"wall_ns": 10**400},
+        {"figures": {"case_id": 1.0}},
+        {"figures": {"loadgen_valid": 5.0}},
+        {"figures": {"fps": True}},
+        {"figures": {"fps": float("inf")}},
+    ],
+)
+def test_a_trial_that_would_upset_the_table_is_damaged(bundle: Bundle, change: dict[str, Any]):
+    path = bundle.path / "journal.jsonl"
+    first, *rest = path.read_text().splitlines()
+    record = {**json.loads(first), **change}
+    if change == {"loop": None}:
+        del record["loop"]
+    text = json.dumps(record).replace(json.dumps(10**400), "1" + "0" * 400)
+    path.write_text("\n".join([text, *rest, ""]))
+    with pytest.raises(UserError, match=r"journal\.jsonl:1"):
+        case_table(bundle)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_case_of_no_threads_is_damaged(bundle: Bundle, size: int):
+    path = bundle.path / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["cases"][0]["case"]["threads"] = size
+    path.write_text(json.dumps(plan))
+    with pytest.raises(UserError, match=r"plan\.json"):
+        case_table(bundle)
 
 
 def test_an_evaluation_that_is_none_of_the_plans_is_found(bundle: Bundle):

@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from qbench import isolate
-from qbench.host import usable_cores
 from qbench.isolate import Ended, in_parallel, remove_stale, run_job, scratch_folder
 from qbench.watchdog import Watchdog
 
@@ -297,25 +296,3 @@ def test_stale_folders_go_and_those_of_live_processes_and_others_stay(tmp_path: 
 
 
 # --------------------------------------------------------------------------- cores
-
-
-@pytest.mark.parametrize(
-    ("files", "quota"),
-    [
-        ({"cpu.max": "150000 100000"}, 2),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "max 100000"}, None),
-        ({"cpu.max": "nonsense"}, None),
-        ({"cpu/cpu.cfs_quota_us": "120000", "cpu/cpu.cfs_period_us": "100000"}, 2),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-        ({}, None),
-    ],
-)
-def test_cores_are_as_many_as_the_quota_gives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], quota: int | None
-):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text + "\n")
-    assert usable_cores(tmp_path) == (quota or 4)

@@ -216,7 +216,7 @@ def test_what_a_killed_run_left_in_its_working_folder_is_removed(project):
 
 def test_a_resumed_round_is_marked_and_fresh_begins_anew(project):
     project.model(infer_us=3000)
-    suite = project.suite(rounds=3, timed_s=0.3)
+    suite = project.suite(rounds=8, timed_s=0.3)
     process = start(project, "run", str(suite), "--no-report")
     assert process.stderr
     journal = lambda: list((project.root / "results").glob("*/journal.jsonl"))  # noqa: E731

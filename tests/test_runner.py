@@ -269,3 +269,12 @@ def test_a_limit_too_small_for_the_runtime_is_out_of_memory(project):
     suite = project.suite(limits={"memory_mb": 50.0})
     assert project.qbench("run", suite, "--no-report").returncode == 1
     assert {case["status"] for case in project.cases()} == {"oom"}
+
+
+def test_the_command_is_kept_without_what_may_be_secret(project):
+    project.write("private/machine.yaml", {"cooling": "air"})
+    bundle = project.run_json(project.suite(), "--system", "private/machine.yaml")["bundle"]
+    begin = json.loads((project.root / bundle / "begin.json").read_text())
+    assert "machine.yaml" in begin["command"]
+    assert "private" not in json.dumps(begin["command"])
+    assert begin["system"]["cooling"] == "air"

@@ -37,6 +37,7 @@ what        | flags                   | What the precision's name hides, such as
 what        | fallback_ops            | Operators that the fast path did not take.
 what        | device                  | Where it ran.
 what        | scenario                | How inferences were issued.
+what        | scenario_options        | The scenario's options that differ from its defaults.
 what        | batch_size              | Items in one call.
 what        | threads                 | Threads that one call may use.
 what        | streams                 | Calls that may run at the same time.
@@ -44,16 +45,33 @@ outcome     | status                  | ok, skipped, prepare_failed, error, cras
 outcome     | reason                  | Why it is not ok, in a sentence.
 outcome     | rounds                  | Good trials, each in a fresh process.
 outcome     | samples                 | Timed calls in all of them.
-outcome     | noisy                   | Whether a trial was disturbed.
+outcome     | noisy                   | Whether a quarter of the trials, or more, are doubtful.
 outcome     | noise_reason            | By what.
-speed       | latency_p10_ms          | 10th percentile of a call; geometric mean over trials, as all.
+outcome     | doubtful_trials         | Trials that something speaks against.
+outcome     | clean_share             | Share of the window in which nothing else had the processor, median over trials, as all below.
+outcome     | run_delay_share         | Share of the window that its threads waited for a processor.
+outcome     | others_cores            | How many processors others kept busy meanwhile.
+outcome     | clock_ghz               | The processor's clock at the window's end.
+outcome     | temperature_c           | The processor's hottest sensor then.
+outcome     | half_width              | Half the 95 % interval of p10, or of its paired ratio to fp32: the wider; 0.01 is 1 %.
+outcome     | inconclusive            | Whether that is wider than the suite's target; empty for a fixed number of rounds.
+outcome     | warmup_calls            | Calls before timing, until the latency was stable; median over trials.
+outcome     | warmup_ms               | How long they took.
+speed       | latency_p10_ms          | 10th percentile of a call; geometric mean over trials, as all; empty below 10 calls in a trial.
+speed       | latency_p10_low_ms      | Lower end of its 95 % interval over trials; empty below 6.
+speed       | latency_p10_high_ms     | Upper end.
 speed       | latency_p50_ms          | Median of a call of one batch.
-speed       | latency_p50_low_ms      | Lower end of the 95 % interval over trials; empty below 6.
+speed       | latency_p50_low_ms      | Lower end of its 95 % interval over trials; empty below 6.
 speed       | latency_p50_high_ms     | Upper end.
-speed       | latency_p90_ms          | 90th percentile; empty below 10 calls in a trial, as p10.
+speed       | latency_p90_ms          | 90th percentile; empty below 10 calls in a trial.
+speed       | latency_p90_low_ms      | Lower end of its 95 % interval over trials; empty below 6.
+speed       | latency_p90_high_ms     | Upper end.
 speed       | latency_p99_ms          | 99th percentile; empty below 100 calls in a trial.
-speed       | latency_p99_low_ms      | Lower end of its 95 % interval.
+speed       | latency_p99_low_ms      | Lower end of its 95 % interval over trials; empty below 6.
 speed       | latency_p99_high_ms     | Upper end.
+speed       | latency_p99_9_ms        | 99.9th percentile; empty below 1000 calls in a trial.
+speed       | latency_p99_9_low_ms    | Lower end of its 95 % interval over trials; empty below 6.
+speed       | latency_p99_9_high_ms   | Upper end.
 speed       | throughput_ips          | Items per second of the whole timed window.
 speed       | throughput_ips_low      | Lower end of its 95 % interval.
 speed       | throughput_ips_high     | Upper end.
@@ -61,16 +79,21 @@ speed       | speedup                 | fp32's p50 over this p50, same model, ba
 speed       | speedup_low             | Lower end of its 95 % interval.
 speed       | speedup_high            | Upper end.
 speed       | speedup_p10             | The same on p10: the steadier figure, which gates use.
-pipeline    | preprocess_ms           | Host time before the call.
-pipeline    | postprocess_ms          | Host time after it.
+pipeline    | decode_ms               | Host time to decode a picture, median over frames; empty where there is nothing to decode.
+pipeline    | preprocess_ms           | Host time from the decoded item to the model's input.
+pipeline    | postprocess_ms          | Host time from the outputs to the answer: class, boxes, mask, score.
 pipeline    | io_convert_us           | Placing and converting the inputs of a call once, median over trials.
-pipeline    | e2e_p50_ms              | Median of the whole pipeline.
-pipeline    | e2e_p99_ms              | 99th percentile of the whole pipeline.
-pipeline    | fps                     | Frames per second of the whole pipeline.
-pipeline    | deadline_miss_rate      | Share of frames that came too late.
-sustained   | sustained_p50_ms        | Median in the last minute of a long run.
+pipeline    | e2e_p50_ms              | A frame from its stored form to its answer, median.
+pipeline    | e2e_p99_ms              | Its 99th percentile; empty below 100 frames in a trial.
+pipeline    | fps                     | Frames over wall time, one at a time, nothing overlapping.
+pipeline    | deadline_miss_rate      | Share of paced frames whose result came too late or not at all.
+pipeline    | paced_hz                | Results a second of paced frames.
+pipeline    | paced_jitter_ms         | 99th percentile less median of their response time.
+pipeline    | processor_left          | Share of the case's processors' time that paced frames leave to others.
+sustained   | sustained_p50_ms        | Median in the last minute of a long load (its last fifth, below five minutes).
 sustained   | sustained_p99_ms        | 99th percentile in it.
-sustained   | sustained_ratio         | Last minute over first.
+sustained   | sustained_ratio         | That median over that of the first minute: 1.3 is 30 % slower once hot.
+start       | process_start_ms        | Starting the interpreter, median over trials.
 start       | import_ms               | Importing the runtime, median over trials.
 start       | load_ms                 | Loading and compiling the artifact, median over trials.
 start       | first_inference_ms      | The first call, median over trials.
@@ -79,20 +102,27 @@ start       | prepare_s               | Converting and quantizing, once; others 
 size        | source_size_mb          | The source file, in 10^6 bytes.
 size        | artifact_size_mb        | The prepared files, in 10^6 bytes.
 size        | memory_load_peak_mb     | Peak while loading, over the process with its runtime imported.
+size        | memory_load_anonymous_mb | Of the growth when loaded, what is the process's own.
+size        | memory_load_file_mb     | Of the growth when loaded, what is mapped from files.
 size        | memory_peak_mb          | Peak of the first call and the warm-up, over the same baseline.
+size        | memory_anonymous_mb     | Of the growth after warm-up, what is the process's own.
+size        | memory_file_mb          | Of the growth after warm-up, what is mapped from files.
 size        | memory_process_peak_mb  | Peak of the whole process.
 size        | device_memory_mb        | Memory on the device.
 size        | cpu_utilization         | Processor time over wall time of the timed window; 1 is one core.
 energy      | energy_mj_per_inference | Millijoules for one item, by energy_method.
 energy      | energy_mj_per_inference_low| Lower end of its 95 % interval over trials.
 energy      | energy_mj_per_inference_high| Upper end.
+energy      | energy_gross_mj_per_inference | The same with the idle share.
 energy      | power_w                 | Mean power of the timed window, by energy_method.
 energy      | idle_w                  | Idle power that was subtracted.
 energy      | energy_window_s         | Length of the window.
 energy      | energy_method           | How it was found; never compare across methods.
 energy      | energy_scope            | What it covers.
 energy      | energy_is_measured      | False for a proxy.
+energy      | energy_reason           | Why it is not of a better method, or missing.
 energy      | instructions_per_inference | Retired instructions.
+energy      | instructions_per_cycle  | Retired instructions for each cycle of the processor.
 quality     | accuracy_metric         | The metric of the model card.
 quality     | accuracy                | The metric's value on the evaluation items.
 quality     | accuracy_low            | Lower end of its 95 % interval: Wilson's for shares, else bootstrap.
@@ -110,8 +140,13 @@ quality     | cosine                  | Mean cosine similarity to it.
 quality     | max_abs_difference      | Largest difference of a value from it.
 quality     | agreement               | Share of items with its top class.
 quality     | outputs_digest          | SHA-256 of all outputs.
-proof       | roofline_share          | Share of the machine's attainable rate.
-proof       | loadgen_valid           | MLPerf LoadGen's verdict.
+proof       | macs                    | Multiply-accumulates of a call.
+proof       | roofline_share          | The least time that the machine's measured ceilings allow, over p10.
+proof       | roofline_bound          | What makes that least time: compute or memory.
+proof       | floor_us                | What a call of this backend costs on a network that does nothing.
+proof       | loadgen_valid           | MLPerf LoadGen's verdict, by the options of the scenario.
+proof       | loadgen_latency_ms      | LoadGen's result: the percentile that early stopping vouches for.
+proof       | loadgen_qps             | LoadGen's result: samples or queries a second.
 proof       | target_qps              | Queries per second that were asked for.
 proof       | isa                     | Instruction sets of the processor that matter here.
 proof       | power_mode              | The frequency governor or power mode.

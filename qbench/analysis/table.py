@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from qbench import stats
+from qbench.analysis import roofline
 from qbench.analysis.columns import NAMES
-from qbench.bundle import Bundle
+from qbench.analysis.energy import energy_columns
+from qbench.analysis.noise import case_noise, noise_columns
+from qbench.analysis.roofline import Ceilings
+from qbench.bundle import PERCENTILES, Bundle, percentile_name
+from qbench.errors import UserError
+from qbench.plan import Case
 from qbench.precision import REFERENCE, flags, int8_share
+from qbench.schedule import settled_to
+from qbench.suite import Rounds
 
 MS = 1e-6
 """Milliseconds in a nanosecond."""
-NOISY_CPU_SHARE = 0.9
-"""A single-threaded trial that had the processor for less than this share of its wall time was
-put off it: its latencies hold waiting, not work."""
-
-MORE_THAN_ASKED = 1.1
-"""More processor time than this times the threads asked for: the runtime did not keep to them."""
-
 WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped", "ok")
 
 
@@ -37,6 +38,11 @@ def case_table(bundle: Bundle) -> pd.DataFrame:
     return table.where(table.notna(), None)
 
 
+def ceilings(bundle: Bundle) -> Ceilings:
+    """What the bundle's yardsticks tell of its machine."""
+    return _Context(bundle).ceilings
+
+
 class _Context:
     """The bundle's records, read once."""
 
@@ -50,7 +56,48 @@ class _Context:
             name: _reference_backend(bundle, name) for name in bundle.plan["references"]
         }
         self.by_case = dict(tuple(bundle.trials_frame().groupby("case_id")))
-        self.cpu_power = bundle.begin["settings"].get("cpu_power")
+        self.ceilings = Ceilings.of(
+            [self.run(entry, min) for entry in bundle.plan["yardsticks"]],
+            bundle.bandwidth,
+            bundle.begin["host"]["caches"],
+        )
+        settings = bundle.begin["settings"]
+        self.cpu_power = settings.get("cpu_power")
+        self.energy = bundle.energy
+        rounds = settings["rounds"]
+        self.target = None if isinstance(rounds, int) else Rounds(**rounds).target
+        self.records: dict[str, list[dict[str, Any]]] = {}
+        for trial in bundle.trials:
+            if trial["status"] == "ok":
+                self.records.setdefault(trial["case_id"], []).append(trial)
+        self.cases = {e["case_id"]: Case(**e["case"]) for e in bundle.plan["cases"]}
+        self.bases = {
+            case.conditions: case_id
+            for case_id, case in self.cases.items()
+            if case.precision == REFERENCE
+        }
+
+    def run(
+        self, entry: Mapping[str, Any], of_trials: Callable[[list[float]], float]
+    ) -> roofline.Run:
+        """A case, or a yardstick, as the roofline sees it.
+
+        Args:
+            of_trials: what the trials' p10s come to: of a ceiling the best, since a disturbed one
+                would make honest cases look too fast.
+        """
+        effective = self.evaluated.get(entry["evaluation_id"], {}).get("effective")
+        values = list(self.p10_ns(entry["case_id"]).values())
+        return roofline.Run.of(entry["case"], effective, of_trials(values) if values else None)
+
+    def p10_ns(self, case_id: str) -> dict[tuple[int, int], float]:
+        """By (sitting, round), of the good trials; the median of one with too few calls."""
+        good = self.good(case_id)
+        if not len(good):
+            return {}
+        steady = good["p10_ns"].astype(float).fillna(good["p50_ns"].astype(float))
+        keys = zip(good["sitting"].astype(int), good["round"].astype(int), strict=True)
+        return dict(zip(keys, steady, strict=True))
 
     def trials(self, case_id: str) -> pd.DataFrame:
         return self.by_case.get(case_id, pd.DataFrame(columns=["status", "reason"]))
@@ -58,6 +105,10 @@ class _Context:
     def good(self, case_id: str) -> pd.DataFrame:
         trials = self.trials(case_id)
         return trials[trials["status"] == "ok"]
+
+
+def _mean(values: list[float]) -> float:
+    return stats.geometric_mean(np.array(values)).value
 
 
 def _reference_backend(bundle: Bundle, model: str) -> str | None:
@@ -79,6 +130,7 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
     row: dict[str, Any] = {
         **{key: case[key] for key in _CASE_KEYS},
         "variant": entry["variant"] or None,
+        "scenario_options": context.cases[entry["case_id"]].scenario_variant or None,
         "task": context.models[case["model"]]["task"],
         "backend_version": evaluated.get("runtime_version") or backend.get("version"),
         **_source(entry),
@@ -92,7 +144,7 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         "source_size_mb": _scaled(entry["source_bytes"], 1e-6),
         "artifact_size_mb": _scaled(prepared.get("bytes"), 1e-6),
         "isa": " ".join(host["cpu_flags"]) or None,
-        "power_mode": host["governor"],
+        "power_mode": host["power_mode"] or host["governor"],
         "case_id": entry["case_id"],
         "artifact_digest": prepared.get("digest"),
         "model_digest": entry["model_digest"],
@@ -106,11 +158,54 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
     if row.get("accuracy") is not None:
         row["accuracy_data"] = _data(context.data[case["model"]], row["accuracy_items"])
     if len(good):
-        row |= _speed(good, case["batch_size"]) | _resources(good)
-        row |= _energy(good, case["batch_size"], context.cpu_power)
-        noise = _noise(good, case)
-        row |= {"noisy": bool(noise), "noise_reason": noise}
+        records = context.records.get(entry["case_id"], [])
+        if len(records) != len(good):
+            raise UserError(
+                f"{context.bundle.path}: the journal and trials.parquet disagree on the good "
+                f"trials of case {entry['case_id']}",
+                "`qbench verify` says what was changed; another run has to replace it.",
+            )
+        row |= _speed(good) | _resources(good) | _figures(records)
+        if case["scenario"].startswith("mlperf"):  # it makes ready and rehearses, and counts that
+            row["instructions_per_inference"] = None
+        effective = evaluated.get("effective") or {}
+        row |= energy_columns(
+            context.energy,
+            {**case, "case_id": entry["case_id"]},
+            good,
+            context.cpu_power,
+            effective.get("macs"),
+            _moved_bytes(effective),
+        )
+        noise = case_noise(records, case)
+        row |= {"noisy": bool(noise), "noise_reason": noise, **noise_columns(records, case)}
+        row |= _settled(entry["case_id"], context)
+        if case["scenario"] == "single-stream":
+            row |= _roof(context.run(entry, _mean), context.ceilings, row.get("flags"))
     return row
+
+
+def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[str, Any]:
+    """The roofline's columns, and its flag beside those that are there."""
+    roof = roofline.roofline(run, ceilings)
+    columns = roofline.columns(run, ceilings)
+    if roof is None or roof.suspicious is None:
+        return columns
+    return {**columns, "flags": ", ".join(filter(None, [flagged, roofline.ABOVE]))}
+
+
+def _settled(case_id: str, context: _Context) -> dict[str, Any]:
+    """How well the case is known, and whether that is as well as the suite wants."""
+    case = context.cases[case_id]
+    base = context.bases.get(case.conditions)
+    against = None
+    if base not in (None, case_id) and (context.trials(base)["status"] == "ok").all():
+        against = context.p10_ns(base)
+    width = settled_to(context.p10_ns(case_id), against or None)
+    most = case.scenario_options["rounds"]
+    if context.target is None or (most is not None and most < stats.MIN_ROUNDS):
+        return {"half_width": width}
+    return {"half_width": width, "inconclusive": width is None or width > context.target}
 
 
 def _source(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,39 +289,53 @@ def _data(data: Mapping[str, Any] | None, items: int) -> str | None:
     return f"{items} of the {official['items']} items of {official['name']} ({data['name']})"
 
 
-def _speed(good: pd.DataFrame, batch: int) -> dict[str, Any]:
+def _speed(good: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {"samples": int(good["calls"].sum())}
-    for point in ("p10", "p50", "p90", "p99"):
+    for point in map(percentile_name, PERCENTILES):
         values = good[f"{point}_ns"].to_numpy(float) * MS
         if np.isnan(values).any():  # a trial had too few calls for it
             continue
-        estimate = stats.geometric_mean(values)
-        row[f"latency_{point}_ms"] = estimate.value
-        if point in ("p50", "p99"):
-            row[f"latency_{point}_low_ms"] = estimate.low
-            row[f"latency_{point}_high_ms"] = estimate.high
-    rates = good["calls"].to_numpy(float) * batch / (good["wall_ns"].to_numpy(float) * 1e-9)
-    rate = stats.geometric_mean(rates)
-    row |= {
-        "throughput_ips": rate.value,
-        "throughput_ips_low": rate.low,
-        "throughput_ips_high": rate.high,
+        row |= _estimated(f"latency_{point}", "_ms", stats.geometric_mean(values))
+    rates = good["items"].to_numpy(float) / (good["wall_ns"].to_numpy(float) * 1e-9)
+    return row | _estimated("throughput_ips", "", stats.geometric_mean(rates))
+
+
+def _estimated(name: str, unit: str, estimate: stats.Estimate) -> dict[str, Any]:
+    """The three columns of an estimate."""
+    return {
+        f"{name}{unit}": estimate.value,
+        f"{name}_low{unit}": estimate.low,
+        f"{name}_high{unit}": estimate.high,
     }
-    return row
 
 
 def _resources(good: pd.DataFrame) -> dict[str, Any]:
     """Start-up times and memory: medians over trials."""
     values = {
         "io_convert_us": (good["bind_ns"], 1e-3),
+        "process_start_ms": (good["start_ns"], MS),
         "import_ms": (good["import_ns"], MS),
         "load_ms": (good["load_ns"], MS),
         "first_inference_ms": (good["first_inference_ns"], MS),
         "cold_start_ms": (good["cold_ns"], MS),
         "memory_load_peak_mb": (good["memory_load_peak_bytes"], 1e-6),
+        "memory_load_anonymous_mb": (good["memory_load_anonymous_bytes"], 1e-6),
+        "memory_load_file_mb": (good["memory_load_file_bytes"], 1e-6),
         "memory_peak_mb": (good["memory_peak_bytes"], 1e-6),
+        "memory_anonymous_mb": (good["memory_anonymous_bytes"], 1e-6),
+        "memory_file_mb": (good["memory_file_bytes"], 1e-6),
         "memory_process_peak_mb": (good["memory_process_peak_bytes"], 1e-6),
         "cpu_utilization": (good["cpu_ns"].astype(float) / good["wall_ns"].astype(float), 1),
+        "instructions_per_inference": (
+            good["instructions"].astype(float) / good["items"].astype(float),
+            1,
+        ),
+        "instructions_per_cycle": (
+            good["instructions"].astype(float) / good["cycles"].astype(float),
+            1,
+        ),
+        "warmup_calls": (good["warmup_calls"], 1),
+        "warmup_ms": (good["warmup_ns"], MS),
     }
     return {
         name: _scaled(float(series.astype(float).median()), factor)
@@ -234,52 +343,33 @@ def _resources(good: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _energy(good: pd.DataFrame, batch: int, cpu_power: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Processor time times the suite's watts per core: a proxy, good for ratios on one machine."""
-    if cpu_power is None:
-        return {}
-    watts = cpu_power["watts_per_core"]
-    cpu_s = good["cpu_ns"].to_numpy(float) * 1e-9
-    if not (cpu_s > 0).all():  # windows shorter than the processor clock's step
-        return {}
-    wall_s = good["wall_ns"].to_numpy(float) * 1e-9
-    estimate = stats.geometric_mean(1e3 * watts * cpu_s / (good["calls"].to_numpy(float) * batch))
-    return {
-        "energy_mj_per_inference": estimate.value,
-        "energy_mj_per_inference_low": estimate.low,
-        "energy_mj_per_inference_high": estimate.high,
-        "power_w": float(np.median(watts * cpu_s / wall_s)),
-        "energy_window_s": float(np.median(wall_s)),
-        "energy_method": f"proxy: cpu time x {watts:g} W per core ({cpu_power['source']})",
-        "energy_scope": "process",
-        "energy_is_measured": False,
-    }
+def _moved_bytes(effective: Mapping[str, Any]) -> int | None:
+    """What a call reads and writes, as if no cache kept it from one operator to the next."""
+    weights, others = effective.get("weight_bytes"), effective.get("activation_bytes")
+    return None if weights is None or others is None else weights + others
 
 
-def _noise(good: pd.DataFrame, case: Mapping[str, Any]) -> str | None:
-    """Why the case's figures are doubtful; None if nothing speaks against them."""
-    reasons = []
-    cores = good["cpu_ns"].astype(float) / good["wall_ns"].astype(float)
-    asked = case["threads"] * case["streams"]
-    if asked == 1 and (off := int((cores < NOISY_CPU_SHARE).sum())):
-        reasons.append(
-            f"the processor was taken away in {off} of {len(good)} trials "
-            f"(least cpu/wall {cores.min():.2f})"
-        )
-    if (cores > asked * MORE_THAN_ASKED).any():
-        threads = "1 thread was" if asked == 1 else f"{asked} threads were"
-        reasons.append(f"{cores.max():.1f} cores were busy though {threads} asked for")
-    cold = int((good["warmup_stable"] == False).sum())  # noqa: E712  (None: could not tell)
-    if cold:
-        reasons.append(f"not stable after warm-up in {cold} of {len(good)} trials")
-    return "; ".join(reasons) or None
+def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What only the case's scenario measures: the median over trials; of a verdict, whether all
+    say so."""
+    row: dict[str, Any] = {}
+    for name in sorted({name for record in records for name in record["figures"]}):
+        values = [record["figures"].get(name) for record in records]
+        known = [value for value in values if value is not None]
+        if not known:
+            row[name] = None
+        elif isinstance(known[0], bool):
+            row[name] = all(known)
+        else:
+            row[name] = float(np.median(known))
+    return row
 
 
 def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
     """Against float32 of the same model, backend and conditions, paired by round and sitting."""
-    bases = {_conditions(row): row for row in rows if row["precision"] == REFERENCE}
+    by_id = {row["case_id"]: row for row in rows}
     for row in rows:
-        base = bases.get(_conditions(row))
+        base = by_id.get(context.bases.get(context.cases[row["case_id"]].conditions, ""))
         if base is None or row["status"] != "ok" or base["status"] != "ok" or row is base:
             continue
         pairs = context.good(base["case_id"]).merge(
@@ -296,7 +386,3 @@ def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
 
 def _pair(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
     return pairs[f"{name}_base"].to_numpy(float), pairs[f"{name}_this"].to_numpy(float)
-
-
-def _conditions(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row[key] for key in _CASE_KEYS if key not in ("precision", "recipe"))

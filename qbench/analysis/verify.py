@@ -75,7 +75,7 @@ def _quality(bundle: Bundle) -> list[str]:
     candidates = [entry for entries in bundle.plan["references"].values() for entry in entries]
     models = {
         entry["evaluation_id"]: entry["case"]["model"]
-        for entry in [*bundle.plan["cases"], *candidates]
+        for entry in [*bundle.plan["cases"], *bundle.plan["yardsticks"], *candidates]
     }
     references: dict[str, Mapping[str, Score] | None] = {}  # what each scores, found once
     for key, record in bundle.evaluated.items():
