@@ -168,6 +168,16 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="A case that is int8 in name only is an error.")
     ] = False,
+    system: Annotated[
+        Path | None,
+        typer.Option(help="A YAML of what only a person knows of the machine; or $QBENCH_SYSTEM."),
+    ] = None,
+    power_log: Annotated[
+        Path | None, typer.Option(help="A wall meter's CSV, being written: measure energy, too.")
+    ] = None,
+    power_command: Annotated[
+        str | None, typer.Option(help="A command that prints watts, a number a line: the same.")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     as_json: AsJson = False,
 ) -> int:
@@ -190,14 +200,22 @@ def run(
     from qbench.console import RichProgress, case_tables
     from qbench.registry import Registry
     from qbench.runner import run_suite
+    from qbench.system import load_system
 
     registry = Registry()
+    told, wall = load_system(system), _wall_meter(power_log, power_command)
     with RichProgress(console) as progress:
         request, catalog = _request(
             suite, model, backend, precision, inputs, rounds, results, registry, progress.note
         )
         request = _replaced(
-            request, seed=seed, fresh=fresh, strict=strict, command=tuple(sys.argv[1:])
+            request,
+            seed=seed,
+            fresh=fresh,
+            strict=strict,
+            system=told,
+            wall=wall,
+            command=tuple(_as_recorded(sys.argv[1:])),
         )
         bundle = run_suite(request, catalog, registry, progress)
     cases = case_table(bundle)
@@ -227,6 +245,42 @@ def run(
             "Choose other backends, precisions or models.",
         )
     return 0 if set(counts) <= {"ok", "skipped"} else FAILED
+
+
+PRIVATE = ("--power-command", "--power-log", "--system")
+"""Options of which a bundle keeps no more than the name of the program or the file: their values
+may hold passwords, and folders of this machine."""
+
+
+def _as_recorded(arguments: list[str]) -> list[str]:
+    """The command line as a bundle keeps it."""
+    recorded: list[str] = []
+    last = ""
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if last in PRIVATE:
+            recorded.append(_name_only(argument))
+        elif option in PRIVATE and equals:
+            recorded.append(f"{option}={_name_only(value)}")
+        else:
+            recorded.append(argument)
+        last = argument
+    return recorded
+
+
+def _name_only(value: str) -> str:
+    words = value.split()
+    return Path(words[0]).name if words else ""
+
+
+def _wall_meter(log: Path | None, command: str | None) -> Any:
+    from qbench.energy.wall import PowerCommand, PowerLog
+
+    if log and command:
+        raise UserError("--power-log and --power-command are two meters", "Give one of them.")
+    if log:
+        return PowerLog(log)
+    return PowerCommand(command) if command is not None else None
 
 
 def _replaced(request: Request, **changes: Any) -> Request:
@@ -357,6 +411,34 @@ def init(
 
 
 # --------------------------------------------------------------------------- what there is
+
+
+@app.command()
+def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
+    """Is this machine fit to measure? What was found, and the command that mends it.
+
+    Takes about a second and changes nothing. The exit code is 1 if a finding is bad.
+
+    \b
+    Examples:
+      qbench doctor
+      qbench doctor --json | jq .fit
+    """
+    from dataclasses import asdict
+
+    from qbench.console import simple_table
+    from qbench.doctor import HEADERS, examine, rows, verdict
+    from qbench.storage import cache_dir
+
+    findings = examine(folders={"results": results, "cache": cache_dir()})
+    fit = all(finding.status != "bad" for finding in findings)
+    if as_json:
+        _print_json({"fit": fit, "findings": [asdict(finding) for finding in findings]})
+    else:
+        out = _console()
+        out.print(simple_table(HEADERS, rows(findings)))
+        out.print(verdict(findings), markup=False)
+    return 0 if fit else FAILED
 
 
 @app.command()

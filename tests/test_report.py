@@ -202,19 +202,21 @@ def test_two_bundles_and_the_command(project):
 
 
 def ranked(*medians: tuple[float, float | None, float | None]) -> str:
-    same = {"model": "net", "scenario": "latency", "batch_size": 1, "threads": 1, "streams": 1}
-    rest = {"status": "ok", "rounds": 7, "noisy": False, "accuracy": None, "sqnr_db": None}
-    cases = [
-        {
-            **same,
-            **rest,
-            "label": f"case{index}",
-            "latency_p50_ms": value,
-            "latency_p50_low_ms": low,
-            "latency_p50_high_ms": high,
-        }
-        for index, (value, low, high) in enumerate(medians)
+    rows = [
+        {f"latency_p50{end}_ms": ms for end, ms in zip(("", "_low", "_high"), three, strict=True)}
+        for three in medians
     ]
+    return sentence(*rows)
+
+
+def sentence(*rows: dict, scenario: str = "single-stream") -> str:
+    """The ranking of cases that are called case0, case1, ..."""
+    same = {
+        "model": "net", "scenario": scenario, "scenario_options": None, "batch_size": 1,
+        "threads": 1, "streams": 1, "condition": "", "status": "ok", "rounds": 7, "noisy": False,
+        "inconclusive": False, "loadgen_valid": None, "accuracy": None, "sqnr_db": None,
+    }  # fmt: skip
+    cases = [{**same, "label": f"case{index}", **row} for index, row in enumerate(rows)]
     (line,) = rankings(cases)
     return line["text"]
 
@@ -226,6 +228,39 @@ def test_the_fastest_is_named_only_where_intervals_lie_apart():
     assert near.startswith("within noise of each other: case0") and "case1" in near
     assert "case2" not in near
     assert "too few to rank" in ranked((1.0, None, None), (2.0, None, None))
+
+
+def latency(ms: float, **more) -> dict:
+    ends = {"latency_p50_low_ms": 0.99 * ms, "latency_p50_high_ms": 1.01 * ms}
+    return {"latency_p50_ms": ms, **ends, **more}
+
+
+def test_doubtful_cases_are_not_ranked_silently():
+    sure = sentence(latency(2.0), latency(1.0), latency(3.0))
+    assert sure.startswith("fastest is case1") and "noisy" not in sure
+    named = sentence(latency(2.0), latency(1.0, inconclusive=True), latency(3.0))
+    assert named.startswith(
+        "fastest, by figures in doubt, is case1: p50 1.00 ms (0.990 … 1.01), inc"
+    )
+    unnamed = sentence(latency(2.0), latency(1.0), latency(3.0, noisy=True), latency(4.0))
+    assert unnamed.startswith("fastest is case1") and unnamed.endswith("(of the others: 1 noisy).")
+
+
+def test_a_scenario_is_ranked_by_what_it_is_for():
+    rate = {"throughput_ips": 10.0, "throughput_ips_low": 9.0, "throughput_ips_high": 11.0}
+    more = {"throughput_ips": 20.0, "throughput_ips_low": 19.0, "throughput_ips_high": 21.0}
+    offline = sentence(latency(1.0, **rate), latency(5.0, **more), scenario="offline")
+    assert offline.startswith(
+        "fastest is case1: throughput 20.0 items/s (19.0 … 21.0); next is case0"
+    )
+    near = {**more, "throughput_ips_low": 10.5}
+    overlap = sentence(latency(1.0, **rate), latency(5.0, **near), scenario="offline")
+    assert overlap.startswith("within noise of each other: case1")
+    hot = [latency(1.0, sustained_p50_ms=3.0), latency(2.0, sustained_p50_ms=2.5)]
+    sustained = sentence(*hot, scenario="sustained")
+    assert "this is no ranking" in sustained and "case1: sustained p50 2.50 ms" in sustained
+    invalid = latency(1.0, loadgen_qps=None, loadgen_valid=False)
+    assert sentence(invalid, scenario="mlperf-server") == "no case has a rate."
 
 
 # --------------------------------------------------------------------------- in a browser

@@ -7,65 +7,142 @@ from typing import Any
 
 import numpy as np
 
-from qbench.bundle import Bundle
+from qbench.analysis.noise import trial_noise
+from qbench.report import traces
+from qbench.report.energy import power_series
+from qbench.report.run import Run
+from qbench.report.sweeps import sweeps
+from qbench.report.traces import rounded
 
 FIELDS = (
-    "run", "label", "kind", "model", "backend", "precision", "noisy", "noise_reason", "rounds",
-    "effective_precision", "accuracy_metric",
+    "run", "label", "name", "kind", "condition", "model", "backend", "precision", "scenario",
+    "rounds", "effective_precision", "accuracy_metric",
 )  # fmt: skip
 NUMBERS = (
     "latency_p50_ms", "latency_p50_low_ms", "latency_p50_high_ms", "latency_p99_ms",
     "accuracy", "accuracy_low", "accuracy_high", "sqnr_db",
     "speedup", "speedup_low", "speedup_high",
     "memory_load_peak_mb", "memory_peak_mb", "artifact_size_mb",
-    "import_ms", "load_ms", "first_inference_ms",
+    "process_start_ms", "import_ms", "load_ms", "first_inference_ms",
+    "e2e_p50_ms", "fps", "sustained_ratio",
 )  # fmt: skip
-DIGITS = 6
 MOST_POINTS, FEWEST_POINTS = 500, 50
 """Points of a trial's distribution."""
 ALL_POINTS = 200_000
 """Points of all distributions together, unless ``FEWEST_POINTS`` for each are more."""
+FEWEST_FOR_P10 = 10
 
 
-def chart_data(
-    runs: Sequence[tuple[str, Bundle]], cases: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """``cases``: those that went well, each with ``trials``, its distributions by round;
-    and in ``runs``, ``backends`` and ``precisions`` the names that colours and shapes go by."""
-    trials = {
-        (letter, trial["case_id"], trial["round"]): (bundle, trial)
-        for letter, bundle in runs
-        for trial in bundle.trials
-        if trial["status"] == "ok"
-    }
-    points = max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, len(trials))))
-    curves: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for (letter, case_id, number), (bundle, trial) in trials.items():
-        curve = {"round": number + 1, "ms": _quantiles_ms(bundle.samples(trial), points)}
-        curves.setdefault((letter, case_id), []).append(curve)
+def chart_data(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """``cases``: those that went well, each with ``trials`` and what its scenario left; ``sweeps``,
+    and by run ``roofs`` and ``power``; and in ``runs``, ``backends`` and ``precisions`` the names
+    that colours and shapes go by."""
+    by_letter = {run.letter: run for run in runs}
+    count = sum(len(trials) for run in runs for trials in run.trials.values())
+    points = max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, count)))
+    minutes = {run.letter: _minutes(run) for run in runs}
     return {
-        "runs": [letter for letter, _ in runs],
+        "runs": [run.letter for run in runs],
         "backends": sorted({str(case["backend"]) for case in cases}),
         "precisions": list(dict.fromkeys(str(case["precision"]) for case in cases)),
         "cases": [
-            {
-                **{name: case[name] for name in FIELDS},
-                **{name: _rounded(case[name]) for name in NUMBERS},
-                "trials": curves.get((case["run"], case["case_id"]), []),
-            }
+            _charted(case, by_letter[case["run"]], minutes[case["run"]], points)
             for case in cases
             if case["status"] == "ok"
+        ],
+        "sweeps": sweeps(cases),
+        "roofs": [roof for run in runs if (roof := _roof(run, cases))],
+        "power": [
+            {"run": run.letter, **series}
+            for run in runs
+            for series in power_series(run.bundle, _labels(run, cases))
         ],
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{DIGITS}g}")
+def _labels(run: Run, cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """By case id, the model and what the page calls the case."""
+    own = [case for case in cases if case["run"] == run.letter]
+    return {case["case_id"]: f"{case['model']} {case['label']}" for case in own}
 
 
-def _quantiles_ms(samples_ns: np.ndarray, points: int) -> list[float]:
-    """At most ``points`` samples in ascending order, evenly spaced in rank, both ends included."""
+def _charted(
+    case: Mapping[str, Any], run: Run, minutes: Mapping[str, float], points: int
+) -> dict[str, Any]:
+    trials = run.trials.get(case["case_id"], [])
+    return {
+        **{name: case[name] for name in FIELDS},
+        **{name: rounded(case[name]) for name in NUMBERS},
+        "doubt": case["doubt"],
+        "trials": [
+            {
+                "round": trial["round"] + 1,
+                "minute": rounded(minutes[trial["trial"]]),
+                "doubt": "; ".join(trial_noise(trial, case)),
+                **_distribution(run.bundle.samples(trial), points),
+            }
+            for trial in trials
+        ],
+        **(_left(case, run, trials) if trials else {}),
+    }
+
+
+def _minutes(run: Run) -> dict[str, float]:
+    """By trial, when its window began, in minutes of the run. Every sitting has its own clock, so
+    it goes on where the one before ended."""
+    windows: dict[int, list[tuple[int, int, str]]] = {}
+    for trials in run.trials.values():
+        for trial in trials:
+            begin, end = trial["window"]
+            windows.setdefault(trial["sitting"], []).append((begin, end, trial["trial"]))
+    minutes: dict[str, float] = {}
+    offset = 0.0
+    for sitting in sorted(windows):
+        first = min(begin for begin, _, _ in windows[sitting])
+        for begin, _, name in windows[sitting]:
+            minutes[name] = offset + (begin - first) / 60e9
+        offset += (max(end for _, end, _ in windows[sitting]) - first) / 60e9
+    return minutes
+
+
+def _distribution(samples_ns: np.ndarray, points: int) -> dict[str, Any]:
+    """``p10`` and ``p50`` in ms, and ``ms``: at most ``points`` samples in ascending order, evenly
+    spaced in rank, both ends included."""
     ordered = np.sort(samples_ns)
+    p10 = float(np.percentile(ordered, 10)) * 1e-6 if len(ordered) >= FEWEST_FOR_P10 else None
+    p50 = float(np.median(ordered)) * 1e-6
     if len(ordered) > points:
         ordered = ordered[np.linspace(0, len(ordered) - 1, points).round().astype(int)]
-    return [float(f"{value:.4g}") for value in ordered * 1e-6]
+    return {
+        "p10": rounded(p10),
+        "p50": rounded(p50),
+        "ms": [float(f"{value:.4g}") for value in ordered * 1e-6],
+    }
+
+
+def _left(case: Mapping[str, Any], run: Run, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the chart of its scenario needs."""
+    scenario = case["scenario"]
+    if scenario == "sustained":
+        return {"series": traces.sustained(run.bundle, trials[-1])}
+    if scenario == "paced":
+        return {"deadline_ms": rounded(case["deadline_ms"])}
+    if scenario == "pipeline":
+        return {"stages": traces.stages_ms(run.bundle, trials)}
+    if scenario == "mlperf-server":
+        options = run.options[case["case_id"]]
+        return {
+            "probes": traces.probes(run.bundle, trials),
+            "limit_ms": options["latency_ms"],
+            "percentile": options["percentile"],
+        }
+    return {}
+
+
+def _roof(run: Run, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Cases under their machine's ceilings, by their labels; None where there is none."""
+    if not run.roof["points"]:
+        return None
+    labels = {c["case_id"]: c["label"] for c in cases if c["run"] == run.letter}
+    points = [{**point, "label": labels[point["case_id"]]} for point in run.roof["points"]]
+    return {"run": run.letter, **run.roof, "points": points}

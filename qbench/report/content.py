@@ -5,98 +5,89 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import pandas as pd
-
 from qbench import stats
-from qbench.analysis.columns import COLUMNS
-from qbench.analysis.table import WORST_FIRST, case_table
+from qbench.analysis.table import WORST_FIRST
 from qbench.bundle import Bundle
-from qbench.console import figure
+from qbench.console.cases import told_conditions
+from qbench.report import machine, tables, traces
 from qbench.report.charts import chart_data
+from qbench.report.energy import energy_reasons
 from qbench.report.ranking import rankings
+from qbench.report.run import Run, lettered
+from qbench.report.sweeps import doubt
 
-CONDITIONS = ("environment", "recipe", "device", "scenario", "batch_size", "threads", "streams")
+CALLS = ("scenario", "scenario_options", "batch_size", "threads", "streams")
+CONDITIONS = ("environment", "recipe", "device", *CALLS)
 """Told of a case only where they differ between cases."""
 LOG_LINES = 20
 SUITE_CHARACTERS = 20_000
 
 
-@dataclass(frozen=True)
-class Run:
-    """A bundle with its case table and the letter that the page calls it by."""
-
-    letter: str
-    bundle: Bundle
-
-    @cached_property
-    def cases(self) -> pd.DataFrame:
-        return case_table(self.bundle)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A column of the page's table. ``factor`` brings the value to ``unit``; ``interval`` adds
-    ``_low`` and ``_high`` of the column of that name."""
-
-    name: str
-    title: str
-    unit: str = ""
-    factor: float = 1
-    form: str = ""
-    interval: str = ""
-
-
-SHOWN = (
-    Shown("latency_p50_ms", "p50", "ms", interval="latency_p50"),
-    Shown("latency_p99_ms", "p99", "ms", interval="latency_p99"),
-    Shown("throughput_ips", "throughput", "items/s", interval="throughput_ips"),
-    Shown("speedup", "speed-up", "× fp32", form=".2f", interval="speedup"),
-    Shown("accuracy", "accuracy", "%", 100, ".1f", "accuracy"),
-    Shown("accuracy_data", "accuracy of"),
-    Shown("accuracy_delta", "Δ accuracy", "pp", 100, "+.1f", "accuracy_delta"),
-    Shown("accuracy_items_needed", "±1 pp takes", "items"),
-    Shown("sqnr_db", "SQNR", "dB", form=".0f"),
-    Shown("memory_peak_mb", "peak memory", "MB"),
-    Shown("artifact_size_mb", "size", "MB"),
-    Shown("cold_start_ms", "cold start", "ms"),
-    Shown("energy_mj_per_inference", "energy", "mJ", interval="energy_mj_per_inference"),
-    Shown("effective_precision", "ran at"),
-    Shown("rounds", "rounds"),
-)
-_DOCS = {column.name: column.doc for column in COLUMNS}
-
-
 def page_content(bundles: Sequence[Bundle]) -> dict[str, Any]:
     """All that the template prints, and under ``charts`` what the page's script draws."""
-    runs = [Run(_letter(index), bundle) for index, bundle in enumerate(bundles)]
-    cases = [{**case, "run": run.letter} for run in runs for case in run.cases.to_dict("records")]
-    conditions = [name for name in CONDITIONS if len({case[name] for case in cases}) > 1]
+    runs = lettered(bundles)
+    cases = [{**case, "run": run.letter, **_left(run, case)} for run in runs for case in run.cases]
+    conditions = told_conditions(CONDITIONS, cases)
     for case in cases:
         case["status"] = case["status"] or "open"
-        case["kind"] = _kind(case, conditions)
+        case["kind"] = _kind(case, [name for name in conditions if name not in CALLS])
+        case["condition"] = _told(case, [name for name in conditions if name in CALLS])
         prefix = f"{case['run']} " if len(runs) > 1 else ""
-        case["label"] = f"{prefix}{case['backend']} {case['kind']}"
+        case["name"] = f"{prefix}{case['backend']} {case['kind']}"
+        case["label"] = f"{case['name']} {case['condition']}".strip()
     suites = sorted({str(run.bundle.begin["suite"]) for run in runs})
     return {
         "title": f"qbench: {', '.join(suites)}",
         "runs": [_run_facts(run) for run in runs],
         "counts": _counts(cases),
         "rankings": [line for run in runs for line in _run_rankings(run, cases, len(runs) > 1)],
-        "table": _table(cases, conditions, len(runs) > 1),
-        "noise": [(c["model"], c["label"], c["noise_reason"]) for c in cases if c["noisy"]],
+        "table": tables.main_table(cases, conditions, len(runs) > 1),
+        "details": tables.detail_tables(cases),
+        "disturbed": sum(bool(case["noisy"]) for case in cases),
+        "inconclusive": sum(bool(case["inconclusive"]) for case in cases),
+        "scenarios": tables.scenario_tables(cases),
+        "energy": tables.energy_tables(cases),
+        "energy_reasons": energy_reasons(cases),
+        "floors": [{"run": run.letter, **floor} for run in runs for floor in run.floors],
         "not_measured": [group for run in runs for group in _not_measured(run, cases)],
-        "facts": _facts(runs),
+        "facts": machine.facts(bundles),
+        "mlperf": machine.mlperf_fields(bundles),
+        "differences": machine.differences([run.letter for run in runs], bundles),
         "method": _method(runs, cases),
-        "charts": chart_data([(run.letter, run.bundle) for run in runs], cases),
+        "charts": chart_data(runs, cases),
     }
 
 
-def _letter(index: int) -> str:
-    return chr(ord("A") + index) if index < 26 else str(index + 1)
+def _left(run: Run, case: Mapping[str, Any]) -> dict[str, Any]:
+    """What only the trials' own records tell of a case: keys of ``tables.SCENARIOS``, ``doubt`` and
+    ``suspicious``."""
+    trials = run.trials.get(case["case_id"], [])
+    found: dict[str, Any] = {"doubt": doubt(case)}
+    points = (p for p in run.roof["points"] if p["case_id"] == case["case_id"])
+    found["suspicious"] = next((point["suspicious"] for point in points), None)
+    if case["status"] != "ok" or not trials:
+        return found
+    if case["scenario"] == "paced":
+        found |= traces.paced(run.bundle, trials).model_dump()
+    elif case["scenario"] == "pipeline":
+        found["inference_ms"] = traces.stages_ms(run.bundle, trials)["inference"]
+    elif case["scenario"].startswith("mlperf"):
+        verdict = {True: "valid", False: "not valid", None: "no run"}[case["loadgen_valid"]]
+        reasons = traces.loadgen_reasons(run.bundle, trials)
+        found |= {"loadgen_verdict": verdict, "loadgen_reason": "; ".join(reasons)}
+    return found
+
+
+def _told(case: Mapping[str, Any], conditions: Sequence[str]) -> str:
+    """Such as ``offline, batch 4, streams 2``."""
+    bare = ("scenario", "scenario_options")
+    return ", ".join(
+        str(case[name]) if name in bare else f"{name.removesuffix('_size')} {case[name]}"
+        for name in conditions
+        if case[name] is not None
+    )
 
 
 def _kind(case: Mapping[str, Any], conditions: Sequence[str]) -> str:
@@ -104,8 +95,7 @@ def _kind(case: Mapping[str, Any], conditions: Sequence[str]) -> str:
     parts = [case["precision"]]
     if case["variant"]:
         parts.append(f"[{case['variant']}]")
-    parts += [f"{name.removesuffix('_size')} {case[name]}" for name in conditions]
-    return " ".join(str(part) for part in parts)
+    return " ".join(str(part) for part in [*parts, _told(case, conditions)] if part)
 
 
 def _counts(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
@@ -121,85 +111,6 @@ def _run_rankings(
     own = [case for case in cases if case["run"] == run.letter]
     lines = rankings([{**case, "label": case["label"].removeprefix(prefix)} for case in own])
     return [{**line, "model": f"{prefix}{line['model']}"} for line in lines]
-
-
-# --------------------------------------------------------------------------- the case table
-
-
-def _table(
-    cases: Sequence[Mapping[str, Any]], conditions: Sequence[str], with_run: bool
-) -> dict[str, Any]:
-    """``columns`` (title, unit, doc, kind), ``rows`` of cells, and the values to choose from."""
-    proxy = all(case["energy_is_measured"] is False for case in cases if case["energy_method"])
-    words = [Shown("run", "run")] if with_run else []
-    words += [Shown("model", "model"), Shown("backend", "backend"), Shown("precision", "precision")]
-    words += [Shown(name, name.removesuffix("_size")) for name in conditions]
-    words += [Shown("status", "status")]
-    values = [s for s in SHOWN if any(case[s.name] is not None for case in cases)]
-    columns = []
-    for shown in (*words, *values):
-        title = "energy (proxy)" if shown.name.startswith("energy") and proxy else shown.title
-        doc = _DOCS.get(shown.name, "The bundle, as lettered above.")
-        metrics = sorted({str(c["accuracy_metric"]) for c in cases if c["accuracy_metric"]})
-        if shown.name == "accuracy":
-            doc += f" Metric: {', '.join(metrics)}."
-        columns.append(
-            {
-                "name": shown.name,
-                "title": title,
-                "unit": shown.unit,
-                "doc": doc,
-                "number": any(isinstance(case[shown.name], int | float) for case in cases),
-            }
-        )
-    rows = [
-        {
-            "model": case["model"],
-            "backend": case["backend"],
-            "precision": case["precision"],
-            "status": case["status"],
-            "run": case["run"],
-            "case_id": case["case_id"],
-            "cells": [_cell(case, shown) for shown in (*words, *values)],
-        }
-        for case in cases
-    ]
-    filters = ("run", "model", "backend", "precision", "status")
-    choices = {name: list(dict.fromkeys(row[name] for row in rows)) for name in filters}
-    return {
-        "columns": columns,
-        "rows": rows,
-        "choices": {name: found for name, found in choices.items() if len(found) > 1},
-    }
-
-
-def _cell(case: Mapping[str, Any], shown: Shown) -> dict[str, Any]:
-    """``text``, ``sort`` (the raw value), ``range`` (the interval) and ``noise`` (a reason)."""
-    value = case[shown.name]
-    cell = {"text": _text(value, shown), "sort": value, "range": "", "noise": ""}
-    if shown.name == "precision" and case["variant"]:
-        cell["text"] += f" [{case['variant']}]"
-    if shown.name == "effective_precision" and case["flags"]:
-        cell["text"] += f", {case['flags']}"
-    if shown.name == "status" and case["noisy"]:
-        cell["noise"] = case["noise_reason"]
-    if shown.interval and value is not None:
-        base = shown.interval
-        unit = shown.name.removeprefix(base) if base.startswith("latency") else ""
-        low, high = (case.get(f"{base}_{end}{unit}") for end in ("low", "high"))
-        if low is not None and high is not None:
-            cell["range"] = f"{_text(low, shown)} … {_text(high, shown)}"
-    return cell
-
-
-def _text(value: Any, shown: Shown) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if shown.form:
-        return format(value * shown.factor, shown.form).replace("-", "−")
-    return figure(value) if isinstance(value, float) else f"{value:,}"
 
 
 # --------------------------------------------------------------------------- what was not measured
@@ -275,51 +186,10 @@ def _suite_text(bundle: Bundle) -> str:
     return text[:SUITE_CHARACTERS]
 
 
-HOST_FACTS = {
-    "hostname": "host name",
-    "cpu_model": "processor",
-    "cores_physical": "cores, physical",
-    "cores_logical": "cores, logical",
-    "cores_usable": "cores, usable by the run",
-    "cpu_flags": "instruction sets that matter",
-    "microcode": "microcode",
-    "architecture": "architecture",
-    "memory_bytes": "memory",
-    "governor": "frequency governor",
-    "hypervisor": "virtual machine",
-    "os": "operating system",
-    "kernel": "kernel",
-    "python": "Python",
-    "host_id": "machine's digest",
-}
-
-
-def _facts(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Machine and software: a name and its value in each run."""
-    rows = [
-        (title, [_fact(key, run.bundle.begin["host"].get(key)) for run in runs])
-        for key, title in HOST_FACTS.items()
-    ]
-    software = [run.bundle.begin.get("software") or {} for run in runs]
-    names = dict.fromkeys(name for versions in software for name in versions)
-    rows += [(name, [_fact(name, versions.get(name)) for versions in software]) for name in names]
-    return rows
-
-
-def _fact(key: str, value: Any) -> str:
-    if value is None:
-        return "–"
-    if key == "memory_bytes":
-        return f"{value / 1e9:.1f} GB"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 def _method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    settings = [run.bundle.begin.get("settings") or {} for run in runs]
+    settings = [run.bundle.begin["settings"] for run in runs]
     numbers = {
-        key: ", ".join(dict.fromkeys(f"{s[key]:g}" for s in settings if key in s)) or "–"
+        key: ", ".join(dict.fromkeys(_setting(s[key]) for s in settings if key in s)) or "–"
         for key in ("rounds", "warmup_s", "timed_s")
     }
     return {
@@ -333,3 +203,11 @@ def _method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str
             record.get("data_is_random") for run in runs for record in run.bundle.evaluated.values()
         ),
     }
+
+
+def _setting(value: Any) -> str:
+    """A number, or how rounds are decided."""
+    if isinstance(value, Mapping):
+        target = f"until p10 is known to {100 * value['target']:g} %" if "target" in value else ""
+        return f"{value.get('least', '–')} to {value.get('most', '–')}, {target}"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -4,7 +4,7 @@
 - Jinja2 escapes every value that the template prints.
 - ``script_json`` makes data that cannot end the script element it stands in.
 - The page's policy lets only the scripts run whose digests it names, and forbids the network.
-- page.js writes text nodes only, and escapes what plotly would read as markup.
+- The page's own script writes text nodes only, and escapes what plotly would read as markup.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from qbench import __version__
 from qbench.bundle import Bundle
 from qbench.report.content import page_content
 
+PARTS = ("table", "drawing", "charts", "measuring", "scenarios", "page")
+"""The files of the page's own script, in their order."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode categories of controls, formats (bidirectional overrides, zero widths), surrogates,
 private characters, and separators of lines and paragraphs."""
@@ -35,7 +37,8 @@ def render(bundles: Sequence[Bundle]) -> str:
     from plotly.offline import get_plotlyjs
 
     content = harmless(page_content(bundles))
-    scripts = [_lines(get_plotlyjs()), _lines(_read("page.js"))]
+    own = "\n".join(_read(f"{part}.js") for part in PARTS)
+    scripts = [_lines(get_plotlyjs()), _lines(own)]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -78,7 +81,7 @@ def harmless(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: harmless(inner) for key, inner in value.items()}
+        return {harmless(key): harmless(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [harmless(inner) for inner in value]
     return value

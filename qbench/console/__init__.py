@@ -1,0 +1,19 @@
+"""What the terminal shows: progress of a run, and tables. Drawn with rich, in the parent only."""
+
+from __future__ import annotations
+
+from qbench.console.cases import case_tables
+from qbench.console.plans import explanation_parts, plan_tables
+from qbench.console.progress import RichProgress
+from qbench.console.text import WIDE, figure, printable, simple_table
+
+__all__ = [
+    "WIDE",
+    "RichProgress",
+    "case_tables",
+    "explanation_parts",
+    "figure",
+    "plan_tables",
+    "printable",
+    "simple_table",
+]

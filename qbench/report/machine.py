@@ -1,0 +1,147 @@
+"""Machine and software on the page: what runs have, what is missing, and where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qbench.analysis.comparable import compare_bundles
+from qbench.bundle import Bundle
+from qbench.errors import UserError
+from qbench.system import System, missing, mlperf_system
+
+HOST_FACTS = {
+    "hostname": "host name",
+    "cpu_model": "processor",
+    "cpu_signature": "family/model/stepping",
+    "sockets": "sockets",
+    "cores_physical": "cores, physical",
+    "cores_logical": "cores, logical",
+    "cores_usable": "cores, usable by the run",
+    "smt": "several threads per core (SMT)",
+    "cpu_flags": "instruction sets that matter",
+    "microcode": "microcode",
+    "architecture": "architecture",
+    "caches": "caches",
+    "numa_nodes": "NUMA nodes",
+    "max_frequency_mhz": "highest clock, MHz",
+    "governor": "frequency governor",
+    "power_mode": "power mode",
+    "turbo": "turbo",
+    "memory_bytes": "memory",
+    "memory_configuration": "memory modules",
+    "swap_bytes": "swap",
+    "gpus": "GPUs",
+    "system_vendor": "vendor",
+    "system_product": "product",
+    "firmware_version": "firmware",
+    "hypervisor": "virtual machine",
+    "cgroup": "limits of the control group",
+    "container": "container",
+    "os": "operating system",
+    "kernel": "kernel",
+    "kernel_parameters": "kernel parameters that matter",
+    "libc": "C library",
+    "python": "Python",
+    "python_compiler": "Python's compiler",
+    "environment_variables": "environment variables that matter",
+    "packages_digest": "digest of all packages",
+    "host_id": "machine's digest",
+}
+MOST_DIFFERENCES = 200
+LONGEST = 300
+"""Characters of a value that the page holds."""
+
+
+def facts(bundles: Sequence[Bundle]) -> dict[str, Any]:
+    """Machine and software: ``rows``, a name and its value in each run; and ``unknown``, the names
+    of what no run could read, or what there is none of."""
+    rows = [
+        (title, [_fact(key, bundle.begin["host"].get(key)) for bundle in bundles])
+        for key, title in HOST_FACTS.items()
+    ]
+    software = [bundle.begin["software"] for bundle in bundles]
+    names = dict.fromkeys(name for versions in software for name in versions)
+    rows += [(name, [_fact(name, versions.get(name)) for versions in software]) for name in names]
+    known = [row for row in rows if any(value != "–" for value in row[1])]
+    return {"rows": known, "unknown": [row[0] for row in rows if row not in known]}
+
+
+def _fact(key: str, value: Any) -> str:
+    if value is None or value == [] or value == {}:
+        return "–"
+    if key.endswith("_bytes") and isinstance(value, int | float):
+        return f"{value / 1e9:.1f} GB"
+    if key == "caches":
+        return ", ".join(_cache(cache) for cache in value)
+    return _words(value)[:LONGEST]
+
+
+def _cache(cache: Mapping[str, Any]) -> str:
+    size = cache["bytes"] / 1024
+    text = f"{size / 1024:g} MiB" if size >= 1024 else f"{size:g} KiB"
+    count = "" if cache["instances"] is None else f"{cache['instances']} × "
+    return f"{cache['level']} {count}{text}"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        known = [f"{name} {_words(inner)}" for name, inner in value.items() if inner is not None]
+        return ", ".join(known) or "–"
+    if isinstance(value, list):
+        return ", ".join(_words(inner) for inner in value)
+    return str(value)
+
+
+def mlperf_fields(bundles: Sequence[Bundle]) -> dict[str, Any]:
+    """MLPerf's description of the systems: ``rows``, a field and its value in each run, "" where a
+    person has to fill it in; and ``missing``, how many those are in each."""
+    described = [_described(bundle) for bundle in bundles]
+    names = list(dict.fromkeys(name for fields in described for name in fields))
+    rows = [
+        (name, ["" if f.get(name) is None else str(f[name])[:LONGEST] for f in described])
+        for name in names
+    ]
+    return {"rows": rows, "missing": [len(missing(fields)) for fields in described]}
+
+
+def _described(bundle: Bundle) -> dict[str, Any]:
+    begin = bundle.begin
+    told = begin.get("system")
+    versions = {name: found.get("version") for name, found in begin["backends"].items()}
+    try:
+        system = System.model_validate(told) if told else None
+        return mlperf_system(begin["host"], system, versions)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(
+            f"{bundle.path / 'begin.json'}: damaged: its host or system: {error!r}",
+            "Run the suite again.",
+        ) from None
+
+
+def differences(letters: Sequence[str], bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
+    """Of every run after the first, on which fields it differs from the first: ``pair``,
+    ``level``, ``rows`` (field, first's value, its value, what it spoils) and ``left_out``."""
+    found = []
+    for letter, bundle in zip(letters[1:], bundles[1:], strict=True):
+        compared = compare_bundles(bundles[0], bundle)
+        ordered = sorted(compared.differences, key=lambda d: not d.spoils)  # stable
+        found.append(
+            {
+                "pair": (letters[0], letter),
+                "level": compared.level,
+                "regression": not compared.reasons_against("regression"),
+                "rows": [
+                    (d.field, _value(d.a), _value(d.b), ", ".join(d.spoils))
+                    for d in ordered[:MOST_DIFFERENCES]
+                ],
+                "left_out": max(0, len(ordered) - MOST_DIFFERENCES),
+            }
+        )
+    return found
+
+
+def _value(value: Any) -> str:
+    return "not known" if value is None else _words(value)[:LONGEST]

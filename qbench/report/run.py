@@ -1,0 +1,86 @@
+"""One of the runs that a page is about: its bundle, read once, with its case table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from qbench.analysis import roofline
+from qbench.analysis.roofline import Ceilings
+from qbench.analysis.table import case_table, ceilings
+from qbench.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Run:
+    """A bundle and the letter that the page calls it by."""
+
+    letter: str
+    bundle: Bundle
+
+    @cached_property
+    def cases(self) -> list[dict[str, Any]]:
+        """The rows of its case table."""
+        return [
+            {str(name): value for name, value in row.items()}
+            for row in case_table(self.bundle).to_dict("records")
+        ]
+
+    @cached_property
+    def trials(self) -> dict[str, list[dict[str, Any]]]:
+        """The good trials of each case, in the order they were made."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for trial in self.bundle.trials:
+            if trial["status"] == "ok":
+                found.setdefault(trial["case_id"], []).append(trial)
+        return found
+
+    @cached_property
+    def options(self) -> dict[str, dict[str, Any]]:
+        """By case, all options of its scenario."""
+        entries = self.bundle.plan["cases"]
+        return {entry["case_id"]: entry["case"]["scenario_options"] for entry in entries}
+
+    @cached_property
+    def _ceilings(self) -> Ceilings:
+        return ceilings(self.bundle)
+
+    @cached_property
+    def roof(self) -> dict[str, list[dict[str, Any]]]:
+        """Cases under their machine's ceilings; see ``roofline_chart``."""
+        evaluated = self.bundle.evaluated
+        p10_ms = {case["case_id"]: case["latency_p10_ms"] for case in self.cases}
+        runs = {}
+        for entry in self.bundle.plan["cases"]:
+            if entry["case"]["scenario"] == "single-stream":
+                effective = evaluated.get(entry["evaluation_id"], {}).get("effective")
+                took = p10_ms[entry["case_id"]]
+                p10_ns = None if took is None else 1e6 * took
+                runs[entry["case_id"]] = roofline.Run.of(entry["case"], effective, p10_ns)
+        return roofline.roofline_chart(runs, self._ceilings)
+
+    @property
+    def floors(self) -> list[dict[str, Any]]:
+        """What a call costs on a network that does nothing: ``backend``, ``environment``,
+        ``device``, ``threads``, ``us``."""
+        return [
+            {
+                "backend": backend,
+                "environment": environment,
+                "device": device,
+                "threads": threads,
+                "us": ns * 1e-3,
+            }
+            for (backend, environment, device, threads), ns in sorted(self._ceilings.floors.items())
+        ]
+
+
+def lettered(bundles: Sequence[Bundle]) -> list[Run]:
+    """Runs A, B, C, ..."""
+    return [Run(_letter(index), bundle) for index, bundle in enumerate(bundles)]
+
+
+def _letter(index: int) -> str:
+    return chr(ord("A") + index) if index < 26 else str(index + 1)
