@@ -87,6 +87,8 @@ def test_a_trial_costs_little_more_than_a_bare_script(benchmark, backend, tmp_pa
         "artifact": "artifact",
         "config": asdict(RunConfig()),
         "feeds": {name: f"feed-{name}.npy" for name in feeds},
+        "scenario": "closed_loop",
+        "options": {},
         "warmup_s": 1e-9,
         "timed_s": 1e-9,
     }
@@ -179,13 +181,15 @@ def test_help_is_quick(benchmark):
 
 def test_the_timed_loop_adds_little_to_a_call(benchmark):
     """The floor of a sample: what the loop reports for a call that does nothing."""
-    from qbench.worker import measure
+    from qbench.worker.scenarios import closed_loop
 
     def nothing() -> None:
         return None
 
     def loop() -> float:
-        samples = measure.time_calls(nothing, 50_000_000, 1, time.perf_counter_ns() + 50_000_000)
+        samples = closed_loop.time_calls(
+            nothing, 50_000_000, 1, time.perf_counter_ns() + 50_000_000
+        )
         return float(np.median(samples))
 
     floor_ns = benchmark(loop)
