@@ -3,7 +3,7 @@
 ci:      ## what CI runs
 	bash .ci/run
 test:
-	pytest
+	pytest -n 2
 lint:
 	ruff check . && ruff format --check . && pyright
 bench:   ## speed claims; on a machine that is otherwise idle
