@@ -397,10 +397,43 @@ def test_a_thread_that_says_when_it_ends_is_counted():
 
         thread = threading.Thread(target=body)
         thread.start()
-        thread.join()
+        thread.join()  # returns before the kernel's thread has ended
+        while Path(f"/proc/self/task/{thread.native_id}").exists():
+            time.sleep(0.001)
 
     assert around(lambda: in_thread(False))["run_delay_ns"] is None
     assert around(lambda: in_thread(True))["run_delay_ns"] is not None
+
+
+@linux
+def test_a_thread_that_says_so_and_has_not_ended_yet_is_counted_once():
+    skip_unless_waiting_is_kept()
+    said, may_end = threading.Event(), threading.Event()
+
+    def body() -> None:
+        while time.thread_time() < 0.05:
+            pass
+        conditions.thread_ends()
+        said.set()
+        may_end.wait()
+
+    def waited_ns(thread_id: int) -> int:
+        return int(Path(f"/proc/self/task/{thread_id}/schedstat").read_text().split()[1])
+
+    read, me = Conditions(), threading.get_native_id()
+    with competing(2 * len(os.sched_getaffinity(0))):
+        mine_ns = -waited_ns(me)
+        read.begin()
+        thread = threading.Thread(target=body)
+        thread.start()
+        said.wait()
+        counted = read.end()["run_delay_ns"]
+        mine_ns += waited_ns(me)
+        its_ns = waited_ns(thread.native_id or 0)
+        may_end.set()
+        thread.join()
+    assert counted is not None and its_ns > 0.01 * SECOND
+    assert counted <= its_ns + mine_ns
 
 
 @linux

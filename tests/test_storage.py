@@ -91,7 +91,11 @@ def test_digests(folder: Path):
 records = st.lists(
     st.dictionaries(
         st.text(max_size=5),
-        st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.just({"a": ["\n"]}),
+        st.none()
+        | st.booleans()
+        | st.integers(-(1 << 63), (1 << 64) - 1)
+        | st.text(max_size=8)
+        | st.just({"a": ["\n"]}),
         max_size=4,
     ),
     max_size=6,
@@ -120,7 +124,19 @@ def test_a_cut_at_any_byte_loses_at_most_the_line_it_falls_into(scratch: Path, w
     assert read_lines(path) == [*written[:kept], {"after": 1}]
 
 
-@pytest.mark.parametrize("damage", [b"{", b"", b"[1]", b"null", b"\xff\xfe", b'{"a": 1}{"b": 2}'])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"{",
+        b"",
+        b"[1]",
+        b"null",
+        b"\xff\xfe",
+        b'{"a": 1}{"b": 2}',
+        b'{"a": 18446744073709551616}',
+        b'{"a": -9223372036854775809}',
+    ],
+)
 def test_a_damaged_line_in_the_middle_is_reported_with_its_number(folder: Path, damage: bytes):
     path = folder / "journal.jsonl"
     path.write_bytes(b'{"a": 1}\n' + damage + b'\n{"a": 3}\n')

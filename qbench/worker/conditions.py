@@ -123,7 +123,8 @@ class Conditions:
         if self._threads is None or threads is None:
             return None
         ran = waited = 0
-        for thread, last in [*threads.items(), *_gone[self._ended :]]:
+        # one that has said so may not have ended yet, and is counted once
+        for thread, last in (dict(_gone[self._ended :]) | threads).items():
             first = self._threads.get(thread, _Scheduled(0, 0))
             ran += last.ran - first.ran
             waited += last.waited - first.waited
