@@ -56,16 +56,18 @@ class Rule:
         stall_guard, stall_target: the same of the share of stalls, in shares of all calls.
         level: an alarm's p-value is below this. Far below ``1 - CONFIDENCE``, since there are two
             figures and several looks.
-        looks: numbers of rounds after which the data are looked at; the last ends it. Few looks,
-            each a quarter further on: every look is another chance for a false alarm.
+        looks: numbers of rounds after which the data are looked at; the last ends it. Few, since
+            every look is another chance for a false alarm: with these, whatever the noise is, one
+            figure of two equal cases passes ``level`` at some look in 1.7 % of comparisons (all
+            sequences of signs, enumerated), before the guard has been asked.
     """
 
     guard: float = 0.01
     target: float = 0.01
     stall_guard: float = 0.02
     stall_target: float = 0.02
-    level: float = 0.005
-    looks: tuple[int, ...] = (6, 8, 10, 13, 16, 20, 25, 32, 40)
+    level: float = 0.01
+    looks: tuple[int, ...] = (9, 12, 20, 30, 40)
 
 
 class Shift(NamedTuple):
