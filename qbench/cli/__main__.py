@@ -1,0 +1,5 @@
+"""``python -m qbench.cli``."""
+
+from qbench.cli import main
+
+main()

@@ -1,0 +1,51 @@
+"""Commands about what is kept between runs: cache size, cache clean."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from qbench.cli.common import AsJson, console, print_json
+from qbench.errors import UserError
+
+cache_app = typer.Typer(help="Show or clear what is kept between runs.", no_args_is_help=True)
+
+
+@cache_app.command("size")
+def cache_size(as_json: AsJson = False) -> int:
+    """Show how much is kept, and where."""
+    from qbench.artifacts import ArtifactStore
+    from qbench.console import simple_table
+
+    store = ArtifactStore()
+    sizes = store.sizes()
+    if as_json:
+        print_json({"folder": str(store.root), "bytes": sizes})
+        return 0
+    out = console()
+    out.print(simple_table(["part", "MB"], [(n, f"{s / 1e6:.1f}") for n, s in sizes.items()]))
+    out.print(str(store.root), markup=False, soft_wrap=True)
+    return 0
+
+
+@cache_app.command("clean")
+def cache_clean(
+    part: Annotated[
+        list[str] | None, typer.Argument(help="As `cache size` lists them; all if none.")
+    ] = None,
+) -> int:
+    """Remove what is kept; it is made or fetched again when needed."""
+    from qbench.artifacts import ArtifactStore
+    from qbench.errors import nearest
+    from qbench.lock import measuring_lock
+
+    store = ArtifactStore()
+    known = list(store.sizes())
+    for name in part or []:
+        if name not in known:
+            raise UserError(f"the cache has no part '{name}'", nearest(name, known))
+    with measuring_lock():
+        freed = store.clean(part or known)
+    print(f"freed {freed / 1e6:.1f} MB in {store.root}")
+    return 0

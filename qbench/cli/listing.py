@@ -1,0 +1,95 @@
+"""Commands that say what there is: doctor, backends, models, suites."""
+
+from __future__ import annotations
+
+from qbench.cli.common import DEFAULT_RESULTS, FAILED, AsJson, Results, console, print_json
+
+
+def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
+    """Is this machine fit to measure? What was found, and the command that mends it.
+
+    Takes about a second and changes nothing. The exit code is 1 if a finding is bad.
+
+    \b
+    Examples:
+      qbench doctor
+      qbench doctor --json | jq .fit
+    """
+    from dataclasses import asdict
+
+    from qbench.console import simple_table
+    from qbench.doctor import HEADERS, examine, rows, verdict
+    from qbench.storage import cache_dir
+
+    findings = examine(folders={"results": results, "cache": cache_dir()})
+    fit = all(finding.status != "bad" for finding in findings)
+    if as_json:
+        print_json({"fit": fit, "findings": [asdict(finding) for finding in findings]})
+    else:
+        out = console()
+        out.print(simple_table(HEADERS, rows(findings)))
+        out.print(verdict(findings), markup=False)
+    return 0 if fit else FAILED
+
+
+def backends(as_json: AsJson = False) -> int:
+    """List the adapters, whether each works here, and at which precisions."""
+    from dataclasses import asdict
+
+    from qbench.backend import Ready
+    from qbench.console import simple_table
+    from qbench.registry import Registry
+
+    probes = Registry().probe()
+    if as_json:
+        print_json({n: {"ready": isinstance(p, Ready), **asdict(p)} for n, p in probes.items()})
+        return 0
+    out = console()
+    rows = []
+    for name, answer in probes.items():
+        if isinstance(answer, Ready):
+            precisions = "; ".join(f"{d}: {', '.join(p)}" for d, p in answer.precisions.items())
+            rows.append((name, answer.version, precisions))
+        else:
+            rows.append((name, "not here", f"{answer.reason}. {answer.fix}"))
+    out.print(simple_table(["backend", "version", "precisions, or why not"], rows))
+    for name, answer in probes.items():
+        if isinstance(answer, Ready):
+            for device, reasons in answer.missing.items():
+                for precision, reason in reasons.items():
+                    out.print(f"{name}, {device}: no {precision}: {reason}", markup=False)
+    return 0
+
+
+def models(as_json: AsJson = False) -> int:
+    """List the shipped model cards (a suite's own cards lie beside it, in models/)."""
+    from qbench.catalog import Catalog
+    from qbench.console import simple_table
+    from qbench.suite import suites_dir
+
+    catalog = Catalog([suites_dir()])
+    cards = [catalog.card(name) for name in catalog.names]
+    if as_json:
+        print_json([card.model_dump(mode="json") for card in cards])
+        return 0
+    rows = []
+    for card in cards:
+        expected = f"{100 * card.expected.value:.1f} %" if card.expected else None
+        rows.append((card.name, card.task, ", ".join(card.sources), expected, card.description))
+    console().print(simple_table(["model", "task", "formats", "fp32", "description"], rows))
+    return 0
+
+
+def suites(as_json: AsJson = False) -> int:
+    """List the shipped suites."""
+    from qbench.console import simple_table
+    from qbench.suite import Suite, shipped_suites
+    from qbench.yamlfile import load
+
+    found = [load(path, Suite)[0] for path in shipped_suites().values()]
+    if as_json:
+        print_json([suite.model_dump(mode="json") for suite in found])
+        return 0
+    rows = [(suite.name, ", ".join(suite.models), suite.description) for suite in found]
+    console().print(simple_table(["suite", "models", "description"], rows))
+    return 0

@@ -1,0 +1,178 @@
+"""Commands about a bundle: show, explain, export, report, verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qbench.cli.common import (
+    DEFAULT_RESULTS,
+    FAILED,
+    AsJson,
+    Results,
+    Run,
+    console,
+    print_json,
+    write_page,
+)
+from qbench.errors import UserError
+
+
+def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
+    """Show the case table of a bundle.
+
+    \b
+    Examples:
+      qbench show latest
+      qbench show results/20261122-041530-quick-ab12 --json
+    """
+    from qbench.analysis.table import case_table
+    from qbench.bundle import find_bundle
+    from qbench.console import case_tables, printable
+
+    bundle = find_bundle(run, results)
+    cases = case_table(bundle)
+    if as_json:
+        print_json({"run_id": bundle.run_id, "cases": cases.to_dict("records")})
+        return 0
+    out = console()
+    host = bundle.begin["host"]
+    state = "" if bundle.complete else "  (incomplete: run the same command again to go on)"
+    title = printable(f"{bundle.run_id}  on {host['cpu_model']}{state}")
+    out.print(title, markup=False, soft_wrap=True)
+    for part in case_tables(cases, out):
+        out.print(part)
+    return 0
+
+
+def explain(
+    case: Annotated[
+        list[str],
+        typer.Argument(help="A case's id, or words that only it has: MODEL BACKEND PRECISION."),
+    ],
+    run: Annotated[
+        str, typer.Option("--run", help="The bundle: its path, its id, or 'latest'.")
+    ] = "latest",
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Why is this case slow, or wrong? Its operators and layers beside float32's.
+
+    Profiles the case's artifact and its float32 twin here and now; the bundle is not changed.
+
+    \b
+    Examples:
+      qbench explain digits_vit onnxruntime int8-static
+      qbench explain 3f2a91c04b7d --run results/20261122-041530-quick-ab12
+    """
+    from dataclasses import asdict
+
+    from qbench.bundle import find_bundle
+    from qbench.console import explanation_parts
+    from qbench.explain import explain_case
+    from qbench.registry import Registry
+
+    found = explain_case(find_bundle(run, results), case, Registry())
+    if as_json:
+        print_json({**asdict(found), "case": found.case.model_dump(mode="json")})
+        return 0
+    out = console()
+    for part in explanation_parts(found):
+        out.print(part)
+    return 0
+
+
+def export(
+    run: Run = "latest",
+    format: Annotated[str, typer.Option(help="csv, json, markdown or parquet.")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file; standard output if left out.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+) -> int:
+    """Write the case table of a bundle for other programs.
+
+    \b
+    Examples:
+      qbench export latest --format csv > cases.csv
+      qbench export latest --format parquet -o cases.parquet
+    """
+    from qbench.analysis.export import FORMATS, export_table
+    from qbench.analysis.table import case_table
+    from qbench.bundle import find_bundle
+    from qbench.errors import nearest
+    from qbench.storage import write_file
+
+    if format not in FORMATS:
+        raise UserError(f"there is no format '{format}'", nearest(format, FORMATS))
+    content = export_table(case_table(find_bundle(run, results)), format)
+    if output is not None:
+        if not output.parent.is_dir():
+            raise UserError(f"there is no folder {output.parent}", "Make it first.")
+        write_file(output, content)
+    elif format == "parquet" and sys.stdout.isatty():
+        raise UserError("parquet is not for a terminal", "Give a file with -o.")
+    else:
+        sys.stdout.buffer.write(content)
+    return 0
+
+
+def report(
+    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The HTML file to write.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+) -> int:
+    """Write an interactive HTML page about one or more bundles.
+
+    \b
+    Example:
+      qbench report latest -o reports/quick.html
+    """
+    from qbench.bundle import find_bundle
+
+    bundles = [find_bundle(name, results) for name in run]
+    path = output or results / f"{bundles[0].run_id}.html"
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent}", "Make it first.")
+    print(write_page(bundles, path))
+    return 0
+
+
+def verify(
+    run: Run = "latest",
+    recompute: Annotated[
+        bool,
+        typer.Option("--recompute", help="Also recompute every figure from the raw data."),
+    ] = False,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Check that a bundle is whole and unchanged, and that its figures follow from its data.
+
+    \b
+    Example:
+      qbench verify latest --recompute
+    """
+    from qbench.bundle import find_bundle
+    from qbench.console import printable
+
+    bundle = find_bundle(run, results)
+    problems = bundle.problems()
+    if recompute and bundle.complete:
+        from qbench.analysis.verify import recompute as recomputed
+
+        problems += recomputed(bundle)
+    if as_json:
+        print_json({"run_id": bundle.run_id, "problems": problems})
+    else:
+        for problem in problems:
+            print(printable(problem))
+        checked = "files and figures" if recompute else "files"
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        print(f"{bundle.run_id}: {count if problems else f'{checked} agree'}")
+    return FAILED if problems else 0
