@@ -61,6 +61,7 @@ from qbench.system import System
 
 SCHEMA = 3
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+_RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 _Count = Annotated[int, Field(ge=0)]
@@ -98,7 +99,7 @@ class _Settings(_Record):
 
 
 class _Begin(_Record):
-    run_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    run_id: Annotated[str, Field(pattern=_RUN_ID)]
     run_key: str
     suite: str
     seed: int
@@ -108,6 +109,7 @@ class _Begin(_Record):
     software: dict[str, str | None]
     backends: dict[str, dict[str, Any]]
     settings: _Settings
+    confirms: Annotated[str, Field(pattern=_RUN_ID)] | None = None
 
 
 class _Conversion(_Record):

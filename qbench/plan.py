@@ -267,11 +267,16 @@ def _folder(items: Items) -> str:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which of a suite's cases to run: those that fit every non-empty list."""
+    """Which of a suite's cases to run: those that fit every non-empty list.
+
+    Attributes:
+        cases: case ids.
+    """
 
     models: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
 
     def check(self, suite: Suite) -> None:
         """Raise UserError for a name that the suite does not have."""
@@ -293,6 +298,7 @@ class Filters:
                 (self.models, case.model),
                 (self.backends, case.backend),
                 (self.precisions, case.precision),
+                (self.cases, case.case_id),
             )
         )
 

@@ -100,6 +100,7 @@ class Request:
         system: what a person says of the machine.
         wall: a meter in the machine's power cord.
         command: how the run was asked for, for the record.
+        confirms: the run whose findings this one measures anew; None for most.
     """
 
     suite: Suite
@@ -112,6 +113,7 @@ class Request:
     system: System | None = None
     wall: WallMeter | None = None
     command: tuple[str, ...] = ()
+    confirms: str | None = None
 
 
 def run_suite(
@@ -212,6 +214,7 @@ def _begin(
             asdict(request.filters),
             _seed(request),
             request.strict,
+            request.confirms,
             system,
             host["host_id"],
             software,
@@ -231,6 +234,7 @@ def _begin(
         "filters": asdict(request.filters),
         "seed": _seed(request),
         "strict": request.strict,
+        "confirms": request.confirms,
         "command": list(request.command),
         "started": _now(),
         "host": host,
