@@ -1,0 +1,67 @@
+"""One night of one case: what trends are made of, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """A figure whose trend can be followed.
+
+    Attributes:
+        column: its name in the case table, with the unit: see ``qbench.analysis.columns``.
+        unit: for people; "" if it has none.
+        less_is_better: None where neither direction is better.
+        relative: whether changes are ratios; else they are differences, as of accuracies.
+    """
+
+    column: str
+    unit: str
+    less_is_better: bool | None
+    relative: bool = True
+
+
+METRICS: dict[str, Metric] = {
+    "p10": Metric("latency_p10_ms", "ms", True),
+    "p50": Metric("latency_p50_ms", "ms", True),
+    "p99": Metric("latency_p99_ms", "ms", True),
+    "throughput": Metric("throughput_ips", "items/s", False),
+    "memory": Metric("memory_peak_mb", "MB", True),
+    "size": Metric("artifact_size_mb", "MB", True),
+    "load": Metric("load_ms", "ms", True),
+    "cold": Metric("cold_start_ms", "ms", True),
+    "energy": Metric("energy_mj_per_inference", "mJ", True),
+    "accuracy": Metric("accuracy", "", False, relative=False),
+}
+"""By the name that a person gives on the command line."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One case in one run.
+
+    Attributes:
+        case_id: what the series is of; any text that stays the same from run to run.
+        label: short, for people: ``digits_cnn onnxruntime int8-static``, or a test's name.
+        started: of the run; with a time zone.
+        host_id: stands for the machine.
+        cpu_model: series of different ones are never mixed; None where it is not known, and then
+            the host stands for it.
+        metrics: value by column of ``METRICS``; what is missing, or None, was not measured.
+        facts: what the machine and its software were, as text by name: ``kernel``, ``microcode``,
+            ``packages.numpy``. Told beside a change point if they changed there.
+        status: as in the case table; other than ``ok``, there are no metrics.
+    """
+
+    case_id: str
+    label: str
+    run_id: str
+    started: datetime
+    host_id: str
+    cpu_model: str | None
+    metrics: Mapping[str, float | None]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    status: str = "ok"
