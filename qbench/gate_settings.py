@@ -1,0 +1,131 @@
+"""The suite's key ``gate:``: what makes a night fail, and against what it is held."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from qbench.analysis.columns import NAMES
+from qbench.errors import nearest
+from qbench.yamlfile import Strict
+
+Share = Annotated[float, Field(ge=0, le=10)]
+"""0.01 is 1 %."""
+BASELINE = "baseline"
+"""The environment that a run is held against if nothing else is said and the suite has it."""
+
+
+class Limit(Strict):
+    """An absolute limit on a column of the case table, for all cases or for those that match.
+
+    Attributes:
+        metric: the column, such as ``latency_p99_ms`` or ``accuracy``.
+        most, least: what it may be at most, at least; in the column's unit.
+        model, backend, environment, precision, scenario: only cases with this; None: all.
+    """
+
+    metric: str
+    most: float | None = None
+    least: float | None = None
+    model: str | None = None
+    backend: str | None = None
+    environment: str | None = None
+    precision: str | None = None
+    scenario: str | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_column(cls, value: str) -> str:
+        if value not in NAMES:
+            raise ValueError(f"unknown column '{value}'. {nearest(value, NAMES)}")
+        return value
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Limit:
+        if self.most is None and self.least is None:
+            raise ValueError("a limit has a 'most' or a 'least'")
+        return self
+
+
+class Baseline(Strict):
+    """What a run is held against; one of the three.
+
+    Attributes:
+        environment: another environment of the same run, measured in the same rounds. The only one
+            whose ratios are paired, and so the only one to be relied on for speed.
+        last: the newest earlier run of the same suite on the same machine.
+        anchor: a run of old, such as a release's: its path, or its id. What creeps by half a per
+            cent a night shows against it.
+    """
+
+    environment: str | None = None
+    last: bool = False
+    anchor: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        """``last``, ``environment:NAME`` and ``anchor:RUN`` are words, as on the command line."""
+        if not isinstance(value, str):
+            return value
+        kind, _, name = value.partition(":")
+        if value == "last":
+            return {"last": True}
+        if kind in ("environment", "anchor") and name:
+            return {kind: name}
+        raise ValueError("a baseline is 'last', 'environment:NAME' or 'anchor:RUN'")
+
+    @model_validator(mode="after")
+    def _one_of_three(self) -> Baseline:
+        if [bool(self.environment), self.last, bool(self.anchor)].count(True) != 1:
+            raise ValueError("a baseline is one of 'environment', 'last' and 'anchor'")
+        return self
+
+    def __str__(self) -> str:
+        if self.last:
+            return "last"
+        return f"environment:{self.environment}" if self.environment else f"anchor:{self.anchor}"
+
+
+class GateSettings(Strict):
+    """When ``qbench gate`` fails. A guard that is null is off.
+
+    Attributes:
+        baselines: what the run is held against, each on its own; empty: its environment
+            ``baseline`` if it has one, else the last run.
+        slowdown: guard of latency; an increase of a low percentile below this share is none.
+        stalls: guard of the share of calls that stall, in shares of all calls.
+        accuracy_drop_points: guard of accuracy, in points (hundredths of the metric).
+        memory_growth: guard of the peak while loading or running, a share.
+        size_growth: guard of the artifact's size, a share.
+        start_growth: guard of the time to the first result in a fresh process, a share.
+        limits: absolute limits, whatever the baseline says.
+        q: the share of false alarms among the alarms of one figure over all cases that is put up
+            with (Benjamini & Hochberg).
+        inconclusive_nights: a case that is inconclusive for so many runs in a row fails; the runs
+            are those of ``last``.
+        broken_share: more cases than this share that should have run and did not: the run is
+            invalid, and says nothing of the others.
+        missing: a case of the last run that this one does not have: ``fail`` or ``report``.
+        effective_precision: int8 before and something else today: the same.
+        outputs: the artifact is the same and computes something else: the same.
+        unconfirmed: a suspicion that no run of its own has confirmed: the same. Whatever is said
+            here, one against ``last`` or an anchor never fails unconfirmed: it is of two times.
+    """
+
+    baselines: list[Baseline] = []
+    slowdown: Share | None = 0.01
+    stalls: Share | None = 0.02
+    accuracy_drop_points: Annotated[float, Field(ge=0, le=100)] | None = 0.5
+    memory_growth: Share | None = 0.05
+    size_growth: Share | None = 0.02
+    start_growth: Share | None = 0.25
+    limits: list[Limit] = []
+    q: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    inconclusive_nights: Annotated[int, Field(ge=1)] | None = 5
+    broken_share: Annotated[float, Field(ge=0, le=1)] = 0.2
+    missing: Literal["fail", "report"] = "fail"
+    effective_precision: Literal["fail", "report"] = "fail"
+    outputs: Literal["fail", "report"] = "report"
+    unconfirmed: Literal["fail", "report"] = "report"
