@@ -354,9 +354,12 @@ class Bundle:
 
     def outputs(self, evaluation_id: str) -> dict[str, np.ndarray]:
         """The predictions of an evaluation by output name; read only, and from disk when used."""
-        record = self.evaluated[evaluation_id]
+        return self.outputs_of(self.evaluated[evaluation_id])
+
+    def outputs_of(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """``outputs`` of an evaluation whose record has been read already."""
         return {
-            name: read_array(self._inside("predictions", evaluation_id, file))
+            name: read_array(self._inside("predictions", record["evaluation_id"], file))
             for name, file in record["outputs"].items()
         }
 
@@ -370,7 +373,15 @@ class Bundle:
         return None
 
     def labels(self, model: str) -> np.ndarray | None:
-        path = self._inside("predictions", f"labels-{model}.npy")
+        """Of the evaluated items, in their order; None if there are none."""
+        return self._of_items("labels", model)
+
+    def chosen(self, model: str) -> np.ndarray | None:
+        """Which items of the data set the evaluated ones are; None if they are made up."""
+        return self._of_items("chosen", model)
+
+    def _of_items(self, what: str, model: str) -> np.ndarray | None:
+        path = self._inside("predictions", f"{what}-{model}.npy")
         return read_array(path) if path.exists() else None
 
     def _inside(self, *names: str) -> Path:
