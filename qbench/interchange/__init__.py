@@ -1,0 +1,1 @@
+"""Results in the form of other benchmarking tools, to and fro: pytest-benchmark's JSON files."""

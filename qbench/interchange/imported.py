@@ -1,0 +1,287 @@
+"""Files of pytest-benchmark, taken in so that ``qbench history`` can follow them.
+
+Layout::
+
+    results/imported/<run id>.json    one for each file that was imported: what a trend needs of it
+
+The run id holds the time of the run and a digest of the file, so that the same file is kept once,
+and a kept file never changes. Both the file and what is kept may come from elsewhere: they are
+validated alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from qbench.bundle import PERCENTILES, percentile
+from qbench.console.text import printable
+from qbench.errors import UserError
+from qbench.history.point import METRICS, Point
+from qbench.storage import digest_json, parse_json, write_file
+
+FOLDER = "imported"
+MAX_BYTES = 256 << 20
+"""Of a file: raw timings of hundreds of benchmarks fit, and memory holds it."""
+MAX_BENCHMARKS = 10_000
+MS = 1e3
+"""Milliseconds in a second."""
+
+Text = Annotated[str, Field(max_length=1000)]
+Seconds = Annotated[float, Field(ge=0)]
+MoreThanNone = Annotated[float, Field(gt=0)]
+
+
+class _Record(BaseModel):
+    """What a mapping has to hold at the least; NaN and infinity are refused."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+
+# --------------------------------------------------------------------------- pytest-benchmark's
+
+
+class _Stats(_Record):
+    """Seconds of one iteration. ``data`` is there if the raw timings were saved."""
+
+    median: MoreThanNone
+    mean: MoreThanNone
+    rounds: Annotated[int, Field(ge=1)]
+    ops: MoreThanNone | None = None
+    data: list[Seconds] | None = None
+
+
+class _Benchmark(_Record):
+    fullname: Annotated[str, Field(min_length=1, max_length=1000)]
+    stats: _Stats
+
+
+class _Cpu(_Record):
+    brand_raw: Text | None = None
+    brand: Text | None = None
+
+
+class _Machine(_Record):
+    node: Text = ""
+    machine: Text | None = None
+    system: Text | None = None
+    release: Text | None = None
+    python_version: Text | None = None
+    python_implementation: Text | None = None
+    python_compiler: Text | None = None
+    cpu: _Cpu = _Cpu()
+
+
+class _Commit(_Record):
+    id: Text | None = None
+    branch: Text | None = None
+    dirty: bool | None = None
+    project: Text | None = None
+
+
+class _File(_Record):
+    datetime: Text
+    version: Text
+    machine_info: _Machine
+    commit_info: _Commit | None = None
+    benchmarks: Annotated[list[_Benchmark], Field(min_length=1, max_length=MAX_BENCHMARKS)]
+
+
+# --------------------------------------------------------------------------- what is kept
+
+
+class _Kept(_Record):
+    case_id: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
+    label: Text
+    metrics: dict[str, MoreThanNone | None]
+
+
+class _Run(_Record):
+    """A file as it is kept."""
+
+    run_id: Annotated[str, Field(pattern=r"^pytest-benchmark-[0-9]{8}-[0-9]{6}-[0-9a-f]{8}$")]
+    started: Annotated[AwareDatetime, Field(strict=False)]
+    host_id: Text
+    cpu_model: Text | None
+    facts: dict[str, Text]
+    benchmarks: Annotated[list[_Kept], Field(min_length=1, max_length=MAX_BENCHMARKS)]
+
+
+def import_file(path: Path, results: Path, project: str | None = None) -> tuple[Path, bool]:
+    """Take in a file that pytest-benchmark wrote (``--benchmark-json``, ``--benchmark-save``).
+
+    A benchmark is known by its project and its test's full name; what is called otherwise is
+    another series.
+
+    Args:
+        results: the folder that bundles are kept in.
+        project: the project's name; None: the one that the file tells.
+
+    Returns:
+        Where it is kept, and whether it is new there.
+
+    Raises:
+        UserError: it cannot be read, is too large, or is no such file; the message says where.
+    """
+    content = _read(path)
+    run = _run(_validated(path, content, _File), content, path, project)
+    folder = results / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"{run.run_id}.json"
+    if kept.exists():
+        return kept, False
+    write_file(kept, run.model_dump_json(indent=1))
+    return kept, True
+
+
+def imported_files(results: Path) -> list[Path]:
+    """What has been imported into a folder of results, the oldest run first."""
+    return sorted((results / FOLDER).glob("pytest-benchmark-*.json"))
+
+
+def read_points(path: Path) -> list[Point]:
+    """The points of one imported file, one for each benchmark.
+
+    Raises:
+        UserError: it is damaged, or was written by hand and does not hold what it should.
+    """
+    run = _validated(path, _read(path), _Run)
+    return [
+        Point(
+            case_id=one.case_id,
+            label=printable(one.label),
+            run_id=run.run_id,
+            started=run.started,
+            host_id=run.host_id,
+            cpu_model=run.cpu_model,
+            metrics=one.metrics,
+            facts=run.facts,
+        )
+        for one in run.benchmarks
+    ]
+
+
+# --------------------------------------------------------------------------- from one to the other
+
+
+def _run(file: _File, content: bytes, path: Path, project: str | None) -> _Run:
+    machine, commit = file.machine_info, file.commit_info or _Commit()
+    started = _started(file, path)
+    name = project if project is not None else commit.project or ""
+    cpu = machine.cpu.brand_raw or machine.cpu.brand
+    told = {
+        "kernel": machine.release,
+        "system": machine.system,
+        "architecture": machine.machine,
+        "python": machine.python_version,
+        "python_implementation": machine.python_implementation,
+        "python_compiler": machine.python_compiler,
+        "packages.pytest-benchmark": file.version,
+        "project": name,
+        "commit": commit.id,
+        "branch": commit.branch,
+        "uncommitted changes": None if commit.dirty is None else str(commit.dirty).lower(),
+    }
+    digest = hashlib.sha256(content + (project or "").encode()).hexdigest()
+    seen: dict[str, int] = {}
+    for index, one in enumerate(file.benchmarks):
+        first = seen.setdefault(one.fullname, index)
+        if first != index:
+            raise UserError(
+                f"{path}: benchmarks[{index}]: '{printable(one.fullname)}' is there twice, first "
+                f"as benchmarks[{first}]",
+                "Two files were joined; import them one by one.",
+            )
+    return _Run(
+        run_id=f"pytest-benchmark-{started:%Y%m%d-%H%M%S}-{digest[:8]}",
+        started=started,
+        host_id=digest_json([machine.node, machine.machine, cpu])[:12],
+        cpu_model=cpu,
+        facts={key: value for key, value in told.items() if value},
+        benchmarks=[
+            _Kept(
+                case_id=digest_json(["pytest-benchmark", name, one.fullname])[:12],
+                label=one.fullname,
+                metrics=_metrics(one.stats),
+            )
+            for one in file.benchmarks
+        ],
+    )
+
+
+def _started(file: _File, path: Path) -> datetime:
+    """In UTC; a time without a zone is UTC, as pytest-benchmark wrote it before version 5."""
+    try:
+        told = datetime.fromisoformat(file.datetime)
+        return told.replace(tzinfo=told.tzinfo or timezone.utc).astimezone(timezone.utc)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{path}: datetime: {error}", _WHAT_TO_DO) from None
+
+
+def _metrics(stats: _Stats) -> dict[str, float | None]:
+    """By column of ``METRICS``. Percentiles other than the median need the raw timings, and as many
+    of them as in a trial of ours."""
+    data = np.array(stats.data or [], dtype=np.float64)
+    percentiles = {
+        METRICS[f"p{point:g}"].column: percentile(data, point)
+        for point in (10, 99)
+        if len(data) >= PERCENTILES[point]
+    }
+    return {
+        METRICS["p50"].column: stats.median * MS,
+        METRICS["throughput"].column: stats.ops or 1 / stats.mean,
+        **{column: value * MS for column, value in percentiles.items() if value},
+    }
+
+
+# --------------------------------------------------------------------------- reading
+
+_WHAT_TO_DO = "Give a file that `pytest --benchmark-json=FILE` or `--benchmark-save` wrote."
+T = TypeVar("T", bound=BaseModel)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(
+                f"{path} has {size / 1e6:.0f} MB, more than the {MAX_BYTES / 1e6:.0f} MB that are "
+                "read",
+                "Save it without the raw timings: --benchmark-save instead of --benchmark-json.",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", _WHAT_TO_DO) from None
+
+
+def _validated(path: Path, content: bytes, kind: type[T]) -> T:
+    try:
+        value = parse_json(content)
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON: {error}", _WHAT_TO_DO) from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object", _WHAT_TO_DO)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"{path}: {_place(first['loc'], value)}: {first['msg']}", _WHAT_TO_DO
+        ) from None
+
+
+def _place(keys: tuple[str | int, ...], value: Mapping[str, Any]) -> str:
+    """``benchmarks[3].stats.median``, and which benchmark that is if it has a name."""
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
+    try:
+        name = value[str(keys[0])][keys[1]]["fullname"]
+    except (KeyError, IndexError, TypeError):
+        return place
+    return f"{place} (of {printable(json.dumps(name)[:100])})"
