@@ -95,11 +95,13 @@ class GateSettings(Strict):
         baselines: what the run is held against, each on its own; empty: its environment
             ``baseline`` if it has one, else the last run.
         slowdown: guard of latency; an increase of a low percentile below this share is none.
+        unpaired_slowdown: the same against ``last`` and anchors, which are of another time: a
+            machine's own drift is larger than what versions differ by.
         stalls: guard of the share of calls that stall, in shares of all calls.
         accuracy_drop_points: guard of accuracy, in points (hundredths of the metric).
         memory_growth: guard of the peak while loading or running, a share.
         size_growth: guard of the artifact's size, a share.
-        start_growth: guard of the time to the first result in a fresh process, a share.
+        start_growth: guard of the time to load and compile in a fresh process, a share.
         limits: absolute limits, whatever the baseline says.
         q: the share of false alarms among the alarms of one figure over all cases that is put up
             with (Benjamini & Hochberg).
@@ -110,12 +112,14 @@ class GateSettings(Strict):
         missing: a case of the last run that this one does not have: ``fail`` or ``report``.
         effective_precision: int8 before and something else today: the same.
         outputs: the artifact is the same and computes something else: the same.
+        confirm_rounds: how often ``--confirm`` measures a suspicious case and its counterpart.
         unconfirmed: a suspicion that no run of its own has confirmed: the same. Whatever is said
             here, one against ``last`` or an anchor never fails unconfirmed: it is of two times.
     """
 
     baselines: list[Baseline] = []
     slowdown: Share | None = 0.01
+    unpaired_slowdown: Share | None = 0.05
     stalls: Share | None = 0.02
     accuracy_drop_points: Annotated[float, Field(ge=0, le=100)] | None = 0.5
     memory_growth: Share | None = 0.05
@@ -128,4 +132,5 @@ class GateSettings(Strict):
     missing: Literal["fail", "report"] = "fail"
     effective_precision: Literal["fail", "report"] = "fail"
     outputs: Literal["fail", "report"] = "report"
+    confirm_rounds: Annotated[int, Field(ge=9)] = 20
     unconfirmed: Literal["fail", "report"] = "report"

@@ -1,0 +1,244 @@
+"""Is a case slower, or worse in another figure, than its baseline? Over all cases at once.
+
+A figure raises an alarm if three things hold: its 95 % interval excludes zero, its size is at least
+the guard, and its p-value stands after Benjamini & Hochberg's correction over all cases. A low
+percentile of the latency does not see a call that stalls now and then, so the share of stalls has
+a rule of its own beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qbench.analysis.compare import Comparison, Delta, Pair, Ratio
+from qbench.analysis.gate_findings import MEASURED, Figure, Finding, Kind, Night
+from qbench.decide import Shift, adjusted
+from qbench.gate_settings import GateSettings
+
+
+@dataclass(frozen=True)
+class Against:
+    """One baseline, with what came of comparing the run with it.
+
+    Attributes:
+        name: ``environment:baseline``, ``last`` or ``anchor:NAME``.
+        where: in words, such as ``environment baseline`` or ``run 20261122-...``.
+        comparisons: with the baseline as A and the run, or one of its environments, as B.
+        paired: from the same rounds.
+        same_machine: else speed, memory and start-up are not compared.
+    """
+
+    name: str
+    where: str
+    comparisons: tuple[Comparison, ...]
+    paired: bool
+    same_machine: bool = True
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return [pair for comparison in self.comparisons for pair in comparison.pairs]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One figure of one case against one baseline.
+
+    Attributes:
+        p_value: as it was, before ``figure.adjusted_p``.
+        alarm: whether it is worse by the rule.
+    """
+
+    pair: Pair
+    against: Against
+    kind: Kind
+    figure: Figure
+    p_value: float | None
+    alarm: bool
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Where a kind's figure comes from, and what is too much."""
+
+    figure: Callable[[Pair], tuple[Figure, float | None] | None]
+    guard: Callable[[GateSettings, bool], float | None]
+    words: Callable[[Pair, Figure], str]
+
+
+def test_figures(
+    against: Against, settings: GateSettings, only: Collection[tuple[str, Kind]] | None = None
+) -> list[Tested]:
+    """Every figure of every case that has one, with its alarm.
+
+    Args:
+        only: case ids with the kinds of figures that are wanted of them; None: all.
+    """
+    found = []
+    for kind, rule in RULES.items():
+        guard = rule.guard(settings, against.paired)
+        if guard is None or (kind in MEASURED and not against.same_machine):
+            continue
+        rows = [
+            (pair, *figure)
+            for pair in against.pairs
+            if (only is None or (pair.b["case_id"], kind) in only)
+            and (figure := rule.figure(pair)) is not None
+        ]
+        found += [
+            Tested(pair, against, kind, figure, p_value, alarm)
+            for (pair, _, p_value), (figure, alarm) in zip(
+                rows, alarms([row[1:] for row in rows], guard, settings.q), strict=True
+            )
+        ]
+    return found
+
+
+def alarms(
+    figures: Sequence[tuple[Figure, float | None]], guard: float, q: float
+) -> list[tuple[Figure, bool]]:
+    """The rule, for one figure of many cases.
+
+    Args:
+        figures: each with its p-value; one without a p-value stands by its interval alone, and
+            one without an interval raises no alarm.
+        guard: what the figure has to be at least.
+        q: of Benjamini & Hochberg.
+
+    Returns:
+        The figures with their adjusted p-values, and whether each is an alarm.
+    """
+    with_p = [index for index, (_, p_value) in enumerate(figures) if p_value is not None]
+    values = adjusted([figures[index][1] or 0.0 for index in with_p]) if with_p else []
+    p_values = dict(zip(with_p, map(float, values), strict=True))
+    found = []
+    for index, (figure, _) in enumerate(figures):
+        p_value = p_values.get(index)
+        excludes_zero = figure.low is not None and figure.low > 0
+        likely = p_value is None or p_value <= q
+        alarm = excludes_zero and figure.value >= guard and likely
+        found.append((replace(figure, adjusted_p=p_value), alarm))
+    return found
+
+
+def rounds_needed(cases: int, q: float) -> int:
+    """How many rounds one slower case among so many needs at the least, to be called so: all of
+    them slower, the sign test's p-value is ``2 ** (1 - rounds)``, and the least of all p-values
+    is multiplied by the number of cases."""
+    return 1 + math.ceil(math.log2(max(1, cases) / q))
+
+
+def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
+    """The alarms as findings: of what the run's noise can feign, suspicions."""
+    for one in tested:
+        if one.alarm:
+            row = one.pair.b
+            severity = "suspicion" if one.kind in MEASURED else "regression"
+            says = RULES[one.kind].words(one.pair, one.figure) + f", against {one.against.where}"
+            if one.pair.claim == "same work":
+                says += f" (not the same artifact: {', '.join(one.pair.differs)})"
+            yield night.finding(
+                row,
+                one.kind,
+                severity,
+                says,
+                against=one.against.name,
+                counterpart=one.pair.a["case_id"] if one.against.paired else None,
+                figure=one.figure,
+            )
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def _growth(ratio: Ratio | None) -> tuple[Figure, float | None] | None:
+    if ratio is None:
+        return None
+    low, high = (None if end is None else end - 1 for end in (ratio.low, ratio.high))
+    return Figure(ratio.value - 1, low, high, rounds=ratio.rounds or None), ratio.p_value
+
+
+def _size(pair: Pair) -> tuple[Figure, float | None] | None:
+    """A size does not vary: its interval is itself."""
+    if pair.size is None:
+        return None
+    growth = pair.size.value - 1
+    return Figure(growth, growth, growth), None
+
+
+def _stalls(shift: Shift | None, pair: Pair) -> tuple[Figure, float | None] | None:
+    if shift is None:
+        return None
+    rounds = pair.decision.rounds if pair.decision else None
+    return Figure(shift.value, shift.low, shift.high, rounds=rounds), shift.p_value
+
+
+def _lost(delta: Delta | None) -> tuple[Figure, float | None] | None:
+    if delta is None:
+        return None
+    low = None if delta.high is None else -delta.high
+    high = None if delta.low is None else -delta.low
+    return Figure(-delta.value, low, high), delta.p_value
+
+
+def _percent(figure: Figure, more: str) -> str:
+    """``3.1 % more (2.5 to 3.8 %; 20 rounds, p 0.0004)``"""
+    notes = []
+    if figure.low is not None and figure.high is not None and figure.low != figure.high:
+        notes.append(f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %")
+    rounds = [f"{figure.rounds} rounds"] if figure.rounds else []
+    p_value = [] if figure.adjusted_p is None else [f"adjusted p {figure.adjusted_p:.2g}"]
+    notes += [", ".join(rounds + p_value)] if rounds or p_value else []
+    return f"{100 * figure.value:.1f} % {more}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _points(figure: Figure) -> str:
+    """``1.5 points (0.6 to 2.4)``"""
+    shown = f"{100 * figure.value:.2f} points"
+    if figure.low is not None and figure.high is not None:
+        shown += f" ({100 * figure.low:.2f} to {100 * figure.high:.2f})"
+    return shown
+
+
+def _slowdown_guard(settings: GateSettings, paired: bool) -> float | None:
+    return settings.slowdown if paired else settings.unpaired_slowdown
+
+
+def _accuracy_guard(settings: GateSettings, paired: bool) -> float | None:
+    points = settings.accuracy_drop_points
+    return None if points is None else points / 100
+
+
+RULES: Mapping[Kind, _Rule] = {
+    "slower": _Rule(
+        lambda pair: _growth(pair.latency),
+        _slowdown_guard,
+        lambda pair, figure: f"{pair.percentile} of its latency is {_percent(figure, 'higher')}",
+    ),
+    "stalls": _Rule(
+        lambda pair: _stalls(pair.stalls, pair),
+        lambda settings, _: settings.stalls,
+        lambda _, figure: f"{_percent(figure, 'more of its calls stall')}",
+    ),
+    "accuracy": _Rule(
+        lambda pair: _lost(pair.accuracy_delta),
+        _accuracy_guard,
+        lambda pair, figure: f"{pair.b['accuracy_metric']} is lower by {_points(figure)}",
+    ),
+    "memory": _Rule(
+        lambda pair: _growth(pair.memory),
+        lambda settings, _: settings.memory_growth,
+        lambda _, figure: f"its peak of memory is {_percent(figure, 'higher')}",
+    ),
+    "size": _Rule(
+        _size,
+        lambda settings, _: settings.size_growth,
+        lambda _, figure: f"its artifact is {_percent(figure, 'larger')}",
+    ),
+    "start_up": _Rule(
+        lambda pair: _growth(pair.load),
+        lambda settings, _: settings.start_growth,
+        lambda _, figure: f"loading and compiling takes {_percent(figure, 'longer')}",
+    ),
+}
