@@ -1,14 +1,18 @@
-"""Which case of one side goes with which of the other."""
+"""What two sides of a comparison are, and which case of one goes with which of the other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
+
+from qbench.bundle import Bundle
+from qbench.errors import UserError, nearest
 
 Row = Mapping[str, Any]
 """A case's row of the case table."""
 Column = Literal["environment", "backend", "precision"]
 """What the two sides of one bundle may differ in."""
+COLUMNS: tuple[Column, ...] = get_args(Column)
 
 _REQUESTED = (
     "model", "backend", "environment", "precision", "variant", "recipe", "device", "scenario",
@@ -31,6 +35,48 @@ class Matches(NamedTuple):
     pairs: list[tuple[Row, Row]]
     only_a: list[Row]
     only_b: list[Row]
+
+
+def values_of(bundle: Bundle) -> dict[Column, list[str]]:
+    """The values of each column that may be compared, in the plan's order."""
+    cases = [entry["case"] for entry in bundle.plan["cases"]]
+    return {column: list(dict.fromkeys(case[column] for case in cases)) for column in COLUMNS}
+
+
+def find_column(bundle: Bundle, a: str, b: str) -> Column:
+    """The column that two names are values of.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    values = values_of(bundle)
+    found = [column for column in COLUMNS if {a, b} <= set(values[column])]
+    if len(found) == 1 and a != b:
+        return found[0]
+    if a == b:
+        raise UserError(f"'{a}' against itself is no comparison", "Name two.")
+    if found:
+        raise UserError(
+            f"in {bundle.run_id} '{a}' and '{b}' are names of {' and of '.join(map(_many, found))}",
+            "Rename the environments in the suite.",
+        )
+    everything = dict.fromkeys(name for names in values.values() for name in names)
+    for name in (a, b):
+        if name not in everything:
+            raise UserError(
+                f"'{name}' is no bundle, and no environment, backend or precision of "
+                f"{bundle.run_id}",
+                nearest(name, everything),
+            )
+    kinds = [next(column for column in COLUMNS if name in values[column]) for name in (a, b)]
+    raise UserError(
+        f"'{a}' is a name of {_many(kinds[0])}, and '{b}' of {_many(kinds[1])}",
+        "Give two of one kind; --backend and --precision narrow it down.",
+    )
+
+
+def _many(column: Column) -> str:
+    return column + "s"
 
 
 def match_runs(a: Sequence[Row], b: Sequence[Row]) -> Matches:
