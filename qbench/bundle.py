@@ -26,26 +26,22 @@ name in it leads outside the folder.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
-from typing import Annotated, Any, Self, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
-from qbench.energy.records import EnergyRecord
 from qbench.errors import UserError, nearest
 from qbench.isolate import Status
-from qbench.plan import Case
-from qbench.precision import PRECISIONS
-from qbench.quality import Judging, Quality
-from qbench.scenario import FIGURES, SCENARIOS, VERDICT, complete_options
+from qbench.migrate import SCHEMA, TABLES, Upgrade, check_schema
+from qbench.records import FILES, Bandwidth, Begin, Manifest, Plan
 from qbench.storage import (
     TEMPORARY,
     append_line,
@@ -56,212 +52,17 @@ from qbench.storage import (
     read_lines,
     write_file,
 )
-from qbench.suite import Rounds
-from qbench.system import System
 
-SCHEMA = 3
 _NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
-_RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-
-
-_Count = Annotated[int, Field(ge=0)]
-
-
-class _Record(BaseModel):
-    """What a record has to hold at the least; validated whenever one is read."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class _Cache(_Record):
-    level: str
-    bytes: _Count
-    instances: Annotated[int, Field(ge=1)] | None
-
-
-class _Host(_Record):
-    host_id: str
-    cpu_model: str | None
-    cpu_flags: list[str]
-    governor: str | None
-    power_mode: str | None
-    caches: list[_Cache] | None
-
-
-class _CpuPower(_Record):
-    watts_per_core: float
-    source: str
-
-
-class _Settings(_Record):
-    rounds: int | Rounds
-    cpu_power: _CpuPower | None = None
-
-
-class _Begin(_Record):
-    run_id: Annotated[str, Field(pattern=_RUN_ID)]
-    run_key: str
-    suite: str
-    seed: int
-    started: str
-    host: _Host
-    system: System | None = None
-    software: dict[str, str | None]
-    backends: dict[str, dict[str, Any]]
-    settings: _Settings
-    confirms: Annotated[str, Field(pattern=_RUN_ID)] | None = None
-
-
-class _Conversion(_Record):
-    source_format: str
-    sqnr_db: dict[str, float]
-
-
-class _Entry(_Record):
-    case_id: str
-    case: Case
-    variant: str
-    skip: str | None
-    failure: str | None
-    artifact_key: Annotated[str, Field(pattern="^[A-Za-z0-9]+$")] | None
-    evaluation_id: str | None
-    source_format: str | None
-    model_digest: str | None
-    source_bytes: int | None
-    calibration_items: int | None
-    dataset_digest: str | None
-    cached_items: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None
-    conversion: _Conversion | None
-
-    @model_validator(mode="after")
-    def _words_are_known(self) -> Self:
-        if self.case.precision not in PRECISIONS:
-            raise ValueError(f"there is no precision '{self.case.precision}'")
-        if self.case.scenario not in SCENARIOS:
-            raise ValueError(f"there is no scenario '{self.case.scenario}'")
-        if complete_options(self.case.scenario, self.case.scenario_options) != (
-            self.case.scenario_options
-        ):
-            raise ValueError("the scenario's options are not all there")
-        return self
-
-
-class _PartOf(_Record):
-    name: str
-    items: int
-
-
-class _Data(_Record):
-    name: str
-    part_of: _PartOf | None
-
-
-class _Plan(_Record):
-    data: dict[str, _Data | None]
-    cases: list[_Entry]
-    yardsticks: list[_Entry]
-    models: dict[str, Judging]
-    references: dict[str, list[_Entry]]
-
-    @model_validator(mode="after")
-    def _every_model_is_described(self) -> Self:
-        for entry in [
-            *self.cases,
-            *self.yardsticks,
-            *(one for some in self.references.values() for one in some),
-        ]:
-            for name in ("models", "data"):
-                if entry.case.model not in getattr(self, name):
-                    raise ValueError(f"{name} lacks the model '{entry.case.model}' of a case")
-        return self
-
-
-class _Outcome(_Record):
-    status: Status
-    reason: str
-
-
-class _Prepared(_Outcome):
-    artifact_key: str
-    digest: str | None = None
-    bytes: int | None = None
-    prepare_ns: int | None = None
-    provenance: dict[str, Any] | None = None
-
-
-class _Effective(_Record):
-    precision: str
-    operators: dict[str, int]
-    macs: dict[str, _Count] | None
-    weight_bytes: _Count | None
-    activation_bytes: _Count | None
-    fallback_ops: int | None
-
-
-class _Evaluated(_Outcome):
-    evaluation_id: str
-    outputs: dict[str, str]
-    runtime_version: str | None = None
-    effective: _Effective | None = None
-    quality: Quality | None = None
-
-    @model_validator(mode="after")
-    def _what_went_well_was_judged(self) -> Self:
-        if self.status == "ok" and (self.quality is None or not self.outputs):
-            raise ValueError("it is ok, but has no outputs or no quality")
-        return self
-
-
-class _Trial(_Outcome):
-    trial: str
-    case_id: str
-    round: int
-    sitting: int
-    seconds: float
-    calls: int | None = None
-    items: int | None = None
-    wall_ns: int | None = None
-    cpu_ns: int | None = None
-    phases: dict[str, int | float | None] = {}
-    memory: dict[str, int | float | None] = {}
-    warmup: dict[str, Any] = {}
-    conditions: dict[str, int | float | None] = {}
-    counters: dict[str, int] | None = None
-    loop: dict[str, float | None] = {}
-    figures: dict[str, int | float | bool | None] = {}
-    traces: list[str] = []
-    window: list[int] = []
-
-    @model_validator(mode="after")
-    def _what_went_well_took_time(self) -> Self:
-        if self.status == "ok":
-            begin, end = self.window if len(self.window) == 2 else (0, 0)
-            known = all(value is not None for value in (self.calls, self.items, self.cpu_ns))
-            if not (known and self.wall_ns and self.wall_ns > 0 and end > begin):
-                raise ValueError("it is ok, but does not tell its calls, items and times")
-            missing = {"conditions", "figures", "loop", "warmup"} - self.model_fields_set
-            if missing:
-                raise ValueError(f"it is ok, but has no {', '.join(sorted(missing))}")
-        for name, value in self.figures.items():
-            if name not in FIGURES:
-                raise ValueError(f"'{name[:40]}' is no figure of a scenario")
-            if value is not None and isinstance(value, bool) != (name == VERDICT):
-                raise ValueError(f"the figure {name} is not {value!r}")
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"the figure {name} is not a finite number")
-        return self
-
-
-_Threads = Annotated[str, Field(pattern="^[0-9]+$")]
-
-
-class _Bandwidth(_Record):
-    copied: Annotated[dict[_Threads, list[float]], Field(alias="copy")]
-    read: dict[_Threads, list[float]]
 
 
 class Bundle:
-    """A bundle on disk, complete or not.
+    """A bundle on disk, complete or not. Records of an older schema are read as this version's; see
+    ``qbench.migrate``.
+
+    Attributes:
+        path: its folder.
+        schema: the one that it was written with.
 
     Raises:
         UserError: the folder is no bundle, or one that this version cannot read.
@@ -274,12 +75,8 @@ class Bundle:
                 f"{path} is no bundle: it has no begin.json",
                 "Give the path of a bundle, its id, or 'latest'.",
             )
-        schema = _json(path / "begin.json").get("schema")
-        if schema != SCHEMA:
-            raise UserError(
-                f"{path} was written with schema {schema}, this version reads {SCHEMA}",
-                "Use the qbench version that begin.json names under software.",
-            )
+        self.schema = check_schema(_json(path / "begin.json").get("schema"), path)
+        self._upgrade = Upgrade(self.schema)
 
     @classmethod
     def create(
@@ -287,6 +84,13 @@ class Bundle:
     ) -> Bundle:
         """A new, incomplete bundle."""
         path.mkdir(parents=True)
+        return cls.create_in(path, begin, plan, suite)
+
+    @classmethod
+    def create_in(
+        cls, path: Path, begin: Mapping[str, Any], plan: Mapping[str, Any], suite: str
+    ) -> Bundle:
+        """The same in an empty folder that is there already."""
         for folder in ("samples", "predictions"):
             (path / folder).mkdir()
         write_file(path / "plan.json", json.dumps(plan, indent=1, sort_keys=True))
@@ -302,12 +106,19 @@ class Bundle:
     @cached_property
     def begin(self) -> dict[str, Any]:
         """What ``begin.json`` says."""
-        return _checked(_json(self.path / "begin.json"), _Begin, "begin.json", self.path)
+        record = self._upgraded("begin.json", _json(self.path / "begin.json"))
+        return _checked(record, Begin, "begin.json", self.path)
 
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What ``plan.json`` says; see ``qbench.plan.Plan.to_json``."""
-        return _checked(_json(self.path / "plan.json"), _Plan, "plan.json", self.path)
+        record = self._upgraded("plan.json", _json(self.path / "plan.json"))
+        return _checked(record, Plan, "plan.json", self.path)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What ``manifest.json`` of a complete bundle says."""
+        return _checked(_json(self.path / "manifest.json"), Manifest, "manifest.json", self.path)
 
     @property
     def run_id(self) -> str:
@@ -320,27 +131,49 @@ class Bundle:
     @property
     def prepared(self) -> dict[str, dict[str, Any]]:
         """The last record of each artifact, by its key."""
-        return {r["artifact_key"]: r for r in self._lines("prepare.jsonl", _Prepared)}
+        return {r["artifact_key"]: r for r in self.lines("prepare.jsonl")}
 
     @property
     def evaluated(self) -> dict[str, dict[str, Any]]:
         """The last record of each evaluation, by its id."""
-        return {r["evaluation_id"]: r for r in self._lines("evaluate.jsonl", _Evaluated)}
+        return {r["evaluation_id"]: r for r in self.lines("evaluate.jsonl")}
 
     @property
     def trials(self) -> list[dict[str, Any]]:
         """All trials in the order they were made."""
-        return self._lines("journal.jsonl", _Trial)
+        return self.lines("journal.jsonl")
 
-    def _lines(self, name: str, kind: type[BaseModel]) -> list[dict[str, Any]]:
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The records of ``prepare.jsonl``, ``evaluate.jsonl``, ``journal.jsonl`` or
+        ``energy.jsonl``, in their order; a torn last line is left out."""
         try:
             records = read_lines(self.path / name)
         except ValueError as error:
             raise UserError(str(error), "The bundle is damaged; run the suite again.") from None
+        if self.schema != SCHEMA:
+            _ = self.plan  # the upgrade of lines needs it
         return [
-            _checked(record, kind, f"{name}:{number}", self.path)
+            _checked(
+                self._upgraded(name, record, f":{number}"),
+                FILES[name],
+                f"{name}:{number}",
+                self.path,
+            )
             for number, record in enumerate(records, 1)
         ]
+
+    def _upgraded(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
+        """The record as this version's schema has it."""
+        try:
+            if name == "begin.json":
+                return self._upgrade.begin(record)
+            if name == "plan.json":
+                return self._upgrade.plan(record)
+            return self._upgrade.line(name, record)
+        except ValueError as error:
+            raise UserError(
+                f"{self.path / name}{line}: damaged: {error}", "Run the suite again."
+            ) from None
 
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
@@ -397,10 +230,11 @@ class Bundle:
 
     def trials_frame(self) -> pd.DataFrame:
         """One row for each trial, with the percentiles of its samples: from ``trials.parquet``
-        if the bundle is complete, else computed."""
-        name = "trials.parquet" if self.complete else "journal.jsonl"
+        if the bundle is complete and of no older schema than has its columns, else computed."""
+        stored = self.complete and self.schema >= TABLES
+        name = "trials.parquet" if stored else "journal.jsonl"
         try:
-            if self.complete:
+            if stored:
                 frame = pd.read_parquet(self.path / name)[TRIAL_COLUMNS]
             else:
                 frame = self.compute_trials()
@@ -460,7 +294,7 @@ class Bundle:
         path = self.path / "bandwidth.json"
         if not path.exists():
             return None
-        return _checked(_json(path), _Bandwidth, path.name, self.path)
+        return _checked(_json(path), Bandwidth, path.name, self.path)
 
     def add_energy(self, record: Mapping[str, Any], series: Mapping[str, np.ndarray]) -> None:
         """Add a line of the energy pass, after the series of readings that it names."""
@@ -479,7 +313,7 @@ class Bundle:
     @property
     def energy(self) -> list[dict[str, Any]]:
         """The records of the energy pass, in their order; see ``qbench.energy.records``."""
-        return self._lines("energy.jsonl", EnergyRecord)
+        return self.lines("energy.jsonl")
 
     def add_items(self, model: str, labels: Path | None, chosen: Path | None) -> None:
         """Keep the labels of the evaluated items, and which items of the data set they are."""
@@ -690,6 +524,8 @@ def find_incomplete(results: Path, run_key: str) -> Bundle | None:
             continue
         try:
             bundle = Bundle(path)
+            if bundle.schema != SCHEMA:
+                continue
             bundle.resume()
             if bundle.begin["run_key"] == run_key and bundle.plan and bundle.prepared is not None:
                 bundle.compute_trials()

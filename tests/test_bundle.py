@@ -15,8 +15,9 @@ from crafted import Crafted
 
 from qbench.analysis.table import case_table
 from qbench.analysis.verify import recompute
-from qbench.bundle import SCHEMA, Bundle, find_bundle, find_incomplete
+from qbench.bundle import Bundle, find_bundle, find_incomplete
 from qbench.errors import UserError
+from qbench.migrate import SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,8 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
 def test_a_bundle_of_a_newer_schema_is_refused_with_both_versions(bundle: Bundle):
     edit(bundle.path / "begin.json", lambda begin: begin.update(schema=SCHEMA + 1))
     message = refused(lambda: Bundle(bundle.path))
-    assert f"schema {SCHEMA + 1}, this version reads {SCHEMA}" in message and "software" in message
+    assert f"schema {SCHEMA + 1}, this version reads 2 to {SCHEMA}" in message
+    assert "Update qbench" in message and "software" in message
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\xff", "{}"])

@@ -77,7 +77,7 @@ def _charted(
         "trials": [
             {
                 "round": trial["round"] + 1,
-                "minute": rounded(minutes[trial["trial"]]),
+                "minute": rounded(minutes.get(trial["trial"])),
                 "doubt": "; ".join(trial_noise(trial, case)),
                 **_distribution(run.bundle.samples(trial), points),
             }
@@ -88,13 +88,14 @@ def _charted(
 
 
 def _minutes(run: Run) -> dict[str, float]:
-    """By trial, when its window began, in minutes of the run. Every sitting has its own clock, so
-    it goes on where the one before ended."""
+    """By trial, when its window began, in minutes of the run; without those whose clock was not
+    kept. Every sitting has its own clock, so it goes on where the one before ended."""
     windows: dict[int, list[tuple[int, int, str]]] = {}
     for trials in run.trials.values():
         for trial in trials:
-            begin, end = trial["window"]
-            windows.setdefault(trial["sitting"], []).append((begin, end, trial["trial"]))
+            if trial["window"] is not None:
+                begin, end = trial["window"]
+                windows.setdefault(trial["sitting"], []).append((begin, end, trial["trial"]))
     minutes: dict[str, float] = {}
     offset = 0.0
     for sitting in sorted(windows):
