@@ -17,7 +17,7 @@ import pytest
 from crafted import Crafted
 
 from qbench.analysis.columns import COLUMNS
-from qbench.analysis.export import FORMATS, export_table
+from qbench.analysis.export import OF_TABLES, export_table
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle, find_bundle
 
@@ -331,7 +331,7 @@ def test_a_run_of_every_kind_fills_the_table(project):
         assert 0 < row["throughput_ips"] <= 1000 / 0.02
         assert row["memory_peak_mb"] <= row["memory_process_peak_mb"]
         assert row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"]
-    for form in FORMATS:
+    for form in OF_TABLES:
         check_export(table, form)
         done = project.qbench("export", "latest", "--format", form, "-o", f"cases.{form}")
         assert done.returncode == 0, done.stderr
@@ -376,7 +376,7 @@ def check_export(table: pd.DataFrame, form: str) -> None:
                 assert float(cell) == pytest.approx(value, rel=tolerance), name
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", OF_TABLES)
 def test_an_export_reads_back(tmp_path, form: str):
     crafted = Crafted(tmp_path)
     crafted.labels = np.arange(12) % 3
@@ -392,7 +392,7 @@ def test_an_export_reads_back(tmp_path, form: str):
     check_export(case_table(crafted.done()), form)
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", OF_TABLES)
 @pytest.mark.parametrize("name", ["123456789012", "12345e678901", "000000000001"])
 def test_an_id_that_looks_like_a_number_stays_an_id(tmp_path, form: str, name: str):
     crafted = Crafted(tmp_path)
@@ -402,7 +402,7 @@ def test_an_id_that_looks_like_a_number_stays_an_id(tmp_path, form: str, name: s
     assert row["case_id"] == name
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", OF_TABLES)
 def test_a_bundle_where_nothing_ran_exports_too(tmp_path, form: str):
     crafted = Crafted(tmp_path)
     crafted.case("fp32", skip="not here")

@@ -1,4 +1,4 @@
-"""The case table in formats that other programs read."""
+"""A bundle in formats that other programs read: its case table, and pytest-benchmark's files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,23 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from qbench.analysis.table import case_table
+from qbench.bundle import Bundle
 from qbench.console import printable
+from qbench.interchange.pytest_benchmark import pytest_benchmark_json
+
+
+def export_bundle(bundle: Bundle, form: str) -> bytes:
+    """The bundle as a file's content, in one of ``FORMATS``."""
+    if form in OF_BUNDLES:
+        return OF_BUNDLES[form](bundle)
+    return export_table(case_table(bundle), form)
 
 
 def export_table(cases: pd.DataFrame, form: str) -> bytes:
-    """The table as a file's content. Empty (JSON: null) means not measured."""
-    return FORMATS[form](_typed(cases))
+    """The table as a file's content, in one of ``OF_TABLES``. Empty (JSON: null) means not
+    measured."""
+    return OF_TABLES[form](_typed(cases))
 
 
 def _typed(cases: pd.DataFrame) -> pd.DataFrame:
@@ -57,9 +68,11 @@ def _parquet(cases: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-FORMATS: Mapping[str, Callable[[pd.DataFrame], bytes]] = {
+OF_TABLES: Mapping[str, Callable[[pd.DataFrame], bytes]] = {
     "csv": _csv,
     "json": _json,
     "markdown": _markdown,
     "parquet": _parquet,
 }
+OF_BUNDLES: Mapping[str, Callable[[Bundle], bytes]] = {"pytest-benchmark": pytest_benchmark_json}
+FORMATS = (*OF_TABLES, *OF_BUNDLES)

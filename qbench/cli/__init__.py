@@ -16,6 +16,7 @@ from qbench import __version__
 from qbench.cli import listing, results, running
 from qbench.cli.cache import cache_app
 from qbench.cli.common import INTERRUPTED, MACHINERY
+from qbench.cli.interchange import import_files
 from qbench.errors import UserError
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ COMMANDS = (
 """In the order of ``qbench --help``."""
 for command in COMMANDS:
     app.command()(command)
+app.command("import")(import_files)  # no function can have that name
 app.add_typer(cache_app, name="cache")
 
 NO_ACCESS = {

@@ -1,12 +1,7 @@
-"""Files of pytest-benchmark, taken in so that ``qbench history`` can follow them.
+"""Files of pytest-benchmark, as points that ``qbench history`` can follow.
 
-Layout::
-
-    results/imported/<run id>.json    one for each file that was imported: what a trend needs of it
-
-The run id holds the time of the run and a digest of the file, so that the same file is kept once,
-and a kept file never changes. Both the file and what is kept may come from elsewhere: they are
-validated alike.
+They may come from elsewhere, so nothing in them is trusted: sizes are bounded, NaN and infinity are
+refused, and of all that they hold only a few figures and names are taken.
 """
 
 from __future__ import annotations
@@ -16,18 +11,17 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qbench.bundle import PERCENTILES, percentile
 from qbench.console.text import printable
 from qbench.errors import UserError
 from qbench.history.point import METRICS, Point
-from qbench.storage import digest_json, parse_json, write_file
+from qbench.storage import digest_json, parse_json
 
-FOLDER = "imported"
 MAX_BYTES = 256 << 20
 """Of a file: raw timings of hundreds of benchmarks fit, and memory holds it."""
 MAX_BENCHMARKS = 10_000
@@ -43,9 +37,6 @@ class _Record(BaseModel):
     """What a mapping has to hold at the least; NaN and infinity are refused."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
-
-
-# --------------------------------------------------------------------------- pytest-benchmark's
 
 
 class _Stats(_Record):
@@ -94,88 +85,47 @@ class _File(_Record):
     benchmarks: Annotated[list[_Benchmark], Field(min_length=1, max_length=MAX_BENCHMARKS)]
 
 
-# --------------------------------------------------------------------------- what is kept
+def read_benchmarks(path: Path, project: str | None = None) -> list[Point]:
+    """The points of a file that pytest-benchmark wrote (``--benchmark-json``,
+    ``--benchmark-save``), one for each benchmark.
 
-
-class _Kept(_Record):
-    case_id: Annotated[str, Field(pattern="^[0-9a-f]{12}$")]
-    label: Text
-    metrics: dict[str, MoreThanNone | None]
-
-
-class _Run(_Record):
-    """A file as it is kept."""
-
-    run_id: Annotated[str, Field(pattern=r"^pytest-benchmark-[0-9]{8}-[0-9]{6}-[0-9a-f]{8}$")]
-    started: Annotated[AwareDatetime, Field(strict=False)]
-    host_id: Text
-    cpu_model: Text | None
-    facts: dict[str, Text]
-    benchmarks: Annotated[list[_Kept], Field(min_length=1, max_length=MAX_BENCHMARKS)]
-
-
-def import_file(path: Path, results: Path, project: str | None = None) -> tuple[Path, bool]:
-    """Take in a file that pytest-benchmark wrote (``--benchmark-json``, ``--benchmark-save``).
-
-    A benchmark is known by its project and its test's full name; what is called otherwise is
-    another series.
+    A benchmark is known by its project and its test's full name: under another name it is another
+    series. All points have one run id, made of the time and a digest of the file, so that a file
+    that is read twice is the same run.
 
     Args:
-        results: the folder that bundles are kept in.
         project: the project's name; None: the one that the file tells.
-
-    Returns:
-        Where it is kept, and whether it is new there.
 
     Raises:
         UserError: it cannot be read, is too large, or is no such file; the message says where.
     """
     content = _read(path)
-    run = _run(_validated(path, content, _File), content, path, project)
-    folder = results / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / f"{run.run_id}.json"
-    if kept.exists():
-        return kept, False
-    write_file(kept, run.model_dump_json(indent=1))
-    return kept, True
-
-
-def imported_files(results: Path) -> list[Path]:
-    """What has been imported into a folder of results, the oldest run first."""
-    return sorted((results / FOLDER).glob("pytest-benchmark-*.json"))
-
-
-def read_points(path: Path) -> list[Point]:
-    """The points of one imported file, one for each benchmark.
-
-    Raises:
-        UserError: it is damaged, or was written by hand and does not hold what it should.
-    """
-    run = _validated(path, _read(path), _Run)
+    file = _validated(path, content)
+    _check_names(file, path)
+    machine, commit = file.machine_info, file.commit_info or _Commit()
+    started = _started(file, path)
+    if project is None:
+        project = commit.project or ""
+    digest = hashlib.sha256(content + project.encode()).hexdigest()
+    cpu = machine.cpu.brand_raw or machine.cpu.brand
     return [
         Point(
-            case_id=one.case_id,
-            label=printable(one.label),
-            run_id=run.run_id,
-            started=run.started,
-            host_id=run.host_id,
-            cpu_model=run.cpu_model,
-            metrics=one.metrics,
-            facts=run.facts,
+            case_id=digest_json(["pytest-benchmark", project, one.fullname])[:12],
+            label=printable(one.fullname),
+            run_id=f"pytest-benchmark-{started:%Y%m%d-%H%M%S}-{digest[:8]}",
+            started=started,
+            host_id=digest_json([machine.node, machine.machine, cpu])[:12],
+            cpu_model=cpu,
+            metrics=_metrics(one.stats),
+            facts=_facts(file, project),
         )
-        for one in run.benchmarks
+        for one in file.benchmarks
     ]
 
 
-# --------------------------------------------------------------------------- from one to the other
-
-
-def _run(file: _File, content: bytes, path: Path, project: str | None) -> _Run:
+def _facts(file: _File, project: str) -> dict[str, str]:
+    """What may explain a change, by the names that bundles have for it."""
     machine, commit = file.machine_info, file.commit_info or _Commit()
-    started = _started(file, path)
-    name = project if project is not None else commit.project or ""
-    cpu = machine.cpu.brand_raw or machine.cpu.brand
     told = {
         "kernel": machine.release,
         "system": machine.system,
@@ -184,12 +134,15 @@ def _run(file: _File, content: bytes, path: Path, project: str | None) -> _Run:
         "python_implementation": machine.python_implementation,
         "python_compiler": machine.python_compiler,
         "packages.pytest-benchmark": file.version,
-        "project": name,
+        "project": project,
         "commit": commit.id,
         "branch": commit.branch,
         "uncommitted changes": None if commit.dirty is None else str(commit.dirty).lower(),
     }
-    digest = hashlib.sha256(content + (project or "").encode()).hexdigest()
+    return {name: value for name, value in told.items() if value}
+
+
+def _check_names(file: _File, path: Path) -> None:
     seen: dict[str, int] = {}
     for index, one in enumerate(file.benchmarks):
         first = seen.setdefault(one.fullname, index)
@@ -199,21 +152,6 @@ def _run(file: _File, content: bytes, path: Path, project: str | None) -> _Run:
                 f"as benchmarks[{first}]",
                 "Two files were joined; import them one by one.",
             )
-    return _Run(
-        run_id=f"pytest-benchmark-{started:%Y%m%d-%H%M%S}-{digest[:8]}",
-        started=started,
-        host_id=digest_json([machine.node, machine.machine, cpu])[:12],
-        cpu_model=cpu,
-        facts={key: value for key, value in told.items() if value},
-        benchmarks=[
-            _Kept(
-                case_id=digest_json(["pytest-benchmark", name, one.fullname])[:12],
-                label=one.fullname,
-                metrics=_metrics(one.stats),
-            )
-            for one in file.benchmarks
-        ],
-    )
 
 
 def _started(file: _File, path: Path) -> datetime:
@@ -244,7 +182,6 @@ def _metrics(stats: _Stats) -> dict[str, float | None]:
 # --------------------------------------------------------------------------- reading
 
 _WHAT_TO_DO = "Give a file that `pytest --benchmark-json=FILE` or `--benchmark-save` wrote."
-T = TypeVar("T", bound=BaseModel)
 
 
 def _read(path: Path) -> bytes:
@@ -261,7 +198,7 @@ def _read(path: Path) -> bytes:
         raise UserError(f"cannot read {path}: {error.strerror}", _WHAT_TO_DO) from None
 
 
-def _validated(path: Path, content: bytes, kind: type[T]) -> T:
+def _validated(path: Path, content: bytes) -> _File:
     try:
         value = parse_json(content)
     except ValueError as error:
@@ -269,7 +206,7 @@ def _validated(path: Path, content: bytes, kind: type[T]) -> T:
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no JSON object", _WHAT_TO_DO)
     try:
-        return kind.model_validate(value)
+        return _File.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise UserError(
