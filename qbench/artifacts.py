@@ -20,7 +20,8 @@ from typing import Any
 
 from qbench.backend import Backend, Model, PrepareTarget
 from qbench.data.items import Items
-from qbench.isolate import Outcome, remove_stale, run_job, scratch_folder
+from qbench.environments import Made
+from qbench.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
 from qbench.precision import variant
 from qbench.registry import package_versions
 from qbench.storage import (
@@ -35,6 +36,10 @@ from qbench.storage import (
 )
 
 RECORD = "artifact.json"
+PARTS = (
+    "artifacts", "converted", "data", "downloads", "environments", "kits", "unpacked", "work",
+)  # fmt: skip
+"""What the cache holds."""
 STORE_VERSION = 3
 
 
@@ -51,6 +56,7 @@ class Preparation:
         base: the artifact that is given to the backend instead of the source, to be prepared
             first; None for most.
         versions: of the packages that decide what is made.
+        interpreter: where it is made; None for the environment that qbench runs in.
     """
 
     key: str
@@ -62,6 +68,7 @@ class Preparation:
     scores: tuple[str, int] | None
     base: Preparation | None
     versions: Mapping[str, str | None]
+    interpreter: Interpreter | None = None
 
     @property
     def label(self) -> str:
@@ -125,7 +132,7 @@ class ArtifactStore:
     def remove_stale(self) -> None:
         """Remove what processes of this machine left half made when they were killed."""
         remove_stale(self.work_folder)
-        for part in ("converted", "data", "unpacked"):
+        for part in ("converted", "data", "environments", "kits", "unpacked"):
             remove_half_made(self.root / part)
 
     def preparation(
@@ -136,13 +143,15 @@ class ArtifactStore:
         calibration: Items | None,
         scores: tuple[str, int] | None = None,
         base: Preparation | None = None,
+        environment: Made | None = None,
     ) -> Preparation:
         wanted = target.options.get("calibration_items")
         items = min(wanted or calibration.count, calibration.count) if calibration else None
         described = model.to_json()
         del described["path"], described["conversion"]  # the file's digest stands for both
         described["companions"] = {n: digest_file(p) for n, p in model.companions.items()}
-        versions = package_versions(backend.prepare_packages)
+        packages = backend.prepare_packages
+        versions = environment.versions(packages) if environment else package_versions(packages)
         key = digest_json(
             [
                 STORE_VERSION,
@@ -158,7 +167,16 @@ class ArtifactStore:
         if base is not None:
             items = base.calibration_items
         return Preparation(
-            key, backend.name, model, target, calibration, items, scores, base, versions
+            key,
+            backend.name,
+            model,
+            target,
+            calibration,
+            items,
+            scores,
+            base,
+            versions,
+            environment.interpreter if environment else None,
         )
 
     def find(self, preparation: Preparation) -> Stored | None:
@@ -224,6 +242,7 @@ class ArtifactStore:
                 files,
                 timeout_s,
                 memory_limit_bytes,
+                preparation.interpreter,
             )
             if outcome.status == "ok":
                 self._keep(folder / "out", preparation)
@@ -253,7 +272,7 @@ class ArtifactStore:
         """Bytes by part of the cache."""
         return {
             part: folder_bytes(self.root / part) if (self.root / part).is_dir() else 0
-            for part in ("artifacts", "converted", "data", "downloads", "unpacked", "work")
+            for part in PARTS
         }
 
     def clean(self, parts: list[str]) -> int:

@@ -20,6 +20,7 @@ from qbench.plan import Case
 from qbench.precision import REFERENCE
 from qbench.registry import Registry
 from qbench.storage import cache_dir
+from qbench.suite import DEFAULT_ENVIRONMENT
 
 RUNS = 20
 """Inferences that are profiled."""
@@ -44,6 +45,12 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
     store = ArtifactStore()
     artifact = _artifact(store, bundle, entry)
     twin = _twin(store, bundle, entry)
+    if case.environment != DEFAULT_ENVIRONMENT:
+        raise UserError(
+            f"{case.label} ran in the environment '{case.environment}', and explain looks at cases "
+            "of the default one only",
+            "Explain the same case of the default environment.",
+        )
     feeds = _feeds(artifact, entry)
     with measuring_lock(), scratch_folder(store.work_folder) as folder:
         files = {f"feed-{index}.npy": path for index, path in enumerate(feeds.values())}

@@ -61,6 +61,22 @@ class Ended(Exception):
 
 
 @dataclass(frozen=True)
+class Interpreter:
+    """Another Python than the parent's own for workers to run in.
+
+    Attributes:
+        python: the executable.
+        kit: a folder with all that they import of qbench: the only thing on its path beside its
+            own packages.
+        variables: environment variables for them.
+    """
+
+    python: Path
+    kit: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a job ended.
 
@@ -187,6 +203,7 @@ def run_job(
     files: Mapping[str, Path] | None = None,
     timeout_s: float = 600,
     memory_limit_bytes: int | None = None,
+    interpreter: Interpreter | None = None,
 ) -> Outcome:
     """Run one job in a fresh process and wait for it.
 
@@ -199,6 +216,7 @@ def run_job(
         files: by the name the worker knows it under, the file or folder to put there.
         timeout_s: after this many seconds the worker's whole process group is killed.
         memory_limit_bytes: private memory that the worker may take; None for no limit.
+        interpreter: the Python to run it in; None for the parent's own.
 
     Raises:
         Ended: the job belongs to an ``in_parallel`` that is over.
@@ -224,12 +242,13 @@ def run_job(
         }
         ooms = _oom_kills()
         process = subprocess.Popen(
-            [sys.executable, "-c", _BOOT],
+            [interpreter.python if interpreter else sys.executable, "-c", _BOOT],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=folder,
-            env={**os.environ, "TMPDIR": str(folder.absolute())},  # goes when the folder goes
+            # what is temporary goes when the folder goes
+            env={**_variables(interpreter), "TMPDIR": str(folder.absolute())},
             start_new_session=True,
         )
         answer, phase, leaves = None, "", False
@@ -252,6 +271,16 @@ def run_job(
     if phase and status != "skipped":
         reason = f"{reason} (in phase {phase})"
     return Outcome(status, reason, phase=phase, log=text, seconds=seconds)
+
+
+def _variables(interpreter: Interpreter | None) -> dict[str, str]:
+    """A worker's environment variables. Another interpreter finds its own packages and the kit:
+    nothing of the parent's, and nothing of the user's own folder."""
+    if interpreter is None:
+        return dict(os.environ)
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
+    path = {"PYTHONPATH": str(interpreter.kit.absolute()), "PYTHONNOUSERSITE": "1"}
+    return {**kept, **interpreter.variables, **path}
 
 
 def stop_if_disk_full(outcome: Outcome, folder: Path) -> None:

@@ -15,15 +15,17 @@ from qbench.backend import Backend, Model, PrepareTarget, Ready, RunConfig, Unav
 from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.data.items import Items
+from qbench.environments import Made, backends_of
 from qbench.errors import NoSource, UserError, nearest
 from qbench.host import usable_cores
+from qbench.isolate import Interpreter
 from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options, variant
 from qbench.quality import Judging
 from qbench.registry import Registry
 from qbench.scenario import SCENARIOS, longest_s, why_not
 from qbench.scenario import complete_options as complete_scenario
 from qbench.storage import digest_json
-from qbench.suite import Override, PositiveInt, Suite
+from qbench.suite import DEFAULT_ENVIRONMENT, Override, PositiveInt, Suite
 from qbench.yardsticks import cards as yardstick_cards
 from qbench.yardsticks import yardsticks
 
@@ -53,7 +55,7 @@ class Case(BaseModel):
 
     model: str
     backend: str
-    environment: str = "default"
+    environment: str = DEFAULT_ENVIRONMENT
     precision: str
     options: dict[str, Any] = {}
     recipe: str = "best"
@@ -94,10 +96,14 @@ class Case(BaseModel):
     def conditions(self) -> tuple[Any, ...]:
         """All that two cases must have in common for a speed-up: the model, the backend and how it
         was run; not the precision and the way to it."""
+        return (self.environment, *self.work)
+
+    @property
+    def work(self) -> tuple[Any, ...]:
+        """``conditions`` but for the environment."""
         return (
             self.model,
             self.backend,
-            self.environment,
             self.device,
             self.scenario,
             self.scenario_variant,
@@ -110,6 +116,7 @@ class Case(BaseModel):
     def label(self) -> str:
         """Short, for progress and messages."""
         parts = [self.model, self.backend, self.precision]
+        parts += [self.environment] if self.environment != DEFAULT_ENVIRONMENT else []
         parts += [self.variant] if self.variant else []
         parts += [self.recipe] if self.recipe != "best" else []
         parts += [self.scenario] if self.scenario != "single-stream" else []
@@ -167,6 +174,7 @@ class Plan:
             against, in the order of the suite's backends: the first whose evaluation goes well is
             the reference. Evaluated even when filters leave it unmeasured.
         yardsticks: what is measured beside the cases to know what the machine could reach.
+        environments: the suite's, but for the default one.
     """
 
     suite: Suite
@@ -176,10 +184,16 @@ class Plan:
     data: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     references: Mapping[str, tuple[Planned, ...]] = field(default_factory=dict)
     yardsticks: tuple[Planned, ...] = ()
+    environments: Mapping[str, Made] = field(default_factory=dict)
 
     @property
     def runnable(self) -> list[Planned]:
         return [planned for planned in self.cases if planned.preparation is not None]
+
+    def interpreter(self, case: Case) -> Interpreter | None:
+        """Where the case's workers run; None for the default environment."""
+        made = self.environments.get(case.environment)
+        return made.interpreter if made else None
 
     def rounds(self, planned: Planned) -> tuple[int, int]:
         """How often a case, or a yardstick, is measured: at least and at most."""
@@ -310,16 +324,22 @@ def make_plan(
     probes: Mapping[str, Ready | Unavailable],
     store: ArtifactStore,
     filters: Filters = Filters(),
+    environments: Mapping[str, Made] | None = None,
 ) -> Plan:
     """Decide for every case whether it can run here.
+
+    Args:
+        environments: the suite's, as they were made; None to plan without making them.
 
     Raises:
         UserError: a filter names something that is not there, a file cannot be had, or the suite
             leaves no case at all.
     """
     filters.check(suite)
-    planner = _Planner(suite, catalog, registry, probes, store)
-    cases = [case for case in _expand(suite) if filters.admit(case)]
+    planner = _Planner(suite, catalog, registry, probes, store, environments)
+    cases = [
+        case for case in _expand(suite, environments_of(suite, registry)) if filters.admit(case)
+    ]
     if not cases:
         raise UserError(
             f"suite {suite.name}: its exclusions and the filters leave no case",
@@ -348,7 +368,23 @@ def make_plan(
         data={case.model: _data(case.model, catalog) for case in cases},
         references={name: planned for name, planned in references.items() if planned},
         yardsticks=beside,
+        environments=environments or {},
     )
+
+
+def environments_of(suite: Suite, registry: Registry) -> dict[str, list[str]]:
+    """By backend, the environments that it runs in, the default one first.
+
+    Raises:
+        UserError: an environment is of no backend of the suite.
+    """
+    loaded = {name: registry.load(name) for name in suite.backends}
+    adapters = {n: a for n, a in loaded.items() if not isinstance(a, Unavailable)}
+    found = {name: [DEFAULT_ENVIRONMENT] for name in suite.backends}
+    for name, environment in suite.environments.items():
+        for backend in backends_of(name, environment, adapters):
+            found[backend].append(name)
+    return found
 
 
 def _data(model: str, catalog: Catalog) -> dict[str, Any] | None:
@@ -362,11 +398,16 @@ def _data(model: str, catalog: Catalog) -> dict[str, Any] | None:
     }
 
 
-def _expand(suite: Suite) -> Iterator[Case]:
-    """Every combination that the suite does not exclude."""
+def _expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case]:
+    """Every combination that the suite does not exclude.
+
+    Args:
+        environments: by backend.
+    """
     seen = set()
-    for model, backend, choice, recipe, scenario in product(
-        suite.models, suite.backends, suite.precisions, suite.recipes, suite.scenarios
+    places = [(backend, name) for backend in suite.backends for name in environments[backend]]
+    for model, (backend, environment), choice, recipe, scenario in product(
+        suite.models, places, suite.precisions, suite.recipes, suite.scenarios
     ):
         if recipe == "shared" and choice.name not in SHARED:
             continue  # there is only one way to these
@@ -382,6 +423,7 @@ def _expand(suite: Suite) -> Iterator[Case]:
             case = Case(
                 model=model,
                 backend=backend,
+                environment=environment,
                 precision=choice.name,
                 options=options,
                 recipe=recipe,
@@ -412,9 +454,12 @@ class _Planner:
         registry: Registry,
         probes: Mapping[str, Ready | Unavailable],
         store: ArtifactStore,
+        environments: Mapping[str, Made] | None,
     ) -> None:
         self._suite, self._catalog, self._registry = suite, catalog, registry
         self._probes, self._store = dict(probes), store
+        self._environments = environments or {}
+        self._probes_in: dict[tuple[str, str], Ready | Unavailable] = {}
         self._models: dict[tuple[str, str], Model] = {}
 
     def judging(self, model: str) -> Judging:
@@ -443,9 +488,12 @@ class _Planner:
     def place(self, case: Case) -> Planned:
         """The case with its preparation, or with the reason why it cannot run."""
         backend = self._registry.load(case.backend)
-        probe = self._probe(case.backend)
         if isinstance(backend, Unavailable):
             return Planned(case, f"{backend.reason}. {backend.fix}")
+        made = self._environments.get(case.environment)
+        if made is not None and made.failure:
+            return Planned(case, failure=f"environment {case.environment}: {made.failure}")
+        probe = self._probe_in(case.backend, case.environment)
         if isinstance(probe, Unavailable):
             return Planned(case, f"{probe.reason}. {probe.fix}")
         if case.precision not in probe.precisions.get(case.device, ()):
@@ -459,7 +507,7 @@ class _Planner:
                 f"{case.threads * case.streams} threads on {usable_cores()} cores: such figures "
                 "jump between two levels",
             )
-        reason = why_not(case.scenario)
+        reason = why_not(case.scenario, made.resolved if made else None)
         if reason is None and case.scenario == "pipeline":
             reason = self._catalog.no_pipeline(self._catalog.card(case.model), case.batch_size)
         if reason is not None:
@@ -497,9 +545,14 @@ class _Planner:
                 continue
             reason = _unsupported(backend, model, case.target())
             if reason is None:
-                calibration = self._calibration(case)
-                scores = self._calibration_scores(case.model)
-                return self._store.preparation(backend, model, case.target(), calibration, scores)
+                return self._store.preparation(
+                    backend,
+                    model,
+                    case.target(),
+                    self._calibration(case),
+                    self._calibration_scores(case.model),
+                    environment=self._prepared_in(case),
+                )
             refusals.append(NoSource(reason))
         if refusals:  # a failure says more than a refusal, and the last has come furthest
             raise next((no for no in refusals if no.status != "skipped"), refusals[-1])
@@ -562,6 +615,22 @@ class _Planner:
             return able and isinstance(self._probe(name), Ready)
 
         return makes
+
+    def _prepared_in(self, case: Case) -> Made | None:
+        """The environment that the case's artifact is prepared in; None for the default one."""
+        asked = self._suite.environments.get(case.environment)
+        return self._environments.get(case.environment) if asked and asked.prepare else None
+
+    def _probe_in(self, name: str, environment: str) -> Ready | Unavailable:
+        """What an adapter says in an environment; of one that has not been made, as in the
+        default one."""
+        made = self._environments.get(environment)
+        if made is None:
+            return self._probe(name)
+        if (name, environment) not in self._probes_in:
+            answer = self._registry.probe_in(name, made.interpreter)
+            self._probes_in[name, environment] = answer
+        return self._probes_in[name, environment]
 
     def _probe(self, name: str) -> Ready | Unavailable:
         if name not in self._probes:

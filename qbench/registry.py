@@ -9,7 +9,7 @@ from typing import Any
 
 from qbench.backend import API_VERSION, Backend, Ready, Unavailable
 from qbench.errors import UserError, nearest
-from qbench.isolate import in_parallel, run_job, scratch_folder
+from qbench.isolate import Interpreter, in_parallel, run_job, scratch_folder
 
 GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60
@@ -59,15 +59,23 @@ class Registry:
     def probe(self, names: list[str] | None = None) -> dict[str, Ready | Unavailable]:
         """Ask adapters whether their runtimes work here, each in a process of its own."""
         names = self.names if names is None else names
-        answers = in_parallel(names, self._probe, PROBES_AT_A_TIME)
+        answers = in_parallel(names, self.probe_in, PROBES_AT_A_TIME)
         return dict(zip(names, answers, strict=True))
 
-    def _probe(self, name: str) -> Ready | Unavailable:
+    def probe_in(self, name: str, interpreter: Interpreter | None = None) -> Ready | Unavailable:
+        """Ask one adapter whether its runtime works in another interpreter (None: the own one)."""
         backend = self.load(name)
         if isinstance(backend, Unavailable):
             return backend
         with scratch_folder() as folder:
-            outcome = run_job("probe", self.targets[name], {}, folder, timeout_s=PROBE_TIMEOUT_S)
+            outcome = run_job(
+                "probe",
+                self.targets[name],
+                {},
+                folder,
+                timeout_s=PROBE_TIMEOUT_S,
+                interpreter=interpreter,
+            )
         if outcome.status != "ok":
             return Unavailable(
                 f"its probe {outcome.status}: {outcome.reason}",

@@ -28,6 +28,7 @@ from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.sensors import find_sensors
 from qbench.energy.settings import EnergySettings
 from qbench.energy.wall import WallMeter
+from qbench.environments import EnvironmentStore, Made
 from qbench.errors import MachineryError, UserError
 from qbench.host import fingerprint, usable_cores
 from qbench.isolate import (
@@ -39,7 +40,15 @@ from qbench.isolate import (
     stop_if_disk_full,
 )
 from qbench.lock import measuring_lock
-from qbench.plan import YARDSTICK_S, Case, Filters, Plan, Planned, make_plan
+from qbench.plan import (
+    YARDSTICK_S,
+    Case,
+    Filters,
+    Plan,
+    Planned,
+    environments_of,
+    make_plan,
+)
 from qbench.precision import REFERENCE, flags
 from qbench.quality import Quality, Score, find_scores, judge, sqnr_db
 from qbench.registry import Registry, package_versions
@@ -101,6 +110,7 @@ class Request:
         wall: a meter in the machine's power cord.
         command: how the run was asked for, for the record.
         confirms: the run whose findings this one measures anew; None for most.
+        suite_folder: what paths in the suite are relative to.
     """
 
     suite: Suite
@@ -114,6 +124,7 @@ class Request:
     wall: WallMeter | None = None
     command: tuple[str, ...] = ()
     confirms: str | None = None
+    suite_folder: Path = Path()
 
 
 def run_suite(
@@ -136,7 +147,10 @@ def run_suite(
         store = ArtifactStore()
         store.remove_stale()
         probes = registry.probe(request.suite.backends)
-        plan = make_plan(request.suite, catalog, registry, probes, store, request.filters)
+        environments = _environments(request, registry, store, progress)
+        plan = make_plan(
+            request.suite, catalog, registry, probes, store, request.filters, environments
+        )
         _check_runnable(plan)
         bundle = _begin(request, plan, probes, registry)
         run = _Run(plan, bundle, catalog, registry, store, progress, request)
@@ -147,6 +161,25 @@ def run_suite(
         run.measure_energy()
         bundle.finish({"finished": _now()})
     return bundle
+
+
+def _environments(
+    request: Request, registry: Registry, store: ArtifactStore, progress: Progress
+) -> dict[str, Made]:
+    """The suite's environments, those made that are not there yet."""
+    asked = request.suite.environments
+    if not asked:
+        return {}
+    runs_in = environments_of(request.suite, registry)
+    targets = {n: registry.targets[n] for n, names in runs_in.items() if len(names) > 1}
+    progress.stage("environments", len(asked))
+    made = EnvironmentStore(store.root, request.suite_folder).make(asked, targets, progress.working)
+    for name, environment in made.items():
+        status = "prepare_failed" if environment.failure else "ok"
+        progress.done(name, status, environment.failure)
+        if environment.note:
+            progress.note(f"environment {name}: {environment.note}")
+    return made
 
 
 @contextmanager
@@ -216,6 +249,7 @@ def _begin(
             request.strict,
             request.confirms,
             system,
+            {name: made.digest for name, made in plan.environments.items()},
             host["host_id"],
             software,
             described,
@@ -240,6 +274,7 @@ def _begin(
         "host": host,
         "system": system,
         "software": software,
+        "environments": {name: made.to_json() for name, made in plan.environments.items()},
         "backends": {
             name: {"ready": isinstance(p, Ready), **asdict(p)} for name, p in probes.items()
         },
@@ -255,6 +290,7 @@ def _begin(
                 "limits",
                 "cpu_power",
                 "energy",
+                "gate",
             },
         ),
     }
@@ -411,6 +447,7 @@ class _Run:
                 {**files, "artifact": stored.folder},
                 self._limits.evaluate_timeout_s,
                 self._memory_limit(),
+                self._plan.interpreter(case),
             )
             stop_if_disk_full(outcome, folder)
             record: dict[str, Any] = {
@@ -582,8 +619,9 @@ class _Run:
             },
             folder,
             {**files, "artifact": self._artifact(planned).folder},
-            self._limits.trial_timeout_s + timed_s + case.longest_s,
+            self._limits.trial_timeout_s + self._plan.suite.warmup_s + timed_s + case.longest_s,
             self._memory_limit(),
+            self._plan.interpreter(case),
         )
         stop_if_disk_full(outcome, folder)
         return outcome

@@ -5,6 +5,7 @@ Each is a module of ``qbench.worker.scenarios``, which says how it measures.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
@@ -278,12 +279,21 @@ def longest_s(name: str, options: dict[str, Any]) -> float:
     return SCENARIOS[name].options.model_validate(options).longest_s
 
 
-def why_not(name: str) -> str | None:
-    """Why a scenario cannot run in this environment, and what mends it; None if it can."""
+def why_not(name: str, packages: Mapping[str, str] | None = None) -> str | None:
+    """Why a scenario cannot run in an environment, and what mends it; None if it can.
+
+    Args:
+        packages: versions of what is installed there, by canonical name; None for the environment
+            that qbench runs in.
+    """
     package = SCENARIOS[name].package
     if package is None:
         return None
     distribution, extra = package
+    if packages is not None:
+        if distribution in packages:
+            return None
+        return f"the scenario {name} needs {distribution}: add it to the environment's requirements"
     try:
         version(distribution)
     except PackageNotFoundError:

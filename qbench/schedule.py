@@ -13,9 +13,9 @@ import numpy as np
 from qbench import stats
 from qbench.analysis import noise
 from qbench.bundle import percentile
-from qbench.plan import Plan, Planned
+from qbench.plan import Case, Plan, Planned
 from qbench.precision import REFERENCE
-from qbench.suite import Rounds
+from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
 
 
 @dataclass
@@ -25,15 +25,16 @@ class _State:
     Attributes:
         p10_ns: by (sitting, round), of its good trials; the median of one with too few calls.
         quiet: good trials that the machine did not disturb.
-        seconds: what its trials have taken.
+        seconds: what its trials have taken, with the rest before each.
         broken: a trial failed: it is not run again.
-        base: the float32 case of the same conditions; None if there is none, or it is one.
+        bases: the cases that it is compared with, and which have to be measured as often: float32
+            of the same conditions, and the same case in the default environment.
     """
 
     planned: Planned
     least: int
     most: int
-    base: str | None = None
+    bases: list[str] = field(default_factory=list)
     p10_ns: dict[tuple[int, int], float] = field(default_factory=dict)
     made: set[int] = field(default_factory=set)
     quiet: int = 0
@@ -46,20 +47,21 @@ class Schedule:
     too, before the first ``next``.
 
     A case is settled after its least rounds when half the interval of its p10, and of its p10's
-    paired ratio to float32's, is at most the suite's target, and as many of its trials were
-    undisturbed as the least rounds are. A float32 case goes on as long as one that is compared
-    with it.
+    paired ratios to float32's and to that of the same case in the default environment, is at most
+    the suite's target, and as many of its trials were undisturbed as the least rounds are. A case
+    goes on as long as one that is compared with it.
     """
 
     def __init__(self, plan: Plan, cases: Sequence[Planned], seed: int) -> None:
         rounds = plan.suite.rounds
         self._target = rounds.target if isinstance(rounds, Rounds) else None
         self._budget, self._seed = plan.suite.budget, seed
+        self._rest_s = plan.suite.cool_down_s
         self._states = {p.case.case_id: _State(p, *plan.rounds(p)) for p in cases}
-        bases = {s.planned.case.conditions: i for i, s in self._states.items() if _is_base(s)}
-        for state in self._states.values():
-            if not _is_base(state):
-                state.base = bases.get(state.planned.case.conditions)
+        floats = {s.planned.case.conditions: i for i, s in self._states.items() if _is_base(s)}
+        for case_id, state in self._states.items():
+            wanted = floats.get(state.planned.case.conditions), _in_default(state.planned.case)
+            state.bases = [i for i in wanted if i in self._states and i != case_id]
         self._round = -1
         self._queue: list[str] = []
 
@@ -69,7 +71,7 @@ class Schedule:
         if state is None:
             return  # a filter, or an evaluation that failed, leaves the case out now
         state.made.add(trial["round"])
-        state.seconds += trial["seconds"]
+        state.seconds += trial["seconds"] + self._rest_s
         if samples_ns is None:
             state.broken = True
             return
@@ -97,17 +99,18 @@ class Schedule:
         limit = self._budget.run_minutes
         over = limit is not None and spent >= 60 * limit
         wanted = {i for i, s in self._states.items() if self._wants(s, over)}
-        wanted |= {base for i in wanted if (base := self._states[i].base) is not None}
+        while more := {base for i in wanted for base in self._states[i].bases} - wanted:
+            wanted |= more  # a base has bases of its own
         order = [i for i in self._states if i in wanted and not self._states[i].broken]
         random.Random(f"{self._seed}/{self._round}").shuffle(order)
         least = max((self._states[i].least for i in order), default=0)
         if self._round >= least:
             disturbed = {
-                state.planned.case.conditions
+                state.planned.case.work
                 for state in map(self._states.__getitem__, order)
                 if state.quiet < state.least
             }
-            order.sort(key=lambda i: self._states[i].planned.case.conditions not in disturbed)
+            order.sort(key=lambda i: self._states[i].planned.case.work not in disturbed)
         return order
 
     def _wants(self, state: _State, over: bool) -> bool:
@@ -128,11 +131,11 @@ class Schedule:
         return width is not None and width <= self._target and state.quiet >= state.least
 
     def half_width(self, case_id: str) -> float | None:
-        """How well a case is known: the wider of its two relative half-widths; None below
+        """How well a case is known: the widest of its relative half-widths; None below
         ``stats.MIN_ROUNDS`` trials."""
         state = self._states[case_id]
-        base = self._states[state.base] if state.base else None
-        return settled_to(state.p10_ns, base.p10_ns if base and not base.broken else None)
+        bases = [self._states[base] for base in state.bases]
+        return settled_to(state.p10_ns, [base.p10_ns for base in bases if not base.broken])
 
     def left(self) -> tuple[int, int]:
         """Trials that are left of the least rounds, and cases that are not settled."""
@@ -150,20 +153,25 @@ class Schedule:
 
 
 def settled_to(
-    p10_ns: Mapping[tuple[int, int], float], base_ns: Mapping[tuple[int, int], float] | None
+    p10_ns: Mapping[tuple[int, int], float], bases: Sequence[Mapping[tuple[int, int], float]]
 ) -> float | None:
-    """The wider of two relative half-widths: of the interval of p10, and of its paired ratio to the
-    base's; None where there are too few trials for one of them.
+    """The widest of the relative half-widths of p10's interval and of its paired ratios to the
+    bases'; None where there are too few trials for one of them.
 
     Args:
-        p10_ns, base_ns: by (sitting, round); None if there is nothing to compare with.
+        p10_ns: by (sitting, round); ``bases`` likewise.
     """
     widths = [stats.half_width(np.array(list(p10_ns.values())))]
-    if base_ns is not None:
+    for base_ns in bases:
         both = sorted(set(p10_ns) & set(base_ns))
         widths.append(stats.half_width(np.array([p10_ns[k] / base_ns[k] for k in both])))
     known = [width for width in widths if width is not None]
     return max(known) if len(known) == len(widths) else None
+
+
+def _in_default(case: Case) -> str:
+    """The id of the same case in the default environment."""
+    return case.model_copy(update={"environment": DEFAULT_ENVIRONMENT}).case_id
 
 
 def _is_base(state: _State) -> bool:

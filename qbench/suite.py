@@ -12,17 +12,28 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, JsonValue, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from qbench import precision, scenario
 from qbench.energy.settings import EnergySettings
 from qbench.errors import UserError, nearest
+from qbench.gate_settings import GateSettings
 from qbench.precision import PRECISIONS
 from qbench.scenario import SCENARIOS
 from qbench.stats import MIN_ROUNDS
 from qbench.yamlfile import Lines, Strict, load
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+DEFAULT_ENVIRONMENT = "default"
+"""The environment that qbench itself runs in."""
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Recipe = Literal["best", "shared"]
@@ -96,7 +107,8 @@ class Rounds(Strict):
 
 
 class Budget(Strict):
-    """How long measuring may go on beyond the least rounds; None for no limit.
+    """How long trials may take, rests before them included; None for no limit. Every case gets its
+    least rounds whatever they take.
 
     Attributes:
         case_minutes: of the trials of one case.
@@ -114,6 +126,25 @@ class Limits(Strict):
     evaluate_timeout_s: PositiveFloat = 600
     trial_timeout_s: PositiveFloat = 120
     memory_mb: PositiveFloat | None = None
+
+
+def _requirement(text: str) -> str:
+    """A requirement as pip takes it: a name with its version, ``name @ url``, or a file's path."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    if text.startswith("-") or not text.isprintable():
+        raise ValueError("a requirement is a package, such as onnxruntime==1.30.*, and no option")
+    if not is_file_requirement(text):
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:
+            raise ValueError(f"no requirement: {str(error).splitlines()[0]}") from None
+    return text
+
+
+def is_file_requirement(text: str) -> bool:
+    """Whether it is the path of a wheel or of a source archive."""
+    return text.endswith((".whl", ".tar.gz", ".zip")) and " @ " not in text
 
 
 class Override(Strict):
@@ -141,10 +172,48 @@ class Override(Strict):
         return value
 
 
+class Environment(Strict):
+    """An interpreter with its packages in which backends' workers run.
+
+    Attributes:
+        requirements: packages as pip takes them, or the path of a wheel, relative to the suite.
+            NumPy comes along. Empty: ``python`` is used as it is.
+        python: the interpreter to make it with, or to use as it is; the one that qbench runs in if
+            left out.
+        variables: environment variables of the workers.
+        backends: which of the suite's backends run in it; those whose runtime is among the
+            requirements if left out.
+        prepare: whether artifacts are prepared in it, too; else they are prepared once, in the
+            default environment, so that a comparison of versions is one of runtimes.
+    """
+
+    requirements: list[Annotated[str, AfterValidator(_requirement)]] = []
+    python: str | None = None
+    variables: dict[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
+    backends: list[Name] | None = None
+    prepare: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [value]
+        return {"requirements": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Environment:
+        if not self.requirements and self.python is None:
+            raise ValueError("give it requirements, or the python of an existing one")
+        if not self.requirements and self.backends is None:
+            raise ValueError("say which backends run in this python: backends: [...]")
+        return self
+
+
 class Exclusion(Strict):
     """Combinations to leave out: those that match every key given here."""
 
     model: str | None = None
+    environment: str | None = None
     precision: str | None = None
     backend: str | None = None
     recipe: Recipe | None = None
@@ -184,6 +253,9 @@ class Suite(Strict):
         cpu_power: for the energy proxy by processor time.
         energy: how energy is measured, after all rounds, by this machine's sensors or a wall
             meter; None: it is not.
+        environments: other interpreters that backends run in, beside the default one, in the same
+            rounds.
+        gate: what ``qbench gate`` calls a regression.
     """
 
     name: Name
@@ -214,6 +286,8 @@ class Suite(Strict):
     overrides: dict[Name, Override] = {}
     cpu_power: CpuPower | None = None
     energy: EnergySettings | None = None
+    environments: dict[Name, Environment] = {}
+    gate: GateSettings = GateSettings()
     seed: int = 0
 
     @field_validator("models", "backends", "recipes", "batch_sizes", "threads", "streams")
@@ -222,6 +296,13 @@ class Suite(Strict):
         twice = sorted({str(v) for v in value if value.count(v) > 1})
         if twice:
             raise ValueError(f"listed twice: {', '.join(twice)}")
+        return value
+
+    @field_validator("environments")
+    @classmethod
+    def _default_is_taken(cls, value: dict[str, Environment]) -> dict[str, Environment]:
+        if DEFAULT_ENVIRONMENT in value:
+            raise ValueError(f"'{DEFAULT_ENVIRONMENT}' is the environment that qbench runs in")
         return value
 
     def digest(self) -> str:
@@ -272,12 +353,17 @@ def load_suite(path: Path, backends: Collection[str], models: Collection[str]) -
         _known(name, models, "model", lines, "models", index)
     for name in suite.overrides:
         _known(name, suite.backends, "backend of this suite", lines, "overrides", name)
+    for name, environment in suite.environments.items():
+        for index, backend in enumerate(environment.backends or ()):
+            where = ("environments", name, "backends", index)
+            _known(backend, suite.backends, "backend of this suite", lines, *where)
     listed = {p.name for p in suite.precisions}
     for index, rule in enumerate(suite.exclude):
         for key, known in (
             ("model", suite.models),
             ("backend", suite.backends),
             ("precision", listed),
+            ("environment", [DEFAULT_ENVIRONMENT, *suite.environments]),
             ("recipe", suite.recipes),
             ("scenario", [choice.name for choice in suite.scenarios]),
             ("batch_size", _all_of(suite, "batch_sizes")),

@@ -19,7 +19,7 @@ from qbench.errors import UserError
 from qbench.plan import Case
 from qbench.precision import REFERENCE, flags, int8_share
 from qbench.schedule import settled_to
-from qbench.suite import Rounds
+from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
 
 MS = 1e-6
 """Milliseconds in a nanosecond."""
@@ -101,6 +101,10 @@ class _Context:
 
     def trials(self, case_id: str) -> pd.DataFrame:
         return self.by_case.get(case_id, pd.DataFrame(columns=["status", "reason"]))
+
+    def all_good(self, case_id: str | None) -> bool:
+        """Whether there is such a case and none of its trials failed."""
+        return case_id in self.cases and bool((self.trials(case_id)["status"] == "ok").all())
 
     def good(self, case_id: str) -> pd.DataFrame:
         trials = self.trials(case_id)
@@ -197,11 +201,10 @@ def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[st
 def _settled(case_id: str, context: _Context) -> dict[str, Any]:
     """How well the case is known, and whether that is as well as the suite wants."""
     case = context.cases[case_id]
-    base = context.bases.get(case.conditions)
-    against = None
-    if base not in (None, case_id) and (context.trials(base)["status"] == "ok").all():
-        against = context.p10_ns(base)
-    width = settled_to(context.p10_ns(case_id), against or None)
+    in_default = case.model_copy(update={"environment": DEFAULT_ENVIRONMENT}).case_id
+    wanted = {context.bases.get(case.conditions), in_default} - {None, case_id}
+    bases = [context.p10_ns(base) for base in wanted if context.all_good(base)]
+    width = settled_to(context.p10_ns(case_id), [base for base in bases if base])
     most = case.scenario_options["rounds"]
     if context.target is None or (most is not None and most < stats.MIN_ROUNDS):
         return {"half_width": width}

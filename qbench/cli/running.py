@@ -182,6 +182,7 @@ def _request(
     from qbench import adhoc
     from qbench.plan import Filters
     from qbench.runner import Request
+    from qbench.suite import find_suite
 
     if suite is None:
         if not models:
@@ -202,7 +203,8 @@ def _request(
     if rounds is not None:
         chosen = chosen.model_copy(update={"rounds": rounds})
     filters = Filters(tuple(models or ()), tuple(backends or ()), tuple(precisions or ()))
-    return Request(chosen, text, results, filters), catalog
+    folder = find_suite(suite).parent
+    return Request(chosen, text, results, filters, suite_folder=folder), catalog
 
 
 def _load_suite(name: str, registry: Any, note: Any) -> tuple[Any, str, Catalog]:

@@ -1,0 +1,409 @@
+"""Interpreters with their packages in which a backend's workers run, beside qbench's own.
+
+A suite names them::
+
+    environments:
+      ort-previous: onnxruntime==1.30.*
+
+so that two versions of a runtime are measured in the same rounds. Each is made once, by uv where it
+is installed, else by venv and pip, and kept by the digest of what its requirements resolve to.
+Layout below ``<cache>``::
+
+    environments/<digest>/environment.json   what it holds; its presence marks the folder complete
+    environments/<digest>/venv/...
+    environments/asked/<digest>.json         what requirements resolved to last, for when no index
+                                             can be reached
+    kits/<digest>/...                        the worker kit: qbench.worker, qbench.backend and the
+                                             adapters, all that an environment's workers import of
+                                             qbench
+
+Only NumPy and the runtime are needed in an environment. Installing runs what the packages' authors
+wrote, as it always does with pip: a suite's requirements deserve the trust that its packages do.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from qbench.backend import Backend
+from qbench.errors import UserError
+from qbench.isolate import Interpreter
+from qbench.storage import digest_file, digest_json, new_folder, write_file
+from qbench.suite import Environment, is_file_requirement
+
+KIT = ("__init__.py", "backend.py", "converter.py", "worker")
+"""What workers may import of qbench; it needs the standard library and NumPy."""
+VERSION = 1
+"""Of how environments are made: part of their digests."""
+RECORD = "environment.json"
+INSTALL_TIMEOUT_S = 1800
+LEAST_PYTHON = (3, 10)
+"""What the worker kit keeps to."""
+ALWAYS = "numpy"
+_ASK = """
+import importlib.metadata, json, platform, sys, sysconfig
+packages = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+print(json.dumps({
+    "python": platform.python_version(), "implementation": platform.python_implementation(),
+    "version": sys.version_info[:2], "platform": sysconfig.get_platform(), "packages": packages,
+}))
+"""
+
+
+class NotMade(Exception):
+    """An environment could not be made; the message is the installer's own, shortened."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """An environment as it is here.
+
+    Attributes:
+        requirements: as the suite asks for them.
+        resolved: versions of all packages in it, by canonical name.
+        python: its version.
+        digest: of all that decides what is in it; None if there was a failure.
+        failure: why it could not be made; "" if it was.
+        note: what a reader of its results should know; "" for nothing.
+        interpreter: how workers are started in it; None if there was a failure.
+    """
+
+    requirements: tuple[str, ...]
+    resolved: Mapping[str, str] = field(default_factory=dict)
+    python: str = ""
+    digest: str | None = None
+    failure: str = ""
+    note: str = ""
+    interpreter: Interpreter | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What a bundle keeps: without this machine's paths."""
+        facts = asdict(self)
+        del facts["interpreter"]
+        facts["requirements"] = [_shown(text) for text in self.requirements]
+        return facts
+
+    def versions(self, packages: Iterable[str]) -> dict[str, str | None]:
+        """Versions of distributions in it; None for one that is not there."""
+        return {name: self.resolved.get(canonicalize_name(name)) for name in packages}
+
+
+def _shown(text: str) -> str:
+    """A requirement without this machine's folders, or the password that a URL may hold."""
+    if is_file_requirement(text):
+        return Path(text).name
+    return re.sub(r"://[^/@]*@", "://", re.sub(r"file://\S*/", "file:", text))
+
+
+def backends_of(
+    name: str, environment: Environment, adapters: Mapping[str, Backend]
+) -> tuple[str, ...]:
+    """Which of a suite's backends run in an environment: those that it names, else those whose
+    runtime is among its requirements.
+
+    Args:
+        adapters: the suite's backends that can be loaded.
+
+    Raises:
+        UserError: there is none.
+    """
+    if environment.backends is not None:
+        return tuple(environment.backends)
+    wanted = {_name_of(text) for text in environment.requirements}
+    found = tuple(
+        backend
+        for backend, adapter in adapters.items()
+        if wanted & {canonicalize_name(package) for package in adapter.runtime_packages}
+    )
+    if not found:
+        raise UserError(
+            f"environment {name}: none of its requirements is the runtime of a backend of this "
+            "suite",
+            "Add 'backends: [...]' to it, or the runtime to its requirements.",
+        )
+    return found
+
+
+def _name_of(text: str) -> str:
+    if is_file_requirement(text):
+        return canonicalize_name(Path(text).name.split("-")[0])
+    return canonicalize_name(Requirement(text).name)
+
+
+class EnvironmentStore:
+    """The environments below one cache folder.
+
+    Args:
+        root: the cache folder.
+        suite_folder: what paths of wheels in requirements are relative to.
+    """
+
+    def __init__(self, root: Path, suite_folder: Path) -> None:
+        self._root = root / "environments"
+        self._kits = root / "kits"
+        self._suite_folder = suite_folder
+
+    def make(
+        self,
+        asked: Mapping[str, Environment],
+        targets: Mapping[str, str],
+        working: Callable[[str], None] = lambda name: None,
+    ) -> dict[str, Made]:
+        """Environments by name, those made that are not there yet.
+
+        Args:
+            targets: ``module:Class`` of the adapters that run in them.
+            working: told which one is at hand: installing takes minutes.
+        """
+        kit, made = self._kit(targets.values()), {}
+        for name, environment in asked.items():
+            working(name)
+            made[name] = self._make(environment, kit)
+        return made
+
+    def _make(self, asked: Environment, kit: Path) -> Made:
+        made = Made(tuple(asked.requirements))
+        try:
+            base = Path(shutil.which(asked.python or "") or asked.python or sys.executable)
+            facts = _ask(base)
+            if not asked.requirements:
+                return self._ready(asked, kit, base, facts, digest_json([VERSION, facts]))
+            pins, note = self._resolve(asked, base, facts)
+            digest = digest_json([VERSION, facts["python"], facts["platform"], pins])[:32]
+            folder = self._root / digest
+            if not (folder / RECORD).exists():
+                self._install(folder, base, pins)
+            python = folder / "venv" / "bin" / "python"
+            return self._ready(asked, kit, python, _ask(python), digest, note)
+        except NotMade as error:
+            return Made(made.requirements, failure=str(error))
+
+    def _ready(
+        self,
+        asked: Environment,
+        kit: Path,
+        python: Path,
+        facts: Mapping[str, Any],
+        digest: str,
+        note: str = "",
+    ) -> Made:
+        resolved = {canonicalize_name(n): v for n, v in sorted(facts["packages"].items()) if n}
+        return Made(
+            tuple(asked.requirements),
+            resolved,
+            facts["python"],
+            digest[:32],
+            note=note,
+            interpreter=Interpreter(python, kit, asked.variables),
+        )
+
+    # ------------------------------------------------------------------ what to install
+
+    def _resolve(
+        self, asked: Environment, base: Path, facts: Mapping[str, Any]
+    ) -> tuple[list[list[str]], str]:
+        """What the requirements come to today: ``[requirement, SHA-256 of a local file or ""]``.
+        Where no index answers, what they came to last, with a note that says so."""
+        files = {t: self._file(t) for t in asked.requirements if is_file_requirement(t)}
+        wanted = [str(files.get(text, text)) for text in asked.requirements]
+        if ALWAYS not in map(_name_of, asked.requirements):
+            wanted.append(ALWAYS)
+        local = sorted(digest_file(path) for path in files.values())
+        kept = self._root / "asked" / f"{digest_json([VERSION, wanted, local, dict(facts)])}.json"
+        try:
+            pins = sorted(_pins(base, wanted))
+        except NotMade as error:
+            if not kept.exists():
+                raise
+            pins = json.loads(kept.read_text())
+            return pins, f"resolved as before, since it could not be today: {error}"
+        found = [[pin, _digest_of(pin)] for pin in pins]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_file(kept, json.dumps(found))
+        return found, ""
+
+    def _file(self, text: str) -> Path:
+        path = (self._suite_folder / text).resolve()
+        if not path.is_file():
+            raise NotMade(f"there is no file {text}; a path is relative to the suite's folder")
+        return path
+
+    def _install(self, folder: Path, base: Path, pins: Sequence[Sequence[str]]) -> None:
+        with new_folder(folder) as half:
+            venv = half / "venv"
+            lines = half / "requirements.txt"
+            lines.write_text("\n".join(pin for pin, _ in pins) + "\n")
+            uv = find_uv()
+            if uv:
+                _run([uv, "venv", "--quiet", "--python", base, venv])
+                python = venv / "bin" / "python"
+                options = ["--quiet", "--no-deps", "--python", python, *_uv_settings()]
+                _run([uv, "pip", "install", *options, "-r", lines])
+            else:
+                _run([base, "-m", "venv", venv])
+                python = venv / "bin" / "python"
+                options = ["--quiet", "--no-deps", "--no-input"]
+                _run([python, "-m", "pip", "install", *options, "-r", lines])
+            facts = {"pins": pins, "made_with": "uv" if uv else "pip"}
+            (half / RECORD).write_text(json.dumps(facts, indent=1))
+
+    # ------------------------------------------------------------------ the worker kit
+
+    def _kit(self, targets: Iterable[str]) -> Path:
+        """A folder that holds all that workers import of qbench, and nothing else: an environment
+        has its own packages, and must not find qbench's."""
+        own = Path(__file__).parent
+        sources = {f"qbench/{name}": own / name for name in KIT}
+        for target in targets:
+            top = target.partition(":")[0].partition(".")[0]
+            spec = importlib.util.find_spec(top)
+            if spec is None or spec.origin is None:
+                continue  # the registry says that it cannot be imported
+            origin = Path(spec.origin)
+            source = origin.parent if spec.submodule_search_locations else origin
+            sources[source.name] = source
+        files = {
+            f"{name}/{path.relative_to(source)}" if source.is_dir() else name: path
+            for name, source in sources.items()
+            for path in ([source] if source.is_file() else sorted(source.rglob("*.py")))
+        }
+        digest = digest_json({name: digest_file(path) for name, path in files.items()})[:32]
+        folder = self._kits / digest
+        if not folder.exists():
+            with new_folder(folder) as half:
+                for name, path in files.items():
+                    (half / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(path, half / name)
+        return folder
+
+
+# --------------------------------------------------------------------------- installers
+
+
+def find_uv() -> str | None:
+    """The uv that is installed beside qbench, or found on the PATH; None if there is none, or
+    ``QBENCH_NO_UV`` is set."""
+    if os.environ.get("QBENCH_NO_UV"):
+        return None
+    return shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+
+
+def _pins(base: Path, wanted: Sequence[str]) -> list[str]:
+    """What requirements resolve to, as requirements that leave no choice."""
+    uv = find_uv()
+    if uv:
+        options = ["--quiet", "--no-header", "--no-annotate", "--python", base, *_uv_settings()]
+        lines = _run([uv, "pip", "compile", *options, "-"], "\n".join(map(_as_line, wanted)))
+        return [line for line in lines.splitlines() if line and not line.startswith((" ", "#"))]
+    options = ["--quiet", "--dry-run", "--ignore-installed", "--no-input", "--report", "-"]
+    report = json.loads(_run([base, "-m", "pip", "install", *options, *wanted]))
+    return [_pin(item) for item in report["install"]]
+
+
+def _as_line(requirement: str) -> str:
+    """As a line of a requirements file, where a path needs its name."""
+    if not is_file_requirement(requirement):
+        return requirement
+    return f"{_name_of(requirement)} @ {Path(requirement).as_uri()}"
+
+
+def _pin(item: Mapping[str, Any]) -> str:
+    """An item of pip's installation report (its reference manual, "Installation Report")."""
+    name, found = item["metadata"]["name"], item["download_info"]
+    if not item["is_direct"]:
+        return f"{name}=={item['metadata']['version']}"
+    vcs = found.get("vcs_info")
+    return (
+        f"{name} @ {vcs['vcs']}+{found['url']}@{vcs['commit_id']}"
+        if vcs
+        else f"{name} @ {found['url']}"
+    )
+
+
+def _digest_of(pin: str) -> str:
+    """SHA-256 of the local file that a pin names; "" for others, which versions or commits tell
+    apart."""
+    from urllib.parse import unquote, urlsplit
+
+    url = urlsplit(pin.partition(" @ ")[2].strip())
+    return digest_file(Path(unquote(url.path))) if url.scheme == "file" else ""
+
+
+_AS_UV = {
+    "index-url": "--default-index",
+    "extra-index-url": "--index",
+    "find-links": "--find-links",
+    "constraint": "--constraint",
+}
+
+
+def _uv_settings() -> list[str]:
+    """What pip is configured to (files and variables), as uv's options: uv reads only its own
+    settings, and where a person has those, they count."""
+    if any(name.startswith("UV_") and "INDEX" in name for name in os.environ):
+        return []
+    listed = _run([sys.executable, "-m", "pip", "config", "list"], may_fail=True)
+    options = ["--index-strategy", "unsafe-best-match"]  # what pip does
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        name, value = key.rpartition(".")[2], value.strip().strip("'\"")
+        if name == "no-index" and value.lower() in ("1", "true", "yes", "on"):
+            options.append("--no-index")
+        for one in value.split() if name in _AS_UV else ():
+            options += [_AS_UV[name], one]
+    return options
+
+
+def _ask(python: Path) -> dict[str, Any]:
+    """An interpreter's version and packages.
+
+    Raises:
+        NotMade: it cannot be started, or is too old for the worker kit.
+    """
+    facts = json.loads(_run([python, "-I", "-c", _ASK]))
+    if tuple(facts["version"]) < LEAST_PYTHON:
+        least = ".".join(map(str, LEAST_PYTHON))
+        raise NotMade(f"its Python is {facts['python']}, and workers need {least} or newer")
+    return facts
+
+
+def _run(command: Sequence[str | Path], text: str = "", may_fail: bool = False) -> str:
+    """What a command prints.
+
+    Raises:
+        NotMade: it failed; the message is the last of what it said.
+    """
+    variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=INSTALL_TIMEOUT_S,
+            env=variables,
+            check=False,
+        )
+    except OSError as error:
+        raise NotMade(f"cannot run {Path(words[0]).name}: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise NotMade(f"{Path(words[0]).name} took longer than {INSTALL_TIMEOUT_S} s") from None
+    if done.returncode and not may_fail:
+        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise NotMade(" ".join(said[-6:]) or f"{Path(words[0]).name} failed and said nothing")
+    return done.stdout
