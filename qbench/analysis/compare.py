@@ -137,6 +137,7 @@ class Comparison:
         paired: from the same rounds of one run.
         comparability: of machine, software and settings of two runs; None within one.
         only_a, only_b: rows without a counterpart.
+        column, run_id: what the two sides are values of, and in which run; None of two runs.
     """
 
     a_label: str
@@ -147,6 +148,8 @@ class Comparison:
     only_a: tuple[Row, ...]
     only_b: tuple[Row, ...]
     refused: tuple[Refusal, ...]
+    column: Column | None = None
+    run_id: str | None = None
 
 
 def compare_runs(a: Bundle, b: Bundle, filters: Filters = ALL) -> Comparison:
@@ -209,6 +212,8 @@ def compare_within(
         tuple(matches.only_a),
         tuple(matches.only_b),
         tuple(refused),
+        column,
+        bundle.run_id,
     )
 
 

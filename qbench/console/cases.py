@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qbench.console.text import STYLES, WIDE, bare_table, figure, styled
+from qbench.console.text import STYLES, bare_table, figure, fitting, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,21 +197,11 @@ def _fitting(
 ) -> Table:
     """The cases with as many columns as the terminal has room for, none of them empty."""
     kept = [column for column in columns if any(row[column.name] is not None for row in ran)]
-    dropped = 0
-    ranks = sorted({column.rank for column in kept if column.rank}, reverse=True)
-    table = _results(ran, kept, title)
-    for rank in ranks:
-        if (
-            table.__rich_measure__(console, console.options.update(max_width=WIDE * 2)).maximum
-            <= console.width
-        ):
-            break
-        table = _results(ran, [column for column in kept if column.rank < rank], title)
-        dropped = sum(column.rank >= rank for column in kept)
-    if dropped:
-        word = "column is" if dropped == 1 else "columns are"
-        table.caption = f"{dropped} {word} left out: widen the terminal, or see the report"
-    return table
+
+    def below(rank: int) -> Table:
+        return _results(ran, [column for column in kept if column.rank < rank], title)
+
+    return fitting(below, [column.rank for column in kept], console)
 
 
 def _results(ran: Sequence[Case], columns: Sequence[Shown], title: str | None) -> Table:

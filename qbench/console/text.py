@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STYLES = {"ok": "green", "skipped": "yellow"}
 WIDE = 200
@@ -17,11 +21,19 @@ WIDE = 200
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
+_MARKS = re.compile(r"[\\`*_\[\]()#|~!]")
+
 
 def printable(words: str) -> str:
     """Without control characters, which would steer the terminal: what is shown may come from
     others, as a bundle's reasons do."""
     return _CONTROL.sub("", words)
+
+
+def markdown(words: str) -> str:
+    """As text in Markdown, in one line: neither its marks nor HTML's do anything."""
+    line = " ".join(printable(words).split())
+    return _MARKS.sub(r"\\\g<0>", html.escape(line, quote=False))
 
 
 def styled(words: str, style: str = "") -> Text:
@@ -48,6 +60,26 @@ def bare_table(title: str | None = None) -> Table:
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+
+
+def fitting(below: Callable[[int], Table], ranks: Sequence[int], console: Console) -> Table:
+    """A table with as many of its columns as the terminal has room for.
+
+    Args:
+        below: the table of the columns with a rank below a number.
+        ranks: of all columns; the higher, the sooner one is left out; 0: never.
+    """
+    most = 1 + max(ranks, default=0)
+    table, dropped = below(most), 0
+    for rank in sorted({rank for rank in ranks if rank}, reverse=True):
+        wide = console.options.update(max_width=WIDE * 2)
+        if table.__rich_measure__(console, wide).maximum <= console.width:
+            break
+        table, dropped = below(rank), sum(other >= rank for other in ranks)
+    if dropped:
+        word = "column is" if dropped == 1 else "columns are"
+        table.caption = f"{dropped} {word} left out: widen the terminal, or see the report"
+    return table
 
 
 def simple_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

@@ -1,0 +1,133 @@
+"""The command compare: two bundles, or two environments, backends or precisions of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qbench.cli.common import (
+    DEFAULT_RESULTS,
+    AsJson,
+    Backends,
+    Models,
+    Precisions,
+    Results,
+    console,
+    print_json,
+)
+from qbench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from qbench.analysis.compare import Comparison
+    from qbench.plan import Filters
+
+FORMATS = ("terminal", "markdown", "json")
+
+
+def compare(
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="A bundle (path, id, 'latest'); or an environment, backend, precision."
+        ),
+    ],
+    b: Annotated[str, typer.Argument(help="What it is compared with: ratios are B over A.")],
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="The bundle that A and B are names in; 'latest' if left out."),
+    ] = None,
+    models: Models = None,
+    backends: Backends = None,
+    precisions: Precisions = None,
+    format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file; standard output if left out.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Compare two bundles, or two environments, backends or precisions of one bundle.
+
+    Within one bundle A and B are paired by the rounds that they were measured in, and get verdicts;
+    two bundles get intervals only.
+
+    \b
+    Examples:
+      qbench compare fp32 int8-static
+      qbench compare default ort-previous --run 20261122-041530-nightly-ab12 --format markdown
+      qbench compare results/20261121-041530-quick-ab12 latest
+    """
+    from qbench.console.comparison import comparison_markdown, comparison_parts
+    from qbench.plan import Filters
+    from qbench.storage import write_file
+
+    form = "json" if as_json else format
+    if form not in FORMATS:
+        raise UserError(f"there is no format '{form}'", nearest(form, FORMATS))
+    if output is not None and form == "terminal":
+        raise UserError("the terminal's table is for no file", "Add --format markdown or json.")
+    if output is not None and not output.parent.is_dir():
+        raise UserError(f"there is no folder {output.parent}", "Make it first.")
+    filters = Filters(tuple(models or ()), tuple(backends or ()), tuple(precisions or ()))
+    found = _compared(a, b, run, results, filters)
+    if not found.pairs:
+        raise UserError(f"{a} and {b} have no case that can be compared", _why_none(found))
+    if form == "terminal":
+        out = console()
+        for part in comparison_parts(found, out):
+            out.print(part)
+    elif form == "markdown":
+        text = comparison_markdown(found)
+        write_file(output, text) if output is not None else print(text, end="")
+    elif output is not None:
+        import json
+
+        write_file(output, json.dumps(_plain(found), indent=1) + "\n")
+    else:
+        print_json(_plain(found))
+    return 0
+
+
+def _compared(a: str, b: str, run: str | None, results: Path, filters: Filters) -> Comparison:
+    from qbench.analysis.compare import compare_runs, compare_within
+    from qbench.analysis.matching import find_column
+    from qbench.bundle import find_bundle
+
+    if run is None and (_is_bundle(a, results) or _is_bundle(b, results)):
+        return compare_runs(find_bundle(a, results), find_bundle(b, results), filters)
+    bundle = find_bundle(run or "latest", results)
+    return compare_within(bundle, find_column(bundle, a, b), a, b, filters)
+
+
+def _is_bundle(name: str, results: Path) -> bool:
+    return name == "latest" or Path(name).is_dir() or (results / name / "begin.json").is_file()
+
+
+def _why_none(comparison: Comparison) -> str:
+    """What there is instead of pairs."""
+    counts = [
+        f"{len(rows)} only in {side}"
+        for side, rows in (("A", comparison.only_a), ("B", comparison.only_b))
+    ]
+    first = next(iter(comparison.refused), None)
+    refused = f", {len(comparison.refused)} refused, such as: {first.reason}" if first else ""
+    return f"Their cases: {', '.join(counts)}{refused}. `qbench show` lists them."
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: dataclasses and named tuples as objects."""
+    from qbench.analysis.compare import Pair
+
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {**found, "verdict": value.verdict} if isinstance(value, Pair) else found
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, tuple | list):
+        parts = [_plain(part) for part in value]
+        return dict(zip(value._fields, parts, strict=True)) if hasattr(value, "_fields") else parts
+    return value
