@@ -53,7 +53,7 @@ from qbench.storage import (
     write_file,
 )
 
-_NAME = re.compile(r"^[A-Za-z0-9_.-]+$")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 class Bundle:
@@ -219,7 +219,7 @@ class Bundle:
 
     def _inside(self, *names: str) -> Path:
         for name in names:
-            if not isinstance(name, str) or not _NAME.match(name) or name.startswith("."):
+            if not _is_file_name(name):
                 raise UserError(
                     f"{self.path}: a record names the file '{name}', which is no file name"
                 )
@@ -386,27 +386,45 @@ class Bundle:
     # ------------------------------------------------------------------ checking
 
     def problems(self) -> list[str]:
-        """What differs from the manifest: files changed, missing or added."""
+        """How the files differ from the manifest, one line each with the file's name: changed,
+        missing, added, or no files of this folder at all."""
         if not self.complete:
             return ["the bundle is incomplete: it has no manifest.json"]
-        files = _json(self.path / "manifest.json").get("files")
-        if not isinstance(files, dict):
-            return ["manifest.json is damaged: it lists no files"]
+        try:
+            manifest, run_id = self.manifest, self.run_id
+        except UserError as error:
+            return [error.message]
         found = []
-        for name, digest in files.items():
-            parts = name.split("/")
-            path = self._inside(*parts)
-            if not path.is_file():
-                found.append(f"{name} is missing")
-            elif digest_file(path) != digest:
+        if manifest["run_id"] != run_id:
+            found.append(f"manifest.json is of the run {manifest['run_id']}, not of {run_id}")
+        present, strange = self._present()
+        found += [f"{name} is {what}" for name, what in strange.items()]
+        for name, digest in manifest["files"].items():
+            if name in strange:
+                continue
+            if name not in present:
+                inside = all(map(_is_file_name, name.split("/")))
+                found.append(f"{name} is missing" if inside else f"{name} is no file of a bundle")
+            elif digest_file(self.path / name) != digest:
                 found.append(f"{name} was changed")
-        present = {
-            str(path.relative_to(self.path))
-            for path in self.path.rglob("*")
-            if path.is_file() and not path.name.startswith(TEMPORARY)  # as in ``finish``
-        }
-        found += [f"{name} was added" for name in sorted(present - {*files, "manifest.json"})]
-        return found
+        added = present - {*manifest["files"], "manifest.json"}
+        return found + [f"{name} was added" for name in sorted(added)]
+
+    def _present(self) -> tuple[set[str], dict[str, str]]:
+        """The files in the folder, and what is neither file nor folder."""
+        files: set[str] = set()
+        strange: dict[str, str] = {}
+        for path in sorted(self.path.rglob("*")):
+            name = str(path.relative_to(self.path))
+            if path.is_symlink():
+                inside = path.resolve().is_relative_to(self.path.resolve())
+                strange[name] = "a link" if inside else "a link that leads out of the bundle"
+            elif path.is_file():
+                if not path.name.startswith(TEMPORARY):  # as in ``finish``
+                    files.add(name)
+            elif not path.is_dir():
+                strange[name] = "neither file nor folder"
+        return files, strange
 
 
 PERCENTILES: dict[float, int] = {10: 10, 50: 1, 90: 10, 99: 100, 99.9: 1000}
@@ -448,6 +466,11 @@ def _check_trials(frame: pd.DataFrame) -> None:
     good = frame[frame["status"] == "ok"]
     if not (good[["calls", "items", "wall_ns"]].astype(float) > 0).all(axis=None):
         raise ValueError("a good trial has no calls or items, or took no time")
+
+
+def _is_file_name(name: Any) -> bool:
+    """Whether it names a file in its folder, and none elsewhere, nor a temporary one."""
+    return isinstance(name, str) and bool(_NAME.match(name)) and not name.startswith(TEMPORARY)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -493,7 +516,8 @@ def read_array(path: Path) -> np.ndarray:
 def bundles(results: Path) -> list[Path]:
     """Folders of bundles below ``results``, the oldest first."""
     found = [p.parent for p in results.glob("*/begin.json")]
-    return sorted(found, key=lambda path: path.name)
+    whole = [path for path in found if not path.name.startswith(TEMPORARY)]
+    return sorted(whole, key=lambda path: path.name)
 
 
 def find_bundle(run: str, results: Path) -> Bundle:

@@ -9,13 +9,14 @@ this version's schema beside the old one, whose manifest's digest it names.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qbench.errors import UserError
-from qbench.storage import copy_file, digest_file, digest_json, new_folder
+from qbench.storage import copy_file, digest_file, digest_json, new_folder, write_file
 
 if TYPE_CHECKING:
     from qbench.bundle import Bundle
@@ -97,8 +98,11 @@ def _trial_3(record: Record, cases: Cases) -> Record:
     record = {**record, "case_id": _case_id(_case_3(case))}
     if record["status"] != "ok":
         return record
+    calls, batch = record["calls"], case["batch_size"]
+    if type(calls) is not int or type(batch) is not int:
+        raise TypeError("calls and batch_size are integers")
     unknown = {"window": None, "conditions": {}, "counters": None, "loop": {}, "figures": {}}
-    return {**unknown, **record, "items": record["calls"] * case["batch_size"]}
+    return {**unknown, **record, "items": calls * batch}
 
 
 # --------------------------------------------------------------------------- 3 -> 4
@@ -227,22 +231,19 @@ def migrate_bundle(bundle: Bundle, folder: Path) -> Bundle:
 def _write(bundle: Bundle, staged: Path) -> None:
     from qbench.bundle import Bundle
 
-    manifest = bundle.manifest
-    for name in manifest["files"]:
-        if not name.endswith((".jsonl", ".parquet")) and name not in ("begin.json", "plan.json"):
-            path = staged / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            copy_file(bundle.path / name, path)
     digest = digest_file(bundle.path / "manifest.json")
-    old = {"schema": bundle.schema, "manifest_sha256": digest}
-    migrated = Bundle.create(
+    migrated = Bundle.create_in(
         staged,
-        {**bundle.begin, "migrated": old},
+        {**bundle.begin, "migrated": {"schema": bundle.schema, "manifest_sha256": digest}},
         bundle.plan,
         (bundle.path / "suite.yaml").read_text(encoding="utf-8"),
     )
-    for name in manifest["files"]:
+    for name in bundle.manifest["files"]:
+        path = staged / name
         if name.endswith(".jsonl"):
-            migrated.add_lines(name, bundle.lines(name))
-    facts = {k: v for k, v in manifest.items() if k not in ("files", "schema", "run_id")}
-    migrated.finish(facts)
+            write_file(path, "".join(f"{json.dumps(record)}\n" for record in bundle.lines(name)))
+        elif not path.exists() and not name.endswith(".parquet"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(bundle.path / name, path)
+    own = ("files", "schema", "run_id")
+    migrated.finish({name: fact for name, fact in bundle.manifest.items() if name not in own})

@@ -1,8 +1,11 @@
-"""Recompute a bundle's published figures from its raw samples and predictions."""
+"""Whether a bundle is whole, unchanged, and says what its raw samples and predictions say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +14,56 @@ import pandas as pd
 from qbench.bundle import Bundle
 from qbench.errors import UserError
 from qbench.quality import Judging, Quality, Score, find_scores, judge
+from qbench.records import FILES
 from qbench.storage import digest_file
 
 TOLERANCE = 1e-9
 """Relative; floating-point sums may be ordered otherwise on another machine."""
+
+
+def find_problems(bundle: Bundle) -> list[str]:
+    """What is wrong with a bundle's files and records, one line each with the file's name; empty if
+    nothing is. Whether its figures follow from its data is for ``recompute`` to say."""
+    found = bundle.problems()
+    if bundle.complete:
+        found += _records(bundle)
+    return list(dict.fromkeys(" ".join(line.split()) for line in found))
+
+
+def _records(bundle: Bundle) -> list[str]:
+    """Records that do not hold what they have to, torn lines, and files that records name and that
+    are not there, whatever the manifest says."""
+    found = []
+    reads: list[Callable[[], Any]] = [lambda: bundle.begin, lambda: bundle.plan]
+    reads += [partial(bundle.lines, name) for name in FILES if name.endswith(".jsonl")]
+    reads += [lambda: bundle.bandwidth, bundle.trials_frame]
+    for read in reads:
+        try:
+            read()
+        except UserError as error:
+            found.append(error.message.replace(f"{bundle.path}/", ""))
+    for name in FILES:
+        path = bundle.path / name
+        if name.endswith(".jsonl") and path.is_file() and not _ends_whole(path):
+            found.append(f"{name}: its last line is torn")
+    if not found:
+        named = [("samples", f"{t['trial']}.npy") for t in bundle.trials if t["status"] == "ok"]
+        named += [("traces", t["trial"], name) for t in bundle.trials for name in t["traces"]]
+        for key, record in bundle.evaluated.items():
+            named += [("predictions", key, file) for file in record["outputs"].values()]
+        found += [
+            f"{'/'.join(parts)} is missing"
+            for parts in named
+            if not bundle.path.joinpath(*parts).is_file()
+        ]
+    return found
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read() in (b"", b"\n")
 
 
 def recompute(bundle: Bundle) -> list[str]:
@@ -51,20 +100,28 @@ def _tables(bundle: Bundle) -> list[str]:
 
 
 def _trials(bundle: Bundle) -> list[str]:
-    stored, fresh = bundle.trials_frame(), bundle.compute_trials()
-    if list(stored["trial"]) != list(fresh["trial"]):
+    """Of the columns that both have: an older schema's table has fewer."""
+    fresh = bundle.compute_trials()
+    try:
+        stored = pd.read_parquet(bundle.path / "trials.parquet")
+        trials = list(stored["trial"])
+        columns = fresh.select_dtypes("number").columns.intersection(stored.columns)
+        numbers = stored[columns].apply(pd.to_numeric).astype(float)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"trials.parquet is missing or damaged: {error}"]
+    if trials != list(fresh["trial"]):
         return ["trials.parquet does not list the journal's trials"]
     found = []
-    for column in fresh.select_dtypes("number").columns:
+    for column in columns:
         same = np.isclose(
-            pd.to_numeric(stored[column]).to_numpy(float),
+            numbers[column].to_numpy(),
             fresh[column].to_numpy(float),
             rtol=TOLERANCE,
             atol=0,
             equal_nan=True,
         )
         found += [
-            f"trials.parquet: {column} of {trial} differs" for trial in stored["trial"][~same]
+            f"trials.parquet: {column} of {trial} differs" for trial in np.array(trials)[~same]
         ]
     return found
 

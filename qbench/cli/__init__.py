@@ -13,10 +13,11 @@ from typing import Annotated
 import typer
 
 from qbench import __version__
-from qbench.cli import listing, results, running
+from qbench.cli import bundles, listing, results, running
 from qbench.cli.cache import cache_app
 from qbench.cli.common import INTERRUPTED, MACHINERY
 from qbench.cli.compare import compare
+from qbench.cli.gate import accept, gate
 from qbench.cli.interchange import import_files
 from qbench.errors import UserError
 
@@ -32,7 +33,8 @@ COMMANDS = (
     running.run, running.plan, running.init,
     listing.doctor, listing.backends, listing.models, listing.suites,
     results.show, results.explain, results.export, results.report, results.verify,
-    compare,
+    bundles.merge, bundles.migrate, bundles.schema,
+    compare, gate, accept,
 )  # fmt: skip
 """In the order of ``qbench --help``."""
 for command in COMMANDS:

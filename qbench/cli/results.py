@@ -160,21 +160,22 @@ def verify(
     Example:
       qbench verify latest --recompute
     """
+    from qbench.analysis.verify import find_problems
+    from qbench.analysis.verify import recompute as recomputed
     from qbench.bundle import find_bundle
     from qbench.console import printable
 
     bundle = find_bundle(run, results)
-    problems = bundle.problems()
+    name = bundle.path.resolve().name  # begin.json, which has the run id, may be damaged
+    problems = find_problems(bundle)
     if recompute and bundle.complete:
-        from qbench.analysis.verify import recompute as recomputed
-
         problems += recomputed(bundle)
     if as_json:
-        print_json({"run_id": bundle.run_id, "problems": problems})
+        print_json({"run_id": name, "problems": problems})
     else:
         for problem in problems:
             print(printable(problem))
         checked = "files and figures" if recompute else "files"
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        print(f"{bundle.run_id}: {count if problems else f'{checked} agree'}")
+        print(f"{name}: {count if problems else f'{checked} agree'}")
     return FAILED if problems else 0

@@ -1,0 +1,154 @@
+"""Commands about bundles of many machines and versions: merge, migrate, schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from qbench.errors import UserError
+
+
+def merge(
+    run: Annotated[
+        list[str], typer.Argument(help="Bundles: paths, ids, 'latest', or whole collections.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The collection: a new folder, or one to add to.")
+    ],
+    recompute: Annotated[
+        bool,
+        typer.Option("--recompute", help="Also recompute every figure from the raw data."),
+    ] = False,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Bring bundles of several machines together in one folder.
+
+    It holds a checked copy of each, one table of all their cases (cases.csv, cases.parquet), and
+    collection.json: on which fields every two of them differ, and how many cases may be compared.
+
+    \b
+    Examples:
+      qbench merge results/20261124-0300* laptop/20261124-0915* -o fleet
+      qbench report fleet/* -o fleet.html
+    """
+    from qbench.bundle import find_bundle
+    from qbench.console import printable
+    from qbench.merge import INDEX, merge_bundles
+
+    is_collection = [(Path(name) / INDEX).is_file() for name in run]
+    paths = [
+        Path(name) if whole else find_bundle(name, results).path
+        for name, whole in zip(run, is_collection, strict=True)
+    ]
+    found = merge_bundles(paths, output, recompute)
+    if as_json:
+        print_json(found)
+        return 0
+    out = console()
+    for part in _told(found):
+        out.print(part if not isinstance(part, str) else printable(part), markup=False)
+    return 0
+
+
+def _told(found: dict[str, Any]) -> list[Any]:
+    from qbench.console import simple_table
+
+    rows = [
+        (
+            "added" if bundle["run_id"] in found["added"] else "there",
+            bundle["run_id"],
+            bundle["host"]["hostname"],
+            bundle["host"]["cpu_model"],
+            bundle["qbench"],
+            f"{bundle['ok']} of {bundle['cases']}",
+        )
+        for bundle in found["bundles"]
+    ]
+    pairs = [
+        (
+            pair["a"],
+            pair["b"],
+            pair["level"],
+            len(pair["differs"]),
+            f"{pair['choice']} of {pair['common_cases']}",
+            f"{pair['regression']} of {pair['common_cases']}",
+        )
+        for pair in found["pairs"]
+    ]
+    parts: list[Any] = [simple_table(["", "run", "host", "processor", "qbench", "cases ok"], rows)]
+    if pairs:
+        headers = ["run", "and run", "level", "fields differ", "same work", "same artifact, set-up"]
+        parts.append(simple_table(headers, pairs))
+    return parts
+
+
+def migrate(
+    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder that the new bundles are written to.")
+    ],
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Write bundles of an older schema anew in the present one.
+
+    The old ones stay as they are: all commands read them, too. What an older version did not
+    measure is empty in the new bundle, which names the old one's digest.
+
+    \b
+    Example:
+      qbench migrate results/20261122-041530-quick-ab12 -o results/migrated
+    """
+    from qbench.bundle import find_bundle
+    from qbench.migrate import migrate_bundle
+
+    written = []
+    for name in run:
+        old = find_bundle(name, results)
+        new = migrate_bundle(old, output)
+        written.append({"from": str(old.path), "schema": old.schema, "to": str(new.path)})
+        if not as_json:
+            print(new.path)
+    if as_json:
+        print_json(written)
+    return 0
+
+
+def schema(
+    name: Annotated[
+        str | None, typer.Argument(help="A file of a bundle, such as journal.jsonl.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write all of them to.")
+    ] = None,
+) -> int:
+    """Show the JSON Schema of a bundle's records, or write all of them.
+
+    \b
+    Examples:
+      qbench schema journal.jsonl
+      qbench schema -o docs/schema
+    """
+    from qbench.errors import nearest
+    from qbench.records import FILES
+    from qbench.schema import json_schema, schema_files
+    from qbench.storage import write_file
+
+    if name is not None and name not in FILES:
+        raise UserError(f"no records are kept in '{name}'", nearest(name, FILES))
+    if name is not None:
+        print_json(json_schema(name))
+    elif output is None:
+        raise UserError(
+            "which file's schema?", f"Give its name, or a folder with -o: {', '.join(FILES)}."
+        )
+    else:
+        output.mkdir(parents=True, exist_ok=True)
+        for file, text in schema_files().items():
+            write_file(output / file, text)
+            print(output / file)
+    return 0
