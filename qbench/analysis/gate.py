@@ -33,7 +33,9 @@ from qbench.bundle import Bundle
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate_settings import BASELINE, Baseline, GateSettings
 
-__all__ = ["Evidence", "Figure", "Finding", "GateResult", "Judged", "Kind", "Severity", "judge"]
+__all__ = [
+    "Evidence", "Figure", "Finding", "GateResult", "Judged", "Kind", "Night", "Severity", "judge",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from qbench.cli.cache import cache_app
 from qbench.cli.common import INTERRUPTED, MACHINERY
 from qbench.cli.compare import compare
 from qbench.cli.gate import accept, gate
+from qbench.cli.history import history, prune
 from qbench.cli.interchange import import_files
 from qbench.errors import UserError
 
@@ -34,7 +35,7 @@ COMMANDS = (
     listing.doctor, listing.backends, listing.models, listing.suites,
     results.show, results.explain, results.export, results.report, results.verify,
     bundles.merge, bundles.migrate, bundles.schema,
-    compare, gate, accept,
+    compare, gate, accept, history, prune,
 )  # fmt: skip
 """In the order of ``qbench --help``."""
 for command in COMMANDS:

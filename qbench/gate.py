@@ -1,0 +1,304 @@
+"""The gate: finds what a run is held against, has suspicious cases measured again, and keeps the
+verdict.
+
+``hold`` reads as the program. Beside a bundle it leaves::
+
+    <results>/<run_id>.gate.json    the verdict: ``valid`` (false keeps the run out of history and
+                                    from being anyone's ``last``), ``exit_code``, the findings
+
+in a file of its own, since a finished bundle is not changed. The confirming run is a bundle like
+any other, whose ``begin["confirms"]`` names the run. It is measured once: whoever asks again gets
+the verdict of the same trials, and does not draw new ones until they suit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from qbench.accepted import NAME, Accepted, read_accepted
+from qbench.analysis.gate import Evidence, GateResult, judge
+from qbench.analysis.gate_export import to_json
+from qbench.bundle import Bundle, bundles, find_bundle
+from qbench.errors import UserError
+from qbench.gate_settings import GateSettings
+from qbench.storage import parse_json, write_file
+
+if TYPE_CHECKING:
+    from qbench.catalog import Catalog
+    from qbench.registry import Registry
+    from qbench.runner import Progress, Request
+
+ANCHORS = ("anchors", "reference")
+"""Folders below the results folder in which runs are kept to be held against."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person, or a nightly job, asks of the gate.
+
+    Attributes:
+        run: a bundle's path, its id, or ``latest``.
+        overrides: of the suite's settings, by their names.
+        limits: beside the suite's, as its settings have them.
+        suite: the suite's file or name; None for the one that the run was started with.
+        accepted: the file of known changes; None for ``accepted.yaml`` in the results folder.
+    """
+
+    run: str
+    results: Path
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    limits: Sequence[Mapping[str, Any]] = ()
+    suite: str | None = None
+    confirm: bool = False
+    accepted: Path | None = None
+
+
+def hold(asked: Asked, progress: Progress, today: date | None = None) -> GateResult:
+    """The verdict on a run, kept beside it.
+
+    Raises:
+        UserError: there is no such run, baseline or suite; a file is wrong.
+        MachineryError: the run is incomplete, or the confirming one could not be made.
+    """
+    bundle = find_run(asked.run, asked.results)
+    settings = settings_of(bundle, asked.overrides, asked.limits)
+
+    def measure(cases: Sequence[str]) -> Bundle:
+        from qbench.registry import Registry
+
+        registry = Registry()
+        request, catalog = _request(bundle, asked, registry, progress)
+        return measure_again(bundle, cases, settings, request, catalog, registry, progress)
+
+    return gate_run(
+        bundle,
+        settings,
+        asked.results,
+        measure if asked.confirm else None,
+        asked.accepted,
+        today,
+    )
+
+
+def gate_run(
+    bundle: Bundle,
+    settings: GateSettings,
+    results: Path,
+    measure: Callable[[Sequence[str]], Bundle] | None = None,
+    accepted: Path | None = None,
+    today: date | None = None,
+) -> GateResult:
+    """The verdict on a bundle, kept beside it.
+
+    Args:
+        results: the folder of the runs before it, and of the anchors.
+        measure: measures cases, given by their ids, again (see ``measure_again``); None: what is
+            suspected is not confirmed, unless it has been before.
+        accepted: the file of known changes; None for ``accepted.yaml`` in ``results``.
+    """
+    known = read_accepted(accepted or results / NAME)
+    evidence = Evidence(
+        earlier=earlier_runs(bundle, results, settings.inconclusive_nights or 1),
+        anchors={
+            str(baseline): find_anchor(baseline.anchor, results)
+            for baseline in settings.baselines
+            if baseline.anchor
+        },
+        accepted=Accepted.of(known, today or date.today()),
+    )
+    result = judge(bundle, settings, evidence)
+    if result.to_confirm and result.invalid is None:
+        confirmation = find_confirmation(bundle, results, result.to_confirm)
+        if confirmation is None and measure is not None:
+            confirmation = measure(result.to_confirm)
+        if confirmation is not None:
+            result = judge(bundle, settings, replace(evidence, confirmation=confirmation))
+    verdict = {**to_json(result), "judged": datetime.now().astimezone().isoformat()}
+    write_file(verdict_path(bundle), json.dumps(verdict, indent=1) + "\n")
+    return result
+
+
+def find_run(run: str, results: Path) -> Bundle:
+    """The run to judge. ``latest`` is the newest complete one that confirms no other."""
+    if run == "latest":
+        for path in reversed(bundles(results)):
+            if (path / "manifest.json").is_file() and not Bundle(path).begin.get("confirms"):
+                return Bundle(path)
+    bundle = find_bundle(run, results)
+    if bundle.begin.get("confirms"):
+        raise UserError(
+            f"{bundle.run_id} only confirms {bundle.begin['confirms']}", "Give that run."
+        )
+    return bundle
+
+
+def settings_of(
+    bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[Mapping[str, Any]] = ()
+) -> GateSettings:
+    """The suite's settings as the run kept them, with what was asked for otherwise."""
+    kept = bundle.begin["settings"].get("gate") or {}
+    try:
+        limited = [*kept.get("limits", ()), *limits]
+        return GateSettings.model_validate({**kept, **overrides, "limits": limited})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(key) for key in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"setting of the gate '{name}': {message}") from None
+
+
+# --------------------------------------------------------------------------- other runs
+
+
+def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
+    """Runs before this one that are of the same suite, cases and machine, complete, valid and no
+    confirmation; the newest first, at most so many."""
+    begin, found = bundle.begin, []
+    for other in _newest_first(results):
+        same = all(other.begin.get(key) == begin.get(key) for key in ("suite", "filters")) and (
+            other.begin["host"]["host_id"] == begin["host"]["host_id"]
+        )
+        before = _started(other) < _started(bundle)
+        if same and before and not other.begin.get("confirms") and is_valid(other):
+            found.append(other)
+        if len(found) == most:
+            break
+    return found
+
+
+def _newest_first(results: Path) -> Iterator[Bundle]:
+    """Complete bundles that can be read."""
+    for path in reversed(bundles(results)):
+        try:
+            bundle = Bundle(path)
+            if bundle.complete and bundle.begin:
+                yield bundle
+        except UserError:
+            continue  # of another version, or damaged: `qbench verify` says so
+
+
+def _started(bundle: Bundle) -> float:
+    try:
+        return datetime.fromisoformat(bundle.begin["started"]).timestamp()
+    except ValueError:
+        raise UserError(
+            f"{bundle.path}: begin.json: it does not say when it started",
+            "The bundle is damaged; run the suite again.",
+        ) from None
+
+
+def find_anchor(name: str, results: Path) -> Bundle:
+    """A run to be held against: a path, an id, or a name in one of the folders ``ANCHORS``."""
+    for folder in ANCHORS:
+        if (results / folder / name / "begin.json").is_file():
+            return Bundle(results / folder / name)
+    return find_bundle(name, results)
+
+
+def find_confirmation(bundle: Bundle, results: Path, cases: Sequence[str]) -> Bundle | None:
+    """A run that has confirmed, or not, just these cases."""
+    for other in _newest_first(results):
+        if _started(other) < _started(bundle):
+            break
+        if other.begin.get("confirms") == bundle.run_id:
+            planned = {entry["case_id"] for entry in other.plan["cases"]}
+            if set(cases) <= planned:
+                return other
+    return None
+
+
+def verdict_path(bundle: Bundle) -> Path:
+    """Where the gate keeps its verdict on a run."""
+    return bundle.path.with_name(f"{bundle.path.name}.gate.json")
+
+
+def is_valid(bundle: Bundle) -> bool:
+    """False if the gate has called the run invalid; True if it has not, or was not asked."""
+    try:
+        verdict = parse_json(verdict_path(bundle).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return not (isinstance(verdict, dict) and verdict.get("valid") is False)
+
+
+# --------------------------------------------------------------------------- new trials
+
+
+def measure_again(
+    bundle: Bundle,
+    cases: Sequence[str],
+    settings: GateSettings,
+    request: Request,
+    catalog: Catalog,
+    registry: Registry,
+    progress: Progress,
+) -> Bundle:
+    """Measure cases of a run anew, in a bundle of their own.
+
+    Args:
+        request: what the run was made by.
+
+    Raises:
+        UserError: this is not the machine of the run.
+    """
+    from qbench.host import fingerprint
+    from qbench.plan import Filters
+    from qbench.runner import run_suite
+
+    if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
+        raise UserError(
+            f"{bundle.run_id} was measured on another machine",
+            "Confirm it there; or judge it here without --confirm.",
+        )
+    only = {"rounds": settings.confirm_rounds, "energy": None, "roofline": False}
+    again = replace(
+        request,
+        suite=request.suite.model_copy(update=only),
+        filters=Filters(cases=tuple(sorted(cases))),
+        seed=bundle.begin["seed"] + 1,  # another order of trials, too
+        confirms=bundle.run_id,
+        wall=None,
+        command=("gate", bundle.run_id, "--confirm"),
+    )
+    progress.note(f"{bundle.run_id}: measuring {len(cases)} cases again")
+    return run_suite(again, catalog, registry, progress)
+
+
+def _request(
+    bundle: Bundle, asked: Asked, registry: Registry, progress: Progress
+) -> tuple[Request, Catalog]:
+    """The run's own suite, as a request."""
+    from qbench.catalog import Catalog
+    from qbench.runner import Request
+    from qbench.suite import find_suite, load_suite, suites_dir
+
+    path = find_suite(asked.suite or _suite_of(bundle))
+    catalog = Catalog([path.parent, suites_dir()], progress.note)
+    suite = load_suite(path, registry.names, catalog.names)
+    rounds = bundle.begin["settings"]["rounds"]
+    as_run = suite.model_copy(update={"rounds": rounds}) if isinstance(rounds, int) else suite
+    if as_run.digest() != bundle.begin.get("suite_digest"):
+        raise UserError(
+            f"{path} is not the suite that {bundle.run_id} ran: it was changed since",
+            "Give the one it ran with --suite; the bundle has it as suite.yaml.",
+        )
+    text = path.read_text(encoding="utf-8")
+    return Request(suite, text, asked.results, suite_folder=path.parent), catalog
+
+
+def _suite_of(bundle: Bundle) -> str:
+    """What the run's command called its suite."""
+    command = [str(word) for word in bundle.begin.get("command") or ()]
+    for word in command[1:]:
+        if Path(word).suffix in (".yaml", ".yml") or word == bundle.begin["suite"]:
+            return word
+    raise UserError(
+        f"{bundle.run_id} does not say which suite it ran", "Give the suite with --suite."
+    )
