@@ -1,0 +1,211 @@
+"""Environments: what a suite may say, what is made of it, and two versions in the same rounds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from qbench.environments import EnvironmentStore, find_uv
+from qbench.suite import Environment
+
+NUMPY = "numpy==2.4.*"
+OLDER = "onnxruntime==1.30.*"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where no package index answers."""
+    folder = tmp_path_factory.mktemp("index")
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "tomli"]
+    if subprocess.run(command, capture_output=True, timeout=120).returncode:
+        pytest.skip("no package index can be reached")
+
+
+# --------------------------------------------------------------------------- what a suite may say
+
+
+@pytest.mark.parametrize(
+    ("environments", "said"),
+    [
+        ({"a": "--index-url=http://x"}, "no option"),
+        ({"a": "numpy=1"}, "requirement"),
+        ({"a": {"requirements": ["numpy\n--pre"]}}, "no option"),
+        ({"a": {}}, "requirements, or the python"),
+        ({"a": {"python": "/usr/bin/python3"}}, "backends"),
+        ({"default": "numpy"}, "default"),
+        ({"a": {"requirements": ["numpy"], "variables": {"A=B": "1"}}}, "form"),
+        ({"a": {"requirements": ["numpy"], "backends": ["fakes"]}}, "fake"),
+        ({"a b": "numpy"}, "form"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_line(project, environments, said):
+    done = project.qbench("plan", project.suite(environments=environments))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "small.yaml:" in done.stderr
+
+
+def test_an_environment_of_no_backend_is_refused(project):
+    done = project.qbench("plan", project.suite(environments={"a": "tomli"}))
+    assert done.returncode == 2
+    assert "environment a" in done.stderr and "backends: [...]" in done.stderr
+
+
+def test_a_plan_holds_the_cases_of_every_environment(project):
+    suite = project.suite(
+        environments={"older": "numpy<2.4", "newer": "numpy"},
+        exclude=[{"environment": "newer", "precision": "int8-static"}],
+    )
+    done = project.qbench("plan", suite, "--json")
+    assert done.returncode == 0, done.stderr
+    cases = [entry["case"] for entry in json.loads(done.stdout)["cases"]]
+    assert sorted((c["environment"], c["precision"]) for c in cases) == [
+        ("default", "fp32"),
+        ("default", "int8-static"),
+        ("newer", "fp32"),
+        ("older", "fp32"),
+        ("older", "int8-static"),
+    ]
+
+
+# --------------------------------------------------------------------------- runs
+
+
+ASKS = """
+import os, sys
+from qbench.backend import Unavailable
+
+class Backend:
+    name, api_version, prepare_version = "asks", 1, 1
+    formats, shareable = ("fake",), ()
+    runtime_packages = prepare_packages = ("numpy",)
+
+    def probe(self):
+        own = [p for p in sys.path if p.endswith("packages") and "site" not in p]
+        return Unavailable(f"{os.environ.get('FLAVOUR')} {own}", "Never mind")
+
+    supports = import_runtime = describe = prepare = open = activations = probe
+"""
+"""An adapter whose probe tells a variable, and whether it finds the packages of the project."""
+
+
+def existing(**more) -> dict:
+    """The interpreter that the tests run in, as it is."""
+    return {"python": sys.executable, "backends": ["fake"], **more}
+
+
+def test_an_existing_interpreter_is_measured_in_the_same_rounds(project):
+    answer = project.run_json(project.suite(environments={"twin": existing()}))
+    assert answer["counts"] == {"ok": 4}
+    bundle = project.root / answer["bundle"]
+    trials = [json.loads(line) for line in (bundle / "journal.jsonl").read_text().splitlines()]
+    rounds = [[t["case_id"] for t in trials if t["round"] == number] for number in (0, 1)]
+    assert len(rounds[0]) == 4 and sorted(rounds[0]) == sorted(rounds[1])
+    begin = json.loads((bundle / "begin.json").read_text())
+    assert begin["environments"]["twin"]["resolved"]["numpy"]
+    assert sys.executable not in (bundle / "begin.json").read_text()
+    cases = project.cases()
+    assert {case["environment"] for case in cases} == {"default", "twin"}
+    # prepared once: what is compared is the runtime
+    assert len({case["artifact_digest"] for case in cases}) == 2
+
+
+def test_its_variables_reach_the_workers_and_nothing_of_qbenchs_own_path(project):
+    project.adapter("asks", ASKS)
+    environments = {"twin": existing(backends=["asks"], variables={"FLAVOUR": "sweet"})}
+    suite = project.suite(backends=["fake", "asks"], environments=environments)
+    project.run_json(suite)
+    reasons = {c["environment"]: c["reason"] for c in project.cases() if c["backend"] == "asks"}
+    assert "sweet []" in reasons["twin"]
+    assert "None" in reasons["default"] and "packages" in reasons["default"]
+
+
+def test_an_interpreter_that_is_not_there_is_a_result(project):
+    suite = project.suite(environments={"gone": existing(python="/no/such/python")})
+    answer = project.run_json(suite)
+    assert answer["counts"] == {"ok": 2, "prepare_failed": 2}
+    reasons = [c["reason"] for c in project.cases() if c["environment"] == "gone"]
+    assert all("environment gone: cannot run python: No such file" in r for r in reasons)
+
+
+def test_requirements_that_do_not_resolve_are_a_result_with_the_resolvers_message(project):
+    suite = project.suite(environments={"none": "numpy==0.0.0.1"})
+    answer = project.run_json(suite)
+    assert answer["counts"] == {"ok": 2, "prepare_failed": 2}
+    reason = next(c["reason"] for c in project.cases() if c["environment"] == "none")
+    assert "numpy" in reason and "0.0.0.1" in reason
+
+
+# --------------------------------------------------------------------------- installing
+
+
+def make(folder: Path, **asked) -> dict:
+    store = EnvironmentStore(folder / "cache", folder)
+    return store.make(
+        {"a": Environment.model_validate(asked)}, {"fake": "qbench.testing:FakeBackend"}
+    )
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_it_is_made_once_and_holds_what_was_resolved(
+    index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installer: str
+):
+    if installer == "pip":
+        monkeypatch.setenv("QBENCH_NO_UV", "1")
+    elif find_uv() is None:
+        pytest.skip("uv is not installed")
+    made = make(tmp_path, requirements=["tomli==2.*"])["a"]
+    assert not made.failure
+    assert made.interpreter is not None
+    assert Version(made.resolved["tomli"]).major == 2 and made.resolved["numpy"]
+    assert "pandas" not in made.resolved
+    record = made.interpreter.python.parents[2] / "environment.json"
+    assert json.loads(record.read_text())["made_with"] == installer
+    before = record.stat().st_mtime_ns
+    again = make(tmp_path, requirements=["tomli==2.*"])["a"]
+    assert again.digest == made.digest
+    assert record.stat().st_mtime_ns == before
+
+
+def test_without_an_index_what_was_resolved_before_is_used_and_said(
+    index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = make(tmp_path, requirements=["tomli==2.*"])["a"]
+    for name in ("UV_OFFLINE", "UV_NO_CACHE", "PIP_NO_INDEX"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    again = make(tmp_path, requirements=["tomli==2.*"])["a"]
+    assert again.digest == made.digest and again.interpreter == made.interpreter
+    assert "resolved as before" in again.note
+    other = make(tmp_path, requirements=["tomli==2.0.*"])["a"]
+    assert other.failure and other.interpreter is None
+
+
+def test_a_wheel_is_found_beside_the_suite_and_told_from_one_of_other_content(tmp_path: Path):
+    made = make(tmp_path, requirements=["missing-1.0-py3-none-any.whl"])["a"]
+    assert "missing-1.0-py3-none-any.whl" in made.failure and "suite's folder" in made.failure
+
+
+def test_two_versions_of_a_runtime_in_the_same_rounds(index, project):
+    pytest.importorskip("onnxruntime")
+    suite = project.suite(
+        models=["digits_cnn"],
+        backends=["onnxruntime"],
+        roofline=False,
+        environments={"ort-previous": OLDER},
+    )
+    answer = project.run_json(suite)
+    assert answer["counts"] == {"ok": 4}
+    cases = {(c["environment"], c["precision"]): c for c in project.cases()}
+    older = cases["ort-previous", "int8-static"]
+    assert older["backend_version"].startswith("1.30.")
+    assert cases["default", "int8-static"]["backend_version"] != older["backend_version"]
+    assert cases["default", "int8-static"]["artifact_digest"] == older["artifact_digest"]
+    assert older["accuracy"] is not None and older["speedup"] is not None
