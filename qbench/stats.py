@@ -32,12 +32,41 @@ def geometric_mean(values: np.ndarray) -> Estimate:
     Latencies vary by factors, and so the ratio of two such means is the mean of the paired
     ratios (Fleming & Wallace, CACM 1986): what is published and what is divided agree.
     """
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    mean = float(logs.mean())
-    half = _t_half_width(logs)
-    if half is None:
-        return Estimate(float(np.exp(mean)), None, None)
-    return Estimate(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)))
+    (estimate,) = geometric_means(np.asarray(values, dtype=np.float64), np.zeros(1, int))
+    return estimate
+
+
+def geometric_means(values: np.ndarray, starts: np.ndarray) -> list[Estimate]:
+    """``geometric_mean`` of many groups at once; all NaN for a group that holds a NaN.
+
+    Args:
+        values: ``[values]`` positive, those of a group together.
+        starts: ``[groups]``, where each group begins.
+    """
+    if not len(starts):
+        return []
+    sizes, means, variances = moments(np.log(values), starts)
+    quantiles = np.array([_t_quantile(n - 1) if n >= MIN_ROUNDS else np.nan for n in sizes])
+    with np.errstate(invalid="ignore"):
+        halves = quantiles * np.sqrt(variances) / np.sqrt(sizes)
+    ends = np.exp([means, means - halves, means + halves]).T.tolist()
+    return [
+        Estimate(value, low, high) if size >= MIN_ROUNDS else Estimate(value, None, None)
+        for (value, low, high), size in zip(ends, sizes.tolist(), strict=True)
+    ]
+
+
+def moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each group, ``[groups]``: its size, mean, and variance (``ddof`` 1; NaN of one value).
+
+    Args:
+        values, starts: as ``geometric_means`` takes them; at least one group.
+    """
+    sizes = np.diff(np.append(starts, len(values)))
+    means = np.add.reduceat(values, starts) / sizes
+    squares = np.add.reduceat((values - np.repeat(means, sizes)) ** 2, starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return sizes, means, squares / (sizes - 1)
 
 
 def paired_ratio(base: np.ndarray, other: np.ndarray) -> Estimate:

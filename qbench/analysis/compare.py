@@ -195,8 +195,8 @@ def compare_within(
             raise UserError(f"{bundle.run_id} has no {column} '{value}'", nearest(value, known))
     _check(filters, [bundle])
     side = _Side(bundle, filters)
-    sides = [[row for row in side.rows if row[column] == value] for value in (a, b)]
-    matches = match_within(*sides, column, side.cases)
+    first, last = ([row for row in side.rows if row[column] == value] for value in (a, b))
+    matches = match_within(first, last, column, side.cases)
     agreed, refused = _sorted_out(matches)
     predictions = Predictions(bundle)
     deltas = Deltas(predictions, predictions)
@@ -318,7 +318,7 @@ def _unpaired_figures(a: _Side, b: _Side, pairs: Sequence[tuple[Row, Row]]) -> l
     ratios = {name: welch_ratios(a.trials, b.trials, cases, name) for name in FIGURES}
     found = []
     for values in zip(*ratios.values(), strict=True):
-        of = dict(zip(FIGURES, values, strict=True))
+        of: dict[str, Ratio | None] = dict(zip(FIGURES, values, strict=True))
         name = "p10" if of["p10"] else "p50"
         found.append(_Figures(of, name, of[name]))
     return found
@@ -327,13 +327,13 @@ def _unpaired_figures(a: _Side, b: _Side, pairs: Sequence[tuple[Row, Row]]) -> l
 def _paired_figures(side: _Side, pair: tuple[Row, Row]) -> _Figures:
     trials = side.trials
     a, b = trials.pairs(*(row["case_id"] for row in pair))
-    if not len(a):
+    if not a:
         return _Figures(dict.fromkeys(FIGURES), None, None)
     ratios = {name: trials.paired_ratio(name, a, b) for name in FIGURES}
     difference = side.low_and_stalls(b) - side.low_and_stalls(a)
     name: Literal["p1", "p10", "p50"] = "p10" if ratios["p10"] else "p50"
     latency = trials.logs[name][b] - trials.logs[name][a]
-    if min(trials.calls[a].min(), trials.calls[b].min()) >= P1_CALLS:
+    if trials.columns["calls"][a + b].min() >= P1_CALLS:
         name, latency = "p1", difference[:, 0]
     decision = decide.decide(latency, difference[:, 1])
     return _Figures(ratios, name, ratio_of_shift(decision.latency, len(a)), decision)

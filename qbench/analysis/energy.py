@@ -73,7 +73,7 @@ class NoEnergy(Exception):
 def energy_columns(
     records: Sequence[Record],
     case: Mapping[str, Any],
-    good: pd.DataFrame,
+    good: Mapping[str, Any] | pd.DataFrame,
     cpu_power: Mapping[str, Any] | None,
     macs: Mapping[str, int] | None,
     moved_bytes: int | None,
@@ -198,12 +198,12 @@ def _of_sensor(readings: Sequence[tuple[Record, Record]]) -> Energy:
 
 
 def cpu_time_proxy(
-    good: pd.DataFrame, cpu_power: Mapping[str, Any] | None, device: str = "cpu"
+    good: Mapping[str, Any] | pd.DataFrame, cpu_power: Mapping[str, Any] | None, device: str = "cpu"
 ) -> Energy:
     """Processor time times the suite's watts per core: good for ratios on one machine.
 
     Args:
-        good: the good trials, with ``cpu_ns``, ``wall_ns`` and ``items``.
+        good: of the good trials ``cpu_ns``, ``wall_ns`` and ``items``, each ``[trials]``.
         cpu_power: the suite's: ``watts_per_core`` and their ``source``.
 
     Raises:
@@ -214,12 +214,12 @@ def cpu_time_proxy(
     if cpu_power is None:
         raise NoEnergy("the suite gives no cpu_power")
     watts = cpu_power["watts_per_core"]
-    cpu_s = good["cpu_ns"].to_numpy(float) * 1e-9
+    cpu_s = np.asarray(good["cpu_ns"], float) * 1e-9
     if not len(cpu_s) or not (cpu_s > 0).all():  # windows shorter than the processor clock's step
         raise NoEnergy("a trial has no processor time")
-    wall_s = good["wall_ns"].to_numpy(float) * 1e-9
+    wall_s = np.asarray(good["wall_ns"], float) * 1e-9
     return Energy(
-        mj=stats.geometric_mean(1e3 * watts * cpu_s / good["items"].to_numpy(float)),
+        mj=stats.geometric_mean(1e3 * watts * cpu_s / np.asarray(good["items"], float)),
         gross_mj=None,
         power_w=float(np.median(watts * cpu_s / wall_s)),
         idle_w=None,

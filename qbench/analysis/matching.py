@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 from qbench.bundle import Bundle
 from qbench.errors import UserError, nearest
@@ -12,7 +12,7 @@ Row = Mapping[str, Any]
 """A case's row of the case table."""
 Column = Literal["environment", "backend", "precision"]
 """What the two sides of one bundle may differ in."""
-COLUMNS: tuple[Column, ...] = get_args(Column)
+COLUMNS: tuple[Column, ...] = ("environment", "backend", "precision")
 
 _REQUESTED = (
     "model", "backend", "environment", "precision", "variant", "recipe", "device", "scenario",
@@ -50,7 +50,7 @@ def find_column(bundle: Bundle, a: str, b: str) -> Column:
         UserError: there is none, or more than one.
     """
     values = values_of(bundle)
-    found = [column for column in COLUMNS if {a, b} <= set(values[column])]
+    found: list[Column] = [column for column in COLUMNS if {a, b} <= set(values[column])]
     if len(found) == 1 and a != b:
         return found[0]
     if a == b:
@@ -75,7 +75,7 @@ def find_column(bundle: Bundle, a: str, b: str) -> Column:
     )
 
 
-def _many(column: Column) -> str:
+def _many(column: str) -> str:
     return column + "s"
 
 

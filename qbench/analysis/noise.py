@@ -90,10 +90,12 @@ def trial_noise(trial: Mapping[str, Any], case: Mapping[str, Any]) -> list[str]:
 
 def noise_columns(
     trials: Sequence[Mapping[str, Any]], case: Mapping[str, Any]
-) -> dict[str, float | int | None]:
-    """The case's columns on what its good trials met: medians over those where it is told."""
+) -> dict[str, float | int | str | None]:
+    """The case's columns on whether its good trials can be believed, and on what they met: medians
+    over those where it is told."""
     asked = case["threads"] * case["streams"]
-    doubtful = sum(bool(trial_noise(trial, case)) for trial in trials)
+    found = [list(_signs(trial, case)) for trial in trials]
+    reason = _told(found)
     met: list[dict[str, float | None]] = [
         {
             "clean_share": trial["loop"].get("clean_share"),
@@ -104,7 +106,11 @@ def noise_columns(
         }
         for trial in trials
     ]
-    columns: dict[str, float | int | None] = {"doubtful_trials": doubtful}
+    columns: dict[str, float | int | str | None] = {
+        "noisy": reason is not None,
+        "noise_reason": reason,
+        "doubtful_trials": sum(map(bool, found)),
+    }
     for name in met[0]:
         known = [value for values in met if (value := values[name]) is not None]
         columns[name] = median(known) if known else None
@@ -138,7 +144,11 @@ def case_noise(trials: Sequence[Mapping[str, Any]], case: Mapping[str, Any]) -> 
     Args:
         trials: records in the journal; those that failed don't count.
     """
-    found = [list(_signs(trial, case)) for trial in trials if trial["status"] == "ok"]
+    return _told([list(_signs(trial, case)) for trial in trials if trial["status"] == "ok"])
+
+
+def _told(found: Sequence[Sequence[_Sign]]) -> str | None:
+    """``case_noise`` of the signs of each good trial."""
     doubtful = sum(map(bool, found))
     if not doubtful or doubtful < DOUBTFUL_SHARE * len(found):
         return None

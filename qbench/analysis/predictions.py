@@ -117,8 +117,10 @@ class Deltas:
         """Judged in the same way, by the same labels of the same items."""
         key = model_a, model_b
         if key not in self._same_items:
+            arrays = zip(self._a.items(model_a), self._b.items(model_b), strict=True)
             self._same_items[key] = self._a.judging(model_a) == self._b.judging(model_b) and all(
-                first is last or (first is not None and np.array_equal(first, last))
-                for first, last in zip(self._a.items(model_a), self._b.items(model_b), strict=True)
+                first is last is None
+                or (first is not None and last is not None and np.array_equal(first, last))
+                for first, last in arrays
             )
         return self._same_items[key]

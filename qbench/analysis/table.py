@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from qbench import stats
 from qbench.analysis import roofline
 from qbench.analysis.columns import NAMES
 from qbench.analysis.energy import energy_columns
-from qbench.analysis.noise import case_noise, noise_columns
+from qbench.analysis.noise import noise_columns
 from qbench.analysis.roofline import Ceilings
+from qbench.analysis.trials import Trials
 from qbench.bundle import PERCENTILES, Bundle, percentile_name
 from qbench.errors import UserError
 from qbench.plan import Case
 from qbench.precision import REFERENCE, flags, int8_share
-from qbench.schedule import settled_to
 from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
 
 MS = 1e-6
@@ -31,33 +31,55 @@ def case_table(bundle: Bundle) -> pd.DataFrame:
 
     Missing values are None: not measured.
     """
-    context = _Context(bundle)
+    return pd.DataFrame(case_rows(bundle, bundle.trials_frame()), columns=list(NAMES), dtype=object)
+
+
+def case_rows(bundle: Bundle, trials: pd.DataFrame) -> list[dict[str, Any]]:
+    """``case_table`` as a list, for whoever needs the trials too.
+
+    Args:
+        trials: the bundle's ``trials_frame``.
+    """
+    context = _Context(bundle, trials)
     rows = [_row(entry, context) for entry in bundle.plan["cases"]]
     _add_speedups(rows, context)
-    table = pd.DataFrame(rows, columns=list(NAMES), dtype=object)
-    return table.where(table.notna(), None)
+    _add_widths(rows, context)
+    return [{name: _known(row.get(name)) for name in NAMES} for row in rows]
+
+
+def _known(value: Any) -> Any:
+    return None if value != value else value
 
 
 def ceilings(bundle: Bundle) -> Ceilings:
     """What the bundle's yardsticks tell of its machine."""
-    return _Context(bundle).ceilings
+    return _Context(bundle, bundle.trials_frame()).ceilings
 
 
 class _Context:
-    """The bundle's records, read once."""
+    """The bundle's records, read once, and what trials come to, of all cases at once."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, trials: pd.DataFrame) -> None:
         self.bundle = bundle
         self.prepared = bundle.prepared
         self.evaluated = bundle.evaluated
         self.models = bundle.plan["models"]
         self.data = bundle.plan["data"]
         self.reference_backends = {
-            name: _reference_backend(bundle, name) for name in bundle.plan["references"]
+            name: _reference_backend(entries, self.evaluated)
+            for name, entries in bundle.plan["references"].items()
         }
-        self.by_case = dict(tuple(bundle.trials_frame().groupby("case_id")))
+        self.outcomes: dict[str, list[tuple[str, str]]] = {}
+        """By case, the status and the reason of each trial."""
+        outcomes = trials[["case_id", "status", "reason"]].to_numpy(object).tolist()
+        for case_id, status, reason in outcomes:
+            self.outcomes.setdefault(case_id, []).append((status, reason))
+        self.trials = Trials(trials)
+        figures = [*map(percentile_name, PERCENTILES), "steady", "throughput"]
+        self.estimates = {name: self.trials.estimates(name) for name in figures}
+        self.medians = self.trials.medians(_resources(self.trials.columns))
         self.ceilings = Ceilings.of(
-            [self.run(entry, min) for entry in bundle.plan["yardsticks"]],
+            [self.run(entry, self.best_ns(entry)) for entry in bundle.plan["yardsticks"]],
             bundle.bandwidth,
             bundle.begin["host"]["caches"],
         )
@@ -71,55 +93,50 @@ class _Context:
             if trial["status"] == "ok":
                 self.records.setdefault(trial["case_id"], []).append(trial)
         self.cases = {e["case_id"]: Case(**e["case"]) for e in bundle.plan["cases"]}
+        self.conditions = {case_id: case.conditions for case_id, case in self.cases.items()}
         self.bases = {
-            case.conditions: case_id
+            self.conditions[case_id]: case_id
             for case_id, case in self.cases.items()
             if case.precision == REFERENCE
         }
 
-    def run(
-        self, entry: Mapping[str, Any], of_trials: Callable[[list[float]], float]
-    ) -> roofline.Run:
-        """A case, or a yardstick, as the roofline sees it.
-
-        Args:
-            of_trials: what the trials' p10s come to: of a ceiling the best, since a disturbed one
-                would make honest cases look too fast.
-        """
+    def run(self, entry: Mapping[str, Any], p10_ns: float | None) -> roofline.Run:
+        """A case, or a yardstick, as the roofline sees it."""
         effective = self.evaluated.get(entry["evaluation_id"], {}).get("effective")
-        values = list(self.p10_ns(entry["case_id"]).values())
-        return roofline.Run.of(entry["case"], effective, of_trials(values) if values else None)
+        return roofline.Run.of(entry["case"], effective, p10_ns)
 
-    def p10_ns(self, case_id: str) -> dict[tuple[int, int], float]:
-        """By (sitting, round), of the good trials; the median of one with too few calls."""
-        good = self.good(case_id)
-        if not len(good):
-            return {}
-        steady = good["p10_ns"].astype(float).fillna(good["p50_ns"].astype(float))
-        keys = zip(good["sitting"].astype(int), good["round"].astype(int), strict=True)
-        return dict(zip(keys, steady, strict=True))
+    def best_ns(self, entry: Mapping[str, Any]) -> float | None:
+        """The best trial's p10: what a ceiling is, since a disturbed one would make honest cases
+        look too fast."""
+        values = self.trials.figures["steady"][self.trials.of(entry["case_id"])]
+        return float(values.min()) if len(values) else None
 
-    def trials(self, case_id: str) -> pd.DataFrame:
-        return self.by_case.get(case_id, pd.DataFrame(columns=["status", "reason"]))
+    def base(self, case_id: str) -> str | None:
+        """The float32 case of the same conditions; None if there is none, or it is one."""
+        base = self.bases.get(self.conditions[case_id])
+        return None if base == case_id else base
 
-    def all_good(self, case_id: str | None) -> bool:
-        """Whether there is such a case and none of its trials failed."""
-        return case_id in self.cases and bool((self.trials(case_id)["status"] == "ok").all())
+    def in_default(self, case_id: str) -> str | None:
+        """The same case in the default environment; None if there is none, or it is one."""
+        if self.cases[case_id].environment == DEFAULT_ENVIRONMENT:
+            return None
+        moved = self.cases[case_id].model_copy(update={"environment": DEFAULT_ENVIRONMENT})
+        return moved.case_id if moved.case_id in self.cases else None
 
-    def good(self, case_id: str) -> pd.DataFrame:
-        trials = self.trials(case_id)
-        return trials[trials["status"] == "ok"]
-
-
-def _mean(values: list[float]) -> float:
-    return stats.geometric_mean(np.array(values)).value
+    def all_good(self, case_id: str) -> bool:
+        """Whether the case has trials, and none of them failed."""
+        outcomes = self.outcomes.get(case_id, [])
+        return bool(outcomes) and all(status == "ok" for status, _ in outcomes)
 
 
-def _reference_backend(bundle: Bundle, model: str) -> str | None:
-    chosen = bundle.reference(model)
-    entries = bundle.plan["references"][model]
-    backends = [e["case"]["backend"] for e in entries if e["evaluation_id"] == chosen]
-    return backends[0] if chosen and backends else None
+def _reference_backend(
+    candidates: Sequence[Mapping[str, Any]], evaluated: Mapping[str, Mapping[str, Any]]
+) -> str | None:
+    """The backend of the evaluation that ``Bundle.reference`` names."""
+    for entry in candidates:
+        if evaluated.get(entry["evaluation_id"], {}).get("status") == "ok":
+            return entry["case"]["backend"]
+    return None
 
 
 def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
@@ -128,13 +145,15 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
     host = context.bundle.begin["host"]
     prepared = context.prepared.get(entry["artifact_key"], {})
     evaluated = context.evaluated.get(entry["evaluation_id"], {})
-    good = context.good(entry["case_id"])
+    case_id = entry["case_id"]
+    place = context.trials.of(case_id)
+    good = place.stop - place.start
     backend = context.bundle.begin["backends"].get(case["backend"], {})
-    status, reason = _status(entry, prepared, evaluated, context.trials(entry["case_id"]))
+    status, reason = _status(entry, prepared, evaluated, context.outcomes.get(case_id, []))
     row: dict[str, Any] = {
         **{key: case[key] for key in _CASE_KEYS},
         "variant": entry["variant"] or None,
-        "scenario_options": context.cases[entry["case_id"]].scenario_variant or None,
+        "scenario_options": context.cases[case_id].scenario_variant or None,
         "task": context.models[case["model"]]["task"],
         "backend_version": evaluated.get("runtime_version") or backend.get("version"),
         **_source(entry),
@@ -143,13 +162,13 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         **_effective(case["precision"], evaluated.get("effective")),
         "status": status,
         "reason": reason or None,
-        "rounds": len(good),
+        "rounds": good,
         "prepare_s": _scaled(prepared.get("prepare_ns"), 1e-9),
         "source_size_mb": _scaled(entry["source_bytes"], 1e-6),
         "artifact_size_mb": _scaled(prepared.get("bytes"), 1e-6),
         "isa": " ".join(host["cpu_flags"]) or None,
         "power_mode": host["power_mode"] or host["governor"],
-        "case_id": entry["case_id"],
+        "case_id": case_id,
         "artifact_digest": prepared.get("digest"),
         "model_digest": entry["model_digest"],
         "dataset_digest": entry["dataset_digest"],
@@ -161,32 +180,39 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
         row["reference"] = context.reference_backends.get(case["model"])
     if row.get("accuracy") is not None:
         row["accuracy_data"] = _data(context.data[case["model"]], row["accuracy_items"])
-    if len(good):
-        records = context.records.get(entry["case_id"], [])
-        if len(records) != len(good):
+    if good:
+        records = context.records.get(case_id, [])
+        if len(records) != good:
             raise UserError(
                 f"{context.bundle.path}: the journal and trials.parquet disagree on the good "
-                f"trials of case {entry['case_id']}",
+                f"trials of case {case_id}",
                 "`qbench verify` says what was changed; another run has to replace it.",
             )
-        row |= _speed(good) | _resources(good) | _figures(records)
+        row |= _speed(case_id, context) | context.medians[case_id] | _figures(records)
         if case["scenario"].startswith("mlperf"):  # it makes ready and rehearses, and counts that
             row["instructions_per_inference"] = None
-        effective = evaluated.get("effective") or {}
-        row |= energy_columns(
-            context.energy,
-            {**case, "case_id": entry["case_id"]},
-            good,
-            context.cpu_power,
-            effective.get("macs"),
-            _moved_bytes(effective),
-        )
-        noise = case_noise(records, case)
-        row |= {"noisy": bool(noise), "noise_reason": noise, **noise_columns(records, case)}
-        row |= _settled(entry["case_id"], context)
+        row |= _energy(entry, evaluated.get("effective") or {}, context)
+        row |= noise_columns(records, case)
         if case["scenario"] == "single-stream":
-            row |= _roof(context.run(entry, _mean), context.ceilings, row.get("flags"))
+            steady = context.estimates["steady"].get(case_id)
+            run = context.run(entry, steady and steady.value)
+            row |= _roof(run, context.ceilings, row.get("flags"))
     return row
+
+
+def _energy(
+    entry: Mapping[str, Any], effective: Mapping[str, Any], context: _Context
+) -> dict[str, Any]:
+    case_id, columns = entry["case_id"], context.trials.columns
+    place = context.trials.of(case_id)
+    return energy_columns(
+        context.energy,
+        {**entry["case"], "case_id": case_id},
+        {name: columns[name][place] for name in ("cpu_ns", "wall_ns", "items")},
+        context.cpu_power,
+        effective.get("macs"),
+        _moved_bytes(effective),
+    )
 
 
 def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[str, Any]:
@@ -196,19 +222,6 @@ def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[st
     if roof is None or roof.suspicious is None:
         return columns
     return {**columns, "flags": ", ".join(filter(None, [flagged, roofline.ABOVE]))}
-
-
-def _settled(case_id: str, context: _Context) -> dict[str, Any]:
-    """How well the case is known, and whether that is as well as the suite wants."""
-    case = context.cases[case_id]
-    in_default = case.model_copy(update={"environment": DEFAULT_ENVIRONMENT}).case_id
-    wanted = {context.bases.get(case.conditions), in_default} - {None, case_id}
-    bases = [context.p10_ns(base) for base in wanted if context.all_good(base)]
-    width = settled_to(context.p10_ns(case_id), [base for base in bases if base])
-    most = case.scenario_options["rounds"]
-    if context.target is None or (most is not None and most < stats.MIN_ROUNDS):
-        return {"half_width": width}
-    return {"half_width": width, "inconclusive": width is None or width > context.target}
 
 
 def _source(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,7 +260,7 @@ def _status(
     entry: Mapping[str, Any],
     prepared: Mapping[str, Any],
     evaluated: Mapping[str, Any],
-    trials: pd.DataFrame,
+    outcomes: Sequence[tuple[str, str]],
 ) -> tuple[str | None, str | None]:
     """The worst that happened to a case, and its reason; None while nothing has happened yet."""
     if entry["skip"] is not None:
@@ -257,10 +270,9 @@ def _status(
     for record in (prepared, evaluated):
         if record.get("status", "ok") != "ok":
             return record["status"], record["reason"]
-    if trials.empty:
+    if not outcomes:
         return None, "not measured yet: the run was interrupted"
-    worst = min(trials["status"], key=WORST_FIRST.index)
-    return worst, trials.loc[trials["status"] == worst, "reason"].iloc[0]
+    return min(outcomes, key=lambda outcome: WORST_FIRST.index(outcome[0]))
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
@@ -292,58 +304,52 @@ def _data(data: Mapping[str, Any] | None, items: int) -> str | None:
     return f"{items} of the {official['items']} items of {official['name']} ({data['name']})"
 
 
-def _speed(good: pd.DataFrame) -> dict[str, Any]:
-    row: dict[str, Any] = {"samples": int(good["calls"].sum())}
+def _speed(case_id: str, context: _Context) -> dict[str, Any]:
+    """Those figures that no trial had too few calls for."""
+    calls = context.trials.columns["calls"][context.trials.of(case_id)]
+    row: dict[str, Any] = {"samples": int(calls.sum())}
     for point in map(percentile_name, PERCENTILES):
-        values = good[f"{point}_ns"].to_numpy(float) * MS
-        if np.isnan(values).any():  # a trial had too few calls for it
-            continue
-        row |= _estimated(f"latency_{point}", "_ms", stats.geometric_mean(values))
-    rates = good["items"].to_numpy(float) / (good["wall_ns"].to_numpy(float) * 1e-9)
-    return row | _estimated("throughput_ips", "", stats.geometric_mean(rates))
+        if case_id in context.estimates[point]:
+            row |= _estimated(f"latency_{point}", "_ms", context.estimates[point][case_id], MS)
+    return row | _estimated("throughput_ips", "", context.estimates["throughput"][case_id])
 
 
-def _estimated(name: str, unit: str, estimate: stats.Estimate) -> dict[str, Any]:
+def _estimated(
+    name: str, unit: str, estimate: stats.Estimate, factor: float = 1.0
+) -> dict[str, Any]:
     """The three columns of an estimate."""
     return {
-        f"{name}{unit}": estimate.value,
-        f"{name}_low{unit}": estimate.low,
-        f"{name}_high{unit}": estimate.high,
+        f"{name}{unit}": estimate.value * factor,
+        f"{name}_low{unit}": _scaled(estimate.low, factor),
+        f"{name}_high{unit}": _scaled(estimate.high, factor),
     }
 
 
-def _resources(good: pd.DataFrame) -> dict[str, Any]:
-    """Start-up times and memory: medians over trials."""
-    values = {
-        "io_convert_us": (good["bind_ns"], 1e-3),
-        "process_start_ms": (good["start_ns"], MS),
-        "import_ms": (good["import_ns"], MS),
-        "load_ms": (good["load_ns"], MS),
-        "first_inference_ms": (good["first_inference_ns"], MS),
-        "cold_start_ms": (good["cold_ns"], MS),
-        "memory_load_peak_mb": (good["memory_load_peak_bytes"], 1e-6),
-        "memory_load_anonymous_mb": (good["memory_load_anonymous_bytes"], 1e-6),
-        "memory_load_file_mb": (good["memory_load_file_bytes"], 1e-6),
-        "memory_peak_mb": (good["memory_peak_bytes"], 1e-6),
-        "memory_anonymous_mb": (good["memory_anonymous_bytes"], 1e-6),
-        "memory_file_mb": (good["memory_file_bytes"], 1e-6),
-        "memory_process_peak_mb": (good["memory_process_peak_bytes"], 1e-6),
-        "cpu_utilization": (good["cpu_ns"].astype(float) / good["wall_ns"].astype(float), 1),
-        "instructions_per_inference": (
-            good["instructions"].astype(float) / good["items"].astype(float),
-            1,
-        ),
-        "instructions_per_cycle": (
-            good["instructions"].astype(float) / good["cycles"].astype(float),
-            1,
-        ),
-        "warmup_calls": (good["warmup_calls"], 1),
-        "warmup_ms": (good["warmup_ns"], MS),
-    }
-    return {
-        name: _scaled(float(series.astype(float).median()), factor)
-        for name, (series, factor) in values.items()
-    }
+def _resources(of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Start-up times, memory and work of each trial, as the columns of which the table has the
+    medians."""
+    units = {"bytes": ("mb", 1e-6), "ns": ("ms", MS)}
+    names = {"start_ns": "process_start_ms", "cold_ns": "cold_start_ms"}
+    plain = [
+        "start_ns", "import_ns", "load_ns", "first_inference_ns", "cold_ns", "warmup_ns",
+        "memory_load_peak_bytes", "memory_load_anonymous_bytes", "memory_load_file_bytes",
+        "memory_peak_bytes", "memory_anonymous_bytes", "memory_file_bytes",
+        "memory_process_peak_bytes",
+    ]  # fmt: skip
+    found: dict[str, np.ndarray] = {}
+    for column in plain:
+        stem, _, unit = column.rpartition("_")
+        word, factor = units[unit]
+        found[names.get(column, f"{stem}_{word}")] = of[column] * factor
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            **found,
+            "io_convert_us": of["bind_ns"] * 1e-3,
+            "cpu_utilization": of["cpu_ns"] / of["wall_ns"],
+            "instructions_per_inference": of["instructions"] / of["items"],
+            "instructions_per_cycle": of["instructions"] / of["cycles"],
+            "warmup_calls": of["warmup_calls"],
+        }
 
 
 def _moved_bytes(effective: Mapping[str, Any]) -> int | None:
@@ -371,21 +377,45 @@ def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
     """Against float32 of the same model, backend and conditions, paired by round and sitting."""
     by_id = {row["case_id"]: row for row in rows}
-    for row in rows:
-        base = by_id.get(context.bases.get(context.cases[row["case_id"]].conditions, ""))
-        if base is None or row["status"] != "ok" or base["status"] != "ok" or row is base:
-            continue
-        pairs = context.good(base["case_id"]).merge(
-            context.good(row["case_id"]), on=["round", "sitting"], suffixes=("_base", "_this")
-        )
-        if pairs.empty or row["precision"] == "as-shipped":
-            continue
-        ratio = stats.paired_ratio(*_pair(pairs, "p50_ns"))
-        row |= {"speedup": ratio.value, "speedup_low": ratio.low, "speedup_high": ratio.high}
-        base_p10, this_p10 = _pair(pairs, "p10_ns")
-        if not np.isnan(base_p10 + this_p10).any():  # else a trial had too few calls for it
-            row["speedup_p10"] = stats.paired_ratio(base_p10, this_p10).value
+    pairs = [
+        (base, row["case_id"])
+        for row in rows
+        if (base := context.base(row["case_id"])) is not None
+        and row["status"] == by_id[base]["status"] == "ok"
+        and row["precision"] != "as-shipped"
+    ]
+    p50 = context.trials.paired_estimates("p50", pairs)
+    p10 = context.trials.paired_estimates("p10", pairs)
+    for (_, case_id), ratio, steady in zip(pairs, p50, p10, strict=True):
+        if ratio is not None:
+            by_id[case_id] |= _estimated("speedup", "", ratio)
+        if steady is not None:  # else a trial had too few calls for it
+            by_id[case_id]["speedup_p10"] = steady.value
 
 
-def _pair(pairs: pd.DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
-    return pairs[f"{name}_base"].to_numpy(float), pairs[f"{name}_this"].to_numpy(float)
+def _add_widths(rows: list[dict[str, Any]], context: _Context) -> None:
+    """How well the cases are known, as ``qbench.schedule`` has it, and whether that is as well as
+    the suite wants."""
+    measured = [row for row in rows if row["rounds"]]
+    pairs: list[tuple[str, str]] = []
+    for row in measured:
+        case_id = row["case_id"]
+        for base in {context.base(case_id), context.in_default(case_id)}:
+            if base is not None and context.all_good(base):
+                pairs.append((base, case_id))
+    known: dict[str, list[stats.Estimate | None]] = {}
+    for (_, case_id), ratio in zip(
+        pairs, context.trials.paired_estimates("steady", pairs), strict=True
+    ):
+        known.setdefault(case_id, []).append(ratio)
+    for row in measured:
+        case_id = row["case_id"]
+        widths = [
+            None if one is None or one.high is None else one.high / one.value - 1
+            for one in [context.estimates["steady"].get(case_id), *known.get(case_id, [])]
+        ]
+        width = None if None in widths else max(w for w in widths if w is not None)
+        row["half_width"] = width
+        most = context.cases[case_id].scenario_options["rounds"]
+        if context.target is not None and (most is None or most >= stats.MIN_ROUNDS):
+            row["inconclusive"] = width is None or width > context.target

@@ -1,20 +1,26 @@
-"""Figures of the good trials of a bundle, and the ratios of two cases' figures.
-
-Paired or not, a ratio is of logarithms, since latencies vary by factors.
-"""
+"""Figures of the good trials of a bundle, of all cases at once, and the ratios of two cases'
+figures. Means and ratios are of logarithms, since latencies vary by factors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from qbench.bundle import PERCENTILES, TRIAL_COLUMNS, percentile_name
 from qbench.decide import Shift, paired_shift
-from qbench.stats import CONFIDENCE, MIN_ROUNDS, Estimate
+from qbench.stats import CONFIDENCE, MIN_ROUNDS, Estimate, geometric_means, moments
 
 FIGURES = ("p10", "p50", "p99", "throughput", "memory", "load")
+"""What of trials is compared."""
+_NUMBERS = [
+    name
+    for name in TRIAL_COLUMNS
+    if name.endswith(("_ns", "_bytes", "_calls"))
+    or name in ("calls", "items", "instructions", "cycles", "sitting", "round")
+]
 
 
 @dataclass(frozen=True)
@@ -46,69 +52,98 @@ class Trials:
 
     Attributes:
         names: ``[trials]`` of the trials, as the bundle's samples are called.
-        calls: ``[trials]`` timed calls.
-        logs: by figure, ``[trials]`` natural logarithms; NaN where a trial does not have it.
+        columns: ``[trials]`` of each column of numbers; NaN where a trial does not have it.
+        figures: by name, ``[trials]`` positive numbers; NaN likewise, and for what is not positive.
+            ``steady`` is p10, or p50 where a trial has too few calls for it.
+        logs: their natural logarithms.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
         good = frame[frame["status"] == "ok"].sort_values("case_id", kind="stable")
         self.names = good["trial"].to_numpy(object)
-        self.calls = good["calls"].to_numpy(float)
-        values = {
-            "p10": good["p10_ns"].to_numpy(float),
-            "p50": good["p50_ns"].to_numpy(float),
-            "p99": good["p99_ns"].to_numpy(float),
-            "throughput": good["items"].to_numpy(float) / good["wall_ns"].to_numpy(float),
-            "memory": good["memory_peak_bytes"].to_numpy(float),
-            "load": good["load_ns"].to_numpy(float),
-        }
-        self.logs = {name: _log(figures) for name, figures in values.items()}
+        self.columns = {name: good[name].to_numpy(float) for name in _NUMBERS}
+        of = self.columns
+        values = {point: of[f"{point}_ns"] for point in map(percentile_name, PERCENTILES)}
+        values["steady"] = np.where(np.isnan(values["p10"]), values["p50"], values["p10"])
+        values["throughput"] = of["items"] / (of["wall_ns"] * 1e-9)
+        values["memory"] = of["memory_peak_bytes"]
+        values["load"] = of["load_ns"]
+        self.figures = {name: np.where(of > 0, of, np.nan) for name, of in values.items()}
+        self.logs = {name: np.log(of) for name, of in self.figures.items()}
         cases, self._starts = np.unique(good["case_id"].to_numpy(str), return_index=True)
         self._ends = np.append(self._starts[1:], len(good))
-        self._places = {str(case): place for place, case in enumerate(cases)}
-        self._rounds = list(zip(good["sitting"], good["round"], strict=True))
+        self.cases = cases.tolist()
+        self._places = {case: place for place, case in enumerate(self.cases)}
+        keys = (of["sitting"].astype(int).tolist(), of["round"].astype(int).tolist())
+        self._rounds = list(zip(*keys, strict=True))
 
-    def of(self, case_id: str) -> range:
+    def of(self, case_id: str) -> slice:
         """Where the trials of a case stand."""
         place = self._places.get(case_id)
-        return range(0) if place is None else range(self._starts[place], self._ends[place])
+        return slice(0, 0) if place is None else slice(self._starts[place], self._ends[place])
 
-    def pairs(self, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
-        """The trials of two cases that were made in the same round of the same sitting, in order:
-        ``[rounds]`` of each case's places."""
-        of_a, of_b = ({self._rounds[place]: place for place in self.of(case)} for case in (a, b))
+    def pairs(self, a: str, b: str) -> tuple[list[int], list[int]]:
+        """The trials of two cases from the same rounds of the same sittings: ``[rounds]`` places
+        of each case's, in order."""
+        of_a, of_b = (
+            {self._rounds[place]: place for place in range(part.start, part.stop)}
+            for part in (self.of(a), self.of(b))
+        )
         both = sorted(of_a.keys() & of_b.keys())
-        return np.array([of_a[k] for k in both], int), np.array([of_b[k] for k in both], int)
+        return [of_a[key] for key in both], [of_b[key] for key in both]
 
-    def paired_ratio(self, figure: str, a: np.ndarray, b: np.ndarray) -> Ratio | None:
-        """The ratio over rounds; None where a trial does not have the figure, or there is no round.
+    def estimates(self, figure: str) -> dict[str, Estimate]:
+        """The geometric mean over trials of each case that has the figure in all of them."""
+        found = geometric_means(self.figures[figure], self._starts)
+        return {
+            case: estimate
+            for case, estimate in zip(self.cases, found, strict=True)
+            if estimate.value == estimate.value
+        }
+
+    def paired_estimates(
+        self, figure: str, cases: Sequence[tuple[str, str]]
+    ) -> list[Estimate | None]:
+        """The geometric mean over rounds of the first's figure over the second's, of many pairs of
+        cases at once; None where they share no round, or a trial does not have the figure."""
+        places = [self.pairs(*pair) for pair in cases]
+        shared = [index for index, (of_a, _) in enumerate(places) if of_a]
+        of_a, of_b = ([p for index in shared for p in places[index][side]] for side in (0, 1))
+        values = self.figures[figure]
+        starts = np.cumsum([0, *(len(places[index][0]) for index in shared)])[:-1]
+        estimates = geometric_means(values[of_a] / values[of_b], starts)
+        found: list[Estimate | None] = [None] * len(cases)
+        for index, estimate in zip(shared, estimates, strict=True):
+            found[index] = estimate if estimate.value == estimate.value else None
+        return found
+
+    def medians(self, columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
+        """By case, the median over trials of each of ``columns`` (``[trials]``); None where no
+        trial has it."""
+        codes = np.repeat(np.arange(len(self.cases)), self._ends - self._starts)
+        found = pd.DataFrame(columns).groupby(codes).median().to_dict("records")
+        return {
+            case: {str(name): None if value != value else value for name, value in row.items()}
+            for case, row in zip(self.cases, found, strict=True)
+        }
+
+    def paired_ratio(self, figure: str, a: Sequence[int], b: Sequence[int]) -> Ratio | None:
+        """B over A by rounds, as ``qbench.decide`` has it; None where a trial does not have the
+        figure, or there is no round.
 
         Args:
             a, b: ``[rounds]`` places, as ``pairs`` gives them.
         """
-        return ratio_of_rounds(self.logs[figure][b] - self.logs[figure][a])
+        logs = self.logs[figure][b] - self.logs[figure][a]
+        if not len(logs) or np.isnan(logs).any():
+            return None
+        return ratio_of_shift(paired_shift(logs), len(logs))
 
-    def means(self, figure: str, cases: Sequence[str]) -> tuple[np.ndarray, ...]:
-        """Of each case, ``[cases]``: how many trials, their mean, and the variance (``ddof`` 1) of
-        the logarithms; NaN where a trial does not have the figure, or there are too few."""
+    def moments(self, figure: str, cases: Sequence[str]) -> tuple[np.ndarray, ...]:
+        """Of the logarithms of each case, ``[cases]``, as ``stats.moments``."""
         places = [self._places[case] for case in cases]
-        logs, sizes = self.logs[figure], self._ends - self._starts
-        means = np.add.reduceat(logs, self._starts) / sizes
-        squares = np.add.reduceat((logs - np.repeat(means, sizes)) ** 2, self._starts)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            variances = squares / (sizes - 1)
+        sizes, means, variances = moments(self.logs[figure], self._starts)
         return sizes[places], means[places], variances[places]
-
-
-def _log(values: np.ndarray) -> np.ndarray:
-    return np.log(np.where(values > 0, values, np.nan))
-
-
-def ratio_of_rounds(logs: np.ndarray) -> Ratio | None:
-    """The ratio of paired differences of logarithms; None if one is missing (NaN), or all are."""
-    if not len(logs) or np.isnan(logs).any():
-        return None
-    return ratio_of_shift(paired_shift(logs), len(logs))
 
 
 def ratio_of_shift(shift: Shift, rounds: int) -> Ratio:
@@ -130,8 +165,8 @@ def welch_ratios(
 
     if not cases:
         return []
-    n_a, mean_a, variance_a = a.means(figure, [case for case, _ in cases])
-    n_b, mean_b, variance_b = b.means(figure, [case for _, case in cases])
+    n_a, mean_a, variance_a = a.moments(figure, [case for case, _ in cases])
+    n_b, mean_b, variance_b = b.moments(figure, [case for _, case in cases])
     shift, rounds = mean_b - mean_a, np.minimum(n_a, n_b)
     with np.errstate(invalid="ignore", divide="ignore"):
         of_a, of_b = variance_a / n_a, variance_b / n_b

@@ -125,9 +125,8 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         found = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         return {**found, "verdict": value.verdict} if isinstance(value, Pair) else found
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        value = value._asdict()  # type: ignore[attr-defined]
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        parts = [_plain(part) for part in value]
-        return dict(zip(value._fields, parts, strict=True)) if hasattr(value, "_fields") else parts
-    return value
+    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value

@@ -201,7 +201,7 @@ def _fitting(
     def below(rank: int) -> Table:
         return _results(ran, [column for column in kept if column.rank < rank], title)
 
-    return fitting(below, [column.rank for column in kept], console)
+    return fitting(below, [column.rank for column in kept], console, "the report")
 
 
 def _results(ran: Sequence[Case], columns: Sequence[Shown], title: str | None) -> Table:

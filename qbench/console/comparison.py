@@ -61,7 +61,7 @@ def comparison_parts(comparison: Comparison, console: Console) -> list[Table | T
             table.add_row(*[styled(cell, _STYLES.get(cell.split(" ")[0], "")) for cell in cells])
         return table
 
-    table = fitting(below, [column.rank for column in columns], console)
+    table = fitting(below, [c.rank for c in columns], console, "--format markdown")
     return [
         *[styled(line) for line in _head(comparison)],
         table,

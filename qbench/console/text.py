@@ -21,7 +21,7 @@ WIDE = 200
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
-_MARKS = re.compile(r"[\\`*_\[\]()#|~!]")
+_MARKS = re.compile(r"[\\`*_\[\]#|~!]")
 
 
 def printable(words: str) -> str:
@@ -62,12 +62,15 @@ def bare_table(title: str | None = None) -> Table:
     )
 
 
-def fitting(below: Callable[[int], Table], ranks: Sequence[int], console: Console) -> Table:
+def fitting(
+    below: Callable[[int], Table], ranks: Sequence[int], console: Console, elsewhere: str
+) -> Table:
     """A table with as many of its columns as the terminal has room for.
 
     Args:
         below: the table of the columns with a rank below a number.
         ranks: of all columns; the higher, the sooner one is left out; 0: never.
+        elsewhere: what shows them all.
     """
     most = 1 + max(ranks, default=0)
     table, dropped = below(most), 0
@@ -78,7 +81,7 @@ def fitting(below: Callable[[int], Table], ranks: Sequence[int], console: Consol
         table, dropped = below(rank), sum(other >= rank for other in ranks)
     if dropped:
         word = "column is" if dropped == 1 else "columns are"
-        table.caption = f"{dropped} {word} left out: widen the terminal, or see the report"
+        table.caption = f"{dropped} {word} left out: widen the terminal, or see {elsewhere}"
     return table
 
 
