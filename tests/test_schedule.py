@@ -114,6 +114,27 @@ def test_float32_goes_on_as_long_as_what_is_compared_with_it():
     assert machine.run() == {FP32.case_id: 12, INT8.case_id: 12}
 
 
+def test_the_default_environment_goes_on_as_long_as_what_is_compared_with_it():
+    older = INT8.model_copy(update={"environment": "older"})
+    cases = (FP32, INT8, older)
+    made = plan(*cases, rounds={"least": 6, "most": 12, "target": 0.01})
+    spread = {FP32.case_id: 0.001, INT8.case_id: 0.001, older.case_id: 0.3}
+    machine = Machine(Schedule(made, made.cases, 0), spread)
+    # the older version is compared with the default one, and that with its own float32
+    assert machine.run() == {FP32.case_id: 12, INT8.case_id: 12, older.case_id: 12}
+
+
+def test_rests_are_part_of_what_a_budget_buys():
+    made = plan(
+        FP32,
+        rounds={"least": 6, "most": 40, "target": 0.01},
+        budget={"case_minutes": 0.25},
+        cool_down_s=0.5,
+    )
+    machine = Machine(Schedule(made, made.cases, 0), {FP32.case_id: 0.5}, seconds=1.0)
+    assert machine.run() == {FP32.case_id: 10}  # of 1.5 s each
+
+
 @pytest.mark.parametrize(
     ("budget", "expected"),
     [({"case_minutes": 0.15}, 9), ({"run_minutes": 0.2}, 12), ({"case_minutes": 0.01}, 6)],
