@@ -113,8 +113,9 @@ class GateSettings(Strict):
         effective_precision: int8 before and something else today: the same.
         outputs: the artifact is the same and computes something else: the same.
         confirm_rounds: how often ``--confirm`` measures a suspicious case and its counterpart.
-        unconfirmed: a suspicion that no run of its own has confirmed: the same. Whatever is said
-            here, one against ``last`` or an anchor never fails unconfirmed: it is of two times.
+        unconfirmed: a suspicion that new trials have not confirmed: the same. ``fail`` is for those
+            that stand among all cases by themselves; one against ``last`` or an anchor never fails
+            unconfirmed, since it is of two times.
     """
 
     baselines: list[Baseline] = []
@@ -132,5 +133,5 @@ class GateSettings(Strict):
     missing: Literal["fail", "report"] = "fail"
     effective_precision: Literal["fail", "report"] = "fail"
     outputs: Literal["fail", "report"] = "report"
-    confirm_rounds: Annotated[int, Field(ge=9)] = 20
+    confirm_rounds: Annotated[int, Field(ge=9)] = 40
     unconfirmed: Literal["fail", "report"] = "report"

@@ -1,19 +1,28 @@
 """Does a run pass? The judging of a night, pure: from bundles to a verdict, nothing measured.
 
 ``judge`` holds a run against its baselines and gives every finding with its figures. A regression
-of a measured figure needs four things: its interval excludes zero, its size reaches the guard, it
-stands among all cases (``gate_figures``), and new trials in another run show it again. Without
-those trials it is a suspicion. ``qbench.gate`` finds the bundles and has the trials made.
+of a measured figure needs four things: its interval excludes zero, its size reaches the guard, new
+trials in another run show both again, and both looks together stand among all cases
+(``gate_figures``). Without those trials it is a suspicion. ``qbench.gate`` finds the bundles and
+has the trials made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qbench.accepted import Accepted
-from qbench.analysis.compare import Row, compare_runs, compare_within
-from qbench.analysis.gate_figures import Against, Tested, rounds_needed, test_figures, worse
+from qbench.analysis.compare import Row
+from qbench.analysis.gate_baselines import (
+    Against,
+    Evidence,
+    befores_of,
+    beside,
+    beside_again,
+    choose,
+)
+from qbench.analysis.gate_figures import Tested, adjusted_twice, look_at, rounds_needed, worse
 from qbench.analysis.gate_findings import (
     Before,
     Figure,
@@ -30,30 +39,12 @@ from qbench.analysis.gate_findings import (
     over_limit,
 )
 from qbench.bundle import Bundle
-from qbench.errors import MachineryError, UserError, nearest
-from qbench.gate_settings import BASELINE, Baseline, GateSettings
+from qbench.errors import MachineryError
+from qbench.gate_settings import GateSettings
 
 __all__ = [
     "Evidence", "Figure", "Finding", "GateResult", "Judged", "Kind", "Night", "Severity", "judge",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a run is judged by, beside itself.
-
-    Attributes:
-        earlier: runs of the same suite on the same machine, the newest first; as few are read as
-            are needed. The first is ``last``.
-        anchors: by name, as the settings' baselines have it.
-        confirmation: a run of the suspicious cases, with new trials; None if there is none.
-        accepted: the known changes.
-    """
-
-    earlier: Sequence[Bundle] = ()
-    anchors: Mapping[str, Bundle] | None = None
-    confirmation: Bundle | None = None
-    accepted: Accepted = Accepted()
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ class GateResult:
         return list(dict.fromkeys(ids))
 
 
-def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence = Evidence()) -> GateResult:
+def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateResult:
     """The verdict on a complete run.
 
     Raises:
@@ -122,10 +113,10 @@ def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence = Evidence(
         )
     night = Night(bundle)
     last = next(iter(evidence.earlier), None)
-    baselines, notes = _chosen(night, settings, last)
-    against = [_against(bundle, night, baseline, evidence) for baseline in baselines]
-    befores = _befores(against, last)
-    tested = [one for each in against for one in test_figures(each, settings)]
+    baselines, notes = choose(night, settings, last)
+    against = [beside(bundle, night, baseline, evidence) for baseline in baselines]
+    befores = befores_of(against, last)
+    tested = [one for each in against for one in look_at(each, settings)]
     exempt = [b.environment for b in baselines if b.environment]
     findings = [
         *failures(night, befores),
@@ -137,8 +128,8 @@ def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence = Evidence(
         *_outputs(night, against, settings),
     ]
     if evidence.confirmation is not None:
-        findings = _confirmed(findings, against, settings, evidence)
-    findings = [_weighed(finding, settings, against) for finding in findings]
+        findings = _confirmed(findings, against, tested, settings, evidence)
+    findings = [_weighed(finding, settings) for finding in findings]
     findings = [_accepted(finding, evidence.accepted) for finding in findings]
     return GateResult(
         run_id=bundle.run_id,
@@ -167,62 +158,7 @@ def _listed(night: Night, row: Row) -> Judged:
     )
 
 
-# --------------------------------------------------------------------------- baselines
-
-
-def _chosen(
-    night: Night, settings: GateSettings, last: Bundle | None
-) -> tuple[list[Baseline], list[str]]:
-    """What the run is held against, and what to say about it."""
-    wanted = list(settings.baselines)
-    if not wanted:
-        own = BASELINE in night.environments and len(night.environments) > 1
-        wanted = [Baseline(environment=BASELINE) if own else Baseline(last=True)]
-    if last is None and any(baseline.last for baseline in wanted):
-        wanted = [baseline for baseline in wanted if not baseline.last]
-        return wanted, ["there is no earlier run of this suite on this machine: nothing is 'last'"]
-    return wanted, []
-
-
-def _against(bundle: Bundle, night: Night, baseline: Baseline, evidence: Evidence) -> Against:
-    name = str(baseline)
-    if baseline.environment:
-        known = night.environments
-        if baseline.environment not in known or len(known) < 2:
-            raise UserError(
-                f"{bundle.run_id} has no environment '{baseline.environment}' beside another one",
-                f"{nearest(baseline.environment, known)} Or give another --baseline.",
-            )
-        others = [other for other in known if other != baseline.environment]
-        comparisons = tuple(
-            compare_within(bundle, "environment", baseline.environment, other) for other in others
-        )
-        return Against(name, f"environment {baseline.environment}", comparisons, paired=True)
-    earlier = evidence.earlier[0] if baseline.last else (evidence.anchors or {})[name]
-    return _beside(name, earlier, bundle)
-
-
-def _beside(name: str, earlier: Bundle, bundle: Bundle) -> Against:
-    comparison = compare_runs(earlier, bundle)
-    seen = comparison.comparability
-    same = seen is None or seen.level != "different machine"
-    return Against(name, f"run {earlier.run_id}", (comparison,), paired=False, same_machine=same)
-
-
-def _befores(against: Iterable[Against], last: Bundle | None) -> dict[str, list[Before]]:
-    """By case id, what it was in each baseline, and last time."""
-    found: dict[str, list[Before]] = {}
-    for each in against:
-        where = f"in {each.where}"
-        for comparison in each.comparisons:
-            for pair in (*comparison.pairs, *comparison.refused):
-                before = Before(pair.a, where, each.name)
-                found.setdefault(pair.b["case_id"], []).append(before)
-    if last is not None and not any(each.name == "last" for each in against):
-        for case_id, row in Night(last).rows.items():
-            before = Before(row, f"in run {last.run_id}", "last")
-            found.setdefault(case_id, []).append(before)
-    return found
+# --------------------------------------------------------------------------- findings
 
 
 def _invalid(
@@ -242,9 +178,6 @@ def _invalid(
         )
     empty = [each.where for each in against if not each.pairs]
     return f"none of its cases can be compared with {' or '.join(empty)}" if empty else None
-
-
-# --------------------------------------------------------------------------- findings
 
 
 def _outputs(night: Night, against: Sequence[Against], settings: GateSettings) -> list[Finding]:
@@ -267,52 +200,66 @@ def _outputs(night: Night, against: Sequence[Against], settings: GateSettings) -
 def _confirmed(
     findings: Sequence[Finding],
     against: Sequence[Against],
+    tested: Sequence[Tested],
     settings: GateSettings,
     evidence: Evidence,
 ) -> list[Finding]:
     """The findings with what the new trials say of those that they can speak to."""
     assert evidence.confirmation is not None
     again = Night(evidence.confirmation)
-    wanted = {(f.case_id, f.kind) for f in findings if can_be_confirmed(f)}
-    tested: dict[tuple[str | None, str, Kind], Tested] = {}
-    for each in against:
-        if any(f.against == each.name and can_be_confirmed(f) for f in findings):
-            newly = _against_again(each, again, evidence)
-            for one in test_figures(newly, settings, only=wanted):
-                tested[each.name, one.pair.b["case_id"], one.kind] = one
+    seen = _seen_again(findings, against, tested, again, settings, evidence)
     limits = {f.case_id: f for f in over_limit(again, settings, ()) if f.severity == "regression"}
     found: list[Finding] = []
     for finding in findings:
         row = again.rows.get(finding.case_id)
         if not can_be_confirmed(finding) or row is None:
             found.append(finding)
-            continue
-        if row["status"] != "ok":
+        elif row["status"] != "ok":
             says = f"in the confirming run {again.bundle.run_id} it was {row['status']}: "
             found += [finding, again.finding(row, "failing", "regression", says + row["reason"])]
-            continue
-        if finding.kind == "limit":
-            seen = limits.get(finding.case_id)
-            found.append(_told(finding, seen is not None, seen.figure if seen else None))
+        elif finding.kind == "limit":
+            over = limits.get(finding.case_id)
+            found.append(_told(finding, over is not None, over.figure if over else None))
         else:
-            one = tested.get((finding.against, finding.case_id, finding.kind))
-            told = _told(finding, one.alarm, one.figure) if one else finding
-            found.append(told)
+            told = seen.get((finding.against, finding.case_id, finding.kind))
+            found.append(_told(finding, *told) if told else finding)
     return found
 
 
-def _against_again(each: Against, again: Night, evidence: Evidence) -> Against:
-    """The baseline beside the new trials."""
-    if not each.paired:
-        earlier = evidence.anchors or {}
-        bundle = evidence.earlier[0] if each.name == "last" else earlier[each.name]
-        return _beside(each.name, bundle, again.bundle)
-    name = each.comparisons[0].a_label
-    others = [other for other in again.environments if other != name]
-    if name not in again.environments:
-        return replace(each, comparisons=())
-    comparisons = (compare_within(again.bundle, "environment", name, other) for other in others)
-    return replace(each, comparisons=tuple(comparisons))
+def _seen_again(
+    findings: Sequence[Finding],
+    against: Sequence[Against],
+    tested: Sequence[Tested],
+    again: Night,
+    settings: GateSettings,
+    evidence: Evidence,
+) -> dict[tuple[str | None, str, Kind], tuple[bool, Figure]]:
+    """Of each suspicion, by baseline, case and kind, whether both looks make a regression of it,
+    and the figure of the second."""
+    found: dict[tuple[str | None, str, Kind], tuple[bool, Figure]] = {}
+    suspicions = [finding for finding in findings if can_be_confirmed(finding)]
+    wanted = {(finding.case_id, finding.kind) for finding in suspicions}
+    for each in against:
+        kinds: set[Kind] = {f.kind for f in suspicions if f.against == each.name}
+        if not kinds:
+            continue
+        newly = look_at(beside_again(each, again, evidence), settings, only=wanted)
+        for kind in kinds:
+            family = [one for one in tested if one.against is each and one.kind == kind]
+            new = {one.pair.b["case_id"]: one for one in newly if one.kind == kind}
+            second = {
+                place: new[one.pair.b["case_id"]].p_value
+                for place, one in enumerate(family)
+                if one.suspicious and one.pair.b["case_id"] in new
+            }
+            p_values = adjusted_twice([one.p_value for one in family], second)
+            for place in second:
+                case_id = family[place].pair.b["case_id"]
+                p_value, one = p_values[place], new[case_id]
+                stands = p_value is None or p_value <= settings.q
+                figure = replace(one.figure, adjusted_p=p_value)
+                found[each.name, case_id, kind] = (one.suspicious and stands, figure)
+    return found
 
 
 def _told(finding: Finding, confirmed: bool, again: Figure | None) -> Finding:
@@ -321,10 +268,13 @@ def _told(finding: Finding, confirmed: bool, again: Figure | None) -> Finding:
     return replace(finding, severity=severity, confirmed=confirmed, again=again)
 
 
-def _weighed(finding: Finding, settings: GateSettings, against: Sequence[Against]) -> Finding:
-    """A suspicion that nothing confirmed fails only if the settings say so and it is paired."""
-    paired = any(each.paired and each.name == finding.against for each in against)
-    if finding.severity == "suspicion" and settings.unconfirmed == "fail" and paired:
+def _weighed(finding: Finding, settings: GateSettings) -> Finding:
+    """A suspicion that nothing confirmed fails only if the settings say so, if it is paired, and
+    if it stands among all cases by itself."""
+    figure = finding.figure
+    stands = figure is not None and (figure.adjusted_p or 0.0) <= settings.q
+    paired = finding.counterpart is not None
+    if finding.severity == "suspicion" and settings.unconfirmed == "fail" and paired and stands:
         return replace(finding, severity="regression")
     return finding
 

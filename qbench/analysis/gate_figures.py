@@ -1,9 +1,15 @@
 """Is a case slower, or worse in another figure, than its baseline? Over all cases at once.
 
-A figure raises an alarm if three things hold: its 95 % interval excludes zero, its size is at least
-the guard, and its p-value stands after Benjamini & Hochberg's correction over all cases. A low
-percentile of the latency does not see a call that stalls now and then, so the share of stalls has
-a rule of its own beside it.
+Two looks decide. In the night's trials a case is *suspicious* if its 95 % interval excludes zero
+and its size is at least the guard. It is a regression if new trials make it suspicious once more,
+and its p-value *stands* after Benjamini & Hochberg's correction over all cases: that of both looks
+together, by Fisher's method, where those that were looked at once count as showing nothing. To ask
+the correction of the night's trials alone would cost what a slower case among a hundred is found
+by: ``tests/benchmarks/nights.py`` measures both.
+
+What does not differ from trial to trial (accuracy, size) needs no second look. A low percentile of
+the latency does not see a call that stalls now and then, so the share of stalls has a rule of its
+own beside it.
 """
 
 from __future__ import annotations
@@ -12,33 +18,11 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qbench.analysis.compare import Comparison, Delta, Pair, Ratio
+from qbench.analysis.compare import Delta, Pair, Ratio
+from qbench.analysis.gate_baselines import Against
 from qbench.analysis.gate_findings import MEASURED, Figure, Finding, Kind, Night
 from qbench.decide import Shift, adjusted
 from qbench.gate_settings import GateSettings
-
-
-@dataclass(frozen=True)
-class Against:
-    """One baseline, with what came of comparing the run with it.
-
-    Attributes:
-        name: ``environment:baseline``, ``last`` or ``anchor:NAME``.
-        where: in words, such as ``environment baseline`` or ``run 20261122-...``.
-        comparisons: with the baseline as A and the run, or one of its environments, as B.
-        paired: from the same rounds.
-        same_machine: else speed, memory and start-up are not compared.
-    """
-
-    name: str
-    where: str
-    comparisons: tuple[Comparison, ...]
-    paired: bool
-    same_machine: bool = True
-
-    @property
-    def pairs(self) -> list[Pair]:
-        return [pair for comparison in self.comparisons for pair in comparison.pairs]
 
 
 @dataclass(frozen=True)
@@ -47,7 +31,8 @@ class Tested:
 
     Attributes:
         p_value: as it was, before ``figure.adjusted_p``.
-        alarm: whether it is worse by the rule.
+        suspicious: its interval excludes zero, and its size is at least the guard.
+        stands: its adjusted p-value is at most q, or it has none.
     """
 
     pair: Pair
@@ -55,7 +40,8 @@ class Tested:
     kind: Kind
     figure: Figure
     p_value: float | None
-    alarm: bool
+    suspicious: bool
+    stands: bool
 
 
 @dataclass(frozen=True)
@@ -67,10 +53,10 @@ class _Rule:
     words: Callable[[Pair, Figure], str]
 
 
-def test_figures(
+def look_at(
     against: Against, settings: GateSettings, only: Collection[tuple[str, Kind]] | None = None
 ) -> list[Tested]:
-    """Every figure of every case that has one, with its alarm.
+    """Every figure of every case that has one.
 
     Args:
         only: case ids with the kinds of figures that are wanted of them; None: all.
@@ -86,53 +72,63 @@ def test_figures(
             if (only is None or (pair.b["case_id"], kind) in only)
             and (figure := rule.figure(pair)) is not None
         ]
+        adjusted_ps = adjusted_twice([p_value for _, _, p_value in rows])
         found += [
-            Tested(pair, against, kind, figure, p_value, alarm)
-            for (pair, _, p_value), (figure, alarm) in zip(
-                rows, alarms([row[1:] for row in rows], guard, settings.q), strict=True
+            Tested(
+                pair,
+                against,
+                kind,
+                replace(figure, adjusted_p=adjusted_p),
+                p_value,
+                is_suspicious(figure, guard),
+                adjusted_p is None or adjusted_p <= settings.q,
             )
+            for (pair, figure, p_value), adjusted_p in zip(rows, adjusted_ps, strict=True)
         ]
     return found
 
 
-def alarms(
-    figures: Sequence[tuple[Figure, float | None]], guard: float, q: float
-) -> list[tuple[Figure, bool]]:
-    """The rule, for one figure of many cases.
+def is_suspicious(figure: Figure, guard: float) -> bool:
+    """Whether its interval excludes zero, and it is at least the guard."""
+    return figure.low is not None and figure.low > 0 and figure.value >= guard
+
+
+def adjusted_twice(
+    first: Sequence[float | None], again: Mapping[int, float | None] | None = None
+) -> list[float | None]:
+    """P-values of one figure of all cases, after Benjamini & Hochberg.
 
     Args:
-        figures: each with its p-value; one without a p-value stands by its interval alone, and
-            one without an interval raises no alarm.
-        guard: what the figure has to be at least.
-        q: of Benjamini & Hochberg.
-
-    Returns:
-        The figures with their adjusted p-values, and whether each is an alarm.
+        first: of the first look; None where there is no test, as for a size: it is left out.
+        again: of the second look, by place in ``first``. Both looks are combined by Fisher's
+            method, and cases without a second one count as 1: looked at again is only what seemed
+            worse, and that choice must not make anything likelier. None: there was no second look.
     """
-    with_p = [index for index, (_, p_value) in enumerate(figures) if p_value is not None]
-    values = adjusted([figures[index][1] or 0.0 for index in with_p]) if with_p else []
-    p_values = dict(zip(with_p, map(float, values), strict=True))
-    found = []
-    for index, (figure, _) in enumerate(figures):
-        p_value = p_values.get(index)
-        excludes_zero = figure.low is not None and figure.low > 0
-        likely = p_value is None or p_value <= q
-        alarm = excludes_zero and figure.value >= guard and likely
-        found.append((replace(figure, adjusted_p=p_value), alarm))
-    return found
+    known = {place: p_value for place, p_value in enumerate(first) if p_value is not None}
+    if again is not None:
+        known = {place: _fisher(p_value, again.get(place)) for place, p_value in known.items()}
+    values = iter(adjusted(list(known.values())).tolist() if known else [])
+    return [next(values) if place in known else None for place in range(len(first))]
+
+
+def _fisher(first: float, again: float | None) -> float:
+    """Two independent p-values as one (Fisher, Statistical Methods for Research Workers, 21.1)."""
+    from scipy import stats
+
+    return 1.0 if again is None else float(stats.combine_pvalues([first, again])[1])
 
 
 def rounds_needed(cases: int, q: float) -> int:
-    """How many rounds one slower case among so many needs at the least, to be called so: all of
+    """How many rounds one slower case among so many needs at the least to stand by itself: all of
     them slower, the sign test's p-value is ``2 ** (1 - rounds)``, and the least of all p-values
     is multiplied by the number of cases."""
     return 1 + math.ceil(math.log2(max(1, cases) / q))
 
 
 def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
-    """The alarms as findings: of what the run's noise can feign, suspicions."""
+    """What is worse: a suspicion where the run's noise can feign it."""
     for one in tested:
-        if one.alarm:
+        if one.suspicious and (one.kind in MEASURED or one.stands):
             row = one.pair.b
             severity = "suspicion" if one.kind in MEASURED else "regression"
             says = RULES[one.kind].words(one.pair, one.figure) + f", against {one.against.where}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qbench.analysis.columns import COLUMNS
-from qbench.analysis.table import case_table
+from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.errors import UserError
 from qbench.gate_settings import GateSettings, Limit
@@ -90,17 +90,13 @@ class Night:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        rows = case_table(bundle).to_dict("records")
+        rows = case_rows(bundle, bundle.trials_frame())
         self.rows: dict[str, Row] = {row["case_id"]: row for row in rows}
         entries = {entry["case_id"]: entry for entry in bundle.plan["cases"]}
         self.entries: dict[str, Mapping[str, Any]] = entries
 
     def label(self, case_id: str) -> str:
-        case = Case.model_validate(self.entries[case_id]["case"])
-        words = case.label
-        if case.environment != "default" and case.environment not in words:
-            words += f" in {case.environment}"
-        return words
+        return Case.model_validate(self.entries[case_id]["case"]).label
 
     @property
     def environments(self) -> list[str]:
