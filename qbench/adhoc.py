@@ -87,18 +87,25 @@ def suite_for_files(
     cards: list[ModelCard] = []
     for path in paths:
         cards.append(_add(catalog, path, inputs, registry, chosen, cards))
+    suite, text = suite_for_cards([card.name for card in cards], chosen, precisions, rounds)
+    return suite, text, catalog
+
+
+def suite_for_cards(
+    models: list[str], backends: list[str], precisions: list[str] | None, rounds: int | None
+) -> tuple[Suite, str]:
+    """A suite, and its text, for models that a catalogue knows."""
     content = {
         "name": "files",
-        "description": "Model files given on the command line",
-        "models": [card.name for card in cards],
+        "description": "Models that were given one by one",
+        "models": models,
         "precisions": list(precisions or PRECISIONS_TRIED),
-        "backends": backends or registry.names,
+        "backends": backends,
         "rounds": rounds or ROUNDS,
         "timed_s": 0.5,
         "roofline": False,
     }
-    suite = Suite.model_validate(content)
-    return suite, json.dumps(content, indent=1) + "\n", catalog
+    return Suite.model_validate(content), json.dumps(content, indent=1) + "\n"
 
 
 def _add(

@@ -91,7 +91,7 @@ def benchmark_names(bundle: Bundle) -> dict[str, str]:
 
 
 def full_name(suite: str, name: str) -> str:
-    """What pytest-benchmark compares by: the same for every run of a suite, wherever its file is."""
+    """What pytest-benchmark compares by: the same for all runs of a suite, wherever its file is."""
     return f"{printable(suite)}.qbench.yaml::{name}"
 
 
@@ -103,10 +103,10 @@ def extra_info(row: Mapping[str, Any]) -> dict[str, Any]:
 def stats(seconds: np.ndarray) -> dict[str, Any]:
     """The fields of pytest-benchmark's ``Stats``, as its version ``VERSION`` defines them.
 
-    Quartiles are the medians of the halves for an even number of values, and method 3 of Wikipedia's
-    article "Quartile" for an odd one. ``ld15iqr`` and ``hd15iqr`` are the lowest and the highest
-    value within 1.5 interquartile ranges of the quartiles. ``outliers`` counts values beyond one
-    standard deviation of the mean, and beyond these fences.
+    Quartiles are the medians of the halves for an even number of values, and method 3 of
+    Wikipedia's article "Quartile" for an odd one. ``ld15iqr`` and ``hd15iqr`` are the lowest and
+    the highest value within 1.5 interquartile ranges of the quartiles. ``outliers`` counts values
+    beyond one standard deviation of the mean, and beyond these fences.
 
     Args:
         seconds: ``[calls]``, at least one.

@@ -1,0 +1,292 @@
+"""What the pytest plugin has measured and judged. Nothing in here is pytest's; what is heavy is
+imported here and not in the plugin, which every pytest session loads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from qbench import adhoc
+from qbench.analysis.gate import Finding, GateResult
+from qbench.analysis.table import case_table
+from qbench.artifacts import ArtifactStore
+from qbench.bundle import Bundle
+from qbench.catalog import Catalog
+from qbench.console.text import figure, printable
+from qbench.errors import MachineryError, UserError, nearest
+from qbench.gate import Asked, hold
+from qbench.gate_settings import GateSettings
+from qbench.plan import Case, Filters, _expand, environments_of, make_plan
+from qbench.precision import PRECISIONS
+from qbench.registry import Registry
+from qbench.runner import Request, Silent, run_suite
+from qbench.storage import digest_json
+from qbench.suite import Suite, load_suite, suites_dir
+
+TOLD = {
+    "latency_p50_ms": "p50 {} ms",
+    "latency_p99_ms": "p99 {} ms",
+    "speedup": "speed-up {}",
+    "accuracy": "accuracy {}",
+    "sqnr_db": "SQNR {} dB",
+    "memory_peak_mb": "memory {} MB",
+}
+"""Columns of the case table that a line about a case shows, where they were measured."""
+
+
+class Notes(Silent):
+    """Progress that keeps what a person should know, and draws nothing."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be run: a suite, and what its names mean.
+
+    Attributes:
+        folder: what its paths are relative to.
+        notes: what was said while it was read.
+    """
+
+    suite: Suite
+    text: str
+    catalog: Catalog
+    registry: Registry
+    folder: Path
+    notes: Notes = field(default_factory=Notes)
+
+    def cases(self) -> dict[str, Case]:
+        """All that the suite asks for, by what tests are called: the case's label, with its id
+        where two have the same."""
+        cases = list(_expand(self.suite, environments_of(self.suite, self.registry)))
+        often = Counter(case.label for case in cases)
+        return {
+            case.label if often[case.label] == 1 else f"{case.label} {case.case_id}": case
+            for case in cases
+        }
+
+
+def ask_file(path: Path) -> Wanted:
+    """A suite's file.
+
+    Raises:
+        UserError: it is wrong; with its line.
+    """
+    registry, notes = Registry(), Notes()
+    catalog = Catalog([path.parent, suites_dir()], notes.note)
+    suite = load_suite(path, registry.names, catalog.names)
+    text = path.read_text(encoding="utf-8")
+    return Wanted(suite, text, catalog, registry, path.parent, notes)
+
+
+def ask_model(
+    model: str | Path,
+    *,
+    folder: Path,
+    test: str,
+    backend: str,
+    precision: str = "fp32",
+    rounds: int | None = None,
+    gate: Mapping[str, Any] | None = None,
+) -> Wanted:
+    """One model on one backend at one precision.
+
+    Args:
+        model: a model's file or a card's, relative to ``folder``; or the name of a card, of a
+            shipped one or one in ``folder``.
+        test: what asks for it; runs of the same test are compared with each other.
+        gate: as under ``gate:`` in a suite.
+
+    Raises:
+        UserError: a name or a file is wrong.
+    """
+    registry, notes = Registry(), Notes()
+    if not isinstance(model, str | Path):
+        raise UserError(f"a model is a file or the name of a card, not {model!r}")
+    if rounds is not None and (type(rounds) is not int or rounds < 1):
+        raise UserError(f"rounds is a whole number from 1 on, not {rounds!r}")
+    if backend not in registry.names:
+        raise UserError(f"there is no backend '{backend}'", nearest(str(backend), registry.names))
+    if precision not in PRECISIONS:
+        raise UserError(f"there is no precision '{precision}'", nearest(str(precision), PRECISIONS))
+    if adhoc.is_model_file(str(folder / model), registry):
+        path = folder / model
+        suite, text, catalog = adhoc.suite_for_files(
+            [path], [backend], [precision], None, rounds, registry, notes.note
+        )
+    else:
+        catalog = Catalog([folder, suites_dir()], notes.note)
+        if model not in catalog.names:
+            raise UserError(
+                f"there is no model '{model}': neither a file in {folder}/, nor a card",
+                nearest(str(model), catalog.names),
+            )
+        suite, text = adhoc.suite_for_cards([str(model)], [backend], [precision], rounds)
+    name = f"{re.sub(r'[^A-Za-z0-9]+', '-', test).strip('-')[-50:]}-{digest_json(test)[:8]}"
+    changes = {"name": name.lstrip("-"), "gate": _gate_settings(gate or {})}
+    return Wanted(suite.model_copy(update=changes), text, catalog, registry, folder, notes)
+
+
+def _gate_settings(gate: Mapping[str, Any]) -> GateSettings:
+    try:
+        return GateSettings.model_validate(gate)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, ("gate", *first["loc"])))
+        known = nearest(str(first["loc"][-1]), GateSettings.model_fields) if first["loc"] else ""
+        raise UserError(f"{where}: {first['msg']}", known) from None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run, and what the gate says of it.
+
+    Attributes:
+        bundle: None where none of the cases could be run, so that there is no run.
+        rows: of the case table, by case id; of a case that could not run, its status and reason.
+        notes: what a person should know.
+    """
+
+    bundle: Bundle | None
+    rows: Mapping[str, Mapping[str, Any]]
+    judged: GateResult | None
+    notes: tuple[str, ...] = ()
+
+    def failure(self, case_id: str) -> str | None:
+        """Why the case fails, with its figures and what to do next; None if it passes."""
+        row = self.rows[case_id]
+        if self.judged is None or self.bundle is None:
+            return None if row["status"] == "skipped" else f"{row['status']}: {row['reason']}"
+        found = [f for f in self.judged.of("regression") if f.case_id == case_id]
+        if not found:
+            return None
+        return _text(found, [figures(row)] if row["status"] == "ok" else [], self.bundle)
+
+    def failure_of_all(self) -> str | None:
+        """What fails the run as a whole: it says nothing, or cases of the last run are gone."""
+        if self.judged is None or self.bundle is None:
+            return None
+        gone = [f for f in self.judged.of("regression") if f.case_id not in self.rows]
+        invalid = [f"the run says nothing: {self.judged.invalid}"] if self.judged.invalid else []
+        return _text(gone, invalid, self.bundle) if gone or invalid else None
+
+
+def measure(
+    wanted: Wanted,
+    results: Path,
+    command: str,
+    rounds: int | None = None,
+    chosen: Collection[str] | None = None,
+    gated: bool = True,
+) -> Measured:
+    """Run a suite, or a part of it, and judge it by its gate, a confirming run included.
+
+    Args:
+        command: how the run was asked for, for the record.
+        rounds: instead of the suite's.
+        chosen: case ids; None: all.
+        gated: False where one look at a case is wanted, and no judgement.
+
+    Raises:
+        UserError, MachineryError: as ``run_suite``; not where all that was chosen is skipped.
+    """
+    suite = wanted.suite if rounds is None else wanted.suite.model_copy(update={"rounds": rounds})
+    filters = Filters() if chosen is None else Filters(cases=tuple(sorted(chosen)))
+    request = Request(
+        suite, wanted.text, results, filters, command=(command,), suite_folder=wanted.folder
+    )
+    try:
+        bundle = run_suite(request, wanted.catalog, wanted.registry, wanted.notes)
+        judged = _judge(bundle, request, wanted) if gated else None
+    except OSError as error:
+        raise MachineryError(
+            f"cannot use {error.filename or 'a file'}: {error.strerror}",
+            "Make room, or name another folder: --qbench-results, or QBENCH_CACHE for what is kept "
+            "between runs.",
+        ) from None
+    except UserError as error:
+        rows = {} if isinstance(error, MachineryError) else _reasons(request, wanted)
+        if not rows:
+            raise
+        return Measured(None, rows, None, tuple(wanted.notes.texts))
+    rows = {row["case_id"]: row for row in case_table(bundle).to_dict("records")}
+    notes = (*wanted.notes.texts, *(judged.notes if judged else ()))
+    return Measured(bundle, rows, judged, notes)
+
+
+def _judge(bundle: Bundle, request: Request, wanted: Wanted) -> GateResult:
+    """The gate's verdict, after new trials of what is suspicious."""
+    asked = Asked(str(bundle.path), request.results, overrides={})
+    result = hold(asked, wanted.notes)
+    if not result.to_confirm or result.invalid is not None:
+        return result
+    again = request.suite.model_copy(
+        update={"rounds": request.suite.gate.confirm_rounds, "energy": None}
+    )
+    request = replace(
+        request,
+        suite=again,
+        filters=Filters(cases=tuple(sorted(result.to_confirm))),
+        seed=bundle.begin["seed"] + 1,  # another order of trials, too
+        confirms=bundle.run_id,
+    )
+    run_suite(request, wanted.catalog, wanted.registry, wanted.notes)
+    return hold(asked, wanted.notes)
+
+
+def _reasons(request: Request, wanted: Wanted) -> dict[str, dict[str, Any]]:
+    """Rows of status and reason by case id, if none of the cases can run; else nothing."""
+    probes = wanted.registry.probe(request.suite.backends)
+    plan = make_plan(
+        request.suite, wanted.catalog, wanted.registry, probes, ArtifactStore(), request.filters
+    )
+    if plan.runnable:
+        return {}
+    return {
+        planned.case.case_id: {
+            "status": "prepare_failed" if planned.failure else "skipped",
+            "reason": planned.failure or planned.skip,
+        }
+        for planned in plan.cases
+    }
+
+
+def figures(row: Mapping[str, Any]) -> str:
+    """A case's figures in a line; of latencies with their interval, where there is one."""
+    parts = []
+    for column, words in TOLD.items():
+        value = row[column]
+        if value is None:
+            continue
+        stem = column.removesuffix("_ms")
+        low, high = row.get(f"{stem}_low_ms"), row.get(f"{stem}_high_ms")
+        interval = "" if low is None or high is None else f" ({figure(low)} to {figure(high)})"
+        parts.append(words.format(f"{figure(value)}{interval}"))
+    parts.append(f"{row['rounds']} rounds" + (", noisy" if row["noisy"] else ""))
+    return ", ".join(parts)
+
+
+def _text(found: list[Finding], lines: list[str], bundle: Bundle) -> str:
+    """Findings, figures, and what to do next."""
+    told = [f"{finding.kind.replace('_', ' ')}: {finding.says}" for finding in found]
+    again = [f"  new trials: {f.again.value:+.1%}" for f in found if f.again and f.confirmed]
+    path = bundle.path
+    steps = [f"`qbench gate {path}` has all findings, `qbench show {path}` all figures"]
+    meant = next((finding for finding in found if finding.figure), None)
+    if meant is not None:
+        steps.append(
+            f"a change that is meant: `qbench accept {meant.case_id} --until DATE --reason ...`"
+        )
+    return printable("\n".join([*told, *again, *lines, "next: " + "\n      ".join(steps)]))
