@@ -27,7 +27,8 @@ def find_problems(bundle: Bundle) -> list[str]:
     found = bundle.problems()
     if bundle.complete:
         found += _records(bundle)
-    return list(dict.fromkeys(" ".join(line.split()) for line in found))
+    lines = (" ".join(line.replace(f"{bundle.path}/", "").split()) for line in found)
+    return list(dict.fromkeys(lines))
 
 
 def _records(bundle: Bundle) -> list[str]:
@@ -41,14 +42,14 @@ def _records(bundle: Bundle) -> list[str]:
         try:
             read()
         except UserError as error:
-            found.append(error.message.replace(f"{bundle.path}/", ""))
+            found.append(error.message)
     for name in FILES:
         path = bundle.path / name
         if name.endswith(".jsonl") and path.is_file() and not _ends_whole(path):
             found.append(f"{name}: its last line is torn")
     if not found:
         named = [("samples", f"{t['trial']}.npy") for t in bundle.trials if t["status"] == "ok"]
-        named += [("traces", t["trial"], name) for t in bundle.trials for name in t["traces"]]
+        named += [("traces", t["trial"], name) for t in bundle.trials for name in t.get("traces", ())]
         for key, record in bundle.evaluated.items():
             named += [("predictions", key, file) for file in record["outputs"].values()]
         found += [
