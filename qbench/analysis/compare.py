@@ -53,7 +53,8 @@ class Pair:
     """Two cases that did the same work, A's and B's.
 
     Attributes:
-        a, b: their rows of the case table.
+        a, b: their rows of the case table; of two runs without what only a journal tells, noise
+            and the figures of scenarios.
         claim: ``same artifact``: the same prepared files, run in the same way, the environment
             aside where environments are compared; else ``same work``.
         differs: columns that speak against the same artifact (``comparable.same_artifact``).
@@ -159,7 +160,7 @@ def compare_runs(a: Bundle, b: Bundle, filters: Filters = ALL) -> Comparison:
         UserError: a bundle is damaged, or neither has what a filter names.
     """
     _check(filters, [a, b])
-    first, last = _Side(a, filters), _Side(b, filters)
+    first, last = (_Side(bundle, filters, journal=False) for bundle in (a, b))
     matches = match_runs(first.rows, last.rows)
     agreed, refused = _sorted_out(matches)
     figures = _unpaired_figures(first, last, agreed)
@@ -194,7 +195,7 @@ def compare_within(
         if value not in known:
             raise UserError(f"{bundle.run_id} has no {column} '{value}'", nearest(value, known))
     _check(filters, [bundle])
-    side = _Side(bundle, filters)
+    side = _Side(bundle, filters, journal=True)
     first, last = ([row for row in side.rows if row[column] == value] for value in (a, b))
     matches = match_within(first, last, column, side.cases)
     agreed, refused = _sorted_out(matches)
@@ -221,15 +222,15 @@ def compare_within(
 
 
 class _Side:
-    """A bundle, read once."""
+    """A bundle, read once; ``journal`` as ``case_rows`` has it."""
 
-    def __init__(self, bundle: Bundle, filters: Filters) -> None:
+    def __init__(self, bundle: Bundle, filters: Filters, journal: bool) -> None:
         frame = bundle.trials_frame()
         entries = {entry["case_id"]: entry for entry in bundle.plan["cases"]}
         self.bundle = bundle
-        self.rows = case_rows(bundle, frame)
+        self.rows = case_rows(bundle, frame, journal)
         if filters != ALL:
-            admitted = {key for key, e in entries.items() if filters.admit(Case(**e["case"]))}
+            admitted = {k for k, entry in entries.items() if filters.admit(Case(**entry["case"]))}
             self.rows = [row for row in self.rows if row["case_id"] in admitted]
         self.cases = {key: entry["case"] for key, entry in entries.items()}
         self.evaluations = {key: str(entry["evaluation_id"]) for key, entry in entries.items()}

@@ -95,8 +95,8 @@ def _head(comparison: Comparison) -> list[str]:
         rounds = sorted({pair.decision.rounds for pair in pairs if pair.decision is not None})
         lines.append(
             f"Paired: from the same rounds ({_span(rounds)}). The verdict is of a low percentile "
-            f"and of stalls, by the sign test, among all pairs (at most {FALSE_SHARE:.0%} of the "
-            "alarms false)."
+            "and of stalls, by the sign test, among all pairs (at most "
+            f"{100 * FALSE_SHARE:.0f} % of the alarms false)."
         )
     else:
         lines = [
@@ -253,6 +253,7 @@ def _notes(comparison: Comparison) -> list[str]:
     """What has to be known of the figures, and what was left out."""
     return [
         *_few_rounds(comparison),
+        *_noise(comparison.pairs),
         *_energy(comparison.pairs),
         *_outputs(comparison.pairs),
         *_left_out(comparison),
@@ -269,6 +270,13 @@ def _few_rounds(comparison: Comparison) -> Iterable[str]:
     apart = sum(comparison.paired and pair.decision is None for pair in comparison.pairs)
     if apart:
         yield f"{_count(apart, 'pair')} without a round in common: no ratios of speed"
+
+
+def _noise(pairs: Sequence[Pair]) -> Iterable[str]:
+    rows = {row["case_id"]: row for pair in pairs for row in (pair.a, pair.b) if row["noisy"]}
+    if rows:
+        reason, _ = Counter(row["noise_reason"] for row in rows.values()).most_common(1)[0]
+        yield f"{_count(len(rows), 'case')} disturbed while measured, such as: {reason}"
 
 
 def _energy(pairs: Sequence[Pair]) -> Iterable[str]:
