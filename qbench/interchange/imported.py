@@ -209,9 +209,11 @@ def _validated(path: Path, content: bytes) -> _File:
         return _File.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise UserError(
-            f"{path}: {_place(first['loc'], value)}: {first['msg']}", _WHAT_TO_DO
-        ) from None
+        says = first["msg"]
+        if first["type"] == "missing":
+            says = "is missing: a file of pytest-benchmark has it"
+        place = _place(first["loc"], value)
+        raise UserError(f"{path}: {place}: {says}", _WHAT_TO_DO) from None
 
 
 def _place(keys: tuple[str | int, ...], value: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from qbench.plan import Case
 
 VERSION = "5.3.1"
 """The version of pytest-benchmark whose fields these are."""
-S = 1e9
-"""Nanoseconds in a second. To divide by: 1e-9 is no number of the machine's."""
+NS = 1e9
+"""Nanoseconds in a second; to divide by, since 1e-9 is no binary number."""
 TOLD = (
     "case_id", "run_id", "model", "backend", "backend_version", "environment", "precision",
     "effective_precision", "flags", "scenario", "batch_size", "threads", "streams", "rounds",
@@ -41,26 +42,17 @@ def pytest_benchmark_json(bundle: Bundle) -> bytes:
     Raises:
         UserError: no case was measured, or the bundle is damaged.
     """
-    trials: dict[str, list[Mapping[str, Any]]] = {}
-    for trial in bundle.trials:
-        trials.setdefault(trial["case_id"], []).append(trial)
     names = benchmark_names(bundle)
     benchmarks = []
     for row in case_table(bundle).to_dict("records"):
         if row["status"] != "ok":
             continue  # as pytest-benchmark leaves out what failed
-        samples = np.concatenate([bundle.samples(trial) for trial in trials[row["case_id"]]])
-        name = names[row["case_id"]]
+        values = seconds(bundle, row["case_id"])
         benchmarks.append(
             {
-                "group": printable(row["model"]),
-                "name": name,
-                "fullname": full_name(bundle.begin["suite"], name),
-                "params": {key: row[key] for key in ("model", "backend", "precision")},
-                "param": name,
-                "extra_info": extra_info(row),
+                **fields(bundle, row, names[row["case_id"]]),
                 "options": {"timer": "time.perf_counter_ns"},
-                "stats": {**stats(samples / S), "data": (samples / S).tolist(), "iterations": 1},
+                "stats": {**stats(values), "data": values.tolist(), "iterations": 1},
             }
         )
     if not benchmarks:
@@ -78,6 +70,38 @@ def pytest_benchmark_json(bundle: Bundle) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
 
 
+def session_benchmark(bundle: Bundle, row: Mapping[str, Any], name: str) -> Any:
+    """A case as pytest-benchmark keeps what its own fixture has timed in a session
+    (``pytest_benchmark.stats.Metadata``): so a case that is a test stands in its table, is saved
+    with the others, and is compared with exports."""
+    from pytest_benchmark.stats import Metadata
+
+    timed = SimpleNamespace(**fields(bundle, row, name), cprofile_stats=None, has_error=False)
+    made = Metadata(timed, iterations=1, options={})
+    for value in seconds(bundle, row["case_id"]).tolist():
+        made.update(value)
+    return made
+
+
+def fields(bundle: Bundle, row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What pytest-benchmark has of a benchmark beside its timings. It compares by ``fullname``,
+    which is the same for all runs of a suite, wherever its file is."""
+    return {
+        "group": printable(row["model"]),
+        "name": name,
+        "fullname": f"{printable(bundle.begin['suite'])}.qbench.yaml::{name}",
+        "params": {key: row[key] for key in ("model", "backend", "precision")},
+        "param": name,
+        "extra_info": {column: row[column] for column in TOLD if row[column] is not None},
+    }
+
+
+def seconds(bundle: Bundle, case_id: str) -> np.ndarray:
+    """``[calls]`` of all trials of a case, in their order."""
+    trials = [trial for trial in bundle.trials if trial["case_id"] == case_id]
+    return np.concatenate([bundle.samples(trial) for trial in trials]) / NS
+
+
 def benchmark_names(bundle: Bundle) -> dict[str, str]:
     """By case id, the case's label; with the id where two cases have the same."""
     labels = {
@@ -90,17 +114,7 @@ def benchmark_names(bundle: Bundle) -> dict[str, str]:
     }
 
 
-def full_name(suite: str, name: str) -> str:
-    """What pytest-benchmark compares by: the same for all runs of a suite, wherever its file is."""
-    return f"{printable(suite)}.qbench.yaml::{name}"
-
-
-def extra_info(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What pytest-benchmark keeps of a case beside its timings."""
-    return {name: row[name] for name in TOLD if row[name] is not None}
-
-
-def stats(seconds: np.ndarray) -> dict[str, Any]:
+def stats(values: np.ndarray) -> dict[str, Any]:
     """The fields of pytest-benchmark's ``Stats``, as its version ``VERSION`` defines them.
 
     Quartiles are the medians of the halves for an even number of values, and method 3 of
@@ -109,9 +123,9 @@ def stats(seconds: np.ndarray) -> dict[str, Any]:
     beyond one standard deviation of the mean, and beyond these fences.
 
     Args:
-        seconds: ``[calls]``, at least one.
+        values: ``[calls]`` seconds, at least one.
     """
-    values = np.sort(seconds)
+    values = np.sort(values)
     rounds, total = len(values), float(values.sum())
     mean = total / rounds
     stddev = float(values.std(ddof=1)) if rounds > 1 else 0.0
