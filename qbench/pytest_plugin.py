@@ -179,11 +179,11 @@ class CaseItem(_SuiteItem):
         """Stand in the table of pytest-benchmark's, and be saved and compared as it does."""
         session = getattr(self.config, "_benchmarksession", None)
         row = measured.rows[self.case.case_id]
-        if session is None or session.disabled or session.skip or row["status"] != "ok":
-            return
-        from qbench.interchange.pytest_benchmark import session_benchmark
+        on = session is not None and not (session.disabled or session.skip)
+        if on and measured.bundle is not None and row["status"] == "ok":
+            from qbench.interchange.pytest_benchmark import session_benchmark
 
-        session.benchmarks.append(session_benchmark(measured.bundle, row, self.name))
+            session.benchmarks.append(session_benchmark(measured.bundle, row, self.name))
 
 
 class RunItem(_SuiteItem):

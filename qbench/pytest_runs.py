@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from qbench import adhoc
 from qbench.analysis.gate import Finding, GateResult
-from qbench.analysis.table import case_table
+from qbench.analysis.table import case_rows
 from qbench.artifacts import ArtifactStore
 from qbench.bundle import Bundle
 from qbench.catalog import Catalog
@@ -221,7 +221,7 @@ def measure(
         if not rows:
             raise
         return Measured(None, rows, None, tuple(wanted.notes.texts))
-    rows = {row["case_id"]: row for row in case_table(bundle).to_dict("records")}
+    rows = {row["case_id"]: row for row in case_rows(bundle, bundle.trials_frame())}
     notes = (*wanted.notes.texts, *(judged.notes if judged else ()))
     return Measured(bundle, rows, judged, notes)
 

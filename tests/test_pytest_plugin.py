@@ -75,7 +75,7 @@ def suite(project, name: str = "small.qbench", **content: Any) -> Path:
 
 def test_each_case_of_a_suite_is_a_test_and_the_suite_is_run_once(project):
     path = suite(project, precisions=["fp32", "int8-static", "fp16"])
-    done = Pytest(project, path.name)
+    done = Pytest(project, path.name, "--timeout", "0.5")  # of a test; the suite has its own
     assert done.code == 0, done.out
     assert done.outcomes == {
         "net fake fp32": "passed",

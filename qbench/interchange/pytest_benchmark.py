@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.console.text import printable
 from qbench.errors import UserError
@@ -44,7 +44,7 @@ def pytest_benchmark_json(bundle: Bundle) -> bytes:
     """
     names = benchmark_names(bundle)
     benchmarks = []
-    for row in case_table(bundle).to_dict("records"):
+    for row in case_rows(bundle, bundle.trials_frame()):
         if row["status"] != "ok":
             continue  # as pytest-benchmark leaves out what failed
         values = seconds(bundle, row["case_id"])
