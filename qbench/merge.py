@@ -233,7 +233,7 @@ def _copy(bundle: Bundle, staged: Path) -> Bundle:
 def _with_machine(cases: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
     """The case table with what tells its run and machine in front."""
     begin = bundle.begin
-    system = begin["system"] or {}
+    system = begin.get("system") or {}
     price = system.get("price") or {}
     told = {
         "suite": begin["suite"],
@@ -256,7 +256,7 @@ def _described(bundle: Bundle, cases: pd.DataFrame) -> dict[str, Any]:
         "qbench": begin["software"].get("qbench"),
         "suite": begin["suite"],
         "started": begin["started"],
-        "confirms": begin["confirms"],
+        "confirms": begin.get("confirms"),
         "migrated": begin.get("migrated"),
         "host": {name: begin["host"].get(name) for name in ("host_id", *_HOST)},
         "cases": len(cases),
