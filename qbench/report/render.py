@@ -34,15 +34,28 @@ private characters, and separators of lines and paragraphs."""
 
 def render(bundles: Sequence[Bundle]) -> str:
     """The whole page."""
+    return fill("page.html.j2", PARTS, page_content(bundles))
+
+
+def fill(template: str, parts: Sequence[str], content: Mapping[str, Any]) -> str:
+    """A page of this look.
+
+    Args:
+        template: a file of this package. Beside ``content`` it is given ``version``, ``policy``,
+            ``style``, the scripts ``plotly_js`` and ``page_js``, and ``data``: what stands under
+            ``charts``, for the script to draw.
+        parts: the files of the page's own script, in their order.
+        content: not trusted; made harmless here.
+    """
     from plotly.offline import get_plotlyjs
 
-    content = harmless(page_content(bundles))
-    own = "\n".join(_read(f"{part}.js") for part in PARTS)
+    content = harmless(content)
+    own = "\n".join(_read(f"{part}.js") for part in parts)
     scripts = [_lines(get_plotlyjs()), _lines(own)]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_read("page.html.j2")).render(
+    return environment.from_string(_read(template)).render(
         **content,
         version=__version__,
         policy=_policy(scripts),

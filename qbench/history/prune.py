@@ -1,0 +1,208 @@
+"""Retention: which bundles of a results folder may go, and removing them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from qbench.bundle import Bundle
+from qbench.errors import UserError, nearest
+from qbench.storage import folder_bytes
+
+REFERENCE = "reference"
+"""The folder of runs that documents and tests rely on; nothing in it is ever removed."""
+YOUNG = timedelta(days=1)
+"""An incomplete run that has changed within this time may be going on, or go on again."""
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What stays; a run that either rule keeps does.
+
+    Attributes:
+        days: runs begun within the last so many days; None: no such rule.
+        runs: the last so many complete runs of each suite on each machine; None: no such rule.
+        keep: runs that stay whatever the rules say, by id or path.
+    """
+
+    days: int | None = None
+    runs: int | None = None
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Item:
+    """A bundle that goes."""
+
+    path: Path
+    bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What goes, the oldest first; and which bundles that the rules do not keep stay, with why."""
+
+    going: tuple[Item, ...]
+    staying: tuple[tuple[str, str], ...]
+
+    @property
+    def bytes(self) -> int:
+        return sum(item.bytes for item in self.going)
+
+
+@dataclass(frozen=True)
+class _Run:
+    bundle: Bundle
+    started: datetime
+    """Of a complete run; of an incomplete one, when it last changed."""
+
+    @property
+    def name(self) -> str:
+        return self.bundle.path.name
+
+    @property
+    def series(self) -> tuple[str, str]:
+        begin = self.bundle.begin
+        return begin["suite"], begin["host"]["host_id"]
+
+
+def plan_pruning(results: Path, retention: Retention, now: datetime | None = None) -> Pruning:
+    """What would go. Only real folders directly in ``results`` are looked at, links are not.
+
+    Args:
+        now: the time that ages are told from; the present if left out.
+
+    Raises:
+        UserError: there is no such folder, or none of the runs to be kept by name.
+    """
+    if not results.is_dir():
+        raise UserError(f"there is no folder {results}", "--results names another one.")
+    now = now or datetime.now(timezone.utc)
+    runs, staying = _runs(results)
+    _check_names(retention.keep, [run.name for run in runs])
+    anchors = set(retention.keep) | {name for run in runs for name in _anchors(run.bundle)}
+    ranks = _ranks(runs)
+    by_id = {run.bundle.run_id: run for run in runs}
+    going = []
+    for run in sorted(runs, key=lambda run: run.started):
+        # A confirming run stays as long as the run that it confirms.
+        leading = by_id.get(run.bundle.begin.get("confirms") or "", run)
+        if _is_kept(leading, ranks[leading.name], retention, now):
+            continue
+        reason = _why_it_stays(leading, results, anchors, now)
+        if reason is not None:
+            staying.append((run.name, reason))
+        else:
+            why = _why(leading, ranks[leading.name], retention)
+            going.append(Item(run.bundle.path, folder_bytes(run.bundle.path), why))
+    return Pruning(tuple(going), tuple(staying))
+
+
+def _runs(results: Path) -> tuple[list[_Run], list[tuple[str, str]]]:
+    """The bundles, and those that cannot be read, with why."""
+    runs, unread = [], []
+    with os.scandir(results) as entries:
+        folders = sorted(e.path for e in entries if e.is_dir(follow_symlinks=False))
+    for path in map(Path, folders):
+        if not (path / "begin.json").is_file():
+            continue
+        try:
+            bundle = Bundle(path)
+            runs.append(_Run(bundle, _started(bundle)))
+        except UserError as error:
+            unread.append((path.name, f"it cannot be read: {error.message}"))
+    return runs, unread
+
+
+def _started(bundle: Bundle) -> datetime:
+    if not bundle.complete:
+        last = max(path.stat(follow_symlinks=False).st_mtime for path in bundle.path.iterdir())
+        return datetime.fromtimestamp(last, tz=timezone.utc)
+    try:
+        started = datetime.fromisoformat(bundle.begin["started"])
+    except ValueError:
+        raise UserError(f"{bundle.path}: damaged: it does not tell when it started") from None
+    return started if started.tzinfo else started.replace(tzinfo=timezone.utc)
+
+
+def _check_names(keep: Sequence[str], known: Sequence[str]) -> None:
+    """A run whose name is wrong would be removed."""
+    for name in keep:
+        if Path(name).name not in known:
+            raise UserError(f"there is no run '{name}' to keep", nearest(name, known))
+
+
+def _anchors(bundle: Bundle) -> Iterator[str]:
+    """Runs that the gate of this run's suite is anchored to."""
+    gate = bundle.begin["settings"].get("gate")
+    baselines = gate.get("baselines") if isinstance(gate, Mapping) else None
+    for baseline in baselines if isinstance(baselines, list) else []:
+        if isinstance(baseline, Mapping) and isinstance(baseline.get("anchor"), str):
+            yield baseline["anchor"]
+
+
+def _ranks(runs: Sequence[_Run]) -> dict[str, int | None]:
+    """How many newer complete runs of the same suite and machine there are; None for incomplete
+    ones and those that confirm another, which are none of the series."""
+    counts: dict[tuple[str, str], int] = {}
+    ranks: dict[str, int | None] = {}
+    for run in sorted(runs, key=lambda run: run.started, reverse=True):
+        if not run.bundle.complete or run.bundle.begin.get("confirms"):
+            ranks[run.name] = None
+            continue
+        ranks[run.name] = counts.get(run.series, 0)
+        counts[run.series] = counts.get(run.series, 0) + 1
+    return ranks
+
+
+def _is_kept(run: _Run, rank: int | None, retention: Retention, now: datetime) -> bool:
+    by_age = retention.days is not None and now - run.started <= timedelta(days=retention.days)
+    by_rank = retention.runs is not None and rank is not None and rank < retention.runs
+    return by_age or by_rank
+
+
+def _why_it_stays(run: _Run, results: Path, anchors: set[str], now: datetime) -> str | None:
+    if REFERENCE in results.resolve().parts[-2:]:
+        return "it is a reference run"
+    if run.name in {Path(anchor).name for anchor in anchors}:
+        return "a gate is anchored to it, or --keep names it"
+    if not run.bundle.complete and now - run.started < YOUNG:
+        return "it is incomplete, and younger than a day"
+    return None
+
+
+def _why(run: _Run, rank: int | None, retention: Retention) -> str:
+    if not run.bundle.complete:
+        return "incomplete"
+    words = []
+    if retention.days is not None:
+        words.append(f"older than {retention.days} days")
+    if retention.runs is not None and rank is not None:
+        words.append(f"{rank} newer runs of {run.series[0]}")
+    return ", ".join(words) or "confirms a run that is gone"
+
+
+def remove(results: Path, item: Item) -> None:
+    """Remove a bundle for good, never what a link leads to.
+
+    The manifest goes first and ``begin.json`` last: what a kill leaves is an incomplete run.
+
+    Raises:
+        UserError: it is no longer a bundle in ``results``.
+    """
+    path = item.path
+    if path.is_symlink() or path.parent != results or not (path / "begin.json").is_file():
+        raise UserError(f"{path} is no longer a bundle", "Nothing of it was removed; look again.")
+    (path / "manifest.json").unlink(missing_ok=True)
+    for child in path.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != "begin.json":
+            child.unlink()
+    (path / "begin.json").unlink()
+    path.rmdir()
