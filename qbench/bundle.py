@@ -177,7 +177,7 @@ class Bundle:
 
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
-        path = self._inside("samples", f"{trial['trial']}.npy")
+        path = self.inside("samples", f"{trial['trial']}.npy")
         samples = read_array(path)
         if samples.ndim != 1 or samples.dtype != np.int64 or (samples <= 0).any():
             raise UserError(
@@ -192,7 +192,7 @@ class Bundle:
     def outputs_of(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """``outputs`` of an evaluation whose record has been read already."""
         return {
-            name: read_array(self._inside("predictions", record["evaluation_id"], file))
+            name: read_array(self.inside("predictions", record["evaluation_id"], file))
             for name, file in record["outputs"].items()
         }
 
@@ -214,10 +214,15 @@ class Bundle:
         return self._of_items("chosen", model)
 
     def _of_items(self, what: str, model: str) -> np.ndarray | None:
-        path = self._inside("predictions", f"{what}-{model}.npy")
+        path = self.inside("predictions", f"{what}-{model}.npy")
         return read_array(path) if path.exists() else None
 
-    def _inside(self, *names: str) -> Path:
+    def inside(self, *names: str) -> Path:
+        """The path of a file that a record names.
+
+        Raises:
+            UserError: it would lead out of the bundle.
+        """
         for name in names:
             if not _is_file_name(name):
                 raise UserError(
@@ -303,12 +308,12 @@ class Bundle:
         for name, array in series.items():
             buffer = BytesIO()
             np.save(buffer, array)
-            write_file(self._inside("energy", name), buffer.getvalue())
+            write_file(self.inside("energy", name), buffer.getvalue())
         append_line(self.path / "energy.jsonl", dict(record))
 
     def energy_series(self, name: str) -> np.ndarray:
         """A series that a record of the energy pass names: see ``qbench.energy.records``."""
-        return read_array(self._inside("energy", name))
+        return read_array(self.inside("energy", name))
 
     @property
     def energy(self) -> list[dict[str, Any]]:
@@ -338,17 +343,17 @@ class Bundle:
             copy_file(samples, target)
             record = {**record, "samples_sha256": digest_file(target)}
         if traces:
-            folder = self._inside("traces", record["trial"])
+            folder = self.inside("traces", record["trial"])
             folder.mkdir(parents=True, exist_ok=True)
             for name, source in traces.items():
-                copy_file(source, self._inside("traces", record["trial"], name))
+                copy_file(source, self.inside("traces", record["trial"], name))
             record = {**record, "traces": sorted(traces)}
         append_line(self.path / "journal.jsonl", record)
         return record
 
     def trace(self, trial: Mapping[str, Any], name: str) -> Path:
         """A file that a trial's scenario left beside its samples."""
-        return self._inside("traces", str(trial["trial"]), name)
+        return self.inside("traces", str(trial["trial"]), name)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the derived tables and then the manifest: from now on the bundle is complete."""

@@ -142,7 +142,8 @@ def check_schema(schema: Any, path: Path) -> int:
     reads = f"this version reads {min(STEPS)} to {SCHEMA}"
     if type(schema) is not int or schema < 1:
         raise UserError(
-            f"{path} was written with schema {schema!r:.40}, {reads}", "It is damaged: get a copy."
+            f"{path} was written with schema {schema!r:.40}, {reads}",
+            "Its begin.json is damaged: get a copy.",
         )
     if schema > SCHEMA:
         raise UserError(

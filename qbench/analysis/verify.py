@@ -32,8 +32,8 @@ def find_problems(bundle: Bundle) -> list[str]:
 
 
 def _records(bundle: Bundle) -> list[str]:
-    """Records that do not hold what they have to, torn lines, and files that records name and that
-    are not there, whatever the manifest says."""
+    """Records that do not hold what they have to, torn lines, trials of no case, and files that
+    records name and that are not there, whatever the manifest says."""
     found = []
     reads: list[Callable[[], Any]] = [lambda: bundle.begin, lambda: bundle.plan]
     reads += [partial(bundle.lines, name) for name in FILES if name.endswith(".jsonl")]
@@ -47,16 +47,27 @@ def _records(bundle: Bundle) -> list[str]:
         path = bundle.path / name
         if name.endswith(".jsonl") and path.is_file() and not _ends_whole(path):
             found.append(f"{name}: its last line is torn")
-    if not found:
-        named = [("samples", f"{t['trial']}.npy") for t in bundle.trials if t["status"] == "ok"]
-        named += [("traces", t["trial"], name) for t in bundle.trials for name in t.get("traces", ())]
-        for key, record in bundle.evaluated.items():
-            named += [("predictions", key, file) for file in record["outputs"].values()]
-        found += [
-            f"{'/'.join(parts)} is missing"
-            for parts in named
-            if not bundle.path.joinpath(*parts).is_file()
-        ]
+    return found or _named(bundle)
+
+
+def _named(bundle: Bundle) -> list[str]:
+    """Cases and files that records name and that are not there."""
+    trials, found = bundle.trials, []
+    planned = {e["case_id"] for e in [*bundle.plan["cases"], *bundle.plan["yardsticks"]]}
+    files = [("samples", f"{trial['trial']}.npy") for trial in trials if trial["status"] == "ok"]
+    for trial in trials:
+        if trial["case_id"] not in planned:
+            case = f"case {trial['case_id']}, which is none of the plan's"
+            found.append(f"journal.jsonl: trial {trial['trial']} is of {case}")
+        files += [("traces", trial["trial"], name) for name in trial.get("traces", ())]
+    for key, record in bundle.evaluated.items():
+        files += [("predictions", key, name) for name in record["outputs"].values()]
+    for parts in files:
+        try:
+            if not bundle.inside(*parts).is_file():
+                found.append(f"{'/'.join(parts)} is missing")
+        except UserError as error:
+            found.append(error.message)
     return found
 
 
