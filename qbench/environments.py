@@ -200,6 +200,8 @@ class EnvironmentStore:
         digest: str,
         note: str = "",
     ) -> Made:
+        # An interpreter that compiles what it imports is slower to start, and larger.
+        _run([python, "-I", "-m", "compileall", "-q", kit])
         resolved = {canonicalize_name(n): v for n, v in sorted(facts["packages"].items()) if n}
         return Made(
             tuple(asked.requirements),
@@ -250,7 +252,8 @@ class EnvironmentStore:
             if uv:
                 _run([uv, "venv", "--quiet", "--python", base, venv])
                 python = venv / "bin" / "python"
-                options = ["--quiet", "--no-deps", "--python", python, *_uv_settings()]
+                options = ["--quiet", "--no-deps", "--compile-bytecode", "--python", python]
+                options += _uv_settings()
                 _run([uv, "pip", "install", *options, "-r", lines])
             else:
                 _run([base, "-m", "venv", venv])

@@ -166,6 +166,8 @@ def test_it_is_made_once_and_holds_what_was_resolved(
     assert "pandas" not in made.resolved
     record = made.interpreter.python.parents[2] / "environment.json"
     assert json.loads(record.read_text())["made_with"] == installer
+    for folder in (record.parent, made.interpreter.kit):  # as compiled as the default environment
+        assert list(folder.rglob("__pycache__/*.pyc"))
     before = record.stat().st_mtime_ns
     again = make(tmp_path, requirements=["tomli==2.*"])["a"]
     assert again.digest == made.digest
