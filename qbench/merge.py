@@ -271,12 +271,8 @@ def _compared(a: Bundle, b: Bundle, tables: Mapping[str, pd.DataFrame]) -> dict[
     ``qbench.analysis.comparable``); ``against_regression`` says why none does, if that is so.
     """
     comparability = compare_bundles(a, b)
-    rows = {row["case_id"]: row for row in tables[b.run_id].to_dict("records")}
-    common = [
-        (row, rows[row["case_id"]])
-        for row in tables[a.run_id].to_dict("records")
-        if row["case_id"] in rows and row["status"] == rows[row["case_id"]]["status"] == "ok"
-    ]
+    first, last = (_good_cases(tables[bundle.run_id]) for bundle in (a, b))
+    common = [(row, last[case_id]) for case_id, row in first.items() if case_id in last]
     against = comparability.reasons_against("regression")
     return {
         "a": a.run_id,
@@ -288,3 +284,9 @@ def _compared(a: Bundle, b: Bundle, tables: Mapping[str, pd.DataFrame]) -> dict[
         "regression": 0 if against else sum(not same_artifact(*rows) for rows in common),
         "against_regression": against,
     }
+
+
+def _good_cases(cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Rows that are ok, by their case's id."""
+    rows: list[dict[str, Any]] = cases.to_dict("records")  # type: ignore[assignment]
+    return {row["case_id"]: row for row in rows if row["status"] == "ok"}

@@ -120,7 +120,7 @@ def test_reading_changes_nothing(old: Bundle, tmp_path: Path):
 def test_an_edited_figure_of_an_old_table_is_found(old: Bundle):
     path = old.path / "trials.parquet"
     frame = pd.read_parquet(path)
-    frame.loc[1, "p50_ns"] /= 2
+    frame["p50_ns"] = frame["p50_ns"].where(frame.index != 1, 1.0)
     frame.to_parquet(path)
     (found,) = recompute(old)
     assert found == f"trials.parquet: p50_ns of {frame.loc[1, 'trial']} differs"
