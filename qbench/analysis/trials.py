@@ -15,6 +15,8 @@ from qbench.stats import CONFIDENCE, MIN_ROUNDS, Estimate, geometric_means, mome
 
 FIGURES = ("p10", "p50", "p99", "throughput", "memory", "load")
 """What of trials is compared."""
+_ROUNDING = 1e-12
+"""A standard error of logarithms below this is of rounding."""
 _NUMBERS = [
     name
     for name in TRIAL_COLUMNS
@@ -80,7 +82,9 @@ class Trials:
     def of(self, case_id: str) -> slice:
         """Where the trials of a case stand."""
         place = self._places.get(case_id)
-        return slice(0, 0) if place is None else slice(self._starts[place], self._ends[place])
+        if place is None:
+            return slice(0, 0)
+        return slice(int(self._starts[place]), int(self._ends[place]))
 
     def pairs(self, a: str, b: str) -> tuple[list[int], list[int]]:
         """The trials of two cases from the same rounds of the same sittings: ``[rounds]`` places
@@ -172,7 +176,8 @@ def welch_ratios(
         of_a, of_b = variance_a / n_a, variance_b / n_b
         error = np.sqrt(of_a + of_b)
         freedom = (of_a + of_b) ** 2 / (of_a**2 / (n_a - 1) + of_b**2 / (n_b - 1))
-        half = np.where(error > 0, special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error, 0.0)
+        spread = error > _ROUNDING
+        half = np.where(spread, special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error, 0.0)
         p_values = 2 * special.stdtr(freedom, -np.abs(shift) / error)
     ends = np.exp([shift, shift - half, shift + half]).T.tolist()
     return [
@@ -184,13 +189,13 @@ def welch_ratios(
             high if enough else None,
             False,
             count,
-            p_value if enough and spread else None,
+            p_value if enough and varies else None,
         )
-        for (value, low, high), count, enough, spread, p_value in zip(
+        for (value, low, high), count, enough, varies, p_value in zip(
             ends,
             rounds.tolist(),
             (rounds >= MIN_ROUNDS).tolist(),
-            (error > 0).tolist(),
+            spread.tolist(),
             p_values.tolist(),
             strict=True,
         )
