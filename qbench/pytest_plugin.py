@@ -154,7 +154,7 @@ class _SuiteItem(pytest.Item):
             self.add_marker(pytest.mark.timeout(0))
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        return self.path, None, f"{self.path.name}::{self.name}"
+        return self.path, None, self.name
 
     def measured(self) -> Measured:
         with _plainly_told(), _one_at_a_time(self.config):
