@@ -106,7 +106,7 @@ def _head(comparison: Comparison) -> list[str]:
             "20 to 48 come out different, so there are intervals and no verdicts; for a verdict, "
             "measure both in the same rounds of one run.",
         ]
-    lines += _machines(comparison)
+    lines += [*_machines(comparison), *_versions(pairs)]
     same = sum(pair.claim == "same artifact" for pair in pairs)
     lines.append(f"{_count(len(pairs), 'pair')}: {same} of the same artifact{_only_work(pairs)}")
     lines.append("Ratios are B over A, with 95 % intervals.")
@@ -131,6 +131,17 @@ def _machines(comparison: Comparison) -> list[str]:
             + ("; ..." if len(against) > 3 else "")
         )
     return lines
+
+
+def _versions(pairs: Sequence[Pair]) -> Iterable[str]:
+    """Which runtimes are of two versions."""
+    changed = {
+        f"{a['backend']} {a['backend_version']} → {b['backend_version']}": None
+        for a, b in ((pair.a, pair.b) for pair in pairs)
+        if a["backend"] == b["backend"] and a["backend_version"] != b["backend_version"]
+    }
+    if changed:
+        yield f"Versions: {', '.join(changed)}"
 
 
 def _only_work(pairs: Sequence[Pair]) -> str:
