@@ -15,7 +15,7 @@ folder of bundles like any other: ``--results`` takes it, and each bundle in it 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 import pandas as pd
 
-from qbench.analysis.comparable import compare_bundles, same_artifact, same_work
+from qbench.analysis.comparable import Claim, compare_bundles, same_artifact, same_work
 from qbench.analysis.export import export_table
 from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems, recompute
@@ -268,21 +268,27 @@ def _compared(a: Bundle, b: Bundle, tables: Mapping[str, pd.DataFrame]) -> dict[
     """What two bundles have in common.
 
     ``choice`` and ``regression`` count the cases of the same request that bear such a claim (see
-    ``qbench.analysis.comparable``); ``against_regression`` says why none does, if that is so.
+    ``qbench.analysis.comparable``); ``against`` says why the runs bear none, by claim.
     """
     comparability = compare_bundles(a, b)
     first, last = (_good_cases(tables[bundle.run_id]) for bundle in (a, b))
     common = [(row, last[case_id]) for case_id, row in first.items() if case_id in last]
-    against = comparability.reasons_against("regression")
+    claims: dict[Claim, Callable[..., list[str]]] = {
+        "choice": same_work,
+        "regression": same_artifact,
+    }
+    against = {claim: comparability.reasons_against(claim) for claim in claims}
     return {
         "a": a.run_id,
         "b": b.run_id,
         "level": comparability.level,
         "differs": [difference.field for difference in comparability.differences],
         "common_cases": len(common),
-        "choice": sum(not same_work(*rows) for rows in common),
-        "regression": 0 if against else sum(not same_artifact(*rows) for rows in common),
-        "against_regression": against,
+        **{
+            claim: 0 if against[claim] else sum(not differing(*rows) for rows in common)
+            for claim, differing in claims.items()
+        },
+        "against": against,
     }
 
 

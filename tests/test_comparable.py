@@ -100,6 +100,19 @@ def test_a_machine_set_up_otherwise_bears_no_regression(
     assert found.reasons_against("choice") == []
 
 
+def test_environments_are_software_and_how_a_run_is_judged_is_no_difference(tmp_path: Path):
+    made = {"requirements": [], "resolved": {"onnxruntime": "1.30.1"}, "python": "3", "digest": "d"}
+    found = compared(
+        tmp_path,
+        environments={"previous": made},
+        settings={"cpu_power": None, "rounds": 10, "gate": {"slowdown": 0.02}},
+    )
+    assert [str(difference) for difference in found.differences] == [
+        "backends.environments.previous.onnxruntime: not known against 1.30.1"
+    ]
+    assert found.level == "same machine" and found.reasons_against("regression") == []
+
+
 def test_two_machines_bear_a_choice_and_no_regression(tmp_path: Path):
     other = {**HOST, "host_id": "bbbbbbbbbbbb", "cpu_model": "another"}
     found = compared(tmp_path, host=other, system={"cooling": "passive"})

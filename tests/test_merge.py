@@ -111,10 +111,11 @@ def test_pairs_say_what_may_be_compared_and_what_differs(two: list[Path], tmp_pa
     assert apart["level"] == "different machine"
     assert {"host.architecture", "system.price.amount"} <= set(apart["differs"])
     assert (apart["common_cases"], apart["choice"], apart["regression"]) == (2, 2, 0)
-    assert "different machines" in apart["against_regression"][0]
+    assert "different machines" in apart["against"]["regression"][0]
     alike = pairs[ONE, same.run_id]
     assert alike["level"] == "same machine and software" and alike["differs"] == []
-    assert (alike["choice"], alike["regression"], alike["against_regression"]) == (2, 2, [])
+    assert (alike["choice"], alike["regression"]) == (2, 2)
+    assert alike["against"] == {"choice": [], "regression": []}
     set_up = pairs[ONE, THREE]
     assert set_up["differs"] == ["host.governor"] and set_up["regression"] == 0
 

@@ -98,13 +98,15 @@ def compare_bundles(a: Bundle, b: Bundle) -> Comparability:
 def _facts(bundle: Bundle) -> dict[str, Any]:
     begin = bundle.begin
     host = {key: value for key, value in begin["host"].items() if key not in _NOT_COMPARED}
-    versions = {name: found.get("version") for name, found in begin["backends"].items()}
+    backends = {name: found.get("version") for name, found in begin["backends"].items()}
+    environments = {name: made["resolved"] for name, made in begin.get("environments", {}).items()}
+    settings = {name: value for name, value in begin["settings"].items() if name != "gate"}
     facts = {
         "host": host,
         "system": begin.get("system"),
         "software": begin["software"],
-        "backends": versions,
-        "settings": begin["settings"],
+        "backends": {**backends, "environments": environments},
+        "settings": settings,  # but for how the run is judged, which changes no figure
     }
     return dict(_flat(facts, ""))
 
