@@ -134,7 +134,7 @@ def test_a_session_of_pytest_compares_its_cases_with_an_export(project):
         one["stats"]["median"] /= 100
     project.write("base.json", json.dumps(base))
     compare = ["--benchmark-compare=base.json", "--benchmark-compare-fail=median:50%"]
-    done = Pytest(project, name, *compare, "--benchmark-json=now.json")
+    done = Pytest(project, name, "-p", "benchmark", *compare, "--benchmark-json=now.json")
     assert set(done.outcomes.values()) == {"passed"}, done.out
     assert "Comparing against benchmarks from: base.json" in done.out
     assert "net fake fp32 (base)" in done.out and "net fake fp32 (NOW)" in done.out

@@ -15,7 +15,8 @@ import pytest
 
 INSTALLED = bool(entry_points(group="pytest11", name="qbench"))
 LOAD = ["-p", "qbench" if INSTALLED else "qbench.pytest_plugin", "-p", "no:cacheprovider"]
-"""The entry point if there is one: a plugin must not be there under two names."""
+"""The entry point if there is one: a plugin must not be there under two names. Other plugins are
+loaded where a test names them: all that are installed take a second each time."""
 
 
 class Pytest:
@@ -34,7 +35,12 @@ class Pytest:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *LOAD, f"--junit-xml={junit}", *map(str, args)],
             cwd=project.root,
-            env={**project.env, "PYTHONPATH": os.pathsep.join(filter(None, path)), **env},
+            env={
+                **project.env,
+                "PYTHONPATH": os.pathsep.join(filter(None, path)),
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                **env,
+            },
             capture_output=True,
             text=True,
             timeout=120,
@@ -75,7 +81,7 @@ def suite(project, name: str = "small.qbench", **content: Any) -> Path:
 
 def test_each_case_of_a_suite_is_a_test_and_the_suite_is_run_once(project):
     path = suite(project, precisions=["fp32", "int8-static", "fp16"])
-    done = Pytest(project, path.name, "--timeout", "0.5")  # of a test; the suite has its own
+    done = Pytest(project, path.name, "-p", "timeout", "--timeout", "0.5")  # not of suites
     assert done.code == 0, done.out
     assert done.outcomes == {
         "net fake fp32": "passed",
@@ -201,12 +207,13 @@ def test_a_run_that_goes_on_elsewhere_is_named(project):
 
 def test_xdist_has_to_leave_a_suite_to_one_worker_and_the_workers_measure_in_turn(project):
     path = suite(project, rounds=1)
-    spread = Pytest(project, path.name, "-n", "2")
+    spread = Pytest(project, path.name, "-p", "xdist", "-n", "2")
     assert set(spread.outcomes.values()) == {"failure"}
     assert "--dist loadfile" in spread.messages["net fake fp32"]
     assert not bundles(project)
     project.write("test_nets.py", MARKED)
-    grouped = Pytest(project, path.name, "test_nets.py", "-n", "2", "--dist", "loadfile")
+    how = ["-p", "xdist", "-n", "2", "--dist", "loadfile"]
+    grouped = Pytest(project, path.name, "test_nets.py", *how)
     assert grouped.code == 0, grouped.out
     assert len(grouped.outcomes) == 4
     assert len(bundles(project)) == 2
@@ -232,7 +239,7 @@ def test_a_case_that_becomes_slower_fails_once_new_trials_show_it_too(project):
         project,
         backends=["slowable"],
         precisions=["fp32"],
-        rounds=8,
+        rounds=6,
         gate={"baselines": ["last"], "confirm_rounds": 9},
     )
     case = "net slowable fp32"
