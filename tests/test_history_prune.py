@@ -100,14 +100,15 @@ def test_a_confirming_run_goes_with_the_one_that_it_confirms(tmp_path):
     assert sorted(going(tmp_path, runs=1)) == ["old", "old-again"]
 
 
-def test_reference_runs_stay(tmp_path):
-    reference = tmp_path / "results" / "reference"
+@pytest.mark.parametrize("name", ["reference", "anchors"])
+def test_reference_runs_and_anchors_stay(tmp_path, name):
+    reference = tmp_path / "results" / name
     reference.mkdir(parents=True)
     night(reference, 900)
     assert going(tmp_path / "results", days=1) == []
     planned = plan_pruning(reference, Retention(days=1), NOW)
     assert not planned.going
-    assert planned.staying == (("night-900", "it is a reference run"),)
+    assert planned.staying == (("night-900", "it is a reference run, or an anchor"),)
 
 
 def test_only_real_bundles_in_the_folder_are_looked_at(tmp_path):

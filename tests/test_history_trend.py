@@ -80,6 +80,15 @@ def test_a_new_machine_and_a_package_that_came_are_told():
     assert describe(points, "p50")["series"][0]["changes"][0]["word"] == "better"
 
 
+def test_a_fact_that_changes_every_night_is_told_once():
+    values = noisy([1.0] * 30 + [1.3] * 30)
+    points = [night(n, v, facts={"commit": f"{n:07d}"}) for n, v in enumerate(values)]
+    (trend,) = trends(points, "p50")
+    (fact,) = trend.changes[0].facts
+    at = trend.changes[0].at
+    assert (fact.before, fact.after, fact.nights) == (f"{at - 1:07d}", f"{at:07d}", 0)
+
+
 def test_processors_are_never_mixed():
     """Taken together, the nights of two machines by turns would be a step every night or two."""
     slow, fast = noisy([2.0] * 40, seed=1), noisy([1.0] * 40, seed=2)

@@ -232,23 +232,21 @@ def _tables(
 ) -> dict[str, pa.Table]:
     """The tables of the sources that are kept from the old ones, and of those just read."""
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     schemas = _schemas()
     new = {name: pa.Table.from_pylist(rows, schemas[name]) for name, rows in _rows(read).items()}
     if kept and old:
-        wanted = pa.array(kept, pa.string())
         for name in ("runs", "cases"):
-            table = pq.read_table(old[name], schema=schemas[name])
-            table = table.filter(pc.is_in(table["source"], wanted))
+            filters = [("source", "in", set(kept))]
+            table = pq.read_table(old[name], schema=schemas[name], filters=filters)
             new[name] = pa.concat_tables([table, new[name]])
-        facts = pa.concat_tables([pq.read_table(old["facts"]), new["facts"]])
-        used = pc.unique(new["runs"]["facts_digest"])
-        facts = facts.filter(pc.is_in(facts["facts_digest"], used))
-        one_each = facts.group_by("facts_digest").aggregate([("facts", "min")])
-        columns = [one_each["facts_digest"], one_each["facts_min"]]
-        new["facts"] = pa.Table.from_arrays(columns, schema=schemas["facts"])
+        used = set(new["runs"]["facts_digest"].to_pylist())
+        table = pq.read_table(old["facts"], filters=[("facts_digest", "in", used)])
+        rows = {
+            row["facts_digest"]: row for row in pa.concat_tables([table, new["facts"]]).to_pylist()
+        }
+        new["facts"] = pa.Table.from_pylist(list(rows.values()), schemas["facts"])
     new["cases"] = new["cases"].sort_by([("case_id", "ascending"), ("started_us", "ascending")])
     return new
 

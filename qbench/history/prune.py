@@ -11,10 +11,9 @@ from pathlib import Path
 
 from qbench.bundle import Bundle
 from qbench.errors import UserError, nearest
+from qbench.gate import ANCHORS
 from qbench.storage import folder_bytes
 
-REFERENCE = "reference"
-"""The folder of runs that documents and tests rely on; nothing in it is ever removed."""
 YOUNG = timedelta(days=1)
 """An incomplete run that has changed within this time may be going on, or go on again."""
 
@@ -167,8 +166,8 @@ def _is_kept(run: _Run, rank: int | None, retention: Retention, now: datetime) -
 
 
 def _why_it_stays(run: _Run, results: Path, anchors: set[str], now: datetime) -> str | None:
-    if REFERENCE in results.resolve().parts[-2:]:
-        return "it is a reference run"
+    if set(ANCHORS) & set(results.resolve().parts[-2:]):
+        return "it is a reference run, or an anchor"
     if run.name in {Path(anchor).name for anchor in anchors}:
         return "a gate is anchored to it, or --keep names it"
     if not run.bundle.complete and now - run.started < YOUNG:

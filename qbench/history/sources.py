@@ -18,7 +18,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
-from qbench.bundle import Bundle
 from qbench.errors import UserError
 from qbench.history.point import METRICS, Point
 from qbench.storage import digest_json, parse_json, write_file
@@ -122,7 +121,8 @@ def read_source(results: Path, source: str) -> Read:
 
 
 def _read_bundle(path: Path) -> Read:
-    from qbench.analysis.table import case_table
+    from qbench.analysis.table import case_rows
+    from qbench.bundle import Bundle
 
     bundle = Bundle(path)
     begin = bundle.begin
@@ -139,10 +139,8 @@ def _read_bundle(path: Path) -> Read:
         valid=_is_valid(path.with_name(f"{path.name}{GATE}")),
         facts=_as_text(run_facts(begin)),
     )
-    cases = tuple(
-        _case_row(0, row["case_id"], {**row, "label": _label(row)})
-        for row in case_table(bundle).to_dict("records")
-    )
+    rows = case_rows(bundle, bundle.trials_frame(), journal=False)
+    cases = tuple(_case_row(0, row["case_id"], {**row, "label": _label(row)}) for row in rows)
     return Read((run,), cases)
 
 
@@ -299,8 +297,9 @@ def _word(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    is_count = isinstance(value, Integral) and not isinstance(value, bool)
-    return int(value) if is_count and abs(value) < 1 << 63 else None
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return None
+    return int(value) if abs(int(value)) < 1 << 63 else None
 
 
 def _number(value: Any) -> float | None:

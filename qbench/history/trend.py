@@ -214,8 +214,9 @@ def change_points(values: np.ndarray) -> list[int]:
         ) from None
     clean = np.where(hampel(values), _around(values)[0], values)
     signal = (clean - np.median(clean)) / noise(clean)
-    found = KernelCPD(kernel="linear", min_size=SHORTEST).fit(signal[:, None])
-    return [int(cut) for cut in found.predict(pen=PENALTY * log(len(values)))[:-1]]
+    search = KernelCPD(kernel="linear", min_size=SHORTEST).fit(signal[:, None])
+    *cuts, _ = search.predict(pen=PENALTY * log(len(values))) or [len(values)]
+    return [int(cut) for cut in cuts]
 
 
 # --------------------------------------------------------------------------- what else changed
@@ -223,7 +224,7 @@ def change_points(values: np.ndarray) -> list[int]:
 
 def changed_facts(points: Sequence[Point], at: int) -> tuple[FactChange, ...]:
     """What changed from one night to the next, ``NEAR`` nights around ``points[at]`` at most; the
-    nearest first."""
+    nearest first, and of a fact that changed several times only that."""
     found = []
     for index in range(max(1, at - NEAR), min(len(points), at + NEAR + 1)):
         before, after = _facts(points[index - 1]), _facts(points[index])
@@ -232,7 +233,11 @@ def changed_facts(points: Sequence[Point], at: int) -> tuple[FactChange, ...]:
             for name in dict.fromkeys([*before, *after])
             if before.get(name) != after.get(name)
         ]
-    return tuple(sorted(found, key=lambda change: (abs(change.nights), _rank(change.name))))
+    found.sort(key=lambda change: (abs(change.nights), _rank(change.name)))
+    nearest: dict[str, FactChange] = {}
+    for change in found:
+        nearest.setdefault(change.name, change)
+    return tuple(nearest.values())
 
 
 def _facts(point: Point) -> Mapping[str, str]:
@@ -240,7 +245,8 @@ def _facts(point: Point) -> Mapping[str, str]:
 
 
 LIKELY = (
-    "backend", "artifact", "environment", "packages", "gpus", "kernel", "microcode", "governor",
+    "commit", "backend", "artifact", "environment", "packages", "gpus", "kernel", "microcode",
+    "governor",
 )  # fmt: skip
 """How the names of facts begin that are told first."""
 
