@@ -287,6 +287,7 @@ def test_limits_are_for_cases_that_match_and_for_figures_that_are_wholly_beyond(
     baseline_too = [{**limits[0], "environment": "baseline"}]
     assert len(judged(bundle, limits=baseline_too).of("regression")) == 3
     (p50,) = [c.latency_p50_ms for c in result.cases if c.case_id == "000006defaul"]
+    assert p50 is not None
     at_the_limit = judged(bundle, limits=[{"metric": "latency_p50_ms", "most": 0.999 * p50}])
     assert at_the_limit.exit_code == 0
     (notice,) = at_the_limit.findings

@@ -176,8 +176,12 @@ def _invalid(
             f"{failed} of its {runs} cases are broken, more than {settings.broken_share:.0%}: "
             "that is the machine or the set-up, and no regression of a case"
         )
-    empty = [each.where for each in against if not each.pairs]
-    return f"none of its cases can be compared with {' or '.join(empty)}" if empty else None
+    for each in against:
+        if not each.pairs:
+            reasons = [r.reason for c in each.comparisons for r in c.refused]
+            told = f": {reasons[0]}" if reasons else ""
+            return f"none of its cases can be compared with {each.where}{told}"
+    return None
 
 
 def _outputs(night: Night, against: Sequence[Against], settings: GateSettings) -> list[Finding]:
@@ -238,7 +242,7 @@ def _seen_again(
     and the figure of the second."""
     found: dict[tuple[str | None, str, Kind], tuple[bool, Figure]] = {}
     suspicions = [finding for finding in findings if can_be_confirmed(finding)]
-    wanted = {(finding.case_id, finding.kind) for finding in suspicions}
+    wanted: set[tuple[str, Kind]] = {(one.case_id, one.kind) for one in suspicions}
     for each in against:
         kinds: set[Kind] = {f.kind for f in suspicions if f.against == each.name}
         if not kinds:

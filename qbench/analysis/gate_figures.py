@@ -115,7 +115,10 @@ def _fisher(first: float, again: float | None) -> float:
     """Two independent p-values as one (Fisher, Statistical Methods for Research Workers, 21.1)."""
     from scipy import stats
 
-    return 1.0 if again is None else float(stats.combine_pvalues([first, again])[1])
+    if again is None:
+        return 1.0
+    _, p_value = stats.combine_pvalues([first, again], method="fisher")
+    return float(p_value)  # type: ignore[arg-type]
 
 
 def rounds_needed(cases: int, q: float) -> int:
