@@ -40,6 +40,16 @@ def geometric_mean(values: np.ndarray) -> Estimate:
     return Estimate(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)))
 
 
+def mean(values: np.ndarray) -> Estimate:
+    """Arithmetic mean of values, one for each trial, with a t-interval: for differences, which may
+    be 0 or less."""
+    values = np.asarray(values, dtype=np.float64)
+    value, half = float(values.mean()), _t_half_width(values)
+    if half is None:
+        return Estimate(value, None, None)
+    return Estimate(value, value - half, value + half)
+
+
 def paired_ratio(base: np.ndarray, other: np.ndarray) -> Estimate:
     """``base / other`` by rounds: the exponential of the mean of log ratios, with a t-interval.
 

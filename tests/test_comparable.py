@@ -13,6 +13,7 @@ from qbench.analysis.comparable import (
     NotComparable,
     comparable_energy,
     compare_bundles,
+    energy_groups,
     energy_ratio,
     same_artifact,
     same_work,
@@ -144,6 +145,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "threads": 1,
         "streams": 1,
         "energy_mj_per_inference": 2.0,
+        "energy_gross_mj_per_inference": 5.0,
         "energy_method": "rapl package-0",
         "energy_scope": "cpu package",
         "energy_is_measured": True,
@@ -246,3 +248,13 @@ def test_energies_that_must_not_be(a: dict[str, Any], b: dict[str, Any], reason:
             energy_ratio(*pair)
     told = comparable_energy(row(**a), row(**b))
     assert told is not None and reason in told
+
+
+def test_an_energy_with_the_idle_share_alone_stands_beside_the_others():
+    """It is shown with them, though nothing can be divided by it."""
+    only_gross = row(case_id="c2", energy_mj_per_inference=None)
+    none = row(case_id="c3", energy_mj_per_inference=None, energy_gross_mj_per_inference=None)
+    other = row(case_id="c4", energy_scope="board")
+    assert energy_groups([row(), only_gross, none, other]) == [[row(), only_gross], [other]]
+    with pytest.raises(NotComparable, match="no energy of case c2"):
+        energy_ratio(row(), only_gross)

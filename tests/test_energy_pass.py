@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from qbench.analysis.energy import (
     OPERATIONS,
+    Energy,
     NoEnergy,
     cpu_time_proxy,
     energy_columns,
@@ -25,6 +26,7 @@ from qbench.energy.sensors import find_sensors
 from qbench.energy.settings import EnergySettings
 from qbench.energy.wall import PowerLog
 from qbench.isolate import Outcome
+from qbench.stats import Estimate
 
 NO_GPU = FakeNvml(problem="Driver Not Loaded")
 CASES = {"fast": "net fp32", "slow": "net int8"}
@@ -46,6 +48,11 @@ def prepared(machine: Machine, kept: Kept, nvml: Any = NO_GPU, **changes: Any) -
         "burn": machine.burn,
     }
     return EnergyPass(**{**fields, **changes})
+
+
+def mj(energy: Energy) -> Estimate:
+    assert energy.mj is not None
+    return energy.mj
 
 
 def columns(kept: Kept, case: str = "fast", device: str = "cpu", **changes: Any) -> dict[str, Any]:
@@ -159,10 +166,71 @@ def test_a_sensor_that_dies_is_none_with_its_reason(machine: Machine):
 
 
 def test_a_load_below_the_idle_power_is_not_a_negative_energy(machine: Machine):
+    """... and what the machine drew was measured all the same."""
     kept = Kept()
     machine.loads.append((machine.now_ns, machine.now_ns + 6 * 10**9, 50.0))  # while it is "idle"
     measure_energy(prepared(machine, kept), CASES, [])
-    assert "does not rise above the idle power" in columns(kept)["energy_reason"]
+    row = columns(kept)
+    assert "does not rise above the idle power" in row["energy_reason"]
+    assert row["energy_mj_per_inference"] is None and row["energy_mj_per_inference_low"] is None
+    assert row["energy_is_measured"] is True and row["energy_scope"] == "cpu package"
+    assert row["energy_gross_mj_per_inference"] == pytest.approx(1e3 * 40 * 5 / 100, rel=1e-4)
+    assert (row["power_w"], row["idle_w"]) == (pytest.approx(40), pytest.approx(60))
+
+
+def windows(joules: list[float], scope: str = "board", idle_w: float | None = 4.0) -> list[Any]:
+    """Records of windows of 5 s and 100 items, as a sensor tells of them."""
+    readings = [
+        {
+            "name": scope, "method": f"the {scope}'s", "scope": scope, "kind": "power",
+            "joules": one, "watts": one / 5, "idle_w": idle_w, "reason": "",
+        }
+        for one in joules
+    ]  # fmt: skip
+    return [
+        {
+            "kind": "window", "sitting": 1, "case_id": "fast", "round": number, "status": "ok",
+            "reason": "", "begin_ns": 0, "end_ns": 5 * 10**9, "items": 100,
+            "meter_cpu_share": None, "sensors": [reading],
+        }
+        for number, reading in enumerate(readings)
+    ]  # fmt: skip
+
+
+def test_one_window_below_idle_costs_no_figure():
+    """A camera's light load on a Jetson's rail. Above idle (20 J in 5 s) the six have 0.43 J in the
+    mean, with a standard deviation of sqrt(0.271 / 5) J; t of 5 degrees of freedom is 2.5706."""
+    kept = Kept()
+    kept.records = windows([20.6, 20.5, 20.4, 19.98, 20.5, 20.6])
+    narrower = windows([9.0] * 6, "cpu package", 1.0)
+    for window, other in zip(kept.records, narrower, strict=True):
+        window["sensors"] += other["sensors"]
+    row = columns(kept)
+    assert (row["energy_scope"], row["energy_reason"]) == ("board", None)
+    assert row["energy_mj_per_inference"] == pytest.approx(4.3)
+    half = 2.570582 * (0.271 / 5 / 6) ** 0.5 * 10
+    assert row["energy_mj_per_inference_low"] == pytest.approx(4.3 - half, rel=1e-5)
+    assert row["energy_mj_per_inference_high"] == pytest.approx(4.3 + half, rel=1e-5)
+    assert row["energy_gross_mj_per_inference"] == pytest.approx(204.3)
+    assert (row["power_w"], row["idle_w"]) == (pytest.approx(4.1), 4.0)
+
+
+def test_an_energy_that_cannot_be_told_from_idle_has_an_interval_that_holds_0():
+    kept = Kept()
+    kept.records = windows([20.6, 19.5, 20.5, 19.8, 20.3, 19.7])
+    row = columns(kept)
+    assert row["energy_mj_per_inference"] == pytest.approx(10 * 0.4 / 6)
+    assert row["energy_mj_per_inference_low"] < 0 < row["energy_mj_per_inference_high"]
+
+
+def test_without_a_baseline_there_is_still_the_energy_with_the_idle_share():
+    kept = Kept()
+    kept.records = windows([20.0] * 6, idle_w=None)
+    row = columns(kept)
+    assert row["energy_mj_per_inference"] is None and row["idle_w"] is None
+    assert row["energy_reason"] == "board: there is no idle baseline"
+    assert row["energy_gross_mj_per_inference"] == pytest.approx(200)
+    assert row["energy_is_measured"] is True
 
 
 def test_a_busy_idle_is_said(machine: Machine, monkeypatch):
@@ -285,10 +353,10 @@ def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: M
 
 def test_processor_time_is_a_proxy_with_its_source():
     energy = cpu_time_proxy(TRIALS, POWER)
-    assert energy.mj.value == pytest.approx(4 * 1 / 200 * 1e3)
+    assert mj(energy).value == pytest.approx(4 * 1 / 200 * 1e3)
     assert (energy.power_w, energy.idle_w, energy.scope) == (pytest.approx(2), None, "process")
     assert energy.is_measured is False and "a data sheet" in energy.method
-    assert energy.mj.low == pytest.approx(20)
+    assert mj(energy).low == pytest.approx(20)
     with pytest.raises(NoEnergy, match="no cpu_power"):
         cpu_time_proxy(TRIALS, None)
     with pytest.raises(NoEnergy, match="no processor time"):
@@ -297,14 +365,14 @@ def test_processor_time_is_a_proxy_with_its_source():
 
 def test_operations_cost_what_the_paper_says():
     # 10^9 multiply-accumulates of 3.7 + 0.9 pJ; of 0.2 + 0.1 pJ
-    assert operations_proxy({"fp32": 10**9}, 0).mj.value == pytest.approx(4.6)
-    assert operations_proxy({"int8": 10**9, "fp16": 0}, 0).mj.value == pytest.approx(0.3)
+    assert mj(operations_proxy({"fp32": 10**9}, 0)).value == pytest.approx(4.6)
+    assert mj(operations_proxy({"int8": 10**9, "fp16": 0}, 0)).value == pytest.approx(0.3)
     # 8 MB are 10^6 words of 1.3 to 2.6 nJ
-    traffic = operations_proxy({}, 8 * 10**6).mj.value
+    traffic = mj(operations_proxy({}, 8 * 10**6)).value
     assert 1.3 < traffic < 2.6 and traffic / 1.3 == pytest.approx(2.6 / traffic)
     mixed = operations_proxy({"fp32": 10**8, "int8": 10**9}, 8 * 10**6, batch=4)
-    assert mixed.mj.value == pytest.approx((0.46 + 0.3 + traffic) / 4)
-    assert mixed.mj.low is None and mixed.is_measured is False and "ISSCC 2014" in mixed.method
+    assert mj(mixed).value == pytest.approx((0.46 + 0.3 + traffic) / 4)
+    assert mj(mixed).low is None and mixed.is_measured is False and "ISSCC 2014" in mixed.method
 
 
 @pytest.mark.parametrize(

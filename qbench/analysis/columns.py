@@ -110,17 +110,17 @@ size        | memory_file_mb          | Of the growth after warm-up, what is map
 size        | memory_process_peak_mb  | Peak of the whole process.
 size        | device_memory_mb        | Memory on the device.
 size        | cpu_utilization         | Processor time over wall time of the timed window; 1 is one core.
-energy      | energy_mj_per_inference | Millijoules for one item, by energy_method.
-energy      | energy_mj_per_inference_low| Lower end of its 95 % interval over trials.
+energy      | energy_mj_per_inference | Millijoules for one item, by energy_method; above idle where it is measured.
+energy      | energy_mj_per_inference_low| Lower end of its 95 % interval; below 0 where it cannot be told from idle.
 energy      | energy_mj_per_inference_high| Upper end.
-energy      | energy_gross_mj_per_inference | The same with the idle share.
+energy      | energy_gross_mj_per_inference | The same with the idle share; there even if the load does not rise above idle.
 energy      | power_w                 | Mean power of the timed window, by energy_method.
 energy      | idle_w                  | Idle power that was subtracted.
 energy      | energy_window_s         | Length of the window.
 energy      | energy_method           | How it was found; never compare across methods.
 energy      | energy_scope            | What it covers.
 energy      | energy_is_measured      | False for a proxy.
-energy      | energy_reason           | Why it is not of a better method, or missing.
+energy      | energy_reason           | Why it is not of a better method, or a figure is missing.
 energy      | instructions_per_inference | Retired instructions.
 energy      | instructions_per_cycle  | Retired instructions for each cycle of the processor.
 quality     | accuracy_metric         | The metric of the model card.

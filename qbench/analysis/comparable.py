@@ -176,6 +176,9 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any], names: list[str]) -> 
 # --------------------------------------------------------------------------- energy
 
 
+_ENERGIES = ("energy_mj_per_inference", "energy_gross_mj_per_inference")
+
+
 class NotComparable(ValueError):
     """Two figures must not be compared; the message says why."""
 
@@ -191,6 +194,12 @@ def comparable_energy(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     for row in (a, b):
         if row.get("energy_mj_per_inference") is None:
             return f"there is no energy of case {row['case_id']}"
+    return _found_otherwise(a, b)
+
+
+def _found_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+    """On what the ways differ in which the energies of two cases were found; None: on nothing that
+    matters."""
     if a["energy_is_measured"] != b["energy_is_measured"]:
         return "one is measured and the other is a proxy"
     at_the_wall = a["energy_is_measured"] and a["energy_scope"] == b["energy_scope"] == WALL
@@ -226,13 +235,14 @@ def energy_ratio(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
 
 
 def energy_groups(cases: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The cases that have an energy, those together that may be compared with each other."""
+    """The cases that have an energy, if only the one with the idle share: those together that may
+    be compared with each other."""
     groups: list[list[Mapping[str, Any]]] = []
     for case in cases:
-        if case["energy_mj_per_inference"] is None:
+        if all(case[name] is None for name in _ENERGIES):
             continue
         for group in groups:
-            if comparable_energy(group[0], case) is None:
+            if _found_otherwise(group[0], case) is None:
                 group.append(case)
                 break
         else:

@@ -31,15 +31,16 @@ class Energy:
     """Energy of a case by one method.
 
     Attributes:
-        mj: millijoules for one item: above idle where it was measured.
+        mj: millijoules for one item: above idle where it was measured; None if there is no
+            baseline, or the load does not rise above it.
         gross_mj: with the idle share; None for a proxy.
         power_w: mean power in the window, idle included.
-        idle_w: power with nothing running; None for a proxy.
+        idle_w: power with nothing running; None for a proxy, and where there is no baseline.
         window_s: length of a window (median); None if the method has none.
-        reason: why it is not of a wider scope or a better method; "" if it is.
+        reason: why it is not of a wider scope or a better method, or has no ``mj``; else "".
     """
 
-    mj: stats.Estimate
+    mj: stats.Estimate | None
     gross_mj: float | None
     power_w: float | None
     idle_w: float | None
@@ -51,10 +52,11 @@ class Energy:
 
     def columns(self) -> dict[str, Any]:
         """As columns of the case table."""
+        value, low, high = self.mj or (None, None, None)
         return {
-            "energy_mj_per_inference": self.mj.value,
-            "energy_mj_per_inference_low": self.mj.low,
-            "energy_mj_per_inference_high": self.mj.high,
+            "energy_mj_per_inference": value,
+            "energy_mj_per_inference_low": low,
+            "energy_mj_per_inference_high": high,
             "energy_gross_mj_per_inference": self.gross_mj,
             "power_w": self.power_w,
             "idle_w": self.idle_w,
@@ -109,10 +111,11 @@ def energy_columns(
 
 
 def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
-    """What the widest sensor that covers ``device`` says of a case, above idle.
+    """What the widest sensor that covers ``device`` says of a case.
 
-    Each window counts once, with its own sitting's baseline. The figure is the geometric mean
-    over windows, each of which was a fresh process.
+    Each window counts once, with its own sitting's baseline. Figures are arithmetic means over
+    windows, each of which was a fresh process: what a load adds to idle may be lost in a sensor's
+    steps, and then single windows come out below idle.
 
     Raises:
         NoEnergy: no sensor has a figure.
@@ -148,7 +151,9 @@ def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
         ]
         try:
             if of_scope:
-                return replace(_of_sensor(of_scope), reason="; ".join(reasons))
+                found = _of_sensor(of_scope)
+                told = [f"{scope}: {found.reason}"] if found.reason else []
+                return replace(found, reason="; ".join([*reasons, *told]))
         except NoEnergy as error:
             reasons.append(f"{scope}: {error}")
     raise NoEnergy("; ".join(reasons) or f"no sensor of this machine covers {device}")
@@ -171,26 +176,32 @@ def _of_sensor(readings: Sequence[tuple[Record, Record]]) -> Energy:
         raise NoEnergy(
             f"there are several ({', '.join(names)}), and which does the work is unknown"
         )
-    known = [(w, r) for w, r in readings if r["joules"] is not None and r["idle_w"] is not None]
+    known = [(w, r) for w, r in readings if r["joules"] is not None]
     if not known:
-        first = readings[0][1]
-        raise NoEnergy(first["reason"] or "there is no idle baseline")
+        raise NoEnergy(readings[0][1]["reason"] or "there is no reading")
+    joules = np.array([r["joules"] for _, r in known])
     seconds = np.array([(w["end_ns"] - w["begin_ns"]) * 1e-9 for w, _ in known])
-    gross = np.array([r["joules"] for _, r in known])
-    net = gross - np.array([r["idle_w"] for _, r in known]) * seconds
     items = np.array([w["items"] for w, _ in known], dtype=float)
-    if not (net > 0).all():
-        raise NoEnergy("the load does not rise above the idle power")
+    idle_w = np.array([r["idle_w"] for _, r in known], dtype=float)  # NaN: no baseline
+    based = ~np.isnan(idle_w)
+    above, reason = None, ""
+    if based.any():
+        above = stats.mean(1e3 * ((joules - idle_w * seconds) / items)[based])
+    if above is None:
+        reason = "there is no idle baseline"
+    elif above.value <= 0:
+        above, reason = None, "the load does not rise above the idle power"
     reading = known[0][1]
     return Energy(
-        mj=stats.geometric_mean(1e3 * net / items),
-        gross_mj=stats.geometric_mean(1e3 * gross / items).value,
-        power_w=float(np.median(gross / seconds)),
-        idle_w=float(np.median([r["idle_w"] for _, r in known])),
+        mj=above,
+        gross_mj=stats.mean(1e3 * joules / items).value,
+        power_w=float(np.median(joules / seconds)),
+        idle_w=float(np.median(idle_w[based])) if based.any() else None,
         window_s=float(np.median(seconds)),
         method=reading["method"],
         scope=reading["scope"],
         is_measured=True,
+        reason=reason,
     )
 
 

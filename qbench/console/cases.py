@@ -144,7 +144,7 @@ def _energy(ran: Sequence[Case], console: Console) -> tuple[list[Shown], list[Ta
     from qbench.report.energy import described
 
     groups = energy_groups(ran)
-    if len(groups) == 1:
+    if len(groups) == 1 and any(row[ENERGY[0].name] is not None for row in groups[0]):
         measured = groups[0][0]["energy_is_measured"]
         note = styled(f"energy: {described(groups[0])['title']}", style="dim")
         return [Shown(ENERGY[0].name, "mJ" if measured else "mJ (proxy)", 10)], [note]
