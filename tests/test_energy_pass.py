@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from crafted import Crafted
 from energy_machine import FakeNvml, Kept, Machine
 from pydantic import ValidationError
 
@@ -20,6 +23,8 @@ from qbench.analysis.energy import (
     measured,
     operations_proxy,
 )
+from qbench.analysis.verify import recompute
+from qbench.bundle import Bundle
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.records import EnergyRecord
 from qbench.energy.sensors import find_sensors
@@ -345,7 +350,50 @@ def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: M
     both = Kept()
     both.records = kept.records + more.records
     assert len(more.kind("window")) == 6
+    assert not kept.series.keys() & more.series.keys()  # what earlier records name stays as it was
     assert columns(both)["energy_scope"] == "wall" and not columns(both)["energy_reason"]
+
+
+# --------------------------------------------------------------------------- kept and derived again
+
+
+def lines(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the records of a bundle's ``energy.jsonl``."""
+    records = bundle.energy
+    for record in records:
+        change(record)
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (bundle.path / "energy.jsonl").write_text(text)
+
+
+def test_joules_are_derived_again_from_what_the_bundle_keeps(machine: Machine, tmp_path: Path):
+    crafted = Crafted(tmp_path / "bundle")
+    crafted.trial(crafted.case("fp32"), 0, 1.0)
+    bundle = crafted.done()
+    log = Logger(machine, machine.root / "meter.csv", hz=4)
+    run = prepared(machine, Kept(), wall=log, record=bundle.add_energy)
+    measure_energy(run, CASES, [])
+    assert recompute(bundle) == []
+
+    name = str(next((bundle.path / "energy").glob("fast-s1-w003-*")).relative_to(bundle.path))
+    other = next((bundle.path / "energy").glob("slow-s1-w003-*"))
+    kept = (bundle.path / name).read_bytes()
+    (bundle.path / name).write_bytes(other.read_bytes())
+    found = recompute(bundle)
+    assert found and all(line.startswith(f"{name}, window 3 of fast: ") for line in found)
+    assert "joules is None, recorded" in found[0]  # the readings of another time
+    np.save(bundle.path / name, np.arange(3.0))
+    assert any(f"{name} is damaged" in line for line in recompute(bundle))
+    (bundle.path / name).write_bytes(kept)
+
+    def less(record: dict[str, Any]) -> None:
+        for window in record.get("windows", []):
+            if (window["case_id"], window["round"]) == ("slow", 0):
+                window["joules"] *= 0.99
+
+    lines(bundle, less)
+    (found,) = recompute(bundle)
+    assert found.startswith("energy/wall-s1.npy, window 0 of slow: joules is ")
 
 
 # --------------------------------------------------------------------------- proxies

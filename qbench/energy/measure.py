@@ -201,7 +201,9 @@ class _Sitting:
         series: dict[str, np.ndarray] = {}
         if outcome.status == "ok":
             begin, end = outcome.result["window"]
-            readings, series = self._readings(meter, begin, end, f"{case}-w{number:03d}")
+            readings, series = self._readings(
+                meter, begin, end, f"{case}-s{run.sitting}-w{number:03d}"
+            )
             record |= {"begin_ns": begin, "end_ns": end, "items": outcome.result["items"]}
             record["sensors"] = readings
             self._windows.append((case, number, begin, end))
