@@ -213,6 +213,15 @@ def test_streams_work_at_the_same_time_and_calls_longer_than_a_step_are_counted(
     assert timed.wall_ns < 1.6e9
 
 
+def test_a_handful_of_calls_has_no_99th_percentile(tmp_path: Path):
+    options = {"duration_s": 1.0, "step_s": 0.1}
+    timed = sustained.drive(opened(tmp_path, "sustained", options, seconds=0.02))
+    first, last = timed.facts["calls_of_parts"]
+    assert 0 < last <= 10 and 0 < first <= 10  # a fifth of a second, 20 ms a call
+    assert figure(timed, "sustained_p50_ms") >= 20
+    assert timed.figures["sustained_p99_ms"] is None
+
+
 def test_a_failing_stream_ends_the_load(tmp_path: Path):
     def fail(call: int) -> float:
         if call == 20:

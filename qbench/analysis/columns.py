@@ -91,7 +91,7 @@ pipeline    | paced_hz                | Results a second of paced frames.
 pipeline    | paced_jitter_ms         | 99th percentile less median of their response time.
 pipeline    | processor_left          | Share of the case's processors' time that paced frames leave to others.
 sustained   | sustained_p50_ms        | Median in the last minute of a long load (its last fifth, below five minutes).
-sustained   | sustained_p99_ms        | 99th percentile in it.
+sustained   | sustained_p99_ms        | 99th percentile in it; empty below 100 calls there in a trial.
 sustained   | sustained_ratio         | That median over that of the first minute: 1.3 is 30 % slower once hot.
 start       | process_start_ms        | Starting the interpreter, median over trials.
 start       | import_ms               | Importing the runtime, median over trials.
