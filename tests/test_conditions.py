@@ -139,6 +139,28 @@ def test_a_steal_of_0_since_the_start_says_nothing(machine):
     assert told["steal_ns"] is None and told["others_cpu_ns"] == 0
 
 
+def test_a_fresh_machines_first_steal_is_told(machine):
+    machine.stat("cpu0 10 0 0 0 0 0 0 0", "cpu2 10 0 0 0 0 0 0 0")
+    read = machine.begun()
+    machine.stat("cpu0 30 0 0 0 0 0 0 20", "cpu2 30 0 0 0 0 0 0 0")
+    assert read.end()["steal_ns"] == 200_000_000
+
+
+def test_a_fresh_machines_first_pressure_is_told(machine):
+    machine.pressure(0, 0)
+    read = machine.begun()
+    machine.pressure(250, 3)
+    told = read.end()
+    assert (told["cpu_pressure_ns"], told["memory_pressure_ns"]) == (250_000, 3_000)
+
+
+def test_no_wait_for_memory_is_0_where_pressure_is_kept(machine):
+    machine.pressure(0, 0)
+    read = machine.begun()
+    machine.pressure(250, 0)
+    assert read.end()["memory_pressure_ns"] == 0
+
+
 def test_pressure(machine):
     machine.pressure(1000, 0)
     read = machine.begun()

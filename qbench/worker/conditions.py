@@ -2,8 +2,9 @@
 nothing within it. Linux tells it in /proc and /sys; what a machine does not tell is None.
 
 A counter that stands at 0 since the machine was started, though one that is kept would have moved
-by then, is offered by the kernel but not kept (steal of a hypervisor that does not tell, pressure
-under ``psi=0``, /proc/stat of some sandboxes). It is None too: 0 would say "undisturbed".
+by the window's end, is offered by the kernel but not kept (steal of a hypervisor that does not
+tell, pressure under ``psi=0``, /proc/stat of some sandboxes). It is None too: 0 would say
+"undisturbed".
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Conditions:
             **_differences(self._process, process),
             "run_delay_ns": self._run_delay_ns(threads, cpu_ns),
             "cpus": len(self._cpus) or None,
-            **_differences(self._machine, machine),
+            **self._machine_differences(machine),
             "frequency_khz_begin": self._frequency,
             "frequency_khz_end": self._frequency_khz("scaling_cur_freq"),
             "frequency_max_khz": self._frequency_khz("cpuinfo_max_freq"),
@@ -146,15 +147,28 @@ class Conditions:
         short = _told(_pressure_ns, self._proc / "pressure/memory")
         throttled = [pair for file in self._quotas if (pair := _told(_throttled, file))]
         return {
-            "steal_ns": stolen or None,
+            "steal_ns": stolen,
             "others_cpu_ns": busy - own if busy else None,
-            "cpu_pressure_ns": waited or None,
-            # 0 can be true of memory: that pressure is counted at all, the processors' tells.
-            "memory_pressure_ns": short if waited else None,
+            "cpu_pressure_ns": waited,
+            "memory_pressure_ns": short,
             "throttled_ns": sum(ns for ns, _ in throttled) if throttled else None,
             "throttled_periods": sum(periods for _, periods in throttled) if throttled else None,
             "thermal_throttles": self._thermal_throttles(),
         }
+
+    def _machine_differences(self, last: Mapping[str, int | None]) -> dict[str, int | None]:
+        """What came since ``begin``. Whether a counter is kept its last reading tells: on a fresh
+        machine the first one may be a true 0."""
+        told = _differences(self._machine, last)
+        # 0 can be true of memory: that pressure is counted at all, the processors' tells
+        for name, sign in (
+            ("steal_ns", "steal_ns"),
+            ("cpu_pressure_ns", "cpu_pressure_ns"),
+            ("memory_pressure_ns", "cpu_pressure_ns"),
+        ):
+            if not last[sign]:
+                told[name] = None
+        return told
 
     def _thermal_throttles(self) -> int | None:
         """Of the cores, and of the package, which every one of its processors counts alike."""
