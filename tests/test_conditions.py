@@ -63,6 +63,8 @@ class Machine:
             "most": "cpufreq/cpuinfo_max_freq",
             "core": "thermal_throttle/core_throttle_count",
             "package": "thermal_throttle/package_throttle_count",
+            "package_id": "topology/physical_package_id",
+            "core_id": "topology/core_id",
         }
         for name, value in files.items():
             self.write(f"sys/devices/system/cpu/cpu{number}/{places[name]}", f"{value}\n")
@@ -279,6 +281,25 @@ def test_heat_of_cores_and_package(machine):
     machine.cpu(0, core=7, package=110)
     machine.cpu(2, core=1, package=110)
     assert read.end()["thermal_throttles"] == 3 + 10
+
+
+def test_heat_of_every_package_counts(machine):
+    """One has a large count of long ago; their cores have equal numbers."""
+    machine.cpu(0, core=5, package=100, package_id=0, core_id=3)
+    machine.cpu(2, core=0, package=2, package_id=1, core_id=3)
+    read = machine.begun()
+    machine.cpu(0, core=6, package=101)
+    machine.cpu(2, core=4, package=9)
+    assert read.end()["thermal_throttles"] == (1 + 4) + (1 + 7)
+
+
+def test_heat_of_a_core_counts_once_though_both_its_hyperthreads_tell(machine):
+    for number in (0, 2):
+        machine.cpu(number, core=5, package=7, package_id=0, core_id=1)
+    read = machine.begun()
+    for number in (0, 2):
+        machine.cpu(number, core=8, package=7)
+    assert read.end()["thermal_throttles"] == 3
 
 
 def test_the_hottest_sensor_of_the_processor(machine):

@@ -62,8 +62,8 @@ class Conditions:
         self._cpus = _usable_cpus()
         self._quotas = _quota_files(root)
         self._sensors = _cpu_sensors(root / "sys/class")
-        heat = [self._cpu_folder / f"cpu{cpu}/thermal_throttle" for cpu in self._cpus]
-        self._heat = [folder for folder in heat if folder.is_dir()]
+        folders = [self._cpu_folder / f"cpu{cpu}" for cpu in self._cpus]
+        self._heat = {cpu: _core(cpu) for cpu in folders if (cpu / "thermal_throttle").is_dir()}
         self._has_clock = any(self._cpu_folder.glob("cpu[0-9]*/cpufreq"))
 
     def begin(self) -> None:
@@ -171,12 +171,15 @@ class Conditions:
         return told
 
     def _thermal_throttles(self) -> int | None:
-        """Of the cores, and of the package, which every one of its processors counts alike."""
-        cores = [_told(_number, folder / "core_throttle_count") for folder in self._heat]
-        packages = [_told(_number, folder / "package_throttle_count") for folder in self._heat]
-        told = [count for count in cores if count is not None]
-        whole = max((count for count in packages if count is not None), default=None)
-        return None if not told and whole is None else sum(told) + (whole or 0)
+        """Of all cores and packages. What a core met its hyperthreads count alike, and what a
+        package met all of its processors: each counts once."""
+        counts: dict[tuple[int | str, ...], int] = {}
+        for cpu, core in self._heat.items():
+            for name, place in (("core", core), ("package", core[:1])):
+                count = _told(_number, cpu / f"thermal_throttle/{name}_throttle_count")
+                if count is not None:
+                    counts[place] = max(count, counts.get(place, 0))
+        return sum(counts.values()) if counts else None
 
     def _temperature_c(self) -> float | None:
         low, high = PLAUSIBLE_C
@@ -305,6 +308,14 @@ def _quota_files(root: Path) -> list[Path]:
                 if (file := place / name / "cpu.stat").is_file():
                     files[file.resolve()] = None  # cpu is often a link to cpu,cpuacct
     return list(files)
+
+
+def _core(cpu: Path) -> tuple[int | str, int | str]:
+    """A processor's package and its core, whose number is unique within the package. Where that is
+    not told, a machine is one package, and each processor a core."""
+    package = _told(_number, cpu / "topology/physical_package_id")
+    core = _told(_number, cpu / "topology/core_id")
+    return "the only" if package is None else package, cpu.name if core is None else core
 
 
 def _cpu_sensors(classes: Path) -> list[Path]:
