@@ -29,7 +29,9 @@ more than this share of the time. Two threads or streams alone: up to 0.09; besi
 STOLEN = 0.01
 """The hypervisor gave away more than this share of a processor, one tick of the clock aside."""
 OTHERS_SHARE, OTHERS_CORES = 0.1, 0.5
-"""Others used more than this share of the processors, or so many, ticks of the clock aside. Beside
+"""Others used more than this share of the processors, or so many, ticks of the clock aside: of each
+processor's time a tick may be lost or gained, as often the one as the other, so that the error of
+their sum grows with the square root of their number. Beside
 a busy neighbour a core is slower though nothing ever waits: they share caches, memory, power, and
 hyperthreads the core itself. Alone: up to 0.06 of two processors; beside one process: from 0.8."""
 THROTTLED = 0.01
@@ -197,7 +199,7 @@ def _machine(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sig
     asked, cpus = case["threads"] * case["streams"], met.get("cpus") or 1
     if (others := met.get("others_cpu_ns")) is not None:
         limit = min(OTHERS_SHARE * cpus, OTHERS_CORES)
-        if (others - cpus * TICK_NS) / wall > limit:
+        if (others - TICK_NS * cpus**0.5) / wall > limit:
             yield _Sign("others", others / wall, f"others used {others / wall:.1f} cores")
     if (stolen := met.get("steal_ns")) is not None and (stolen - TICK_NS) / wall > STOLEN:
         text = f"the hypervisor gave away {_percent(stolen / wall)} of a core"
