@@ -62,7 +62,10 @@ def mj(energy: Energy) -> Estimate:
 
 def columns(kept: Kept, case: str = "fast", device: str = "cpu", **changes: Any) -> dict[str, Any]:
     known = {"good": TRIALS, "cpu_power": POWER, "macs": None, "moved_bytes": None, **changes}
-    which = {"case_id": case, "device": device, "batch_size": 1}
+    which = {
+        "case_id": case, "device": device, "batch_size": 1, "threads": 1, "streams": 1,
+        "scenario": "single-stream",
+    }  # fmt: skip
     return energy_columns(kept.records, which, **known)
 
 
@@ -244,6 +247,31 @@ def test_a_busy_idle_is_said(machine: Machine, monkeypatch):
     measure_energy(prepared(machine, kept), {"fast": "x"}, [])
     assert kept.kind("idle")[0]["busy_share"] == pytest.approx(0.42)
     assert "42% of the machine was busy" in kept.notes[0]
+
+
+def test_a_job_on_another_core_is_told_of_the_energy_that_holds_it(machine: Machine):
+    """Two of six windows met a job that took as much again; the other case's did not."""
+    kept = Kept()
+
+    def run(case: str) -> Outcome:
+        done = [r for r in kept.kind("window") if r["case_id"] == case]
+        if case == "fast" and len(done) in (2, 4):
+            return machine.worker(2 * WATTS[case], others_cores=0.9)
+        return machine.worker(WATTS[case])
+
+    measure_energy(prepared(machine, kept, run_window=run), CASES, [])
+    for record in kept.records:
+        EnergyRecord.model_validate(record)
+    row = columns(kept)
+    assert row["energy_mj_per_inference"] == pytest.approx(2000, rel=1e-3)  # nothing is dropped
+    assert row["energy_noise"] == (
+        "2 of 6 windows are doubtful; at worst: others used 0.9 cores (2)"
+    )
+    assert columns(kept, "slow")["energy_noise"] is None
+    for window in kept.kind("window"):  # as records were before
+        del window["met"]
+        EnergyRecord.model_validate(window)
+    assert columns(kept)["energy_noise"] is None
 
 
 # --------------------------------------------------------------------------- which sensor

@@ -121,6 +121,7 @@ energy      | energy_method           | How it was found; never compare across m
 energy      | energy_scope            | What it covers.
 energy      | energy_is_measured      | False for a proxy.
 energy      | energy_reason           | Why it is not of a better method, or a figure is missing.
+energy      | energy_noise            | What disturbed a quarter of its windows or more; sensors count the work of others, too.
 energy      | instructions_per_inference | Retired instructions.
 energy      | instructions_per_cycle  | Retired instructions for each cycle of the processor.
 quality     | accuracy_metric         | The metric of the model card.

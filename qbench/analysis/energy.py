@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from qbench import stats
+from qbench.analysis.noise import case_noise
 
 Record = Mapping[str, Any]
 
@@ -84,7 +85,7 @@ def energy_columns(
 
     Args:
         records: the bundle's energy records, of all cases.
-        case: with ``case_id``, ``device`` and ``batch_size``.
+        case: with ``case_id``, ``batch_size``, and what ``case_noise`` asks of it.
         good: its good trials, for the proxy by processor time.
         cpu_power: the suite's, or None.
         macs: multiply-accumulates of one call by effective precision, or None.
@@ -93,7 +94,8 @@ def energy_columns(
     reasons: list[str] = []
     if records:
         try:
-            return measured(records, case["case_id"], case["device"]).columns()
+            columns = measured(records, case["case_id"], case["device"]).columns()
+            return {**columns, "energy_noise": _noise(records, case)}
         except NoEnergy as error:
             reasons.append(f"not measured: {error}")
     for name, proxy in (
@@ -120,10 +122,10 @@ def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
     Raises:
         NoEnergy: no sensor has a figure.
     """
-    windows = {r["round"]: r for r in records if r["kind"] == "window" and r["case_id"] == case_id}
-    good = [window for window in windows.values() if window["status"] == "ok"]
+    windows = _windows(records, case_id)
+    good = [window for window in windows if window["status"] == "ok"]
     if not good:
-        raise NoEnergy(_why_no_window(records, list(windows.values())))
+        raise NoEnergy(_why_no_window(records, windows))
     wall = {
         (a["sitting"], w["case_id"], w["round"]): w
         for a in records
@@ -157,6 +159,22 @@ def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
         except NoEnergy as error:
             reasons.append(f"{scope}: {error}")
     raise NoEnergy("; ".join(reasons) or f"no sensor of this machine covers {device}")
+
+
+def _noise(records: Iterable[Record], case: Mapping[str, Any]) -> str | None:
+    """What disturbed a quarter of a case's windows or more: a sensor counts what others do."""
+    windows = [
+        {**r["met"], "status": "ok", "window": [r["begin_ns"], r["end_ns"]]}
+        for r in _windows(records, case["case_id"])
+        if r["status"] == "ok" and r.get("met") is not None
+    ]
+    return case_noise(windows, case, "windows")
+
+
+def _windows(records: Iterable[Record], case_id: str) -> list[Record]:
+    """A case's windows; of one that was measured again, the last."""
+    found = {r["round"]: r for r in records if r["kind"] == "window" and r["case_id"] == case_id}
+    return list(found.values())
 
 
 def _why_no_window(records: Iterable[Record], windows: Sequence[Record]) -> str:

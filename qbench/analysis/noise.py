@@ -130,12 +130,15 @@ def disturbed(trial: Mapping[str, Any], case: Mapping[str, Any]) -> bool:
     return any(_disturbances(trial, case))
 
 
-def case_noise(trials: Sequence[Mapping[str, Any]], case: Mapping[str, Any]) -> str | None:
+def case_noise(
+    trials: Sequence[Mapping[str, Any]], case: Mapping[str, Any], called: str = "trials"
+) -> str | None:
     """Why a case's figures are doubtful, in one sentence with the worst figure of each kind; None
     if they are not.
 
     Args:
         trials: records in the journal; those that failed don't count.
+        called: what the sentence calls them.
     """
     found = [list(_signs(trial, case)) for trial in trials if trial["status"] == "ok"]
     doubtful = sum(map(bool, found))
@@ -148,7 +151,7 @@ def case_noise(trials: Sequence[Mapping[str, Any]], case: Mapping[str, Any]) -> 
         f"{max(signs, key=lambda sign: sign.size).text} ({len(signs)})"
         for signs in sorted(kinds.values(), key=len, reverse=True)
     ]
-    return f"{doubtful} of {len(found)} trials are doubtful; at worst: {', '.join(worst)}"
+    return f"{doubtful} of {len(found)} {called} are doubtful; at worst: {', '.join(worst)}"
 
 
 def _signs(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]:

@@ -164,6 +164,12 @@ def _doubts(ran: Sequence[Case]) -> list[Table | Text]:
             f"{len(noisy)} of {len(ran)} cases were disturbed while measured (marked *), such as: "
             f"{reason}. `qbench doctor` says what can be mended here."
         )
+    metered = [row for row in ran if row["energy_noise"]]
+    if metered:
+        doubts.append(
+            f"The energy of {len(metered)} of {len(ran)} cases may hold the work of others: "
+            f"{metered[0]['energy_noise']}."
+        )
     open_ended = [row for row in ran if row["inconclusive"]]
     if open_ended:
         known = [row["half_width"] for row in open_ended if row["half_width"] is not None]
