@@ -116,7 +116,30 @@ def test_two_machines_bear_a_choice_and_no_regression(tmp_path: Path):
 def test_another_qbench_measures_otherwise(tmp_path: Path):
     found = compared(tmp_path, software={"qbench": "2"})
     assert found.level == "same machine"
-    assert found.reasons_against("regression") == ["software.qbench: 0 against 2"]
+    for claim in ("regression", "choice"):
+        assert found.reasons_against(claim) == ["software.qbench: 0 against 2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "claims"),
+    [
+        ({"timed_s": 60.0}, "settings.timed_s: 1.0 against 60.0", {"choice", "regression"}),
+        ({"warmup_s": 0.0}, "settings.warmup_s: 1.0 against 0.0", {"choice", "regression"}),
+        ({"rounds": 30}, "settings.rounds: 10 against 30", {"regression"}),
+    ],
+)
+def test_what_is_measured_in_another_way_bears_no_choice(
+    tmp_path: Path, change: dict[str, Any], reason: str, claims: set[str]
+):
+    """More rounds give a narrower interval of the same figure."""
+    ours = {"rounds": 10, "warmup_s": 1.0, "timed_s": 1.0}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    found = compare_bundles(
+        bundle(tmp_path / "a", settings=ours), bundle(tmp_path / "b", settings=ours | change)
+    )
+    assert found.reasons_against("choice") == [reason] * ("choice" in claims)
+    assert found.reasons_against("regression") == [reason] * ("regression" in claims)
 
 
 # --------------------------------------------------------------------------- cases

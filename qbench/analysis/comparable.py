@@ -1,9 +1,10 @@
 """What may be compared with what, and on which fields two runs or two cases differ.
 
 There are two levels. A *choice* (which machine, backend or precision?) needs the same work: model,
-data, metric, batch, scenario. A *regression* (has a new version become slower?) needs the same
-artifact besides, on the same machine as it was set up. Even then, two runs one after the other
-see the machine at two times: a verdict takes both versions interleaved in one run.
+data, metric, batch, scenario, measured in the same way. A *regression* (has a new version become
+slower?) needs the same artifact besides, on the same machine as it was set up. Even then, two runs
+one after the other see the machine at two times: a verdict takes both versions interleaved in one
+run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ Level = Literal["same machine and software", "same machine", "different machine"
 WALL = "wall"
 """The one scope of energy that means the same on every machine: all that the plug gives."""
 
+_HOW = ("settings.warmup_s", "settings.timed_s", "software.qbench")
+"""How calls are measured, on whatever machine: a window of another length meets another clock and
+other heat, and another version of qbench may count otherwise."""
 _NOT_COMPARED = ("hostname", "host_id", "packages_digest")
 """Which the level says, or the packages themselves."""
 _UNDER_TEST = (
@@ -121,9 +125,11 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _spoiled(field: str) -> tuple[Claim, ...]:
+    if field in _HOW:
+        return ("choice", "regression")
     group, _, rest = field.partition(".")
     under_test = group == "host" and rest.partition(".")[0] in _UNDER_TEST
-    if under_test or group == "backends" or (group == "software" and rest != "qbench"):
+    if under_test or group == "backends" or group == "software":
         return ()
     return ("regression",)
 
