@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import Project
 from crafted import Crafted
 from energy_machine import FakeNvml, Kept, Machine
 from pydantic import ValidationError
@@ -24,7 +27,7 @@ from qbench.analysis.energy import (
     operations_proxy,
 )
 from qbench.analysis.verify import recompute
-from qbench.bundle import Bundle
+from qbench.bundle import Bundle, find_bundle
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.records import EnergyRecord
 from qbench.energy.sensors import find_sensors
@@ -422,6 +425,34 @@ def test_joules_are_derived_again_from_what_the_bundle_keeps(machine: Machine, t
     lines(bundle, less)
     (found,) = recompute(bundle)
     assert found.startswith("energy/wall-s1.npy, window 0 of slow: joules is ")
+
+
+WITH_A_GAUGE = """
+from qbench.energy import sensors
+gauge = sensors.Sensor("gauge", "a gauge", "board", "power", lambda: 5.0)
+sensors.find_sensors = lambda: sensors.Found([gauge], [])
+from qbench.cli import main
+main()
+"""
+
+
+def test_a_runs_own_windows_hold_what_the_records_ask_for(project: Project):
+    """With a sensor that always says 5 W: what a load adds to that is nothing."""
+    project.suite(
+        precisions=["fp32"], rounds=1, energy={"window_s": 1.0, "windows": 1, "idle_s": 1.0}
+    )
+    words = [sys.executable, "-c", WITH_A_GAUGE, "run", "small.yaml", "--no-report"]
+    done = subprocess.run(words, cwd=project.root, env=project.env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (row,) = project.cases()
+    assert row["energy_mj_per_inference"] is None
+    assert row["energy_reason"] == "board: the load does not rise above the idle power"
+    assert row["energy_gross_mj_per_inference"] > 0
+    assert (row["power_w"], row["idle_w"]) == (pytest.approx(5), pytest.approx(5))
+    bundle = find_bundle("latest", project.root / "results")
+    (window,) = [record for record in bundle.energy if record["kind"] == "window"]
+    assert window["met"]["wall_ns"] >= 1e9 and "others_cpu_ns" in window["met"]["conditions"]
+    assert recompute(bundle) == []
 
 
 # --------------------------------------------------------------------------- proxies

@@ -23,6 +23,8 @@ CPU_SCOPES = ("wall", "board", "platform", "cpu package")
 """The scopes that hold the energy of an inference on the processor, the widest first."""
 CUDA_SCOPES = ("wall", "board", "gpu")
 """... and on an NVIDIA GPU: what the processor's platform reports need not include a card."""
+ROUNDING = 1e-9
+"""A smaller share of the whole than this is what is left of equal numbers, and no energy."""
 ACROSS_MACHINES = ("wall",)
 """The scopes that mean the same on every machine."""
 
@@ -202,17 +204,17 @@ def _of_sensor(readings: Sequence[tuple[Record, Record]]) -> Energy:
     items = np.array([w["items"] for w, _ in known], dtype=float)
     idle_w = np.array([r["idle_w"] for _, r in known], dtype=float)  # NaN: no baseline
     based = ~np.isnan(idle_w)
-    above, reason = None, ""
+    gross, above, reason = stats.mean(1e3 * joules / items), None, ""
     if based.any():
         above = stats.mean(1e3 * ((joules - idle_w * seconds) / items)[based])
     if above is None:
         reason = "there is no idle baseline"
-    elif above.value <= 0:
+    elif above.value <= ROUNDING * gross.value:
         above, reason = None, "the load does not rise above the idle power"
     reading = known[0][1]
     return Energy(
         mj=above,
-        gross_mj=stats.mean(1e3 * joules / items).value,
+        gross_mj=gross.value,
         power_w=float(np.median(joules / seconds)),
         idle_w=float(np.median(idle_w[based])) if based.any() else None,
         window_s=float(np.median(seconds)),
