@@ -69,6 +69,16 @@ def moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndar
         return sizes, means, squares / (sizes - 1)
 
 
+def mean(values: np.ndarray) -> Estimate:
+    """Arithmetic mean of values, one for each trial, with a t-interval: for differences, which may
+    be 0 or less."""
+    values = np.asarray(values, dtype=np.float64)
+    value, half = float(values.mean()), _t_half_width(values)
+    if half is None:
+        return Estimate(value, None, None)
+    return Estimate(value, value - half, value + half)
+
+
 def paired_ratio(base: np.ndarray, other: np.ndarray) -> Estimate:
     """``base / other`` by rounds: the exponential of the mean of log ratios, with a t-interval.
 

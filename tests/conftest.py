@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 
 from qbench.testing import fake_model
 
@@ -157,6 +158,15 @@ def project(tmp_path: Path) -> Project:
         },
     )
     return made
+
+
+@pytest.fixture
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For tests that measure time, and for those that take processors away: of these, one runs at
+    a time, though pytest runs several tests (``-n 2``)."""
+    folder = tmp_path_factory.getbasetemp().parent  # which pytest's processes share
+    with FileLock(folder / "undisturbed.lock"):
+        yield
 
 
 @pytest.fixture

@@ -94,13 +94,21 @@ class Machine:
         self.loads += [(a, b, 30.0) for a, b in zip(edges[::2], edges[1::2], strict=True)]
         self.until(edges[-1])
 
-    def worker(self, watts: float, items: int = 100, seconds: float = 5.0) -> Outcome:
-        """One worker: starts, warms up, runs its timed window, ends."""
+    def worker(
+        self, watts: float, items: int = 100, seconds: float = 5.0, others_cores: float = 0.0
+    ) -> Outcome:
+        """One worker: starts, warms up, runs its timed window, ends. ``others_cores``: what it
+        reads of others meanwhile."""
         self.work(1.0, 5.0)
         self.work(0.5, watts)
         window = self.work(seconds, watts)
         self.work(0.3, 2.0)
-        return Outcome("ok", result={"window": list(window), "items": items})
+        wall_ns = window[1] - window[0]
+        met = {
+            "cpu_ns": wall_ns, "wall_ns": wall_ns, "warmup": {"stable": True}, "loop": {},
+            "conditions": {"cpus": 2, "others_cpu_ns": int(others_cores * wall_ns)},
+        }  # fmt: skip
+        return Outcome("ok", result={"window": list(window), "items": items, **met})
 
     def wall_log(
         self,

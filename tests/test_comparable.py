@@ -13,6 +13,7 @@ from qbench.analysis.comparable import (
     NotComparable,
     comparable_energy,
     compare_bundles,
+    energy_groups,
     energy_ratio,
     same_artifact,
     same_work,
@@ -128,7 +129,30 @@ def test_two_machines_bear_a_choice_and_no_regression(tmp_path: Path):
 def test_another_qbench_measures_otherwise(tmp_path: Path):
     found = compared(tmp_path, software={"qbench": "2"})
     assert found.level == "same machine"
-    assert found.reasons_against("regression") == ["software.qbench: 0 against 2"]
+    for claim in ("regression", "choice"):
+        assert found.reasons_against(claim) == ["software.qbench: 0 against 2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "claims"),
+    [
+        ({"timed_s": 60.0}, "settings.timed_s: 1.0 against 60.0", {"choice", "regression"}),
+        ({"warmup_s": 0.0}, "settings.warmup_s: 1.0 against 0.0", {"choice", "regression"}),
+        ({"rounds": 30}, "settings.rounds: 10 against 30", {"regression"}),
+    ],
+)
+def test_what_is_measured_in_another_way_bears_no_choice(
+    tmp_path: Path, change: dict[str, Any], reason: str, claims: set[str]
+):
+    """More rounds give a narrower interval of the same figure."""
+    ours = {"rounds": 10, "warmup_s": 1.0, "timed_s": 1.0}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    found = compare_bundles(
+        bundle(tmp_path / "a", settings=ours), bundle(tmp_path / "b", settings=ours | change)
+    )
+    assert found.reasons_against("choice") == [reason] * ("choice" in claims)
+    assert found.reasons_against("regression") == [reason] * ("regression" in claims)
 
 
 # --------------------------------------------------------------------------- cases
@@ -157,6 +181,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "threads": 1,
         "streams": 1,
         "energy_mj_per_inference": 2.0,
+        "energy_gross_mj_per_inference": 5.0,
         "energy_method": "rapl package-0",
         "energy_scope": "cpu package",
         "energy_is_measured": True,
@@ -259,3 +284,13 @@ def test_energies_that_must_not_be(a: dict[str, Any], b: dict[str, Any], reason:
             energy_ratio(*pair)
     told = comparable_energy(row(**a), row(**b))
     assert told is not None and reason in told
+
+
+def test_an_energy_with_the_idle_share_alone_stands_beside_the_others():
+    """It is shown with them, though nothing can be divided by it."""
+    only_gross = row(case_id="c2", energy_mj_per_inference=None)
+    none = row(case_id="c3", energy_mj_per_inference=None, energy_gross_mj_per_inference=None)
+    other = row(case_id="c4", energy_scope="board")
+    assert energy_groups([row(), only_gross, none, other]) == [[row(), only_gross], [other]]
+    with pytest.raises(NotComparable, match="no energy of case c2"):
+        energy_ratio(row(), only_gross)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qbench.doctor.sensors import performance_counters
 from qbench.worker import counters
 from qbench.worker.counters import Counters
 
@@ -181,4 +182,18 @@ def test_counts_of_a_part_of_the_time_are_scaled_up_and_say_so(kernel):
 
 
 def test_an_event_that_never_had_its_turn_is_not_zero(kernel):
-    assert kernel(instructions=(1000, 80, 80), cycles=(0, 80, 0)).read() is None
+    """It was opened, so that only a reading tells: the trial's record then says why."""
+    made = kernel(instructions=(1000, 80, 80), cycles=(0, 80, 0))
+    assert made.reason is None
+    assert made.read() is None
+    assert made.reason is not None and "cycles can be asked for, but were never" in made.reason
+
+
+def test_the_doctor_tries_whether_counters_count(kernel, monkeypatch):
+    made = kernel(instructions=(0, 80, 0), cycles=(0, 80, 0))
+    monkeypatch.setattr(counters, "Counters", lambda: made)
+    finding = performance_counters()
+    assert finding.status == "warn" and "never counted" in finding.found
+    assert not made._files  # closed
+    made = kernel(instructions=(1000, 80, 80), cycles=(500, 80, 80))
+    assert performance_counters().status == "good"

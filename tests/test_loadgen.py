@@ -39,6 +39,7 @@ def check_logs(files: tuple[str, ...]) -> str:
     return Path(summary).read_text()
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_single_stream_is_what_a_loop_of_the_same_steps_measures(tmp_path: Path):
     options = {"min_duration_s": 0.5, "min_queries": 100}
     given = opened(tmp_path, "mlperf-single-stream", options, seconds=0.002)
@@ -49,15 +50,16 @@ def test_single_stream_is_what_a_loop_of_the_same_steps_measures(tmp_path: Path)
     assert told["invalid_because"] is None and told["result_query_count"] == timed.items
     # LoadGen's clock and ours agree on the same queries
     p50 = told["result_50.00_percentile_latency_ns"]
-    assert np.median(timed.samples) == pytest.approx(p50, rel=0.03)
+    assert np.median(timed.samples) == pytest.approx(p50, rel=0.05)
     p90 = told["result_90.00_percentile_latency_ns"] / 1e6
     assert timed.figures["loadgen_latency_ms"] >= p90  # early stopping is on the safe side
     assert timed.facts["infer_p50_ms"] < timed.facts["call_p50_ms"]
-    assert timed.wall_ns == pytest.approx(timed.samples.sum(), rel=0.1)
+    assert timed.samples.sum() <= timed.wall_ns < 1.5 * timed.samples.sum()
     assert "Result is : VALID" in check_logs(timed.files)
     np.testing.assert_array_equal(given.streams[0].read()["scores"], first_scores(given))
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_run_with_too_few_queries_is_invalid_and_says_why(tmp_path: Path):
     options = {"min_duration_s": 0.1, "max_duration_s": 0.2, "min_queries": 1000}
     timed = mlperf_single_stream.drive(opened(tmp_path, "mlperf-single-stream", options, 0.005))
@@ -65,7 +67,7 @@ def test_a_run_with_too_few_queries_is_invalid_and_says_why(tmp_path: Path):
     assert timed.figures["loadgen_latency_ms"] is None
     assert "Max test duration reached" in timed.facts["loadgen"]["invalid_because"]
     assert "Need to process at least 64 queries" in timed.facts["loadgen"]["invalid_because"]
-    assert 20 <= len(timed.samples) < 64
+    assert 10 <= len(timed.samples) < 64
 
 
 def test_single_stream_takes_no_batches(tmp_path: Path):
@@ -73,32 +75,32 @@ def test_single_stream_takes_no_batches(tmp_path: Path):
         mlperf_single_stream.drive(opened(tmp_path, "mlperf-single-stream", {}, batch=2))
 
 
+@pytest.mark.usefixtures("undisturbed")
 @pytest.mark.parametrize(("streams", "batch"), [(1, 4), (2, 4)])
 def test_multi_stream_works_a_query_off_in_batches_on_all_streams(
     tmp_path: Path, streams: int, batch: int
 ):
     options = {"min_duration_s": 0.1, "min_queries": 100}
-    given = opened(tmp_path, "mlperf-multi-stream", options, 0.003, streams, batch)
+    given = opened(tmp_path, "mlperf-multi-stream", options, 0.01, streams, batch)
     timed = mlperf_multi_stream.drive(given)
     assert timed.items == 8 * len(timed.samples)
     told = timed.facts["loadgen"]
     p50 = told["result_50.00_percentile_per_query_latency_ns"]
     assert np.median(timed.samples) == pytest.approx(p50, rel=0.05)
-    # two batches of 3 ms, one after the other or side by side
-    assert np.percentile(timed.samples, 10) / 3e6 == pytest.approx(2 / streams, rel=0.2)
+    # two batches of 10 ms, one after the other or side by side; a sleep may end late
+    assert 2 / streams <= np.percentile(timed.samples, 10) / 10e6 < 1.4 * 2 / streams
     # 662 queries would be needed for a 99th percentile
     assert timed.figures["loadgen_valid"] is False
     assert "662 queries" in told["invalid_because"]
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_offline_gives_the_rate_of_all_streams(tmp_path: Path):
-    given = opened(tmp_path, "mlperf-offline", {"min_duration_s": 0.5}, 0.004, 2, 4)
+    given = opened(tmp_path, "mlperf-offline", {"min_duration_s": 0.5}, 0.02, 2, 4)
     timed = mlperf_offline.drive(given)
     assert timed.figures["loadgen_valid"] is True, timed.facts["loadgen"]["invalid_because"]
-    assert 1000 < (timed.figures["loadgen_qps"] or 0) <= 2000  # two streams, 4 items in 4 ms
-    assert timed.items / timed.wall_ns * 1e9 == pytest.approx(
-        timed.figures["loadgen_qps"], rel=0.05
-    )
+    assert 220 < (timed.figures["loadgen_qps"] or 0) <= 400  # two streams, 4 items in 20 ms
+    assert timed.items / timed.wall_ns * 1e9 == pytest.approx(timed.figures["loadgen_qps"], rel=0.1)
     assert len(timed.samples) == -(-timed.items // 4)
     assert timed.facts["capped"] is False
 
@@ -126,6 +128,7 @@ def test_a_failing_stream_is_an_error_and_no_hang(tmp_path: Path):
 # ---------------------------------------------------------------------------- server
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_server_finds_a_rate_below_what_the_stream_can_do(tmp_path: Path):
     """2 ms for a call: 500 a second if they came one after the other. Arriving at random, nine of
     ten wait no longer than 8 ms up to about eight tenths of that; a busy machine costs some."""
@@ -149,7 +152,7 @@ def test_server_finds_a_rate_below_what_the_stream_can_do(tmp_path: Path):
     assert probes[-1]["seed"] != probes[0]["seed"], "confirmed with other arrivals"
     # LoadGen's figure, of when queries were due, and the samples are of the same queries
     p50 = timed.facts["loadgen"]["result_50.00_percentile_latency_ns"]
-    assert np.median(timed.samples) == pytest.approx(p50, rel=0.02)
+    assert np.median(timed.samples) == pytest.approx(p50, rel=0.05)
     assert "Scenario : Server" in check_logs(timed.files)
     assert sum(name.endswith("summary.txt") for name in timed.files) == len(probes)
     np.testing.assert_array_equal(given.streams[0].read()["scores"], first_scores(given))
@@ -194,8 +197,9 @@ def test_what_does_not_hold_with_other_arrivals_is_lowered_in_growing_steps():
     assert mlperf_server._confirmed(probe, None) is None
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_server_needs_the_time_for_its_queries(tmp_path: Path):
-    options = {"latency_ms": 12, "min_duration_s": 0.5, "max_duration_s": 0.6}
+    options = {"latency_ms": 40, "min_duration_s": 1.6, "max_duration_s": 1.7}
     timed = mlperf_server.drive(opened(tmp_path, "mlperf-server", options, seconds=0.01))
     assert "raise max_duration_s" in timed.facts["no_rate_because"]
 

@@ -115,13 +115,25 @@ def test_pressure_stands_in_for_waiting_that_is_not_told():
 
 
 @pytest.mark.parametrize(("cpus", "others_s", "doubtful"), [
-    (2, 0.2, False), (2, 0.3, True), (4, 0.3, False), (4, 0.5, True), (64, 0.9, False),
-    (64, 1.3, True),
+    (2, 0.2, False), (2, 0.3, True), (4, 0.3, False), (4, 0.5, True), (64, 0.5, False),
+    (64, 0.6, True), (256, 0.6, False), (256, 0.7, True),
 ])  # fmt: skip
 def test_how_much_others_may_use_grows_with_the_machine_up_to_half_a_core(cpus, others_s, doubtful):
-    """The clock's ticks, one of 10 ms for each processor, are on top: 0.64 s of 64 of them."""
+    """The clock's ticks are on top: of 64 processors 10 ms each, which add up like errors do, to
+    80 ms, of 256 to 160 ms."""
     record = trial(cpus=cpus, others_cpu_ns=int(others_s * SECOND))
     assert bool(trial_noise(record, case())) is doubtful
+
+
+def test_one_busy_neighbour_shows_on_a_large_machine_in_a_short_window():
+    """0.3 s of one core; a tick of each of 64 processors would be 0.64 s."""
+    short = {
+        **trial(cpus=64, others_cpu_ns=300_000_000),
+        "wall_ns": 3 * SECOND // 10,
+        "window": [0, 3 * SECOND // 10],
+        "cpu_ns": 3 * SECOND // 10,
+    }
+    assert trial_noise(short, case()) == ["others used 1.0 cores"]
 
 
 def test_one_tick_of_steal_in_a_short_window_is_rounding():

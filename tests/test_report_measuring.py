@@ -375,7 +375,7 @@ def test_a_proxy_is_not_compared_across_machines(tmp_path):
     assert [table["rows"][0]["run"] for table in content["energy"]] == ["A", "B"]
     (pair,) = content["differences"]
     assert pair["pair"] == ("A", "B") and pair["level"] == "different machine"
-    assert not pair["regression"]
+    assert not pair["regression"] and pair["choice"]
     assert ("host.governor", "one", "two", "regression") in pair["rows"]
 
 

@@ -129,46 +129,59 @@ def test_large_items_do_not_fill_the_memory():
 # ---------------------------------------------------------------------------- paced
 
 
+# The machine may be busy with other tests: sleeps end late, never early. So bounds from below are
+# exact, and those from above leave room.
+
+
+@pytest.mark.usefixtures("undisturbed")
 def test_a_fast_model_keeps_up_with_the_camera(tmp_path: Path):
-    given = opened(tmp_path, "paced", {"rate_hz": 50, "duration_s": 1.0}, seconds=0.002)
+    given = opened(tmp_path, "paced", {"rate_hz": 20, "duration_s": 1.5}, seconds=0.002)
+    begin = time.perf_counter()
     timed = paced.drive(given)
-    assert timed.items == len(timed.samples) >= 45  # a busy machine may cost some
-    assert timed.facts["frames"] == 50
-    assert figure(timed, "deadline_miss_rate") <= 0.1
-    assert timed.figures["paced_hz"] == pytest.approx(len(timed.samples), rel=0.05)
-    assert 0.9 < timed.wall_ns / 1e9 < 1.2
+    took_s = time.perf_counter() - begin
+    assert timed.facts["frames"] == 30
+    assert 25 <= timed.items == len(timed.samples) <= 30
+    assert figure(timed, "deadline_miss_rate") <= 0.2
+    assert 1.5 <= timed.wall_ns / 1e9 <= took_s
+    assert timed.items / took_s <= figure(timed, "paced_hz") <= timed.items / 1.5
     assert figure(timed, "processor_left") > 0.5
     assert timed.figures["paced_jitter_ms"] is None  # fewer than 100 frames
-    assert np.median(timed.samples) >= 2e6
+    assert timed.samples.min() >= 2e6
     np.testing.assert_array_equal(given.streams[0].read()["scores"], first_scores(given))
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_frames_that_come_while_a_slow_model_works_are_dropped(tmp_path: Path):
-    """30 ms for a frame, one every 20 ms: every second frame is dropped, the others are late."""
-    given = opened(tmp_path, "paced", {"rate_hz": 50, "duration_s": 1.0}, seconds=0.03)
+    """150 ms for a frame, one every 100 ms: every second frame is dropped, the others are late."""
+    given = opened(tmp_path, "paced", {"rate_hz": 10, "duration_s": 2.0}, seconds=0.15)
     timed = paced.drive(given)
     assert timed.figures["deadline_miss_rate"] == 1.0
-    assert timed.figures["paced_hz"] == pytest.approx(25, rel=0.1)
-    assert timed.facts["dropped"] == pytest.approx(25, abs=3)
-    assert timed.facts["late"] + timed.facts["dropped"] == timed.facts["frames"] == 50
-    assert np.median(timed.samples) == pytest.approx(30e6, rel=0.1)  # no backlog piles up
+    assert 7 <= len(timed.samples) <= 10
+    assert timed.facts["late"] == len(timed.samples)
+    assert timed.facts["late"] + timed.facts["dropped"] == timed.facts["frames"] == 20
+    assert 3 < figure(timed, "paced_hz") <= 5
+    assert timed.samples.min() >= 150e6
+    assert np.median(timed.samples) < 250e6  # a backlog would be 400 ms by then
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_one_stall_costs_the_frames_that_it_lasted(tmp_path: Path):
     given = opened(
         tmp_path,
         "paced",
-        {"rate_hz": 50, "duration_s": 1.0},
-        seconds=lambda call: 0.11 if call == 10 else 0.001,
+        {"rate_hz": 10, "duration_s": 2.0},
+        seconds=lambda call: 0.55 if call == 10 else 0.001,
     )
     timed = paced.drive(given)
-    # frame 10 is late, 11 to 15 are dropped; a busy machine may cost a few more
-    assert timed.facts["dropped"] in range(5, 8)
-    assert timed.figures["deadline_miss_rate"] == pytest.approx(6 / 50, abs=0.06)
+    # frame 10 is late, 11 to 15 are dropped
+    assert timed.facts["dropped"] in range(5, 8) and timed.facts["late"] in range(1, 4)
+    missed = timed.facts["dropped"] + timed.facts["late"]
+    assert timed.figures["deadline_miss_rate"] == pytest.approx(missed / 20)
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_deadline_of_its_own(tmp_path: Path):
-    options = {"rate_hz": 50, "duration_s": 0.4, "deadline_ms": 1.0}
+    options = {"rate_hz": 20, "duration_s": 0.5, "deadline_ms": 1.0}
     timed = paced.drive(opened(tmp_path, "paced", options, seconds=0.004))
     assert timed.facts["dropped"] <= 2
     assert timed.figures["deadline_miss_rate"] == 1.0
@@ -177,40 +190,55 @@ def test_a_deadline_of_its_own(tmp_path: Path):
 # ---------------------------------------------------------------------------- sustained
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_a_program_that_slows_down_shows_it(tmp_path: Path):
-    begin = time.perf_counter()
-    given = opened(
-        tmp_path,
-        "sustained",
-        {"duration_s": 3.0, "step_s": 0.2},
-        seconds=lambda call: 0.002 if time.perf_counter() - begin < 1.5 else 0.004,
-    )
-    timed = sustained.drive(given)
-    assert timed.figures["sustained_ratio"] == pytest.approx(2, rel=0.15)
-    assert timed.figures["sustained_p50_ms"] == pytest.approx(4, rel=0.15)
-    assert figure(timed, "sustained_p99_ms") >= figure(timed, "sustained_p50_ms")
+    """After the half of it a call takes 25 ms instead of 5."""
+    begins: list[float] = []
+
+    def seconds(call: int) -> float:
+        begins.append(time.perf_counter())
+        return 0.005 if begins[-1] - begins[0] < 2 else 0.025
+
+    options = {"duration_s": 4.0, "step_s": 0.4}
+    timed = sustained.drive(opened(tmp_path, "sustained", options, seconds=seconds))
+    assert 1.5 < figure(timed, "sustained_ratio") < 6
+    assert 25 <= figure(timed, "sustained_p50_ms") < 40
+    first, last = timed.facts["calls_of_parts"]
+    assert 0 < last <= 33 < first <= 160  # 0.8 s each, and a call that began before
 
     series = np.load("series.npy")
     column = {name: series[:, i] for i, name in enumerate(timed.facts["columns"])}
-    assert series.shape == (15, len(column)) and timed.files == ("series.npy",)
-    np.testing.assert_allclose(column["end_s"], np.arange(1, 16) * 0.2, atol=0.1)
+    assert series.shape == (10, len(column)) and timed.files == ("series.npy",)
+    assert (column["end_s"] >= np.arange(1, 11) * 0.4).all()
+    assert (column["end_s"] < np.arange(1, 11) * 0.4 + 0.4).all()
     assert column["calls"].sum() == timed.items == timed.facts["calls"]
-    assert column["p50_ms"][0] < 3 < column["p50_ms"][-1]
+    assert column["p10_ms"][0] < 25 <= column["p10_ms"][-1]
     assert (column["p10_ms"] <= column["max_ms"]).all()
     assert (column["processors"] >= 0).all() and (column["processors"] < 3).all()
-    assert 2.9 < timed.wall_ns / 1e9 < 3.5
+    assert 4 <= timed.wall_ns / 1e9 < 5
     # the samples are the first and the last fifth
-    assert len(timed.samples) == column["calls"][:3].sum() + column["calls"][-3:].sum()
+    assert len(timed.samples) == column["calls"][:2].sum() + column["calls"][-2:].sum()
 
 
+@pytest.mark.usefixtures("undisturbed")
 def test_streams_work_at_the_same_time_and_calls_longer_than_a_step_are_counted(tmp_path: Path):
-    options = {"duration_s": 1.0, "step_s": 0.1}
-    given = opened(tmp_path, "sustained", options, seconds=0.25, streams=2)
+    options = {"duration_s": 2.0, "step_s": 0.2}
+    given = opened(tmp_path, "sustained", options, seconds=0.5, streams=2)
     timed = sustained.drive(given)
-    assert timed.items in (8, 10)
+    assert 6 <= timed.items <= 10
     calls = np.load("series.npy")[:, 1]
-    assert calls.sum() == timed.items and (calls == 0).sum() >= 4
-    assert timed.wall_ns < 1.6e9
+    assert calls.sum() == timed.items and (calls == 0).sum() >= 3
+    # one after the other, the calls would take longer than the whole
+    assert timed.items * 0.5 > 1.2 * timed.wall_ns / 1e9
+
+
+def test_a_handful_of_calls_has_no_99th_percentile(tmp_path: Path):
+    options = {"duration_s": 1.0, "step_s": 0.1}
+    timed = sustained.drive(opened(tmp_path, "sustained", options, seconds=0.02))
+    first, last = timed.facts["calls_of_parts"]
+    assert 0 < last <= 10 and 0 < first <= 10  # a fifth of a second, 20 ms a call
+    assert figure(timed, "sustained_p50_ms") >= 20
+    assert timed.figures["sustained_p99_ms"] is None
 
 
 def test_a_failing_stream_ends_the_load(tmp_path: Path):
@@ -230,9 +258,11 @@ def test_samples_are_thinned_evenly_and_only_where_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(sustained, "MOST_SAMPLES", 30)
-    given = opened(tmp_path, "sustained", {"duration_s": 1.0, "step_s": 0.1}, seconds=0.001)
+    given = opened(tmp_path, "sustained", {"duration_s": 2.0, "step_s": 0.2}, seconds=0.001)
     timed = sustained.drive(given)
     first, last = timed.facts["samples_of_parts"]
     assert len(timed.samples) == first + last
     for kept, calls in zip((first, last), timed.facts["calls_of_parts"], strict=True):
         assert calls > 30 >= kept > 15
+    if timed.facts["calls_of_parts"][1] >= 100:  # 400, unless the machine is busy
+        assert figure(timed, "sustained_p99_ms") >= figure(timed, "sustained_p50_ms")

@@ -56,6 +56,14 @@ def test_a_mean_follows_the_unit_and_ignores_the_order(values: np.ndarray, facto
         assert one == pytest.approx(other * factor, rel=1e-6)
 
 
+def test_an_arithmetic_mean_by_hand():
+    """Of values on both sides of 0, with the same standard deviation as above."""
+    estimate = stats.mean(np.array([-0.6, -0.6, -0.6, 0.4, 0.4, 0.4]))
+    half = 2.570582 * math.sqrt(0.3) / math.sqrt(6)
+    assert estimate == pytest.approx((-0.1, -0.1 - half, -0.1 + half), rel=1e-6)
+    assert stats.mean(np.array([2.0, -8.0])) == (-3.0, None, None)
+
+
 def test_equal_trials_have_an_interval_without_width():
     assert stats.geometric_mean(np.full(6, 7.0)) == pytest.approx((7.0, 7.0, 7.0))
 

@@ -50,6 +50,7 @@ latency_p10_high_ms latency_p90_low_ms latency_p90_high_ms latency_p99_9_ms
 latency_p99_9_low_ms latency_p99_9_high_ms decode_ms paced_hz paced_jitter_ms processor_left
 process_start_ms memory_load_anonymous_mb memory_load_file_mb memory_anonymous_mb
 memory_file_mb energy_gross_mj_per_inference energy_reason instructions_per_cycle macs
+energy_noise
 roofline_bound floor_us loadgen_latency_ms loadgen_qps
 """.split()  # noqa: SIM905
 """The names that scripts rely on, as the design has them; those from ``flags`` on were added."""
@@ -62,7 +63,8 @@ NOT_YET = {
     "scenario_options", "half_width", "inconclusive", "clock_ghz", "temperature_c", "clean_share",
     "run_delay_share", "others_cores", "latency_p99_9_ms", "decode_ms", "paced_hz",
     "paced_jitter_ms", "processor_left", "energy_gross_mj_per_inference", "energy_reason",
-    "instructions_per_cycle", "roofline_bound", "floor_us", "loadgen_latency_ms", "loadgen_qps",
+    "energy_noise", "instructions_per_cycle", "roofline_bound", "floor_us", "loadgen_latency_ms",
+    "loadgen_qps",
 }  # fmt: skip
 """Columns of scenarios, devices and readings that the fake backend or this machine lacks."""
 

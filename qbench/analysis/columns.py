@@ -91,7 +91,7 @@ pipeline    | paced_hz                | Results a second of paced frames.
 pipeline    | paced_jitter_ms         | 99th percentile less median of their response time.
 pipeline    | processor_left          | Share of the case's processors' time that paced frames leave to others.
 sustained   | sustained_p50_ms        | Median in the last minute of a long load (its last fifth, below five minutes).
-sustained   | sustained_p99_ms        | 99th percentile in it.
+sustained   | sustained_p99_ms        | 99th percentile in it; empty below 100 calls there in a trial.
 sustained   | sustained_ratio         | That median over that of the first minute: 1.3 is 30 % slower once hot.
 start       | process_start_ms        | Starting the interpreter, median over trials.
 start       | import_ms               | Importing the runtime, median over trials.
@@ -110,17 +110,18 @@ size        | memory_file_mb          | Of the growth after warm-up, what is map
 size        | memory_process_peak_mb  | Peak of the whole process.
 size        | device_memory_mb        | Memory on the device.
 size        | cpu_utilization         | Processor time over wall time of the timed window; 1 is one core.
-energy      | energy_mj_per_inference | Millijoules for one item, by energy_method.
-energy      | energy_mj_per_inference_low| Lower end of its 95 % interval over trials.
+energy      | energy_mj_per_inference | Millijoules for one item, by energy_method; above idle where it is measured.
+energy      | energy_mj_per_inference_low| Lower end of its 95 % interval; below 0 where it cannot be told from idle.
 energy      | energy_mj_per_inference_high| Upper end.
-energy      | energy_gross_mj_per_inference | The same with the idle share.
+energy      | energy_gross_mj_per_inference | The same with the idle share; there even if the load does not rise above idle.
 energy      | power_w                 | Mean power of the timed window, by energy_method.
 energy      | idle_w                  | Idle power that was subtracted.
 energy      | energy_window_s         | Length of the window.
 energy      | energy_method           | How it was found; never compare across methods.
 energy      | energy_scope            | What it covers.
 energy      | energy_is_measured      | False for a proxy.
-energy      | energy_reason           | Why it is not of a better method, or missing.
+energy      | energy_reason           | Why it is not of a better method, or a figure is missing.
+energy      | energy_noise            | What disturbed a quarter of its windows or more; sensors count the work of others, too.
 energy      | instructions_per_inference | Retired instructions.
 energy      | instructions_per_cycle  | Retired instructions for each cycle of the processor.
 quality     | accuracy_metric         | The metric of the model card.

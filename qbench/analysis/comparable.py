@@ -1,9 +1,10 @@
 """What may be compared with what, and on which fields two runs or two cases differ.
 
 There are two levels. A *choice* (which machine, backend or precision?) needs the same work: model,
-data, metric, batch, scenario. A *regression* (has a new version become slower?) needs the same
-artifact besides, on the same machine as it was set up. Even then, two runs one after the other
-see the machine at two times: a verdict takes both versions interleaved in one run.
+data, metric, batch, scenario, measured in the same way. A *regression* (has a new version become
+slower?) needs the same artifact besides, on the same machine as it was set up. Even then, two runs
+one after the other see the machine at two times: a verdict takes both versions interleaved in one
+run.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ Level = Literal["same machine and software", "same machine", "different machine"
 WALL = "wall"
 """The one scope of energy that means the same on every machine: all that the plug gives."""
 
+_HOW = ("settings.warmup_s", "settings.timed_s", "software.qbench")
+"""How calls are measured, on whatever machine: a window of another length meets another clock and
+other heat, and another version of qbench may count otherwise."""
 _NOT_COMPARED = ("hostname", "host_id", "packages_digest")
 """Which the level says, or the packages themselves."""
 _UNDER_TEST = (
@@ -123,9 +127,11 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _spoiled(field: str) -> tuple[Claim, ...]:
+    if field in _HOW:
+        return ("choice", "regression")
     group, _, rest = field.partition(".")
     under_test = group == "host" and rest.partition(".")[0] in _UNDER_TEST
-    if under_test or group == "backends" or (group == "software" and rest != "qbench"):
+    if under_test or group == "backends" or group == "software":
         return ()
     return ("regression",)
 
@@ -178,6 +184,9 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any], names: list[str]) -> 
 # --------------------------------------------------------------------------- energy
 
 
+_ENERGIES = ("energy_mj_per_inference", "energy_gross_mj_per_inference")
+
+
 class NotComparable(ValueError):
     """Two figures must not be compared; the message says why."""
 
@@ -193,6 +202,12 @@ def comparable_energy(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     for row in (a, b):
         if row.get("energy_mj_per_inference") is None:
             return f"there is no energy of case {row['case_id']}"
+    return _found_otherwise(a, b)
+
+
+def _found_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+    """On what the ways differ in which the energies of two cases were found; None: on nothing that
+    matters."""
     if a["energy_is_measured"] != b["energy_is_measured"]:
         return "one is measured and the other is a proxy"
     at_the_wall = a["energy_is_measured"] and a["energy_scope"] == b["energy_scope"] == WALL
@@ -228,13 +243,14 @@ def energy_ratio(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
 
 
 def energy_groups(cases: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The cases that have an energy, those together that may be compared with each other."""
+    """The cases that have an energy, if only the one with the idle share: those together that may
+    be compared with each other."""
     groups: list[list[Mapping[str, Any]]] = []
     for case in cases:
-        if case["energy_mj_per_inference"] is None:
+        if all(case[name] is None for name in _ENERGIES):
             continue
         for group in groups:
-            if comparable_energy(group[0], case) is None:
+            if _found_otherwise(group[0], case) is None:
                 group.append(case)
                 break
         else:

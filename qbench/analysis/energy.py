@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from qbench import stats
+from qbench.analysis.noise import case_noise
 
 Record = Mapping[str, Any]
 
@@ -22,6 +23,8 @@ CPU_SCOPES = ("wall", "board", "platform", "cpu package")
 """The scopes that hold the energy of an inference on the processor, the widest first."""
 CUDA_SCOPES = ("wall", "board", "gpu")
 """... and on an NVIDIA GPU: what the processor's platform reports need not include a card."""
+ROUNDING = 1e-9
+"""A smaller share of the whole than this is what is left of equal numbers, and no energy."""
 ACROSS_MACHINES = ("wall",)
 """The scopes that mean the same on every machine."""
 
@@ -31,15 +34,16 @@ class Energy:
     """Energy of a case by one method.
 
     Attributes:
-        mj: millijoules for one item: above idle where it was measured.
+        mj: millijoules for one item: above idle where it was measured; None if there is no
+            baseline, or the load does not rise above it.
         gross_mj: with the idle share; None for a proxy.
         power_w: mean power in the window, idle included.
-        idle_w: power with nothing running; None for a proxy.
+        idle_w: power with nothing running; None for a proxy, and where there is no baseline.
         window_s: length of a window (median); None if the method has none.
-        reason: why it is not of a wider scope or a better method; "" if it is.
+        reason: why it is not of a wider scope or a better method, or has no ``mj``; else "".
     """
 
-    mj: stats.Estimate
+    mj: stats.Estimate | None
     gross_mj: float | None
     power_w: float | None
     idle_w: float | None
@@ -51,10 +55,11 @@ class Energy:
 
     def columns(self) -> dict[str, Any]:
         """As columns of the case table."""
+        value, low, high = self.mj or (None, None, None)
         return {
-            "energy_mj_per_inference": self.mj.value,
-            "energy_mj_per_inference_low": self.mj.low,
-            "energy_mj_per_inference_high": self.mj.high,
+            "energy_mj_per_inference": value,
+            "energy_mj_per_inference_low": low,
+            "energy_mj_per_inference_high": high,
             "energy_gross_mj_per_inference": self.gross_mj,
             "power_w": self.power_w,
             "idle_w": self.idle_w,
@@ -82,7 +87,7 @@ def energy_columns(
 
     Args:
         records: the bundle's energy records, of all cases.
-        case: with ``case_id``, ``device`` and ``batch_size``.
+        case: with ``case_id``, ``batch_size``, and what ``case_noise`` asks of it.
         good: its good trials, for the proxy by processor time.
         cpu_power: the suite's, or None.
         macs: multiply-accumulates of one call by effective precision, or None.
@@ -91,7 +96,8 @@ def energy_columns(
     reasons: list[str] = []
     if records:
         try:
-            return measured(records, case["case_id"], case["device"]).columns()
+            columns = measured(records, case["case_id"], case["device"]).columns()
+            return {**columns, "energy_noise": _noise(records, case)}
         except NoEnergy as error:
             reasons.append(f"not measured: {error}")
     for name, proxy in (
@@ -109,18 +115,19 @@ def energy_columns(
 
 
 def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
-    """What the widest sensor that covers ``device`` says of a case, above idle.
+    """What the widest sensor that covers ``device`` says of a case.
 
-    Each window counts once, with its own sitting's baseline. The figure is the geometric mean
-    over windows, each of which was a fresh process.
+    Each window counts once, with its own sitting's baseline. Figures are arithmetic means over
+    windows, each of which was a fresh process: what a load adds to idle may be lost in a sensor's
+    steps, and then single windows come out below idle.
 
     Raises:
         NoEnergy: no sensor has a figure.
     """
-    windows = {r["round"]: r for r in records if r["kind"] == "window" and r["case_id"] == case_id}
-    good = [window for window in windows.values() if window["status"] == "ok"]
+    windows = _windows(records, case_id)
+    good = [window for window in windows if window["status"] == "ok"]
     if not good:
-        raise NoEnergy(_why_no_window(records, list(windows.values())))
+        raise NoEnergy(_why_no_window(records, windows))
     wall = {
         (a["sitting"], w["case_id"], w["round"]): w
         for a in records
@@ -148,10 +155,28 @@ def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
         ]
         try:
             if of_scope:
-                return replace(_of_sensor(of_scope), reason="; ".join(reasons))
+                found = _of_sensor(of_scope)
+                told = [f"{scope}: {found.reason}"] if found.reason else []
+                return replace(found, reason="; ".join([*reasons, *told]))
         except NoEnergy as error:
             reasons.append(f"{scope}: {error}")
     raise NoEnergy("; ".join(reasons) or f"no sensor of this machine covers {device}")
+
+
+def _noise(records: Iterable[Record], case: Mapping[str, Any]) -> str | None:
+    """What disturbed a quarter of a case's windows or more: a sensor counts what others do."""
+    windows = [
+        {**r["met"], "status": "ok", "window": [r["begin_ns"], r["end_ns"]]}
+        for r in _windows(records, case["case_id"])
+        if r["status"] == "ok" and r.get("met") is not None
+    ]
+    return case_noise(windows, case, "windows")
+
+
+def _windows(records: Iterable[Record], case_id: str) -> list[Record]:
+    """A case's windows; of one that was measured again, the last."""
+    found = {r["round"]: r for r in records if r["kind"] == "window" and r["case_id"] == case_id}
+    return list(found.values())
 
 
 def _why_no_window(records: Iterable[Record], windows: Sequence[Record]) -> str:
@@ -171,26 +196,32 @@ def _of_sensor(readings: Sequence[tuple[Record, Record]]) -> Energy:
         raise NoEnergy(
             f"there are several ({', '.join(names)}), and which does the work is unknown"
         )
-    known = [(w, r) for w, r in readings if r["joules"] is not None and r["idle_w"] is not None]
+    known = [(w, r) for w, r in readings if r["joules"] is not None]
     if not known:
-        first = readings[0][1]
-        raise NoEnergy(first["reason"] or "there is no idle baseline")
+        raise NoEnergy(readings[0][1]["reason"] or "there is no reading")
+    joules = np.array([r["joules"] for _, r in known])
     seconds = np.array([(w["end_ns"] - w["begin_ns"]) * 1e-9 for w, _ in known])
-    gross = np.array([r["joules"] for _, r in known])
-    net = gross - np.array([r["idle_w"] for _, r in known]) * seconds
     items = np.array([w["items"] for w, _ in known], dtype=float)
-    if not (net > 0).all():
-        raise NoEnergy("the load does not rise above the idle power")
+    idle_w = np.array([r["idle_w"] for _, r in known], dtype=float)  # NaN: no baseline
+    based = ~np.isnan(idle_w)
+    gross, above, reason = stats.mean(1e3 * joules / items), None, ""
+    if based.any():
+        above = stats.mean(1e3 * ((joules - idle_w * seconds) / items)[based])
+    if above is None:
+        reason = "there is no idle baseline"
+    elif above.value <= ROUNDING * gross.value:
+        above, reason = None, "the load does not rise above the idle power"
     reading = known[0][1]
     return Energy(
-        mj=stats.geometric_mean(1e3 * net / items),
-        gross_mj=stats.geometric_mean(1e3 * gross / items).value,
-        power_w=float(np.median(gross / seconds)),
-        idle_w=float(np.median([r["idle_w"] for _, r in known])),
+        mj=above,
+        gross_mj=gross.value,
+        power_w=float(np.median(joules / seconds)),
+        idle_w=float(np.median(idle_w[based])) if based.any() else None,
         window_s=float(np.median(seconds)),
         method=reading["method"],
         scope=reading["scope"],
         is_measured=True,
+        reason=reason,
     )
 
 

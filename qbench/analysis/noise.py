@@ -29,7 +29,9 @@ more than this share of the time. Two threads or streams alone: up to 0.09; besi
 STOLEN = 0.01
 """The hypervisor gave away more than this share of a processor, one tick of the clock aside."""
 OTHERS_SHARE, OTHERS_CORES = 0.1, 0.5
-"""Others used more than this share of the processors, or so many, ticks of the clock aside. Beside
+"""Others used more than this share of the processors, or so many, ticks of the clock aside: of each
+processor's time a tick may be lost or gained, as often the one as the other, so that the error of
+their sum grows with the square root of their number. Beside
 a busy neighbour a core is slower though nothing ever waits: they share caches, memory, power, and
 hyperthreads the core itself. Alone: up to 0.06 of two processors; beside one process: from 0.8."""
 THROTTLED = 0.01
@@ -137,12 +139,15 @@ def disturbed(trial: Mapping[str, Any], case: Mapping[str, Any]) -> bool:
     return any(_disturbances(trial, case))
 
 
-def case_noise(trials: Sequence[Mapping[str, Any]], case: Mapping[str, Any]) -> str | None:
+def case_noise(
+    trials: Sequence[Mapping[str, Any]], case: Mapping[str, Any], called: str = "trials"
+) -> str | None:
     """Why a case's figures are doubtful, in one sentence with the worst figure of each kind; None
     if they are not.
 
     Args:
         trials: records in the journal; those that failed don't count.
+        called: what the sentence calls them.
     """
     return _told([list(_signs(trial, case)) for trial in trials if trial["status"] == "ok"])
 
@@ -159,7 +164,7 @@ def _told(found: Sequence[Sequence[_Sign]]) -> str | None:
         f"{max(signs, key=lambda sign: sign.size).text} ({len(signs)})"
         for signs in sorted(kinds.values(), key=len, reverse=True)
     ]
-    return f"{doubtful} of {len(found)} trials are doubtful; at worst: {', '.join(worst)}"
+    return f"{doubtful} of {len(found)} {called} are doubtful; at worst: {', '.join(worst)}"
 
 
 def _signs(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]:
@@ -210,7 +215,7 @@ def _machine(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sig
     asked, cpus = case["threads"] * case["streams"], met.get("cpus") or 1
     if (others := met.get("others_cpu_ns")) is not None:
         limit = min(OTHERS_SHARE * cpus, OTHERS_CORES)
-        if (others - cpus * TICK_NS) / wall > limit:
+        if (others - TICK_NS * cpus**0.5) / wall > limit:
             yield _Sign("others", others / wall, f"others used {others / wall:.1f} cores")
     if (stolen := met.get("steal_ns")) is not None and (stolen - TICK_NS) / wall > STOLEN:
         text = f"the hypervisor gave away {_percent(stolen / wall)} of a core"

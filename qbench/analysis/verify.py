@@ -1,4 +1,5 @@
-"""Whether a bundle is whole, unchanged, and says what its raw samples and predictions say."""
+"""Whether a bundle is whole, unchanged, and says what its raw samples, predictions and readings
+say."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from qbench.bundle import Bundle
+from qbench.energy.integral import Kind, NoReading, joules
 from qbench.errors import UserError
 from qbench.quality import Judging, Quality, Score, find_scores, judge
 from qbench.records import FILES
@@ -81,7 +83,7 @@ def _ends_whole(path: Path) -> bool:
 def recompute(bundle: Bundle) -> list[str]:
     """What the raw data says otherwise than the bundle's derived figures; empty if all agree."""
     found = []
-    for check in (_samples, _tables, _trials, _quality):
+    for check in (_samples, _tables, _trials, _quality, _energy):
         try:
             found += check(bundle)
         except UserError as error:  # damaged: one more thing to say, not the end of it
@@ -172,6 +174,52 @@ def _quality(bundle: Bundle) -> list[str]:
             for difference in _differences(fresh.model_dump(), stored.model_dump())
         ]
     return found
+
+
+def _energy(bundle: Bundle) -> list[str]:
+    """Joules and watts of every window, from its sensor's readings; a wall meter's are in one
+    series for a sitting, and named after its windows."""
+    found = []
+    spans: dict[tuple[int, str | None, int | None], tuple[int | None, int | None]] = {}
+    for record in bundle.energy:
+        told: list[tuple[Mapping[str, Any], Mapping[str, Any], str | None]] = []
+        if record["kind"] in ("idle", "window"):
+            spans[_place(record["sitting"], record)] = record["begin_ns"], record["end_ns"]
+            told = [(record, reading, reading.get("series")) for reading in record["sensors"]]
+        elif record["kind"] == "alignment":
+            idle = [record["idle"]] if record["idle"] else []
+            told = [(reading, reading, record["series"]) for reading in [*idle, *record["windows"]]]
+        for window, reading, file in told:
+            place = _place(record["sitting"], window)
+            begin, end = spans.get(place, (None, None))
+            if file is None or begin is None or end is None:
+                continue
+            used = _joules(bundle, file, reading["kind"], begin, end)
+            fresh = {
+                "joules": used,
+                "watts": None if used is None else used / ((end - begin) * 1e-9),
+            }
+            _, case, number = place
+            of = "idle" if case is None else f"window {number} of {case}"
+            found += _differences(
+                fresh, {name: reading[name] for name in fresh}, f"energy/{file}, {of}: "
+            )
+    return found
+
+
+def _place(sitting: int, window: Mapping[str, Any]) -> tuple[int, str | None, int | None]:
+    """Sitting, case and round of a window; of the baseline, there is no case."""
+    return sitting, window.get("case_id"), window.get("round")
+
+
+def _joules(bundle: Bundle, file: str, kind: Kind, begin_ns: int, end_ns: int) -> float | None:
+    series = np.asarray(bundle.energy_series(file), dtype=np.float64)
+    if series.ndim != 2 or series.shape[1] != 2:
+        raise UserError(f"{bundle.path}/energy/{file} is damaged: not a list of times and values")
+    try:
+        return joules(series, kind, begin_ns, end_ns)
+    except NoReading:
+        return None
 
 
 def _differences(fresh: Mapping[str, Any], stored: Mapping[str, Any], at: str = "") -> list[str]:

@@ -144,7 +144,7 @@ def _energy(ran: Sequence[Case], console: Console) -> tuple[list[Shown], list[Ta
     from qbench.report.energy import described
 
     groups = energy_groups(ran)
-    if len(groups) == 1:
+    if len(groups) == 1 and any(row[ENERGY[0].name] is not None for row in groups[0]):
         measured = groups[0][0]["energy_is_measured"]
         note = styled(f"energy: {described(groups[0])['title']}", style="dim")
         return [Shown(ENERGY[0].name, "mJ" if measured else "mJ (proxy)", 10)], [note]
@@ -163,6 +163,12 @@ def _doubts(ran: Sequence[Case]) -> list[Table | Text]:
         doubts.append(
             f"{len(noisy)} of {len(ran)} cases were disturbed while measured (marked *), such as: "
             f"{reason}. `qbench doctor` says what can be mended here."
+        )
+    metered = [row for row in ran if row["energy_noise"]]
+    if metered:
+        doubts.append(
+            f"The energy of {len(metered)} of {len(ran)} cases may hold the work of others: "
+            f"{metered[0]['energy_noise']}."
         )
     open_ended = [row for row in ran if row["inconclusive"]]
     if open_ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from qbench.doctor.finding import Finding, Status, judged
@@ -10,13 +11,20 @@ from qbench.host.devices import NVIDIA, NoNvml, ask, handles, nvml, pci_accelera
 from qbench.host.tree import Tree
 
 BUSY_GPU_PERCENT = 5
+TRIED_S = 0.02
+"""So long counters are tried: several turns, where they have to take turns."""
 
 
 def performance_counters() -> Finding:
-    """Instructions and cycles through perf_event_open: tried."""
+    """Instructions and cycles through perf_event_open: tried on a little work, since some machines
+    open a counter that never counts."""
     from qbench.worker.counters import Counters
 
     check, counters = "performance counters", Counters()
+    end = time.thread_time() + TRIED_S
+    while time.thread_time() < end:
+        pass
+    counters.read()
     reason = counters.reason
     counters.close()
     if reason is None:

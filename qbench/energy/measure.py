@@ -13,6 +13,7 @@ import numpy as np
 from qbench.energy import marker
 from qbench.energy.integral import NoReading, joules
 from qbench.energy.meter import Clock, Meter
+from qbench.energy.records import Met
 from qbench.energy.sensors import Found, Scope, Sensor
 from qbench.energy.settings import EnergySettings
 from qbench.energy.wall import Log, WallMeter
@@ -42,7 +43,8 @@ class EnergyPass:
         settings: the suite's.
         run_window: runs one worker of a case whose timed window is ``settings.window_s`` long.
             When it went well, its result has ``window``, ``[begin, end]`` in nanoseconds of the
-            machine's monotonic clock, and ``items``, how many were inferred in it.
+            machine's monotonic clock; ``items``, how many were inferred in it; and what
+            ``qbench.energy.records.Met`` holds.
         record: keeps a line of ``energy.jsonl`` and, by file name, the series that it names.
         sitting: of the run, told apart since the monotonic clock may start anew in between.
         seed: of the order of the windows.
@@ -194,15 +196,18 @@ class _Sitting:
             "round": number,
             "status": outcome.status,
             "reason": outcome.reason,
-            **dict.fromkeys(("begin_ns", "end_ns", "items")),
+            **dict.fromkeys(("begin_ns", "end_ns", "items", "met")),
             "meter_cpu_share": meter.cpu_share,
             "sensors": [],
         }
         series: dict[str, np.ndarray] = {}
         if outcome.status == "ok":
             begin, end = outcome.result["window"]
-            readings, series = self._readings(meter, begin, end, f"{case}-w{number:03d}")
+            readings, series = self._readings(
+                meter, begin, end, f"{case}-s{run.sitting}-w{number:03d}"
+            )
             record |= {"begin_ns": begin, "end_ns": end, "items": outcome.result["items"]}
+            record["met"] = {name: outcome.result[name] for name in Met.model_fields}
             record["sensors"] = readings
             self._windows.append((case, number, begin, end))
         run.record(record, series)

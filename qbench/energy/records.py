@@ -6,7 +6,7 @@ the machine's monotonic clock; they mean something within one sitting only.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
@@ -84,12 +84,24 @@ class Idle(_Record):
     sensors: list[Reading]
 
 
+class Met(_Record):
+    """What the worker read around its window, as in a trial's record: for the verdict on noise
+    (``qbench.analysis.noise``)."""
+
+    cpu_ns: Annotated[int, Field(ge=0)]
+    wall_ns: Annotated[int, Field(ge=1)]
+    conditions: dict[str, int | float | None]
+    loop: dict[str, float | None]
+    warmup: dict[str, Any]
+
+
 class Window(_Record):
     """The timed window of one worker.
 
     Attributes:
         status, reason: of the worker.
         items: inferred in the window.
+        met: what the machine did meanwhile; None of a worker that failed, and in older records.
         meter_cpu_share: processor time that sampling took, as a share of one core.
     """
 
@@ -102,6 +114,7 @@ class Window(_Record):
     begin_ns: int | None
     end_ns: int | None
     items: Annotated[int, Field(ge=1)] | None
+    met: Met | None = None
     meter_cpu_share: float | None
     sensors: list[Reading]
 

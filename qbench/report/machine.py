@@ -123,7 +123,8 @@ def _described(bundle: Bundle) -> dict[str, Any]:
 
 def differences(letters: Sequence[str], bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
     """Of every run after the first, on which fields it differs from the first: ``pair``,
-    ``level``, ``rows`` (field, first's value, its value, what it spoils) and ``left_out``."""
+    ``level``, whether they bear a ``regression`` and a ``choice``, ``rows`` (field, first's value,
+    its value, what it spoils) and ``left_out``."""
     found = []
     for letter, bundle in zip(letters[1:], bundles[1:], strict=True):
         compared = compare_bundles(bundles[0], bundle)
@@ -133,6 +134,7 @@ def differences(letters: Sequence[str], bundles: Sequence[Bundle]) -> list[dict[
                 "pair": (letters[0], letter),
                 "level": compared.level,
                 "regression": not compared.reasons_against("regression"),
+                "choice": not compared.reasons_against("choice"),
                 "rows": [
                     (d.field, _value(d.a), _value(d.b), ", ".join(d.spoils))
                     for d in ordered[:MOST_DIFFERENCES]

@@ -99,6 +99,7 @@ ENERGY = (
     Shown("power_w", "power", "W"),
     Shown("idle_w", "idle", "W"),
     Shown("energy_window_s", "window", "s"),
+    Shown("energy_noise", "disturbed"),
 )
 SCENARIOS: dict[str, tuple[str, tuple[Shown, ...]]] = {
     "sustained": (
@@ -165,7 +166,7 @@ OWN_DOCS = {
     "loadgen_verdict": "LoadGen's verdict by the options of the scenario.",
     "loadgen_reason": "Why it is not valid, in LoadGen's words.",
 }
-PROSE = ("doubt", "loadgen_reason")
+PROSE = ("doubt", "energy_noise", "loadgen_reason")
 """Columns of sentences, which are broken into lines."""
 DOCS = {column.name: column.doc for column in COLUMNS} | OWN_DOCS
 

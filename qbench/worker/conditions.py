@@ -2,8 +2,9 @@
 nothing within it. Linux tells it in /proc and /sys; what a machine does not tell is None.
 
 A counter that stands at 0 since the machine was started, though one that is kept would have moved
-by then, is offered by the kernel but not kept (steal of a hypervisor that does not tell, pressure
-under ``psi=0``, /proc/stat of some sandboxes). It is None too: 0 would say "undisturbed".
+by the window's end, is offered by the kernel but not kept (steal of a hypervisor that does not
+tell, pressure under ``psi=0``, /proc/stat of some sandboxes). It is None too: 0 would say
+"undisturbed".
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Conditions:
         self._cpus = _usable_cpus()
         self._quotas = _quota_files(root)
         self._sensors = _cpu_sensors(root / "sys/class")
-        heat = [self._cpu_folder / f"cpu{cpu}/thermal_throttle" for cpu in self._cpus]
-        self._heat = [folder for folder in heat if folder.is_dir()]
+        folders = [self._cpu_folder / f"cpu{cpu}" for cpu in self._cpus]
+        self._heat = {cpu: _core(cpu) for cpu in folders if (cpu / "thermal_throttle").is_dir()}
         self._has_clock = any(self._cpu_folder.glob("cpu[0-9]*/cpufreq"))
 
     def begin(self) -> None:
@@ -101,7 +102,7 @@ class Conditions:
             **_differences(self._process, process),
             "run_delay_ns": self._run_delay_ns(threads, cpu_ns),
             "cpus": len(self._cpus) or None,
-            **_differences(self._machine, machine),
+            **self._machine_differences(machine),
             "frequency_khz_begin": self._frequency,
             "frequency_khz_end": self._frequency_khz("scaling_cur_freq"),
             "frequency_max_khz": self._frequency_khz("cpuinfo_max_freq"),
@@ -146,23 +147,39 @@ class Conditions:
         short = _told(_pressure_ns, self._proc / "pressure/memory")
         throttled = [pair for file in self._quotas if (pair := _told(_throttled, file))]
         return {
-            "steal_ns": stolen or None,
+            "steal_ns": stolen,
             "others_cpu_ns": busy - own if busy else None,
-            "cpu_pressure_ns": waited or None,
-            # 0 can be true of memory: that pressure is counted at all, the processors' tells.
-            "memory_pressure_ns": short if waited else None,
+            "cpu_pressure_ns": waited,
+            "memory_pressure_ns": short,
             "throttled_ns": sum(ns for ns, _ in throttled) if throttled else None,
             "throttled_periods": sum(periods for _, periods in throttled) if throttled else None,
             "thermal_throttles": self._thermal_throttles(),
         }
 
+    def _machine_differences(self, last: Mapping[str, int | None]) -> dict[str, int | None]:
+        """What came since ``begin``. Whether a counter is kept its last reading tells: on a fresh
+        machine the first one may be a true 0."""
+        told = _differences(self._machine, last)
+        # 0 can be true of memory: that pressure is counted at all, the processors' tells
+        for name, sign in (
+            ("steal_ns", "steal_ns"),
+            ("cpu_pressure_ns", "cpu_pressure_ns"),
+            ("memory_pressure_ns", "cpu_pressure_ns"),
+        ):
+            if not last[sign]:
+                told[name] = None
+        return told
+
     def _thermal_throttles(self) -> int | None:
-        """Of the cores, and of the package, which every one of its processors counts alike."""
-        cores = [_told(_number, folder / "core_throttle_count") for folder in self._heat]
-        packages = [_told(_number, folder / "package_throttle_count") for folder in self._heat]
-        told = [count for count in cores if count is not None]
-        whole = max((count for count in packages if count is not None), default=None)
-        return None if not told and whole is None else sum(told) + (whole or 0)
+        """Of all cores and packages. What a core met its hyperthreads count alike, and what a
+        package met all of its processors: each counts once."""
+        counts: dict[tuple[int | str, ...], int] = {}
+        for cpu, core in self._heat.items():
+            for name, place in (("core", core), ("package", core[:1])):
+                count = _told(_number, cpu / f"thermal_throttle/{name}_throttle_count")
+                if count is not None:
+                    counts[place] = max(count, counts.get(place, 0))
+        return sum(counts.values()) if counts else None
 
     def _temperature_c(self) -> float | None:
         low, high = PLAUSIBLE_C
@@ -291,6 +308,14 @@ def _quota_files(root: Path) -> list[Path]:
                 if (file := place / name / "cpu.stat").is_file():
                     files[file.resolve()] = None  # cpu is often a link to cpu,cpuacct
     return list(files)
+
+
+def _core(cpu: Path) -> tuple[int | str, int | str]:
+    """A processor's package and its core, whose number is unique within the package. Where that is
+    not told, a machine is one package, and each processor a core."""
+    package = _told(_number, cpu / "topology/physical_package_id")
+    core = _told(_number, cpu / "topology/core_id")
+    return "the only" if package is None else package, cpu.name if core is None else core
 
 
 def _cpu_sensors(classes: Path) -> list[Path]:

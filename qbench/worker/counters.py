@@ -40,7 +40,8 @@ class Counters:
         events: by name, the type and config of ``perf_event_open``.
 
     Attributes:
-        reason: why nothing is counted, with what mends it; None if all events are.
+        reason: why nothing is counted, with what mends it; None if all events are, as far as the
+            last reading tells.
     """
 
     def __init__(self, events: Mapping[str, tuple[int, int]] = EVENTS) -> None:
@@ -56,7 +57,8 @@ class Counters:
     def read(self) -> dict[str, int] | None:
         """Counts since this object was made, by event, and ``counting_ns`` of the ``enabled_ns``
         (time on a processor, summed over threads): of every key the difference of two readings
-        is that of the time between. None where nothing is counted, or an event never had its turn.
+        is that of the time between. None where nothing is counted, or an event never had its turn,
+        which ``reason`` tells from then on.
 
         Where there are fewer counters than are in use the kernel takes turns. Then counts are
         scaled up by enabled over counting time, and ``counting_ns`` is less than ``enabled_ns``
@@ -69,6 +71,11 @@ class Counters:
         for name, file in self._files.items():
             count, enabled, counting = struct.unpack("QQQ", os.read(file, 24))
             if not counting:
+                self.reason = (
+                    f"{name} can be asked for, but were never counted: another program or the "
+                    "kernel's watchdog (kernel.nmi_watchdog) holds the counter, or a virtual "
+                    "machine's host does not pass it on"
+                )
                 return None
             counts[name] = count * enabled // counting
             times.append((counting, enabled))

@@ -11,6 +11,9 @@ from qbench.backend import Model, RunConfig, Stream
 if TYPE_CHECKING:
     import numpy as np
 
+FEWEST_FOR_P99 = 100
+"""Of fewer calls no 99th percentile is told: it would be their maximum."""
+
 
 @dataclass(frozen=True)
 class Opened:

@@ -15,11 +15,8 @@ from array import array
 
 import numpy as np
 
-from qbench.worker.opened import Opened, Timed
+from qbench.worker.opened import FEWEST_FOR_P99, Opened, Timed
 from qbench.worker.scenarios.lane import Lane, Library, describe, put_back
-
-FEWEST_FOR_P99 = 100
-"""A 99th percentile of fewer frames would be their maximum."""
 
 
 def drive(opened: Opened) -> Timed:

@@ -19,13 +19,11 @@ from typing import Any
 import numpy as np
 
 from qbench.backend import Feed
-from qbench.worker.opened import Opened, Timed
+from qbench.worker.opened import FEWEST_FOR_P99, Opened, Timed
 from qbench.worker.pipeline import answers, pictures, tokens, transforms
 
 STAGES = ("decode", "preprocess", "bind", "infer", "read", "postprocess")
 STAGES_FILE = "stages.npy"
-FEWEST_FOR_P99 = 100
-"""Of fewer frames no 99th percentile is told."""
 
 Raw = bytes | np.ndarray | str
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from qbench.backend import Stream
 from qbench.worker.conditions import Conditions, thread_ends
-from qbench.worker.opened import Opened, Timed
+from qbench.worker.opened import FEWEST_FOR_P99, Opened, Timed
 from qbench.worker.scenarios.closed_loop import time_calls
 
 COLUMNS = (
@@ -85,7 +85,8 @@ def drive(opened: Opened) -> Timed:
 
     np.save("series.npy", series)
     first, last = (np.concatenate(parts) for parts in (kept[:part], kept[part:]))
-    p50, p99 = np.percentile(last, [50, 99]) / 1e6 if len(last) else (None, None)
+    p50 = float(np.median(last)) / 1e6 if len(last) else None
+    p99 = float(np.percentile(last, 99)) / 1e6 if len(last) >= FEWEST_FOR_P99 else None
     ratio = float(np.median(last) / np.median(first)) if len(first) and len(last) else None
     samples = [_thinned(first), _thinned(last)]
     return Timed(
@@ -94,8 +95,8 @@ def drive(opened: Opened) -> Timed:
         wall_ns=wall_ns,
         cpu_ns=cpu_ns,
         figures={
-            "sustained_p50_ms": None if p50 is None else float(p50),
-            "sustained_p99_ms": None if p99 is None else float(p99),
+            "sustained_p50_ms": p50,
+            "sustained_p99_ms": p99,
             "sustained_ratio": ratio,
         },
         facts={
