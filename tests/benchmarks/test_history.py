@@ -26,9 +26,8 @@ from qbench.history.query import History
 from qbench.history.trend import change_points, trends
 
 RUNS, CASES, ROUNDS = 2000, 100, 2
-KINDS = 20
-"""Different sets of latencies, and of packages: runs share them."""
-PACKAGES = 150
+PACKAGES, UPDATES = 150, 20
+"""Packages of a run, and how often one of them changes in all the years."""
 FIRST = datetime(2020, 1, 1, 2, 0, tzinfo=timezone.utc)
 MOST_QUERY_S, MOST_COMMAND_S, MOST_UPDATE_S = 0.05, 1.0, 1.0
 NIGHTS, SERIES = 90, 400
@@ -58,17 +57,9 @@ class Runs:
         self.results.mkdir()
         self._template = template(folder)
         self._begin = json.loads((self._template / "begin.json").read_text())
-        trials = pd.read_parquet(self._template / "trials.parquet")
-        latencies = [name for name in trials if name.startswith("p") and name.endswith("_ns")]
-        rng = np.random.default_rng(1)
-        self._trials = []
-        for number in range(KINDS):
-            changed = trials.copy()
-            factor = np.exp(rng.normal(0, 0.01, (len(trials), 1)))
-            changed[latencies] = trials[latencies].astype(float) * factor
-            path = folder / f"trials-{number}.parquet"
-            changed.to_parquet(path)
-            self._trials.append(path)
+        self._trials = pd.read_parquet(self._template / "trials.parquet")
+        self._latencies = [n for n in self._trials if n.startswith("p") and n.endswith("_ns")]
+        self._rng = np.random.default_rng(1)
 
     def night(self, number: int) -> None:
         run_id = f"{FIRST + timedelta(days=number):%Y%m%d}-020000-nightly-{number:04x}"
@@ -77,8 +68,11 @@ class Runs:
         for file in self._template.iterdir():
             if file.is_file() and file.name not in ("begin.json", "trials.parquet"):
                 os.link(file, path / file.name)
-        os.link(self._trials[number % KINDS], path / "trials.parquet")
-        version = number * KINDS // RUNS
+        factor = np.exp(self._rng.normal(0, 0.01, (len(self._trials), 1)))
+        trials = self._trials.copy()
+        trials[self._latencies] = trials[self._latencies].astype(float) * factor
+        trials.to_parquet(path / "trials.parquet")
+        version = number * UPDATES // RUNS
         packages = {f"package-{n}": f"1.{version if n == 7 else 0}" for n in range(PACKAGES)}
         host = {**self._begin["host"], "kernel": "6.1", "packages": packages}
         started = (FIRST + timedelta(days=number)).isoformat()
