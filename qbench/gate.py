@@ -283,8 +283,9 @@ def _request(
     catalog = Catalog([path.parent, suites_dir()], progress.note)
     suite = load_suite(path, registry.names, catalog.names)
     rounds = bundle.begin["settings"]["rounds"]
-    as_run = suite.model_copy(update={"rounds": rounds}) if isinstance(rounds, int) else suite
-    if as_run.digest() != bundle.begin.get("suite_digest"):
+    as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # which says nothing of measuring
+    as_run |= {"rounds": rounds} if isinstance(rounds, int) else {}
+    if suite.model_copy(update=as_run).digest() != bundle.begin.get("suite_digest"):
         raise UserError(
             f"{path} is not the suite that {bundle.run_id} ran: it was changed since",
             "Give the one it ran with --suite; the bundle has it as suite.yaml.",

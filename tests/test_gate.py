@@ -4,6 +4,8 @@ passes. The commands: ``test_gate_command.py``."""
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -13,10 +15,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
 from crafted import MEMORY, PHASES, Crafted
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from qbench.accepted import Acceptance, Accepted
-from qbench.analysis.gate import Evidence, GateResult, judge
+from qbench.accepted import Acceptance, Accepted, accept, read_accepted
+from qbench.analysis.gate import Evidence, Figure, Finding, GateResult, Judged, judge
 from qbench.analysis.gate_export import to_json, to_junit, to_markdown
 from qbench.analysis.gate_figures import adjusted_twice, rounds_needed
 from qbench.bundle import Bundle
@@ -118,10 +123,10 @@ def night(
     return made.done()
 
 
-def judged(bundle: Bundle, *earlier: Bundle, confirmation: Bundle | None = None, **settings: Any):
-    accepted = settings.pop("accepted", Accepted())
+def judged(bundle: Bundle, *earlier: Bundle, confirmation: Bundle | None = None, **gate: Any):
+    accepted = gate.pop("accepted", Accepted())
     evidence = Evidence(earlier, confirmation=confirmation, accepted=accepted)
-    return judge(bundle, GateSettings.model_validate(settings), evidence)
+    return judge(bundle, GateSettings.model_validate(gate), evidence)
 
 
 def found(result: GateResult) -> set[tuple[str, str, str]]:
@@ -226,8 +231,8 @@ def test_what_creeps_shows_against_the_anchor(shelf):
         for k in range(5)
     ]
     assert found(judged(nights[4], nights[3], baselines=["last"])) == set()
-    settings = GateSettings.model_validate({"baselines": ["anchor:v1"]})
-    result = judge(nights[4], settings, Evidence(anchors={"anchor:v1": nights[0]}))
+    against = GateSettings.model_validate({"baselines": ["anchor:v1"]})
+    result = judge(nights[4], against, Evidence(anchors={"anchor:v1": nights[0]}))
     assert found(result) == {("slower", "suspicion", "net fake fp32 b2")}
 
 
@@ -239,8 +244,8 @@ def test_another_machine_is_compared_in_what_does_not_depend_on_it(shelf):
     anchor = night(shelf, "n1", environments=["default"], host=host)
     changes = {(2, "default"): Change(slower=2.0, wrong=80)}
     bundle = night(shelf, "n2", changes, ["default"])
-    settings = GateSettings.model_validate({"baselines": ["anchor:v1"]})
-    result = judge(bundle, settings, Evidence(anchors={"anchor:v1": anchor}))
+    against = GateSettings.model_validate({"baselines": ["anchor:v1"]})
+    result = judge(bundle, against, Evidence(anchors={"anchor:v1": anchor}))
     assert found(result) == {("accuracy", "regression", "net fake fp32 b2")}
     assert any("another machine" in note for note in result.notes)
 
@@ -481,3 +486,41 @@ def test_junit_tells_an_invalid_run_and_a_missing_case(shelf):
     failures = {test.get("name"): test.find("failure") for test in root.iter("testcase")}
     gone = failures["net fake fp32 b3 [000003defaul]"]
     assert gone is not None and gone.get("message") == "missing"
+
+
+@settings(max_examples=50, deadline=None)
+@given(words=st.text(), numbers=st.floats(allow_nan=False, allow_infinity=False))
+def test_whatever_a_bundle_says_junit_can_be_parsed_and_a_table_keeps_its_cells(words, numbers):
+    finding = Finding("a" * 12, words, "slower", "regression", words, figure=Figure(numbers))
+    case = Judged("a" * 12, words, words, "ok", words, None)
+    result = GateResult("run", words, (words,), (case,), 1, (finding,), notes=(words,))
+    (failure,) = ElementTree.fromstring(to_junit(result)).iter("failure")
+    assert failure.get("message") == "slower"
+    (row,) = [line for line in to_markdown(result).splitlines() if " slower | " in line]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 4
+    assert json.loads(json.dumps(to_json(result)))["exit_code"] == 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(reasons=st.lists(st.text(st.characters(exclude_categories=["C"]), min_size=1), min_size=1))
+def test_what_is_accepted_is_read_again(reasons, tmp_path_factory):
+    path = tmp_path_factory.mktemp("known") / "accepted.yaml"
+    entries = [
+        Acceptance(case=f"{n:012x}", until=date(2026, 1, 1), reason=text)
+        for n, text in enumerate(reasons)
+    ]
+    for entry in entries:
+        accept(path, entry)
+    assert read_accepted(path) == entries
+
+
+# --------------------------------------------------------------------------- the page
+
+
+def test_the_page_shows_the_settings_as_they_are():
+    page = (Path(__file__).parent.parent / "docs" / "gate.md").read_text()
+    text, _ = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    shown = yaml.safe_load(text)["gate"]
+    assert set(shown) == set(GateSettings.model_fields)
+    del shown["baselines"], shown["limits"]  # those are examples
+    assert GateSettings.model_validate(shown) == GateSettings()

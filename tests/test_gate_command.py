@@ -71,6 +71,8 @@ def test_a_planted_regression_is_caught_confirmed_and_accepted(project):
     assert suspicion["label"] == "net lagging fp32" and suspicion["against"].endswith("baseline")
     assert suspicion["figure"]["value"] == pytest.approx(1 / 3, abs=0.1)
 
+    # what the suite says of the gate may change between a run and its confirmation
+    suite.write_text(suite.read_text().replace("slowdown: 0.1", "slowdown: 0.12"))
     code, told = gate_json(project, "latest", "--confirm", "--junit", "gate.xml")
     (found,) = [f for f in told["findings"] if f["severity"] == "regression"]
     assert code == 1 and found["confirmed"] and found["case_id"] == suspicion["case_id"]
