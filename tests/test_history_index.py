@@ -345,15 +345,18 @@ def test_points_come_out_as_they_went_in(points):
 def test_a_series_stands_beside_the_bundles(tmp_path):
     night(tmp_path, 0)
     points = [
-        Point("test_sort", "test_sort", f"{n:04d}", FIRST, "h", "cpu", {"latency_p50_ms": 1.0 + n})
+        Point(
+            "a1", "tests/a.py::test[1]", f"{n:04d}", FIRST, "h", "cpu", {"latency_p50_ms": 1.0 + n}
+        )
         for n in range(2)
     ]
     add_series(tmp_path, "mine", points)
     history = History([tmp_path])
     labels = [known.label for known in history.cases()]
-    assert labels == ["net fake fp32", "net fake int8-static", "test_sort"]
+    assert labels == ["net fake fp32", "net fake int8-static", "tests/a.py::test[1]"]
+    assert history.find(["tests/a.py::test[1]"]).runs == 2
     add_series(tmp_path, "mine", points[:1])
-    assert len(History([tmp_path]).points("test_sort")) == 1
+    assert len(History([tmp_path]).points("a1")) == 1
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden"])
@@ -485,6 +488,7 @@ def test_a_page_of_all_cases_has_every_night_as_text(project):
         (["--metric", "p51"], "Did you mean 'p50'"),
         (["no", "such", "case"], "no case fits"),
         (["net", "fake", "fp32", "--since", "2030-01-01"], "no runs of this case since"),
+        (["net", "fake", "fp32", "--metric", "energy"], "no run has the figure 'energy'"),
         (["--results", "elsewhere"], "there is no folder elsewhere"),
         (["-o", "nowhere/page.html"], "there is no folder nowhere"),
     ],

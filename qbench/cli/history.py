@@ -62,9 +62,12 @@ def history(
         groups = [past.points(past.find(case).case_id, since)]
     else:
         groups = list(past.newest(nights, since).values())
-    described = [describe(points, metric) for points in groups if points]
-    if case and not described:
+    if case and not groups[0]:
         raise UserError("there are no runs of this case since then", "Leave out --since.")
+    described = [describe(points, metric) for points in groups]
+    described = [found for found in described if found["series"]]
+    if case and not described:
+        raise UserError(f"no run has the figure '{metric}' of this case", "--metric names another.")
     left_out = past.left_out()
     if as_json:
         print_json({"cases": described, "left_out": left_out, "problems": list(past.problems)})
@@ -74,7 +77,9 @@ def history(
     if output is not None:
         from qbench.history.page import write_page
 
-        write_page(described, metric, METRICS[metric].unit, output)
+        write_page(
+            described, metric, METRICS[metric].unit, [*_kept_out(left_out), *past.problems], output
+        )
         print(output)
         return 0
     _print(described, left_out, single=bool(case))
@@ -96,8 +101,15 @@ def _print(described: list[dict], left_out: dict[str, int], single: bool) -> Non
         out.print(summary_table(described))
     else:
         out.print("there are no complete runs yet", markup=False)
-    for why, count in left_out.items():
-        out.print(f"left out: {count} {'run' if count == 1 else 'runs'} ({why})", markup=False)
+    for words in _kept_out(left_out):
+        out.print(words, markup=False)
+
+
+def _kept_out(left_out: dict[str, int]) -> list[str]:
+    return [
+        f"left out: {count} {'run' if count == 1 else 'runs'} ({why})"
+        for why, count in left_out.items()
+    ]
 
 
 def prune(

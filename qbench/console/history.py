@@ -132,7 +132,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 def plot(series: Mapping[str, Any], width: int) -> Text:
     """Nights from left to right: ``●``, outliers ``○``, change points ``│``. Of more nights than
-    there are columns the last."""
+    there are columns the last, which is said."""
     nights = series["nights"]
     axis = max(len(figure(night["value"])) for night in nights) + 2
     columns = max(10, width - axis)
@@ -153,4 +153,6 @@ def plot(series: Mapping[str, Any], width: int) -> Text:
         f"{marks.get(number, ''):>{axis - 2}} ┤{''.join(line).rstrip()}"
         for number, line in enumerate(lines)
     )
+    if first:
+        text += f"\n{'':>{axis}}the last {columns} nights"
     return Text(text, no_wrap=True, overflow="crop")

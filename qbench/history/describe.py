@@ -21,10 +21,11 @@ def describe(points: Sequence[Point], metric: str) -> dict[str, Any]:
 
     Returns:
         ``case_id``, ``label``, ``metric``, ``unit``, and ``series``, one for each kind of
-        processor: ``machine``, ``nights`` (``run_id``, ``started``, ``value``, ``level``, and
-        ``smoothed``: whether the night was taken for an outlier), ``missing`` nights with their
-        ``status``, ``last``, ``recent`` (the change over ``RECENT`` nights) and ``changes``.
-        Changes are shares (0.05: 5 % more), of accuracies differences.
+        processor on which the figure was measured, or the case failed: ``machine``, ``nights``
+        (``run_id``, ``started``, ``value``, ``level``, and ``smoothed``: whether the night was
+        taken for an outlier), ``missing`` nights with their ``status``, ``last``, ``recent`` (the
+        change over ``RECENT`` nights) and ``changes``. Changes are shares (0.05: 5 % more), of
+        accuracies differences.
     """
     newest = max(points, key=lambda point: point.started)
     return {
@@ -33,8 +34,13 @@ def describe(points: Sequence[Point], metric: str) -> dict[str, Any]:
         "metric": metric,
         "unit": METRICS[metric].unit,
         "relative": METRICS[metric].relative,
-        "series": [_series(trend) for trend in trends(points, metric)],
+        "series": [_series(trend) for trend in trends(points, metric) if _tells(trend)],
     }
+
+
+def _tells(trend: Trend) -> bool:
+    """Whether there is anything of the figure: not all that ran has an energy, or an accuracy."""
+    return bool(trend.points) or any(point.status != "ok" for point in trend.missing)
 
 
 def _series(trend: Trend) -> dict[str, Any]:

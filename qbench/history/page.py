@@ -14,21 +14,30 @@ PARTS = ("table", "drawing", "history")
 """Of the page's script; of the first only its helpers are used."""
 
 
-def write_page(described: Sequence[Mapping[str, Any]], metric: str, unit: str, path: Path) -> None:
+def write_page(
+    described: Sequence[Mapping[str, Any]],
+    metric: str,
+    unit: str,
+    notes: Sequence[str],
+    path: Path,
+) -> None:
     """Write the page; it loads nothing from anywhere.
 
     Args:
         described: cases as ``describe`` gives them, of one metric.
+        notes: sentences on what was left out.
 
     Raises:
         OSError: ``path`` cannot be written.
     """
     from qbench.report.render import fill
 
-    write_file(path, fill("history.html.j2", PARTS, _content(described, metric, unit)))
+    write_file(path, fill("history.html.j2", PARTS, _content(described, metric, unit, notes)))
 
 
-def _content(described: Sequence[Mapping[str, Any]], metric: str, unit: str) -> dict[str, Any]:
+def _content(
+    described: Sequence[Mapping[str, Any]], metric: str, unit: str, notes: Sequence[str]
+) -> dict[str, Any]:
     cases = [_case(case) for case in described]
     return {
         "title": f"qbench: history of {described[0]['label']}"
@@ -38,6 +47,7 @@ def _content(described: Sequence[Mapping[str, Any]], metric: str, unit: str) -> 
         "unit": unit,
         "recent": RECENT,
         "no_verdict": NO_VERDICT,
+        "notes": list(notes),
         "cases": cases,
         "any_change": any(series["changes"] for case in cases for series in case["series"]),
         "charts": {"metric": metric, "unit": unit, "cases": list(described)},

@@ -79,8 +79,8 @@ class History:
             UserError: there is no such case, or there are several.
         """
         known = self.cases()
-        wanted = [part for word in words for part in word.replace("/", " ").split()]
-        found = [case for case in known if [case.case_id] in (list(words), wanted)]
+        wanted = _words(" ".join(words))
+        found = [case for case in known if case.case_id == " ".join(words)]
         if not found:
             fitting = [case for case in known if set(wanted) <= set(_words(case.label))]
             least = min((len(_words(case.label)) for case in fitting), default=0)
@@ -196,4 +196,4 @@ def _begin(since: datetime | None) -> int:
 
 
 def _words(label: str) -> list[str]:
-    return label.split()
+    return label.replace("/", " ").split()

@@ -81,7 +81,7 @@ def find_sources(results: Path) -> dict[str, str]:
     digests of all else, and what its gate said.
     """
     found = {}
-    gates = {e.name: _stamp(e) for e in _entries(results) if e.name.endswith(GATE)}
+    gates = {e.name: _stamp(e) for e in _entries(results) if e.name.endswith(GATE) and e.is_file()}
     for entry in _entries(results):
         if entry.is_dir(follow_symlinks=False):
             manifest = Path(entry.path) / "manifest.json"
