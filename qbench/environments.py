@@ -202,7 +202,7 @@ class EnvironmentStore:
     ) -> Made:
         # An interpreter that compiles what it imports is slower to start, and larger.
         _run([python, "-I", "-m", "compileall", "-q", kit])
-        resolved = {canonicalize_name(n): v for n, v in sorted(facts["packages"].items()) if n}
+        resolved = {str(canonicalize_name(n)): v for n, v in sorted(facts["packages"].items()) if n}
         return Made(
             tuple(asked.requirements),
             resolved,

@@ -149,10 +149,11 @@ def case_noise(
         trials: records in the journal; those that failed don't count.
         called: what the sentence calls them.
     """
-    return _told([list(_signs(trial, case)) for trial in trials if trial["status"] == "ok"])
+    found = [list(_signs(trial, case)) for trial in trials if trial["status"] == "ok"]
+    return _told(found, called)
 
 
-def _told(found: Sequence[Sequence[_Sign]]) -> str | None:
+def _told(found: Sequence[Sequence[_Sign]], called: str = "trials") -> str | None:
     """``case_noise`` of the signs of each good trial."""
     doubtful = sum(map(bool, found))
     if not doubtful or doubtful < DOUBTFUL_SHARE * len(found):
