@@ -88,6 +88,7 @@ class SuiteFile(pytest.File):
     _measured: Measured | Exception | None = None
 
     def collect(self) -> Iterator[pytest.Item]:
+        from qbench.console.text import printable
         from qbench.errors import UserError
         from qbench.pytest_runs import ask_file
 
@@ -95,7 +96,7 @@ class SuiteFile(pytest.File):
             self.wanted = ask_file(self.path)
             cases = self.wanted.cases()
         except UserError as error:
-            raise self.CollectError(str(error)) from None
+            raise self.CollectError(printable(str(error))) from None
         for name, case in cases.items():
             yield CaseItem.from_parent(self, name=name, case=case)
         yield RunItem.from_parent(self, name=WHOLE_RUN)
@@ -179,8 +180,9 @@ class CaseItem(_SuiteItem):
         """Stand in the table of pytest-benchmark's, and be saved and compared as it does."""
         session = getattr(self.config, "_benchmarksession", None)
         row = measured.rows[self.case.case_id]
-        on = session is not None and not (session.disabled or session.skip)
-        if on and measured.bundle is not None and row["status"] == "ok":
+        if session is None or session.disabled or session.skip:
+            return
+        if measured.bundle is not None and row["status"] == "ok":
             from qbench.interchange.pytest_benchmark import session_benchmark
 
             session.benchmarks.append(session_benchmark(measured.bundle, row, self.name))
@@ -201,11 +203,11 @@ class RunItem(_SuiteItem):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     """Before the body of a test with the marker: measure and judge."""
-    for marker in pyfuncitem.iter_markers("qbench"):
+    for marker in item.iter_markers("qbench"):
         if marker.args or marker.kwargs:
-            measured = _measure_one(pyfuncitem, _results(pyfuncitem.config), marker)
+            measured = _measure_one(item, _results(item.config), marker)
             _judge(measured, measured.rows)
             break
     return (yield)
@@ -275,13 +277,15 @@ def qbench_case(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...,
     def measure_case(
         model: str | Path, *, backend: str, precision: str = "fp32", rounds: int | None = None
     ) -> Figures:
+        from qbench.pytest_runs import why
+
         mark = pytest.mark.qbench(model, backend=backend, precision=precision, rounds=rounds)
         measured = _measure_one(request.node, tmp_path / "qbench", mark.mark, gated=False)
         (row,) = measured.rows.values()
         if row["status"] == "skipped":
-            pytest.skip(str(row["reason"]))
+            pytest.skip(why(row))
         if row["status"] != "ok" or measured.bundle is None:
-            pytest.fail(f"{row['status']}: {row['reason']}", pytrace=False)
+            pytest.fail(why(row), pytrace=False)
         return Figures(row, measured.bundle.path)
 
     return measure_case
@@ -317,17 +321,21 @@ def _plainly_told() -> Iterator[None]:
     except UserError as error:
         problem = str(error)
     if problem:  # out here, so that pytest shows no exception that this one came from
-        pytest.fail(problem, pytrace=False)
+        from qbench.console.text import printable
+
+        pytest.fail(printable(problem), pytrace=False)
 
 
 def _judge(measured: Measured, case_ids: Iterable[str]) -> None:
     """Fail or skip the test as its cases do."""
+    from qbench.pytest_runs import why
+
     for case_id in case_ids:
         failure = measured.failure(case_id)
         if failure is not None:
             pytest.fail(failure, pytrace=False)
         if measured.rows[case_id]["status"] == "skipped":
-            pytest.skip(str(measured.rows[case_id]["reason"]))
+            pytest.skip(why(measured.rows[case_id]))
 
 
 def _tell(item: pytest.Item, measured: Measured, case_ids: Iterable[str]) -> None:

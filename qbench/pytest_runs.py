@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from qbench.bundle import Bundle
 from qbench.catalog import Catalog
 from qbench.console.text import figure, printable
 from qbench.errors import MachineryError, UserError, nearest
-from qbench.gate import Asked, hold
+from qbench.gate import gate_run, measure_again
 from qbench.gate_settings import GateSettings
 from qbench.plan import Case, Filters, _expand, environments_of, make_plan
 from qbench.precision import PRECISIONS
@@ -168,7 +168,7 @@ class Measured:
         """Why the case fails, with its figures and what to do next; None if it passes."""
         row = self.rows[case_id]
         if self.judged is None or self.bundle is None:
-            return None if row["status"] == "skipped" else f"{row['status']}: {row['reason']}"
+            return None if row["status"] == "skipped" else why(row)
         found = [f for f in self.judged.of("regression") if f.case_id == case_id]
         if not found:
             return None
@@ -207,9 +207,14 @@ def measure(
     request = Request(
         suite, wanted.text, results, filters, command=(command,), suite_folder=wanted.folder
     )
+
+    def again(cases: Sequence[str]) -> Bundle:
+        return measure_again(bundle, cases, suite.gate, request, *by)
+
+    by = (wanted.catalog, wanted.registry, wanted.notes)
     try:
-        bundle = run_suite(request, wanted.catalog, wanted.registry, wanted.notes)
-        judged = _judge(bundle, request, wanted) if gated else None
+        bundle = run_suite(request, *by)
+        judged = gate_run(bundle, suite.gate, results, again) if gated else None
     except OSError as error:
         raise MachineryError(
             f"cannot use {error.filename or 'a file'}: {error.strerror}",
@@ -220,30 +225,10 @@ def measure(
         rows = {} if isinstance(error, MachineryError) else _reasons(request, wanted)
         if not rows:
             raise
-        return Measured(None, rows, None, tuple(wanted.notes.texts))
+        return Measured(None, rows, None, tuple(map(printable, wanted.notes.texts)))
     rows = {row["case_id"]: row for row in case_rows(bundle, bundle.trials_frame())}
     notes = (*wanted.notes.texts, *(judged.notes if judged else ()))
-    return Measured(bundle, rows, judged, notes)
-
-
-def _judge(bundle: Bundle, request: Request, wanted: Wanted) -> GateResult:
-    """The gate's verdict, after new trials of what is suspicious."""
-    asked = Asked(str(bundle.path), request.results, overrides={})
-    result = hold(asked, wanted.notes)
-    if not result.to_confirm or result.invalid is not None:
-        return result
-    again = request.suite.model_copy(
-        update={"rounds": request.suite.gate.confirm_rounds, "energy": None}
-    )
-    request = replace(
-        request,
-        suite=again,
-        filters=Filters(cases=tuple(sorted(result.to_confirm))),
-        seed=bundle.begin["seed"] + 1,  # another order of trials, too
-        confirms=bundle.run_id,
-    )
-    run_suite(request, wanted.catalog, wanted.registry, wanted.notes)
-    return hold(asked, wanted.notes)
+    return Measured(bundle, rows, judged, tuple(map(printable, notes)))
 
 
 def _reasons(request: Request, wanted: Wanted) -> dict[str, dict[str, Any]]:
@@ -263,6 +248,12 @@ def _reasons(request: Request, wanted: Wanted) -> dict[str, dict[str, Any]]:
     }
 
 
+def why(row: Mapping[str, Any]) -> str:
+    """Why a case has no figures."""
+    said = row["reason"] if row["status"] == "skipped" else f"{row['status']}: {row['reason']}"
+    return printable(str(said))
+
+
 def figures(row: Mapping[str, Any]) -> str:
     """A case's figures in a line; of latencies with their interval, where there is one."""
     parts = []
@@ -274,7 +265,8 @@ def figures(row: Mapping[str, Any]) -> str:
         low, high = row.get(f"{stem}_low_ms"), row.get(f"{stem}_high_ms")
         interval = "" if low is None or high is None else f" ({figure(low)} to {figure(high)})"
         parts.append(words.format(f"{figure(value)}{interval}"))
-    parts.append(f"{row['rounds']} rounds" + (", noisy" if row["noisy"] else ""))
+    parts.append("1 round" if row["rounds"] == 1 else f"{row['rounds']} rounds")
+    parts += ["noisy"] if row["noisy"] else []
     return ", ".join(parts)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomllib
 
 INSTALLED = bool(entry_points(group="pytest11", name="qbench"))
 LOAD = ["-p", "qbench" if INSTALLED else "qbench.pytest_plugin", "-p", "no:cacheprovider"]
@@ -121,19 +122,16 @@ def test_a_case_fails_by_the_gates_limits_and_a_run_of_wreckage_says_nothing(pro
     assert "1 of its 2 cases are broken" in done.messages["the run"]
 
 
-def test_only_the_cases_that_are_selected_are_measured(project):
-    path = suite(project)
-    done = Pytest(project, path.name, "-k", "int8", "--qbench-results", "elsewhere")
+def test_only_what_is_selected_is_measured_as_often_and_where_the_command_line_says(project):
+    options = ["--qbench-results", "elsewhere", "--qbench-rounds", "1"]
+    done = Pytest(project, suite(project).name, "-k", "int8", *options)
     assert done.outcomes == {"net fake int8-static": "passed"}, done.out
+    assert "1 round" in done.properties["net fake int8-static"]["qbench_figures"]
     (bundle,) = bundles(project, "elsewhere")
     assert planned(bundle) == ["int8-static"]
     assert not bundles(project)
-
-
-def test_rounds_are_as_many_as_the_command_line_says(project):
-    done = Pytest(project, suite(project).name, "-k", "fp32", "--qbench-rounds", "1")
-    assert "1 rounds" in done.properties["net fake fp32"]["qbench_figures"]
-    assert Pytest(project, "--qbench-rounds", "0").code == pytest.ExitCode.USAGE_ERROR
+    wrong = Pytest(project, "--qbench-rounds", "0")
+    assert wrong.code == pytest.ExitCode.USAGE_ERROR and "1 or more" in wrong.out
 
 
 def test_where_no_case_can_run_all_are_skipped(project):
@@ -263,6 +261,7 @@ import pytest
 def test_good(): ...
 """
 TESTS = """
+import unittest
 import pytest
 
 BODIES = []
@@ -281,7 +280,9 @@ def test_not_here():
     BODIES.append("not here")
 
 @pytest.mark.qbench("nett", backend="fake")
-def test_misspelt(): ...
+class TestCase(unittest.TestCase):
+    def test_misspelt(self):
+        BODIES.append("misspelt")
 
 @pytest.mark.qbench("net")
 def test_without_backend(): ...
@@ -363,6 +364,11 @@ def test_the_fixture_gives_the_figures_of_one_case(project):
 
 
 # --------------------------------------------------------------------------- cost
+
+
+def test_the_plugin_is_registered():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"qbench": "qbench.pytest_plugin"}
 
 
 def test_a_session_that_measures_nothing_imports_nothing_for_it():
