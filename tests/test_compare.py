@@ -238,6 +238,20 @@ def test_two_runs_get_intervals_and_no_verdict(tmp_path: Path):
         assert "slower" not in text
 
 
+def test_rows_of_two_runs_are_those_of_the_case_table_but_for_the_journal_s(tmp_path: Path):
+    crafted = two_environments(tmp_path)
+    measure(crafted, add(crafted, "bf16", environment="new"), [1.0] * 9)
+    bundle = crafted.done()
+    table = case_table(bundle).to_dict("records")
+    pairs = compare_runs(bundle, bundle).pairs
+    assert len(pairs) == len(table) == 3
+    for of, pair in zip(table, pairs, strict=True):
+        assert {name for name, value in of.items() if pair.a[str(name)] != value} <= {
+            "noisy", "noise_reason", "doubtful_trials",
+        }  # fmt: skip
+    assert table[2]["speedup"] == pytest.approx(2.1, rel=0.01)
+
+
 def test_runs_without_spread_or_with_few_trials_have_no_test(tmp_path: Path):
     a, b = a_run(tmp_path, "a", [2.0] * 6).done(), a_run(tmp_path, "b", [3.0] * 6).done()
     few = a_run(tmp_path, "c", [3.0] * 5).done()

@@ -11,18 +11,14 @@ import pandas as pd
 from qbench import stats
 from qbench.analysis import roofline
 from qbench.analysis.columns import NAMES
+from qbench.analysis.context import MS, Context
 from qbench.analysis.energy import energy_columns
 from qbench.analysis.noise import noise_columns
 from qbench.analysis.roofline import Ceilings
-from qbench.analysis.trials import Trials
 from qbench.bundle import PERCENTILES, Bundle, percentile_name
 from qbench.errors import UserError
-from qbench.plan import Case
-from qbench.precision import REFERENCE, flags, int8_share
-from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
+from qbench.precision import flags, int8_share
 
-MS = 1e-6
-"""Milliseconds in a nanosecond."""
 WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped", "ok")
 
 
@@ -42,7 +38,7 @@ def case_rows(bundle: Bundle, trials: pd.DataFrame, journal: bool = True) -> lis
         journal: whether to read it, which of a thousand cases takes longer than all the rest; else
             what only it tells is left out: noise, and the figures that only some scenarios have.
     """
-    context = _Context(bundle, trials, journal)
+    context = Context(bundle, trials, journal)
     rows = [_row(entry, context) for entry in bundle.plan["cases"]]
     _add_speedups(rows, context)
     _add_widths(rows, context)
@@ -55,96 +51,10 @@ def _known(value: Any) -> Any:
 
 def ceilings(bundle: Bundle) -> Ceilings:
     """What the bundle's yardsticks tell of its machine."""
-    return _Context(bundle, bundle.trials_frame(), journal=False).ceilings
+    return Context(bundle, bundle.trials_frame(), journal=False).ceilings
 
 
-class _Context:
-    """The bundle's records, read once, and what trials come to, of all cases at once."""
-
-    def __init__(self, bundle: Bundle, trials: pd.DataFrame, journal: bool) -> None:
-        self.bundle = bundle
-        self.prepared = bundle.prepared
-        self.evaluated = bundle.evaluated
-        self.models = bundle.plan["models"]
-        self.data = bundle.plan["data"]
-        self.reference_backends = {
-            name: _reference_backend(entries, self.evaluated)
-            for name, entries in bundle.plan["references"].items()
-        }
-        self.outcomes: dict[str, list[tuple[str, str]]] = {}
-        """By case, the status and the reason of each trial."""
-        outcomes = trials[["case_id", "status", "reason"]].to_numpy(object).tolist()
-        for case_id, status, reason in outcomes:
-            self.outcomes.setdefault(case_id, []).append((status, reason))
-        self.trials = Trials(trials)
-        figures = [*map(percentile_name, PERCENTILES), "steady", "throughput"]
-        self.estimates = {name: self.trials.estimates(name) for name in figures}
-        self.medians = self.trials.medians(_resources(self.trials.columns))
-        self.ceilings = Ceilings.of(
-            [self.run(entry, self.best_ns(entry)) for entry in bundle.plan["yardsticks"]],
-            bundle.bandwidth,
-            bundle.begin["host"]["caches"],
-        )
-        settings = bundle.begin["settings"]
-        self.cpu_power = settings.get("cpu_power")
-        self.energy = bundle.energy
-        rounds = settings["rounds"]
-        self.target = None if isinstance(rounds, int) else Rounds(**rounds).target
-        self.records: dict[str, list[dict[str, Any]]] | None = {} if journal else None
-        """By case, the journal's records of its good trials; None: not read."""
-        if self.records is not None:
-            for trial in bundle.trials:
-                if trial["status"] == "ok":
-                    self.records.setdefault(trial["case_id"], []).append(trial)
-        entries = bundle.plan["cases"]  # which are checked
-        self.cases = {e["case_id"]: Case.model_construct(**e["case"]) for e in entries}
-        self.conditions = {case_id: case.conditions for case_id, case in self.cases.items()}
-        self.bases = {
-            self.conditions[case_id]: case_id
-            for case_id, case in self.cases.items()
-            if case.precision == REFERENCE
-        }
-
-    def run(self, entry: Mapping[str, Any], p10_ns: float | None) -> roofline.Run:
-        """A case, or a yardstick, as the roofline sees it."""
-        effective = self.evaluated.get(entry["evaluation_id"], {}).get("effective")
-        return roofline.Run.of(entry["case"], effective, p10_ns)
-
-    def best_ns(self, entry: Mapping[str, Any]) -> float | None:
-        """The best trial's p10: what a ceiling is, since a disturbed one would make honest cases
-        look too fast."""
-        values = self.trials.figures["steady"][self.trials.of(entry["case_id"])]
-        return float(values.min()) if len(values) else None
-
-    def base(self, case_id: str) -> str | None:
-        """The float32 case of the same conditions; None if there is none, or it is one."""
-        base = self.bases.get(self.conditions[case_id])
-        return None if base == case_id else base
-
-    def in_default(self, case_id: str) -> str | None:
-        """The same case in the default environment; None if there is none, or it is one."""
-        if self.cases[case_id].environment == DEFAULT_ENVIRONMENT:
-            return None
-        moved = self.cases[case_id].model_copy(update={"environment": DEFAULT_ENVIRONMENT})
-        return moved.case_id if moved.case_id in self.cases else None
-
-    def all_good(self, case_id: str) -> bool:
-        """Whether the case has trials, and none of them failed."""
-        outcomes = self.outcomes.get(case_id, [])
-        return bool(outcomes) and all(status == "ok" for status, _ in outcomes)
-
-
-def _reference_backend(
-    candidates: Sequence[Mapping[str, Any]], evaluated: Mapping[str, Mapping[str, Any]]
-) -> str | None:
-    """The backend of the evaluation that ``Bundle.reference`` names."""
-    for entry in candidates:
-        if evaluated.get(entry["evaluation_id"], {}).get("status") == "ok":
-            return entry["case"]["backend"]
-    return None
-
-
-def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
+def _row(entry: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """One case's row, all but the speed-ups."""
     case = entry["case"]
     host = context.bundle.begin["host"]
@@ -200,7 +110,7 @@ def _row(entry: Mapping[str, Any], context: _Context) -> dict[str, Any]:
 
 
 def _of_journal(
-    case_id: str, case: Mapping[str, Any], good: int, context: _Context
+    case_id: str, case: Mapping[str, Any], good: int, context: Context
 ) -> dict[str, Any]:
     """What only the journal tells of a case's good trials.
 
@@ -219,7 +129,7 @@ def _of_journal(
 
 
 def _energy(
-    entry: Mapping[str, Any], effective: Mapping[str, Any], context: _Context
+    entry: Mapping[str, Any], effective: Mapping[str, Any], context: Context
 ) -> dict[str, Any]:
     case_id, columns = entry["case_id"], context.trials.columns
     place = context.trials.of(case_id)
@@ -322,7 +232,7 @@ def _data(data: Mapping[str, Any] | None, items: int) -> str | None:
     return f"{items} of the {official['items']} items of {official['name']} ({data['name']})"
 
 
-def _speed(case_id: str, context: _Context) -> dict[str, Any]:
+def _speed(case_id: str, context: Context) -> dict[str, Any]:
     """Those figures that no trial had too few calls for."""
     calls = context.trials.columns["calls"][context.trials.of(case_id)]
     row: dict[str, Any] = {"samples": int(calls.sum())}
@@ -341,33 +251,6 @@ def _estimated(
         f"{name}_low{unit}": _scaled(estimate.low, factor),
         f"{name}_high{unit}": _scaled(estimate.high, factor),
     }
-
-
-def _resources(of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Start-up times, memory and work of each trial, as the columns of which the table has the
-    medians."""
-    units = {"bytes": ("mb", 1e-6), "ns": ("ms", MS)}
-    names = {"start_ns": "process_start_ms", "cold_ns": "cold_start_ms"}
-    plain = [
-        "start_ns", "import_ns", "load_ns", "first_inference_ns", "cold_ns", "warmup_ns",
-        "memory_load_peak_bytes", "memory_load_anonymous_bytes", "memory_load_file_bytes",
-        "memory_peak_bytes", "memory_anonymous_bytes", "memory_file_bytes",
-        "memory_process_peak_bytes",
-    ]  # fmt: skip
-    found: dict[str, np.ndarray] = {}
-    for column in plain:
-        stem, _, unit = column.rpartition("_")
-        word, factor = units[unit]
-        found[names.get(column, f"{stem}_{word}")] = of[column] * factor
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            **found,
-            "io_convert_us": of["bind_ns"] * 1e-3,
-            "cpu_utilization": of["cpu_ns"] / of["wall_ns"],
-            "instructions_per_inference": of["instructions"] / of["items"],
-            "instructions_per_cycle": of["instructions"] / of["cycles"],
-            "warmup_calls": of["warmup_calls"],
-        }
 
 
 def _moved_bytes(effective: Mapping[str, Any]) -> int | None:
@@ -392,7 +275,7 @@ def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return row
 
 
-def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
+def _add_speedups(rows: list[dict[str, Any]], context: Context) -> None:
     """Against float32 of the same model, backend and conditions, paired by round and sitting."""
     by_id = {row["case_id"]: row for row in rows}
     pairs = [
@@ -411,7 +294,7 @@ def _add_speedups(rows: list[dict[str, Any]], context: _Context) -> None:
             by_id[case_id]["speedup_p10"] = steady.value
 
 
-def _add_widths(rows: list[dict[str, Any]], context: _Context) -> None:
+def _add_widths(rows: list[dict[str, Any]], context: Context) -> None:
     """How well the cases are known, as ``qbench.schedule`` has it, and whether that is as well as
     the suite wants."""
     measured = [row for row in rows if row["rounds"]]
