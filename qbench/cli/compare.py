@@ -13,7 +13,6 @@ from qbench.cli.common import (
     DEFAULT_RESULTS,
     AsJson,
     Backends,
-    Models,
     Precisions,
     Results,
     console,
@@ -40,7 +39,9 @@ def compare(
         str | None,
         typer.Option("--run", help="The bundle that A and B are names in; 'latest' if left out."),
     ] = None,
-    models: Models = None,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Only this model; repeatable.")
+    ] = None,
     backends: Backends = None,
     precisions: Precisions = None,
     format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
