@@ -143,7 +143,7 @@ SLOW = {(2, "default"): Change(slower=1.03)}
 def test_a_night_like_its_baseline_passes(shelf):
     result = judged(night(shelf, "n1"))
     assert (result.exit_code, found(result), result.notes) == (0, set(), ())
-    assert result.compared == 6 and result.baselines == (
+    assert (result.compared, result.candidates) == (6, 6) and result.baselines == (
         "environment:baseline: environment baseline",
     )
 
@@ -217,10 +217,12 @@ def test_against_another_night_drift_is_no_suspicion_and_more_never_fails_alone(
     drifted = {(batch, "default"): Change(slower=1.03) for batch in range(1, 7)}
     assert found(judged(night(shelf, "n2", drifted, ["default"], seed=1), last)) == set()
     slow = {(2, "default"): Change(slower=1.10)}
-    bundle = night(shelf, "n3", slow, ["default"], seed=2)
+    newer = {"qbench": "0", "numpy": "3.0"}
+    bundle = night(shelf, "n3", slow, ["default"], seed=2, software=newer)
     result = judged(bundle, last, unconfirmed="fail")
     assert found(result) == {("slower", "suspicion", "net fake fp32 b2")}
     assert result.exit_code == 0 and any("another time" in note for note in result.notes)
+    assert any("software.numpy: not known against 3.0" in note for note in result.notes)
     again = night(shelf, "n4", slow, ["default"], seed=3, confirms="n3")
     assert judged(bundle, last, confirmation=again).exit_code == 1
 
@@ -493,7 +495,7 @@ def test_junit_tells_an_invalid_run_and_a_missing_case(shelf):
 def test_whatever_a_bundle_says_junit_can_be_parsed_and_a_table_keeps_its_cells(words, numbers):
     finding = Finding("a" * 12, words, "slower", "regression", words, figure=Figure(numbers))
     case = Judged("a" * 12, words, words, "ok", words, None)
-    result = GateResult("run", words, (words,), (case,), 1, (finding,), notes=(words,))
+    result = GateResult("run", words, (words,), (case,), 1, 1, (finding,), notes=(words,))
     (failure,) = ElementTree.fromstring(to_junit(result)).iter("failure")
     assert failure.get("message") == "slower"
     (row,) = [line for line in to_markdown(result).splitlines() if " slower | " in line]

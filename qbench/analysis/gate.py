@@ -65,7 +65,8 @@ class GateResult:
 
     Attributes:
         baselines: what it was held against, in words.
-        compared: how many cases could be held against one of them.
+        candidates: how many cases there are beside those of the baselines' environments.
+        compared: how many of them could be held against a baseline.
         invalid: why the run says nothing; None if it does.
         notes: what else a reader should know.
         confirmed_by: the run of the new trials; None if there is none.
@@ -75,6 +76,7 @@ class GateResult:
     suite: str
     baselines: tuple[str, ...]
     cases: tuple[Judged, ...]
+    candidates: int
     compared: int
     findings: tuple[Finding, ...]
     invalid: str | None = None
@@ -136,14 +138,22 @@ def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateRes
         suite=bundle.begin["suite"],
         baselines=tuple(f"{each.name}: {each.where}" for each in against),
         cases=tuple(_listed(night, row) for row in night.rows.values()),
+        candidates=sum(row["environment"] not in exempt for row in night.rows.values()),
         compared=len({pair.b["case_id"] for each in against for pair in each.pairs}),
         findings=tuple(sorted(findings, key=lambda f: _ORDER.index(f.severity))),
         invalid=_invalid(night, befores, against, settings),
-        notes=(*notes, *_doubts(against, tested, settings), *_expired(findings, evidence.accepted)),
+        notes=(
+            *notes,
+            *_doubts(against, tested, settings),
+            *_changes(against, findings),
+            *_expired(findings, evidence.accepted),
+        ),
         confirmed_by=evidence.confirmation.run_id if evidence.confirmation else None,
     )
 
 
+MOST_CHANGES = 8
+"""Of machine and software, that a note lists; `qbench compare` has all."""
 _ORDER: tuple[Severity, ...] = ("regression", "suspicion", "accepted", "notice")
 
 
@@ -337,4 +347,20 @@ def _doubts(
                 f"compared with {each.where}: {refusal.reason}"
                 for refusal in refused
             ]
+    return notes
+
+
+def _changes(against: Sequence[Against], findings: Sequence[Finding]) -> list[str]:
+    """How machine, software and settings differ from those of a run that this one is worse than."""
+    notes = []
+    for each in against:
+        worse_than = any(f.against == each.name and f.severity != "notice" for f in findings)
+        for comparison in each.comparisons if worse_than else ():
+            seen = comparison.comparability
+            changed = [str(difference) for difference in seen.differences] if seen else []
+            shown = "; ".join(changed[:MOST_CHANGES])
+            more = len(changed) - MOST_CHANGES
+            if changed:
+                shown += f"; and {more} more" if more > 0 else ""
+                notes.append(f"{each.where} against this one: {shown}")
     return notes

@@ -118,7 +118,7 @@ def to_markdown(result: GateResult) -> str:
     lines = [f"## qbench gate: {_plain(headline(result))}", ""]
     lines += [f"Run {_plain(result.run_id)} of the suite {_plain(result.suite)}, held against "]
     lines[-1] += _plain("; ".join(result.baselines) or "nothing") + "."
-    lines[-1] += f" {result.compared} of {len(result.cases)} cases could be compared."
+    lines[-1] += f" {result.compared} of {result.candidates} cases could be compared."
     if result.confirmed_by:
         lines += ["", f"New trials were made in {_plain(result.confirmed_by)}."]
     for severity, title in TITLES.items():

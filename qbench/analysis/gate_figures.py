@@ -135,6 +135,9 @@ def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
             row = one.pair.b
             severity = "suspicion" if one.kind in MEASURED else "regression"
             says = RULES[one.kind].words(one.pair, one.figure) + f", against {one.against.where}"
+            versions = row["backend_version"], one.pair.a["backend_version"]
+            if None not in versions and versions[0] != versions[1]:
+                says += f"; {row['backend']} is {versions[0]} here, and {versions[1]} there"
             if one.pair.claim == "same work":
                 says += f" (not the same artifact: {', '.join(one.pair.differs)})"
             yield night.finding(

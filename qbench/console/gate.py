@@ -28,7 +28,7 @@ def gate_parts(result: GateResult) -> list[Table | Text]:
     against = "; ".join(result.baselines) or "nothing"
     parts.append(
         styled(
-            f"run   {result.run_id}: {result.compared} of {len(result.cases)} cases compared with "
+            f"run   {result.run_id}: {result.compared} of {result.candidates} cases compared with "
             f"{against}"
         )
     )
