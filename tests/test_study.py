@@ -110,3 +110,20 @@ def test_a_recording_goes_on_where_it_was(
     assert min(stalled) > 0.03, "every 20th call takes twice as long"
     with pytest.raises(ValueError, match="load"):
         study.recording.record(tmp_path, 3, False, said.append, "digits_cnn")
+
+
+def test_nights_find_the_planted_case_and_no_other(study: Any, monkeypatch: pytest.MonkeyPatch):
+    import nights  # type: ignore[import-not-found]
+
+    from qbench.gate_settings import GateSettings
+
+    monkeypatch.setattr(nights, "CASES", 10)
+    settings, random = GateSettings(confirm_rounds=15), np.random.RandomState(0)
+    planted = nights.recorded(study.as_rounds(made_up(study, planted=True)))
+    for slot in ("slower by 5 %", "stall in every 20th call"):
+        played = [nights.play(planted, settings, 15, slot, random) for _ in range(5)]
+        assert [one.confirmed for one in played] == [{0}] * 5, slot
+    same = nights.recorded(study.as_rounds(made_up(study, planted=False)))
+    for slot in (None, "slower by 5 %"):
+        played = [nights.play(same, settings, 15, slot, random) for _ in range(5)]
+        assert [one.confirmed for one in played] == [set()] * 5

@@ -22,7 +22,7 @@ from qbench.analysis.gate_baselines import (
     beside_again,
     choose,
 )
-from qbench.analysis.gate_figures import Tested, adjusted_twice, look_at, rounds_needed, worse
+from qbench.analysis.gate_figures import Tested, adjusted_twice, look_at, worse
 from qbench.analysis.gate_findings import (
     Before,
     Figure,
@@ -41,6 +41,7 @@ from qbench.analysis.gate_findings import (
 from qbench.bundle import Bundle
 from qbench.errors import MachineryError
 from qbench.gate_settings import GateSettings
+from qbench.stats import MIN_ROUNDS
 
 __all__ = [
     "Evidence", "Figure", "Finding", "GateResult", "Judged", "Kind", "Night", "Severity", "judge",
@@ -324,11 +325,10 @@ def _doubts(
     for each in against:
         slower = [one for one in tested if one.against is each and one.kind == "slower"]
         rounds = min((one.figure.rounds or 0 for one in slower), default=0)
-        needed = rounds_needed(len(slower), settings.q)
-        if slower and each.paired and rounds < needed:
+        if slower and rounds < MIN_ROUNDS:
             notes.append(
-                f"with {rounds} rounds a single slower case among {len(slower)} cannot be told "
-                f"from chance: at least {needed} rounds are needed, and 20 on a busy machine"
+                f"some cases have {rounds} rounds, too few to find anything against {each.where}: "
+                f"at least {MIN_ROUNDS} are needed, and 20 to find 3 % on most nights"
             )
         if not each.paired and each.same_machine and slower:
             notes.append(

@@ -14,7 +14,6 @@ own beside it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -119,13 +118,6 @@ def _fisher(first: float, again: float | None) -> float:
         return 1.0
     _, p_value = stats.combine_pvalues([first, again], method="fisher")
     return float(p_value)  # type: ignore[arg-type]
-
-
-def rounds_needed(cases: int, q: float) -> int:
-    """How many rounds one slower case among so many needs at the least to stand by itself: all of
-    them slower, the sign test's p-value is ``2 ** (1 - rounds)``, and the least of all p-values
-    is multiplied by the number of cases."""
-    return 1 + math.ceil(math.log2(max(1, cases) / q))
 
 
 def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
