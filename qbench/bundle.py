@@ -525,6 +525,16 @@ def bundles(results: Path) -> list[Path]:
     return sorted(whole, key=lambda path: path.name)
 
 
+def check_outside(folder: Path) -> None:
+    """
+    Raises:
+        UserError: the folder is a bundle or within one, which is never changed.
+    """
+    for parent in (folder.absolute(), *folder.absolute().parents):
+        if (parent / "begin.json").is_file():
+            raise UserError(f"{parent} is a bundle, and not changed", "Give another folder.")
+
+
 def find_bundle(run: str, results: Path) -> Bundle:
     """A bundle given by its path, its id, or ``latest`` (the newest complete one)."""
     if run == "latest":

@@ -27,7 +27,7 @@ from qbench.analysis.comparable import Claim, compare_bundles, same_artifact, sa
 from qbench.analysis.export import export_table
 from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems, recompute
-from qbench.bundle import Bundle, bundles
+from qbench.bundle import Bundle, bundles, check_outside
 from qbench.errors import MachineryError, UserError
 from qbench.storage import (
     copy_file,
@@ -65,6 +65,7 @@ def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) ->
             or the folder is none to write a collection to.
         MachineryError: another command writes to it.
     """
+    check_outside(folder)
     given = [Bundle(path) for path in _expanded(paths)]
     for bundle in given:
         _check(bundle, figures)

@@ -212,8 +212,9 @@ def migrate_bundle(bundle: Bundle, folder: Path) -> Bundle:
             a bundle in ``folder``.
     """
     from qbench.analysis.verify import find_problems
-    from qbench.bundle import Bundle
+    from qbench.bundle import Bundle, check_outside
 
+    check_outside(folder)
     if bundle.schema == SCHEMA:
         raise UserError(f"{bundle.path} is of schema {SCHEMA} already", "There is nothing to do.")
     if problems := find_problems(bundle):

@@ -253,6 +253,15 @@ def test_a_folder_that_is_no_collection_is_left_alone(two: list[Path], tmp_path:
     assert (tmp_path / "file").read_text() == "x"
 
 
+@pytest.mark.parametrize("inside", ["", "fleet", "samples/fleet"])
+def test_no_bundle_is_written_into(two: list[Path], inside: str):
+    assert "is a bundle, and not changed" in refuses(two, two[0] / inside)
+    assert "is a bundle, and not changed" in refused(
+        lambda: migrate_bundle(Bundle(OLD), two[0] / inside)
+    )
+    assert Bundle(two[0]).problems() == []
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"collection": 2, "bundles": []}', '{"bundles": 3}'])
 def test_a_collection_of_another_kind_is_refused(two: list[Path], tmp_path: Path, text: str):
     merge_bundles([two[0]], tmp_path / "fleet")
