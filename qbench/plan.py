@@ -338,7 +338,7 @@ def make_plan(
     filters.check(suite)
     planner = _Planner(suite, catalog, registry, probes, store, environments)
     cases = [
-        case for case in _expand(suite, environments_of(suite, registry)) if filters.admit(case)
+        case for case in expand(suite, environments_of(suite, registry)) if filters.admit(case)
     ]
     if not cases:
         raise UserError(
@@ -398,7 +398,7 @@ def _data(model: str, catalog: Catalog) -> dict[str, Any] | None:
     }
 
 
-def _expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case]:
+def expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case]:
     """Every combination that the suite does not exclude.
 
     Args:

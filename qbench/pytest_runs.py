@@ -23,7 +23,7 @@ from qbench.console.text import figure, printable
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate import gate_run, measure_again
 from qbench.gate_settings import GateSettings
-from qbench.plan import Case, Filters, _expand, environments_of, make_plan
+from qbench.plan import Case, Filters, expand, environments_of, make_plan
 from qbench.precision import PRECISIONS
 from qbench.registry import Registry
 from qbench.runner import Request, Silent, run_suite
@@ -70,7 +70,7 @@ class Wanted:
     def cases(self) -> dict[str, Case]:
         """All that the suite asks for, by what tests are called: the case's label, with its id
         where two have the same."""
-        cases = list(_expand(self.suite, environments_of(self.suite, self.registry)))
+        cases = list(expand(self.suite, environments_of(self.suite, self.registry)))
         often = Counter(case.label for case in cases)
         return {
             case.label if often[case.label] == 1 else f"{case.label} {case.case_id}": case
