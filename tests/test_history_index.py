@@ -24,6 +24,7 @@ from qbench.errors import UserError
 from qbench.history.point import METRICS, Point
 from qbench.history.query import History
 from qbench.history.sources import add_series
+from qbench.history.trend import trends
 
 FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=timezone.utc)
 HOST = {
@@ -446,6 +447,27 @@ def test_a_regression_in_words(project):
     assert "no verdict" in shown.stdout
     summary = project.qbench("history")
     assert summary.stdout.count("2026-01-13 +20.0 %") == 2, summary.stdout
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "wrong"])
+def test_where_series_were_cut_is_remembered(tmp_path, monkeypatch, content):
+    """... and found anew where the memory is damaged."""
+    for number in range(12):
+        night(tmp_path, number, 1.0 if number < 6 else 1.5)
+    first = History([tmp_path])
+    (trend,) = trends(first.points(FP32), "p50", first.cuts)
+    assert [change.at for change in trend.changes] == [6]
+    first.cuts.save()
+    memory = tmp_path / ".index" / "cuts.json"
+    if content == "wrong":
+        content = memory.read_text().replace("[6]", "[600]")
+    if content is not None:
+        memory.write_text(content)
+    else:
+        monkeypatch.setitem(sys.modules, "ruptures", None)  # not to be imported
+    again = History([tmp_path])
+    (trend,) = trends(again.points(FP32), "p50", again.cuts)
+    assert [change.at for change in trend.changes] == [6]
 
 
 def test_what_is_hostile_stays_text(project):

@@ -64,7 +64,8 @@ def history(
         groups = list(past.newest(nights, since).values())
     if case and not groups[0]:
         raise UserError("there are no runs of this case since then", "Leave out --since.")
-    described = [describe(points, metric) for points in groups]
+    described = [describe(points, metric, past.cuts) for points in groups]
+    past.cuts.save()
     described = [found for found in described if found["series"]]
     if case and not described:
         raise UserError(f"no run has the figure '{metric}' of this case", "--metric names another.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qbench.history.point import METRICS, Point
-from qbench.history.trend import Change, Trend, difference, trends
+from qbench.history.trend import Change, Find, Trend, difference, trends
 
 RECENT = 7
 """Nights over which a summary tells the change."""
@@ -16,8 +16,8 @@ NO_VERDICT = (
 )
 
 
-def describe(points: Sequence[Point], metric: str) -> dict[str, Any]:
-    """The trend of one case.
+def describe(points: Sequence[Point], metric: str, find: Find | None = None) -> dict[str, Any]:
+    """The trend of one case; ``find`` as in ``trends``.
 
     Returns:
         ``case_id``, ``label``, ``metric``, ``unit``, and ``series``, one for each kind of
@@ -34,7 +34,7 @@ def describe(points: Sequence[Point], metric: str) -> dict[str, Any]:
         "metric": metric,
         "unit": METRICS[metric].unit,
         "relative": METRICS[metric].relative,
-        "series": [_series(trend) for trend in trends(points, metric) if _tells(trend)],
+        "series": [_series(trend) for trend in trends(points, metric, find) if _tells(trend)],
     }
 
 

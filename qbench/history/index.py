@@ -8,6 +8,7 @@ Layout::
       runs-<digest>.parquet     one row for each run
       cases-<digest>.parquet    one row for each case and run, sorted by case and time
       facts-<digest>.parquet    the machine and software of runs, as JSON, each once
+      cuts.json                 where series were cut before: see ``cuts``
       lock                      held while the index is brought up to date
 
 Bundles are the truth, and this can be made from them again at any time: an index that is damaged,

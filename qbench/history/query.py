@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qbench.errors import UserError
+from qbench.history.cuts import KnownCuts
 from qbench.history.index import TABLES, Progress, update
 from qbench.history.point import Point
 from qbench.history.sources import CASE_FACTS, NUMBERS, microseconds, time_of
@@ -38,6 +39,7 @@ class History:
 
     Attributes:
         problems: what was left out because it could not be read, in sentences.
+        cuts: ``trend.change_points`` that remembers; ``cuts.save()`` keeps what was new.
 
     Raises:
         UserError: a folder is not there, or DuckDB is not installed.
@@ -52,6 +54,7 @@ class History:
             ) from None
         indexes = [update(folder, progress) for folder in dict.fromkeys(folders)]
         self.problems = tuple(problem for index in indexes for problem in index.problems)
+        self.cuts = KnownCuts(indexes[0].files["cases"].with_name("cuts.json"))
         self._database = duckdb.connect(
             ":memory:", config={"autoinstall_known_extensions": "false", "threads": "2"}
         )

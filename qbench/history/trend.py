@@ -9,7 +9,7 @@ machine at two times. ``tests/benchmarks/test_history.py`` measures false alarms
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log
@@ -36,6 +36,8 @@ NEAR = 2
 """A cut may come so many nights early or late, so facts are compared over that many around it."""
 NORMAL = 1.4826
 """Standard deviation of normal noise over its median absolute deviation."""
+
+Find = Callable[[np.ndarray], list[int]]
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,13 @@ def difference(before: float, after: float, metric: Metric) -> float:
     return after / before - 1 if metric.relative else after - before
 
 
-def trends(points: Sequence[Point], metric: str) -> list[Trend]:
+def trends(points: Sequence[Point], metric: str, find: Find | None = None) -> list[Trend]:
     """The trends of one case, by processor, the one with the newest night first.
 
     Args:
         points: of one case, in any order.
         metric: a name of ``METRICS``.
+        find: ``change_points``, or what stands for it.
 
     Raises:
         UserError: ruptures is not installed.
@@ -119,7 +122,8 @@ def trends(points: Sequence[Point], metric: str) -> list[Trend]:
     series: dict[str, list[Point]] = {}
     for point in sorted(points, key=lambda point: point.started):
         series.setdefault(_machine(point, METRICS[metric]), []).append(point)
-    found = [_trend(machine, nights, METRICS[metric]) for machine, nights in series.items()]
+    find = find or change_points
+    found = [_trend(machine, nights, METRICS[metric], find) for machine, nights in series.items()]
     return sorted(found, key=lambda trend: _newest(trend), reverse=True)
 
 
@@ -135,12 +139,12 @@ def _machine(point: Point, metric: Metric) -> str:
     return name
 
 
-def _trend(machine: str, nights: Sequence[Point], metric: Metric) -> Trend:
+def _trend(machine: str, nights: Sequence[Point], metric: Metric, find: Find) -> Trend:
     known = tuple(point for point in nights if _value(point, metric) is not None)
     values = np.array([_value(point, metric) for point in known], dtype=np.float64)
     scaled = np.log(values) if metric.relative else values
     smoothed = hampel(scaled)
-    cuts = change_points(scaled)
+    cuts = find(scaled)
     edges = [0, *cuts, len(values)]
     medians = [float(np.median(values[begin:end])) for begin, end in pairwise(edges) if end > begin]
     changes = tuple(
