@@ -15,6 +15,7 @@ folder of bundles like any other: ``--results`` takes it, and each bundle in it 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import combinations
@@ -30,7 +31,6 @@ from qbench.analysis.verify import find_problems, recompute
 from qbench.bundle import Bundle, bundles, check_outside
 from qbench.errors import MachineryError, UserError
 from qbench.storage import (
-    copy_file,
     digest_file,
     new_folder,
     parse_json,
@@ -224,7 +224,7 @@ def _copy(bundle: Bundle, staged: Path) -> Bundle:
     for name in [*bundle.manifest["files"], "manifest.json"]:
         path = staged / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        copy_file(bundle.path / name, path)
+        shutil.copyfile(bundle.path / name, path)  # synced with the folder
     copied = Bundle(staged)
     if problems := copied.problems():
         raise UserError(f"{bundle.path} changed meanwhile: {problems[0]}", "Merge again.")

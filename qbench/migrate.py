@@ -10,13 +10,14 @@ this version's schema beside the old one, whose manifest's digest it names.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qbench.errors import UserError
-from qbench.storage import copy_file, digest_file, digest_json, new_folder, write_file
+from qbench.storage import digest_file, digest_json, new_folder, write_file
 
 if TYPE_CHECKING:
     from qbench.bundle import Bundle
@@ -246,6 +247,6 @@ def _write(bundle: Bundle, staged: Path) -> None:
             write_file(path, "".join(f"{json.dumps(record)}\n" for record in bundle.lines(name)))
         elif not path.exists() and not name.endswith(".parquet"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            copy_file(bundle.path / name, path)
+            shutil.copyfile(bundle.path / name, path)  # synced with the folder
     own = ("files", "schema", "run_id")
     migrated.finish({name: fact for name, fact in bundle.manifest.items() if name not in own})

@@ -279,15 +279,15 @@ def test_a_bundle_changed_within_the_collection_stops_merging(two: list[Path], t
 
 def test_a_full_disk_leaves_the_collection_as_it_was(two: list[Path], fleet: Path, monkeypatch):
     before = digests(fleet) if fleet.exists() else None
-    copied = []
+    copied, copy = [], shutil.copyfile
 
     def full(source: Path, path: Path) -> None:
         copied.append(path)
         if len(copied) > 12:
             raise OSError(28, "No space left on device")
-        shutil.copyfile(source, path)
+        copy(source, path)
 
-    monkeypatch.setattr("qbench.merge.copy_file", full)
+    monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(OSError, match="No space"):
         merge_bundles(two, fleet)
     assert len(copied) == 13

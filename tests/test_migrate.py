@@ -279,7 +279,11 @@ def test_a_migration_that_fails_leaves_nothing(old: Bundle, tmp_path: Path, monk
 
 
 def test_the_commands_read_an_old_bundle_and_write_a_new_one(project, old: Bundle):
-    for command in (("export", old.path), ("compare", old.path, old.path)):
+    for command in (
+        ("export", old.path),
+        ("compare", old.path, old.path),
+        ("history", "--results", old.path.parent),
+    ):
         done = project.qbench(*command)
         assert done.returncode == 0, (command, done.stderr)
     done = project.qbench("migrate", old.path, "-o", "results", "--json")
