@@ -76,6 +76,18 @@ def test_anchors_stay(tmp_path):
     assert [name for name, _ in planned.staying] == ["release-1", "release-2"]
 
 
+def test_an_anchor_that_was_named_to_the_gate_stays(tmp_path):
+    night(tmp_path, 300, "release-1")
+    night(tmp_path, 200)
+    night(tmp_path, 1, "last-night")
+    verdict = {
+        "valid": True,
+        "baselines": ["anchor:release-1: the run release-1", "last: night-200"],
+    }
+    (tmp_path / "last-night.gate.json").write_text(json.dumps(verdict))
+    assert going(tmp_path, days=30) == ["night-200"]
+
+
 def test_a_wrong_name_to_keep_removes_nothing(tmp_path):
     night(tmp_path, 300, "release-1")
     with pytest.raises(UserError, match="Did you mean 'release-1'"):

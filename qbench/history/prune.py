@@ -11,8 +11,8 @@ from pathlib import Path
 
 from qbench.bundle import Bundle
 from qbench.errors import UserError, nearest
-from qbench.gate import ANCHORS
-from qbench.storage import folder_bytes
+from qbench.gate import ANCHORS, verdict_path
+from qbench.storage import folder_bytes, parse_json
 
 YOUNG = timedelta(days=1)
 """An incomplete run that has changed within this time may be going on, or go on again."""
@@ -83,8 +83,9 @@ def plan_pruning(results: Path, retention: Retention, now: datetime | None = Non
         raise UserError(f"there is no folder {results}", "--results names another one.")
     now = now or datetime.now(timezone.utc)
     runs, staying = _runs(results)
-    _check_names(retention.keep, [run.name for run in runs])
-    anchors = set(retention.keep) | {name for run in runs for name in _anchors(run.bundle)}
+    names = [run.name for run in runs]
+    _check_names(retention.keep, names)
+    anchors = set(retention.keep) | {name for run in runs for name in _anchors(run.bundle, names)}
     ranks = _ranks(runs)
     by_id = {run.bundle.run_id: run for run in runs}
     going = []
@@ -136,13 +137,22 @@ def _check_names(keep: Sequence[str], known: Sequence[str]) -> None:
             raise UserError(f"there is no run '{name}' to keep", nearest(name, known))
 
 
-def _anchors(bundle: Bundle) -> Iterator[str]:
-    """Runs that the gate of this run's suite is anchored to."""
+def _anchors(bundle: Bundle, known: Sequence[str]) -> Iterator[str]:
+    """Runs that this run's gate is anchored to: by the suite's settings, or by what was said when
+    it was judged."""
     gate = bundle.begin["settings"].get("gate")
     baselines = gate.get("baselines") if isinstance(gate, Mapping) else None
     for baseline in baselines if isinstance(baselines, list) else []:
         if isinstance(baseline, Mapping) and isinstance(baseline.get("anchor"), str):
             yield baseline["anchor"]
+    try:
+        verdict = parse_json(verdict_path(bundle).read_bytes())
+    except (OSError, ValueError):
+        return
+    held = verdict.get("baselines") if isinstance(verdict, Mapping) else None
+    for words in held if isinstance(held, list) else []:
+        if isinstance(words, str) and words.startswith("anchor:"):
+            yield from (name for name in known if name in words)
 
 
 def _ranks(runs: Sequence[_Run]) -> dict[str, int | None]:
