@@ -12,6 +12,9 @@ import typer
 from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, console, print_json
 from qbench.errors import UserError
 
+MANY = 50
+"""New bundles that take seconds to read, so that something should be seen to happen."""
+
 
 def history(
     case: Annotated[
@@ -88,7 +91,8 @@ def history(
 
 
 def _reading(done: int, total: int) -> None:
-    print(f"reading bundles: {done} of {total}", file=sys.stderr)
+    if total >= MANY:
+        print(f"reading bundles: {done} of {total}", file=sys.stderr)
 
 
 def _print(described: list[dict], left_out: dict[str, int], single: bool) -> None:

@@ -15,7 +15,7 @@ from qbench.errors import UserError
 from qbench.history.cuts import KnownCuts
 from qbench.history.index import TABLES, Progress, update
 from qbench.history.point import Point
-from qbench.history.sources import CASE_FACTS, NUMBERS, microseconds, time_of
+from qbench.history.sources import CASE_FACTS, NUMBERS, SHORT, microseconds, time_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -137,7 +137,7 @@ class History:
     def _points(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Point]:
         for case_id, label, run_id, started_us, host_id, cpu_model, status, facts, *rest in rows:
             metrics = dict(zip(NUMBERS, rest, strict=False))
-            own = dict(zip(CASE_FACTS.values(), rest[len(NUMBERS) :], strict=True))
+            own = dict(zip(CASE_FACTS, rest[len(NUMBERS) :], strict=True))
             yield Point(
                 case_id=case_id,
                 label=label,
@@ -147,7 +147,11 @@ class History:
                 cpu_model=cpu_model,
                 metrics={name: value for name, value in metrics.items() if value is not None},
                 facts=ChainMap(
-                    {name: value for name, value in own.items() if value is not None},
+                    {
+                        CASE_FACTS[column]: value[:SHORT] if column.endswith("_digest") else value
+                        for column, value in own.items()
+                        if value is not None
+                    },
                     self._facts[facts],
                 ),
                 status=status or "open",

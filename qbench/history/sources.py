@@ -41,6 +41,8 @@ CASE_FACTS = {
     "accuracy_data": "accuracy_data",
 }
 """Columns of a case that are facts of its night, by the names that they are told by."""
+SHORT = 12
+"""Characters of a digest that are told."""
 _NOT_FACTS = {
     "hostname", "host_id", "cpu_model", "cpu_flags", "packages_digest", "caches",
     "max_frequency_mhz", "environment_variables.PYTHONHASHSEED",
@@ -182,14 +184,21 @@ def run_facts(begin: Mapping[str, Any]) -> dict[str, str]:
         for name, found in (environments if isinstance(environments, dict) else {}).items()
         if isinstance(found, dict)
     }
+    packages = begin["host"].get("packages")
+    packages = packages if isinstance(packages, dict) else {}
+    software = {  # what is no package of this environment, or not in that version
+        name: version
+        for name, version in begin["software"].items()
+        if version != packages.get(name)
+    }
     facts = {
         **dict(_flat(begin["host"], "")),
         **dict(_flat(resolved, "environments")),
-        **dict(_flat(begin["software"], "software")),
+        **dict(_flat(software, "software")),
         "suite": begin["suite"],
     }
     if begin.get("suite_digest"):
-        facts["suite_digest"] = str(begin["suite_digest"])
+        facts["suite_digest"] = str(begin["suite_digest"])[:SHORT]
     kept = {name: value for name, value in facts.items() if not _left_out(name)}
     return dict(list(kept.items())[:_MOST_FACTS])
 
