@@ -99,7 +99,8 @@ class GateSettings(Strict):
             machine's own drift is larger than what versions differ by.
         stalls: guard of the share of calls that stall, in shares of all calls.
         accuracy_drop_points: guard of accuracy, in points (hundredths of the metric).
-        memory_growth: guard of the peak while loading or running, a share.
+        memory_growth: guard of the peak while loading or running, a share; below 2 MB nothing has
+            grown.
         size_growth: guard of the artifact's size, a share.
         start_growth: guard of the time to load and compile in a fresh process, a share.
         limits: absolute limits, whatever the baseline says.

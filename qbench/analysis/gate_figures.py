@@ -24,6 +24,10 @@ from qbench.decide import Shift, adjusted
 from qbench.gate_settings import GateSettings
 
 
+LEAST_GROWN_MB = 2.0
+"""Memory that has grown by less has not grown."""
+
+
 @dataclass(frozen=True)
 class Tested:
     """One figure of one case against one baseline.
@@ -153,6 +157,15 @@ def _growth(ratio: Ratio | None) -> tuple[Figure, float | None] | None:
     return Figure(ratio.value - 1, low, high, rounds=ratio.rounds or None), ratio.p_value
 
 
+def _memory(pair: Pair) -> tuple[Figure, float | None] | None:
+    """Below ``LEAST_GROWN_MB`` it is how the page cache holds a library's pages, which differs from
+    one installation of the same version to another."""
+    before, after = pair.a.get("memory_peak_mb"), pair.b.get("memory_peak_mb")
+    if before is None or after is None or after - before < LEAST_GROWN_MB:
+        return None
+    return _growth(pair.memory)
+
+
 def _size(pair: Pair) -> tuple[Figure, float | None] | None:
     """A size does not vary: its interval is itself."""
     if pair.size is None:
@@ -221,7 +234,7 @@ RULES: Mapping[Kind, _Rule] = {
         lambda pair, figure: f"{pair.b['accuracy_metric']} is lower by {_points(figure)}",
     ),
     "memory": _Rule(
-        lambda pair: _growth(pair.memory),
+        _memory,
         lambda settings, _: settings.memory_growth,
         lambda _, figure: f"its peak of memory is {_percent(figure, 'higher')}",
     ),
