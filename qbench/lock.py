@@ -1,6 +1,6 @@
-"""One measuring run per machine: two at a time would measure each other.
+"""One measuring run per machine, since two would measure each other; one writer per folder.
 
-The lock is the file ``/tmp/qbench-measuring.lock``, whatever TMPDIR says, since it is the
+The machine's lock is the file ``/tmp/qbench-measuring.lock``, whatever TMPDIR says, since it is the
 machine's; the environment variable QBENCH_LOCK names another. Beside it the holder leaves a note
 for others to read, ``<lock>.<pid>.json``.
 """
@@ -18,6 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from qbench.errors import MachineryError, UserError
+
+FOLDER_LOCK = ".qbench.lock"
+"""The file whose lock is a folder's."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of bundles while the block runs: two commands that write to one
+    would go on with each other's.
+
+    Raises:
+        MachineryError: another command holds it.
+    """
+    import filelock
+
+    try:
+        with filelock.FileLock(folder / FOLDER_LOCK, timeout=0):
+            yield
+    except filelock.Timeout:
+        raise MachineryError(
+            f"another command writes to {folder}/", "Wait for it, or give another folder."
+        ) from None
 
 
 def lock_path() -> Path:

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems, recompute
 from qbench.bundle import Bundle, bundles, check_outside
 from qbench.errors import MachineryError, UserError
+from qbench.lock import alone_in
 from qbench.storage import (
     digest_file,
     new_folder,
@@ -41,8 +42,6 @@ from qbench.storage import (
 INDEX = "collection.json"
 VERSION = 1
 TABLES = {"cases.csv": "csv", "cases.parquet": "parquet"}
-_LOCK = ".qbench.lock"
-"""As of a run that writes to a folder of bundles, so that the two exclude each other."""
 _HOST = ("hostname", "cpu_model", "architecture", "cores_usable", "memory_bytes", "os", "kernel")
 
 
@@ -71,7 +70,7 @@ def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) ->
         _check(bundle, figures)
     if folder.is_dir() and any(folder.iterdir()):
         listed = _listed(folder)
-        with _alone_in(folder):
+        with alone_in(folder):
             remove_half_made(folder)
             held = [Bundle(path) for path in bundles(folder)]
             for bundle in held:
@@ -145,19 +144,6 @@ def _listed(folder: Path) -> dict[str, str]:
             "Update qbench, or merge its bundles into a new folder.",
         )
     return listed
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(folder / _LOCK, timeout=0):
-            yield
-    except Timeout:
-        raise MachineryError(
-            f"another command writes to {folder}/", "Wait for it, or give another folder."
-        ) from None
 
 
 def _new_ones(given: Sequence[Bundle], held: Iterable[Bundle]) -> list[Bundle]:

@@ -10,8 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +28,7 @@ from qbench.energy.sensors import find_sensors
 from qbench.energy.settings import EnergySettings
 from qbench.energy.wall import WallMeter
 from qbench.environments import EnvironmentStore, Made
-from qbench.errors import MachineryError, UserError
+from qbench.errors import UserError
 from qbench.host import fingerprint, usable_cores
 from qbench.isolate import (
     DISK_FULL,
@@ -39,7 +38,7 @@ from qbench.isolate import (
     scratch_folder,
     stop_if_disk_full,
 )
-from qbench.lock import measuring_lock
+from qbench.lock import alone_in, measuring_lock
 from qbench.plan import (
     YARDSTICK_S,
     Case,
@@ -63,7 +62,6 @@ KEPT = (
     "calibration_digest",
 )  # fmt: skip
 """What a bundle keeps of an artifact's record."""
-LOCK_NAME = ".qbench.lock"
 SAME_OUTPUTS_DB = 20.0
 """Two openings of an artifact, at other threads or streams, agree by more than this (SQNR); another
 computation does not."""
@@ -143,7 +141,7 @@ def run_suite(
     if request.wall:
         with request.wall.running():
             pass  # one that cannot be used is refused now, and not after all rounds
-    with measuring_lock(), _alone_in(request.results):
+    with measuring_lock(), alone_in(request.results):
         store = ArtifactStore()
         store.remove_stale()
         probes = registry.probe(request.suite.backends)
@@ -180,20 +178,6 @@ def _environments(
         if environment.note:
             progress.note(f"environment {name}: {environment.note}")
     return made
-
-
-@contextmanager
-def _alone_in(results: Path) -> Iterator[None]:
-    """Two runs that shared a folder of bundles would go on with each other's."""
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(results / LOCK_NAME, timeout=0):
-            yield
-    except Timeout:
-        raise MachineryError(
-            f"another run writes to {results}/", "Wait for it, or give another --results."
-        ) from None
 
 
 def _check_writable(results: Path) -> None:

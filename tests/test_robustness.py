@@ -322,7 +322,7 @@ def test_a_second_run_in_the_same_results_folder_is_refused_whatever_its_lock(pr
     while not process.stderr.readline().startswith("measure:"):
         assert process.poll() is None
     done = project.qbench("run", suite, "--no-report", QBENCH_LOCK=str(tmp_path / "other"))
-    assert done.returncode == 3 and "another run writes to results/" in done.stderr
+    assert done.returncode == 3 and "another command writes to results/" in done.stderr
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     (bundle,) = (project.root / "results").glob("*/begin.json")

@@ -23,7 +23,6 @@ from qbench.analysis.gate_findings import MEASURED, Figure, Finding, Kind, Night
 from qbench.decide import Shift, adjusted
 from qbench.gate_settings import GateSettings
 
-
 LEAST_GROWN_MB = 2.0
 """Memory that has grown by less has not grown."""
 
