@@ -135,9 +135,12 @@ class History:
         return self._database.execute(question, list(values)).fetchall()
 
     def _points(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[Point]:
+        own: dict[tuple[str | None, ...], dict[str, str]] = {}  # most nights share theirs
         for case_id, label, run_id, started_us, host_id, cpu_model, status, facts, *rest in rows:
             metrics = dict(zip(NUMBERS, rest, strict=False))
-            own = dict(zip(CASE_FACTS, rest[len(NUMBERS) :], strict=True))
+            told = tuple(rest[len(NUMBERS) :])
+            if told not in own:
+                own[told] = _own_facts(told)
             yield Point(
                 case_id=case_id,
                 label=label,
@@ -146,14 +149,7 @@ class History:
                 host_id=host_id,
                 cpu_model=cpu_model,
                 metrics={name: value for name, value in metrics.items() if value is not None},
-                facts=ChainMap(
-                    {
-                        CASE_FACTS[column]: value[:SHORT] if column.endswith("_digest") else value
-                        for column, value in own.items()
-                        if value is not None
-                    },
-                    self._facts[facts],
-                ),
+                facts=ChainMap(own[told], self._facts[facts]),
                 status=status or "open",
             )
 
@@ -175,6 +171,15 @@ class _Facts(dict[str, dict[str, str]]):
         return self[digest]
 
 
+def _own_facts(values: Sequence[str | None]) -> dict[str, str]:
+    """Of one case and night: ``values`` of the columns ``CASE_FACTS``."""
+    return {
+        name: value[:SHORT] if column.endswith("_digest") else value
+        for (column, name), value in zip(CASE_FACTS.items(), values, strict=True)
+        if value is not None
+    }
+
+
 _COLUMNS = ", ".join(
     [
         *("case_id", "label", "run_id", "started_us", "host_id", "cpu_model", "status"),
@@ -182,13 +187,11 @@ _COLUMNS = ", ".join(
     ]
 )
 _NIGHTS = """
-CREATE VIEW nights AS
-SELECT cases.*, key, run_id, host_id, cpu_model, facts_digest
-FROM all_cases AS cases
-JOIN (
-    SELECT * FROM all_runs WHERE valid AND confirms IS NULL
-    QUALIFY row_number() OVER (PARTITION BY key ORDER BY folder, source) = 1
-) AS runs USING (folder, source, run)
+CREATE TABLE nightly AS
+SELECT folder, source, run, key, run_id, host_id, cpu_model, facts_digest
+FROM all_runs WHERE valid AND confirms IS NULL
+QUALIFY row_number() OVER (PARTITION BY key ORDER BY folder, source) = 1;
+CREATE VIEW nights AS SELECT * FROM all_cases JOIN nightly USING (folder, source, run)
 """
 
 
