@@ -536,15 +536,18 @@ def check_outside(folder: Path) -> None:
 
 
 def find_bundle(run: str, results: Path) -> Bundle:
-    """A bundle given by its path, its id, or ``latest`` (the newest complete one)."""
+    """A bundle given by its path, its id, or ``latest``: the newest complete one, but for those
+    that only confirm another."""
     if run == "latest":
-        complete = [p for p in bundles(results) if (p / "manifest.json").is_file()]
-        if not complete:
-            raise UserError(
-                f"there is no complete bundle in {results}/",
-                "`qbench run quick` makes one; --results names another folder.",
-            )
-        return Bundle(complete[-1])
+        for path in reversed(bundles(results)):
+            if (path / "manifest.json").is_file():
+                bundle = Bundle(path)
+                if not bundle.begin.get("confirms"):
+                    return bundle
+        raise UserError(
+            f"there is no complete bundle in {results}/",
+            "`qbench run quick` makes one; --results names another folder.",
+        )
     path = Path(run)
     if path.is_dir():
         return Bundle(path)

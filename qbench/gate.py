@@ -126,11 +126,11 @@ def gate_run(
 
 
 def find_run(run: str, results: Path) -> Bundle:
-    """The run to judge. ``latest`` is the newest complete one that confirms no other."""
-    if run == "latest":
-        for path in reversed(bundles(results)):
-            if (path / "manifest.json").is_file() and not Bundle(path).begin.get("confirms"):
-                return Bundle(path)
+    """The run to judge.
+
+    Raises:
+        UserError: there is none, or it only confirms another.
+    """
     bundle = find_bundle(run, results)
     if bundle.begin.get("confirms"):
         raise UserError(
