@@ -38,6 +38,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setenv("QBENCH_LOCK", str(tmp_path / "tmp" / "lock"))
     monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # a session within is none of its
 
 
 @dataclass
