@@ -134,6 +134,25 @@ def test_only_what_is_selected_is_measured_as_often_and_where_the_command_line_s
     assert wrong.code == pytest.ExitCode.USAGE_ERROR and "1 or more" in wrong.out
 
 
+def test_a_case_is_measured_with_its_counterpart_in_another_environment(project):
+    """Selecting the one brings the other along, since they are judged as a pair."""
+    twin = {"python": sys.executable, "backends": ["fake"]}
+    path = suite(
+        project, environments={"twin": twin}, gate={"baselines": ["environment:twin"]}, rounds=1
+    )
+    done = Pytest(project, path.name, "-k", "fp32 and not twin")
+    assert done.code == 0, done.out
+    assert done.outcomes == {"net fake fp32": "passed"}
+    (bundle,) = bundles(project)
+    cases = [e["case"] for e in json.loads((bundle / "plan.json").read_text())["cases"]]
+    assert sorted((c["environment"], c["precision"]) for c in cases) == [
+        ("default", "fp32"),
+        ("twin", "fp32"),
+    ]
+    verdict = json.loads((bundle.parent / f"{bundle.name}.gate.json").read_text())
+    assert verdict["valid"] is True and "environment:twin" in json.dumps(verdict)
+
+
 def test_where_no_case_can_run_all_are_skipped(project):
     done = Pytest(project, suite(project, precisions=["fp16"]).name)
     assert done.code == 0, done.out
