@@ -98,6 +98,7 @@ def laptop(root: Path) -> Path:
         "sys/class/thermal/thermal_zone0/trip_point_0_temp": "100000",
         "sys/class/thermal/thermal_zone0/trip_point_0_type": "passive",
         f"{CPU}/cpu0/thermal_throttle/core_throttle_count": "7",
+        f"{CPU}/cpu2/thermal_throttle/core_throttle_count": "7",  # the same core
         "sys/devices/system/clocksource/clocksource0/current_clocksource": "hpet",
         "sys/devices/system/clocksource/clocksource0/available_clocksource": "tsc hpet",
     }
@@ -105,6 +106,7 @@ def laptop(root: Path) -> Path:
         files |= {
             f"{CPU}/cpu{n}/topology/core_cpus_list": f"{n % 2},{n % 2 + 2}",
             f"{CPU}/cpu{n}/topology/physical_package_id": "0",
+            f"{CPU}/cpu{n}/thermal_throttle/package_throttle_count": "3",
             f"{CPU}/cpu{n}/cpufreq/scaling_governor": "powersave",
             f"{CPU}/cpu{n}/cpufreq/scaling_driver": "intel_pstate",
             f"{CPU}/cpu{n}/cpufreq/cpuinfo_max_freq": "4200000",

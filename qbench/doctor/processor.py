@@ -109,12 +109,8 @@ def heat(tree: Tree) -> Finding:
         if now is not None and trips:
             name = tree.text(zone / "type") or zone.name
             margins.append(((min(trips) - now) / 1000, now / 1000, name))
-    counts = [
-        tree.number(path)
-        for path in tree.paths(f"{CPUS}/cpu[0-9]*/thermal_throttle/*_throttle_count")
-    ]
-    throttled = sum(count for count in counts if count)
-    shown = f"throttled {throttled} times since the start" if counts else ""
+    throttled = throttles(tree)
+    shown = "" if throttled is None else f"throttled {throttled} times since the start"
     if not margins:
         if throttled:
             return Finding(check, "warn", shown, why, None)
@@ -125,6 +121,21 @@ def heat(tree: Tree) -> Finding:
     below = f"{margin:.0f} °C below" if margin > 0 else f"{-margin:.0f} °C above"
     found = f"{name} at {now:.0f} °C, {below} its trip point" + (f"; {shown}" if shown else "")
     return judged(check, status, found, f"{why}: let it cool down, and see to its cooling")
+
+
+def throttles(tree: Tree) -> int | None:
+    """How often heat has lowered the clock of a core or a package, since the start; None where the
+    kernel does not tell. Hyperthreads tell their core's count alike, and all processors of a
+    package that one's: each counts once."""
+    counts: dict[tuple[object, ...], int] = {}
+    for cpu in tree.paths(f"{CPUS}/cpu[0-9]*"):
+        package = tree.number(cpu / "topology/physical_package_id")
+        core = tree.text(cpu / "topology/core_cpus_list") or cpu.name
+        for name, place in (("core", (package, core)), ("package", (package,))):
+            count = tree.number(cpu / f"thermal_throttle/{name}_throttle_count")
+            if count is not None:
+                counts[place] = max(count, counts.get(place, 0))
+    return sum(counts.values()) if counts else None
 
 
 def power_source(tree: Tree) -> Finding | None:
