@@ -175,7 +175,6 @@ class EnvironmentStore:
         return made
 
     def _make(self, asked: Environment, kit: Path) -> Made:
-        made = Made(tuple(asked.requirements))
         try:
             base = Path(shutil.which(asked.python or "") or asked.python or sys.executable)
             facts = _ask(base)
@@ -189,7 +188,7 @@ class EnvironmentStore:
             python = folder / "venv" / "bin" / "python"
             return self._ready(asked, kit, python, _ask(python), digest, note)
         except NotMade as error:
-            return Made(made.requirements, failure=str(error))
+            return Made(tuple(asked.requirements), failure=str(error))
 
     def _ready(
         self,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from qbench.cli.common import DEFAULT_RESULTS, AsJson, Recompute, Results, console, print_json
 from qbench.errors import UserError
 
 
@@ -18,10 +18,7 @@ def merge(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The collection: a new folder, or one to add to.")
     ],
-    recompute: Annotated[
-        bool,
-        typer.Option("--recompute", help="Also recompute every figure from the raw data."),
-    ] = False,
+    recompute: Recompute = False,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:

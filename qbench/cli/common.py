@@ -20,6 +20,9 @@ FAILED, MACHINERY = 1, 3
 Results = Annotated[Path, typer.Option("--results", help="Folder that bundles are kept in.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts on stdout.")]
 Run = Annotated[str, typer.Argument(help="A bundle: its path, its id, or 'latest'.")]
+Recompute = Annotated[
+    bool, typer.Option("--recompute", help="Also recompute every figure from the raw data.")
+]
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", "-m", help="Only this model; repeatable. Or a model file to run."),

@@ -12,6 +12,7 @@ from qbench.cli.common import (
     DEFAULT_RESULTS,
     FAILED,
     AsJson,
+    Recompute,
     Results,
     Run,
     console,
@@ -147,10 +148,7 @@ def report(
 
 def verify(
     run: Run = "latest",
-    recompute: Annotated[
-        bool,
-        typer.Option("--recompute", help="Also recompute every figure from the raw data."),
-    ] = False,
+    recompute: Recompute = False,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
