@@ -53,9 +53,13 @@ def fill(template: str, parts: Sequence[str], content: Mapping[str, Any]) -> str
     own = "\n".join(_read(f"{part}.js") for part in parts)
     scripts = [_lines(get_plotlyjs()), _lines(own)]
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("qbench.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(_read(template)).render(
+    return environment.get_template(template).render(
         **content,
         version=__version__,
         policy=_policy(scripts),
