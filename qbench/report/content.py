@@ -28,15 +28,8 @@ SUITE_CHARACTERS = 20_000
 def page_content(bundles: Sequence[Bundle]) -> dict[str, Any]:
     """All that the template prints, and under ``charts`` what the page's script draws."""
     runs = lettered(bundles)
-    cases = [{**case, "run": run.letter, **_left(run, case)} for run in runs for case in run.cases]
+    cases = named_cases(runs)
     conditions = told_conditions(CONDITIONS, cases)
-    for case in cases:
-        case["status"] = case["status"] or "open"
-        case["kind"] = _kind(case, [name for name in conditions if name not in CALLS])
-        case["condition"] = _told(case, [name for name in conditions if name in CALLS])
-        prefix = f"{case['run']} " if len(runs) > 1 else ""
-        case["name"] = f"{prefix}{case['backend']} {case['kind']}"
-        case["label"] = f"{case['name']} {case['condition']}".strip()
     suites = sorted({str(run.bundle.begin["suite"]) for run in runs})
     return {
         "title": f"qbench: {', '.join(suites)}",
@@ -58,6 +51,21 @@ def page_content(bundles: Sequence[Bundle]) -> dict[str, Any]:
         "method": _method(runs, cases),
         "charts": chart_data(runs, cases),
     }
+
+
+def named_cases(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The case tables' rows, each with its ``run``, what its trials left, and what it is called
+    beside the others: ``kind`` and ``condition``, ``name`` (without the condition), ``label``."""
+    cases = [{**case, "run": run.letter, **_left(run, case)} for run in runs for case in run.cases]
+    conditions = told_conditions(CONDITIONS, cases)
+    for case in cases:
+        case["status"] = case["status"] or "open"
+        case["kind"] = _kind(case, [name for name in conditions if name not in CALLS])
+        case["condition"] = _told(case, [name for name in conditions if name in CALLS])
+        prefix = f"{case['run']} " if len(runs) > 1 else ""
+        case["name"] = f"{prefix}{case['backend']} {case['kind']}"
+        case["label"] = f"{case['name']} {case['condition']}".strip()
+    return cases
 
 
 def _left(run: Run, case: Mapping[str, Any]) -> dict[str, Any]:
