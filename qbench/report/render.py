@@ -3,7 +3,8 @@
 - ``harmless`` goes over every value first: characters that reorder or hide text become visible.
 - Jinja2 escapes every value that the template prints.
 - ``script_json`` makes data that cannot end the script element it stands in.
-- The page's policy lets only the scripts run whose digests it names, and forbids the network.
+- The page's policy lets only the scripts run whose digests it names, or those of the page's own
+  site, and forbids the network.
 - The page's own script writes text nodes only, and escapes what plotly would read as markup.
 """
 
@@ -15,6 +16,8 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -37,21 +40,39 @@ def render(bundles: Sequence[Bundle]) -> str:
     return fill("page.html.j2", PARTS, page_content(bundles))
 
 
-def fill(template: str, parts: Sequence[str], content: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Shared:
+    """Files that the pages of a site have in common, by their addresses relative to the page, which
+    loads them instead of holding them.
+
+    Attributes:
+        style: what ``style`` gives.
+        script: what ``script`` gives.
+        plotly: what ``plotly_script`` gives; None on a page without charts.
+    """
+
+    style: str
+    script: str
+    plotly: str | None
+
+
+def fill(
+    template: str,
+    parts: tuple[str, ...],
+    content: Mapping[str, Any],
+    shared: Shared | None = None,
+) -> str:
     """A page of this look.
 
     Args:
         template: a file of this package. Beside ``content`` it is given ``version``, ``policy``,
-            ``style``, the scripts ``plotly_js`` and ``page_js``, and ``data``: what stands under
-            ``charts``, for the script to draw.
+            the elements ``style``, ``plotly`` and ``script``, whether these are ``shared``, and
+            ``data``: what stands under ``charts``, for the script to draw.
         parts: the files of the page's own script, in their order.
         content: not trusted; made harmless here.
+        shared: where the page finds style and scripts; None: it holds them.
     """
-    from plotly.offline import get_plotlyjs
-
     content = harmless(content)
-    own = "\n".join(_read(f"{part}.js") for part in parts)
-    scripts = [_lines(get_plotlyjs()), _lines(own)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("qbench.report", ""),
         autoescape=True,
@@ -61,13 +82,59 @@ def fill(template: str, parts: Sequence[str], content: Mapping[str, Any]) -> str
     )
     return environment.get_template(template).render(
         **content,
+        **(_held(parts) if shared is None else _loaded(shared)),
         version=__version__,
-        policy=_policy(scripts),
-        style=Markup(_read("page.css")),
-        plotly_js=Markup(scripts[0]),
-        page_js=Markup(scripts[1]),
+        shared=shared is not None,
         data=Markup(script_json(content["charts"])),
     )
+
+
+def _held(parts: tuple[str, ...]) -> dict[str, str]:
+    """Style and scripts within the page, and a policy that names these very scripts."""
+    plotly, own = plotly_script(), script(parts)
+    digests = " ".join(map(_digest, (plotly, own)))
+    return {
+        "policy": _policy(digests, "'unsafe-inline'", "data: blob:"),
+        "style": Markup(f"<style>{style()}</style>"),
+        "plotly": Markup(f"<script>{plotly}</script>"),
+        "script": Markup(f"<script>{own}</script>"),
+    }
+
+
+def _loaded(shared: Shared) -> dict[str, str]:
+    """Style and scripts of the site. A digest would be stricter than ``'self'``, but browsers check
+    none of a file that is loaded from a disk (``file:``)."""
+    element = Markup('<script src="{}"></script>')
+    charts = shared.plotly is not None
+    return {
+        "policy": _policy(
+            "'self'",
+            "'self' 'unsafe-inline'" if charts else "'self'",
+            "data: blob:" if charts else "data:",
+        ),
+        "style": Markup('<link rel="stylesheet" href="{}">').format(shared.style),
+        "plotly": element.format(shared.plotly) if charts else Markup(),
+        "script": element.format(shared.script),
+    }
+
+
+def style() -> str:
+    """The look of every page."""
+    return _read("page.css")
+
+
+@cache
+def script(parts: tuple[str, ...]) -> str:
+    """A page's own script, of files of this package."""
+    return _lines("\n".join(_read(f"{part}.js") for part in parts))
+
+
+@cache
+def plotly_script() -> str:
+    """What draws the charts: 4.8 MB."""
+    from plotly.offline import get_plotlyjs
+
+    return _lines(get_plotlyjs())
 
 
 def _read(name: str) -> str:
@@ -79,15 +146,17 @@ def _lines(script: str) -> str:
     return script.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _policy(scripts: Sequence[str]) -> str:
-    """Content-Security-Policy: these very scripts, inline styles, drawn images; nothing else."""
-    digests = " ".join(
-        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-        for script in scripts
-    )
+@cache
+def _digest(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _policy(scripts: str, styles: str, images: str) -> str:
+    """Content-Security-Policy: what is named, and nothing else: no network above all."""
     return (
-        f"default-src 'none'; script-src {digests}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src {images}; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
