@@ -34,14 +34,14 @@ question, and no reason against an answer."""
 _SYSTEM_SOFTWARE = ("os", "kernel", "kernel_parameters", "environment_variables")
 _DRIVERS = ("driver", "cuda")
 
-_WORK = (
+WORK = (
     "model", "dataset_digest", "accuracy_metric", "accuracy_items", "scenario",
     "scenario_options", "batch_size",
 )  # fmt: skip
-_REQUEST = (
+REQUEST = (
     "backend", "environment", "precision", "variant", "recipe", "device", "threads", "streams",
 )  # fmt: skip
-_DIGESTS = ("model_digest", "dataset_digest", "artifact_digest")
+DIGESTS = ("model_digest", "dataset_digest", "artifact_digest")
 
 
 # --------------------------------------------------------------------------- two runs
@@ -85,21 +85,22 @@ class Comparability:
 def compare_bundles(a: Bundle, b: Bundle) -> Comparability:
     """On which fields of machine, software and settings two bundles differ. A field that only one
     of them knows is a difference: not known is not the same."""
-    first, last = _facts(a), _facts(b)
+    first, last = facts_of(a), facts_of(b)
     differences = tuple(
-        Difference(name, first.get(name), last.get(name), _spoiled(name))
+        Difference(name, first.get(name), last.get(name), spoiled(name))
         for name in dict.fromkeys([*first, *last])
         if first.get(name) != last.get(name)
     )
     level: Level = "same machine and software"
     if a.begin["host"]["host_id"] != b.begin["host"]["host_id"]:
         level = "different machine"
-    elif any(_is_software(difference.field) for difference in differences):
+    elif any(is_software(difference.field) for difference in differences):
         level = "same machine"
     return Comparability(level, differences)
 
 
-def _facts(bundle: Bundle) -> dict[str, Any]:
+def facts_of(bundle: Bundle) -> dict[str, Any]:
+    """The fields that two bundles are compared on, by name; None and what is empty left out."""
     begin = bundle.begin
     host = {key: value for key, value in begin["host"].items() if key not in _NOT_COMPARED}
     backends = {name: found.get("version") for name, found in begin["backends"].items()}
@@ -126,7 +127,8 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _spoiled(field: str) -> tuple[Claim, ...]:
+def spoiled(field: str) -> tuple[Claim, ...]:
+    """The claims that a difference in a field speaks against."""
     if field in _HOW:
         return ("choice", "regression")
     group, _, rest = field.partition(".")
@@ -136,7 +138,8 @@ def _spoiled(field: str) -> tuple[Claim, ...]:
     return ("regression",)
 
 
-def _is_software(field: str) -> bool:
+def is_software(field: str) -> bool:
+    """Whether a field tells of software, and not of the machine or of how it was measured."""
     group, _, rest = field.partition(".")
     if group == "host":
         top, last = rest.partition(".")[0], rest.rpartition(".")[2]
@@ -160,15 +163,15 @@ def same_work(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     their digests cannot be equal; their outputs' fidelity is in the table.
     """
     same_format = a.get("source_format") == b.get("source_format")
-    return _differing(a, b, [*_WORK, *(["model_digest"] if same_format else [])])
+    return _differing(a, b, [*WORK, *(["model_digest"] if same_format else [])])
 
 
 def same_artifact(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """The columns that show that two cases did not run the same artifact in the same way on the
     same work; none if they did."""
-    found = same_work(a, b) + _differing(a, b, [*_REQUEST, "artifact_digest"])
+    found = same_work(a, b) + _differing(a, b, [*REQUEST, "artifact_digest"])
     requested_alike = a["case_id"] == b["case_id"]
-    if not requested_alike and not [name for name in found if name not in _DIGESTS]:
+    if not requested_alike and not [name for name in found if name not in DIGESTS]:
         found.append("case_id")  # settings of the runtime, which have no column
     return found
 
@@ -177,7 +180,7 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any], names: list[str]) -> 
     return [
         name
         for name in names
-        if a.get(name) != b.get(name) or (name in _DIGESTS and a.get(name) is None)
+        if a.get(name) != b.get(name) or (name in DIGESTS and a.get(name) is None)
     ]
 
 
@@ -228,6 +231,21 @@ def _found_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
         f"the scope '{a['energy_scope']}' covers other parts on another machine; what is measured "
         "at the wall may be compared"
     )
+
+
+def energy_key(row: Mapping[str, Any]) -> str | None:
+    """Text that is the same for two cases whose energies may be compared, and for no others: what
+    ``comparable_energy`` asks, of each case alone. None: with none."""
+    measured, scope, method = (row[f"energy_{name}"] for name in ("is_measured", "scope", "method"))
+    if row.get("energy_mj_per_inference") is None:
+        return None
+    if measured and scope == WALL:
+        same = [WALL]
+    elif scope is None or method is None:
+        return None
+    else:
+        same = [measured, scope, method, row["host_id"]]
+    return repr([*same, row.get("idle_w") is None])
 
 
 def energy_ratio(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:

@@ -80,23 +80,27 @@ def _many(column: str) -> str:
 
 
 def match_runs(a: Sequence[Row], b: Sequence[Row]) -> Matches:
-    """Cases of two runs: by their ids; of the others those that were requested alike, then but for
-    what the machine decides, then those whose model is the same file under another name. What has
-    more than one possible counterpart is left over.
-    """
-    without: list[str] = list(_REQUESTED)
-    keys: list[Callable[[Row], Hashable]] = [_columns(["case_id"]), _columns(without)]
-    for names in _OF_THE_MACHINE:
-        without = [name for name in without if name not in names]
-        keys.append(_columns(without))
-    keys.append(_columns(["model_digest", *_REQUESTED[1:]]))
+    """Cases of two runs, by ``run_keys``: each goes with the only one that has the same key. What
+    has more than one possible counterpart is left over."""
     pairs: list[tuple[Row, Row]] = []
-    for key in keys:
+    for key in run_keys():
         found = _unique_pairs(a, b, key)
         pairs += found
         a = _left(a, (first for first, _ in found))
         b = _left(b, (last for _, last in found))
     return Matches(pairs, list(a), list(b))
+
+
+def run_keys() -> list[Callable[[Row], Hashable]]:
+    """What cases of two runs go together by, the closest first: their ids; then what was requested;
+    then that but for what the machine decides; then that of a model that is the same file under
+    another name. A key of None goes with nothing."""
+    without: list[str] = list(_REQUESTED)
+    keys: list[Callable[[Row], Hashable]] = [_columns(["case_id"]), _columns(without)]
+    for names in _OF_THE_MACHINE:
+        without = [name for name in without if name not in names]
+        keys.append(_columns(without))
+    return [*keys, _columns(["model_digest", *_REQUESTED[1:]])]
 
 
 def match_within(

@@ -15,7 +15,7 @@ from qbench.stats import CONFIDENCE, MIN_ROUNDS, Estimate, geometric_means, mome
 
 FIGURES = ("p10", "p50", "p99", "throughput", "memory", "load")
 """What of trials is compared."""
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """A standard error of logarithms below this is of rounding."""
 _NUMBERS = [
     name
@@ -176,7 +176,7 @@ def welch_ratios(
         of_a, of_b = variance_a / n_a, variance_b / n_b
         error = np.sqrt(of_a + of_b)
         freedom = (of_a + of_b) ** 2 / (of_a**2 / (n_a - 1) + of_b**2 / (n_b - 1))
-        spread = error > _ROUNDING
+        spread = error > ROUNDING
         half = np.where(spread, special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error, 0.0)
         p_values = 2 * special.stdtr(freedom, -np.abs(shift) / error)
     ends = np.exp([shift, shift - half, shift + half]).T.tolist()
