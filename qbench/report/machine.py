@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qbench.analysis.comparable import compare_bundles
+from qbench.analysis.systems import described
 from qbench.bundle import Bundle
-from qbench.errors import UserError
-from qbench.system import System, missing, mlperf_system
+from qbench.system import missing
 
 HOST_FACTS = {
     "hostname": "host name",
@@ -98,27 +98,13 @@ def _words(value: Any) -> str:
 def mlperf_fields(bundles: Sequence[Bundle]) -> dict[str, Any]:
     """MLPerf's description of the systems: ``rows``, a field and its value in each run, "" where a
     person has to fill it in; and ``missing``, how many those are in each."""
-    described = [_described(bundle) for bundle in bundles]
-    names = list(dict.fromkeys(name for fields in described for name in fields))
+    found = [described(bundle) for bundle in bundles]
+    names = list(dict.fromkeys(name for fields in found for name in fields))
     rows = [
-        (name, ["" if f.get(name) is None else str(f[name])[:LONGEST] for f in described])
+        (name, ["" if f.get(name) is None else str(f[name])[:LONGEST] for f in found])
         for name in names
     ]
-    return {"rows": rows, "missing": [len(missing(fields)) for fields in described]}
-
-
-def _described(bundle: Bundle) -> dict[str, Any]:
-    begin = bundle.begin
-    told = begin.get("system")
-    versions = {name: found.get("version") for name, found in begin["backends"].items()}
-    try:
-        system = System.model_validate(told) if told else None
-        return mlperf_system(begin["host"], system, versions)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise UserError(
-            f"{bundle.path / 'begin.json'}: damaged: its host or system: {error!r}",
-            "Run the suite again.",
-        ) from None
+    return {"rows": rows, "missing": [len(missing(fields)) for fields in found]}
 
 
 def differences(letters: Sequence[str], bundles: Sequence[Bundle]) -> list[dict[str, Any]]:

@@ -1,0 +1,90 @@
+"""The systems that bundles were measured on, described as MLPerf's submission checker reads it.
+
+A description is of a machine with its software, as in a submission's folder ``systems``. The checker
+(mlcommons/inference, tools/submission, v4.1 to v5.1) refuses one in which a field is not there, and
+one in which a field other than ``MAY_BE_EMPTY`` says nothing. The number 0 says nothing to it, which
+is why every value is text here, as in the descriptions that were submitted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qbench.bundle import Bundle
+from qbench.errors import UserError
+from qbench.system import FIELDS, System, mlperf_system
+
+MAY_BE_EMPTY = (
+    "system_type_detail", "host_processor_frequency", "host_processor_caches",
+    "host_processor_interconnect", "accelerator_frequency", "accelerator_interconnect_topology",
+    "accelerator_on-chip_memories", "hw_notes", "sw_notes",
+)  # fmt: skip
+"""Fields that have to be there, and may say nothing."""
+
+
+@dataclass(frozen=True)
+class SystemFile:
+    """A description as a file.
+
+    Attributes:
+        name: a file's name, made of the system's.
+        content: JSON: every field that MLPerf asks for, "" where nothing is known.
+        needed, wanted: the fields that say nothing: those that the checker refuses so, and those
+            that it lets pass.
+    """
+
+    name: str
+    content: bytes
+    needed: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+def system_files(bundles: Sequence[Bundle]) -> list[SystemFile]:
+    """One for each system that the bundles were measured on: where their descriptions agree, it is
+    the same."""
+    files: dict[bytes, SystemFile] = {}
+    for bundle in bundles:
+        fields = described(bundle)
+        text = {key: "" if value is None else str(value) for key, value in fields.items()}
+        content = json.dumps(text, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        if content in files:
+            continue
+        names = (text["system_name"], str(bundle.begin["host"]["host_id"]), "system")
+        stem = next(filter(None, map(_file_name, names)))
+        taken = sum(file.name.startswith(stem) for file in files.values())
+        empty = [name for name in FIELDS if not text[name]]
+        files[content] = SystemFile(
+            f"{stem}-{taken + 1}.json" if taken else f"{stem}.json",
+            content,
+            tuple(name for name in empty if name not in MAY_BE_EMPTY),
+            tuple(name for name in empty if name in MAY_BE_EMPTY),
+        )
+    return list(files.values())
+
+
+def described(bundle: Bundle) -> dict[str, Any]:
+    """MLPerf's fields of the bundle's system; see ``mlperf_system``.
+
+    Raises:
+        UserError: its ``begin.json`` tells of no such machine.
+    """
+    begin = bundle.begin
+    told = begin.get("system")
+    versions = {name: found.get("version") for name, found in begin["backends"].items()}
+    try:
+        system = System.model_validate(told) if told else None
+        return mlperf_system(begin["host"], system, versions)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise UserError(
+            f"{bundle.path / 'begin.json'}: damaged: its host or system: {error!r}",
+            "Run the suite again.",
+        ) from None
+
+
+def _file_name(text: str) -> str:
+    """``two cores of a machine`` is ``two_cores_of_a_machine``."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", text).strip("_-")[:80]
