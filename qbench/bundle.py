@@ -9,7 +9,8 @@ Layout::
     prepare.jsonl     one line for each artifact
     evaluate.jsonl    one line for each evaluation: quality, effective precision
     journal.jsonl     one line for each trial, written before the next begins
-    samples/          <trial>.npy: int64 nanoseconds of every call of the timed window
+    samples/          <trial>.npy: int64 nanoseconds of every call of the timed window; not in a
+                      packed bundle, which has them in samples.parquet alone
     traces/           <trial>/...: what a scenario left beside them: series, LoadGen's logs
     predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; by model,
                       labels-<model>.npy and chosen-<model>.npy: which items of the data set
@@ -177,13 +178,43 @@ class Bundle:
 
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
-        path = self.inside("samples", f"{trial['trial']}.npy")
-        samples = read_array(path)
+        name = trial["trial"]
+        path = self.inside("samples", f"{name}.npy")
+        if self.packed is not None:
+            path = self.path / "samples.parquet"
+            samples = self._packed_samples.get(name, np.array([]))
+        else:
+            samples = read_array(path)
         if samples.ndim != 1 or samples.dtype != np.int64 or (samples <= 0).any():
             raise UserError(
                 f"{path} is damaged: not a list of positive int64", "Run the suite again."
             )
         return samples
+
+    @property
+    def packed(self) -> dict[str, Any] | None:
+        """How this bundle was made smaller, see ``qbench.records.Packed``; None for most."""
+        return self.begin.get("packed")
+
+    @cached_property
+    def _packed_samples(self) -> dict[str, np.ndarray]:
+        """Of a packed bundle, the samples by trial."""
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(self.path / "samples.parquet", columns=["trial", "latency_ns"])
+            trials = table["trial"].to_pandas().to_numpy()
+            samples = table["latency_ns"].to_numpy()
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's are ValueErrors
+            raise UserError(
+                f"{self.path / 'samples.parquet'} is missing or damaged: {error}",
+                "`qbench verify` says what was changed; another copy has to replace it.",
+            ) from None
+        if not len(trials):
+            return {}
+        starts = np.flatnonzero(np.append(True, trials[1:] != trials[:-1]))
+        parts = np.split(samples, starts[1:])
+        return dict(zip(trials[starts].tolist(), parts, strict=True))
 
     def outputs(self, evaluation_id: str) -> dict[str, np.ndarray]:
         """The predictions of an evaluation by output name; read only, and from disk when used."""
@@ -358,7 +389,8 @@ class Bundle:
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the derived tables and then the manifest: from now on the bundle is complete."""
         self._write_table("trials.parquet", self.compute_trials())
-        self._write_table("samples.parquet", self.compute_samples())
+        if self.packed is None:
+            self.write_samples(self.compute_samples())
         files = {
             str(path.relative_to(self.path)): digest_file(path)
             for path in sorted(self.path.rglob("*"))
@@ -366,6 +398,11 @@ class Bundle:
         }
         manifest = {**facts, "schema": SCHEMA, "run_id": self.run_id, "files": files}
         write_file(self.path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
+
+    def write_samples(self, samples: pd.DataFrame) -> None:
+        """Write ``samples.parquet``: what ``compute_samples`` found, or found in the bundle that
+        this one is packed from."""
+        self._write_table("samples.parquet", samples)
 
     def compute_samples(self) -> pd.DataFrame:
         """One row for each timed call of the good trials: ``trial``, ``latency_ns``."""

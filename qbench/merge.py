@@ -168,9 +168,10 @@ def _new_ones(given: Sequence[Bundle], held: Iterable[Bundle]) -> list[Bundle]:
 
 def _why_two(a: Bundle, b: Bundle) -> str:
     for old, new in ((a, b), (b, a)):
-        migrated = new.begin.get("migrated")
-        if migrated and migrated["manifest_sha256"] == _digest(old):
-            return f"{new.path} was migrated from the other: leave one of them out."
+        for how in ("migrated", "packed"):
+            made = new.begin.get(how)
+            if made and made["manifest_sha256"] == _digest(old):
+                return f"{new.path} was {how} from the other: leave one of them out."
     return "One of them was changed and given a new manifest: find out which, and leave it out."
 
 

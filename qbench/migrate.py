@@ -9,15 +9,13 @@ this version's schema beside the old one, whose manifest's digest it names.
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qbench.errors import UserError
-from qbench.storage import digest_file, digest_json, new_folder, write_file
+from qbench.storage import digest_json
 
 if TYPE_CHECKING:
     from qbench.bundle import Bundle
@@ -212,41 +210,8 @@ def migrate_bundle(bundle: Bundle, folder: Path) -> Bundle:
         UserError: it is unfinished, changed or damaged, is of this schema already, or there is such
             a bundle in ``folder``.
     """
-    from qbench.analysis.verify import find_problems
-    from qbench.bundle import Bundle, check_outside
+    from qbench.copies import write_copy
 
-    check_outside(folder)
     if bundle.schema == SCHEMA:
         raise UserError(f"{bundle.path} is of schema {SCHEMA} already", "There is nothing to do.")
-    if problems := find_problems(bundle):
-        raise UserError(
-            f"{bundle.path} cannot be migrated: {problems[0]}",
-            "`qbench verify` says all; a copy or another run has to replace it.",
-        )
-    target = folder / bundle.run_id
-    if target.exists():
-        raise UserError(f"there is a {target} already", "Give another folder with -o.")
-    with new_folder(target) as staged:
-        _write(bundle, staged)
-    return Bundle(target)
-
-
-def _write(bundle: Bundle, staged: Path) -> None:
-    from qbench.bundle import Bundle
-
-    digest = digest_file(bundle.path / "manifest.json")
-    migrated = Bundle.create_in(
-        staged,
-        {**bundle.begin, "migrated": {"schema": bundle.schema, "manifest_sha256": digest}},
-        bundle.plan,
-        (bundle.path / "suite.yaml").read_text(encoding="utf-8"),
-    )
-    for name in bundle.manifest["files"]:
-        path = staged / name
-        if name.endswith(".jsonl"):
-            write_file(path, "".join(f"{json.dumps(record)}\n" for record in bundle.lines(name)))
-        elif not path.exists() and not name.endswith(".parquet"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.path / name, path)  # synced with the folder
-    own = ("files", "schema", "run_id")
-    migrated.finish({name: fact for name, fact in bundle.manifest.items() if name not in own})
+    return write_copy(bundle, folder, "migrated", {"schema": bundle.schema})

@@ -97,6 +97,14 @@ class Migrated(Record):
     manifest_sha256: Digest
 
 
+class Packed(Record):
+    """The bundle that this one is a smaller copy of: the SHA-256 of its manifest, and whether its
+    predictions are here, too. The samples are in ``samples.parquet`` alone."""
+
+    manifest_sha256: Digest
+    predictions: bool
+
+
 class Begin(Record):
     """``begin.json``: what was asked, of which machine and software.
 
@@ -109,6 +117,7 @@ class Begin(Record):
         environments: by name, beside the default one.
         confirms: the run whose findings this one measures anew; None for most.
         migrated: the older bundle that this one was made from; None for most.
+        packed: the larger bundle that this one was made from; None for most.
     """
 
     run_id: Annotated[str, Field(pattern=RUN_ID)]
@@ -124,6 +133,7 @@ class Begin(Record):
     environments: dict[str, Environment] = {}
     confirms: Annotated[str, Field(pattern=RUN_ID)] | None = None
     migrated: Migrated | None = None
+    packed: Packed | None = None
 
 
 # --------------------------------------------------------------------------- plan.json

@@ -3,9 +3,11 @@ say."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from qbench.energy.integral import Kind, NoReading, joules
 from qbench.errors import UserError
 from qbench.quality import Judging, Quality, Score, find_scores, judge
 from qbench.records import FILES
-from qbench.storage import digest_file
 
 TOLERANCE = 1e-9
 """Relative; floating-point sums may be ordered otherwise on another machine."""
@@ -56,13 +57,17 @@ def _named(bundle: Bundle) -> list[str]:
     """Cases and files that records name and that are not there."""
     trials, found = bundle.trials, []
     planned = {e["case_id"] for e in [*bundle.plan["cases"], *bundle.plan["yardsticks"]]}
-    files = [("samples", f"{trial['trial']}.npy") for trial in trials if trial["status"] == "ok"]
+    packed = bundle.packed
+    files = []
+    if packed is None:
+        files += [("samples", f"{t['trial']}.npy") for t in trials if t["status"] == "ok"]
     for trial in trials:
         if trial["case_id"] not in planned:
             case = f"case {trial['case_id']}, which is none of the plan's"
             found.append(f"journal.jsonl: trial {trial['trial']} is of {case}")
         files += [("traces", trial["trial"], name) for name in trial.get("traces", ())]
-    for key, record in bundle.evaluated.items():
+    evaluated = bundle.evaluated if packed is None or packed["predictions"] else {}
+    for key, record in evaluated.items():
         files += [("predictions", key, name) for name in record["outputs"].values()]
     for parts in files:
         try:
@@ -91,15 +96,28 @@ def recompute(bundle: Bundle) -> list[str]:
     return found
 
 
+def not_recomputed(bundle: Bundle) -> str:
+    """What ``recompute`` has to leave out, and why; "" if nothing."""
+    if bundle.packed is None or bundle.packed["predictions"]:
+        return ""
+    return (
+        "accuracy and fidelity cannot be recomputed: the predictions were left out when this "
+        f"bundle was packed, from the one whose manifest is {bundle.packed['manifest_sha256']}"
+    )
+
+
 def _samples(bundle: Bundle) -> list[str]:
+    """Against the digests of the journal, which are of the file of each trial as it was saved."""
     found = []
     for trial in bundle.trials:
         if trial["status"] != "ok":
             continue
-        path = bundle.path / "samples" / f"{trial['trial']}.npy"
-        if len(bundle.samples(trial)) != trial.get("calls"):
+        samples = bundle.samples(trial)
+        if len(samples) != trial.get("calls"):
             found.append(f"trial {trial['trial']}: the journal says {trial.get('calls')} calls")
-        if digest_file(path) != trial.get("samples_sha256"):
+        saved = BytesIO()
+        np.save(saved, samples)
+        if hashlib.sha256(saved.getvalue()).hexdigest() != trial.get("samples_sha256"):
             found.append(f"trial {trial['trial']}: its samples are not those of the journal")
     return found
 
@@ -142,7 +160,9 @@ def _trials(bundle: Bundle) -> list[str]:
 
 def _quality(bundle: Bundle) -> list[str]:
     """Accuracy and fidelity, from predictions and labels."""
-    found = []
+    found: list[str] = []
+    if not_recomputed(bundle):
+        return found
     candidates = [entry for entries in bundle.plan["references"].values() for entry in entries]
     models = {
         entry["evaluation_id"]: entry["case"]["model"]

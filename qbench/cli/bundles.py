@@ -115,6 +115,45 @@ def migrate(
     return 0
 
 
+def pack(
+    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder that the smaller bundles are written to.")
+    ],
+    predictions: Annotated[
+        bool, typer.Option(help="Keep them; else accuracy cannot be recomputed.")
+    ] = True,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Write bundles anew, several times smaller, to be published.
+
+    They are bundles like any other; `qbench verify --recompute` holds for them. Every sample is
+    kept. Each names the digest of the one that it was made from, which stays as it is.
+
+    \b
+    Examples:
+      qbench pack latest -o results/reference
+      qbench pack latest --no-predictions -o results/reference
+    """
+    from qbench.bundle import find_bundle
+    from qbench.copies import pack_bundle
+    from qbench.storage import folder_bytes
+
+    written = []
+    for name in run:
+        old = find_bundle(name, results)
+        new = pack_bundle(old, output, predictions)
+        sizes = {"from_bytes": folder_bytes(old.path), "to_bytes": folder_bytes(new.path)}
+        written.append({"from": str(old.path), "to": str(new.path), **sizes})
+        if not as_json:
+            large, small = (f"{sizes[size] / 1e6:,.1f} MB" for size in sizes)
+            print(f"{new.path}  {small} of {large}")
+    if as_json:
+        print_json(written)
+    return 0
+
+
 def schema(
     name: Annotated[
         str | None, typer.Argument(help="A file of a bundle, such as journal.jsonl.")

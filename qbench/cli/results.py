@@ -158,22 +158,25 @@ def verify(
     Example:
       qbench verify latest --recompute
     """
-    from qbench.analysis.verify import find_problems
+    from qbench.analysis.verify import find_problems, not_recomputed
     from qbench.analysis.verify import recompute as recomputed
     from qbench.bundle import find_bundle
     from qbench.console import printable
 
     bundle = find_bundle(run, results)
     name = bundle.path.resolve().name  # begin.json, which has the run id, may be damaged
-    problems = find_problems(bundle)
+    problems, left_out = find_problems(bundle), ""
     if recompute and bundle.complete:
         problems += recomputed(bundle)
+        left_out = not_recomputed(bundle)
     if as_json:
-        print_json({"run_id": name, "problems": problems})
+        print_json({"run_id": name, "problems": problems, "not_recomputed": left_out or None})
     else:
         for problem in problems:
             print(printable(problem))
         checked = "files and figures" if recompute else "files"
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         print(f"{name}: {count if problems else f'{checked} agree'}")
+        if left_out:
+            print(f"but {left_out}")
     return FAILED if problems else 0

@@ -1,0 +1,103 @@
+"""A finished bundle written anew: of a newer schema, smaller, or without names. The one that it is
+made from is never changed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from qbench.analysis.verify import find_problems
+from qbench.bundle import Bundle, check_outside
+from qbench.errors import UserError
+from qbench.storage import digest_file, new_folder, write_file
+
+DERIVED = ("trials.parquet", "samples.parquet", "manifest.json")
+"""What ``Bundle.finish`` makes of the rest."""
+OWN_FACTS = ("files", "schema", "run_id")
+"""Of a manifest, what is the new one's own."""
+
+
+def write_copy(
+    bundle: Bundle,
+    folder: Path,
+    how: str,
+    facts: Mapping[str, Any],
+    leaves_out: Callable[[str], bool] = lambda name: False,
+) -> Bundle:
+    """``folder/<run id>``, with the records of ``bundle`` as this version reads them.
+
+    Args:
+        how, facts: what ``begin.json`` has to say of it beside what it said before: under ``how``,
+            the ``facts`` and the digest of the manifest of ``bundle``.
+        leaves_out: whether a file, by its path in the bundle, is not copied.
+
+    Raises:
+        UserError: the bundle is unfinished, changed or damaged, or there is one of its name in
+            ``folder``.
+    """
+    check_outside(folder)
+    if problems := find_problems(bundle):
+        raise UserError(
+            f"{bundle.path} cannot be copied: {problems[0]}",
+            "`qbench verify` says all; another copy or another run has to replace it.",
+        )
+    target = folder / bundle.run_id
+    if target.exists():
+        raise UserError(f"there is a {target} already", "Give another folder with -o.")
+    begin = {
+        **bundle.begin,
+        how: {**facts, "manifest_sha256": digest_file(bundle.path / "manifest.json")},
+    }
+    with new_folder(target) as staged:
+        _write(bundle, staged, begin, leaves_out)
+    return Bundle(target)
+
+
+def pack_bundle(bundle: Bundle, folder: Path, predictions: bool = True) -> Bundle:
+    """Write a finished bundle anew as ``folder/<run id>``, several times smaller, to be published:
+    the samples in ``samples.parquet`` alone.
+
+    Args:
+        predictions: without them, accuracy and fidelity cannot be recomputed, nor the accuracy of
+            two runs be compared item by item.
+
+    Raises:
+        UserError: as ``write_copy``; or it is a packed bundle already.
+    """
+    if bundle.packed is not None:
+        raise UserError(f"{bundle.path} is packed already", "Give the one that it was made from.")
+    return write_copy(
+        bundle,
+        folder,
+        "packed",
+        {"predictions": predictions},
+        lambda name: name.startswith("samples/") or (not predictions and _is_prediction(name)),
+    )
+
+
+def _is_prediction(name: str) -> bool:
+    """Labels and the choice of items lie beside the folders of predictions, and stay."""
+    return name.startswith("predictions/") and name.count("/") > 1
+
+
+def _write(
+    bundle: Bundle, staged: Path, begin: Mapping[str, Any], leaves_out: Callable[[str], bool]
+) -> None:
+    suite = (bundle.path / "suite.yaml").read_text(encoding="utf-8")
+    copied = Bundle.create_in(staged, begin, bundle.plan, suite)
+    for name in bundle.manifest["files"]:
+        path = staged / name
+        if path.exists() or name in DERIVED or leaves_out(name):
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".jsonl"):
+            write_file(path, "".join(f"{json.dumps(record)}\n" for record in bundle.lines(name)))
+        else:
+            shutil.copyfile(bundle.path / name, path)  # synced with the folder
+    if copied.packed is not None:
+        copied.write_samples(bundle.compute_samples())
+    facts = {name: fact for name, fact in bundle.manifest.items() if name not in OWN_FACTS}
+    copied.finish(facts)
