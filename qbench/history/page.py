@@ -10,7 +10,7 @@ from qbench.console.text import figure
 from qbench.history.describe import NO_VERDICT, RECENT, fact_words, told
 from qbench.storage import write_file
 
-PARTS = ("table", "drawing", "history")
+PARTS = ("table", "drawing", "trend", "history")
 """Of the page's script; of the first only its helpers are used."""
 
 

@@ -138,15 +138,15 @@ def _read_bundle(path: Path) -> Read:
         host_id=str(_word(host["host_id"])),
         cpu_model=_word(host["cpu_model"]),
         confirms=begin.get("confirms"),
-        valid=_is_valid(path.with_name(f"{path.name}{GATE}")),
+        valid=is_valid(path.with_name(f"{path.name}{GATE}")),
         facts=_as_text(run_facts(begin)),
     )
     rows = case_rows(bundle, bundle.trials_frame(), journal=False)
-    cases = tuple(_case_row(0, row["case_id"], {**row, "label": _label(row)}) for row in rows)
+    cases = tuple(_case_row(0, row["case_id"], {**row, "label": case_label(row)}) for row in rows)
     return Read((run,), cases)
 
 
-def _is_valid(gate: Path) -> bool:
+def is_valid(gate: Path) -> bool:
     """Whether the gate did not find the whole run broken; a run that was not judged is valid.
 
     Raises:
@@ -161,7 +161,7 @@ def _is_valid(gate: Path) -> bool:
     return not (isinstance(found, dict) and found.get("valid") is False)
 
 
-def _label(row: Mapping[str, Any]) -> str:
+def case_label(row: Mapping[str, Any]) -> str:
     """As ``plan.Case.label``, with the environment where it is not the usual one."""
     parts = [row["model"], row["backend"]]
     parts += [row["environment"]] if row["environment"] != "default" else []

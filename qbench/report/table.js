@@ -45,7 +45,7 @@ function setUpTable() {
       );
       shown += !row.hidden;
     }
-    byId("shown").textContent = `${shown} of ${rows.length} cases`;
+    byId("shown").textContent = `${shown} of ${rows.length} ${table.dataset.noun || "cases"}`;
   }
 
   function order() {
