@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_pytest_plugin import Pytest
 
-from qbench.analysis.export import export_bundle
+from qbench.analysis.export import export_bundles
 from qbench.bundle import Bundle
 from qbench.errors import UserError
 from qbench.interchange import imported
@@ -66,7 +66,7 @@ def crafted(folder: Path, run: int, latency_ms: float) -> Bundle:
 
 
 def test_an_export_has_the_samples_of_all_trials_in_seconds(tmp_path: Path):
-    content = json.loads(export_bundle(crafted(tmp_path, 0, 4.0), "pytest-benchmark"))
+    content = json.loads(export_bundles([crafted(tmp_path, 0, 4.0)], "pytest-benchmark"))
     exact, quantized = content["benchmarks"]
     assert exact["fullname"] == "crafted.qbench.yaml::net fake fp32"
     assert quantized["stats"]["data"] == [0.002] * 100 + [0.003] * 100
@@ -83,7 +83,7 @@ def test_a_run_without_figures_has_nothing_to_export(tmp_path: Path):
     made = Crafted(tmp_path)
     made.case("fp32", skip="not here")
     with pytest.raises(UserError, match="nothing to export"):
-        export_bundle(made.done(), "pytest-benchmark")
+        export_bundles([made.done()], "pytest-benchmark")
 
 
 def run(folder: Path, *command: str) -> str:
@@ -102,7 +102,7 @@ def storage(tmp_path: Path) -> Path:
     kept.mkdir(parents=True)
     for number, latency_ms in ((1, 4.0), (2, 5.0)):
         bundle = crafted(tmp_path / "results", number, latency_ms)
-        content = export_bundle(bundle, "pytest-benchmark")
+        content = export_bundles([bundle], "pytest-benchmark")
         (kept / f"000{number}_night.json").write_bytes(content)
     return tmp_path
 

@@ -163,3 +163,10 @@ COLUMNS: tuple[Column, ...] = tuple(
     Column(*(part.strip() for part in line.split("|", 2))) for line in _TABLE.strip().splitlines()
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+
+
+def interval(name: str) -> tuple[str, str] | tuple[()]:
+    """The columns of the ends of a column's interval; none if it has no interval."""
+    stem, unit = (name[:-3], "_ms") if name.startswith("latency_") else (name, "")
+    ends = (f"{stem}_low{unit}", f"{stem}_high{unit}")
+    return ends if set(ends) <= set(NAMES) else ()

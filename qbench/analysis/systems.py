@@ -1,9 +1,9 @@
 """The systems that bundles were measured on, described as MLPerf's submission checker reads it.
 
-A description is of a machine with its software, as in a submission's folder ``systems``. The checker
-(mlcommons/inference, tools/submission, v4.1 to v5.1) refuses one in which a field is not there, and
-one in which a field other than ``MAY_BE_EMPTY`` says nothing. The number 0 says nothing to it, which
-is why every value is text here, as in the descriptions that were submitted.
+A description is of a machine with its software, as in a submission's folder ``systems``. The
+checker (mlcommons/inference, tools/submission, from v4.1 on) refuses one in which a field is not
+there, and one in which a field other than ``MAY_BE_EMPTY`` says nothing. The number 0 says nothing
+to it, which is why every value is text here, as in the descriptions that were submitted.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from qbench import __version__
-from qbench.cli import bundles, listing, results, running
+from qbench.cli import bundles, exports, listing, results, running
 from qbench.cli.cache import cache_app
 from qbench.cli.common import INTERRUPTED, MACHINERY
 from qbench.cli.compare import compare
@@ -33,7 +33,7 @@ app = typer.Typer(
 COMMANDS = (
     running.run, running.plan, running.init,
     listing.doctor, listing.backends, listing.models, listing.suites,
-    results.show, results.explain, results.export, results.report, results.verify,
+    results.show, results.explain, exports.export, results.report, results.verify,
     bundles.merge, bundles.migrate, bundles.pack, bundles.schema,
     compare, gate, accept, history, prune,
 )  # fmt: skip

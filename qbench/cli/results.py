@@ -1,8 +1,7 @@
-"""Commands about a bundle: show, explain, export, report, verify."""
+"""Commands about a bundle: show, explain, report, verify."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -83,43 +82,6 @@ def explain(
     out = console()
     for part in explanation_parts(found):
         out.print(part)
-    return 0
-
-
-def export(
-    run: Run = "latest",
-    format: Annotated[
-        str, typer.Option(help="csv, json, markdown, parquet or pytest-benchmark.")
-    ] = "csv",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file; standard output if left out.")
-    ] = None,
-    results: Results = DEFAULT_RESULTS,
-) -> int:
-    """Write the case table of a bundle for other programs, or its timings for pytest-benchmark.
-
-    \b
-    Examples:
-      qbench export latest --format csv > cases.csv
-      qbench export latest --format parquet -o cases.parquet
-      qbench export latest --format pytest-benchmark -o .benchmarks/nightly/0001_main.json
-    """
-    from qbench.analysis.export import FORMATS, export_bundle
-    from qbench.bundle import find_bundle
-    from qbench.errors import nearest
-    from qbench.storage import write_file
-
-    if format not in FORMATS:
-        raise UserError(f"there is no format '{format}'", nearest(format, FORMATS))
-    content = export_bundle(find_bundle(run, results), format)
-    if output is not None:
-        if not output.parent.is_dir():
-            raise UserError(f"there is no folder {output.parent}", "Make it first.")
-        write_file(output, content)
-    elif format == "parquet" and sys.stdout.isatty():
-        raise UserError("parquet is not for a terminal", "Give a file with -o.")
-    else:
-        sys.stdout.buffer.write(content)
     return 0
 
 

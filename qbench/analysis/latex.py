@@ -1,0 +1,213 @@
+"""The case table as a LaTeX table for a paper: booktabs, plain columns, everything escaped.
+
+The text is ASCII and needs the package booktabs alone, so that it is set alike by every engine.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from qbench.analysis.columns import COLUMNS, interval
+from qbench.analysis.origin import DOUBTED, doubts, origin
+from qbench.bundle import Bundle
+from qbench.console.cases import told_conditions
+from qbench.console.text import figure, printable
+
+LONGEST, LONGEST_NOTE = 60, 400
+"""Characters of a cell and of a note; longer ones are cut, with dots."""
+CONDITIONS = (
+    "environment", "recipe", "variant", "device", "scenario", "scenario_options", "batch_size",
+    "threads", "streams", "run_id", "host_id",
+)  # fmt: skip
+"""Told of a case only where they differ between cases."""
+
+
+class Heading(NamedTuple):
+    """How a paper names a column: its title and unit, both LaTeX; ``factor`` brings its values to
+    that unit; ``sign`` is "+" where positive ones carry it, too."""
+
+    title: str
+    unit: str = ""
+    factor: float = 1
+    sign: str = ""
+
+
+PAPER: Mapping[str, Heading] = {
+    "model": Heading("Model"),
+    "backend": Heading("Backend"),
+    "precision": Heading("Precision"),
+    "latency_p50_ms": Heading("p50", "ms"),
+    "speedup": Heading("Speed-up", r"$\times$ fp32"),
+    "accuracy": Heading("Accuracy", r"\%", 100),
+    "accuracy_delta": Heading(r"$\Delta$ accuracy", "pp", 100, "+"),
+    "artifact_size_mb": Heading("Size", "MB"),
+}
+"""The columns of a paper, unless others are asked for."""
+
+
+def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[Bundle]) -> str:
+    """A floating table of the cases that went well, each figure with its interval and rounded by
+    it; below it, what the figures are of.
+
+    Args:
+        columns: of the case table; if none, those of ``PAPER`` and the conditions that differ.
+        bundles: that the cases are of.
+    """
+    rows = [{str(name): value for name, value in row.items()} for row in cases.to_dict("records")]
+    good = [row for row in rows if row["status"] == "ok"]
+    names = list(columns) or _for_paper(good)
+    headings = [PAPER.get(name, Heading(rf"\texttt{{{escaped(name)}}}")) for name in names]
+    numbers = [any(_is_number(row[name]) for row in good) for name in names]
+    body = [
+        [_cell(row, name, heading) for name, heading in zip(names, headings, strict=True)]
+        for row in good
+    ]
+    lines = [
+        "% Made by `qbench export`. In the preamble: \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numbers)}}}",
+        r"\toprule",
+        _line([heading.title for heading in headings]),
+        *([_line([h.unit for h in headings])] if any(h.unit for h in headings) else []),
+        r"\midrule",
+        *map(_line, body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+        r"\smallskip",
+        r"\footnotesize\raggedright",
+        *(rf"{note}\par" for note in _notes(good, len(rows) - len(good), names, bundles)),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _for_paper(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``PAPER``'s columns that hold something, after the names the conditions that differ."""
+    filled = [name for name in PAPER if any(case[name] is not None for case in cases)]
+    told = told_conditions(CONDITIONS, cases)
+    return [*filled[:3], *told, *filled[3:]] if cases else list(PAPER)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _cell(case: Mapping[str, Any], name: str, heading: Heading) -> str:
+    value = case[name]
+    if value is None:
+        return "--"
+    if not _is_number(value):
+        return _short(str(value), LONGEST)
+    ends = [_scaled(case[end], heading.factor) for end in interval(name)]
+    low, high = ends if ends and None not in ends else (None, None)
+    text = _number(value * heading.factor, low, high, heading.sign)
+    if low is not None and high is not None:
+        shown = [_number(end, low, high, heading.sign) for end in (low, high)]
+        text += rf" {{\scriptsize {{[}}{shown[0]}, {shown[1]}{{]}}}}"
+    doubted = name in _SPEEDS and (case["noisy"] or case["inconclusive"])
+    return f"{text}$^{{{DOUBTED}}}$" if doubted else text
+
+
+def _number(value: float, low: float | None, high: float | None, sign: str) -> str:
+    return escaped(figure(value, low, high, sign).replace("-", "−"))
+
+
+_SPEEDS = {column.name for column in COLUMNS if column.group == "speed"}
+
+
+def _notes(
+    cases: Sequence[Mapping[str, Any]],
+    left_out: int,
+    names: Sequence[str],
+    bundles: Sequence[Bundle],
+) -> list[str]:
+    """What the table's figures are, for those who see nothing else of them."""
+    notes = [
+        origin(bundle, [case for case in cases if case["run_id"] == bundle.run_id])
+        for bundle in bundles
+    ]
+    if any(case.get(end) is not None for case in cases for name in names for end in interval(name)):
+        notes.append("In brackets: 95 % intervals, over rounds or evaluated items.")
+    if any(name.startswith("accuracy") for name in names):
+        sets = dict.fromkeys(case["accuracy_data"] for case in cases if case["accuracy_data"])
+        notes += [f"Accuracy: {'; '.join(sets)}."] if sets else []
+    if any(name in _SPEEDS for name in names):
+        notes.append(doubts(cases))
+    if left_out:
+        notes.append(f"Left out: {left_out} cases that gave no figures.")
+    return [_short(note, LONGEST_NOTE) for note in notes if note]
+
+
+def _short(text: str, longest: int) -> str:
+    """In one line, escaped, and cut where it is too long."""
+    words = " ".join(printable(text).split())
+    return escaped(words) if len(words) <= longest else escaped(words[: longest - 1]) + r"\dots{}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _scaled(value: Any, factor: float) -> float | None:
+    return value * factor if _is_number(value) else None
+
+
+# --------------------------------------------------------------------------- characters
+
+
+_SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"{{{sign}}}" for sign in "[]*"},  # after a row's end they would be its options
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\symbol{34}",
+    "`": r"\symbol{96}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+    "µ": r"$\mu$",
+    "μ": r"$\mu$",
+    "°": r"$^\circ$",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "\u00a0": "~",
+}
+_ACCENTS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u",
+    "\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """``text`` so that LaTeX sets it as it is. A character that not every engine can set is named
+    by its code point: ``[U+4F60]``."""
+    return "{}".join("".join(map(_character, part)) for part in _BETWEEN.split(text))
+
+
+_BETWEEN = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=,)(?=,)")
+"""Where two signs would become one: a dash, a quotation mark."""
+
+
+def _character(sign: str) -> str:
+    if sign in _SPECIAL:
+        return _SPECIAL[sign]
+    if sign.isascii():
+        return sign if sign.isprintable() else " "
+    base, *marks = unicodedata.normalize("NFD", sign)
+    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
+        letter = {"i": r"\i", "j": r"\j"}.get(base, base)
+        return f"{{\\{_ACCENTS[marks[0]]}{{{letter}}}}}"
+    return f"{{[}}U+{ord(sign):04X}{{]}}"
