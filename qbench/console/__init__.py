@@ -5,7 +5,7 @@ from __future__ import annotations
 from qbench.console.cases import case_tables
 from qbench.console.plans import explanation_parts, plan_tables
 from qbench.console.progress import RichProgress
-from qbench.console.text import WIDE, figure, printable, simple_table
+from qbench.console.text import WIDE, figure, printable, simple_table, with_interval
 
 __all__ = [
     "WIDE",
@@ -16,4 +16,5 @@ __all__ = [
     "plan_tables",
     "printable",
     "simple_table",
+    "with_interval",
 ]

@@ -40,12 +40,34 @@ def styled(words: str, style: str = "") -> Text:
     return Text(printable(words), style=style)
 
 
-def figure(value: float) -> str:
-    """A number to three significant digits, without an exponent."""
-    if value == 0 or not math.isfinite(value):
+def figure(
+    value: float, low: float | None = None, high: float | None = None, sign: str = ""
+) -> str:
+    """A number with as many digits as are known of it, without an exponent.
+
+    Two significant digits of half its interval, from ``low`` to ``high``; three significant digits
+    of its own where there is no interval. The ends of an interval have the same decimals as what
+    they are of: ``figure(low, low, high)``.
+
+    Args:
+        sign: "+" to have it said of positive numbers, too.
+    """
+    if not math.isfinite(value):
         return f"{value:g}"
-    digits = 2 - int(f"{abs(value):e}".split("e")[1])
-    return f"{round(value, digits):,.{max(0, digits)}f}"
+    half = 0.0 if low is None or high is None else (high - low) / 2
+    known, significant = (half, 2) if half > 0 and math.isfinite(half) else (abs(value), 3)
+    if known == 0:
+        return "0"
+    digits = significant - 1 - int(f"{known:.{significant - 1}e}".split("e")[1])
+    return f"{round(value, digits) + 0.0:{sign},.{max(0, digits)}f}"
+
+
+def with_interval(value: float, low: float | None, high: float | None, sign: str = "") -> str:
+    """``1.234 (1.210 … 1.258)``; without an interval the number alone."""
+    text = figure(value, low, high, sign)
+    if low is None or high is None:
+        return text
+    return f"{text} ({figure(low, low, high, sign)} … {figure(high, low, high, sign)})"
 
 
 def bare_table(title: str | None = None) -> Table:

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qbench.analysis.publish import Publishing
+    from qbench.analysis.recommend import Question
     from qbench.bundle import Bundle
+    from qbench.costs import CostSheet
 
 
-def write_report(bundles: list[Bundle], path: Path) -> None:
+@dataclass(frozen=True)
+class Options:
+    """What a page is asked for, beside the figures.
+
+    Attributes:
+        redact: leave out what tells whose machine it was: host name, user, serial numbers.
+        costs: what the machines cost; None: nothing is said of money.
+        question: limits, and what is to be least within them; None: nothing is recommended.
+        publish: what a stranger would miss, and what of that has been waived; None: not asked.
+    """
+
+    redact: bool = False
+    costs: CostSheet | None = None
+    question: Question | None = None
+    publish: Publishing | None = None
+
+
+PLAIN = Options()
+"""A page of the figures alone."""
+
+
+def write_report(bundles: list[Bundle], path: Path, options: Options = PLAIN) -> None:
     """Write one self-contained, interactive HTML page about ``bundles`` (at least one).
 
     The page loads nothing from anywhere. Bundles may be incomplete. The file is replaced whole.
@@ -21,4 +46,4 @@ def write_report(bundles: list[Bundle], path: Path) -> None:
     from qbench.report.render import render
     from qbench.storage import write_file
 
-    write_file(path, render(bundles))
+    write_file(path, render(bundles, options))

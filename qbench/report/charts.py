@@ -74,6 +74,8 @@ def _charted(
         **{name: case[name] for name in FIELDS},
         **{name: rounded(case[name]) for name in NUMBERS},
         "doubt": case["doubt"],
+        "texts": case["texts"],
+        "anchor": case["anchor"],
         "trials": [
             {
                 "round": trial["round"] + 1,

@@ -11,8 +11,7 @@ from qbench import stats
 from qbench.analysis.table import WORST_FIRST
 from qbench.bundle import Bundle
 from qbench.console.cases import told_conditions
-from qbench.report import machine, tables, traces
-from qbench.report.charts import chart_data
+from qbench.report import PLAIN, Options, cells, charts, machine, tables, traces
 from qbench.report.energy import energy_reasons
 from qbench.report.ranking import rankings
 from qbench.report.run import Run, lettered
@@ -25,7 +24,7 @@ LOG_LINES = 20
 SUITE_CHARACTERS = 20_000
 
 
-def page_content(bundles: Sequence[Bundle]) -> dict[str, Any]:
+def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[str, Any]:
     """All that the template prints, and under ``charts`` what the page's script draws."""
     runs = lettered(bundles)
     cases = named_cases(runs)
@@ -49,13 +48,14 @@ def page_content(bundles: Sequence[Bundle]) -> dict[str, Any]:
         "mlperf": machine.mlperf_fields(bundles),
         "differences": machine.differences([run.letter for run in runs], bundles),
         "method": _method(runs, cases),
-        "charts": chart_data(runs, cases),
+        "charts": charts.chart_data(runs, cases),
     }
 
 
 def named_cases(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """The case tables' rows, each with its ``run``, what its trials left, and what it is called
-    beside the others: ``kind`` and ``condition``, ``name`` (without the condition), ``label``."""
+    beside the others: ``kind`` and ``condition``, ``name`` (without the condition), ``label``; and
+    the ``texts`` of its figures for charts, with unit and interval."""
     cases = [{**case, "run": run.letter, **_left(run, case)} for run in runs for case in run.cases]
     conditions = told_conditions(CONDITIONS, cases)
     for case in cases:
@@ -65,6 +65,8 @@ def named_cases(runs: Sequence[Run]) -> list[dict[str, Any]]:
         prefix = f"{case['run']} " if len(runs) > 1 else ""
         case["name"] = f"{prefix}{case['backend']} {case['kind']}"
         case["label"] = f"{case['name']} {case['condition']}".strip()
+        case["anchor"] = f"case-{case['run']}-{case['case_id']}"
+        case["texts"] = cells.texts(case, charts.NUMBERS)
     return cases
 
 

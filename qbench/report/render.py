@@ -26,6 +26,7 @@ from markupsafe import Markup
 
 from qbench import __version__
 from qbench.bundle import Bundle
+from qbench.report import Options
 from qbench.report.content import page_content
 
 PARTS = ("table", "drawing", "charts", "measuring", "scenarios", "page")
@@ -35,9 +36,9 @@ HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 private characters, and separators of lines and paragraphs."""
 
 
-def render(bundles: Sequence[Bundle]) -> str:
+def render(bundles: Sequence[Bundle], options: Options) -> str:
     """The whole page."""
-    return fill("page.html.j2", PARTS, page_content(bundles))
+    return fill("page.html.j2", PARTS, page_content(bundles, options))
 
 
 @dataclass(frozen=True)
