@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from functools import cached_property
 from io import BytesIO
@@ -120,6 +121,14 @@ class Bundle:
     def manifest(self) -> dict[str, Any]:
         """What ``manifest.json`` of a complete bundle says."""
         return _checked(_json(self.path / "manifest.json"), Manifest, "manifest.json", self.path)
+
+    @property
+    def suite_text(self) -> str:
+        """The suite as it was read; "" if its file is missing."""
+        try:
+            return (self.path / "suite.yaml").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
 
     @property
     def run_id(self) -> str:
@@ -297,6 +306,10 @@ class Bundle:
             for point in PERCENTILES:
                 row[f"{percentile_name(point)}_ns"] = percentile(samples, point)
         return row
+
+    def copy_file(self, name: str, target: Path) -> None:
+        """Copy a file that is none of records; it is not on disk for certain when this returns."""
+        shutil.copyfile(self.path / name, target)
 
     # ------------------------------------------------------------------ writing
 

@@ -4,7 +4,6 @@ made from is never changed."""
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,8 +85,7 @@ def _is_prediction(name: str) -> bool:
 def _write(
     bundle: Bundle, staged: Path, begin: Mapping[str, Any], leaves_out: Callable[[str], bool]
 ) -> None:
-    suite = (bundle.path / "suite.yaml").read_text(encoding="utf-8")
-    copied = Bundle.create_in(staged, begin, bundle.plan, suite)
+    copied = Bundle.create_in(staged, begin, bundle.plan, bundle.suite_text)
     for name in bundle.manifest["files"]:
         path = staged / name
         if path.exists() or name in DERIVED or leaves_out(name):
@@ -96,7 +94,7 @@ def _write(
         if name.endswith(".jsonl"):
             write_file(path, "".join(f"{json.dumps(record)}\n" for record in bundle.lines(name)))
         else:
-            shutil.copyfile(bundle.path / name, path)  # synced with the folder
+            bundle.copy_file(name, path)  # synced with the folder
     if copied.packed is not None:
         copied.write_samples(bundle.compute_samples())
     facts = {name: fact for name, fact in bundle.manifest.items() if name not in OWN_FACTS}

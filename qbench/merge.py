@@ -168,7 +168,7 @@ def _new_ones(given: Sequence[Bundle], held: Iterable[Bundle]) -> list[Bundle]:
 
 def _why_two(a: Bundle, b: Bundle) -> str:
     for old, new in ((a, b), (b, a)):
-        for how in ("migrated", "packed"):
+        for how in ("migrated", "packed", "redacted"):
             made = new.begin.get(how)
             if made and made["manifest_sha256"] == _digest(old):
                 return f"{new.path} was {how} from the other: leave one of them out."

@@ -105,6 +105,13 @@ class Packed(Record):
     predictions: bool
 
 
+class Redacted(Record):
+    """The bundle that this one says no less than, but for whose machine it was: the SHA-256 of its
+    manifest."""
+
+    manifest_sha256: Digest
+
+
 class Begin(Record):
     """``begin.json``: what was asked, of which machine and software.
 
@@ -118,6 +125,7 @@ class Begin(Record):
         confirms: the run whose findings this one measures anew; None for most.
         migrated: the older bundle that this one was made from; None for most.
         packed: the larger bundle that this one was made from; None for most.
+        redacted: the bundle with all names that this one was made from; None for most.
     """
 
     run_id: Annotated[str, Field(pattern=RUN_ID)]
@@ -134,6 +142,7 @@ class Begin(Record):
     confirms: Annotated[str, Field(pattern=RUN_ID)] | None = None
     migrated: Migrated | None = None
     packed: Packed | None = None
+    redacted: Redacted | None = None
 
 
 # --------------------------------------------------------------------------- plan.json

@@ -34,7 +34,7 @@ COMMANDS = (
     running.run, running.plan, running.init,
     listing.doctor, listing.backends, listing.models, listing.suites,
     results.show, results.explain, exports.export, results.report, results.verify,
-    bundles.merge, bundles.migrate, bundles.pack, bundles.schema,
+    bundles.merge, bundles.migrate, bundles.pack, bundles.redact, bundles.schema,
     compare, gate, accept, history, prune,
 )  # fmt: skip
 """In the order of ``qbench --help``."""

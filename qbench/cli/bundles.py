@@ -1,4 +1,4 @@
-"""Commands about bundles of many machines and versions: merge, migrate, schema."""
+"""Commands about bundles of many machines and versions: merge, migrate, pack, redact, schema."""
 
 from __future__ import annotations
 
@@ -149,6 +149,48 @@ def pack(
         if not as_json:
             large, small = (f"{sizes[size] / 1e6:,.1f} MB" for size in sizes)
             print(f"{new.path}  {small} of {large}")
+    if as_json:
+        print_json(written)
+    return 0
+
+
+def redact(
+    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder that the new bundles are written to.")
+    ],
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="WORD", help="Another private word; repeatable."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="WORD", help="A word that may be told; repeatable."),
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Write bundles anew without what tells whose machine it was, to be published.
+
+    Host and user names, folders, addresses and serial numbers go; every figure stays. They are
+    bundles like any other; each names the digest of the one that it was made from, which is not
+    changed. What was found to be private is yours to check before you publish.
+
+    \b
+    Examples:
+      qbench redact latest -o published
+      qbench redact latest -o published --also acme --also vienna-lab
+    """
+    from qbench.bundle import find_bundle
+    from qbench.redact import redact_bundle
+
+    written = []
+    for name in run:
+        old = find_bundle(name, results)
+        new = redact_bundle(old, output, also or (), keep or ())
+        written.append({"from": str(old.path), "to": str(new.path)})
+        if not as_json:
+            print(new.path)
     if as_json:
         print_json(written)
     return 0
