@@ -1,0 +1,96 @@
+"""Fills in, while the site is built, what the code itself can tell.
+
+A page says where: ``<!-- generated: NAME ARGUMENTS -->``. So nothing that is generated is
+committed, and a page read in the repository has its words and links, without the tables.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path[:0] = [str(DOCS), str(ROOT), str(ROOT / "backends")]
+
+from qbench_docs.commands import command_reference  # noqa: E402
+from qbench_docs.keys import key_tables  # noqa: E402
+from qbench_docs.messages import check_table, message_table, reason_table  # noqa: E402
+
+MARKER = re.compile(r"<!-- generated: (\w+)(?: (.*?))? -->", re.S)
+LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)]*)\)")
+OUTSIDE = {"CONTRIBUTING.md": "adapters.md"}
+"""Files outside the site by the page of it that holds them."""
+
+
+def keys_of(target: str) -> str:
+    """The keys of a model, such as ``qbench.suite:Suite``."""
+    module, _, name = target.partition(":")
+    kind = getattr(import_module(module), name)
+    return key_tables(kind, kind.model_json_schema(), name.lower())
+
+
+def record_files(_: str) -> str:
+    """What each file of a bundle holds."""
+    from qbench.records import FILES
+    from qbench.schema import json_schema
+
+    return "\n".join(
+        f"## {name}\n\n[JSON Schema](../schema/{name.partition('.')[0]}.schema.json)\n"
+        + key_tables(kind, json_schema(name), name.partition(".")[0])
+        for name, kind in FILES.items()
+    )
+
+
+def part_of_contributing(heading: str) -> str:
+    """A section of CONTRIBUTING.md, one level up, its lists indented as Markdown here wants it."""
+    found = re.search(
+        rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)",
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
+        re.M | re.S,
+    )
+    assert found, f"CONTRIBUTING.md has no section '{heading}'"
+    indented = re.sub(r"^ {3}(?=\s*\S)", "    ", found[1], flags=re.M)
+    return indented.replace("](docs/", "](")
+
+
+def file_of_repository(path: str) -> str:
+    """A file of the repository, as it is."""
+    content = (ROOT / path).read_text(encoding="utf-8").rstrip()
+    return f"```{Path(path).suffix.lstrip('.').replace('py', 'python')}\n{content}\n```"
+
+
+GENERATED: dict[str, Callable[[str], str]] = {
+    "commands": command_reference,
+    "keys": keys_of,
+    "records": record_files,
+    "messages": message_table,
+    "reasons": reason_table,
+    "checks": check_table,
+    "contributing": part_of_contributing,
+    "file": file_of_repository,
+}
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """mkdocs calls this with every page's text."""
+    filled = MARKER.sub(lambda found: GENERATED[found[1]](found[2] or ""), markdown)
+    return LINK.sub(lambda found: _inside(found, page.file.src_uri), filled)
+
+
+def _inside(link: re.Match[str], page: str) -> str:
+    """A link to what is not part of the site: to the page that holds it, else no link but its
+    path."""
+    words, target = link.groups()
+    place = os.path.normpath((DOCS / page).parent / target)
+    if Path(place).is_relative_to(DOCS):
+        return link[0]
+    path = Path(place).relative_to(ROOT).as_posix()
+    if path in OUTSIDE:
+        return f"[{words}]({os.path.relpath(OUTSIDE[path], Path(page).parent)})"
+    return f"`{path}`" if words == path else f"{words} (`{path}`)"

@@ -1,0 +1,61 @@
+"""The reference of the command line, from the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from qbench_docs.cells import code, table, text
+
+
+def command_reference(_: str = "") -> str:
+    """Markdown: one section for each command, in the order of ``qbench --help``."""
+    return "\n".join(_section(name, command) for name, command in commands())
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command with its whole name, such as ``qbench cache size``."""
+    from typer.main import get_command
+
+    from qbench.cli import app
+
+    yield from _inner("qbench", get_command(app))
+
+
+def _inner(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    groups = getattr(command, "commands", None)
+    if groups is None:
+        yield name, command
+        return
+    for word, inner in groups.items():
+        yield from _inner(f"{name} {word}", inner)
+
+
+def _section(name: str, command: Any) -> str:
+    context = command.context_class(command, info_name=name)
+    said, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
+    shown = inspect.cleandoc(examples.replace("\b", "").partition(":\n")[2])
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    records = {
+        kind: [record for p in command.params if p.param_type_name == kind
+               if (record := p.get_help_record(context))]
+        for kind in ("argument", "option")
+    }  # fmt: skip
+    return "\n".join(
+        [
+            f"## {name}\n\n```text\n{usage}\n```\n",
+            *(f"<p>{text(part)}</p>" for part in said.split("\n\n") if part.strip()),
+            *(table((kind, "meaning", ""), map(_row, found)) for kind, found in records.items()),
+            f"```text\n{shown}\n```\n" if shown else "",
+        ]
+    )
+
+
+def _row(record: tuple[str, str]) -> tuple[str, str, str]:
+    """Of a line of ``--help``: the option with what it takes, what it is, and in brackets there its
+    default and limits."""
+    names, said = record
+    meaning, limits = re.fullmatch(r"(.*?)(?:\s*\[([^\[\]]*)\])?", said, re.S).groups()
+    return code(names), text(meaning), text(limits or "")

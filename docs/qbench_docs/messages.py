@@ -1,0 +1,244 @@
+"""What qbench says when something is wrong, read from its source: every ``UserError``, every reason
+for which a case is skipped or fails, and every finding of the doctor."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from qbench_docs.cells import code, table, text
+
+ROOT = Path(__file__).parent.parent.parent
+ERRORS = {"UserError": 2, "MachineryError": 3}
+"""Exit code by the name of the error."""
+OUTCOMES = {
+    "Unsupported": "skipped",
+    "NoSource": "skipped",
+    "PrepareError": "prepare_failed",
+    "Unavailable": "not here",
+}
+"""What becomes of a case, or of a backend, by the name of what its adapter raises or answers."""
+Names = Mapping[str, ast.expr]
+
+
+class Message(NamedTuple):
+    """What is said and what to do, with ``<name>`` for what is filled in; ``kind`` is a key of
+    ``ERRORS`` or of ``OUTCOMES``."""
+
+    kind: str
+    says: str
+    fix: str
+
+
+def message_table(names: str) -> str:
+    """Of every ``UserError`` of the modules or packages, such as ``qbench.suite qbench.data``."""
+    rows = [m for m in _messages_of(names) if m.kind in ERRORS]
+    return table(
+        ("message", "what to do", "exit code"),
+        ((code(m.says), text(m.fix), str(ERRORS[m.kind])) for m in rows),
+    )
+
+
+def reason_table(names: str) -> str:
+    """Of every reason why a case of theirs is not run, or why they are not there."""
+    rows = [m for m in _messages_of(names) if m.kind in OUTCOMES]
+    return table(
+        ("outcome", "reason", "what to do"),
+        ((OUTCOMES[m.kind], code(m.says), text(m.fix)) for m in rows),
+    )
+
+
+def _messages_of(names: str) -> list[Message]:
+    """Each once, of all modules that are named or lie within a package that is."""
+    return list(
+        dict.fromkeys(
+            message
+            for name in names.split()
+            for module in sources()
+            if module == name or module.startswith(f"{name}.")
+            for message in messages(module)
+        )
+    )
+
+
+def check_table(_: str = "") -> str:
+    """Of every check of ``qbench doctor``: its name, why it matters, and what mends it."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for module in sources():
+        if module.startswith("qbench.doctor."):
+            for check, why, fix in _checks(module):
+                for words, kept in zip((why, fix), found.setdefault(check, ([], [])), strict=True):
+                    if words.strip("… ") and words not in kept:
+                        kept.append(words)
+    return table(
+        ("check", "why it matters", "what mends it"),
+        (
+            (text(check), "<br>".join(map(text, whys)), "<br>".join(map(code, fixes)))
+            for check, (whys, fixes) in found.items()
+        ),
+    )
+
+
+@cache
+def sources() -> dict[str, Path]:
+    """The files of qbench and its adapters, by module."""
+    found = {}
+    for folder, base in ((ROOT / "qbench", ROOT), (ROOT / "backends", ROOT / "backends")):
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(base).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+@cache
+def messages(module: str) -> tuple[Message, ...]:
+    """All that the module says, in its order."""
+    tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
+    return tuple(_messages(tree, module.startswith("qbench_")))
+
+
+def _messages(tree: ast.Module, adapter: bool) -> Iterator[Message]:
+    outer = _assigned(tree)
+    functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    for function in (tree, *functions.values()):
+        names = {**outer, **_assigned(function)}
+        for node in _own(function):
+            kind = node.func.id if _is_call(node) else ""
+            if kind in ERRORS or kind in OUTCOMES:
+                yield from (m for m in _said(kind, node, names, functions) if _is_sentence(m.says))
+            if adapter and isinstance(node, ast.Return) and _gives_reasons(function):
+                says = _words(node.value, names) if node.value else ""
+                if _is_sentence(says):
+                    yield Message("Unsupported", says, "")
+
+
+def _said(
+    kind: str, call: ast.Call, names: Names, functions: Mapping[str, ast.FunctionDef]
+) -> Iterator[Message]:
+    match call.args:
+        case [ast.Starred(ast.Call(ast.Name(name))), *_]:  # UserError(*_explain(...))
+            for node in ast.walk(functions[name]):
+                if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                    inner = _assigned(functions[name])
+                    says, fix = (_words(e, {**names, **inner}) for e in node.value.elts)
+                    yield Message(kind, says, fix)
+        case [says, fix, *_]:
+            no_fix = kind in ("PrepareError", "NoSource")  # an operator, an outcome
+            yield Message(kind, _words(says, names), "" if no_fix else _words(fix, names))
+        case [says]:
+            yield Message(kind, _words(says, names), "")
+        case _:
+            pass
+
+
+def _checks(module: str) -> Iterator[tuple[str, str, str]]:
+    tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
+    outer = _assigned(tree)
+    for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+        names = {**outer, **_assigned(function)}
+        for node in _own(function):
+            if _is_call(node) and node.func.id in ("Finding", "judged"):
+                given = [_words(arg, names) for arg in node.args]
+                check, _, _, why, fix = [*given, "", "", ""][:5]
+                yield check, why, fix
+
+
+def _is_call(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+
+
+def _own(function: ast.AST) -> Iterator[ast.AST]:
+    """Its nodes without those of the functions inside it, in the order of the source."""
+    for child in ast.iter_child_nodes(function):
+        if not isinstance(child, ast.FunctionDef):
+            yield child
+            yield from _own(child)
+
+
+def _gives_reasons(function: ast.AST) -> bool:
+    """Whether it returns None, or in a sentence why not."""
+    returns = getattr(function, "returns", None)
+    return returns is not None and ast.unparse(returns) == "str | None"
+
+
+def _is_sentence(says: str) -> bool:
+    """Whether the source tells what is said, or only that something is."""
+    return len(re.findall(r"(?<![<\w])[a-z]+", says)) > 1
+
+
+def _assigned(function: ast.AST) -> dict[str, ast.expr]:
+    """What its own names are set to; of one that is set several times, the first."""
+    found: dict[str, ast.expr] = {}
+    for node in _own(function):
+        if isinstance(node, ast.ImportFrom) and node.module in sources():
+            there = _constants(node.module)
+            found.update({n.asname or n.name: there[n.name] for n in node.names if n.name in there})
+        if not isinstance(node, ast.Assign):
+            continue
+        target, value = node.targets[0], node.value
+        pairs = [(target, value)]
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
+            pairs = list(zip(target.elts, value.elts, strict=False))
+        for name, given in pairs:
+            if isinstance(name, ast.Name):
+                found.setdefault(name.id, given)
+    return found
+
+
+@cache
+def _constants(module: str) -> dict[str, ast.expr]:
+    """The words that a module's own names stand for."""
+    tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
+    return {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        if isinstance(target := node.targets[0], ast.Name)
+    }
+
+
+def _words(node: ast.expr, names: Names) -> str:
+    """The text that an expression gives, as far as the source tells."""
+    match node:
+        case ast.Constant(str(words)):
+            return words
+        case ast.Constant():
+            return ""
+        case ast.JoinedStr():
+            return "".join(_words(part, names) for part in node.values)
+        case ast.FormattedValue():
+            return _filled(node.value, names)
+        case ast.BinOp(left, ast.Add(), right):
+            return _words(left, names) + _words(right, names)
+        case ast.IfExp(body=body, orelse=orelse):
+            either = [_words(part, names) for part in (body, orelse)]
+            return " / ".join(word for word in dict.fromkeys(either) if word.strip())
+        case ast.BoolOp(values=values):
+            return _words(values[-1], names)
+        case ast.Name(name) if name in names and isinstance(
+            names[name], ast.Constant | ast.JoinedStr | ast.BinOp | ast.IfExp
+        ):
+            return _words(names[name], {key: names[key] for key in names if key != name})
+        case ast.Call(ast.Name("nearest")):
+            return "It names the nearest known one, and all that are known."
+        case _:
+            return _filled(node, names)
+
+
+def _filled(node: ast.expr, names: Names) -> str:
+    """What stands for a value: the constant that it is, else its name."""
+    match node:
+        case ast.Name(name) if name in names and isinstance(names[name], ast.Constant):
+            return str(names[name].value)
+        case ast.Name(name):
+            return f"<{name}>"
+        case ast.Attribute(attr=name):
+            return f"<{name.strip('_')}>"
+        case ast.IfExp() | ast.Constant(str()) | ast.Call(ast.Name("nearest")):
+            return _words(node, names)
+        case _:
+            return "…"
