@@ -239,8 +239,16 @@ class Suite(Strict):
     """What a suite file says.
 
     Attributes:
+        name: what bundles and their folders are called after.
+        description: a line for people.
+        models: names of model cards.
+        precisions: names, each with options if need be; ``fp32`` is what others are held against.
+        backends: names of adapters.
         recipes: ``best``, each backend's own best path to a precision, and ``shared``, where one
             quantized model is given to all that can read it; both may stand side by side.
+        scenarios: how inferences are issued: names, each with options if need be.
+        batch_sizes: items in one call; several are a sweep, as with the next two.
+        threads: of one call.
         rounds: how often every case is measured, each time in a fresh process: a number, or as
             many as it needs.
         budget: where rounds are as many as needed, how long that may take.
@@ -249,6 +257,9 @@ class Suite(Strict):
         streams: simultaneous inferences, of the scenarios that have several.
         cool_down_s: rest before every trial, for machines that heat up.
         roofline: whether to measure what the machine could reach, beside the cases.
+        limits: what a worker may take before it is ended.
+        exclude: combinations to leave out.
+        overrides: by backend, what it gets otherwise.
         seed: of the order of the trials, and of random inputs.
         cpu_power: for the energy proxy by processor time.
         energy: how energy is measured, after all rounds, by this machine's sensors or a wall
