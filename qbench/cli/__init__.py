@@ -20,6 +20,7 @@ from qbench.cli.compare import compare
 from qbench.cli.gate import accept, gate
 from qbench.cli.history import history, prune
 from qbench.cli.interchange import import_files
+from qbench.cli.site import site
 from qbench.errors import UserError
 
 app = typer.Typer(
@@ -35,7 +36,7 @@ COMMANDS = (
     listing.doctor, listing.backends, listing.models, listing.suites,
     results.show, results.explain, exports.export, results.report, results.verify,
     bundles.merge, bundles.migrate, bundles.pack, bundles.redact, bundles.schema,
-    compare, gate, accept, history, prune,
+    compare, gate, accept, history, site, prune,
 )  # fmt: skip
 """In the order of ``qbench --help``."""
 for command in COMMANDS:

@@ -10,8 +10,9 @@ from qbench.console.text import figure
 from qbench.history.describe import NO_VERDICT, RECENT, fact_words, told
 from qbench.storage import write_file
 
-PARTS = ("table", "drawing", "trend", "history")
-"""Of the page's script; of the first only its helpers are used."""
+CHART = ("table", "drawing", "trend")
+"""Of the page's script, what draws a trend; of the first only its helpers are used."""
+PARTS = (*CHART, "history")
 
 
 def write_page(

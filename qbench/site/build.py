@@ -1,0 +1,274 @@
+"""Building a site: which runs have to be read, and in which order files are written."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import NamedTuple
+
+from qbench.analysis.table import case_table
+from qbench.bundle import Bundle, bundles
+from qbench.errors import UserError
+from qbench.history.page import CHART
+from qbench.history.sources import GATE, is_valid
+from qbench.lock import alone_in
+from qbench.report.content import page_content
+from qbench.report.render import PARTS, Shared, fill, plotly_script, script, style
+from qbench.site import Progress, Written
+from qbench.site.folder import Folder
+from qbench.site.pages import SUBJECTS, Site, data_file, run_page, subject_page
+from qbench.site.summary import packed, summarize, unpacked
+from qbench.storage import digest_file, digest_json
+
+LIST = ("table", "site/list")
+SUBJECT = (*CHART, "site/subject")
+COMPARE = ("table", "site/compare")
+BATCH = 20
+"""Runs that are announced together."""
+_RECORDS = ("begin.json", "plan.json", "prepare.jsonl", "evaluate.jsonl", "journal.jsonl")
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[\w.-]+")
+
+
+def build(results: Sequence[Path], path: Path, redact: bool, progress: Progress | None) -> Written:
+    """See ``qbench.site.write_site``."""
+    found = [bundle for folder in results for bundle in _bundles(folder)]
+    folder = Folder(path)
+    with alone_in(path):
+        assets = _Assets(folder)
+        readings, problems = _read(found, folder, assets, redact, progress)
+        inputs = digest_json([page_version(), [r.digest for r in readings], problems])
+        _write_pages(folder, assets, readings, problems, inputs)
+        removed, left = folder.finish()
+    names = [*folder.written, *folder.kept]
+    return Written(
+        pages=sum(name.endswith(".html") for name in names),
+        written=tuple(folder.written),
+        kept=tuple(folder.kept),
+        removed=tuple(removed),
+        left=tuple(left),
+        runs=len(readings),
+        problems=tuple(problems),
+    )
+
+
+def _bundles(results: Path) -> list[Path]:
+    if not results.is_dir():
+        raise UserError(f"there is no folder {results}", "Give a folder of bundles.")
+    return bundles(results)
+
+
+@cache
+def page_version() -> str:
+    """Digest of all that makes pages of bundles: qbench's own files, and plotly's version."""
+    digest = hashlib.sha256(version("plotly").encode())
+    for name, content in sorted(_sources(files("qbench"), "")):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _sources(folder: Traversable, at: str) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for entry in folder.iterdir():
+        name = f"{at}/{entry.name}"
+        if entry.is_dir():
+            found += _sources(entry, name) if entry.name not in ("__pycache__", "suites") else []
+        elif entry.name.endswith((".py", ".js", ".css", ".j2")):
+            found.append((name, entry.read_bytes()))
+    return found
+
+
+class _Assets:
+    """What pages have in common, written when made; pages name it by its digest."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._write_file(".nojekyll", "")
+        look = style() + files("qbench.report").joinpath("site/site.css").read_text("utf-8")
+        self._style = self._write("style", "css", look)
+        self._plotly = self._write("plotly", "js", plotly_script())
+        self._scripts = {
+            parts: self._write(name, "js", script(parts))
+            for name, parts in (
+                ("run", PARTS), ("list", LIST), ("subject", SUBJECT), ("compare", COMPARE),
+            )
+        }  # fmt: skip
+
+    def _write(self, name: str, ending: str, text: str) -> str:
+        file = f"assets/{name}-{_digest(text.encode())[:12]}.{ending}"
+        self._write_file(file, text)
+        return file
+
+    def _write_file(self, name: str, text: str) -> None:
+        key = _digest(text.encode())
+        if not self._folder.is_current(name, key):
+            self._folder.announce([name])
+            self._folder.write(name, key, text)
+
+    def for_page(self, page: str, parts: tuple[str, ...]) -> Shared:
+        """As the page of that name finds them."""
+        root = _root(page)
+        charts = parts in (PARTS, SUBJECT)
+        return Shared(
+            style=root + self._style,
+            script=root + self._scripts[parts],
+            plotly=root + self._plotly if charts else None,
+        )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _root(page: str) -> str:
+    return "../" * page.count("/")
+
+
+# --------------------------------------------------------------------------- runs
+
+
+class _Reading(NamedTuple):
+    """A run whose page and data are on disk: the digest of its data, and these as a file."""
+
+    run_id: str
+    digest: str
+    content: bytes
+
+
+def _read(
+    found: Sequence[Path],
+    folder: Folder,
+    assets: _Assets,
+    redact: bool,
+    progress: Progress | None,
+) -> tuple[list[_Reading], list[tuple[str, str]]]:
+    """The runs, with the pages of those that are new or have changed written; and the folders that
+    were left out, with the reason."""
+    readings: dict[str, _Reading] = {}
+    problems: list[tuple[str, str]] = []
+    stale = []
+    for path in found:
+        try:
+            run_id = Bundle(path).run_id
+            key = _key(path, redact)
+        except (UserError, OSError) as error:
+            problems.append(_problem(path, error, redact))
+            continue
+        if run_id in readings or run_id in [known for _, known, _ in stale]:
+            problems.append((_shown(path, redact), f"another copy of {run_id}"))
+            continue
+        names = data_file(run_id), run_page(run_id)
+        content = folder.read(names[0])
+        if content is not None and all(folder.is_current(name, key) for name in names):
+            readings[run_id] = _Reading(run_id, _digest(content), content)
+        else:
+            stale.append((path, run_id, key))
+    for done, (path, run_id, key) in enumerate(stale):
+        if progress is not None:
+            progress(done, len(stale))
+        if done % BATCH == 0:
+            batch = [known for _, known, _ in stale[done : done + BATCH]]
+            folder.announce(name for run in batch for name in (run_page(run), data_file(run)))
+        try:
+            page, data = _made(path, run_id, assets, redact)
+        except (UserError, OSError) as error:
+            problems.append(_problem(path, error, redact))
+            continue
+        folder.write(run_page(run_id), key, page)
+        folder.write(data_file(run_id), key, data)
+        content = data.encode()
+        readings[run_id] = _Reading(run_id, _digest(content), content)
+    return [readings[run_id] for run_id in sorted(readings)], sorted(problems)
+
+
+def _key(path: Path, redact: bool) -> str:
+    """Digest of all that a run's page is made of: a manifest has the digests of all its files."""
+    names = ("begin.json", "manifest.json")
+    if not (path / "manifest.json").is_file():
+        names = (*_RECORDS, "energy.jsonl", "bandwidth.json")
+    inputs = [path / name for name in names] + [path.with_name(path.name + GATE)]
+    digests = [digest_file(file) if file.is_file() else None for file in inputs]
+    return digest_json([page_version(), redact, digests])
+
+
+def _made(path: Path, run_id: str, assets: _Assets, redact: bool) -> tuple[str, str]:
+    """A run's page, and its data.
+
+    Raises:
+        UserError: the bundle is damaged, or cannot be redacted.
+    """
+    bundle = Bundle(path)
+    changed = bundle.problems() if bundle.complete else []
+    if changed:
+        raise UserError(f"{path} was changed: {'; '.join(changed[:3])}")
+    valid = is_valid(path.with_name(path.name + GATE))
+    if redact:
+        from qbench.redact import redacted
+
+        bundle = redacted(bundle)
+    content = page_content([bundle])
+    rows = case_table(bundle).to_dict("records")
+    summary = summarize(bundle, rows, content, valid)  # type: ignore[arg-type]
+    page = run_page(run_id)
+    site = {"root": _root(page), "here": "run", "compare": f"#a={run_id}"}
+    html = fill("page.html.j2", PARTS, {**content, "site": site}, assets.for_page(page, PARTS))
+    return html, packed(summary)
+
+
+def _problem(path: Path, error: UserError | OSError, redact: bool) -> tuple[str, str]:
+    reason = error.message if isinstance(error, UserError) else str(error.strerror)
+    for place in (path, path.resolve()):
+        reason = reason.replace(str(place), path.name)
+    if redact:  # the reason may name what is to be left out
+        reason = (
+            "it cannot be read, or not be redacted; `qbench redact` and `qbench verify` say why"
+        )
+    return _shown(path, redact), reason
+
+
+def _shown(path: Path, redact: bool) -> str:
+    """A bundle's folder by its name, which may be any."""
+    return "a folder" if redact and not _RUN_ID.fullmatch(path.name) else path.name
+
+
+# --------------------------------------------------------------------------- the other pages
+
+
+def _write_pages(
+    folder: Folder,
+    assets: _Assets,
+    readings: Sequence[_Reading],
+    problems: Sequence[tuple[str, str]],
+    inputs: str,
+) -> None:
+    """The pages about several runs, the index last; nothing is read if they are as they should be.
+
+    Args:
+        inputs: digest of all that they are made of.
+    """
+    if "index.html" in folder.made_of(inputs) and all(
+        folder.is_current(name, inputs) for name in folder.made_of(inputs)
+    ):
+        return
+    site = Site([unpacked(reading.content) for reading in readings], problems)
+    pages = {
+        subject_page(kind, name): (kind, name) for kind in SUBJECTS for name in site.names(kind)
+    }
+    folder.announce([*pages, "trends.html", "compare.html", "index.html"])
+
+    def write(page: str, template: str, parts: tuple[str, ...], content: dict) -> None:
+        here = page.removesuffix(".html")
+        content = {**content, "site": {"root": _root(page), "here": here, "compare": ""}}
+        html = fill(f"site/{template}.html.j2", parts, content, assets.for_page(page, parts))
+        folder.write(page, inputs, html)
+
+    for page, (kind, name) in pages.items():
+        write(page, "subject", SUBJECT, site.subject(kind, name))
+    write("trends.html", "trends", LIST, site.trends())
+    write("compare.html", "compare", COMPARE, site.comparison())
+    write("index.html", "index", LIST, site.index())
