@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qbench.analysis.publish import Publishing
-    from qbench.analysis.recommend import Question
     from qbench.bundle import Bundle
     from qbench.costs import CostSheet
+    from qbench.limits import Question
 
 
 @dataclass(frozen=True)
