@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from qbench.analysis.comparable import WALL
-from qbench.analysis.machines import Machine
+from qbench.analysis.machines import Machine, SideBySide
 from qbench.costs import CostSheet, MachineCosts
 from qbench.stats import Estimate
 from qbench.system import Price
@@ -145,6 +145,40 @@ def cost_of(
         reasons=reasons,
         inputs=tuple(given.used.values()),
     )
+
+
+class Costed(NamedTuple):
+    """A case's row, and what it costs."""
+
+    row: Row
+    figures: CostFigures
+
+
+def costs_side_by_side(
+    side: SideBySide, sheet: CostSheet, rate_ips: float | None = None
+) -> list[Costed]:
+    """What every case that went well costs on each machine, machines that did the same beside each
+    other.
+
+    Raises:
+        UserError: the sheet is of other machines.
+    """
+    sheet.check(side.machines)
+    found = []
+    better = [
+        [
+            row
+            for row in side.rows_of(machine)
+            if row["scenario"] in _BETTER and row["status"] == "ok"
+        ]
+        for machine in side.machines
+    ]
+    for line in side.lines:
+        for machine, cell, beside in zip(side.machines, line.cells, better, strict=True):
+            if cell is not None and cell.ok:
+                figures = cost_of(cell.row, machine, sheet, rate_ips, beside)
+                found.append(Costed(cell.row, figures))
+    return found
 
 
 # --------------------------------------------------------------------------- what goes in
@@ -370,8 +404,8 @@ def ips_per_watt(of: _Given) -> Estimate:
     """Items per joule, which is items per second and watt, idle power included.
 
     From the bundle's sensors: items over joules of the same windows. From watts that the costs
-    give: X over the watts at load. MLPerf Power has the same figure, samples per joule (Tschand et al.,
-    HPCA 2025).
+    give: X over the watts at load. MLPerf Power has the same figure, samples per joule (Tschand et
+    al., HPCA 2025).
     """
     power = of.power()
     if power.items_per_joule is not None:

@@ -17,9 +17,11 @@ from qbench.cli import bundles, exports, listing, results, running
 from qbench.cli.cache import cache_app
 from qbench.cli.common import INTERRUPTED, MACHINERY
 from qbench.cli.compare import compare
+from qbench.cli.cost import cost
 from qbench.cli.gate import accept, gate
 from qbench.cli.history import history, prune
 from qbench.cli.interchange import import_files
+from qbench.cli.recommend import recommend
 from qbench.cli.site import site
 from qbench.errors import UserError
 
@@ -34,9 +36,9 @@ app = typer.Typer(
 COMMANDS = (
     running.run, running.plan, running.init,
     listing.doctor, listing.backends, listing.models, listing.suites,
-    results.show, results.explain, exports.export, results.report, results.verify,
+    results.show, results.explain, exports.export, exports.figure, results.report, results.verify,
     bundles.merge, bundles.migrate, bundles.pack, bundles.redact, bundles.schema,
-    compare, gate, accept, history, site, prune,
+    compare, cost, recommend, gate, accept, history, site, prune,
 )  # fmt: skip
 """In the order of ``qbench --help``."""
 for command in COMMANDS:

@@ -261,13 +261,37 @@ def plan(
 
 
 def init(
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("suite.yaml"),
+    path: Annotated[
+        Path | None, typer.Argument(help="The suite to write; suite.yaml if left out.")
+    ] = None,
+    costs: Annotated[
+        Path | None,
+        typer.Option("--costs", help="Write a file for what machines cost, and no suite."),
+    ] = None,
 ) -> int:
-    """Write a commented suite to start from.
+    """Write a commented suite to start from, or a file for what machines cost.
 
     \b
-    Example:
+    Examples:
       qbench init mysuite.yaml && qbench run mysuite.yaml
+      qbench init --costs costs.yaml
+    """
+    if costs is not None:
+        if path is not None:
+            raise UserError("a suite and costs are two files", "Write one after the other.")
+        _write_template("costs.yaml", costs)
+        print(f"wrote {costs}; fill it in, then: qbench cost RUN... --costs {costs}")
+        return 0
+    path = path or Path("suite.yaml")
+    _write_template("suite.yaml", path)
+    print(f"wrote {path}; run it with: qbench run {path if len(path.parts) > 1 else f'./{path}'}")
+    return 0
+
+
+def _write_template(name: str, path: Path) -> None:
+    """
+    Raises:
+        UserError: there is such a file, or no such folder.
     """
     from qbench.storage import write_file
     from qbench.suite import suites_dir
@@ -276,6 +300,4 @@ def init(
         raise UserError(f"{path} exists", "Give another name; nothing was overwritten.")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}", "Make it first.")
-    write_file(path, (suites_dir() / "templates" / "suite.yaml").read_text(encoding="utf-8"))
-    print(f"wrote {path}; run it with: qbench run {path if len(path.parts) > 1 else f'./{path}'}")
-    return 0
+    write_file(path, (suites_dir() / "templates" / name).read_text(encoding="utf-8"))

@@ -1,0 +1,142 @@
+"""The command cost: what an inference costs on each machine."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from qbench.errors import UserError
+
+if TYPE_CHECKING:
+    from qbench.analysis.cost import Costed
+    from qbench.costs import CostSheet
+
+Costs = Annotated[
+    Path | None,
+    typer.Option("--costs", help="YAML with prices, tariffs and watts; see `qbench init --costs`."),
+]
+RequiredRate = Annotated[
+    float | None,
+    typer.Option("--rate", help="Items per second that have to be reached, with --costs."),
+]
+_CASE = (
+    "model", "backend", "environment", "precision", "variant", "recipe", "device", "scenario",
+    "scenario_options", "batch_size", "threads", "streams", "run_id",
+)  # fmt: skip
+_NOT_FIGURES = ("machine", "case_id", "reasons", "inputs")
+
+
+def read_costs(costs: Path | None, rate: float | None) -> CostSheet | None:
+    """The file that ``--costs`` names, if it is given.
+
+    Raises:
+        UserError: it cannot be read or is wrong, or there is a rate without it, or no such rate.
+    """
+    from qbench.costs import load_costs
+
+    if rate is not None and not (math.isfinite(rate) and rate > 0):
+        raise UserError(f"--rate {rate:g} is no rate", "Give items per second, above 0.")
+    if costs is None and rate is not None:
+        raise UserError("a required rate needs to know what machines cost", "Add --costs FILE.")
+    return None if costs is None else load_costs(costs)
+
+
+def cost(
+    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    costs: Costs = None,
+    rate: RequiredRate = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A CSV file to write.")
+    ] = None,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Say what an inference costs on each machine: price, power, energy and CO2, with sources.
+
+    The costs come from a file of yours; `qbench init --costs costs.yaml` writes one to fill in.
+
+    \b
+    Examples:
+      qbench cost results/RUN-A results/RUN-B --costs costs.yaml
+      qbench cost latest --costs costs.yaml --rate 1000 -o costs.csv
+    """
+    from qbench.analysis.cost import costs_side_by_side
+    from qbench.analysis.machines import side_by_side
+    from qbench.analysis.table import case_rows
+    from qbench.bundle import find_bundle
+    from qbench.console.cost import cost_parts
+    from qbench.storage import write_file
+
+    sheet = read_costs(costs, rate)
+    if sheet is None:
+        raise UserError(
+            "what machines cost is not known",
+            "Add --costs FILE; `qbench init --costs costs.yaml` writes one to fill in.",
+        )
+    if output is not None and not output.parent.is_dir():
+        raise UserError(f"there is no folder {output.parent}", "Make it first.")
+    bundles = [find_bundle(name, results) for name in run]
+    side = side_by_side(bundles, [case_rows(b, b.trials_frame()) for b in bundles])
+    found = costs_side_by_side(side, sheet, rate)
+    if not found:
+        raise UserError("no case of these runs went well", "`qbench show` says why.")
+    if output is not None:
+        write_file(output, _csv(found))
+        print(output)
+    elif as_json:
+        print_json({"rate_ips": rate, "currency": sheet.currency, "cases": _plain(found)})
+    else:
+        out = console()
+        for part in cost_parts(found, out):
+            out.print(part)
+    return 0
+
+
+def _plain(costs: list[Costed]) -> list[dict[str, Any]]:
+    """As JSON has it."""
+    return [
+        {
+            **{name: row[name] for name in ("case_id", *_CASE)},
+            "machine": figures.machine.name,
+            "host_id": figures.machine.key,
+            "chip": figures.machine.chip_of(row["device"]),
+            **{
+                field.name: value._asdict() if hasattr(value, "_asdict") else value
+                for field in fields(figures)
+                if field.name not in _NOT_FIGURES
+                for value in [getattr(figures, field.name)]
+            },
+            "reasons": dict(figures.reasons),
+            "inputs": [source._asdict() for source in figures.inputs],
+        }
+        for row, figures in costs
+    ]
+
+
+def _csv(costs: list[Costed]) -> bytes:
+    """One row for each case and machine: figures with their ends, then reasons and sources."""
+    import pandas as pd
+
+    from qbench.analysis.export import export_table
+
+    rows = []
+    for plain in _plain(costs):
+        row: dict[str, Any] = {}
+        for name, value in plain.items():
+            if name == "reasons":
+                row[name] = "; ".join(f"{figure}: {why}" for figure, why in value.items())
+            elif name == "inputs":
+                told = (f"{one['name']} {one['value']} ({one['source']})" for one in value)
+                row[name] = "; ".join(told)
+            elif isinstance(value, dict):
+                row |= {name: value["value"], f"{name}_low": value["low"]}
+                row[f"{name}_high"] = value["high"]
+            else:
+                row[name] = value
+        rows.append(row)
+    return export_table(pd.DataFrame(rows, dtype=object), "csv")

@@ -1,0 +1,145 @@
+"""The terminal's table of what cases cost on their machines, and where the inputs come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qbench.console.cases import CONDITIONS, told_conditions
+from qbench.console.text import bare_table, figure, fitting, simple_table, styled, with_interval
+
+if TYPE_CHECKING:
+    from qbench.analysis.cost import Costed, CostFigures
+
+
+class Shown(NamedTuple):
+    """A figure of ``CostFigures``: what it is called, its unit (``{}``: the currency), and how soon
+    it is left out where the terminal is narrow (0: never)."""
+
+    name: str
+    title: str
+    unit: str
+    rank: int = 0
+
+
+SHOWN = (
+    Shown("throughput_ips", "throughput", "items/s", 1),
+    Shown("ips_per_price", "per price", "items/s per {}", 3),
+    Shown("ips_per_hourly_price", "per hourly price", "items/s per {}/h", 4),
+    Shown("ips_per_watt", "per watt", "items/s per W", 2),
+    Shown("machines_needed", "machines", ""),
+    Shown("owned_per_million", "bought, a million", "{}"),
+    Shown("energy_per_million", "of it energy", "{}", 3),
+    Shown("rented_per_million", "rented, a million", "{}"),
+    Shown("co2_grams_per_million", "CO2, a million", "g", 2),
+)
+"""A million inferences, each of one item."""
+
+
+def heading(shown: Shown, currency: str | None) -> str:
+    return f"{shown.title} {shown.unit.format(currency or '?')}".strip()
+
+
+def cell(figures: CostFigures, shown: Shown) -> str:
+    """A figure with its interval; ``–`` where there is none."""
+    value = getattr(figures, shown.name)
+    if value is None:
+        return "–"
+    if shown.name == "machines_needed":
+        ends = [f"{end:,.0f}" for end in value if end is not None]
+        same = len(set(ends)) == 1
+        return ends[0] if same else f"{ends[0]} ({' … '.join(ends[1:])})"
+    return with_interval(*value)
+
+
+def said_reasons(costs: Sequence[Costed]) -> list[tuple[str, str, list[str]]]:
+    """Why figures are missing: the figure, the reason, and the machines it holds for."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for _, figures in costs:
+        for shown in SHOWN:
+            reason = figures.reasons.get(shown.name)
+            if reason is not None:
+                found.setdefault((shown.title, reason), {})[figures.machine.name] = None
+    return [(title, reason, list(machines)) for (title, reason), machines in found.items()]
+
+
+def said_sources(costs: Sequence[Costed]) -> list[tuple[str, str, str, str]]:
+    """Machine, input, value and source of all that went in, but for the throughputs, which are the
+    cases' own."""
+    rows: dict[tuple[str, str, str, str], None] = {}
+    for _, figures in costs:
+        for name, value, source in figures.inputs:
+            if name not in ("throughput", "energy"):
+                rows[figures.machine.name, name, value, source] = None
+    return sorted(rows)
+
+
+def cost_parts(costs: Sequence[Costed], console: Console) -> list[Table | Text]:
+    """The table, what its figures are, why some are missing, and the sources."""
+    currencies = {figures.currency for _, figures in costs if figures.currency}
+    parts: list[Table | Text] = []
+    for currency in sorted(currencies) or [None]:
+        some = [cost for cost in costs if cost.figures.currency == currency]
+        parts.append(_table(some, currency, console))
+    rate = costs[0].figures.rate_ips
+    load = "one machine at full load" if rate is None else f"{figure(rate)} items/s"
+    parts.append(styled(f"a million inferences: of one item each, at {load}", style="dim"))
+    missing = said_reasons(costs)
+    if missing:
+        rows = [(title, ", ".join(machines), reason) for title, reason, machines in missing]
+        parts.append(_titled("Not to be had", simple_table(["figure", "machines", "reason"], rows)))
+    sources = said_sources(costs)
+    if sources:
+        headers = ["machine", "input", "value", "source"]
+        parts.append(_titled("Sources", simple_table(headers, sources)))
+    return parts
+
+
+def _titled(title: str, table: Table) -> Table:
+    table.title, table.title_justify, table.title_style = styled(title), "left", "bold"
+    return table
+
+
+def _table(costs: Sequence[Costed], currency: str | None, console: Console) -> Table:
+    kept = [s for s in SHOWN if any(getattr(cost.figures, s.name) is not None for cost in costs)]
+
+    def below(rank: int) -> Table:
+        return _filled(costs, currency, [shown for shown in kept if shown.rank < rank])
+
+    return fitting(below, [shown.rank for shown in kept], console, "--json")
+
+
+def _filled(costs: Sequence[Costed], currency: str | None, columns: Sequence[Shown]) -> Table:
+    table = bare_table("What an inference costs")
+    told = told_conditions(CONDITIONS, [row for row, _ in costs])
+    for name in ("model", "backend", "precision", "called", "machine"):
+        table.add_column(name, no_wrap=name != "called", overflow="fold")
+    for shown in columns:
+        table.add_column(heading(shown, currency), justify="right")
+    last = None
+    for row, figures in costs:
+        if last is not None and row["model"] != last:
+            table.add_section()
+        last = row["model"]
+        words = [row["model"], row["backend"], precision(row), called(row, told)]
+        cells = [cell(figures, shown) for shown in columns]
+        table.add_row(*map(styled, [*map(str, words), figures.machine.name, *cells]))
+    return table
+
+
+def precision(row: Mapping[str, object]) -> str:
+    return f"{row['precision']} [{row['variant']}]" if row["variant"] else str(row["precision"])
+
+
+def called(row: Mapping[str, object], conditions: Sequence[str]) -> str:
+    """Such as ``offline, batch 8``: what differs between cases."""
+    bare = ("scenario", "scenario_options", "environment", "recipe")
+    return ", ".join(
+        str(row[name]) if name in bare else f"{name.removesuffix('_size')} {row[name]}"
+        for name in conditions
+        if row[name] is not None
+    )
