@@ -14,41 +14,42 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.comparable import energy_key, facts_of, is_software, spoiled
+from qbench.analysis.comparable import (
+    DIGESTS,
+    REQUEST,
+    WORK,
+    energy_key,
+    facts_of,
+    is_software,
+    spoiled,
+)
 from qbench.analysis.machines import machine_of
 from qbench.analysis.matching import run_keys
 from qbench.analysis.trials import FIGURES, Trials
 from qbench.bundle import Bundle
 from qbench.history.point import METRICS
 from qbench.history.sources import CASE_FACTS, run_facts
+from qbench.report.cells import INTERVALS, accuracy_of
 from qbench.report.render import harmless, script_json
 from qbench.report.tables import MAIN
 from qbench.storage import digest_json, parse_json
 
 _CALL = "qbenchRun("
 _SHOWN = [shown.name for shown in MAIN]
-_INTERVALS = [
-    f"{base}_{end}{unit}"
-    for base, unit in (
-        ("latency_p50", "_ms"), ("latency_p99", "_ms"), ("throughput_ips", ""), ("speedup", ""),
-        ("accuracy", ""), ("accuracy_delta", ""), ("energy_mj_per_inference", ""),
-    )
-    for end in ("low", "high")
-]  # fmt: skip
+_ENDS = [end for name in _SHOWN for end in INTERVALS.get(name, ())]
 COLUMNS = tuple(
     dict.fromkeys(
         [
-            *("case_id", "model", "backend", "environment", "precision", "variant", "recipe"),
-            *("device", "scenario", "scenario_options", "batch_size", "threads", "streams"),
+            *("case_id", *WORK, *REQUEST, *DIGESTS, "source_format", "outputs_digest"),
             *("status", "reason", "noisy", "noise_reason", "inconclusive", "half_width"),
-            *("loadgen_valid", "flags", "backend_version", "source_format", "model_digest"),
-            *("dataset_digest", "artifact_digest", "outputs_digest", "accuracy_metric"),
-            *("energy_method", "energy_scope", "energy_is_measured", "idle_w", "host_id"),
-            *_SHOWN, *_INTERVALS, *(metric.column for metric in METRICS.values()), *CASE_FACTS,
+            *("loadgen_valid", "flags", "backend_version", "host_id", "energy_method"),
+            *("energy_scope", "energy_is_measured", "idle_w"),
+            *_SHOWN, *_ENDS, *(metric.column for metric in METRICS.values()), *CASE_FACTS,
         ]
     )
 )  # fmt: skip
-"""Of the case table: what tells cases apart, what they are compared by, and what pages show."""
+"""What cases are told apart and compared by, and what pages show: columns of the case table, and
+``accuracy_of``."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ def summarize(
     begin = bundle.begin
     machine = machine_of(bundle)
     cases = [{name: row.get(name) for name in COLUMNS} for row in rows]
+    for case in cases:
+        data = bundle.plan["data"][case["model"]] or {"part_of": None}
+        if case["accuracy"] is not None:
+            case["accuracy_of"] = accuracy_of(case["accuracy_items"], data["part_of"])
     return Summary(
         run_id=bundle.run_id,
         suite=str(begin["suite"]),
