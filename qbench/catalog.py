@@ -6,7 +6,7 @@ a folder with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are rela
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from qbench.backend import Model, SourceTensor
@@ -18,8 +18,9 @@ from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, nearest
-from qbench.files import Report, digest_path, locate, unpacked
+from qbench.files import Report, SourceFile, digest_path, locate, unpacked
 from qbench.storage import digest_json
+from qbench.suite import suites_dir
 from qbench.yamlfile import Lines, load
 
 
@@ -117,6 +118,20 @@ class Catalog:
                 "Give both the same name.",
             )
         return card
+
+    def origin(self, name: str) -> dict[str, dict[str, str | None] | None]:
+        """Licence and source of the model ``name``, and of the ``data`` that it is evaluated on
+        (None if that is made up), as their cards tell them."""
+        card = self.card(name)
+        data = None
+        if card.evaluation is not None and name not in self._extra:
+            dataset = self.dataset(card.evaluation.dataset)
+            path = self._datasets[dataset.name]
+            data = _origin(dataset, dataset.files.values(), path)
+        return {
+            "model": _origin(card, card.sources.values(), self._models.get(name)),
+            "data": data,
+        }
 
     def can_give(self, card: ModelCard, form: str) -> bool:
         """Whether the card has the model in format ``form``, or a converter leads there."""
@@ -280,3 +295,17 @@ def _names(
         name = given.name or (canonical if default else "")
         result[canonical] = SourceTensor(name, given.layout or tensor.layout)
     return result
+
+
+def _origin(
+    card: ModelCard | DatasetCard, files: Iterable[SourceFile], path: Path | None
+) -> dict[str, str | None]:
+    """``licence`` and ``source``: the card's page, or else where its files come from."""
+    told = [card.homepage]
+    for file in files:
+        told += [file.hub and f"https://huggingface.co/{file.hub.repo}", file.url]
+        library = getattr(file, "model", None)
+        told += [f"keras.applications.{library}" if library else None]
+    if path is not None and path.is_relative_to(suites_dir()):
+        told.append("shipped with qbench")
+    return {"licence": card.licence, "source": next(filter(None, told), None)}

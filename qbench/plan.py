@@ -170,6 +170,7 @@ class Plan:
         judging: by model, how its outputs are judged.
         data: by model, the evaluation's data set: its ``name``, and ``part_of`` (``name`` and
             ``items``), the official set that it is taken from, or None; None for made-up inputs.
+        origins: by model, licence and source of model and data; see ``Catalog.origin``.
         references: by model, the float32 cases that fidelity and accuracy deltas may be taken
             against, in the order of the suite's backends: the first whose evaluation goes well is
             the reference. Evaluated even when filters leave it unmeasured.
@@ -182,6 +183,7 @@ class Plan:
     cards: Mapping[str, ModelCard]
     judging: Mapping[str, Judging] = field(default_factory=dict)
     data: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     references: Mapping[str, tuple[Planned, ...]] = field(default_factory=dict)
     yardsticks: tuple[Planned, ...] = ()
     environments: Mapping[str, Made] = field(default_factory=dict)
@@ -247,6 +249,7 @@ class Plan:
             "yardsticks": [_planned_json(p) for p in self.yardsticks],
             "models": {name: how.model_dump(mode="json") for name, how in self.judging.items()},
             "data": self.data,
+            "origins": self.origins,
             "references": {
                 name: [_planned_json(p) for p in planned]
                 for name, planned in self.references.items()
@@ -366,6 +369,7 @@ def make_plan(
             for case in cases
         },
         data={case.model: _data(case.model, catalog) for case in cases},
+        origins={case.model: catalog.origin(case.model) for case in cases},
         references={name: planned for name, planned in references.items() if planned},
         yardsticks=beside,
         environments=environments or {},

@@ -211,11 +211,26 @@ class Data(Record):
     part_of: PartOf | None
 
 
+class Origin(Record):
+    """Licence and source of a model or a data set, as its card tells them."""
+
+    licence: str | None
+    source: str | None
+
+
+class Origins(Record):
+    """Of a model, and of the data that it was evaluated on; None for made-up inputs."""
+
+    model: Origin
+    data: Origin | None
+
+
 class Plan(Record):
     """``plan.json``: the cases, and what they are judged by.
 
     Attributes:
         data: by model; None for made-up inputs.
+        origins: by model; empty in older bundles.
         cases: all of the suite, those that cannot run too.
         yardsticks: networks that are measured beside them, to know what the machine can reach.
         models: by model, how its outputs are judged.
@@ -223,6 +238,7 @@ class Plan(Record):
     """
 
     data: dict[str, Data | None]
+    origins: dict[str, Origins] = {}
     cases: list[Entry]
     yardsticks: list[Entry]
     models: dict[str, Judging]
