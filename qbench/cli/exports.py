@@ -21,7 +21,7 @@ Runs = Annotated[
 BY_ENDING = {
     ".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet", ".tex": "latex",
 }  # fmt: skip
-SYSTEM = "system"
+SYSTEM, ALL = "system", "all"
 
 
 def export(
@@ -74,6 +74,65 @@ def export(
         raise UserError("parquet is not for a terminal", "Give a file with -o.")
     else:
         sys.stdout.buffer.write(content)
+    return 0
+
+
+def figure(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN]... CHART",
+            help="Bundles: paths, ids, or 'latest', which it is if none is given. Then the chart: "
+            "accuracy, speedup, distributions, throughput, memory, startup, energy, roofline, "
+            "sustained, or all.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A file: .svg, .pdf or .png; of all charts, a folder."),
+    ],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="Only this model.")] = None,
+    condition: Annotated[
+        str | None,
+        typer.Option(help="Such as 'batch 4', as a report names it; else that of most cases."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="Of all charts: svg, pdf or png.")] = "svg",
+    width: Annotated[
+        float, typer.Option(min=6, max=100, help="Of the picture, in cm; 8.5 fits a column.")
+    ] = 16,
+    dark: Annotated[bool, typer.Option("--dark", help="For a dark ground.")] = False,
+    results: Results = DEFAULT_RESULTS,
+) -> int:
+    """Draw charts of bundles as pictures for papers and slides.
+
+    \b
+    Examples:
+      qbench figure latest accuracy -o accuracy.pdf --width 8.5
+      qbench figure A B speedup -o speedup.svg --model resnet50
+      qbench figure latest all -o figures/ --format png
+    """
+    from qbench.bundle import find_bundle
+    from qbench.figures import CHARTS, NoData, figures
+    from qbench.figures.look import Look
+    from qbench.storage import write_file
+
+    *runs, chart = names
+    bundles = [find_bundle(name, results) for name in dict.fromkeys(runs or ["latest"])]
+    wanted = list(CHARTS) if chart == ALL else [chart]
+    ending = form if chart == ALL else output.suffix.removeprefix(".")
+    made = figures(bundles, wanted, ending, model, condition, Look(width, dark))
+    reasons = {name: why for name, why in made.items() if isinstance(why, NoData)}
+    if len(reasons) == len(made):
+        raise next(iter(reasons.values()))
+    if chart == ALL:
+        _in_folder(output).mkdir(exist_ok=True)
+    for name, content in made.items():
+        if isinstance(content, NoData):
+            _tell(f"no {name}: {content.message}")
+            continue
+        path = output / f"{name}.{ending}" if chart == ALL else _in_folder(output)
+        write_file(path, content)
+        print(path)
     return 0
 
 

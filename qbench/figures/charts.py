@@ -1,0 +1,326 @@
+"""Charts of cases side by side, under one condition. Every figure of a case comes from the case
+table, its interval as a bar; what is in doubt is hollow or marked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from qbench.analysis.comparable import energy_groups
+from qbench.analysis.origin import DOUBTED
+from qbench.figures.look import (
+    HATCHES,
+    NARROW_CM,
+    SIZE,
+    SMALL,
+    Look,
+    Picture,
+    extent,
+    logarithmic,
+    words,
+)
+from qbench.figures.parts import (
+    Case,
+    Entry,
+    NoData,
+    artist_id,
+    backends,
+    bar,
+    bar_entry,
+    colour,
+    grouped,
+    line_entry,
+    mark,
+    name_of,
+    point_entry,
+    precisions,
+    rows,
+    shape,
+)
+from qbench.figures.shown import Shown
+from qbench.report import cells
+from qbench.report.energy import described
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INTERVALS = "Bars: 95 % intervals"
+MOST_BARS = 60
+"""Cases of a panel with a bar for each."""
+
+
+# --------------------------------------------------------------------------- accuracy, latency
+
+
+def accuracy(shown: Shown, look: Look) -> Picture:
+    """Accuracy, or SQNR where there are no labels, against latency; the Pareto front as steps."""
+    panels = []
+    for group in grouped(shown.alike, "run", "model"):
+        labelled = any(case["accuracy"] is not None for case in group)
+        quality = "accuracy" if labelled else "sqnr_db"
+        points = [case for case in group if case[quality] is not None and case["latency_p50_ms"]]
+        panels += [(quality, points)] if points else []
+    if not panels:
+        raise NoData(
+            "no case has both a latency and an accuracy, or SQNR against fp32",
+            "Accuracy takes labelled data, SQNR fp32 among the suite's precisions.",
+        )
+    picture = Picture.grid(look, len(panels), 6.2)
+    for panel, (quality, points) in zip(picture.panels, panels, strict=True):
+        _quality(panel, shown, look, quality, points)
+    drawn = [case for _, points in panels for case in points]
+    signs = [(line_entry(look.quiet, width=1.0), "Pareto front")]
+    signs += [(point_entry(look, "o", hollow=True), "in doubt")] if _doubted(drawn) else []
+    legend = [*backends(shown, look, drawn), *precisions(shown, look, drawn, shapes=True), *signs]
+    picture.finish(legend, shown.notes(drawn, f"{INTERVALS}, over rounds and evaluated items."))
+    return picture
+
+
+def _quality(panel: Axes, shown: Shown, look: Look, quality: str, points: Sequence[Case]) -> None:
+    factor = 100 if quality == "accuracy" else 1
+    front = sorted((c for c in points if c["place"] == "front"), key=lambda c: c["latency_p50_ms"])
+    panel.step(
+        [c["latency_p50_ms"] for c in front], [factor * c[quality] for c in front],
+        where="post", color=look.quiet, linewidth=1, zorder=1.5,
+    )  # fmt: skip
+    for case in points:
+        x, y = case["latency_p50_ms"], factor * case[quality]
+        bar(panel, "x", x, y, _ends(case, "latency_p50_ms"), look)
+        if quality == "accuracy":
+            bar(panel, "y", y, x, _ends(case, quality, factor), look)
+        doubted, shade = bool(case["doubt"]), colour(shown, look, case)
+        mark(panel, x, y, shape(shown, case), shade, doubted, artist_id(case))
+    _latency_axis(panel, [(c["latency_p50_ms"], *_ends(c, "latency_p50_ms")) for c in points])
+    panel.set_xlabel("p50 latency of a call, ms")
+    metrics = sorted({words(c["accuracy_metric"]) for c in points if c["accuracy_metric"]})
+    labelled = f"accuracy ({', '.join(metrics)}), %"
+    panel.set_ylabel(labelled if quality == "accuracy" else "SQNR against fp32, dB")
+    panel.set_title(words(shown.titled(points[0], "model")))
+
+
+def _latency_axis(panel: Axes, values: Sequence[Sequence[float | None]]) -> None:
+    """Wide enough for all values that there are."""
+    known = [value for group in values for value in group if value is not None and value > 0]
+    logarithmic(panel, "x", min(known), max(known))
+
+
+def _ends(case: Case, name: str, factor: float = 1) -> tuple[float | None, float | None]:
+    """The interval of a column."""
+    low, high = (case[end] for end in cells.INTERVALS[name])
+    return (None, None) if low is None or high is None else (factor * low, factor * high)
+
+
+def _doubted(cases: Sequence[Case]) -> bool:
+    return any(case["doubt"] for case in cases)
+
+
+# --------------------------------------------------------------------------- speed-up
+
+
+def speedup(shown: Shown, look: Look) -> Picture:
+    """A heat map: a row for each backend and precision, a column for each model."""
+    cases = [case for case in shown.alike if case["speedup"] is not None]
+    if not cases:
+        raise NoData(
+            "no case has a speed-up",
+            "It takes fp32 of the same model, backend and conditions in the same run.",
+        )
+    kinds = list(dict.fromkeys((case["backend"], case["kind"]) for case in cases))
+    kinds.sort(key=lambda kind: shown.data["backends"].index(kind[0]))  # stable
+    models = grouped(cases, "run", "model")
+    picture = Picture(look, [1.3 + 0.8 * len(kinds)])
+    (panel,) = picture.panels
+    most = max(1.25, *(max(case["speedup"], 1 / case["speedup"]) for case in cases))
+    for column, group in enumerate(models):
+        for case in group:
+            row = kinds.index((case["backend"], case["kind"]))
+            _heat(panel, look, case, (column, row), math.log(case["speedup"], most))
+    rows(panel, [words(f"{backend} {kind}", 44) for backend, kind in kinds])
+    panel.set_xlim(-0.5, len(models) - 0.5)
+    titles = [words(shown.titled(group[0], "model"), 26) for group in models]
+    panel.set_xticks(range(len(models)), titles)
+    room = 0.65 * picture.panel_width / len(models)
+    turned = any(extent(title, SIZE) > room for title in titles)
+    panel.tick_params(
+        axis="x", length=0, labeltop=True, labelbottom=False, labelrotation=30 if turned else 0
+    )
+    for label in panel.get_xticklabels():
+        label.set(
+            ha="left" if turned else "center", rotation_mode="anchor" if turned else "default"
+        )
+    panel.grid(visible=False)
+    panel.spines[:].set_visible(False)
+    told = (
+        "Speed-up (×) over fp32 of the same model and backend, of the p50 latency, with its 95 % "
+        "interval. Purple is faster, orange slower; hatched: the interval holds 1, or is not known."
+    )
+    picture.finish([], shown.notes(cases, told))
+    return picture
+
+
+def _heat(panel: Axes, look: Look, case: Case, place: tuple[int, int], power: float) -> None:
+    """A cell. ``power``: -1 for the slowest shade, 0 for neither, 1 for the fastest."""
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
+    red, green, blue, _ = shade = colormaps["PuOr"](0.5 + 0.42 * power)
+    ink = "#1b1f24" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "#ffffff"
+    x, y = place
+    low, high = _ends(case, "speedup")
+    certain = low is not None and high is not None and (low > 1 or high < 1)
+    corner = (x - 0.5, y - 0.5)
+    panel.add_patch(
+        Rectangle(
+            corner, 1, 1, facecolor=shade, edgecolor=look.back, linewidth=1.5, gid=artist_id(case)
+        )
+    )
+    if not certain:
+        panel.add_patch(
+            Rectangle(corner, 1, 1, fill=False, edgecolor="#8b93a1", hatch="////", linewidth=0)
+        )
+    value = cells.text(case, "speedup") + (f" {DOUBTED}" if case["doubt"] else "")
+    panel.text(x, y - 0.14, value, color=ink, ha="center", va="center", fontsize=SIZE)
+    ends = cells.ends(case, "speedup")
+    panel.text(x, y + 0.24, ends, color=ink, ha="center", va="center", fontsize=SMALL - 0.5)
+
+
+# --------------------------------------------------------------------------- bars
+
+
+def memory(shown: Shown, look: Look) -> Picture:
+    """Peaks of a case's process over one that has only imported its runtime."""
+    fields = {"memory_load_peak_mb": "while loading", "memory_peak_mb": "while running"}
+    cases = [c for c in shown.alike if any(c[field] is not None for field in fields)]
+    if not cases:
+        raise NoData("no case has a peak of memory", "It is read from /proc, on Linux.")
+
+    def draw(panel: Axes, group: Sequence[Case]) -> None:
+        for index, field in enumerate(fields):
+            for row, case in enumerate(group):
+                if case[field] is not None:
+                    panel.barh(
+                        row + (index - 0.5) * 0.38, case[field], 0.38, color=look.part(index),
+                        hatch=HATCHES[index], edgecolor=look.back, linewidth=0,
+                        gid=artist_id(case, field),
+                    )  # fmt: skip
+        panel.set_xlabel("peak memory, MB")
+
+    legend = [
+        (bar_entry(look.part(index), HATCHES[index], look), title)
+        for index, title in enumerate(fields.values())
+    ]
+    told = "Over the process with its runtime imported; median over rounds. MB = 10^6 bytes."
+    return _bars(shown, look, cases, draw, legend, [told])
+
+
+def startup(shown: Shown, look: Look) -> Picture:
+    """What passes until the first result, part by part."""
+    fields = {
+        "process_start_ms": "start the process",
+        "import_ms": "import the runtime",
+        "load_ms": "load the model",
+        "first_inference_ms": "first inference",
+    }
+    cases = [c for c in shown.alike if any(c[field] is not None for field in fields)]
+    if not cases:
+        raise NoData("no case has times of its start", "`qbench show` says why.")
+
+    def draw(panel: Axes, group: Sequence[Case]) -> None:
+        for row, case in enumerate(group):
+            begin = 0.0
+            for index, field in enumerate(fields):
+                if case[field] is not None:
+                    panel.barh(
+                        row, case[field], 0.62, begin, color=look.part(index),
+                        hatch=HATCHES[index], edgecolor=look.back, linewidth=0,
+                        gid=artist_id(case, field),
+                    )  # fmt: skip
+                    begin += case[field]
+            _beside(panel, look, begin, row, cells.text(case, "cold_start_ms"))
+        panel.set_xlabel("start-up, ms")
+        panel.margins(x=0.12)
+
+    legend = [
+        (bar_entry(look.part(index), HATCHES[index], look), title)
+        for index, title in enumerate(fields.values())
+    ]
+    told = "Median over rounds. Beside the bars: from starting the process to the first result, ms."
+    return _bars(shown, look, cases, draw, legend, [told])
+
+
+def energy(shown: Shown, look: Look) -> Picture:
+    """For each group of cases whose energies may be compared, energy of an inference."""
+    groups = energy_groups(shown.alike)
+    if not groups:
+        raise NoData(
+            "no case has an energy",
+            "Measure it: `energy:` in the suite, and a sensor or a meter; or give `cpu_power:`.",
+        )
+    panels = [
+        (f"{shown.titled(part[0], 'model')}: {described(group)['title']}", part)
+        for group in groups
+        for part in grouped(group, "run", "model")
+    ]
+
+    def draw(panel: Axes, group: Sequence[Case]) -> None:
+        name = "energy_mj_per_inference"
+        for row, case in enumerate(group):
+            if case[name] is not None:
+                panel.barh(
+                    row, case[name], 0.62, color=colour(shown, look, case), edgecolor=look.back,
+                    hatch="" if case["energy_is_measured"] else "////", linewidth=0,
+                    gid=artist_id(case),
+                )  # fmt: skip
+                bar(panel, "x", case[name], row, _ends(case, name), look)
+            gross = case["energy_gross_mj_per_inference"]
+            if gross is not None:
+                mark(panel, gross, row, "|", look.text, False, artist_id(case, "gross"))
+        panel.set_xlabel("energy of an inference, mJ")
+
+    cases = [case for _, part in panels for case in part]
+    proxies = any(case["energy_is_measured"] is False for case in cases)
+    has_gross = any(case["energy_gross_mj_per_inference"] is not None for case in cases)
+    legend = backends(shown, look, cases)
+    legend += [(bar_entry(look.quiet, "////", look), "estimated, not measured")] if proxies else []
+    legend += [(point_entry(look, "|"), "with the idle share")] if has_gross else []
+    told = [f"{INTERVALS} over windows.", "Panels of different methods or scopes do not compare."]
+    return _bars(shown, look, cases, draw, legend, told, panels)
+
+
+def _bars(
+    shown: Shown,
+    look: Look,
+    cases: Sequence[Case],
+    draw: Callable[[Axes, Sequence[Case]], None],
+    legend: Sequence[Entry],
+    notes: Sequence[str],
+    panels: Sequence[tuple[str, Sequence[Case]]] | None = None,
+) -> Picture:
+    """Panels below each other with a row for each case.
+
+    Args:
+        panels: title and cases of each; one for each model if left out.
+    """
+    made = panels or [
+        (shown.titled(group[0], "model"), group) for group in grouped(cases, "run", "model")
+    ]
+    kept = [(title, group[:MOST_BARS]) for title, group in made]
+    drawn = [case for _, group in kept for case in group]
+    picture = Picture(look, [1.5 + 0.46 * len(group) for _, group in kept])
+    longest = 44 if look.width_cm >= NARROW_CM else 26
+    for panel, (title, group) in zip(picture.panels, kept, strict=True):
+        draw(panel, group)
+        rows(panel, [name_of(case, longest=longest) for case in group])
+        panel.set_title(words(title, 90))
+    more = len(cases) - len(drawn)
+    left_out = f"{more} more cases are left out: choose a model or a condition." if more else ""
+    picture.finish(legend, shown.notes(drawn, " ".join(notes), left_out))
+    return picture
+
+
+def _beside(panel: Axes, look: Look, x: float, row: int, text: str) -> None:
+    panel.annotate(
+        text, (x, row), (3, 0), textcoords="offset points", va="center", fontsize=SMALL,
+        color=look.quiet,
+    )  # fmt: skip
