@@ -244,24 +244,24 @@ class _Given:
 
     @property
     def price(self) -> float:
-        price, source = self._costs.price, "costs"
+        price, where = self._costs.price, ""
         if price is None and (price := self._machine.price) is not None:
-            source = "system.yaml"
+            where = "system.yaml: "
             if price.currency != self.currency:
                 raise Missing(
                     f"its price is in {price.currency} (system.yaml) and the costs are in "
                     f"{self.currency}: nothing is converted"
                 )
-        return self._money("price", price, f"{source}: ")
+        return self._money("price", price, where=where)
 
     @property
     def hourly_price(self) -> float:
-        return self._money("price_per_hour", self._costs.price_per_hour, "costs: ", " an hour")
+        return self._money("price_per_hour", self._costs.price_per_hour, " an hour")
 
     @property
     def tariff(self) -> float:
         """Per kWh."""
-        return self._money("price_per_kwh", self._costs.price_per_kwh, "costs: ", " per kWh")
+        return self._money("price_per_kwh", self._costs.price_per_kwh, " per kWh")
 
     @property
     def lifetime_s(self) -> float:
@@ -339,7 +339,7 @@ class _Given:
             return f"the energy was not measured, but is a {self._case['energy_method']}"
         return f"the energy was not measured: {self._case['energy_reason'] or 'no energy pass'}"
 
-    def _money(self, name: str, price: Price | None, where: str, per: str = "") -> float:
+    def _money(self, name: str, price: Price | None, per: str = "", where: str = "") -> float:
         if price is None:
             raise self._missing(name)
         shown = f"{_number(price.amount)} {price.currency}{per}"

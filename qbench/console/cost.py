@@ -17,27 +17,54 @@ if TYPE_CHECKING:
 
 
 class Shown(NamedTuple):
-    """A figure of ``CostFigures``: what it is called, its unit (``{}``: the currency), and how soon
-    it is left out where the terminal is narrow (0: never)."""
+    """A figure of ``CostFigures``: what it is called, its unit (``{}``: the currency), how soon it
+    is left out where the terminal is narrow (0: never), and a sentence on it."""
 
     name: str
     title: str
     unit: str
-    rank: int = 0
+    rank: int
+    doc: str
 
 
 SHOWN = (
-    Shown("throughput_ips", "throughput", "items/s", 1),
-    Shown("ips_per_price", "per price", "items/s per {}", 3),
-    Shown("ips_per_hourly_price", "per hourly price", "items/s per {}/h", 4),
-    Shown("ips_per_watt", "per watt", "items/s per W", 2),
-    Shown("machines_needed", "machines", ""),
-    Shown("owned_per_million", "bought, a million", "{}"),
-    Shown("energy_per_million", "of it energy", "{}", 3),
-    Shown("rented_per_million", "rented, a million", "{}"),
-    Shown("co2_grams_per_million", "CO2, a million", "g", 2),
-)
+    Shown(
+        "throughput_ips", "throughput", "items/s", 1,
+        "Of one machine: under sustained load where that was measured, else offline, else its own.",
+    ),
+    Shown(
+        "ips_per_price", "per price", "items/s per {}", 3,
+        "Throughput over the purchase price of the whole system.",
+    ),
+    Shown(
+        "ips_per_hourly_price", "per hourly price", "items/s per {}/h", 4,
+        "Throughput over the price of an hour, rented.",
+    ),
+    Shown(
+        "ips_per_watt", "per watt", "items/s per W", 2,
+        "Items per joule, idle power included: of measured power only.",
+    ),
+    Shown("machines_needed", "machines", "", 0, "Whole ones, to reach the required rate."),
+    Shown(
+        "owned_per_million", "bought, a million", "{}", 0,
+        "Of a million inferences: the price's share over lifetime and utilisation, and energy.",
+    ),
+    Shown(
+        "energy_per_million", "of it energy", "{}", 3,
+        "Power of the whole machine, idle time counted in, times PUE and tariff.",
+    ),
+    Shown(
+        "rented_per_million", "rented, a million", "{}", 0,
+        "Hours that serve a million inferences, times the price of an hour.",
+    ),
+    Shown(
+        "co2_grams_per_million", "CO2, a million", "g", 2,
+        "Energy measured at the wall, times PUE and grams per kWh.",
+    ),
+)  # fmt: skip
 """A million inferences, each of one item."""
+NAME_WIDTH = 24
+"""Characters of a machine's name in a line."""
 
 
 def heading(shown: Shown, currency: str | None) -> str:
@@ -49,11 +76,12 @@ def cell(figures: CostFigures, shown: Shown) -> str:
     value = getattr(figures, shown.name)
     if value is None:
         return "–"
+    value, low, high = value
+    if low == high:  # the same for all that the throughput may be
+        low = high = None
     if shown.name == "machines_needed":
-        ends = [f"{end:,.0f}" for end in value if end is not None]
-        same = len(set(ends)) == 1
-        return ends[0] if same else f"{ends[0]} ({' … '.join(ends[1:])})"
-    return with_interval(*value)
+        return f"{value:,.0f}" + (f" ({low:,.0f} … {high:,.0f})" if low is not None else "")
+    return with_interval(value, low, high)
 
 
 def said_reasons(costs: Sequence[Costed]) -> list[tuple[str, str, list[str]]]:
@@ -116,8 +144,9 @@ def _table(costs: Sequence[Costed], currency: str | None, console: Console) -> T
 def _filled(costs: Sequence[Costed], currency: str | None, columns: Sequence[Shown]) -> Table:
     table = bare_table("What an inference costs")
     told = told_conditions(CONDITIONS, [row for row, _ in costs])
-    for name in ("model", "backend", "precision", "called", "machine"):
-        table.add_column(name, no_wrap=name != "called", overflow="fold")
+    for name in ("model", "backend", "precision", *(["called"] if told else [])):
+        table.add_column(name, overflow="fold")
+    table.add_column("machine", overflow="fold", max_width=NAME_WIDTH)
     for shown in columns:
         table.add_column(heading(shown, currency), justify="right")
     last = None
@@ -125,7 +154,12 @@ def _filled(costs: Sequence[Costed], currency: str | None, columns: Sequence[Sho
         if last is not None and row["model"] != last:
             table.add_section()
         last = row["model"]
-        words = [row["model"], row["backend"], precision(row), called(row, told)]
+        words = [
+            row["model"],
+            row["backend"],
+            precision(row),
+            *([called(row, told)] if told else []),
+        ]
         cells = [cell(figures, shown) for shown in columns]
         table.add_row(*map(styled, [*map(str, words), figures.machine.name, *cells]))
     return table

@@ -20,12 +20,14 @@ class Options:
     Attributes:
         redact: leave out what tells whose machine it was: host name, user, serial numbers.
         costs: what the machines cost; None: nothing is said of money.
+        rate_ips: items per second that machines have to reach, for ``costs``; None: what one does.
         question: limits, and what is to be least within them; None: nothing is recommended.
         publish: what a stranger would miss, and what of that has been waived; None: not asked.
     """
 
     redact: bool = False
     costs: CostSheet | None = None
+    rate_ips: float | None = None
     question: Question | None = None
     publish: Publishing | None = None
 
