@@ -27,6 +27,8 @@ RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
@@ -294,11 +296,71 @@ class Effective(Record):
     fallback_ops: int | None
 
 
+class OperatorTime(Record):
+    """One operator of a profile; ``ns``: of one inference, the mean over runs."""
+
+    name: str
+    kind: str
+    role: str
+    precision: str | None
+    fallback: bool
+    ns: Time
+    share: Share
+
+
+class KindTime(Record):
+    """The operators of one type and precision, together.
+
+    Attributes:
+        ns: of one inference; None where the runtime tells no times.
+        share: of the whole time; of the operators where there are no times.
+    """
+
+    kind: str
+    role: str
+    precision: str | None
+    operators: Count
+    ns: Time | None
+    share: Share
+
+
+class Others(Record):
+    """How many operators are not listed, and their time together."""
+
+    operators: Count
+    ns: Time | None
+
+
+class Profiled(Record):
+    """Where the time of an inference goes, in a program that was opened to be looked into: slower
+    than the timed ones, with one thread, and beside other evaluations.
+
+    Attributes:
+        runs: inferences that times are the mean of.
+        ns: all operators' time in one inference; None where the runtime tells no times.
+        operators: the costliest first; empty where there are no times.
+        kinds: all operators by type and precision, the costliest first.
+        other_operators, other_kinds: what is in neither list; None if that is nothing.
+        notes: what the runtime says of its times.
+        reason: why there is no profile; "" if there is one.
+    """
+
+    runs: Annotated[int, Field(ge=1)]
+    ns: Time | None
+    operators: list[OperatorTime]
+    other_operators: Others | None
+    kinds: list[KindTime]
+    other_kinds: Others | None
+    notes: list[str]
+    reason: str
+
+
 class Evaluated(Outcome):
     """A line of ``evaluate.jsonl``: one artifact's outputs for all evaluation items.
 
     Attributes:
         outputs: by name, the file in ``predictions/<evaluation_id>/``.
+        profile: its operators' times; None if the suite asks for none, and in older bundles.
     """
 
     evaluation_id: str
@@ -306,6 +368,7 @@ class Evaluated(Outcome):
     runtime_version: str | None = None
     effective: Effective | None = None
     quality: Quality | None = None
+    profile: Profiled | None = None
 
     @model_validator(mode="after")
     def _what_went_well_was_judged(self) -> Self:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from qbench import __version__
+from qbench.analysis.profile import summary
 from qbench.artifacts import ArtifactStore, Preparation, Stored, feed_files
 from qbench.backend import Ready, RunConfig, Unavailable
 from qbench.bundle import Bundle, find_incomplete
@@ -70,6 +71,8 @@ LEAST_COPIED, COPIED_CACHES, MOST_COPIED, COPIES = 1 << 26, 4, 0.2, 10
 at the least, but no more than this share of the memory that is free; so many times."""
 METERED = ("closed_loop", "paced", "pipeline")
 """Drivers of scenarios whose energy is measured; the others say themselves how long they take."""
+PROFILE_RUNS = 20
+"""Inferences of an evaluation that are profiled, where the suite asks for it."""
 EXPECTED_TOLERANCE = 0.005
 """Runtimes differ by less in float32 accuracy; another preprocessing by more."""
 
@@ -228,6 +231,7 @@ def _begin(
     run_key = digest_json(
         [
             request.suite.digest(),
+            request.suite.profile,
             asdict(request.filters),
             _seed(request),
             request.strict,
@@ -419,6 +423,7 @@ class _Run:
         case, items, stored = planned.case, planned.evaluation, self._artifact(planned)
         assert items is not None
         label = case.label
+        profiled = self._plan.suite.profile and planned not in self._plan.yardsticks
         self._progress.working(label)
         config = RunConfig(device=case.device, batch=case.batch_size, hints=case.hints)
         feeds, files = feed_files(items, "feed")
@@ -426,7 +431,12 @@ class _Run:
             outcome = run_job(
                 "evaluate",
                 self._registry.targets[case.backend],
-                {"artifact": "artifact", "config": asdict(config), "feeds": feeds},
+                {
+                    "artifact": "artifact",
+                    "config": asdict(config),
+                    "feeds": feeds,
+                    "profile_runs": PROFILE_RUNS if profiled else None,
+                },
                 folder,
                 {**files, "artifact": stored.folder},
                 self._limits.evaluate_timeout_s,
@@ -446,6 +456,9 @@ class _Run:
             outputs = {n: folder / f for n, f in outcome.result.get("outputs", {}).items()}
             if outcome.status == "ok":
                 record |= {k: outcome.result[k] for k in ("effective", "runtime_version")}
+                if profiled:
+                    told = outcome.result["profile"], outcome.result["profile_refusal"]
+                    record["profile"] = summary(*told, PROFILE_RUNS)
                 record |= self._judge(planned, outputs, items.labels)
                 record |= self._strictly(case.precision, record)
             with self._writing:

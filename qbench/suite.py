@@ -257,6 +257,7 @@ class Suite(Strict):
         streams: simultaneous inferences, of the scenarios that have several.
         cool_down_s: rest before every trial, for machines that heat up.
         roofline: whether to measure what the machine could reach, beside the cases.
+        profile: whether evaluations tell their operators' times, too; timed trials never do.
         limits: what a worker may take before it is ended.
         exclude: combinations to leave out.
         overrides: by backend, what it gets otherwise.
@@ -292,6 +293,7 @@ class Suite(Strict):
     timed_s: PositiveFloat = 1.0
     cool_down_s: Annotated[float, Field(ge=0)] = 0.0
     roofline: bool = True
+    profile: bool = False
     limits: Limits = Limits()
     exclude: list[Exclusion] = []
     overrides: dict[Name, Override] = {}
@@ -317,8 +319,9 @@ class Suite(Strict):
         return value
 
     def digest(self) -> str:
-        """SHA-256 of what the suite says, whatever its file's layout and comments."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """SHA-256 of what the suite says, whatever its file's layout and comments; but for
+        ``profile``, which changes no figure."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"profile"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

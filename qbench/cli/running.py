@@ -46,6 +46,9 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="A case that is int8 in name only is an error.")
     ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also record the time of every case's operators.")
+    ] = False,
     system: Annotated[
         Path | None,
         typer.Option(help="A YAML of what only a person knows of the machine; or $QBENCH_SYSTEM."),
@@ -86,6 +89,9 @@ def run(
         request, catalog = _request(
             suite, model, backend, precision, inputs, rounds, results, registry, progress.note
         )
+        if profile:
+            profiled = request.suite.model_copy(update={"profile": True})
+            request = _replaced(request, suite=profiled)
         request = _replaced(
             request,
             seed=seed,

@@ -1,9 +1,10 @@
-"""Job: run every evaluation item through an artifact; outputs come back as ``.npy`` files."""
+"""Job: run every evaluation item through an artifact; outputs come back as ``.npy`` files. Where it
+is asked for, its operators are profiled, too: here, and never in a worker that is timed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from qbench.backend import (
     Artifact,
     Backend,
     EffectivePrecision,
+    Feed,
     Program,
     RunConfig,
     Unsupported,
@@ -24,24 +26,50 @@ from qbench.worker.main import Emit
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` (folder), ``config``, ``feeds`` (by input name, ``.npy`` file of
-    ``[items, ...]``). Writes ``output-<index>.npy`` for each output."""
+    ``[items, ...]``), ``profile_runs`` (how many inferences are profiled; none if left out). Writes
+    ``output-<index>.npy`` for each output."""
     artifact = load_artifact(Path(request["artifact"]))
     config = RunConfig(**request["config"])
     emit("import")
     version = backend.import_runtime()
+    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     emit("inspect")
     with backend.open(artifact, config, inspect=True) as program:
         effective = program.effective()
-    _compare(artifact.target.precision, effective)
+        _compare(artifact.target.precision, effective)
+        profile, refusal = None, ""
+        if request.get("profile_runs"):
+            emit("profile")
+            try:
+                profile = profiled(program, feeds, config.batch, request["profile_runs"])
+            except Exception as error:  # whatever it is, the outputs can still be judged
+                refusal = str(error) or type(error).__name__
     emit("evaluate")
-    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     with backend.open(artifact, config) as program:
         outputs = _predict(program, feeds, config.batch, list(artifact.model.outputs))
     return {
         "outputs": save_outputs(outputs),
         "effective": asdict(effective),
         "runtime_version": version,
+        "profile": profile,
+        "profile_refusal": refusal,
     }
+
+
+def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, Any]:
+    """The ``backend.Profile`` of an inspected program on the first items, as JSON.
+
+    Raises:
+        Unsupported, RuntimeError: as ``Program.profile``.
+    """
+    return asdict(program.profile(next(batches(feeds, batch, batch)), runs))
+
+
+def batches(feeds: Feed, batch: int, items: int) -> Iterator[Feed]:
+    """Whole batches of the first ``items`` items, one at the least."""
+    for start in range(0, max(items, batch), batch):
+        rows = np.arange(start, start + batch) % len(next(iter(feeds.values())))
+        yield {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
 
 
 COMPUTED_IN = {
@@ -82,9 +110,7 @@ def load_artifact(path: Path) -> Artifact:
     return Artifact.from_json(path, json.loads((path / "artifact.json").read_text()))
 
 
-def _predict(
-    program: Program, feeds: dict[str, np.ndarray], batch: int, names: list[str]
-) -> dict[str, np.ndarray]:
+def _predict(program: Program, feeds: Feed, batch: int, names: list[str]) -> dict[str, np.ndarray]:
     """All items, ``batch`` at a time; the last batch is filled up with its first item."""
     stream = program.stream()
     items = len(next(iter(feeds.values())))

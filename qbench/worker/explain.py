@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qbench.backend import Artifact, Backend, Feed, RunConfig, Unsupported
-from qbench.worker.evaluate import load_artifact
+from qbench.worker.evaluate import batches, load_artifact, profiled
 from qbench.worker.main import Emit
 
 
@@ -35,8 +33,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         emit(name)
         try:
             with backend.open(one, config, inspect=True) as program:
-                feed = next(_batches(feeds, config.batch, config.batch))
-                result[name] = asdict(program.profile(feed, request["runs"]))
+                result[name] = profiled(program, feeds, config.batch, request["runs"])
         except Unsupported as error:
             refusals[name] = str(error)
     if twin is not None:
@@ -48,13 +45,6 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     return {**result, "refusals": refusals}
 
 
-def _batches(feeds: Feed, batch: int, items: int) -> Iterator[Feed]:
-    """Whole batches of the first ``items`` items, one at the least."""
-    for start in range(0, max(items, batch), batch):
-        rows = np.arange(start, start + batch) % len(next(iter(feeds.values())))
-        yield {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
-
-
 def _compare(
     backend: Backend, artifact: Artifact, twin: Artifact, config: RunConfig, feeds: Feed, items: int
 ) -> list[dict[str, Any]]:
@@ -62,7 +52,7 @@ def _compare(
     over all items ``signal`` (sum of the squares of its outputs) and ``noise`` (of the
     difference)."""
     found: dict[str, dict[str, Any]] = {}
-    given = list(_batches(feeds, config.batch, items))
+    given = list(batches(feeds, config.batch, items))
     exact = backend.activations(twin, config, given)
     quantized = backend.activations(artifact, config, given)
     for theirs, ours in zip(exact, quantized, strict=True):

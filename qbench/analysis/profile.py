@@ -1,0 +1,79 @@
+"""What a bundle keeps of a profile: the costliest operators, and all of them by type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from qbench.analysis.explain import Kind, by_kind
+from qbench.backend import Operator
+
+MOST_OPERATORS, MOST_KINDS = 30, 20
+"""So many of each are kept by name; the others as one."""
+LONGEST = 200
+"""Characters of an operator's name: runtimes that fuse layers join all their names."""
+
+
+def summary(profile: Mapping[str, Any] | None, refusal: str, runs: int) -> dict[str, Any]:
+    """A profile as ``qbench.records.Profiled`` has it.
+
+    Args:
+        profile: ``backend.Profile`` as JSON; None if there is none.
+        refusal: why there is none.
+        runs: inferences that its times are the mean of.
+    """
+    operators = [Operator.from_json(one) for one in profile["operators"]] if profile else []
+    times = [one.ns for one in operators if one.ns is not None and 0 <= one.ns < math.inf]
+    timed = len(times) == len(operators) and sum(times) > 0
+    if not timed:
+        operators = [replace(one, ns=None) for one in operators]
+    costliest = sorted(operators, key=lambda one: -(one.ns or 0)) if timed else []
+    kinds = by_kind(operators)
+    return {
+        "runs": runs,
+        "ns": sum(times) if timed else None,
+        "operators": [_operator(one, sum(times)) for one in costliest[:MOST_OPERATORS]],
+        "other_operators": _together(costliest[MOST_OPERATORS:]),
+        "kinds": [_kind(kind) for kind in kinds[:MOST_KINDS]],
+        "other_kinds": _kinds_together(kinds[MOST_KINDS:]),
+        "notes": list(profile["notes"]) if profile else [],
+        "reason": refusal,
+    }
+
+
+def _operator(one: Operator, total_ns: float) -> dict[str, Any]:
+    assert one.ns is not None
+    return {
+        "name": one.name if len(one.name) <= LONGEST else f"{one.name[: LONGEST - 3]}...",
+        "kind": one.kind,
+        "role": one.role,
+        "precision": one.precision,
+        "fallback": one.fallback,
+        "ns": one.ns,
+        "share": one.ns / total_ns,
+    }
+
+
+def _together(rest: Sequence[Operator]) -> dict[str, Any] | None:
+    return {"operators": len(rest), "ns": sum(one.ns or 0 for one in rest)} if rest else None
+
+
+def _kind(kind: Kind) -> dict[str, Any]:
+    return {
+        "kind": kind.kind,
+        "role": kind.role,
+        "precision": kind.precision,
+        "operators": kind.operators,
+        "ns": kind.ns,
+        "share": kind.share,
+    }
+
+
+def _kinds_together(rest: Sequence[Kind]) -> dict[str, Any] | None:
+    if not rest:
+        return None
+    times = [kind.ns for kind in rest if kind.ns is not None]
+    ns = sum(times) if times else None
+    return {"operators": sum(kind.operators for kind in rest), "ns": ns}

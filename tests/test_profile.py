@@ -1,0 +1,187 @@
+"""Profiles of operators: recorded where a suite asks for them, and only while evaluating."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qbench.analysis.explain import by_kind
+from qbench.analysis.profile import MOST_KINDS, MOST_OPERATORS, summary
+from qbench.analysis.table import case_table
+from qbench.analysis.verify import find_problems
+from qbench.backend import Operator, Profile
+from qbench.bundle import Bundle
+from qbench.catalog import Catalog
+from qbench.records import Profiled
+from qbench.registry import Registry
+from qbench.runner import Request, run_suite
+from qbench.suite import Suite, load_suite, suites_dir
+
+REFUSES = """
+from qbench.backend import Unsupported
+from qbench.testing import FakeBackend, FakeProgram
+
+class Silent(FakeProgram):
+    def profile(self, feed, runs):
+        raise {error}
+
+class Backend(FakeBackend):
+    name = "{name}"
+
+    def open(self, artifact, config, inspect=False):
+        if not inspect:
+            return super().open(artifact, config)
+        opened = super().open(artifact, config)
+        return Silent(opened.artifact, opened.content, opened.config)
+"""
+
+
+def measured(project, *options: str, **suite) -> Bundle:
+    return Bundle(project.root / project.run_json(project.suite(**suite), *options)["bundle"])
+
+
+def profiles(bundle: Bundle) -> list[dict]:
+    return [record["profile"] for record in bundle.evaluated.values()]
+
+
+def test_a_suite_that_asks_for_it_gets_each_evaluations_operators(project):
+    bundle = measured(project, profile=True)
+    fp32, int8 = profiles(bundle)
+    assert [one["precision"] for one in fp32["operators"]] == ["fp32"]
+    assert [one["precision"] for one in int8["operators"]] == ["int8"]
+    (product,) = fp32["operators"]
+    assert (product["kind"], product["role"], product["share"]) == ("MatMul", "compute", 1.0)
+    assert product["ns"] == fp32["ns"] > 20_000  # a call of the fake net takes 20 us
+    assert fp32["kinds"][0]["operators"] == 1 and fp32["reason"] == ""
+    assert find_problems(bundle) == []
+
+
+def test_the_option_asks_for_it_and_without_it_there_is_none(project):
+    bundle = measured(project, "--profile")
+    assert all(profile["operators"] for profile in profiles(bundle))
+    assert "operators" not in (bundle.path / "journal.jsonl").read_text()
+    plain = measured(project, "--fresh")
+    assert not any("profile" in record for record in plain.evaluated.values())
+
+
+def test_it_is_the_same_suite_with_it_and_without(project):
+    plain, profiled = (
+        load_suite(project.suite(profile=asked), ["fake"], ["net"]) for asked in (False, True)
+    )
+    assert profiled.profile and plain.digest() == profiled.digest()
+
+
+def test_a_run_without_profiles_is_not_gone_on_with_as_one_that_has_them(project):
+    """An interrupted run's evaluations are kept, so that it could not come to have them."""
+    suite = project.suite()
+    first = Path(project.run_json(suite)["bundle"]).name
+    folder = project.root / "results" / first
+    (folder / "manifest.json").unlink()
+    second = Path(project.run_json(suite, "--profile")["bundle"]).name
+    assert second != first
+
+
+@pytest.mark.parametrize(
+    "error",
+    ['Unsupported("no operators are told")', 'RuntimeError("no operators are told")'],
+)
+def test_an_adapter_that_cannot_profile_leaves_its_reason(project, error):
+    project.adapter("silent", REFUSES.format(name="silent", error=error))
+    bundle = measured(project, backends=["silent"], precisions=["fp32"], profile=True)
+    (profile,) = profiles(bundle)
+    assert profile["reason"] == "no operators are told"
+    assert profile["operators"] == profile["kinds"] == [] and profile["ns"] is None
+    (case,) = case_table(bundle).to_dict("records")
+    assert case["status"] == "ok" and case["accuracy"] == 1.0
+
+
+# --------------------------------------------------------------------------- what is kept
+
+
+def _operators(count: int, ns) -> dict:
+    kinds = [f"Kind{index % (MOST_KINDS + 5)}" for index in range(count)]
+    operators = tuple(
+        Operator(f"op-{index}", kind, "compute", "fp32", ns=ns(index))
+        for index, kind in enumerate(kinds)
+    )
+    return json.loads(json.dumps(asdict(Profile(operators, ("a note",)))))
+
+
+def test_of_many_operators_the_costliest_are_kept_and_nothing_is_lost():
+    found = summary(_operators(200, lambda index: float(index)), "", 20)
+    Profiled.model_validate(found)
+    assert [one["name"] for one in found["operators"]] == [
+        f"op-{199 - index}" for index in range(MOST_OPERATORS)
+    ]
+    assert found["other_operators"]["operators"] == 200 - MOST_OPERATORS
+    listed = sum(one["ns"] for one in found["operators"])
+    assert listed + found["other_operators"]["ns"] == pytest.approx(sum(range(200)))
+    assert len(found["kinds"]) == MOST_KINDS
+    assert found["other_kinds"]["operators"] == 200 - sum(k["operators"] for k in found["kinds"])
+
+
+@pytest.mark.parametrize("ns", [None, -1.0, float("nan"), float("inf"), 0.0])
+def test_times_that_are_none_are_not_told(ns):
+    found = summary(_operators(3, lambda index: ns), "", 20)
+    Profiled.model_validate(found)
+    assert found["operators"] == [] and found["ns"] is None
+    assert sum(kind["share"] for kind in found["kinds"]) == pytest.approx(1)
+    assert {kind["ns"] for kind in found["kinds"]} == {None}
+
+
+@given(st.lists(st.floats(0, 1e12), min_size=1, max_size=80))
+def test_shares_add_up_to_all(times):
+    operators = _operators(len(times), lambda index: times[index])
+    found = summary(operators, "", 1)
+    Profiled.model_validate(found)
+    kept = sum(one["share"] for one in found["kinds"])
+    all_kinds = by_kind(Operator.from_json(one) for one in operators["operators"])
+    assert kept <= 1 + 1e-9
+    if found["other_kinds"] is None:
+        assert kept == pytest.approx(1)
+        assert len(found["kinds"]) == len(all_kinds)
+
+
+# --------------------------------------------------------------------------- real runtimes
+
+
+def test_the_shipped_net_is_profiled_on_every_runtime(tmp_path):
+    text = yaml.safe_dump(
+        {
+            "name": "profiled",
+            "models": ["digits_cnn"],
+            "precisions": ["fp32", "int8-static"],
+            "backends": ["onnxruntime", "openvino", "tflite"],
+            "rounds": 1,
+            "warmup_s": 0.01,
+            "timed_s": 0.02,
+            "roofline": False,
+            "profile": True,
+        }
+    )
+    suite = Suite.model_validate(yaml.safe_load(text))
+    catalog = Catalog([suites_dir()])
+    bundle = run_suite(Request(suite, text, tmp_path / "results"), catalog, Registry())
+    assert find_problems(bundle) == []
+    cases = case_table(bundle)
+    assert set(cases["status"]) == {"ok"}
+    entries = {entry["evaluation_id"]: entry["case"] for entry in bundle.plan["cases"]}
+    for key, record in bundle.evaluated.items():
+        case, profile = entries[key], record["profile"]
+        assert profile["reason"] == "", case
+        assert any("conv" in kind["kind"].lower() for kind in profile["kinds"]), case
+        computing = [kind for kind in profile["kinds"] if kind["role"] == "compute"]
+        told = sum(kind["operators"] for kind in computing if kind["precision"])
+        assert told == sum(record["effective"]["operators"].values()), case
+        if case["backend"] == "tflite":
+            assert profile["ns"] is None and "no times" in " ".join(profile["notes"])
+        else:
+            listed = sum(one["ns"] for one in profile["operators"])
+            assert listed == pytest.approx(profile["ns"], rel=1e-6)  # it has under 30 operators
+            assert profile["ns"] > 1000
