@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from qbench.analysis.noise import trial_noise
+from qbench.analysis.pareto import ACCURACY, FIDELITY, LATENCY, Place, pareto
 from qbench.report import traces
-from qbench.report.energy import power_series
+from qbench.report.energy import energy_bars, power_series
+from qbench.report.ranking import SAME_WORK
 from qbench.report.run import Run
 from qbench.report.sweeps import sweeps
 from qbench.report.traces import rounded
@@ -24,33 +26,35 @@ NUMBERS = (
     "speedup", "speedup_low", "speedup_high",
     "memory_load_peak_mb", "memory_peak_mb", "artifact_size_mb",
     "process_start_ms", "import_ms", "load_ms", "first_inference_ms",
-    "e2e_p50_ms", "fps", "sustained_ratio",
+    "throughput_ips", "e2e_p50_ms", "fps", "sustained_ratio",
 )  # fmt: skip
-MOST_POINTS, FEWEST_POINTS = 500, 50
+MOST_POINTS, FEWEST_POINTS = 500, 20
 """Points of a trial's distribution."""
-ALL_POINTS = 200_000
+ALL_POINTS = 100_000
 """Points of all distributions together, unless ``FEWEST_POINTS`` for each are more."""
 FEWEST_FOR_P10 = 10
 
 
 def chart_data(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """``cases``: those that went well, each with ``trials`` and what its scenario left; ``sweeps``,
-    and by run ``roofs`` and ``power``; and in ``runs``, ``backends`` and ``precisions`` the names
-    that colours and shapes go by."""
+    """``cases``: those that went well, each with its ``place`` (see ``qbench.analysis.pareto``),
+    ``trials`` and what its scenario left; ``sweeps``; ``energy``, by group of what may be compared;
+    by run ``roofs`` and ``power``; and in ``runs``, ``backends`` and ``precisions`` the names that
+    colours and shapes go by."""
     by_letter = {run.letter: run for run in runs}
     count = sum(len(trials) for run in runs for trials in run.trials.values())
     points = max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, count)))
     minutes = {run.letter: _minutes(run) for run in runs}
+    good = [case for case in cases if case["status"] == "ok"]
     return {
         "runs": [run.letter for run in runs],
         "backends": sorted({str(case["backend"]) for case in cases}),
         "precisions": list(dict.fromkeys(str(case["precision"]) for case in cases)),
         "cases": [
-            _charted(case, by_letter[case["run"]], minutes[case["run"]], points)
-            for case in cases
-            if case["status"] == "ok"
+            {**_charted(case, by_letter[case["run"]], minutes[case["run"]], points), "place": place}
+            for case, place in zip(good, _places(good), strict=True)
         ],
         "sweeps": sweeps(cases),
+        "energy": energy_bars(cases),
         "roofs": [roof for run in runs if (roof := _roof(run, cases))],
         "power": [
             {"run": run.letter, **series}
@@ -64,6 +68,23 @@ def _labels(run: Run, cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """By case id, the model and what the page calls the case."""
     own = [case for case in cases if case["run"] == run.letter]
     return {case["case_id"]: f"{case['model']} {case['label']}" for case in own}
+
+
+def _places(cases: Sequence[Mapping[str, Any]]) -> list[Place | None]:
+    """Each case's place among those of its run that did the same work: by latency and accuracy, or
+    SQNR where there are no labels."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, case in enumerate(cases):
+        same = tuple(case[key] for key in ("run", *SAME_WORK, "accuracy_metric"))
+        groups.setdefault(same, []).append(index)
+    found: list[Place | None] = [None] * len(cases)
+    for indices in groups.values():
+        group = [cases[index] for index in indices]
+        labelled = any(case["accuracy"] is not None for case in group)
+        places = pareto(group, (LATENCY, ACCURACY if labelled else FIDELITY))
+        for index, place in zip(indices, places, strict=True):
+            found[index] = place
+    return found
 
 
 def _charted(
@@ -146,6 +167,10 @@ def _roof(run: Run, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None
     """Cases under their machine's ceilings, by their labels; None where there is none."""
     if not run.roof["points"]:
         return None
-    labels = {c["case_id"]: c["label"] for c in cases if c["run"] == run.letter}
-    points = [{**point, "label": labels[point["case_id"]]} for point in run.roof["points"]]
+    names = {
+        case["case_id"]: {"label": case["label"], "anchor": case["anchor"]}
+        for case in cases
+        if case["run"] == run.letter
+    }
+    points = [{**point, **names[point["case_id"]]} for point in run.roof["points"]]
     return {"run": run.letter, **run.roof, "points": points}

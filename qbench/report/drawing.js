@@ -1,36 +1,35 @@
 // ---------------------------------------------------------------- what all charts share
 
-
-// Okabe and Ito's palette, which most colour-blind readers can tell apart; paler on dark.
-const PALETTE = {
-  light: ["#0072b2", "#d55e00", "#009e73", "#c2608f", "#b58900", "#3a3f47", "#56b4e9", "#8c564b"],
-  dark: ["#56b4e9", "#ff9a4d", "#2ec79a", "#e39ac5", "#f0e442", "#c9d1d9", "#8ab4ff", "#d7a48f"],
-};
-// Parts of a bar, where colour does not stand for a backend.
-const PARTS = {
-  light: ["#3d4d66", "#8fa0b8", "#e08e1b", "#6b8e4e"], dark: ["#dbe4ef", "#7f90a8", "#ffb454", "#9ec27a"],
-};
 const SHAPES = [
   ["circle", "●"], ["square", "■"], ["diamond", "◆"], ["triangle-up", "▲"], ["cross", "✚"],
   ["star", "★"], ["triangle-down", "▼"], ["hexagon", "⬢"], ["pentagon", "⬟"], ["x", "✖"],
 ];
 const DASHES = ["", "9,3", "2,2", "9,3,2,3", "16,4", "16,4,2,4", "5,5"];
+const dashed = (index) => pick(DASHES, index).replace(/\d+/g, "$&px") || "solid"; // as plotly has it
+const PAPER = 960; // pixels, of a page in landscape
 const PATTERNS = [["", "■"], ["/", "▨"], ["x", "▩"], ["-", "▤"], ["|", "▥"], ["\\", "▧"]];
 
 const plain = (text) =>
   String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const pick = (list, index) => list[index % list.length];
 
+// The colours of the style sheet, as they are now, light or dark.
 function theme() {
-  const style = getComputedStyle(document.documentElement);
-  const value = (name) => style.getPropertyValue(name).trim();
-  const printing = document.documentElement.classList.contains("printing");
-  const dark = !printing && matchMedia("(prefers-color-scheme: dark)").matches;
-  return {
-    back: value("--back"), text: value("--text"), quiet: value("--quiet"), line: value("--line"), raised: value("--raised"), bad: value("--bad"),
-    palette: PALETTE[dark ? "dark" : "light"], parts: PARTS[dark ? "dark" : "light"],
+  const probe = element("i", undefined, document.body);
+  const colour = (name) => {
+    probe.style.color = `var(--${name})`;
+    return getComputedStyle(probe).color;
   };
+  const several = (name, count) => Array.from({ length: count }, (_, index) => colour(`${name}-${index + 1}`));
+  const names = ["back", "text", "quiet", "line", "raised", "bad", "slower", "even", "faster"];
+  const found = { ...Object.fromEntries(names.map((name) => [name, colour(name)])),
+    palette: several("hue", 8), parts: several("part", 4) };
+  probe.remove();
+  return found;
 }
+
+// Short enough for an axis; tooltips and tables have the whole.
+const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 // A short line of a pattern, for legends.
 function dash(pattern) {
@@ -80,28 +79,33 @@ function drawing(data, chosen) {
     title: { text: title, font: { size: 12 } }, gridcolor: colours.line, linecolor: colours.line,
     zerolinecolor: colours.line, automargin: true, fixedrange: narrow, ...more,
   });
+  const printing = document.documentElement.classList.contains("printing");
   const layout = (height, more) => ({
-    height, margin: { l: 46, r: 12, t: 12, b: 48 }, showlegend: false,
+    height, ...(printing ? { width: PAPER } : { autosize: true }), margin: { l: 46, r: 12, t: 12, b: 48 }, showlegend: false,
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: colours.text, size: narrow ? 10 : 12, family },
     hoverlabel: { bgcolor: colours.raised, bordercolor: colours.line, align: "left",
       font: { color: colours.text, family } },
-    modebar: { bgcolor: "rgba(0,0,0,0)", color: colours.quiet, activecolor: colours.text },
     hovermode: "closest", ...more,
   });
-  const config = {
-    responsive: true, typesetMath: false, displaylogo: false, displayModeBar: narrow ? false : "hover",
-    // Named one by one, and no server: by default plotly adds a button that uploads the chart.
-    modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d"]], plotlyServerURL: "",
-  };
+  // Without plotly's buttons: no keyboard reaches them, and one would upload the chart.
+  const config = { responsive: true, typesetMath: false, displayModeBar: false, plotlyServerURL: "" };
 
-  // A figure that has nothing to show here is hidden.
-  function show(id, traces, form) {
+  // A figure that has nothing to show here is hidden. ``facts``: what ``tell`` is given; the
+  // ``customdata`` of a point is the anchor of its case.
+  function show(id, traces, form, facts) {
     const target = byId(id);
     target.closest("figure").hidden = !traces.length;
-    if (traces.length) Plotly.react(target, traces, form, config);
-    else Plotly.purge(target);
+    if (!traces.length) return Plotly.purge(target);
+    Plotly.react(target, traces, form, config);
+    target.removeAllListeners("plotly_click");
+    target.on("plotly_click", ({ points: [{ customdata }] }) => {
+      if (customdata) location.hash = customdata;
+    });
+    if (facts) tell(id, { about: about(), ...facts });
   }
+  // What of the page's choices is drawn.
+  const about = () => [chosen.model, chosen.condition, chosen.run && `run ${chosen.run}`].filter(Boolean).join(", ");
 
   // What is chosen in a figure's own list, whose entries follow the page's choices.
   function choice(id, values) {
@@ -134,20 +138,21 @@ function drawing(data, chosen) {
     .map((name) => [mark(data.precisions.indexOf(name)), name]);
   const runEntries = (entries) => (several && !chosen.run ? entries : []);
 
-  const range = (value, low, high, unit) => value === null ? null :
-    shortened(value) + (low === null ? "" : ` (${shortened(low)} … ${shortened(high)})`) + ` ${unit}`;
-  // A tooltip's lines, those that are not empty, broken where they are long.
-  const lines = (...texts) =>
-    texts.filter(Boolean).map((line) => line.replace(/(.{60}\S*)\s/g, "$1<br>")).join("<br>");
-  const about = (c, extra) => lines(plain(c.label), ...extra, plain(c.doubt));
-  const bars = (list, value, low, high) => ({
-    type: "data", symmetric: false, visible: list.some((c) => c[low] !== null),
-    array: list.map((c) => (c[high] === null ? 0 : c[high] - c[value])),
-    arrayminus: list.map((c) => (c[low] === null ? 0 : c[value] - c[low])),
+  // A line of a tooltip; "" for what was not measured.
+  const said = (c, name, title) => (c.texts[name] ? `${title} ${plain(c.texts[name])}` : "");
+  // A tooltip's lines, those that are not empty, broken where they are long; of plain() text.
+  const lines = (...texts) => texts.filter(Boolean).map((line) => line.replace(
+    /((?:&[a-z]+;|[^&]){1,60})(?:\s+|$)|((?:&[a-z]+;|[^&]){60})/g, "$1$2<br>").replace(/(<br>)+$/, "")).join("<br>");
+  const tip = (c, ...extra) => lines(plain(clipped(c.label, 120)), ...extra, plain(clipped(c.doubt, 300)));
+  // The interval of a figure's column, as error bars; none where there is none.
+  const bars = (list, { of, low, high }) => low && {
+    type: "data", symmetric: false, visible: list.some((c) => low(c) !== null),
+    array: list.map((c) => (high(c) === null ? 0 : high(c) - of(c))),
+    arrayminus: list.map((c) => (low(c) === null ? 0 : of(c) - low(c))),
     color: colours.quiet, thickness: 1, width: 3,
-  });
+  };
   const extent = (values) => [Math.min(...values), Math.max(...values)];
 
-  return { data, chosen, all, cases, colours, colour, backendColour, narrow, of, axis, layout, show,
-    choice, legend, backendEntries, precisionEntries, runEntries, range, lines, about, bars, extent };
+  return { data, chosen, about, all, cases, colours, colour, backendColour, narrow, several, of, axis, layout, show,
+    choice, legend, backendEntries, precisionEntries, runEntries, said, lines, tip, bars, extent };
 }

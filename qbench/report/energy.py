@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from qbench.analysis.comparable import energy_groups
 from qbench.analysis.energy import ACROSS_MACHINES
 from qbench.bundle import Bundle
 from qbench.errors import UserError
+from qbench.report import cells
 from qbench.report.traces import rounded
 
+BARS = ("energy_mj_per_inference", "energy_gross_mj_per_inference")
 MOST_READINGS = 2000
 """Readings of a meter that a page holds; of more, so many neighbours become one, their mean."""
 
@@ -34,6 +37,26 @@ def described(group: Sequence[Case]) -> dict[str, str]:
     if first["idle_w"] is not None:
         note += " The energy is above idle; gross holds the idle share, too."
     return {"title": f"{methods}; scope {first['energy_scope']}", "note": note}
+
+
+def energy_bars(cases: Iterable[Case]) -> list[list[dict[str, Any]]]:
+    """For each group of cases whose energies may be compared, in the order of the page's tables:
+    each case's energy above idle with its interval, and ``gross``, with the idle share."""
+    return [
+        [
+            {
+                **{name: case[name] for name in ("run", "model", "label", "anchor")},
+                "texts": cells.texts(case, BARS),
+                "mj": rounded(case["energy_mj_per_inference"]),
+                "low": rounded(case["energy_mj_per_inference_low"]),
+                "high": rounded(case["energy_mj_per_inference_high"]),
+                "gross": rounded(case["energy_gross_mj_per_inference"]),
+                "doubt": case["energy_noise"] or "",
+            }
+            for case in group
+        ]
+        for group in energy_groups(cases)
+    ]
 
 
 def energy_reasons(cases: Iterable[Case]) -> list[tuple[str, list[str]]]:

@@ -1,14 +1,17 @@
 // ---------------------------------------------------------------- the page
 
+const DRAWN = [drawQuality, drawSpeedup, drawDistributions, drawTrials, drawSweeps, drawGrowth, drawMemory, drawStart,
+  drawSustained, drawPaced, drawPipeline, drawServer, drawEnergy, drawPower, drawRoofline, drawCosts];
+
 function draw(data, chosen) {
   const d = drawing(data, chosen);
-  for (const part of [drawQuality, drawSpeedup, drawDistributions, drawTrials, drawStart, drawSweeps,
-    drawRoofline, drawSustained, drawPaced, drawPipeline, drawServer, drawPower]) part(d);
+  for (const part of DRAWN) part(d);
 }
 
+// Returns what draws them again.
 function setUpCharts() {
   const data = JSON.parse(byId("data").textContent);
-  if (!data.cases.length) return;
+  if (!data.cases.length) return () => {};
   const models = [...new Set(data.cases.map((c) => c.model))];
   const conditions = [...new Set(data.cases.map((c) => c.condition))];
   const chosen = { model: models[0], run: "", condition: conditions[0], curves: new Set(), tail: false };
@@ -31,17 +34,17 @@ function setUpCharts() {
     const cases = data.cases.filter((c) => c.model === chosen.model && c.condition === chosen.condition && (!chosen.run || c.run === chosen.run));
     // At first one case of each backend, its first one: fp32 as a rule.
     chosen.curves = new Set(data.backends.flatMap((name) => cases.filter((c) => c.backend === name).slice(0, 1))
-      .slice(0, 4).map((c) => c.label));
+      .slice(0, 4).map((c) => c.anchor));
     target.textContent = "";
-    for (const { label, name } of cases) {
+    for (const { anchor, name } of cases) {
       const holder = element("label", undefined, target);
       const box = element("input", undefined, holder);
       box.type = "checkbox";
-      box.checked = chosen.curves.has(label);
+      box.checked = chosen.curves.has(anchor);
       holder.append(name);
       box.addEventListener("change", () => {
-        if (box.checked) chosen.curves.add(label);
-        else chosen.curves.delete(label);
+        if (box.checked) chosen.curves.add(anchor);
+        else chosen.curves.delete(anchor);
         draw(data, chosen);
       });
     }
@@ -70,13 +73,46 @@ function setUpCharts() {
   byId("choices").hidden = models.length < 2 && data.runs.length < 2 && conditions.length < 2;
 
   const redraw = () => draw(data, chosen);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  addEventListener("beforeprint", () => { document.documentElement.classList.add("printing"); redraw(); });
-  addEventListener("afterprint", () => { document.documentElement.classList.remove("printing"); redraw(); });
   chooseCondition();
   chooseCurves();
   redraw();
+  return redraw;
+}
+
+// On paper there is light, room for a page's width, and nothing to open.
+function setUpPrint(redraw) {
+  const root = document.documentElement;
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    root.classList.add("printing");
+    opened = [...document.querySelectorAll("details:not([open], .chooser, .as-table)")];
+    for (const details of opened) details.open = true;
+    redraw();
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("printing");
+    for (const details of opened) details.open = false;
+    redraw();
+  });
+}
+
+// A link to a case, from a chart or its table, opens what it stands in.
+function setUpLinks() {
+  const reveal = () => {
+    const target = byId(location.hash.slice(1));
+    if (!target) return;
+    for (let holder = target; holder; holder = holder.parentElement) if (holder.tagName === "DETAILS") holder.open = true;
+    target.scrollIntoView();
+    target.tabIndex = -1;
+    target.focus({ preventScroll: true });
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
 }
 
 setUpTable();
-setUpCharts();
+let redraw = () => {};
+setUpScheme(() => redraw());
+redraw = setUpCharts();
+setUpPrint(redraw);
+setUpLinks();

@@ -29,7 +29,10 @@ from qbench.bundle import Bundle
 from qbench.report import Options
 from qbench.report.content import page_content
 
-PARTS = ("table", "drawing", "charts", "measuring", "scenarios", "page")
+PARTS = (
+    "table", "scheme", "drawing", "figure", "picture", "charts", "speedup", "measuring",
+    "scenarios", "energy", "roofline", "costs", "page",
+)  # fmt: skip
 """The files of the page's own script, in their order."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode categories of controls, formats (bidirectional overrides, zero widths), surrogates,

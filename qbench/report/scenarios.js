@@ -43,7 +43,13 @@ function drawSustained(d) {
     type: "scatter", mode: "lines", x: series.end_s, y: series[field], yaxis: `y${suffix(index)}`,
     line: { width: 1.5, color: shade }, hoverinfo: "text",
     hovertext: series.end_s.map((at, i) => `${shortened(at)} s: ${name} ${shortened(series[field][i])} ${panel.title}`),
-  }))), d.layout(180 + 120 * panels.length, { ...form, margin: { l: 46, r: 12, t: 28, b: 48 } }));
+    customdata: series.end_s.map(() => c.anchor),
+  }))), d.layout(180 + 120 * panels.length, { ...form, margin: { l: 46, r: 12, t: 28, b: 48 } }), {
+    about: `${c.model}, ${c.label}`,
+    items: series.end_s.map((at, index) => ({ at, ...c, ...Object.fromEntries(panels.flatMap((panel) => panel.curves.map(([field]) => [field, series[field][index]]))) })),
+    columns: [...whose(d), column("load", "s", (item) => item.at),
+      ...panels.flatMap((panel) => panel.curves.map(([field, name]) => column(name, panel.title, (item) => item[field])))],
+  });
 }
 
 function drawPaced(d) {
@@ -61,7 +67,7 @@ function drawPaced(d) {
       line: { color: d.colours.bad, width: 1.5, dash: "dash" } })),
     annotations: deadlines.map((ms) => ({ x: Math.log10(ms), y: 0.02, yref: "paper", xanchor: "right", yanchor: "bottom", showarrow: false,
       text: `deadline ${shortened(ms)} ms`, font: { size: 11, color: d.colours.bad } })),
-  }));
+  }), { about: [d.chosen.model, d.chosen.run && `run ${d.chosen.run}`].filter(Boolean).join(", "), ...distributionFacts(d, cases) });
 }
 
 function drawPipeline(d) {
@@ -72,12 +78,14 @@ function drawPipeline(d) {
   const shades = d.colours.parts;
   d.legend("pipeline-chart", parts.map(([, title], index) => ["■", title, shades[index]]));
   const sum = (c) => parts.reduce((total, [part]) => total + (c.stages[part] || 0), 0);
-  d.show("pipeline-chart", stacked(cases, parts, "ms", shades, "label", (c) => c.stages), d.layout(tall(cases), {
+  d.show("pipeline-chart", lying(cases, parts, "ms", shades, (c) => c.stages), d.layout(tall(cases), {
     barmode: "stack", bargap: 0.3, xaxis: d.axis("ms", cases.length && !d.narrow ? { range: [0, 1.25 * Math.max(...cases.map(sum))] } : {}),
     yaxis: sideways(d, cases, "label"),
-    annotations: d.narrow ? [] : cases.map((c) => ({ x: sum(c), y: plain(c.label), xanchor: "left", showarrow: false, font: { size: 11 },
-      text: ` frame p50 ${shortened(c.e2e_p50_ms)} ms, ${shortened(c.fps)} frames/s` })),
-  }));
+    annotations: d.narrow ? [] : cases.map((c) => ({ x: sum(c), y: c.anchor, xanchor: "left", showarrow: false, font: { size: 11 },
+      text: ` frame p50 ${plain(c.texts.e2e_p50_ms || "–")}, ${plain(c.texts.fps || "–")}` })),
+  }), { about: [d.chosen.model, d.chosen.run && `run ${d.chosen.run}`].filter(Boolean).join(", "), items: cases,
+    columns: [...whose(d), ...parts.map(([part, title]) => column(title, "ms", (c) => c.stages[part])),
+      figureOf("frame p50", "ms", "e2e_p50_ms"), figureOf("frames", "per s", "fps")] });
 }
 
 function drawServer(d) {
@@ -89,7 +97,7 @@ function drawServer(d) {
   const [shade] = d.colours.palette;
   d.legend("server-chart", [["●", "valid", shade], ["○", "not valid", shade]]);
   d.show("server-chart", [{
-    type: "scatter", mode: "markers", x: c.probes.map((p) => p.qps), y: c.probes.map((p) => p.ms),
+    type: "scatter", mode: "markers", x: c.probes.map((p) => p.qps), y: c.probes.map((p) => p.ms), customdata: c.probes.map(() => c.anchor),
     marker: { size: 11, color: shade, symbol: c.probes.map((p) => (p.valid ? "circle" : "circle-open")), line: { width: 2, color: shade } },
     hoverinfo: "text",
     hovertext: c.probes.map((p, index) => `probe ${index + 1}: ${shortened(p.qps)} queries/s<br>` +
@@ -98,5 +106,7 @@ function drawServer(d) {
     xaxis: d.axis("queries a second (log)", logarithmic(...d.extent(c.probes.map((p) => p.qps)), d.narrow)),
     yaxis: d.axis(`${c.percentile}th percentile, ms (log)`, logarithmic(...d.extent([c.limit_ms, ...c.probes.map((p) => p.ms)]), d.narrow)),
     shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: c.limit_ms, y1: c.limit_ms, line: { color: d.colours.bad, width: 1.5, dash: "dash" } }],
-  }));
+  }), { about: `${c.model}, ${c.label}`, items: c.probes.map((probe, index) => ({ ...c, ...probe, probe: index + 1 })),
+    columns: [...whose(d), word("probe", "probe"), column("rate", "queries/s", (p) => p.qps), column(`p${c.percentile}`, "ms", (p) => p.ms),
+      column("verdict", "", (p) => (p.valid ? "valid" : "not valid")), column("limit", "ms", () => c.limit_ms)] });
 }

@@ -9,6 +9,7 @@ from qbench.report.traces import rounded
 
 AXES = ("batch_size", "threads", "streams")
 SHORT = {"batch_size": "b", "threads": "t", "streams": "s"}
+TEXTS = ("latency_p50_ms", "throughput_ips")
 SAME = (
     "run", "model", "backend", "environment", "precision", "variant", "recipe", "device",
     "scenario", "scenario_options",
@@ -25,9 +26,10 @@ def sweeps(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """The lines of throughput-latency charts.
 
     Each has ``run``, ``model``, ``backend``, ``precision``, ``label``, ``scenario`` (with its
-    options), ``axis`` (what grows along it) and ``points``, in that order, with ``ms``, ``ips``,
-    ``label`` (such as ``b4 t2``) and ``doubt`` (why it should not be relied on, or ""). Of a case
-    at one condition there is none.
+    options), ``axis`` (what grows along it), ``fixed`` (the other conditions that lines differ in,
+    such as ``t2``) and ``points``, in that order, with ``at`` (the value on the axis), ``ms``,
+    ``ips`` with its interval, ``texts``, ``anchor``, ``label`` (such as ``b4 t2``) and ``doubt``
+    (why it should not be relied on, or ""). Of a case at one condition there is none.
     """
     groups: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
@@ -43,11 +45,13 @@ def sweeps(cases: Sequence[Case]) -> list[dict[str, Any]]:
         rows: dict[tuple[int, ...], list[Case]] = {}
         for case in group:
             rows.setdefault(tuple(case[axis] for axis in fixed), []).append(case)
-        lines += [_line(row, along, varied) for row in rows.values()]
+        lines += [_line(row, along, varied, fixed) for row in rows.values()]
     return lines
 
 
-def _line(row: Sequence[Case], along: str, varied: Sequence[str]) -> dict[str, Any]:
+def _line(
+    row: Sequence[Case], along: str, varied: Sequence[str], fixed: Sequence[str]
+) -> dict[str, Any]:
     ordered = sorted(row, key=lambda case: case[along])
     first = ordered[0]
     names = [first["backend"], first["precision"]]
@@ -57,16 +61,27 @@ def _line(row: Sequence[Case], along: str, varied: Sequence[str]) -> dict[str, A
         "label": " ".join(names),
         "scenario": " ".join(filter(None, [first["scenario"], first["scenario_options"]])),
         "axis": along,
+        "fixed": _short(first, fixed),
         "points": [
             {
+                "at": case[along],
                 "ms": rounded(case["latency_p50_ms"]),
                 "ips": rounded(case["throughput_ips"]),
-                "label": " ".join(f"{SHORT[axis]}{case[axis]}" for axis in varied),
+                "ips_low": rounded(case["throughput_ips_low"]),
+                "ips_high": rounded(case["throughput_ips_high"]),
+                "texts": {name: case["texts"][name] for name in TEXTS if name in case["texts"]},
+                "anchor": case["anchor"],
+                "label": _short(case, varied),
                 "doubt": doubt(case),
             }
             for case in ordered
         ],
     }
+
+
+def _short(case: Case, axes: Sequence[str]) -> str:
+    """Such as ``b4 t2``."""
+    return " ".join(f"{SHORT[axis]}{case[axis]}" for axis in axes)
 
 
 def doubt(case: Case) -> str:

@@ -1,7 +1,7 @@
 "use strict";
-// The page's script, in parts that are one script on the page: table, drawing, charts, measuring,
-// scenarios, page. Text from the data reaches the page through text nodes only, and plotly through
-// plain(), for plotly reads some markup.
+// The page's script, in parts that are one script on the page, in the order of ``PARTS`` in render.py.
+// Text from the data reaches the page through text nodes only, and plotly through plain(), for plotly
+// reads some markup.
 
 const byId = (id) => document.getElementById(id);
 
