@@ -21,6 +21,7 @@ sys.path[:0] = [str(DOCS), str(ROOT), str(ROOT / "backends")]
 from qbench_docs.commands import command_reference  # noqa: E402
 from qbench_docs.keys import key_tables  # noqa: E402
 from qbench_docs.messages import check_table, message_table, reason_table  # noqa: E402
+from qbench_docs.read_back import read_back_table  # noqa: E402
 
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (.*?))? -->", re.S)
 LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)]*)\)")
@@ -72,6 +73,7 @@ GENERATED: dict[str, Callable[[str], str]] = {
     "messages": message_table,
     "reasons": reason_table,
     "checks": check_table,
+    "read_back": read_back_table,
     "contributing": part_of_contributing,
     "file": file_of_repository,
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -14,33 +16,149 @@ from qbench.analysis.columns import COLUMNS
 from qbench.backend import PrepareTarget, Ready, Unavailable
 from qbench.cards import ModelCard
 from qbench.catalog import Catalog
+from qbench.cli import app
 from qbench.data.cards import DatasetCard
+from qbench.errors import UserError
 from qbench.precision import PRECISIONS, complete_options
 from qbench.registry import Registry
 from qbench.suite import PrecisionChoice, Suite, shipped_suites, suites_dir
 from qbench.yamlfile import load
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+REFERENCE = (ROOT / "docs" / "reference" / "commands.md").read_text()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page: Path):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
 
-def test_commands_in_the_documents_exist():
-    text = "\n".join(page.read_text() for page in PAGES)
-    named = set(re.findall(r"(?:^|`|&& )qbench ([a-z]+)\b", text, re.M))
-    done = subprocess.run(
-        [sys.executable, "-m", "qbench.cli", "--help"], capture_output=True, text=True, check=True
-    )
-    known = set(re.findall(r"^  ([a-z]+) ", done.stdout, re.M))
-    prose = {"quantizes"}  # a paragraph's line may begin with the name
-    assert named - prose <= known
-    assert known <= named, "every command stands in a document"
+def commands_in(text: str) -> Iterator[str]:
+    """The lines of code that call qbench, each from ``qbench`` to the end of that command."""
+    blocks = re.findall(r"```\w*\n(.*?)```", text, re.S)
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
+    for line in [*"".join(blocks).split("\n"), *inline]:
+        before = r"(?:\$ )?(?:[A-Z_]+=\S+ |taskset -c \S+ )*"
+        call = re.match(rf"\s*{before}(qbench .*)", line)
+        for part in re.split(r"&&|;", call[1]) if call else ():
+            if part.strip().startswith("qbench "):
+                yield re.split(r" (?:[|>(]|# )|  ", part.strip())[0]
+
+
+def commands() -> dict[str, Any]:
+    """By its words, such as ``cache size``, each command that there is."""
+    from typer.main import get_command
+
+    found: dict[str, Any] = {}
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(command, "commands", {})
+        found.update({f"{name} {word}": one for word, one in inner.items()} or {name: command})
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_commands_in_the_documents_parse(page: Path):
+    known = commands()
+    for line in commands_in(page.read_text()):
+        words = shlex.split(re.sub(r"\[\w+\]", "", line))[1:]
+        name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        if name.startswith("-") or name == "cache":
+            continue
+        assert name in known, line
+        given = words[len(name.split()) :]
+        if given:  # a name alone only speaks of the command
+            try:
+                known[name].make_context(name, given)
+            except Exception as error:
+                if page.name != "README.md" or "Missing" not in type(error).__name__:
+                    pytest.fail(f"{line}: {error}")
+
+
+def test_every_command_stands_in_a_document():
+    told = {" ".join(line.split()[1:3]) for page in PAGES for line in commands_in(page.read_text())}
+    for name in commands():
+        assert any(f"{words} ".startswith(f"{name} ") for words in told), name
+
+
+def test_every_variable_is_explained():
+    code = "".join(path.read_text() for path in (ROOT / "qbench").rglob("*.py"))
+    for name in set(re.findall(r"\b(?:environ|environment)\S*[\[(]\"(QBENCH_\w+)\"", code)):
+        assert f"| `{name}` |" in REFERENCE, name
+
+
+TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module that reads messages from the source, for the site."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    return import_module("qbench_docs.messages")
+
+
+@pytest.mark.parametrize(("marker", "kinds"), [("messages", "ERRORS"), ("reasons", "OUTCOMES")])
+def test_every_message_has_one_place_in_troubleshooting(said, marker: str, kinds: str):
+    named = re.findall(rf"<!-- generated: {marker} (.*?) -->", TROUBLESHOOTING)
+    places = " ".join(named).split()
+    for module in said.sources():
+        if any(message.kind in getattr(said, kinds) for message in said.messages(module)):
+            if module == "qbench.testing":
+                continue
+            held = [p for p in places if module == p or module.startswith(f"{p}.")]
+            assert len(held) == 1, f"{module}: add it to a section of docs/troubleshooting.md"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run qick",
+        "run",
+        "plan no/such.yaml",
+        "show nosuchrun",
+        "compare latest fp32x --results empty",
+        "accept 0123456789ab --until 2020-01-01 --reason x",
+        "accept 0123456789ab --until 2099-01-01 --reason ''",
+        "cache clean everything",
+        "run quick --power-log a --power-command b",
+        "export latest --format csvv --results empty",
+        "merge empty -o fleet",
+    ],
+)
+def test_what_a_command_says_is_found_there(said, command: str, tmp_path: Path, monkeypatch):
+    """Whatever a person sees has its line in troubleshooting, with what to do next."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError) as caught:
+        app(shlex.split(command), standalone_mode=False)
+    fits = [
+        message
+        for module in said.sources()
+        for message in said.messages(module)
+        if message.kind in said.ERRORS
+        and re.fullmatch(
+            re.sub(r"<\w+>|…", ".*", re.sub(r"([().?*+|\[\]])", r"\\\1", message.says)),
+            caught.value.message,
+        )
+    ]
+    assert fits
+    assert any(bool(message.fix) == bool(caught.value.fix) for message in fits)
+
+
+def test_what_the_doctor_examines_is_found_there(said):
+    from qbench.doctor import examine
+
+    table = said.check_table()
+    for finding in examine(watch_s=0.01):
+        name = re.sub(r"(disk, |GPU )\w+", "", finding.check)
+        assert name in table, finding.check
 
 
 def blocks(page: str) -> list[str]:

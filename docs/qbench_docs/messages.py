@@ -39,7 +39,7 @@ def message_table(names: str) -> str:
     rows = [m for m in _messages_of(names) if m.kind in ERRORS]
     return table(
         ("message", "what to do", "exit code"),
-        ((code(m.says), text(m.fix), str(ERRORS[m.kind])) for m in rows),
+        ((code(m.says), _fix(m), str(ERRORS[m.kind])) for m in rows),
     )
 
 
@@ -48,8 +48,13 @@ def reason_table(names: str) -> str:
     rows = [m for m in _messages_of(names) if m.kind in OUTCOMES]
     return table(
         ("outcome", "reason", "what to do"),
-        ((OUTCOMES[m.kind], code(m.says), text(m.fix)) for m in rows),
+        ((OUTCOMES[m.kind], code(m.says), _fix(m)) for m in rows),
     )
+
+
+def _fix(message: Message) -> str:
+    """What to do, if the source tells more than that there is something."""
+    return text(message.fix) if message.fix.strip("… ") else ""
 
 
 def _messages_of(names: str) -> list[Message]:
