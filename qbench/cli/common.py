@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qbench.bundle import Bundle
+    from qbench.report import Options
 
 INTERRUPTED = 130
 FAILED, MACHINERY = 1, 3
@@ -58,8 +59,8 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
 
 
-def write_page(bundles: list[Bundle], path: Path) -> Path:
-    from qbench.report import write_report
+def write_page(bundles: list[Bundle], path: Path, options: Options | None = None) -> Path:
+    from qbench.report import PLAIN, write_report
 
-    write_report(bundles, path)
+    write_report(bundles, path, options or PLAIN)
     return path

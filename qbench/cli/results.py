@@ -18,6 +18,7 @@ from qbench.cli.common import (
     print_json,
     write_page,
 )
+from qbench.cli.cost import Costs, RequiredRate, read_costs
 from qbench.errors import UserError
 
 
@@ -90,21 +91,26 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The HTML file to write.")
     ] = None,
+    costs: Costs = None,
+    rate: RequiredRate = None,
     results: Results = DEFAULT_RESULTS,
 ) -> int:
     """Write an interactive HTML page about one or more bundles.
 
     \b
-    Example:
+    Examples:
       qbench report latest -o reports/quick.html
+      qbench report RUN_ON_A RUN_ON_B --costs costs.yaml --rate 1000
     """
     from qbench.bundle import find_bundle
+    from qbench.report import Options
 
+    sheet = read_costs(costs, rate)
     bundles = [find_bundle(name, results) for name in run]
     path = output or results / f"{bundles[0].run_id}.html"
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}", "Make it first.")
-    print(write_page(bundles, path))
+    print(write_page(bundles, path, Options(costs=sheet, rate_ips=rate)))
     return 0
 
 

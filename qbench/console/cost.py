@@ -32,18 +32,6 @@ SHOWN = (
         "throughput_ips", "throughput", "items/s", 1,
         "Of one machine: under sustained load where that was measured, else offline, else its own.",
     ),
-    Shown(
-        "ips_per_price", "per price", "items/s per {}", 3,
-        "Throughput over the purchase price of the whole system.",
-    ),
-    Shown(
-        "ips_per_hourly_price", "per hourly price", "items/s per {}/h", 4,
-        "Throughput over the price of an hour, rented.",
-    ),
-    Shown(
-        "ips_per_watt", "per watt", "items/s per W", 2,
-        "Items per joule, idle power included: of measured power only.",
-    ),
     Shown("machines_needed", "machines", "", 0, "Whole ones, to reach the required rate."),
     Shown(
         "owned_per_million", "bought, a million", "{}", 0,
@@ -56,6 +44,18 @@ SHOWN = (
     Shown(
         "rented_per_million", "rented, a million", "{}", 0,
         "Hours that serve a million inferences, times the price of an hour.",
+    ),
+    Shown(
+        "ips_per_price", "per price", "items/s per {}", 3,
+        "Throughput over the purchase price of the whole system.",
+    ),
+    Shown(
+        "ips_per_hourly_price", "per hourly price", "items/s per {}/h", 4,
+        "Throughput over the price of an hour, rented.",
+    ),
+    Shown(
+        "ips_per_watt", "per watt", "items/s per W", 2,
+        "Items per joule, idle power included: of measured power only.",
     ),
     Shown(
         "co2_grams_per_million", "CO2, a million", "g", 2,
@@ -102,7 +102,7 @@ def said_sources(costs: Sequence[Costed]) -> list[tuple[str, str, str, str]]:
     for _, figures in costs:
         for name, value, source in figures.inputs:
             if name not in ("throughput", "energy"):
-                rows[figures.machine.name, name, value, source] = None
+                rows[figures.machine.name, name.replace("_", " "), value, source] = None
     return sorted(rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qbench.analysis.cost import Costed, costs_side_by_side
@@ -11,16 +12,17 @@ from qbench.analysis.trials import Ratio
 from qbench.console.cost import SHOWN, cell, said_reasons, said_sources
 from qbench.console.text import figure
 from qbench.report import Options, cells
-from qbench.report.ranking import rankings
+from qbench.report.ranking import sentence, verdicts
 from qbench.report.run import Run
 from qbench.report.traces import rounded
 
-LONGEST = 40
+LONGEST = 26
 """Characters of a machine's name over a column; the list of machines has the whole."""
 RATIO_DOC = (
     "Over machine 1, with its 95 % interval: Welch's, on the logarithms over trials, for the two "
     "were not measured in the same rounds."
 )
+FASTEST_DOC = "The machine whose 95 % interval lies apart from those of all that did the same work."
 
 
 class Compared(NamedTuple):
@@ -136,7 +138,7 @@ def sentences(side: SideBySide) -> Iterable[str]:
             if some:
                 parts.append(f"{word} in {len(some)} ({_span(some)} times its speed)")
         if undecided := len(known) - len(faster) - len(slower):
-            parts.append(f"not told apart from it in {undecided}")
+            parts.append(f"not told apart from machine 1 in {undecided}")
         if unknown := len(ratios) - len(known):
             parts.append(f"without an interval in {unknown}, of too few rounds")
         count = "1 case" if len(ratios) == 1 else f"{len(ratios)} cases"
@@ -150,20 +152,22 @@ def _span(values: Sequence[float]) -> str:
 
 def _speed(line: Line, held: Cell) -> Ratio | None:
     """How fast it is, over the first machine's: above 1 is faster."""
-    if line.by_rate or held.p50 is None:
+    if line.decided_by == "throughput_ips" or held.p50 is None:
         return held.throughput
     p50 = held.p50
-    ends = (None if end is None else 1 / end for end in (p50.high, p50.low))
-    return Ratio(1 / p50.value, *ends, p50.paired, p50.rounds, p50.p_value)
+    low, high = (None if end is None else 1 / end for end in (p50.high, p50.low))
+    return replace(p50, value=1 / p50.value, low=low, high=high)
 
 
 def _best(side: SideBySide) -> list[dict[str, Any]]:
     """For every model and way of calling it: on each machine, which case is the best."""
     found: dict[tuple[str, str], list[str]] = {}
     for place, machine in enumerate(side.machines):
-        for line in rankings(side.rows_of(machine)):
-            row = found.setdefault((line["model"], line["conditions"]), ["–"] * len(side.machines))
-            row[place] = line["text"]
+        rows = [{**row, "label": _called(row)} for row in side.rows_of(machine)]
+        for verdict in verdicts(rows):
+            key = verdict.model, verdict.conditions
+            row = found.setdefault(key, [cells.NOTHING] * len(side.machines))
+            row[place] = sentence(verdict)
     return [
         {"model": model, "conditions": conditions, "texts": texts}
         for (model, conditions), texts in found.items()
@@ -175,7 +179,7 @@ def _best(side: SideBySide) -> list[dict[str, Any]]:
 
 def _tables(side: SideBySide) -> list[dict[str, Any]]:
     """A table for each figure that machines are compared by, and for what is each one's own."""
-    by_latency = [line for line in side.lines if not line.by_rate]
+    by_latency = [line for line in side.lines if line.decided_by == "latency_p50_ms"]
     made = [
         _table(side, by_latency, "Median latency of a call", "latency_p50_ms", "p50"),
         _table(side, side.lines, "Throughput", "throughput_ips", "throughput"),
@@ -202,11 +206,22 @@ def _table(
         columns.append(_column(name, _numbered(machine, number), cells.unit(name), doc, True))
         if ratio and number > 1:
             columns.append(_column(ratio, "over 1", "×", RATIO_DOC, True))
+    decides = [line for line in kept if name == line.decided_by]
+    if decides:
+        columns.append(_column("fastest", "fastest", "", FASTEST_DOC))
     return {
         "id": f"machines-{name}",
         "title": title,
         "columns": columns,
-        "rows": [{"cells": _line_cells(line, name, ratio)} for line in kept],
+        "rows": [
+            {
+                "cells": [
+                    *_line_cells(line, name, ratio),
+                    *([_fastest(line) if name == line.decided_by else _NONE] if decides else []),
+                ]
+            }
+            for line in kept
+        ],
     }
 
 
@@ -231,6 +246,10 @@ def _line_cells(line: Line, name: str, ratio: str) -> list[dict[str, Any]]:
         if ratio and place:
             found.append(_ratio(line, held, ratio))
     return found
+
+
+def _fastest(line: Line) -> dict[str, Any]:
+    return _NONE if line.fastest is None else _plain(f"machine {line.fastest + 1}")
 
 
 def _called(row: Any) -> str:
