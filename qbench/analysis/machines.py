@@ -145,23 +145,25 @@ class Line:
     cells: tuple[Cell | None, ...]
 
     @property
-    def by_rate(self) -> bool:
-        """Whether throughput tells them apart, and not the median latency."""
-        return next(cell.row["scenario"] for cell in self.cells if cell) in BY_RATE
+    def decided_by(self) -> str:
+        """The column that tells which machine is the faster one."""
+        scenario = next(cell.row["scenario"] for cell in self.cells if cell)
+        return "throughput_ips" if scenario in BY_RATE else "latency_p50_ms"
 
     @property
     def fastest(self) -> int | None:
         """The machine whose figure is better than that of every other one that may be compared,
         as their 95 % intervals have it; None where that is not known."""
-        name = "throughput_ips{}" if self.by_rate else "latency_p50{}_ms"
+        more = self.decided_by == "throughput_ips"
+        names = ("throughput_ips_{}" if more else "latency_p50_{}_ms").format
         ends: dict[int, tuple[float, float]] = {}
         for index, cell in enumerate(self.cells):
             if cell is None or not cell.ok or cell.reason is not None:
                 continue
-            low, high = (cell.row[name.format(end)] for end in ("_low", "_high"))
+            low, high = cell.row[names("low")], cell.row[names("high")]
             if low is None or high is None:
                 return None
-            ends[index] = (-high, -low) if self.by_rate else (low, high)  # the less, the better
+            ends[index] = (-high, -low) if more else (low, high)  # the less, the better
         if len(ends) < 2:
             return None
         best, *others = sorted(ends, key=lambda index: ends[index])

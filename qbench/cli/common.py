@@ -21,6 +21,10 @@ FAILED, MACHINERY = 1, 3
 Results = Annotated[Path, typer.Option("--results", help="Folder that bundles are kept in.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts on stdout.")]
 Run = Annotated[str, typer.Argument(help="A bundle: its path, its id, or 'latest'.")]
+Runs = Annotated[
+    list[str],
+    typer.Argument(help="Bundles: paths, ids, 'latest', or the folder of a collection."),
+]
 Recompute = Annotated[
     bool, typer.Option("--recompute", help="Also recompute every figure from the raw data.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, Runs, console, print_json
 from qbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def read_costs(costs: Path | None, rate: float | None) -> CostSheet | None:
 
 
 def cost(
-    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    run: Runs,
     costs: Costs = None,
     rate: RequiredRate = None,
     output: Annotated[
@@ -68,8 +68,8 @@ def cost(
     from qbench.analysis.cost import costs_side_by_side
     from qbench.analysis.machines import side_by_side
     from qbench.analysis.table import case_rows
-    from qbench.bundle import find_bundle
     from qbench.console.cost import cost_parts
+    from qbench.merge import find_bundles
     from qbench.storage import write_file
 
     sheet = read_costs(costs, rate)
@@ -80,7 +80,7 @@ def cost(
         )
     if output is not None and not output.parent.is_dir():
         raise UserError(f"there is no folder {output.parent}", "Make it first.")
-    bundles = [find_bundle(name, results) for name in run]
+    bundles = find_bundles(run, results)
     side = side_by_side(bundles, [case_rows(b, b.trials_frame()) for b in bundles])
     found = costs_side_by_side(side, sheet, rate)
     if not found:

@@ -14,6 +14,7 @@ from qbench.cli.common import (
     Recompute,
     Results,
     Run,
+    Runs,
     console,
     print_json,
     write_page,
@@ -87,7 +88,7 @@ def explain(
 
 
 def report(
-    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    run: Runs,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The HTML file to write.")
     ] = None,
@@ -102,11 +103,11 @@ def report(
       qbench report latest -o reports/quick.html
       qbench report RUN_ON_A RUN_ON_B --costs costs.yaml --rate 1000
     """
-    from qbench.bundle import find_bundle
+    from qbench.merge import find_bundles
     from qbench.report import Options
 
     sheet = read_costs(costs, rate)
-    bundles = [find_bundle(name, results) for name in run]
+    bundles = find_bundles(run, results)
     path = output or results / f"{bundles[0].run_id}.html"
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}", "Make it first.")
