@@ -8,15 +8,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from qbench.analysis.columns import COLUMNS, interval
+from qbench.analysis.columns import COLUMNS
 from qbench.analysis.origin import DOUBTED, doubts, origin
 from qbench.bundle import Bundle
 from qbench.console.cases import told_conditions
-from qbench.console.text import figure, printable
+from qbench.console.text import printable
+from qbench.report import cells
 
 LONGEST, LONGEST_NOTE = 60, 400
 """Characters of a cell and of a note; longer ones are cut, with dots."""
@@ -25,29 +26,17 @@ CONDITIONS = (
     "threads", "streams", "run_id", "host_id",
 )  # fmt: skip
 """Told of a case only where they differ between cases."""
-
-
-class Heading(NamedTuple):
-    """How a paper names a column: its title and unit, both LaTeX; ``factor`` brings its values to
-    that unit; ``sign`` is "+" where positive ones carry it, too."""
-
-    title: str
-    unit: str = ""
-    factor: float = 1
-    sign: str = ""
-
-
-PAPER: Mapping[str, Heading] = {
-    "model": Heading("Model"),
-    "backend": Heading("Backend"),
-    "precision": Heading("Precision"),
-    "latency_p50_ms": Heading("p50", "ms"),
-    "speedup": Heading("Speed-up", r"$\times$ fp32"),
-    "accuracy": Heading("Accuracy", r"\%", 100),
-    "accuracy_delta": Heading(r"$\Delta$ accuracy", "pp", 100, "+"),
-    "artifact_size_mb": Heading("Size", "MB"),
+PAPER: Mapping[str, str] = {
+    "model": "Model",
+    "backend": "Backend",
+    "precision": "Precision",
+    "latency_p50_ms": "p50",
+    "speedup": "Speed-up",
+    "accuracy": "Accuracy",
+    "accuracy_delta": r"$\Delta$ accuracy",
+    "artifact_size_mb": "Size",
 }
-"""The columns of a paper, unless others are asked for."""
+"""The columns of a paper, unless others are asked for, and their titles in LaTeX."""
 
 
 def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[Bundle]) -> str:
@@ -61,22 +50,19 @@ def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[B
     rows = [{str(name): value for name, value in row.items()} for row in cases.to_dict("records")]
     good = [row for row in rows if row["status"] == "ok"]
     names = list(columns) or _for_paper(good)
-    headings = [PAPER.get(name, Heading(rf"\texttt{{{escaped(name)}}}")) for name in names]
+    titles = [PAPER.get(name, rf"\texttt{{{escaped(name)}}}") for name in names]
+    units = [escaped(cells.unit(name)) for name in names]
     numbers = [any(_is_number(row[name]) for row in good) for name in names]
-    body = [
-        [_cell(row, name, heading) for name, heading in zip(names, headings, strict=True)]
-        for row in good
-    ]
     lines = [
         "% Made by `qbench export`. In the preamble: \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
         rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numbers)}}}",
         r"\toprule",
-        _line([heading.title for heading in headings]),
-        *([_line([h.unit for h in headings])] if any(h.unit for h in headings) else []),
+        _line(titles),
+        *([_line(units)] if any(units) else []),
         r"\midrule",
-        *map(_line, body),
+        *(_line([_cell(row, name) for name in names]) for row in good),
         r"\bottomrule",
         r"\end{tabular}",
         "",
@@ -95,28 +81,18 @@ def _for_paper(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*filled[:3], *told, *filled[3:]] if cases else list(PAPER)
 
 
-def _line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+def _line(parts: Sequence[str]) -> str:
+    return " & ".join(parts) + r" \\"
 
 
-def _cell(case: Mapping[str, Any], name: str, heading: Heading) -> str:
-    value = case[name]
-    if value is None:
-        return "--"
-    if not _is_number(value):
-        return _short(str(value), LONGEST)
-    ends = [_scaled(case[end], heading.factor) for end in interval(name)]
-    low, high = ends if ends and None not in ends else (None, None)
-    text = _number(value * heading.factor, low, high, heading.sign)
-    if low is not None and high is not None:
-        shown = [_number(end, low, high, heading.sign) for end in (low, high)]
-        text += rf" {{\scriptsize {{[}}{shown[0]}, {shown[1]}{{]}}}}"
+def _cell(case: Mapping[str, Any], name: str) -> str:
+    if not _is_number(case[name]):
+        return "--" if case[name] is None else _short(str(case[name]), LONGEST)
+    text, ends = escaped(cells.text(case, name)), cells.ends(case, name)
+    if ends:
+        text += rf" {{\scriptsize {escaped(f'[{ends}]')}}}"
     doubted = name in _SPEEDS and (case["noisy"] or case["inconclusive"])
     return f"{text}$^{{{DOUBTED}}}$" if doubted else text
-
-
-def _number(value: float, low: float | None, high: float | None, sign: str) -> str:
-    return escaped(figure(value, low, high, sign).replace("-", "−"))
 
 
 _SPEEDS = {column.name for column in COLUMNS if column.group == "speed"}
@@ -133,7 +109,7 @@ def _notes(
         origin(bundle, [case for case in cases if case["run_id"] == bundle.run_id])
         for bundle in bundles
     ]
-    if any(case.get(end) is not None for case in cases for name in names for end in interval(name)):
+    if any(cells.ends(case, name) for case in cases for name in names):
         notes.append("In brackets: 95 % intervals, over rounds or evaluated items.")
     if any(name.startswith("accuracy") for name in names):
         sets = dict.fromkeys(case["accuracy_data"] for case in cases if case["accuracy_data"])
@@ -153,10 +129,6 @@ def _short(text: str, longest: int) -> str:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _scaled(value: Any, factor: float) -> float | None:
-    return value * factor if _is_number(value) else None
 
 
 # --------------------------------------------------------------------------- characters

@@ -39,7 +39,7 @@ def rounds(cases: Sequence[Mapping[str, Any]]) -> str:
     return f"{least} to {most} rounds" if least < most else f"{most} round{'s' * (most > 1)}"
 
 
-def doubts(cases: Sequence[Mapping[str, Any]]) -> str:
-    """What ``DOUBTED`` means, if it stands anywhere; else ""."""
+def doubts(cases: Sequence[Mapping[str, Any]], sign: str = DOUBTED) -> str:
+    """What ``sign`` means, if it stands anywhere; else ""."""
     count = sum(bool(case["noisy"] or case["inconclusive"]) for case in cases)
-    return f"{DOUBTED}: noisy or inconclusive, {count} of {len(cases)} cases" if count else ""
+    return f"{sign}: noisy or inconclusive, {count} of {len(cases)} cases" if count else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qbench.analysis.comparable import energy_groups
 from qbench.analysis.origin import DOUBTED
@@ -18,9 +18,12 @@ from qbench.figures.look import (
     Picture,
     extent,
     logarithmic,
+    title,
     words,
 )
 from qbench.figures.parts import (
+    IN_DOUBT,
+    RING,
     Case,
     Entry,
     NoData,
@@ -29,8 +32,8 @@ from qbench.figures.parts import (
     bar,
     bar_entry,
     colour,
+    front_entry,
     grouped,
-    line_entry,
     mark,
     name_of,
     point_entry,
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INTERVALS = "Bars: 95 % intervals"
+SMALLEST = 4.5
+"""Points of text that can still be read."""
 MOST_BARS = 60
 """Cases of a panel with a bar for each."""
 
@@ -56,7 +61,7 @@ MOST_BARS = 60
 def accuracy(shown: Shown, look: Look) -> Picture:
     """Accuracy, or SQNR where there are no labels, against latency; the Pareto front as steps."""
     panels = []
-    for group in grouped(shown.alike, "run", "model"):
+    for group in grouped(shown.by_model(shown.alike), "run", "model"):
         labelled = any(case["accuracy"] is not None for case in group)
         quality = "accuracy" if labelled else "sqnr_db"
         points = [case for case in group if case[quality] is not None and case["latency_p50_ms"]]
@@ -68,35 +73,40 @@ def accuracy(shown: Shown, look: Look) -> Picture:
         )
     picture = Picture.grid(look, len(panels), 6.2)
     for panel, (quality, points) in zip(picture.panels, panels, strict=True):
-        _quality(panel, shown, look, quality, points)
+        _quality(panel, shown, look, quality, points, picture.panel_width)
     drawn = [case for _, points in panels for case in points]
-    signs = [(line_entry(look.quiet, width=1.0), "Pareto front")]
-    signs += [(point_entry(look, "o", hollow=True), "in doubt")] if _doubted(drawn) else []
+    signs: list[Entry] = [(front_entry(look), "Pareto front")]
+    signs += [(point_entry(look, "o", hollow=True), IN_DOUBT)] if _doubted(drawn) else []
     legend = [*backends(shown, look, drawn), *precisions(shown, look, drawn, shapes=True), *signs]
-    picture.finish(legend, shown.notes(drawn, f"{INTERVALS}, over rounds and evaluated items."))
+    data = dict.fromkeys(case["accuracy_data"] for case in drawn if case["accuracy_data"])
+    of = words(f"Accuracy on {'; '.join(data)}.", 400) if data else ""
+    told = f"{INTERVALS}, over rounds and over evaluated items."
+    picture.finish(legend, shown.notes(drawn, of, told, sign=IN_DOUBT))
     return picture
 
 
-def _quality(panel: Axes, shown: Shown, look: Look, quality: str, points: Sequence[Case]) -> None:
+def _quality(
+    panel: Axes, shown: Shown, look: Look, quality: str, points: Sequence[Case], width: float
+) -> None:
     factor = 100 if quality == "accuracy" else 1
     front = sorted((c for c in points if c["place"] == "front"), key=lambda c: c["latency_p50_ms"])
     panel.step(
         [c["latency_p50_ms"] for c in front], [factor * c[quality] for c in front],
-        where="post", color=look.quiet, linewidth=1, zorder=1.5,
+        where="post", color=look.quiet, linewidth=1, zorder=1.5, **RING,
     )  # fmt: skip
     for case in points:
         x, y = case["latency_p50_ms"], factor * case[quality]
-        bar(panel, "x", x, y, _ends(case, "latency_p50_ms"), look)
-        if quality == "accuracy":
-            bar(panel, "y", y, x, _ends(case, quality, factor), look)
         doubted, shade = bool(case["doubt"]), colour(shown, look, case)
+        bar(panel, "x", x, y, _ends(case, "latency_p50_ms"), shade)
+        if quality == "accuracy":
+            bar(panel, "y", y, x, _ends(case, quality, factor), shade)
         mark(panel, x, y, shape(shown, case), shade, doubted, artist_id(case))
     _latency_axis(panel, [(c["latency_p50_ms"], *_ends(c, "latency_p50_ms")) for c in points])
     panel.set_xlabel("p50 latency of a call, ms")
     metrics = sorted({words(c["accuracy_metric"]) for c in points if c["accuracy_metric"]})
     labelled = f"accuracy ({', '.join(metrics)}), %"
     panel.set_ylabel(labelled if quality == "accuracy" else "SQNR against fp32, dB")
-    panel.set_title(words(shown.titled(points[0], "model")))
+    title(panel, shown.titled(points[0], "model"), 0.8 * width)
 
 
 def _latency_axis(panel: Axes, values: Sequence[Sequence[float | None]]) -> None:
@@ -128,19 +138,22 @@ def speedup(shown: Shown, look: Look) -> Picture:
         )
     kinds = list(dict.fromkeys((case["backend"], case["kind"]) for case in cases))
     kinds.sort(key=lambda kind: shown.data["backends"].index(kind[0]))  # stable
-    models = grouped(cases, "run", "model")
+    models = grouped(shown.by_model(cases), "run", "model")
     picture = Picture(look, [1.3 + 0.8 * len(kinds)])
     (panel,) = picture.panels
+    names = [words(f"{backend} {kind}", 44) for backend, kind in kinds]
+    room = (picture.panel_width - max(extent(name, SIZE) for name in names)) / len(models)
+    widest = max(extent(cells.ends(case, "speedup"), 1) for case in cases)
+    size = min(SMALL - 0.5, 0.92 * room / widest if widest else SMALL)
     most = max(1.25, *(max(case["speedup"], 1 / case["speedup"]) for case in cases))
     for column, group in enumerate(models):
         for case in group:
             row = kinds.index((case["backend"], case["kind"]))
-            _heat(panel, look, case, (column, row), math.log(case["speedup"], most))
-    rows(panel, [words(f"{backend} {kind}", 44) for backend, kind in kinds])
+            _heat(panel, look, case, (column, row), math.log(case["speedup"], most), size)
+    rows(panel, names)
     panel.set_xlim(-0.5, len(models) - 0.5)
     titles = [words(shown.titled(group[0], "model"), 26) for group in models]
     panel.set_xticks(range(len(models)), titles)
-    room = 0.65 * picture.panel_width / len(models)
     turned = any(extent(title, SIZE) > room for title in titles)
     panel.tick_params(
         axis="x", length=0, labeltop=True, labelbottom=False, labelrotation=30 if turned else 0
@@ -159,13 +172,20 @@ def speedup(shown: Shown, look: Look) -> Picture:
     return picture
 
 
-def _heat(panel: Axes, look: Look, case: Case, place: tuple[int, int], power: float) -> None:
-    """A cell. ``power``: -1 for the slowest shade, 0 for neither, 1 for the fastest."""
+def _heat(
+    panel: Axes, look: Look, case: Case, place: tuple[int, int], power: float, size: float
+) -> None:
+    """A cell.
+
+    Args:
+        power: -1 for the slowest shade, 0 for neither, 1 for the fastest.
+        size: of the interval's text, which is left out where it would be too small to read.
+    """
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    red, green, blue, _ = shade = colormaps["PuOr"](0.5 + 0.42 * power)
-    ink = "#1b1f24" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "#ffffff"
+    shade = colormaps["PuOr"](0.5 + 0.42 * power)
+    ink = "#ffffff" if _luminance(shade) < 0.19 else "#1b1f24"
     x, y = place
     low, high = _ends(case, "speedup")
     certain = low is not None and high is not None and (low > 1 or high < 1)
@@ -177,12 +197,21 @@ def _heat(panel: Axes, look: Look, case: Case, place: tuple[int, int], power: fl
     )
     if not certain:
         panel.add_patch(
-            Rectangle(corner, 1, 1, fill=False, edgecolor="#8b93a1", hatch="////", linewidth=0)
+            Rectangle(corner, 1, 1, fill=False, edgecolor="#a9b0bb", hatch="///", linewidth=0)
         )
     value = cells.text(case, "speedup") + (f" {DOUBTED}" if case["doubt"] else "")
-    panel.text(x, y - 0.14, value, color=ink, ha="center", va="center", fontsize=SIZE)
-    ends = cells.ends(case, "speedup")
-    panel.text(x, y + 0.24, ends, color=ink, ha="center", va="center", fontsize=SMALL - 0.5)
+    ground = {"facecolor": shade, "edgecolor": "none", "pad": 0.8}
+    form: Any = {"color": ink, "ha": "center", "va": "center", "bbox": ground}
+    ends = cells.ends(case, "speedup") if size >= SMALLEST else ""
+    panel.text(x, y - (0.14 if ends else 0), value, fontsize=SIZE, **form)
+    if ends:
+        panel.text(x, y + 0.25, ends, fontsize=size, **form)
+
+
+def _luminance(shade: Sequence[float]) -> float:
+    """Relative luminance of a colour of sRGB (WCAG 2.2)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shade[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 # --------------------------------------------------------------------------- bars
@@ -207,8 +236,8 @@ def memory(shown: Shown, look: Look) -> Picture:
         panel.set_xlabel("peak memory, MB")
 
     legend = [
-        (bar_entry(look.part(index), HATCHES[index], look), title)
-        for index, title in enumerate(fields.values())
+        (bar_entry(look.part(index), HATCHES[index], look), part)
+        for index, part in enumerate(fields.values())
     ]
     told = "Over the process with its runtime imported; median over rounds. MB = 10^6 bytes."
     return _bars(shown, look, cases, draw, legend, [told])
@@ -242,10 +271,10 @@ def startup(shown: Shown, look: Look) -> Picture:
         panel.margins(x=0.12)
 
     legend = [
-        (bar_entry(look.part(index), HATCHES[index], look), title)
-        for index, title in enumerate(fields.values())
+        (bar_entry(look.part(index), HATCHES[index], look), part)
+        for index, part in enumerate(fields.values())
     ]
-    told = "Median over rounds. Beside the bars: from starting the process to the first result, ms."
+    told = "Median over rounds. Beside the bars: all until the first result, in ms."
     return _bars(shown, look, cases, draw, legend, [told])
 
 
@@ -272,7 +301,7 @@ def energy(shown: Shown, look: Look) -> Picture:
                     hatch="" if case["energy_is_measured"] else "////", linewidth=0,
                     gid=artist_id(case),
                 )  # fmt: skip
-                bar(panel, "x", case[name], row, _ends(case, name), look)
+                bar(panel, "x", case[name], row, _ends(case, name), look.text)
             gross = case["energy_gross_mj_per_inference"]
             if gross is not None:
                 mark(panel, gross, row, "|", look.text, False, artist_id(case, "gross"))
@@ -284,7 +313,10 @@ def energy(shown: Shown, look: Look) -> Picture:
     legend = backends(shown, look, cases)
     legend += [(bar_entry(look.quiet, "////", look), "estimated, not measured")] if proxies else []
     legend += [(point_entry(look, "|"), "with the idle share")] if has_gross else []
-    told = [f"{INTERVALS} over windows.", "Panels of different methods or scopes do not compare."]
+    told = [
+        f"{INTERVALS} over windows or rounds.",
+        "Different methods or scopes do not compare.",
+    ]
     return _bars(shown, look, cases, draw, legend, told, panels)
 
 
@@ -307,12 +339,14 @@ def _bars(
     ]
     kept = [(title, group[:MOST_BARS]) for title, group in made]
     drawn = [case for _, group in kept for case in group]
-    picture = Picture(look, [1.5 + 0.46 * len(group) for _, group in kept])
+    picture = Picture(look, [1.9 + 0.46 * len(group) for _, group in kept])
     longest = 44 if look.width_cm >= NARROW_CM else 26
-    for panel, (title, group) in zip(picture.panels, kept, strict=True):
+    names = [[name_of(case, longest=longest) for case in group] for _, group in kept]
+    beside = max(extent(name, SIZE) for group in names for name in group)
+    for panel, (heading, group), named in zip(picture.panels, kept, names, strict=True):
         draw(panel, group)
-        rows(panel, [name_of(case, longest=longest) for case in group])
-        panel.set_title(words(title, 90))
+        rows(panel, named)
+        title(panel, heading, picture.panel_width - beside - 0.2)
     more = len(cases) - len(drawn)
     left_out = f"{more} more cases are left out: choose a model or a condition." if more else ""
     picture.finish(legend, shown.notes(drawn, " ".join(notes), left_out))

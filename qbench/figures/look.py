@@ -114,6 +114,13 @@ def extent(text: str, size: float) -> float:
     return text_to_path.get_text_width_height_descent(text, properties, False)[0] * POINT
 
 
+def title(panel: Axes, text: object, width: float) -> None:
+    """Above a panel, in at most two lines of ``width`` inches."""
+    lines = wrapped(words(text, 200), SIZE, width)
+    cut = [lines[0], f"{lines[1]} …"] if len(lines) > 2 else lines
+    panel.set_title("\n".join(cut))
+
+
 def wrapped(text: str, size: float, width: float) -> list[str]:
     """Lines of at most ``width`` inches, but for a word that is longer."""
     lines: list[str] = []
@@ -241,11 +248,11 @@ class Picture:
         """Returns its height in inches."""
         if not entries:
             return 0.0
-        widest = max(extent(label, SIZE) for _, label in entries) + 4.5 * SIZE * POINT
+        widest = max(extent(label, SIZE) for _, label in entries) + 5.3 * SIZE * POINT
         columns = max(1, min(len(entries), int(width / widest)))
         self.figure.legend(
             [handle for handle, _ in entries], [label for _, label in entries],
-            loc="outside upper left", ncols=columns, fontsize=SIZE, handlelength=2.0,
+            loc="outside upper left", ncols=columns, fontsize=SIZE, handlelength=2.8,
             columnspacing=1.2, labelspacing=0.3, borderaxespad=0.2,
         )  # fmt: skip
         return (-(-len(entries) // columns) * 1.5 * SIZE + 4) * POINT

@@ -20,6 +20,12 @@ Case = Mapping[str, Any]
 Entry = tuple["Artist", str]
 
 
+IN_DOUBT = "in doubt"
+"""What a hollow mark says, in legends and notes."""
+RING: dict[str, Any] = {"marker": "o", "markersize": 10, "markerfacecolor": "none"}
+"""What points of the Pareto front have around them."""
+
+
 class NoData(UserError):
     """The bundles hold nothing that this chart could show."""
 
@@ -39,8 +45,12 @@ def name_of(case: Case, key: str = "name", longest: int = 44) -> str:
 
 def artist_id(case: Case, *more: object) -> str:
     """By which what is drawn of a case is found in an SVG: ``case-A-0123456789ab``."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", str(case["case_id"]))
-    return "-".join(["case", str(case["run"]), plain, *map(str, more)])
+    return artist_name("-".join(["case", *map(str, (case["run"], case["case_id"], *more))]))
+
+
+def artist_name(text: str) -> str:
+    """As an id of XML."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
 
 
 def colour(shown: Shown, look: Look, case: Case) -> str:
@@ -75,7 +85,7 @@ def _marked(sign: str, shade: str, hollow: bool) -> dict[str, Any]:
 
 def bar(
     panel: Axes, axis: str, at: float, other: float, ends: tuple[float | None, float | None],
-    look: Look,
+    shade: str,
 ) -> None:  # fmt: skip
     """The interval of a point along ``axis``, "x" or "y"; nothing where there is none."""
     low, high = ends
@@ -84,7 +94,7 @@ def bar(
     reach = [[max(0.0, at - low)], [max(0.0, high - at)]]
     place = ([at], [other]) if axis == "x" else ([other], [at])
     panel.errorbar(
-        *place, **{f"{axis}err": reach}, fmt="none", ecolor=look.quiet, elinewidth=0.8, capsize=1.5,
+        *place, **{f"{axis}err": reach}, fmt="none", ecolor=shade, elinewidth=0.7, capsize=1.5,
         zorder=2,
     )  # fmt: skip
 
@@ -129,6 +139,12 @@ def point_entry(look: Look, sign: str, hollow: bool = False) -> Line2D:
     from matplotlib.lines import Line2D
 
     return Line2D([], [], linestyle="", **_marked(sign, look.text, hollow))
+
+
+def front_entry(look: Look) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=look.quiet, linewidth=1, **RING)
 
 
 def line_entry(shade: str, style: Any = "-", width: float = 1.2) -> Line2D:

@@ -7,20 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from qbench.figures.look import (
     DASHES,
-    NARROW_CM,
     SHAPES,
     SMALL,
     Look,
     Picture,
     logarithmic,
     pick,
+    title,
     words,
 )
 from qbench.figures.parts import (
+    IN_DOUBT,
     Case,
     Entry,
     NoData,
     artist_id,
+    artist_name,
     backends,
     bar,
     colour,
@@ -34,6 +36,7 @@ from qbench.figures.parts import (
 )
 from qbench.figures.shown import Shown
 from qbench.report import cells
+from qbench.report.sweeps import SHORT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,37 +46,48 @@ MOST_STEPS = 120
 MOST_LOADS = 12
 TAIL = 0.99
 """Share of the slowest line that an axis of latencies reaches to."""
+MOST_ABREAST = 3
+CURVES = {
+    "latency, ms": [("p50_ms", "p50"), ("p99_ms", "p99")],
+    "clock, GHz": [("clock_ghz", "clock")],
+    "temperature, °C": [("temperature_c", "temperature")],
+}
+"""What a panel of a long load shows: fields of its series, and their names."""
 AXES = {"batch_size": "batch size", "threads": "threads", "streams": "streams"}
 
 
 def distributions(shown: Shown, look: Look) -> Picture:
-    """Cumulative distributions of latency, a line for each round."""
-    groups = grouped((case for case in shown.alike if case["trials"]), "run", "model")
-    if not groups:
+    """Cumulative distributions of latency, a line for each round: a row of panels for each model,
+    with the same axis, and a panel for each backend."""
+    cases = shown.by_model([case for case in shown.alike if case["trials"]])
+    rows = grouped(cases, "model", "run")
+    if not rows:
         raise NoData("no case has timed calls", "`qbench show` says why.")
-    picture = Picture.grid(look, len(groups), 6.2)
-    for panel, group in zip(picture.panels, groups, strict=True):
-        lines = [trial["ms"] for case in group for trial in case["trials"]]
+    panels = [panel for row in rows for panel in grouped(row, "backend")]
+    several = max(len(grouped(row, "backend")) for row in rows)
+    picture = Picture.grid(look, len(panels), 4.6, columns=min(MOST_ABREAST, several))
+    for panel, group in zip(picture.panels, panels, strict=True):
         for case in group:
             for trial in case["trials"]:
                 ms = _thinned(trial["ms"])
                 panel.plot(
-                    ms, [(index + 1) / len(ms) for index in range(len(ms))], linewidth=0.8,
-                    color=colour(shown, look, case), linestyle=dash(shown, case), alpha=0.75,
+                    ms, [(index + 1) / len(ms) for index in range(len(ms))], linewidth=0.7,
+                    color=colour(shown, look, case), linestyle=dash(shown, case), alpha=0.8,
                     drawstyle="steps-post", gid=artist_id(case, "round", trial["round"]),
                 )  # fmt: skip
+        (row,) = (row for row in rows if group[0] in row)
+        lines = [trial["ms"] for case in row for trial in case["trials"]]
         last = max(ms[int(TAIL * (len(ms) - 1))] for ms in lines)
-        logarithmic(panel, "x", min(ms[0] for ms in lines), last)
+        logarithmic(panel, "x", min(ms[0] for ms in lines), last, labels=5)
         panel.set_xlabel("latency of a call, ms")
         panel.set_ylabel("share of calls")
         panel.set_ylim(0, 1.02)
-        panel.set_title(words(shown.titled(group[0], "model")))
-    drawn = [case for group in groups for case in group]
-    legend = [*backends(shown, look, drawn), *precisions(shown, look, drawn, shapes=False)]
+        title(panel, shown.titled(group[0], "model", "backend"), 0.75 * picture.panel_width)
+    legend = [*backends(shown, look, cases), *precisions(shown, look, cases, shapes=False)]
     told = (
-        "Each line is one round, in a process of its own; the slowest 1 % may lie beyond an axis."
+        "Each line is one round, in a process of its own. The slowest 1 % may lie beyond the axis."
     )
-    picture.finish(legend, shown.notes(drawn, told))
+    picture.finish(legend, shown.notes(cases, told, sign=""))
     return picture
 
 
@@ -87,67 +101,63 @@ def _thinned(ms: Sequence[float]) -> list[float]:
 
 
 def throughput(shown: Shown, look: Look) -> Picture:
-    """Throughput against batch size, threads or streams."""
-    lines = [line for line in shown.data["sweeps"] if line["model"] in shown.models]
-    panels = grouped(lines, "run", "model", "scenario", "axis")
+    """Throughput against batch size, threads or streams: a panel for each of the others."""
+    lines = shown.by_model([one for one in shown.data["sweeps"] if one["model"] in shown.models])
+    panels = grouped(lines, "model", "run", "scenario", "axis", "fixed")
     if not panels:
         raise NoData(
             "no case ran at several batch sizes, threads or streams",
-            "`qbench run sweep` does, or `conditions:` of a suite.",
+            "`qbench run sweep` does, or lists of them in a suite.",
         )
     picture = Picture.grid(look, len(panels), 6.2)
     for panel, group in zip(picture.panels, panels, strict=True):
-        _sweep(panel, shown, look, group)
+        for line in group:
+            _sweep(panel, shown, look, line)
+        alike = [one for one in lines if one["model"] == group[0]["model"]]
+        _sweep_axes(panel, group[0]["axis"], [p for one in alike for p in one["points"]])
+        about = ", ".join(filter(None, [group[0]["scenario"], _told(group[0]["fixed"])]))
+        title(panel, f"{shown.titled(group[0], 'model')}, {about}", 0.8 * picture.panel_width)
     signs: list[Entry] = []
     if any(point["doubt"] for line in lines for point in line["points"]):
-        signs = [(point_entry(look, "o", hollow=True), "in doubt")]
+        signs = [(point_entry(look, "o", hollow=True), IN_DOUBT)]
     legend = [*backends(shown, look, lines), *precisions(shown, look, lines, shapes=True), *signs]
-    told = "Bars: 95 % intervals over rounds."
     anchors = {point["anchor"] for line in lines for point in line["points"]}
     drawn = [case for case in shown.cases if case["anchor"] in anchors]
-    picture.finish(legend, shown.notes(drawn, told, condition=False))
+    told = "Bars: 95 % intervals over rounds."
+    picture.finish(legend, shown.notes(drawn, told, condition=False, sign=IN_DOUBT))
     return picture
 
 
-def _sweep(panel: Axes, shown: Shown, look: Look, lines: Sequence[Mapping[str, Any]]) -> None:
-    for line in lines:
-        points = [point for point in line["points"] if point["ips"]]
-        shade = colour(shown, look, line)
-        panel.plot(
-            [p["at"] for p in points], [p["ips"] for p in points], color=shade, linewidth=0.9,
-            linestyle=dash(shown, line),
-        )  # fmt: skip
-        for point in points:
-            ends = point["ips_low"], point["ips_high"]
-            bar(panel, "y", point["ips"], point["at"], ends, look)
-            doubted = bool(point["doubt"])
-            mark(
-                panel, point["at"], point["ips"], shape(shown, line), shade, doubted,
-                words(point["anchor"]),
-            )  # fmt: skip
-        if line["fixed"] and points:
-            panel.annotate(
-                words(line["fixed"]), (points[-1]["at"], points[-1]["ips"]), (5, 0),
-                textcoords="offset points", va="center", fontsize=SMALL, color=look.quiet,
-            )  # fmt: skip
-    first = lines[0]
-    at = sorted({point["at"] for line in lines for point in line["points"]})
-    known = [
-        end
-        for line in lines
-        for point in line["points"]
-        for end in (point["ips"], point["ips_low"], point["ips_high"])
-        if end
-    ]
+def _sweep(panel: Axes, shown: Shown, look: Look, line: Mapping[str, Any]) -> None:
+    points = [point for point in line["points"] if point["ips"]]
+    shade = colour(shown, look, line)
+    panel.plot(
+        [p["at"] for p in points], [p["ips"] for p in points], color=shade, linewidth=0.9,
+        linestyle=dash(shown, line),
+    )  # fmt: skip
+    for point in points:
+        bar(panel, "y", point["ips"], point["at"], (point["ips_low"], point["ips_high"]), shade)
+        sign, doubted = shape(shown, line), bool(point["doubt"])
+        mark(panel, point["at"], point["ips"], sign, shade, doubted, artist_name(point["anchor"]))
+
+
+def _sweep_axes(panel: Axes, along: str, points: Sequence[Mapping[str, Any]]) -> None:
+    at = sorted({point["at"] for point in points})
+    ends = [point[name] for point in points for name in ("ips", "ips_low", "ips_high")]
+    known = [end for end in ends if end]
     panel.set_xscale("log", base=2)
-    panel.set_xlim(at[0] / 1.15, at[-1] * 1.3)
+    panel.set_xlim(at[0] / 1.15, at[-1] * 1.15)
     panel.set_xticks(at, [str(value) for value in at])
     panel.set_xticks([], minor=True)
     logarithmic(panel, "y", min(known), max(known))
-    panel.set_xlabel(AXES[first["axis"]])
+    panel.set_xlabel(AXES[along])
     panel.set_ylabel("throughput, items/s")
-    run = f"{first['run']}: " if len(shown.runs) > 1 else ""
-    panel.set_title(words(f"{run}{first['model']}, {first['scenario']}", 60))
+
+
+def _told(fixed: str) -> str:
+    """``b4 t2`` is ``batch size 4, threads 2``."""
+    names = {short: AXES[axis] for axis, short in SHORT.items()}
+    return ", ".join(f"{names[part[0]]} {part[1:]}" for part in fixed.split())
 
 
 # --------------------------------------------------------------------------- roofline
@@ -179,11 +189,12 @@ def roofline(shown: Shown, look: Look) -> Picture:
         for index, name in enumerate(ran_at)
         if name in here
     ]
-    told = "Lines: the machine's measured ceilings. A case's rate is of its 10th percentile."
+    if any(point["suspicious"] for point in drawn):
+        legend.append((point_entry(look, "o", hollow=True), "above the roofline"))
     ids = {point["case_id"] for point in drawn}
-    picture.finish(
-        legend, shown.notes([c for c in shown.cases if c["case_id"] in ids], told, condition=False)
-    )
+    cases = [case for case in shown.cases if case["case_id"] in ids]
+    told = "Lines: the machine's measured ceilings. A case's rate is of its 10th percentile."
+    picture.finish(legend, shown.notes(cases, told, condition=False, sign=""))
     return picture
 
 
@@ -237,7 +248,7 @@ def _roof(
     panel.set_ylabel("GMAC/s")
     run = f"{roof['run']}: " if len(shown.runs) > 1 else ""
     count = f"{threads} thread{'s' * (threads > 1)}"
-    panel.set_title(words(f"{run}{device}, {count}"))
+    title(panel, f"{run}{device}, {count}", 4)
 
 
 # --------------------------------------------------------------------------- sustained
@@ -252,55 +263,45 @@ def sustained(shown: Shown, look: Look) -> Picture:
             "`qbench run endurance` does, or `scenario: sustained`.",
         )
     drawn = cases[:MOST_LOADS]
-    parts = [(case, *part) for case in drawn for part in _parts(case, look)]
-    picture = Picture.grid(look, len(parts), 4.4)
-    for panel, (case, title, unit, curves) in zip(picture.panels, parts, strict=True):
-        series = case["series"]
-        for field, _, shade, style in curves:
-            values = [float("nan") if v is None else v for v in series[field]]
-            panel.plot(
-                series["end_s"], values, color=shade, linestyle=style, linewidth=0.9,
-                gid=artist_id(case, field),
-            )  # fmt: skip
-        end = series["end_s"][-1]
-        for begin, last in ((0, series["part_s"]), (end - series["part_s"], end)):
-            panel.axvspan(begin, last, color=look.quiet, alpha=0.15, linewidth=0)
-        panel.set_xlim(0, end)
-        if unit == "ms":
-            panel.set_ylim(bottom=0)
-        panel.set_xlabel("seconds of load")
-        panel.set_ylabel(f"{title}, {unit}")
-        ratio = cells.text(case, "sustained_ratio") if unit == "ms" else ""
-        panel.set_title(
-            words(f"{case['model']} {case['label']}", 52 if look.width_cm >= NARROW_CM else 40)
-            + (f"\nlast part over the first: {ratio}" if ratio else "")
-        )
-    legend = [
-        (line_entry(look.colour(0)), "p50"),
-        (line_entry(look.colour(1), pick(DASHES, 1)), "p99"),
+    panels = [(case, curves) for case in drawn for curves in _curves(case)]
+    picture = Picture.grid(look, len(panels), 4.6)
+    for panel, (case, curves) in zip(picture.panels, panels, strict=True):
+        _load(panel, look, case, curves)
+        heading = f"{case['model']} {case['label']}"
+        if case["sustained_ratio"] is not None:
+            heading += f", last part over first: {cells.text(case, 'sustained_ratio')}"
+        title(panel, heading, 0.8 * picture.panel_width)
+    legend: list[Entry] = [
+        (line_entry(look.colour(index), pick(DASHES, index)), name)
+        for index, (_, name) in enumerate(CURVES["latency, ms"])
     ]
-    more = (
-        f"{len(cases) - len(drawn)} more cases are left out: choose a model."
-        if len(cases) > len(drawn)
-        else ""
-    )
-    told = "Shaded: the first and the last part, whose medians are compared; of the last round."
-    picture.finish(legend, shown.notes(drawn, told, more, condition=False))
+    more = len(cases) - len(drawn)
+    left_out = f"{more} more cases are left out: choose a model." if more else ""
+    told = "Of the last round. Shaded: the first and the last part, whose medians are compared."
+    picture.finish(legend, shown.notes(drawn, told, left_out, condition=False, sign=""))
     return picture
 
 
-def _parts(case: Case, look: Look) -> list[tuple[str, str, list[tuple[str, str, str, Any]]]]:
-    """Panels of a case: title, unit, and curves with their field, name, colour and dashes."""
-    latency = [
-        ("p50_ms", "p50", look.colour(0), "-"),
-        ("p99_ms", "p99", look.colour(1), pick(DASHES, 1)),
-    ]
-    found = [
-        ("latency", "ms", latency),
-        ("clock", "GHz", [("clock_ghz", "clock", look.colour(2), "-")]),
-        ("temperature", "°C", [("temperature_c", "temperature", look.colour(3), "-")]),
-    ]
-    kept = [
-        (title, unit, [c for c in curves if case["series"][c[0]]]) for title, unit, curves in found
-    ]
-    return [part for part in kept if part[2]]
+def _curves(case: Case) -> list[str]:
+    """Of ``CURVES``, those that the machine told of this case."""
+    series = case["series"]
+    return [name for name, fields in CURVES.items() if any(series[field] for field, _ in fields)]
+
+
+def _load(panel: Axes, look: Look, case: Case, curves: str) -> None:
+    series = case["series"]
+    for index, (field, _) in enumerate(CURVES[curves]):
+        if series[field]:
+            values = [float("nan") if value is None else value for value in series[field]]
+            panel.plot(
+                series["end_s"], values, color=look.colour(index), linewidth=0.9,
+                linestyle=pick(DASHES, index), gid=artist_id(case, field),
+            )  # fmt: skip
+    end, part = series["end_s"][-1], series["part_s"]
+    for begin, last in ((0, part), (end - part, end)):
+        panel.axvspan(begin, last, color=look.quiet, alpha=0.15, linewidth=0)
+    panel.set_xlim(0, end)
+    if curves == "latency, ms":
+        panel.set_ylim(bottom=0)
+    panel.set_xlabel("seconds of load")
+    panel.set_ylabel(curves)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qbench.analysis.origin import doubts, origin
+from qbench.analysis.origin import DOUBTED, doubts, origin
 from qbench.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.figures.look import words
@@ -42,16 +42,23 @@ class Shown:
     def models(self) -> list[str]:
         return list(dict.fromkeys(str(case["model"]) for case in self.cases))
 
+    def by_model(self, cases: Sequence[Case]) -> list[Case]:
+        """Those of a model together, in the order of its runs."""
+        return sorted(cases, key=lambda case: self.models.index(case["model"]))  # stable
+
     def titled(self, case: Case, *names: str) -> str:
         """Names of a panel, with the run where there are several."""
         run = [f"{case['run']}:"] if len(self.runs) > 1 else []
         return " ".join([*run, *(str(case[name]) for name in names)])
 
-    def notes(self, cases: Sequence[Case], *more: str, condition: bool = True) -> list[str]:
+    def notes(
+        self, cases: Sequence[Case], *more: str, condition: bool = True, sign: str = DOUBTED
+    ) -> list[str]:
         """What ``cases``, which a picture shows, are of.
 
         Args:
             condition: whether it shows those of one condition only.
+            sign: what marks those in doubt; "" if nothing does.
         """
         found = []
         for run in self.runs:
@@ -61,7 +68,7 @@ class Shown:
         if condition and self.left_out:
             named = words(self.condition, 120) or "no further condition"
             found.append(f"Shown: {named}. {self.left_out} cases of other conditions are left out.")
-        return [*found, *filter(None, [*more, doubts(cases)])]
+        return [*found, *filter(None, [*more, doubts(cases, sign) if sign else ""])]
 
 
 def shown(bundles: Sequence[Bundle], model: str | None, condition: str | None) -> Shown:
