@@ -60,7 +60,7 @@ _ROOTS = re.compile(
     r"[\\/](?:home|Users|root|tmp|var|usr|opt|srv|mnt|media|data|work|private|Volumes|scratch)[\\/]"
 )
 _ADDRESS = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)|[0-9A-Fa-f]*::?[0-9A-Fa-f:]+(?:\.\d+){0,3}\b)"
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}(?!\.?\w)|[0-9A-Fa-f]*::?[0-9A-Fa-f:]+(?:\.\d+){0,3}(?![\w:]))"
 )
 _SIMPLE: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"://[^/\s@]+@"), "://"),
@@ -123,12 +123,13 @@ class _Redacted(Bundle):
 
     def __init__(self, path: Path, words: Iterable[str], keep: Iterable[str]) -> None:
         super().__init__(path)
-        begin = Bundle(path).begin
+        plain = Bundle(path)
+        begin = plain.begin
         known = {word.lower() for word in (*keep, *begin["backends"])} | _vocabulary() | COMMON
         found = {*words, *_found(path, begin["host"])}
         private = {word for word in found if len(word) > 1 and word.lower() not in known}
         self._redactor = Redactor(private, _versions(begin))
-        self._check_names()
+        self._check_names(plain)
 
     def _upgraded(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
         found = self._redactor.record(super()._upgraded(name, record, line))
@@ -151,12 +152,12 @@ class _Redacted(Bundle):
         else:
             target.write_text(self._redactor.text(text), encoding="utf-8")
 
-    def _check_names(self) -> None:
+    def _check_names(self, plain: Bundle) -> None:
         """
         Raises:
             UserError: a name that stays as it is holds a private word.
         """
-        for what, name in _names(self):
+        for what, name in _names(plain):
             if self._redactor.holds_private(name):
                 raise UserError(
                     f"{self.path}: {what} '{name}' holds a private word, and names are not changed",
