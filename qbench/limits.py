@@ -123,9 +123,10 @@ def read_limit(aspect: str, text: str) -> Limit:
     number, unit = found.groups()
     if unit not in of.units:
         said = f"has no unit '{unit}'" if unit else "needs a unit"
-        fix = f"Say {number}{_written(of)}."
+        meant = next((name for name in of.units if name.lower() == unit.lower()), _written(of))
         raise UserError(
-            f"{of.option} {text}: {of.words} {said}", f"{fix} {nearest(unit, of.units)}"
+            f"{of.option} {text}: {of.words} {said}",
+            f"Say {number}{meant}. Units: {', '.join(of.units)}.",
         )
     value = float(number) * of.units[unit]
     if not math.isfinite(value) or value < 0 or (value == 0 and aspect != "accuracy_drop"):

@@ -16,7 +16,7 @@ import numpy as np
 from qbench import stats
 from qbench.analysis.comparable import facts_of, spoiled
 from qbench.analysis.cost import cost_of
-from qbench.analysis.machines import Machine, machine_of
+from qbench.analysis.machines import Machine
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.costs import CostSheet
@@ -116,8 +116,9 @@ class Candidate:
     figures: Mapping[str, Figure]
 
 
-def read(bundle: Bundle) -> Measured:
-    """
+def read(bundle: Bundle, machine: Machine) -> Measured:
+    """A bundle of ``machine``.
+
     Raises:
         UserError: the bundle is damaged.
     """
@@ -140,7 +141,7 @@ def read(bundle: Bundle) -> Measured:
     for (case_id, column), found in of_load.items():
         spreads.setdefault(case_id, {})[column] = median(np.array(found))
     way = {name: value for name, value in facts_of(bundle).items() if "choice" in spoiled(name)}
-    return Measured(machine_of(bundle), bundle.run_id, case_rows(bundle, frame), spreads, way)
+    return Measured(machine, bundle.run_id, case_rows(bundle, frame), spreads, way)
 
 
 def _gaps(values: np.ndarray) -> bool:

@@ -16,6 +16,8 @@ State = Literal["kept", "open", "broken"]
 _MANY = 10
 """Where rounds would have to grow by more than this factor, they are no remedy."""
 _OF_ITEMS = ("accuracy", "accuracy_drop")
+_NO_ROOM = 1e-3
+"""Points of accuracy: a value so near to the limit is taken to lie on it."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def _items(candidate: Candidate, limit: Limit, value: float, ends: tuple[float, 
     room = abs(limit.value - value)
     have = candidate.row["accuracy_items"]
     of_a_point = candidate.row["accuracy_items_needed"]
-    if not room:
+    if room < _NO_ROOM:
         return f"{limit.of.words}: it lies at the limit, and no number of items would settle it"
     if limit.aspect == "accuracy_drop" and of_a_point is not None:
         needed = of_a_point / room**2

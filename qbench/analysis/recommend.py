@@ -11,19 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from qbench.analysis.candidates import SUSTAINED, Candidate, Figure, Measured, candidates, read
 from qbench.analysis.comparable import energy_groups, same_work
 from qbench.analysis.judging import Held, hold
+from qbench.analysis.machines import machines_of
 from qbench.analysis.pareto import ACCURACY, FIDELITY, LATENCY, Place, pareto
 from qbench.bundle import Bundle
 from qbench.costs import CostSheet
 from qbench.errors import UserError, nearest
 from qbench.limits import Limit, Question
 
-NAME_ONLY = "int8 in name only"
 _WORK = ("model", "scenario", "scenario_options", "batch_size")
+
+
+class Doubt(NamedTuple):
+    """What speaks against a figure: in a word or two, and in detail, which may be empty."""
+
+    word: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.detail}" if self.detail else self.word
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ class Choice:
     label: str
     held: tuple[Held, ...]
     objective: Figure | None
-    doubts: tuple[str, ...]
+    doubts: tuple[Doubt, ...]
     pool: int | None = None
     first: bool = False
     more: tuple[float, float | None] | None = None
@@ -70,6 +80,8 @@ class Choice:
         """What would settle whether it keeps the limits."""
         if self.status == "open":
             return ("the run, which was interrupted: the same command goes on with it",)
+        if not self.is_measured:
+            return ()
         told = [held.settles for held in self.held if held.state == "open"]
         if self.candidate.row["loadgen_valid"] is False:
             told.append("a run that LoadGen calls valid")
@@ -162,8 +174,12 @@ def recommend(
         UserError: a bundle is damaged, the question names what no bundle has, or asks for costs
             that are not given.
     """
-    once = {bundle.run_id: bundle for bundle in bundles}
-    return choose([read(bundle) for bundle in once.values()], question, costs)
+    once = {bundle.run_id: bundle for bundle in bundles}.values()
+    machines = {machine.key: machine for machine in machines_of(once)}
+    if costs is not None:
+        costs.check(list(machines.values()))
+    runs = [read(bundle, machines[bundle.begin["host"]["host_id"]]) for bundle in once]
+    return choose(runs, question, costs)
 
 
 def choose(
@@ -292,12 +308,8 @@ _TOLD = ("environment", "recipe", "device", "threads", "streams")
 def _labels(work: Sequence[Candidate]) -> list[str]:
     """Machine, backend, precision, and whatever else tells a case from the others; the run only
     where one machine has several."""
-    machines = {c.measured.machine.key: c.measured.machine.name for c in work}
     runs = {c.measured.run_id: c.measured.machine.key for c in work}
-    names = {
-        key: f"{name} {key}" if list(machines.values()).count(name) > 1 else name
-        for key, name in machines.items()
-    }
+    machines = set(runs.values())
     told = [name for name in _TOLD if len({c.row[name] for c in work}) > 1]
     labels = []
     for candidate in work:
@@ -307,7 +319,7 @@ def _labels(work: Sequence[Candidate]) -> list[str]:
         extra = [f"{words.get(n, '')}{row[n]}" for n in told if row[n] is not None]
         label = ", ".join([" ".join(filter(None, parts)), *extra])
         if len(machines) > 1:
-            label += f" on {names[run.machine.key]}"
+            label += f" on {run.machine.name}"
         if list(runs.values()).count(run.machine.key) > 1:
             label += f" in {run.run_id}"
         labels.append(label)
@@ -335,30 +347,36 @@ def _fronts(work: Sequence[Candidate]) -> list[Place | None]:
     return [next(places) if c.row["status"] == "ok" else None for c in work]
 
 
-def _doubts(candidate: Candidate, question: Question) -> tuple[str, ...]:
+def _doubts(candidate: Candidate, question: Question) -> tuple[Doubt, ...]:
     row = candidate.row
     doubts = []
-    for of, word in ((row, ""), (candidate.sustained, "under sustained load, ")):
-        if of is not None and of["noisy"]:
-            doubts.append(f"{word}noisy: {of['noise_reason']}")
+    if row["noisy"]:
+        doubts.append(Doubt("noisy", str(row["noise_reason"])))
+    load = candidate.sustained
+    if load is not None and load is not row and load["noisy"]:
+        doubts.append(Doubt("noisy under sustained load", str(load["noise_reason"])))
     if row["inconclusive"]:
         width = row["half_width"]
-        known = "" if width is None else f": p10 known to ±{100 * width:.1f} %"
-        doubts.append(f"inconclusive{known}")
+        known = "" if width is None else f"p10 known to ±{100 * width:.1f} %"
+        doubts.append(Doubt("inconclusive", known))
     if row["flags"]:
-        doubts.append(str(row["flags"]))
+        doubts.append(Doubt(str(row["flags"])))
     if row["loadgen_valid"] is False:
-        doubts.append("not valid by LoadGen")
-    asks_energy = "energy" in (question.by, *(limit.aspect for limit in question.limits))
-    if asks_energy and row["energy_noise"]:
-        doubts.append(f"its energy may hold the work of others: {row['energy_noise']}")
-    return tuple(dict.fromkeys(doubts))
+        doubts.append(Doubt("not valid by LoadGen"))
+    if "energy" in _asked(question) and row["energy_noise"]:
+        doubts.append(Doubt("its energy may hold the work of others", str(row["energy_noise"])))
+    return tuple(doubts)
+
+
+def _asked(question: Question) -> set[str]:
+    """The aspects that the question is about."""
+    return {question.by, *(limit.aspect for limit in question.limits)}
 
 
 def _notes(work: Sequence[Candidate], question: Question) -> list[str]:
     """What has to be known of all of them."""
     measured = [c for c in work if c.row["status"] == "ok"]
-    asked = {question.by, *(limit.aspect for limit in question.limits)}
+    asked = _asked(question)
     notes = []
     if measured and asked & {"p50", "p99", "throughput", "cost"}:
         loaded = sum(c.sustained is not None for c in measured)

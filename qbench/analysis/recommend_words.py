@@ -39,8 +39,11 @@ def _none(answer: Answer) -> str:
         return "Nothing was measured."
     might = f"; {_many(answer.maybe)} might" if answer.maybe else ""
     near = answer.nearest
-    told_limits = "; ".join([*(h.says for h in near.held if h.state != "kept"), *near.doubts])
-    return f"Nothing surely keeps the limits{might}. Nearest is {near.label}: {told_limits}."
+    says = "; ".join(
+        [*(h.says for h in near.held if h.state != "kept"), *(d.word for d in near.doubts)]
+    )
+    settles = f" (to be settled: {'; '.join(near.settles)})" if near.settles else ""
+    return f"Nothing surely keeps the limits{might}. Nearest is {near.label}: {says}{settles}."
 
 
 def _many(choices: Sequence[Choice]) -> str:
@@ -74,7 +77,9 @@ def _single(answer: Answer, best: Choice, of: Recommendation) -> str:
 
 
 def _doubtful(choices: Sequence[Choice]) -> str:
-    named = [f"{c.label}: {', '.join(c.doubts)}" for c in choices if c.doubts][:NAMED]
+    named = [f"{c.label}: {', '.join(d.word for d in c.doubts)}" for c in choices if c.doubts][
+        :NAMED
+    ]
     return f" In doubt: {'; '.join(named)}." if named else ""
 
 
@@ -157,7 +162,7 @@ def _rounded(value: float, up: bool) -> float:
     """To three digits, to the side on which what is said of it stays true."""
     if value == 0:
         return 0.0
-    exact = Decimal(value)
+    exact = Decimal(f"{value:.9g}")  # without what is left of adding and multiplying
     step = Decimal(1).scaleb(exact.adjusted() - 2)
     rounding = ROUND_CEILING if up else ROUND_FLOOR
     return float((exact / step).to_integral_value(rounding) * step)
@@ -251,7 +256,7 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "first": choice.first,
         "more": None if choice.more is None else choice.more[0],
         "more_at_least": None if choice.more is None else choice.more[1],
-        "doubts": list(choice.doubts),
+        "doubts": [str(doubt) for doubt in choice.doubts],
         "settles": list(choice.settles),
         "front": choice.front,
     }  # fmt: skip

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qbench.cli.common import DEFAULT_RESULTS, FAILED, AsJson, Results, console, print_json
+from qbench.cli.cost import Costs, RequiredRate, read_costs
 
 if TYPE_CHECKING:
     from qbench.limits import Question
@@ -26,13 +26,6 @@ MaxEnergy = Annotated[str | None, typer.Option(help="For an inference, such as 5
 MinThroughput = Annotated[str | None, typer.Option(help="Items per second, such as 100ips.")]
 Minimize = Annotated[
     str | None, typer.Option(help="latency (if left out), energy, cost, size or memory.")
-]
-Costs = Annotated[
-    Path | None, typer.Option("--costs", help="What the machines cost (docs/cost.md).")
-]
-Rate = Annotated[
-    float | None,
-    typer.Option("--rate", min=0, help="For costs: the rate needed, in items per second."),
 ]
 
 
@@ -79,7 +72,7 @@ def recommend(
     scenario: Annotated[str | None, typer.Option(help="Only cases of this scenario.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Only cases of this batch size.")] = None,
     costs: Costs = None,
-    rate: Rate = None,
+    rate: RequiredRate = None,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
@@ -98,7 +91,6 @@ def recommend(
     from qbench.analysis.recommend_words import to_json
     from qbench.bundle import find_bundle
     from qbench.console.recommend import recommendation_parts
-    from qbench.costs import load_costs
 
     limits = {
         "p50": max_p50,
@@ -114,7 +106,7 @@ def recommend(
     question = asked(limits, minimize or "latency", models, scenario, batch, rate)
     assert question is not None
     bundles = [find_bundle(name, results) for name in run]
-    found = recommended(bundles, question, None if costs is None else load_costs(costs))
+    found = recommended(bundles, question, read_costs(costs, rate))
     if as_json:
         print_json(to_json(found))
     else:

@@ -61,7 +61,7 @@ def _sure(answer: Answer, of: Recommendation) -> Table:
         figures = choice.candidate.figures
         told = [figure_text(limit.aspect, figures[limit.aspect], of) for limit in limits]
         cells = [choice.label, objective(choice, of), against(choice), *told]
-        cells += [choice.front or "–", "; ".join(choice.doubts) or "–"]
+        cells += [choice.front or "–", "; ".join(map(str, choice.doubts)) or "–"]
         table.add_row(*[styled(cell) for cell in cells])
     table.caption = "front: of latency and accuracy, among all measured configurations"
     return table
@@ -75,7 +75,7 @@ def _maybe(answer: Answer, of: Recommendation) -> Table:
     table.add_column("what would settle it", overflow="fold")
     for choice in answer.maybe:
         opened = [held.says for held in choice.held if held.state == "open"]
-        says = "; ".join([*opened, *choice.doubts]) or "–"
+        says = "; ".join([*opened, *map(str, choice.doubts)]) or "–"
         cells = (choice.label, objective(choice, of), says, "; ".join(choice.settles))
         table.add_row(*[styled(cell) for cell in cells])
     return table
