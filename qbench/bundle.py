@@ -401,7 +401,7 @@ class Bundle:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the derived tables and then the manifest: from now on the bundle is complete."""
-        self._write_table("trials.parquet", self.compute_trials())
+        self._write_table("trials.parquet", self.compute_trials(), "DELTA_BINARY_PACKED")
         if self.packed is None:
             self.write_samples(self.compute_samples())
         files = {
@@ -415,7 +415,7 @@ class Bundle:
     def write_samples(self, samples: pd.DataFrame) -> None:
         """Write ``samples.parquet``: what ``compute_samples`` found, or found in the bundle that
         this one is packed from."""
-        self._write_table("samples.parquet", samples)
+        self._write_table("samples.parquet", samples, "BYTE_STREAM_SPLIT")
 
     def compute_samples(self) -> pd.DataFrame:
         """One row for each timed call of the good trials: ``trial``, ``latency_ns``."""
@@ -424,7 +424,13 @@ class Bundle:
         columns = pd.DataFrame({"trial": pd.Series(dtype=str), "latency_ns": pd.Series(dtype=int)})
         return pd.concat([columns, *frames], ignore_index=True)
 
-    def _write_table(self, name: str, frame: pd.DataFrame) -> None:
+    def _write_table(self, name: str, frame: pd.DataFrame, integers_as: str) -> None:
+        """
+        Args:
+            integers_as: their encoding. Of samples, whose lower bytes are noise and whose higher
+                ones repeat, bytes by place and zstd take 0.8 to 1.2 bytes for a call, and
+                differences 1.4 to 1.9.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -434,7 +440,8 @@ class Bundle:
             pa.Table.from_pandas(frame, preserve_index=False),
             buffer,
             use_dictionary=[c for c in frame.columns if c not in integers],  # type: ignore[arg-type]
-            column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
+            column_encoding=dict.fromkeys(integers, integers_as),
+            compression="zstd",
         )
         write_file(self.path / name, buffer.getvalue().to_pybytes())
 
