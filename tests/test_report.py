@@ -16,7 +16,8 @@ import pytest
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
 from qbench.report import write_report
-from qbench.report.ranking import rankings
+from qbench.report.ranking import sentence as told
+from qbench.report.ranking import verdicts
 from qbench.report.render import harmless, script_json
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;\u202eevil\u2028</style>"
@@ -215,15 +216,19 @@ def sentence(*rows: dict, scenario: str = "single-stream") -> str:
         "model": "net", "scenario": scenario, "scenario_options": None, "batch_size": 1,
         "threads": 1, "streams": 1, "condition": "", "status": "ok", "rounds": 7, "noisy": False,
         "inconclusive": False, "loadgen_valid": None, "accuracy": None, "sqnr_db": None,
+        "precision": "fp32", "kind": "fp32",
     }  # fmt: skip
-    cases = [{**same, "label": f"case{index}", **row} for index, row in enumerate(rows)]
-    (line,) = rankings(cases)
-    return line["text"]
+    cases = [
+        {**same, "label": f"case{index}", "backend": f"backend{index}", **row}
+        for index, row in enumerate(rows)
+    ]
+    (verdict,) = verdicts(cases)
+    return told(verdict)
 
 
 def test_the_fastest_is_named_only_where_intervals_lie_apart():
     apart = ranked((2.0, 1.9, 2.1), (1.0, 0.9, 1.1), (3.0, 2.0, 4.0))
-    assert apart.startswith("fastest is case1: p50 1.00 ms (0.900 … 1.10); next is case0")
+    assert apart.startswith("fastest is case1: p50 1.00 ms (0.90 … 1.10); next is case0")
     near = ranked((1.0, 0.9, 1.1), (1.2, 1.05, 1.4), (3.0, 2.0, 4.0))
     assert near.startswith("within noise of each other: case0") and "case1" in near
     assert "case2" not in near
@@ -240,7 +245,7 @@ def test_doubtful_cases_are_not_ranked_silently():
     assert sure.startswith("fastest is case1") and "noisy" not in sure
     named = sentence(latency(2.0), latency(1.0, inconclusive=True), latency(3.0))
     assert named.startswith(
-        "fastest, by figures in doubt, is case1: p50 1.00 ms (0.990 … 1.01), inc"
+        "fastest, by figures in doubt, is case1: p50 1.000 ms (0.990 … 1.010), inc"
     )
     unnamed = sentence(latency(2.0), latency(1.0), latency(3.0, noisy=True), latency(4.0))
     assert unnamed.startswith("fastest is case1") and unnamed.endswith("(of the others: 1 noisy).")
@@ -302,8 +307,8 @@ def test_the_page_draws_and_keeps_its_own_policy(project, tmp_path):
     assert console == []
     assert drawn.count('class="main-svg"') >= 5
     assert "2 of 2 cases" in drawn
-    # Of plotly's buttons, none that uploads.
-    assert 'data-title="Download plot' in drawn and 'data-title="Share' not in drawn
+    # Each chart's data as a file; of plotly's own buttons, none that uploads.
+    assert 'data-as="csv"' in drawn and 'data-title="Share' not in drawn
     # A script that the policy does not name is refused.
     page.write_text(html.replace("</body>", "<script>document.title='owned'</script></body>"))
     drawn, console = browsed(page, "", tmp_path / "chromium")

@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """One column: its group, its name (with the unit), and one sentence."""
+    """One column: its group, its name (with the unit), one sentence, and how it is computed, where
+    the sentence does not say it; "" where it does."""
 
     group: str
     name: str
     doc: str
+    formula: str = ""
 
 
 _TABLE = """
@@ -159,14 +161,52 @@ identity    | host_id                 | Digest that stands for the machine.
 identity    | run_id                  | The bundle.
 """
 
+_FORMULAS = """
+conversion_sqnr_db       | As sqnr_db, of the converted file's outputs against its source's.
+int8_mac_share           | multiply-accumulates in int8 / all multiply-accumulates of a call.
+noisy                    | doubtful_trials / rounds ≥ 0.25.
+clean_share              | Σ wall time of the blocks of calls whose wall time is their processor time / Σ wall time.
+run_delay_share          | time in which its threads were ready and had no processor / (window × threads × streams).
+others_cores             | processor time of all other processes / window.
+half_width               | exp(t(0.975; n − 1) · s / √n) − 1, s the standard deviation of the n trials' ln p10, or of the rounds' ln ratios.
+inconclusive             | half_width > the suite's target, or no interval.
+latency_p10_ms           | exp(Σ ln p10ᵢ / n), p10ᵢ of the calls of trial i, interpolated linearly; 95 % interval: × exp(± t(0.975; n − 1) · s / √n), s the standard deviation of ln p10ᵢ, from n = 6 on.
+latency_p50_ms           | exp(Σ ln p50ᵢ / n), p50ᵢ the median call of trial i; interval as of latency_p10_ms.
+latency_p90_ms           | exp(Σ ln p90ᵢ / n), p90ᵢ of the calls of trial i; interval as of latency_p10_ms.
+latency_p99_ms           | exp(Σ ln p99ᵢ / n), p99ᵢ of the calls of trial i; interval as of latency_p10_ms.
+latency_p99_9_ms         | exp(Σ ln p99.9ᵢ / n), p99.9ᵢ of the calls of trial i; interval as of latency_p10_ms.
+throughput_ips           | exp(Σ ln(itemsᵢ / wall timeᵢ) / n) over trials; interval as of latency_p10_ms.
+speedup                  | exp(Σ ln(p50 of fp32 in round i / p50 in round i) / n) over the rounds that both have; interval as of latency_p10_ms.
+speedup_p10              | As speedup, of p10.
+processor_left           | 1 − processor time of the case / (window × threads).
+sustained_ratio          | sustained_p50_ms / median of the first minute, or of the first fifth.
+cold_start_ms            | Process start to first result: more than the sum of its named phases.
+memory_load_peak_mb      | highest resident size while loading − resident size once the runtime is imported.
+memory_peak_mb           | highest resident size in first call and warm-up − resident size once the runtime is imported.
+cpu_utilization          | processor time of the process / wall time, median over trials.
+energy_mj_per_inference  | Measured: mean over windows of (joules − idle_w × seconds) / items. By processor time: exp(mean of ln(watts per core × processor time / items)) over trials. By operations: Σ operations × energy of one.
+energy_gross_mj_per_inference | Mean over windows of joules / items.
+instructions_per_inference | instructions of the window / items, median over trials.
+instructions_per_cycle   | instructions / cycles of the window, median over trials.
+accuracy                 | Of a share: right items / items; other metrics as accuracy.md has them. Interval: Wilson (JASA 1927), else the 2.5 and 97.5 % points of 1000 resamples of the items.
+accuracy_delta           | accuracy − accuracy of the float32 reference on the same items. Interval of shares: Agresti and Min (Statistics in Medicine 2005), of other metrics a paired bootstrap.
+accuracy_delta_p         | Two-sided binomial test of the items that only one of both has right, at ½ (McNemar, Psychometrika 1947).
+accuracy_items_needed    | ⌈1.96² · d / 0.01²⌉, d the share of items that only one of both has right (Agresti, Categorical Data Analysis, 10.1).
+sqnr_db                  | 10 log₁₀(Σ r² / Σ (r − y)²), r the reference's outputs, y these, over all items; the worst output; at most 200.
+cosine                   | Mean over items of r · y / (‖r‖ ‖y‖), r the reference's outputs, y these; the worst output.
+max_abs_difference       | max |r − y|, r the reference's outputs, y these.
+roofline_share           | max(Σ multiply-accumulates / highest rate measured at their precision, (weight bytes − cache bytes) / measured bandwidth) / p10 (Williams et al., CACM 2009).
+floor_us                 | p10 of a call of the yardstick that does nothing, its best trial.
+case_id                  | SHA-256 of the request, its first digits.
+"""
+
+_HOW: dict[str, str] = dict(
+    [part.strip() for part in line.split("|", 1)] for line in _FORMULAS.strip().splitlines()
+)
 COLUMNS: tuple[Column, ...] = tuple(
-    Column(*(part.strip() for part in line.split("|", 2))) for line in _TABLE.strip().splitlines()
+    Column(group, name, doc, _HOW.get(name, ""))
+    for group, name, doc in (
+        [part.strip() for part in line.split("|", 2)] for line in _TABLE.strip().splitlines()
+    )
 )
 NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
-
-
-def interval(name: str) -> tuple[str, str] | tuple[()]:
-    """The columns of the ends of a column's interval; none if it has no interval."""
-    stem, unit = (name[:-3], "_ms") if name.startswith("latency_") else (name, "")
-    ends = (f"{stem}_low{unit}", f"{stem}_high{unit}")
-    return ends if set(ends) <= set(NAMES) else ()

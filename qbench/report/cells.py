@@ -29,6 +29,8 @@ _UNITS = {
     "throughput_ips": "items/s", "energy_mj_per_inference": "mJ",
     "energy_gross_mj_per_inference": "mJ", "speedup": "× fp32", "speedup_p10": "× fp32",
     "sustained_ratio": "×", "accuracy_items_needed": "items", "fps": "per s",
+    "warmup_calls": "calls", "others_cores": "cores", "late": "frames", "dropped": "frames",
+    "frames": "frames",
 }  # fmt: skip
 _SUFFIXES = {
     "ms": "ms", "us": "µs", "s": "s", "mb": "MB", "db": "dB", "w": "W", "hz": "per s",
@@ -66,12 +68,30 @@ def ends(case: Case, name: str) -> str:
 
 
 def said(case: Case, name: str) -> str:
-    """All of it: ``1.234 ms (1.210 … 1.258)``."""
+    """All of it: ``1.234 ms (1.210 … 1.258)``; an accuracy with the items that it is of."""
     value = text(case, name)
     if value == NOTHING:
         return value
     interval = ends(case, name)
-    return f"{value} {unit(name)}".rstrip() + (f" ({interval})" if interval else "")
+    whole = f"{value} {unit(name)}".rstrip() + (f" ({interval})" if interval else "")
+    items = case.get("accuracy_of") if name == "accuracy" else None
+    return f"{whole}, {items}" if items else whole
+
+
+def accuracy_of(items: int | None, official: Mapping[str, Any] | None) -> str | None:
+    """``n = 650 of 50,000, not the official score``: what an accuracy is of.
+
+    Args:
+        items: how many were evaluated.
+        official: the data set that they are a part of, its ``items`` all told; None: not known.
+    """
+    if items is None:
+        return None
+    if official is None:
+        return f"n = {items:,}"
+    if items == official["items"]:
+        return f"n = {items:,}, the whole set"
+    return f"n = {items:,} of {official['items']:,}, not the official score"
 
 
 def texts(case: Case, names: Iterable[str]) -> dict[str, str]:

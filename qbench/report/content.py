@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbench import stats
 from qbench.analysis.table import WORST_FIRST
 from qbench.bundle import Bundle
 from qbench.console.cases import told_conditions
-from qbench.report import PLAIN, Options, cells, charts, machine, tables, traces
+from qbench.report import PLAIN, Options, about, cells, charts, machine, machines, tables, traces
+from qbench.report.answer import answer
+from qbench.report.details import case_details, glossary
+from qbench.report.effective import effective_columns
 from qbench.report.energy import energy_reasons
-from qbench.report.ranking import rankings
+from qbench.report.missing import exclusions, not_measured
+from qbench.report.ranking import Verdict, sentence, verdicts
 from qbench.report.run import Run, lettered
 from qbench.report.sweeps import doubt
 
 CALLS = ("scenario", "scenario_options", "batch_size", "threads", "streams")
 CONDITIONS = ("environment", "recipe", "device", *CALLS)
 """Told of a case only where they differ between cases."""
-LOG_LINES = 20
-SUITE_CHARACTERS = 20_000
 
 
 def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[str, Any]:
@@ -30,33 +30,83 @@ def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[st
     cases = named_cases(runs)
     conditions = told_conditions(CONDITIONS, cases)
     suites = sorted({str(run.bundle.begin["suite"]) for run in runs})
-    return {
+    found = {run.letter: _verdicts(run, cases, len(runs) > 1) for run in runs}
+    compared = machines.compared(runs, cases, options)
+    side_by_side = machines.section(compared, runs)
+    content = {
         "title": f"qbench: {', '.join(suites)}",
-        "runs": [_run_facts(run) for run in runs],
+        "runs": [about.run_facts(run) for run in runs],
+        "answer": answer(
+            runs,
+            cases,
+            [verdict for some in found.values() for verdict in some],
+            side_by_side["sentences"] if side_by_side else [],
+        ),
         "counts": _counts(cases),
-        "rankings": [line for run in runs for line in _run_rankings(run, cases, len(runs) > 1)],
-        "table": tables.main_table(cases, conditions, len(runs) > 1),
-        "details": tables.detail_tables(cases),
+        "rankings": [
+            {
+                "model": f"{letter} {verdict.model}" if len(runs) > 1 else verdict.model,
+                "conditions": verdict.conditions,
+                "text": sentence(verdict),
+            }
+            for letter, some in found.items()
+            for verdict in some
+        ],
         "disturbed": sum(bool(case["noisy"]) for case in cases),
         "inconclusive": sum(bool(case["inconclusive"]) for case in cases),
+        "machines": side_by_side,
+        "table": tables.main_table(cases, conditions, len(runs) > 1),
+        "details": tables.detail_tables(cases),
+        "case_details": case_details(runs, cases),
         "scenarios": tables.scenario_tables(cases),
         "energy": tables.energy_tables(cases),
         "energy_reasons": energy_reasons(cases),
         "floors": [{"run": run.letter, **floor} for run in runs for floor in run.floors],
-        "not_measured": [group for run in runs for group in _not_measured(run, cases)],
+        "effective": tables.effective_table(cases),
+        "not_measured": [group for run in runs for group in not_measured(run, cases)],
+        "exclusions": [(run.letter, exclusions(run, cases)) for run in runs],
+        "noise": tables.noise_table(cases),
+        "method": about.method(runs, cases),
+        "glossary": glossary(cases),
         "facts": machine.facts(bundles),
         "mlperf": machine.mlperf_fields(bundles),
         "differences": machine.differences([run.letter for run in runs], bundles),
-        "method": _method(runs, cases),
-        "charts": charts.chart_data(runs, cases),
+        "charts": {**charts.chart_data(runs, cases), "costs": machines.chart(compared)},
     }
+    return {**content, "contents": _contents(content)}
+
+
+def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The page's sections, by the id and the title that links to them have."""
+    sections = (
+        ("answer", "Answer", True),
+        ("machines", "Machines", content["machines"]),
+        ("cases", "Cases", True),
+        ("charts", "Charts", content["charts"]["cases"]),
+        ("scenarios", "Scenarios", content["scenarios"]),
+        ("energy", "Energy", content["energy"]),
+        ("roofline", "Roofline", content["charts"]["roofs"] or content["floors"]),
+        ("effective", "Effective precision", content["effective"]["rows"]),
+        ("missing", "Not measured", True),
+        ("noise", "Noise", content["noise"]["rows"]),
+        ("method", "Method", True),
+        ("machine", "Machine and software", True),
+        ("reproduce", "How to reproduce", True),
+    )
+    return [(name, title) for name, title, there in sections if there]
 
 
 def named_cases(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """The case tables' rows, each with its ``run``, what its trials left, and what it is called
     beside the others: ``kind`` and ``condition``, ``name`` (without the condition), ``label``; and
     the ``texts`` of its figures for charts, with unit and interval."""
-    cases = [{**case, "run": run.letter, **_left(run, case)} for run in runs for case in run.cases]
+    cases = []
+    for run in runs:
+        effective = effective_columns(run)
+        cases += [
+            {**case, "run": run.letter, **_left(run, case), **effective.get(case["case_id"], {})}
+            for case in run.cases
+        ]
     conditions = told_conditions(CONDITIONS, cases)
     for case in cases:
         case["status"] = case["status"] or "open"
@@ -71,10 +121,13 @@ def named_cases(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _left(run: Run, case: Mapping[str, Any]) -> dict[str, Any]:
-    """What only the trials' own records tell of a case: keys of ``tables.SCENARIOS``, ``doubt`` and
-    ``suspicious``."""
+    """What only the trials' own records tell of a case: keys of ``tables.SCENARIOS``, ``doubt``,
+    ``accuracy_of`` and ``suspicious``."""
     trials = run.trials.get(case["case_id"], [])
     found: dict[str, Any] = {"doubt": doubt(case)}
+    data = run.bundle.plan["data"][case["model"]] or {"part_of": None}
+    if case["accuracy"] is not None:
+        found["accuracy_of"] = cells.accuracy_of(case["accuracy_items"], data["part_of"])
     points = (p for p in run.roof["points"] if p["case_id"] == case["case_id"])
     found["suspicious"] = next((point["suspicious"] for point in points), None)
     if case["status"] != "ok" or not trials:
@@ -114,110 +167,9 @@ def _counts(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda pair: order.index(pair[0]))
 
 
-def _run_rankings(
-    run: Run, cases: Sequence[Mapping[str, Any]], with_run: bool
-) -> list[dict[str, str]]:
+def _verdicts(run: Run, cases: Sequence[Mapping[str, Any]], with_run: bool) -> list[Verdict]:
+    """On the run's own cases, which go by their names here, without its letter: it and the
+    condition are told before."""
     prefix = f"{run.letter} " if with_run else ""
     own = [case for case in cases if case["run"] == run.letter]
-    lines = rankings([{**case, "label": case["label"].removeprefix(prefix)} for case in own])
-    return [{**line, "model": f"{prefix}{line['model']}"} for line in lines]
-
-
-# --------------------------------------------------------------------------- what was not measured
-
-
-def _not_measured(run: Run, cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Cases without figures. Those with one reason are one entry: every case for every model."""
-    logs = _logs(run.bundle)
-    models: dict[tuple[str, ...], list[str]] = {}
-    for case in cases:
-        if case["run"] != run.letter or case["status"] == "ok":
-            continue
-        log = "" if case["status"] in ("skipped", "open") else logs.get(case["case_id"], "")
-        key = (case["status"], case["reason"] or "", log, case["label"])
-        models.setdefault(key, []).append(case["model"])
-    labels: dict[tuple[Any, ...], list[str]] = {}
-    for (*same, label), named in models.items():
-        labels.setdefault((*same, tuple(named)), []).append(label)
-    return [
-        {"status": key[0], "reason": key[1], "log": key[2], "models": key[3], "cases": found}
-        for key, found in labels.items()
-    ]
-
-
-def _logs(bundle: Bundle) -> dict[str, str]:
-    """By case, the last lines that its failed worker printed."""
-    prepared, evaluated = bundle.prepared, bundle.evaluated
-    failed = {t["case_id"]: t for t in bundle.trials if t["status"] != "ok"}
-    logs = {}
-    for entry in bundle.plan["cases"]:
-        records = (
-            prepared.get(entry["artifact_key"], {}),
-            evaluated.get(entry["evaluation_id"], {}),
-            failed.get(entry["case_id"], {}),
-        )
-        text = next((str(r["log"]) for r in records if r.get("log")), "")
-        logs[entry["case_id"]] = "\n".join(text.splitlines()[-LOG_LINES:])
-    return logs
-
-
-# --------------------------------------------------------------------------- about the runs
-
-
-def _run_facts(run: Run) -> dict[str, Any]:
-    """The header's facts, and how to run the same again."""
-    begin = run.bundle.begin
-    host = begin["host"]
-    filters = {key: value for key, value in (begin.get("filters") or {}).items() if value}
-    return {
-        "letter": run.letter,
-        "run_id": run.bundle.run_id,
-        "suite": begin["suite"],
-        "cases": len(run.cases),
-        "started": str(begin.get("started") or "").replace("T", " "),
-        "cpu": host.get("cpu_model") or "an unnamed processor",
-        "cores": host.get("cores_usable") or host.get("cores_logical"),
-        "os": host.get("os") or host.get("system") or "an unnamed system",
-        "complete": run.bundle.complete,
-        "command": shlex.join(["qbench", *(str(part) for part in begin.get("command") or [])]),
-        "digest": begin.get("suite_digest"),
-        "seed": begin.get("seed"),
-        "filters": "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in filters.items()),
-        "software": begin.get("software") or {},
-        "suite_text": _suite_text(run.bundle),
-    }
-
-
-def _suite_text(bundle: Bundle) -> str:
-    try:
-        text = (bundle.path / "suite.yaml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text[:SUITE_CHARACTERS]
-
-
-def _method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    settings = [run.bundle.begin["settings"] for run in runs]
-    numbers = {
-        key: ", ".join(dict.fromkeys(_setting(s[key]) for s in settings if key in s)) or "–"
-        for key in ("rounds", "warmup_s", "timed_s")
-    }
-    return {
-        **numbers,
-        "least_rounds": stats.MIN_ROUNDS,
-        "confidence": f"{100 * stats.CONFIDENCE:g} %",
-        "metrics": sorted({str(c["accuracy_metric"]) for c in cases if c["accuracy_metric"]}),
-        "energy": sorted({str(c["energy_method"]) for c in cases if c["energy_method"]}),
-        "proxy": any(case["energy_is_measured"] is False for case in cases),
-        "random_data": any(
-            record.get("data_is_random") for run in runs for record in run.bundle.evaluated.values()
-        ),
-    }
-
-
-def _setting(value: Any) -> str:
-    """A number, or how rounds are decided."""
-    if isinstance(value, Mapping):
-        target = f"until p10 is known to {100 * value['target']:g} %" if "target" in value else ""
-        return f"{value.get('least', '–')} to {value.get('most', '–')}, {target}"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return verdicts([{**case, "label": case["name"].removeprefix(prefix)} for case in own])

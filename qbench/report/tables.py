@@ -3,152 +3,153 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from qbench.analysis.columns import COLUMNS
+from qbench.analysis.columns import COLUMNS, NAMES
 from qbench.analysis.comparable import energy_groups
-from qbench.console import figure
+from qbench.report import cells
 from qbench.report.energy import described
 from qbench.report.sweeps import doubt
 
 Case = Mapping[str, Any]
 
+FLOATS = ("fp32", "tf32", "fp16", "bf16", "fp8")
+"""Precisions whose effective one has the same name."""
 
-@dataclass(frozen=True)
-class Shown:
-    """A column of a table. ``factor`` brings the value to ``unit``; ``interval`` adds ``_low`` and
-    ``_high`` of the column of that name."""
+
+class Shown(NamedTuple):
+    """A column of a table: one of the case table's, or of ``OWN_DOCS``, and its short title."""
 
     name: str
     title: str
-    unit: str = ""
-    factor: float = 1
-    form: str = ""
-    interval: str = ""
-
-
-def _percent(name: str, title: str) -> Shown:
-    return Shown(name, title, "%", 100, ".3g")
 
 
 MAIN = (
-    Shown("latency_p50_ms", "p50", "ms", interval="latency_p50"),
-    Shown("latency_p99_ms", "p99", "ms", interval="latency_p99"),
-    Shown("throughput_ips", "throughput", "items/s", interval="throughput_ips"),
-    Shown("speedup", "speed-up", "× fp32", form=".2f", interval="speedup"),
-    Shown("accuracy", "accuracy", "%", 100, ".1f", "accuracy"),
-    Shown("accuracy_data", "accuracy of"),
-    Shown("accuracy_delta", "Δ accuracy", "pp", 100, "+.1f", "accuracy_delta"),
-    Shown("accuracy_items_needed", "±1 pp takes", "items"),
-    Shown("sqnr_db", "SQNR", "dB", form=".0f"),
-    Shown("memory_peak_mb", "peak memory", "MB"),
-    Shown("artifact_size_mb", "size", "MB"),
-    Shown("cold_start_ms", "cold start", "ms"),
-    Shown("energy_mj_per_inference", "energy", "mJ", interval="energy_mj_per_inference"),
-    Shown("roofline_share", "of roofline", "%", 100, ".0f"),
+    Shown("latency_p50_ms", "p50"),
+    Shown("latency_p99_ms", "p99"),
+    Shown("throughput_ips", "throughput"),
+    Shown("speedup", "speed-up"),
+    Shown("accuracy", "accuracy"),
+    Shown("accuracy_of", "accuracy of"),
+    Shown("accuracy_delta", "Δ accuracy"),
+    Shown("accuracy_items_needed", "±1 pp takes"),
+    Shown("sqnr_db", "SQNR"),
+    Shown("memory_peak_mb", "peak memory"),
+    Shown("artifact_size_mb", "size"),
+    Shown("cold_start_ms", "cold start"),
+    Shown("energy_mj_per_inference", "energy"),
+    Shown("roofline_share", "of roofline"),
     Shown("roofline_bound", "bound by"),
-    Shown("floor_us", "floor", "µs"),
+    Shown("floor_us", "floor"),
     Shown("effective_precision", "ran at"),
     Shown("rounds", "rounds"),
 )
 PERCENTILES = (
     *(
-        Shown(f"latency_{name}_ms", name.replace("_", "."), "ms", interval=f"latency_{name}")
+        Shown(f"latency_{name}_ms", name.replace("_", "."))
         for name in ("p10", "p50", "p90", "p99", "p99_9")
     ),
-    Shown("half_width", "p10 ±", "%", 100, ".1f"),
+    Shown("half_width", "p10 ±"),
     Shown("samples", "calls"),
     Shown("rounds", "rounds"),
 )
 START = (
-    Shown("process_start_ms", "process start", "ms"),
-    Shown("import_ms", "import", "ms"),
-    Shown("load_ms", "load", "ms"),
-    Shown("first_inference_ms", "first inference", "ms"),
-    Shown("cold_start_ms", "cold start", "ms"),
-    Shown("warmup_calls", "warm-up", "calls", form=",.0f"),
-    Shown("warmup_ms", "warm-up", "ms"),
-    Shown("io_convert_us", "placing inputs", "µs"),
-    Shown("memory_load_peak_mb", "load peak", "MB"),
-    Shown("memory_load_anonymous_mb", "loaded, own", "MB"),
-    Shown("memory_load_file_mb", "loaded, from files", "MB"),
-    Shown("memory_peak_mb", "running peak", "MB"),
-    Shown("memory_anonymous_mb", "running, own", "MB"),
-    Shown("memory_file_mb", "running, from files", "MB"),
-    Shown("memory_process_peak_mb", "whole process", "MB"),
-    Shown("device_memory_mb", "device", "MB"),
+    Shown("process_start_ms", "process start"),
+    Shown("import_ms", "import"),
+    Shown("load_ms", "load"),
+    Shown("first_inference_ms", "first inference"),
+    Shown("cold_start_ms", "cold start"),
+    Shown("warmup_calls", "warm-up"),
+    Shown("warmup_ms", "warm-up"),
+    Shown("io_convert_us", "placing inputs"),
+    Shown("memory_load_peak_mb", "load peak"),
+    Shown("memory_load_anonymous_mb", "loaded, own"),
+    Shown("memory_load_file_mb", "loaded, from files"),
+    Shown("memory_peak_mb", "running peak"),
+    Shown("memory_anonymous_mb", "running, own"),
+    Shown("memory_file_mb", "running, from files"),
+    Shown("memory_process_peak_mb", "whole process"),
+    Shown("device_memory_mb", "device"),
     Shown("cpu_utilization", "cores busy"),
-    Shown("instructions_per_inference", "instructions per inference", form=",.0f"),
+    Shown("instructions_per_inference", "instructions per inference"),
     Shown("instructions_per_cycle", "per cycle"),
 )
 NOISE = (
-    Shown("doubt", "verdict"),
+    Shown("verdict", "verdict"),
     Shown("doubtful_trials", "doubtful trials"),
     Shown("rounds", "of"),
-    _percent("clean_share", "clean"),
-    _percent("run_delay_share", "waited"),
-    Shown("others_cores", "others", "cores"),
-    Shown("clock_ghz", "clock", "GHz"),
-    Shown("temperature_c", "temperature", "°C", form=".0f"),
-    Shown("half_width", "p10 ±", "%", 100, ".1f"),
+    Shown("clean_share", "clean"),
+    Shown("run_delay_share", "waited"),
+    Shown("others_cores", "others"),
+    Shown("clock_ghz", "clock"),
+    Shown("temperature_c", "temperature"),
+    Shown("half_width", "p10 ±"),
+)
+EFFECTIVE = (
+    Shown("precision", "asked for"),
+    Shown("effective_precision", "ran at"),
+    Shown("work", "share of the work"),
+    Shown("int8_mac_share", "in int8"),
+    Shown("fallback_ops", "fallback operators"),
+    Shown("flags", "flags"),
+    Shown("runtime_notes", "the runtime’s notes"),
 )
 ENERGY = (
-    Shown("energy_mj_per_inference", "energy", "mJ", interval="energy_mj_per_inference"),
-    Shown("energy_gross_mj_per_inference", "gross", "mJ"),
-    Shown("power_w", "power", "W"),
-    Shown("idle_w", "idle", "W"),
-    Shown("energy_window_s", "window", "s"),
+    Shown("energy_mj_per_inference", "energy"),
+    Shown("energy_gross_mj_per_inference", "gross"),
+    Shown("power_w", "power"),
+    Shown("idle_w", "idle"),
+    Shown("energy_window_s", "window"),
     Shown("energy_noise", "disturbed"),
 )
 SCENARIOS: dict[str, tuple[str, tuple[Shown, ...]]] = {
     "sustained": (
         "Sustained load",
         (
-            Shown("sustained_p50_ms", "p50 at the end", "ms"),
-            Shown("sustained_p99_ms", "p99 at the end", "ms"),
-            Shown("sustained_ratio", "end / begin", "×", form=".2f"),
-            Shown("throughput_ips", "throughput", "items/s"),
-            Shown("clock_ghz", "clock", "GHz"),
-            Shown("temperature_c", "temperature", "°C", form=".0f"),
+            Shown("sustained_p50_ms", "p50 at the end"),
+            Shown("sustained_p99_ms", "p99 at the end"),
+            Shown("sustained_ratio", "end / begin"),
+            Shown("throughput_ips", "throughput"),
+            Shown("clock_ghz", "clock"),
+            Shown("temperature_c", "temperature"),
         ),
     ),
     "paced": (
         "Paced frames",
         (
-            _percent("deadline_miss_rate", "missed"),
-            Shown("late", "late", "frames"),
-            Shown("dropped", "dropped", "frames"),
-            Shown("frames", "of", "frames"),
-            Shown("deadline_ms", "deadline", "ms"),
-            Shown("paced_hz", "results", "per s"),
-            Shown("latency_p50_ms", "response p50", "ms"),
-            Shown("latency_p99_ms", "response p99", "ms"),
-            Shown("paced_jitter_ms", "jitter", "ms"),
-            _percent("processor_left", "processor left"),
+            Shown("deadline_miss_rate", "missed"),
+            Shown("late", "late"),
+            Shown("dropped", "dropped"),
+            Shown("frames", "of"),
+            Shown("deadline_ms", "deadline"),
+            Shown("paced_hz", "results"),
+            Shown("latency_p50_ms", "response p50"),
+            Shown("latency_p99_ms", "response p99"),
+            Shown("paced_jitter_ms", "jitter"),
+            Shown("processor_left", "processor left"),
         ),
     ),
     "pipeline": (
         "Pipeline",
         (
-            Shown("decode_ms", "decode", "ms"),
-            Shown("preprocess_ms", "preprocess", "ms"),
-            Shown("inference_ms", "bind, infer, read", "ms"),
-            Shown("postprocess_ms", "postprocess", "ms"),
-            Shown("e2e_p50_ms", "frame p50", "ms"),
-            Shown("e2e_p99_ms", "frame p99", "ms"),
-            Shown("fps", "frames", "per s"),
+            Shown("decode_ms", "decode"),
+            Shown("preprocess_ms", "preprocess"),
+            Shown("inference_ms", "bind, infer, read"),
+            Shown("postprocess_ms", "postprocess"),
+            Shown("e2e_p50_ms", "frame p50"),
+            Shown("e2e_p99_ms", "frame p99"),
+            Shown("fps", "frames"),
         ),
     ),
     "mlperf": (
         "MLPerf LoadGen",
         (
             Shown("loadgen_verdict", "LoadGen’s verdict"),
-            Shown("loadgen_latency_ms", "latency, early stopping", "ms"),
-            Shown("loadgen_qps", "result", "per s"),
-            Shown("target_qps", "rate that held", "per s"),
-            Shown("latency_p50_ms", "p50", "ms"),
-            Shown("latency_p99_ms", "p99", "ms"),
+            Shown("loadgen_latency_ms", "latency, early stopping"),
+            Shown("loadgen_qps", "result"),
+            Shown("target_qps", "rate that held"),
+            Shown("latency_p50_ms", "p50"),
+            Shown("latency_p99_ms", "p99"),
             Shown("loadgen_reason", "because"),
         ),
     ),
@@ -157,31 +158,36 @@ SCENARIOS: dict[str, tuple[str, tuple[Shown, ...]]] = {
 OWN_DOCS = {
     "run": "The bundle, as lettered above.",
     "label": "Backend, precision, and the conditions that differ between cases.",
-    "doubt": "Whether something speaks against the case's figures, and what.",
+    "verdict": "Whether something speaks against the case's figures, and what.",
+    "work": "Multiply-accumulates by the precision they ran at; else operators.",
+    "runtime_notes": "What the runtime or its adapter told of how it was set up.",
     "frames": "Frames that were due in all trials.",
     "late": "Results that came after the deadline.",
     "dropped": "Frames that came while another was being processed.",
     "deadline_ms": "A result is too late so long after its frame was due.",
+    "accuracy_of": "How many items were evaluated, and of how many the official set has.",
     "inference_ms": "Placing a frame, the inference, and reading its outputs.",
     "loadgen_verdict": "LoadGen's verdict by the options of the scenario.",
     "loadgen_reason": "Why it is not valid, in LoadGen's words.",
 }
-PROSE = ("doubt", "energy_noise", "loadgen_reason")
+PROSE = ("verdict", "energy_noise", "loadgen_reason", "runtime_notes")
 """Columns of sentences, which are broken into lines."""
 DOCS = {column.name: column.doc for column in COLUMNS} | OWN_DOCS
 
 
 def case_rows(cases: Sequence[Case], columns: Sequence[Shown]) -> dict[str, Any]:
-    """``columns`` (name, title, unit, doc, prose, number), none empty, and ``rows`` of cells."""
+    """``columns`` (name, title, unit, doc, prose, number, formula), none empty, and ``rows`` of
+    cells. ``formula``: whether the page's glossary holds the column."""
     kept = [shown for shown in columns if any(_there(case.get(shown.name)) for case in cases)]
     return {
         "columns": [
             {
                 "name": shown.name,
                 "title": shown.title,
-                "unit": shown.unit,
+                "unit": cells.unit(shown.name),
                 "doc": _doc(shown.name, cases),
                 "prose": shown.name in PROSE,
+                "formula": shown.name in NAMES,
                 "number": any(isinstance(case.get(shown.name), int | float) for case in cases),
             }
             for shown in kept
@@ -194,6 +200,8 @@ def case_rows(cases: Sequence[Case], columns: Sequence[Shown]) -> dict[str, Any]
                 "status": case["status"],
                 "run": case["run"],
                 "case_id": case["case_id"],
+                "anchor": case["anchor"],
+                "label": case["label"],
                 "cells": [_cell(case, shown) for shown in kept],
             }
             for case in cases
@@ -222,9 +230,7 @@ def main_table(cases: Sequence[Case], conditions: Sequence[str], with_run: bool)
     groups = energy_groups(cases)
     measured = groups and groups[0][0]["energy_is_measured"]
     values = [
-        Shown(s.name, "energy (proxy)", s.unit, interval=s.interval)
-        if s.name.startswith("energy") and not measured
-        else s
+        Shown(s.name, "energy (proxy)") if s.name.startswith("energy") and not measured else s
         for s in MAIN
         if not s.name.startswith("energy") or len(groups) == 1
     ]
@@ -243,13 +249,28 @@ def detail_tables(cases: Sequence[Case]) -> list[dict[str, Any]]:
     tables = (
         ("percentiles", "Every percentile with its interval", PERCENTILES),
         ("start", "Start-up, memory and processor", START),
-        ("noise", "What each case met while it was measured, and the verdict on it", NOISE),
     )
     return [
         {"id": name, "title": title, **case_rows(good, [*_NAMES, *columns])}
         for name, title, columns in tables
         if good
     ]
+
+
+def noise_table(cases: Sequence[Case]) -> dict[str, Any]:
+    """What each case met while it was measured, and the verdict on it."""
+    good = [
+        {**case, "verdict": case["doubt"] or "nothing speaks against it"}
+        for case in cases
+        if case["status"] == "ok"
+    ]
+    return {"title": "Noise, by case", **case_rows(good, [*_NAMES, *NOISE])}
+
+
+def effective_table(cases: Sequence[Case]) -> dict[str, Any]:
+    """What was asked for and what ran, of the cases whose runtime told it."""
+    told = [case for case in cases if case["effective_precision"] is not None]
+    return {"title": "Effective precision, by case", **case_rows(told, [*_NAMES, *EFFECTIVE])}
 
 
 def scenario_tables(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -277,24 +298,31 @@ def _cell(case: Case, shown: Shown) -> dict[str, Any]:
     """``text``, ``sort`` (the raw value), ``range`` (the interval) and ``marks``: words that warn,
     each with its reason."""
     value = case.get(shown.name)
-    cell = {"text": _text(value, shown), "sort": value, "range": "", "marks": []}
+    cell: dict[str, Any] = {
+        "text": cells.text(case, shown.name),
+        "sort": value,
+        "range": cells.ends(case, shown.name),
+        "marks": [],
+    }
     if shown.name == "precision" and case["variant"]:
         cell["text"] += f" [{case['variant']}]"
     if shown.name == "effective_precision" and case["flags"]:
-        cell["text"] += f", {case['flags']}"
+        cell["marks"].append((case["flags"], DOCS["flags"]))
+    if shown.name == "effective_precision" and otherwise(case):
+        cell["marks"].append(("not as asked", f"{case['precision']} was asked for"))
     if shown.name == "roofline_share" and case.get("suspicious"):
         cell["marks"].append(("above the roofline", case["suspicious"]))
     if shown.name == "loadgen_verdict" and value == "not valid":
         cell = {**cell, "text": "", "marks": [(value, case["loadgen_reason"])]}
     if shown.name == "status":
         cell["marks"] = _marks(case)
-    if shown.interval and value is not None:
-        base = shown.interval
-        unit = shown.name.removeprefix(base) if base.startswith("latency") else ""
-        low, high = (case.get(f"{base}_{end}{unit}") for end in ("low", "high"))
-        if low is not None and high is not None:
-            cell["range"] = f"{_text(low, shown)} … {_text(high, shown)}"
     return cell
+
+
+def otherwise(case: Case) -> bool:
+    """Whether a floating-point case computed in another precision than was asked for."""
+    ran = case["effective_precision"]
+    return case["precision"] in FLOATS and ran is not None and ran != case["precision"]
 
 
 def _marks(case: Case) -> list[tuple[str, str]]:
@@ -306,13 +334,3 @@ def _marks(case: Case) -> list[tuple[str, str]]:
     if case["loadgen_valid"] is False:
         marks.append(("not valid", case.get("loadgen_reason") or "LoadGen says so"))
     return marks
-
-
-def _text(value: Any, shown: Shown) -> str:
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if shown.form:
-        return format(value * shown.factor, shown.form).replace("-", "−")
-    return figure(value) if isinstance(value, float) else f"{value:,}"
