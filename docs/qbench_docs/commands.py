@@ -57,5 +57,7 @@ def _row(record: tuple[str, str]) -> tuple[str, str, str]:
     """Of a line of ``--help``: the option with what it takes, what it is, and in brackets there its
     default and limits."""
     names, said = record
-    meaning, limits = re.fullmatch(r"(.*?)(?:\s*\[([^\[\]]*)\])?", said, re.S).groups()
-    return code(names), text(meaning), text(limits or "")
+    brackets = re.search(r"\[([^\[\]]*)\]$", said)
+    if brackets is None:
+        return code(names), text(said), ""
+    return code(names), text(said[: brackets.start()]), text(brackets[1])

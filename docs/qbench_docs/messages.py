@@ -112,8 +112,8 @@ def _messages(tree: ast.Module, adapter: bool) -> Iterator[Message]:
     for function in (tree, *functions.values()):
         names = {**outer, **_assigned(function)}
         for node in _own(function):
-            kind = node.func.id if _is_call(node) else ""
-            if kind in ERRORS or kind in OUTCOMES:
+            kind = _called(node)
+            if isinstance(node, ast.Call) and (kind in ERRORS or kind in OUTCOMES):
                 yield from (m for m in _said(kind, node, names, functions) if _is_sentence(m.says))
             if adapter and isinstance(node, ast.Return) and _gives_reasons(function):
                 says = _words(node.value, names) if node.value else ""
@@ -146,14 +146,15 @@ def _checks(module: str) -> Iterator[tuple[str, str, str]]:
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
         names = {**outer, **_assigned(function)}
         for node in _own(function):
-            if _is_call(node) and node.func.id in ("Finding", "judged"):
+            if isinstance(node, ast.Call) and _called(node) in ("Finding", "judged"):
                 given = [_words(arg, names) for arg in node.args]
                 check, _, _, why, fix = [*given, "", "", ""][:5]
                 yield check, why, fix
 
 
-def _is_call(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+def _called(node: ast.AST) -> str:
+    """The name that is called; "" if the node is no such call."""
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
 def _own(function: ast.AST) -> Iterator[ast.AST]:
@@ -237,10 +238,9 @@ def _words(node: ast.expr, names: Names) -> str:
 def _filled(node: ast.expr, names: Names) -> str:
     """What stands for a value: the constant that it is, else its name."""
     match node:
-        case ast.Name(name) if name in names and isinstance(names[name], ast.Constant):
-            return str(names[name].value)
         case ast.Name(name):
-            return f"<{name}>"
+            known = names.get(name)
+            return str(known.value) if isinstance(known, ast.Constant) else f"<{name}>"
         case ast.Attribute(attr=name):
             return f"<{name.strip('_')}>"
         case ast.IfExp() | ast.Constant(str()) | ast.Call(ast.Name("nearest")):
