@@ -290,7 +290,7 @@ def _names(bundle: Bundle) -> Iterator[tuple[str, str]]:
     begin, plan = bundle.begin, bundle.plan
     yield "the run's id", str(bundle.run_id)
     yield "the suite", str(begin["suite"])
-    yield from (("the environment", name) for name in begin["environments"])
+    yield from (("the environment", name) for name in begin.get("environments", {}))
     yield from (("the model", name) for name in plan["models"])
     yield from (("the data set", data["name"]) for data in plan["data"].values() if data)
     for record in (begin["host"], plan, *bundle.lines("evaluate.jsonl")):

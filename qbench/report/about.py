@@ -43,7 +43,7 @@ def run_facts(run: Run) -> dict[str, Any]:
                 "name": name,
                 **{key: made.get(key) for key in ("python", "requirements", "digest", "failure")},
             }
-            for name, made in begin["environments"].items()
+            for name, made in begin.get("environments", {}).items()
         ],
         "packages": [f"{name}=={version}" for name, version in _packages(host)],
         "suite_text": _suite_text(run.bundle),
