@@ -6,6 +6,7 @@ const SHAPES = [
 ];
 const DASHES = ["", "9,3", "2,2", "9,3,2,3", "16,4", "16,4,2,4", "5,5"];
 const dashed = (index) => pick(DASHES, index).replace(/\d+/g, "$&px") || "solid"; // as plotly has it
+const NARROW = "(max-width: 599px)";
 const PAPER = 960; // pixels, of a page in landscape
 const PATTERNS = [["", "■"], ["/", "▨"], ["x", "▩"], ["-", "▤"], ["|", "▥"], ["\\", "▧"]];
 
@@ -63,6 +64,17 @@ function logarithmic(low, high, narrow) {
     tickvals: values, ticktext: values.map((value) => value.toLocaleString("en", { maximumFractionDigits: 12 })) };
 }
 
+// Of points' labels that overlap, the first is kept; tooltips have them all.
+function declutter(target) {
+  const kept = [];
+  for (const text of target.querySelectorAll(".textpoint text")) {
+    const box = text.getBoundingClientRect();
+    const free = kept.every((one) => box.left > one.right || box.right < one.left || box.top > one.bottom || box.bottom < one.top);
+    text.style.visibility = free ? "" : "hidden";
+    if (free) kept.push(box);
+  }
+}
+
 // What the functions that draw a chart are given: the data, what is chosen, and helpers.
 function drawing(data, chosen) {
   const colours = theme();
@@ -72,7 +84,7 @@ function drawing(data, chosen) {
   const cases = all.filter((c) => c.condition === chosen.condition);
   const backendColour = (name) => pick(colours.palette, data.backends.indexOf(name));
   const colour = (c) => backendColour(c.backend);
-  const narrow = innerWidth < 600;
+  const narrow = matchMedia(NARROW).matches;
   const family = getComputedStyle(document.body).fontFamily;
 
   const axis = (title, more) => ({
@@ -98,6 +110,7 @@ function drawing(data, chosen) {
     target.closest("figure").hidden = !traces.length;
     if (!traces.length) return Plotly.purge(target);
     Plotly.react(target, traces, form, config);
+    declutter(target);
     target.removeAllListeners("plotly_click");
     target.on("plotly_click", ({ points: [{ customdata }] }) => {
       if (customdata) location.hash = customdata;

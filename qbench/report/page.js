@@ -76,6 +76,7 @@ function setUpCharts() {
   chooseCondition();
   chooseCurves();
   redraw();
+  matchMedia(NARROW).addEventListener("change", redraw);
   return redraw;
 }
 

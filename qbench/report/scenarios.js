@@ -65,7 +65,7 @@ function drawPaced(d) {
     yaxis: d.axis("share of frames", { range: [0, 1.02], tickformat: ".0%" }),
     shapes: deadlines.map((ms) => ({ type: "line", yref: "paper", x0: ms, x1: ms, y0: 0, y1: 1,
       line: { color: d.colours.bad, width: 1.5, dash: "dash" } })),
-    annotations: deadlines.map((ms) => ({ x: Math.log10(ms), y: 0.02, yref: "paper", xanchor: "right", yanchor: "bottom", showarrow: false,
+    annotations: deadlines.map((ms, index) => ({ x: Math.log10(ms), y: 0.02 + 0.07 * index, yref: "paper", xanchor: "right", yanchor: "bottom", showarrow: false,
       text: `deadline ${shortened(ms)} ms`, font: { size: 11, color: d.colours.bad } })),
   }), { about: [d.chosen.model, d.chosen.run && `run ${d.chosen.run}`].filter(Boolean).join(", "), ...distributionFacts(d, cases) });
 }
