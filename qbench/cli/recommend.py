@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qbench.cli.common import DEFAULT_RESULTS, FAILED, AsJson, Results, console, print_json
+from qbench.cli.common import (
+    DEFAULT_RESULTS,
+    FAILED,
+    AsJson,
+    Results,
+    Runs,
+    console,
+    print_json,
+)
 from qbench.cli.cost import Costs, RequiredRate, read_costs
 
 if TYPE_CHECKING:
@@ -55,7 +63,7 @@ def asked(
 
 
 def recommend(
-    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
+    run: Runs,
     max_p50: MaxP50 = None,
     max_p99: MaxP99 = None,
     max_accuracy_drop: MaxDrop = None,
@@ -89,8 +97,8 @@ def recommend(
     """
     from qbench.analysis.recommend import recommend as recommended
     from qbench.analysis.recommend_words import to_json
-    from qbench.bundle import find_bundle
     from qbench.console.recommend import recommendation_parts
+    from qbench.merge import find_bundles
 
     limits = {
         "p50": max_p50,
@@ -105,8 +113,8 @@ def recommend(
     }
     question = asked(limits, minimize or "latency", models, scenario, batch, rate)
     assert question is not None
-    bundles = [find_bundle(name, results) for name in run]
-    found = recommended(bundles, question, read_costs(costs, rate))
+    sheet = read_costs(costs, rate)
+    found = recommended(find_bundles(run, results), question, sheet)
     if as_json:
         print_json(to_json(found))
     else:

@@ -20,6 +20,19 @@ from qbench.cli.common import (
     write_page,
 )
 from qbench.cli.cost import Costs, RequiredRate, read_costs
+from qbench.cli.recommend import (
+    MaxColdStart,
+    MaxDrop,
+    MaxEnergy,
+    MaxMemory,
+    MaxP50,
+    MaxP99,
+    MaxSize,
+    MinAccuracy,
+    Minimize,
+    MinThroughput,
+    asked,
+)
 from qbench.errors import UserError
 
 
@@ -94,24 +107,50 @@ def report(
     ] = None,
     costs: Costs = None,
     rate: RequiredRate = None,
+    max_p50: MaxP50 = None,
+    max_p99: MaxP99 = None,
+    max_accuracy_drop: MaxDrop = None,
+    min_accuracy: MinAccuracy = None,
+    max_memory: MaxMemory = None,
+    max_size: MaxSize = None,
+    max_cold_start: MaxColdStart = None,
+    max_energy: MaxEnergy = None,
+    min_throughput: MinThroughput = None,
+    minimize: Minimize = None,
     results: Results = DEFAULT_RESULTS,
 ) -> int:
     """Write an interactive HTML page about one or more bundles.
+
+    With limits, or with what is to be least, it also says what `qbench recommend` does.
 
     \b
     Examples:
       qbench report latest -o reports/quick.html
       qbench report RUN_ON_A RUN_ON_B --costs costs.yaml --rate 1000
+      qbench report latest --max-p99 10ms --max-accuracy-drop 1pp --minimize latency
     """
     from qbench.merge import find_bundles
     from qbench.report import Options
 
+    limits = {
+        "p50": max_p50,
+        "p99": max_p99,
+        "accuracy_drop": max_accuracy_drop,
+        "accuracy": min_accuracy,
+        "memory": max_memory,
+        "size": max_size,
+        "cold_start": max_cold_start,
+        "energy": max_energy,
+        "throughput": min_throughput,
+    }
+    question = asked(limits, minimize, rate=rate)
     sheet = read_costs(costs, rate)
     bundles = find_bundles(run, results)
     path = output or results / f"{bundles[0].run_id}.html"
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}", "Make it first.")
-    print(write_page(bundles, path, Options(costs=sheet, rate_ips=rate)))
+    options = Options(costs=sheet, rate_ips=rate, question=question)
+    print(write_page(bundles, path, options))
     return 0
 
 

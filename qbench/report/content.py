@@ -9,7 +9,18 @@ from typing import Any
 from qbench.analysis.table import WORST_FIRST
 from qbench.bundle import Bundle
 from qbench.console.cases import told_conditions
-from qbench.report import PLAIN, Options, about, cells, charts, machine, machines, tables, traces
+from qbench.report import (
+    PLAIN,
+    Options,
+    about,
+    cells,
+    charts,
+    machine,
+    machines,
+    recommend,
+    tables,
+    traces,
+)
 from qbench.report.answer import answer
 from qbench.report.details import case_details, glossary
 from qbench.report.effective import effective_columns
@@ -33,6 +44,7 @@ def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[st
     found = {run.letter: _verdicts(run, cases, len(runs) > 1) for run in runs}
     compared = machines.compared(runs, cases, options)
     side_by_side = machines.section(compared, runs)
+    recommended = recommend.recommended(runs, options)
     content = {
         "title": f"qbench: {', '.join(suites)}",
         "runs": [about.run_facts(run) for run in runs],
@@ -54,6 +66,7 @@ def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[st
         ],
         "disturbed": sum(bool(case["noisy"]) for case in cases),
         "inconclusive": sum(bool(case["inconclusive"]) for case in cases),
+        "recommend": recommend.section(recommended, runs),
         "machines": side_by_side,
         "table": tables.main_table(cases, conditions, len(runs) > 1),
         "details": tables.detail_tables(cases),
@@ -71,7 +84,11 @@ def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[st
         "facts": machine.facts(bundles),
         "mlperf": machine.mlperf_fields(bundles),
         "differences": machine.differences([run.letter for run in runs], bundles),
-        "charts": {**charts.chart_data(runs, cases), "costs": machines.chart(compared)},
+        "charts": {
+            **charts.chart_data(runs, cases),
+            "costs": machines.chart(compared),
+            "recommend": recommend.chart(recommended, runs),
+        },
     }
     return {**content, "contents": _contents(content)}
 
@@ -80,6 +97,7 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The page's sections, by the id and the title that links to them have."""
     sections = (
         ("answer", "Answer", True),
+        ("recommend", "Recommendation", content["recommend"]),
         ("machines", "Machines", content["machines"]),
         ("cases", "Cases", True),
         ("charts", "Charts", content["charts"]["cases"]),
