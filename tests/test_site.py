@@ -100,7 +100,7 @@ def test_the_index_tells_of_every_run(results, tmp_path):
         "broken as a whole", "incomplete", *["complete"] * 4
     ]  # fmt: skip
     assert [row["data-machine"] for row in rows][2:] == ["loudbox", *["quietbox"] * 3]
-    assert page.text.count("fastest is fake int8-static") >= 4
+    assert page.text.count("The fastest is fake int8-static") >= 4
     assert "6 runs, 2 machines, 2 models, 1 backend, 4 cases" in page.text
     # The third night's link compares it with the second, the last of its suite and machine.
     assert (

@@ -93,6 +93,7 @@ def test_pages_work_and_load_only_the_site(site, browser, served, how, scheme):
         background = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (background == "rgb(255, 255, 255)") == (scheme == "light"), name
         seen.page.set_viewport_size({"width": 390, "height": 800})
+        seen.page.wait_for_timeout(300)  # until a chart has taken its new width
         overflow = seen.page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert overflow <= 0, name
         seen.close()
@@ -136,12 +137,19 @@ def test_a_trend_is_drawn_and_told(site, browser):
     seen = opened(browser, f"{site.as_uri()}/models/net.html")
     page = seen.page
     page.wait_for_selector("#trend-chart .main-svg")
-    assert page.locator("#trend-table tbody tr").count() == 4
     page.select_option("#choose-metric", "throughput")
-    page.click("text=The figures of this chart")
-    first = page.locator("#trend-table tbody tr").first.inner_text()
-    assert "20260101" in first or "20260104" in first
-    assert "items/s" in page.inner_text("#trend-unit")
+    page.click("text=As a table")
+    table = page.locator(".as-table table")
+    assert "throughput items/s" in table.locator("thead").inner_text()
+    rows = [row.split("\t") for row in table.locator("tbody").inner_text().strip().split("\n")]
+    assert {row[1][:8]: row[2] for row in rows} == {
+        "20260101": "quietbox", "20260102": "quietbox", "20260103": "quietbox",
+        "20260104": "loudbox",
+    }  # fmt: skip
+    with page.expect_download() as download:
+        page.click("button[data-as=csv]")
+    lines = download.value.path().read_text().splitlines()
+    assert lines[0] == "started,run,machine,throughput (items/s)" and len(lines) == 5
     assert seen.said == []
     seen.close()
 
@@ -201,8 +209,11 @@ def test_two_runs_compare_as_on_the_command_line(tmp_path, browser, kind):
             ratio = pair.latency if name == "p10" else getattr(pair, name)
             assert (got[name] is None) == (ratio is None), name
             if ratio is not None:
-                for end in ("value", "low", "high"):
-                    assert got[name][end] == pytest.approx(getattr(ratio, end), rel=1e-9), name
+                assert got[name]["value"] == pytest.approx(ratio.value, rel=1e-9), name
+                ends = [(got[name][end], getattr(ratio, end)) for end in ("low", "high")]
+                assert [end is None for end, _ in ends] == [end is None for _, end in ends], name
+                for end, wanted_end in ends:
+                    assert end is None or end == pytest.approx(wanted_end, rel=1e-9), name
         delta = pair.accuracy_delta
         assert (got["accuracy"] is None) == (delta is None)
         if delta is not None:

@@ -1,9 +1,12 @@
 // ---------------------------------------------------------------- light or dark
 
-// As the system has it, until the button is pressed. ``changed`` is called after every change.
+// As the system has it, until the button is pressed: for this page, or for all pages of its site.
+// ``changed`` is called after every change.
 function setUpScheme(changed) {
   const root = document.documentElement, button = byId("scheme");
-  const system = matchMedia("(prefers-color-scheme: dark)"), key = `qbench-scheme ${location.pathname}`;
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const place = root.dataset.site ? new URL(root.dataset.site, location.href).pathname : location.pathname;
+  const key = `qbench-scheme ${place}`;
   const dark = () => (root.dataset.scheme ? root.dataset.scheme === "dark" : system.matches);
   const apply = () => {
     button.setAttribute("aria-pressed", String(dark()));

@@ -26,9 +26,9 @@ from qbench.site.pages import SUBJECTS, Site, data_file, run_page, subject_page
 from qbench.site.summary import packed, summarize, unpacked
 from qbench.storage import digest_file, digest_json
 
-LIST = ("table", "site/list")
-SUBJECT = (*CHART, "site/subject")
-COMPARE = ("table", "site/compare")
+LIST = ("table", "scheme", "site/list")
+SUBJECT = (*CHART, "scheme", "figure", "picture", "site/subject")
+COMPARE = ("table", "scheme", "site/compare")
 BATCH = 20
 """Runs that are announced together."""
 _RECORDS = ("begin.json", "plan.json", "prepare.jsonl", "evaluate.jsonl", "journal.jsonl")

@@ -21,6 +21,11 @@ from qbench.site.trends import SHOWN_METRICS, Series, all_series, compact, descr
 Row = Mapping[str, Any]
 SUBJECTS = ("model", "backend")
 """What has a page of its own: the values of these columns."""
+FIRST_RUN = "A"
+"""What the page of a single run calls it, in the anchors of its cases."""
+_NOTE = "Each point is one run; hollow: taken for an outlier. The line is the median"
+_CUT = " between change points, which are dotted. "
+_NOT_CUT = ". Change points were not looked for: that takes the package ruptures. "
 FACTS = 3
 """What changed beside a change point, told in the table of trends."""
 
@@ -124,7 +129,15 @@ class Site:
     def subject(self, subject: str, name: str) -> dict[str, Any]:
         """The page of a model, or of a backend: its cases' newest figures, and their trends."""
         own = [series for series in self.series if series.newest[1][subject] == name]
-        newest = [dict(series.newest[1]) | {"run": ""} for series in own]
+        newest = [
+            {
+                **series.newest[1],
+                "run": FIRST_RUN,
+                "anchor": f"case-{FIRST_RUN}-{series.case_id}",
+                "label": series.label,
+            }
+            for series in own
+        ]
         table = case_rows(newest, _shown(newest, subject))
         first: set[str] = set()
         rows = []
@@ -137,7 +150,7 @@ class Site:
                     "machine": self.machines[series.machine],
                     "started": run.started,
                     "day": run.started[:10],
-                    "address": f"../{run_page(run.run_id)}",
+                    "address": f"../{run_page(run.run_id)}#{row['anchor']}",
                     "runs": len(series.rows),
                 }
             )
@@ -153,8 +166,7 @@ class Site:
             "choices": {
                 column: list(dict.fromkeys(row[column] for row in rows)) for column in filters
             },
-            "no_verdict": NO_VERDICT,
-            "cut": self._cut,
+            "note": _NOTE + (_CUT if self._cut else _NOT_CUT) + NO_VERDICT,
             "charts": self._charts(own),
         }
 
@@ -300,7 +312,7 @@ _TITLES = {
     "machine": ("machine", "The system's name, or the host's.", False),
     "state": ("state", "Whether the run came to its end, and was not found broken.", False),
     "cases": ("cases", "Cases that went well, of all.", True),
-    "headline": ("headline", "One sentence of the run's page.", False),
+    "headline": ("fastest", "What the run's page says of it.", False),
     "compare": ("compare", "Two runs side by side.", False),
     "measured": ("measured", "The day of the newest run with it; it leads to that run.", False),
     "runs": ("runs", "Runs that have the case.", True),

@@ -63,7 +63,7 @@ class Summary:
         complete: whether the run came to its end.
         valid: False if ``qbench gate`` found the run broken as a whole.
         confirms: the run whose findings it measures again; None for most.
-        headline: one sentence of its page; "" if it has none.
+        headline: what its page says is the fastest.
         counts: how many cases have which status.
         facts: fields that two runs are compared on: name, value as text, the claims that a
             difference speaks against, and whether it is of software.
@@ -126,7 +126,7 @@ def summarize(
         complete=bundle.complete,
         valid=valid,
         confirms=begin.get("confirms"),
-        headline=_headline(content),
+        headline=content["answer"][1],
         counts=content["counts"],
         facts=[
             (name, _text(value), list(spoiled(name)), is_software(name))
@@ -138,13 +138,6 @@ def summarize(
         energy_keys=[_digest(energy_key(row)) for row in rows],
         moments=_moments(bundle, rows),
     )
-
-
-def _headline(content: Mapping[str, Any]) -> str:
-    """Of the first model whose cases could be ranked; else of the first."""
-    lines = content["rankings"]
-    told = [line for line in lines if str(line["text"]).startswith("fastest")] or lines
-    return f"{told[0]['model']}: {told[0]['text']}" if told else ""
 
 
 def _text(value: Any) -> str:

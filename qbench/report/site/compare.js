@@ -336,4 +336,5 @@ function setUpComparison() {
   show();
 }
 
+setUpScheme(() => {});
 setUpComparison();

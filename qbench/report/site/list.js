@@ -29,6 +29,7 @@ function setUpSearch(entries) {
   find();
 }
 
+setUpScheme(() => {});
 if (byId("cases")) setUpTable();
 const listed = JSON.parse(byId("data").textContent);
 if (listed.search) setUpSearch(listed.search);

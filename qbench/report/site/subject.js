@@ -21,36 +21,28 @@ function setUpTrends(data) {
     for (const name of own) element("option", name, chooseMetric).value = name;
     if (own.includes(before)) chooseMetric.value = before;
   }
-  function list(series, unit) {
-    const body = byId("trend-table").tBodies[0];
-    byId("trend-unit").textContent = unit ? `value, ${unit}` : "value";
-    body.textContent = "";
-    for (const { machine, nights } of series) {
-      for (const night of nights) {
-        const row = element("tr", undefined, body);
-        element("td", night.started.slice(0, 16).replace("T", " "), row);
-        for (const text of [night.run_id, machine]) element("bdi", text, element("td", undefined, row));
-        element("td", shortened(night.value), row).className = "number";
-      }
-    }
-  }
   function redraw() {
     const chosen = data.cases[Number(chooseCase.value)];
     const [metric, found] = chosen.metrics.find(([name]) => name === chooseMetric.value);
     const [, unit] = data.metrics.find(([name]) => name === metric);
     const series = found.map((one) => unpacked(one, data.runs));
     drawTrend({ metric, unit, cases: [{ label: chosen.label, series }] }, 0);
-    list(series, unit);
+    tell("trend-chart", { about: chosen.label, columns: [
+      column("started", "", (night) => night.started.slice(0, 16).replace("T", " ")), word("run", "run_id"),
+      word("machine", "machine"), column(metric, unit, (night) => night.value),
+    ], items: series.flatMap(({ machine, nights }) => nights.map((night) => ({ ...night, machine }))) });
   }
   chooseCase.addEventListener("change", () => { offer(); redraw(); });
   chooseMetric.addEventListener("change", redraw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   addEventListener("beforeprint", () => { document.documentElement.classList.add("printing"); redraw(); });
   addEventListener("afterprint", () => { document.documentElement.classList.remove("printing"); redraw(); });
   offer();
   redraw();
+  return redraw;
 }
 
 setUpTable();
 const trends = JSON.parse(byId("data").textContent);
-if (trends.cases.length) setUpTrends(trends);
+let redraw = () => {};
+setUpScheme(() => redraw());
+if (trends.cases.length) redraw = setUpTrends(trends);
