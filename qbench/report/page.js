@@ -1,7 +1,7 @@
 // ---------------------------------------------------------------- the page
 
 const DRAWN = [drawQuality, drawSpeedup, drawDistributions, drawTrials, drawSweeps, drawGrowth, drawMemory, drawStart,
-  drawSustained, drawPaced, drawPipeline, drawServer, drawEnergy, drawPower, drawRoofline, drawCosts];
+  drawSustained, drawPaced, drawPipeline, drawServer, drawEnergy, drawPower, drawRoofline, drawCosts, drawRecommend];
 
 function draw(data, chosen) {
   const d = drawing(data, chosen);
@@ -80,13 +80,14 @@ function setUpCharts() {
   return redraw;
 }
 
-// On paper there is light, room for a page's width, and nothing to open.
+// On paper there is light, room for a page’s width, and nothing to open: all that is folded is printed,
+// but for what the charts and the table of cases say already.
 function setUpPrint(redraw) {
   const root = document.documentElement;
   let opened = [];
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
-    opened = [...document.querySelectorAll("details:not([open], .chooser, .as-table)")];
+    opened = [...document.querySelectorAll("details:not([open], .chooser, .as-table, :has(.case-figures))")];
     for (const details of opened) details.open = true;
     redraw();
   });

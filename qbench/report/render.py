@@ -31,7 +31,7 @@ from qbench.report.content import page_content
 
 PARTS = (
     "table", "scheme", "drawing", "figure", "picture", "charts", "speedup", "measuring",
-    "scenarios", "energy", "roofline", "costs", "page",
+    "scenarios", "energy", "roofline", "costs", "recommend", "page",
 )  # fmt: skip
 """The files of the page's own script, in their order."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
