@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from site_runs import NOISE, Page, four_nights, measured, pages
@@ -119,13 +124,11 @@ def test_a_model_has_its_newest_figures_on_each_machine_and_its_trend(results, t
         for machine in ("quietbox", "loudbox")
         for precision in ("fp32", "int8-static")
     }
-    runs = [
-        a["href"]
-        for tag, a in page.elements
-        if tag == "a" and str(a["href"]).startswith("../runs/")
-    ]
-    assert sorted(runs) == 2 * ["../runs/20260103-020000-nightly-0003.html"] + 2 * [
-        "../runs/20260104-020000-nightly-0004.html"
+    runs = sorted(address for address in page.addresses if address.startswith("../runs/"))
+    assert runs == [
+        f"../runs/2026010{day}-020000-nightly-000{day}.html#case-A-c0000000000{case}"
+        for day in (3, 4)
+        for case in (0, 1)
     ]
     data = json.loads(re.findall(r'id="data">(.*)</script>', page.html)[0])
     assert len(data["runs"]) == 4
@@ -369,3 +372,29 @@ ENERGY = st.fixed_dictionaries(
 def test_energies_have_one_key_if_they_may_be_compared(a, b):
     may = comparable_energy(a, b) is None
     assert (energy_key(a) is not None and energy_key(a) == energy_key(b)) == may
+
+
+# --------------------------------------------------------------------------- the recipe
+
+
+RECIPE = Path(__file__).parent.parent / "docs" / "recipes" / "pages.yml"
+
+
+def test_the_workflow_is_what_github_takes():
+    if importlib.util.find_spec("check_jsonschema") is None:
+        pytest.skip("needs check-jsonschema, which ships the hosts' schemas")
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+    command += ["vendor.github-workflows", str(RECIPE)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_workflow_s_command_makes_a_site(results, project):
+    (job,) = yaml.safe_load(RECIPE.read_text())["jobs"].values()
+    (line,) = [step["run"] for step in job["steps"] if "qbench site" in step.get("run", "")]
+    shutil.copytree(results, project.root / "results")
+    done = project.qbench(*shlex.split(line, comments=True)[1:])
+    assert done.returncode == 0, done.stderr
+    (uploaded,) = [s["with"]["path"] for s in job["steps"] if "upload-pages" in s.get("uses", "")]
+    assert check_links(project.root / uploaded) > 50
+    assert b"quietbox" not in (project.root / uploaded / "index.html").read_bytes()
