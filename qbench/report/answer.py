@@ -86,7 +86,9 @@ def _machines(runs: Sequence[Run]) -> str:
 
 def _fastest(verdicts: Sequence[Verdict], runs: int) -> str:
     if not any(verdict.ranked for verdict in verdicts):
-        return "No case was measured, so there is no answer"
+        measured = any(verdict.reason.startswith("no case has") for verdict in verdicts)
+        what = "has a figure to rank by" if measured else "was measured"
+        return f"No case {what}, so there is no answer"
     return _only(verdicts[0]) if len(verdicts) == 1 else _counts(verdicts, runs)
 
 
