@@ -38,8 +38,9 @@ _RUN_ID = re.compile(r"\d{8}-\d{6}-[\w.-]+")
 def build(results: Sequence[Path], path: Path, redact: bool, progress: Progress | None) -> Written:
     """See ``qbench.site.write_site``."""
     found = [bundle for folder in results for bundle in _bundles(folder)]
-    folder = Folder(path)
+    Folder(path)  # refuses what is no site, before anything is written there
     with alone_in(path):
+        folder = Folder(path)
         assets = _Assets(folder)
         readings, problems = _read(found, folder, assets, redact, progress)
         inputs = digest_json([page_version(), [r.digest for r in readings], problems])
