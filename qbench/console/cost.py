@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qbench.console.cases import CONDITIONS, told_conditions
-from qbench.console.text import bare_table, figure, fitting, simple_table, styled, with_interval
+from qbench.console.text import bare_table, figure, fitting, simple_table, styled
 
 if TYPE_CHECKING:
     from qbench.analysis.cost import Costed, CostFigures
@@ -71,17 +71,36 @@ def heading(shown: Shown, currency: str | None) -> str:
     return f"{shown.title} {shown.unit.format(currency or '?')}".strip()
 
 
-def cell(figures: CostFigures, shown: Shown) -> str:
-    """A figure with its interval; ``–`` where there is none."""
-    value = getattr(figures, shown.name)
-    if value is None:
-        return "–"
-    value, low, high = value
+def said(figures: CostFigures, shown: Shown) -> tuple[str, str]:
+    """A figure, ``–`` where there is none, and its interval, "" likewise."""
+    found = getattr(figures, shown.name)
+    if found is None:
+        return "–", ""
+    value, low, high = found
     if low == high:  # the same for all that the throughput may be
         low = high = None
     if shown.name == "machines_needed":
-        return f"{value:,.0f}" + (f" ({low:,.0f} … {high:,.0f})" if low is not None else "")
-    return with_interval(value, low, high)
+        texts = [f"{number:,.0f}" for number in (value, low, high) if number is not None]
+    else:
+        ends = (low, high)
+        texts = [figure(number, *ends) for number in (value, *ends) if number is not None]
+    return texts[0], " … ".join(texts[1:])
+
+
+def cell(figures: CostFigures, shown: Shown) -> str:
+    """The two together."""
+    value, ends = said(figures, shown)
+    return f"{value} ({ends})" if ends else value
+
+
+def by_currency(costs: Sequence[Costed]) -> list[tuple[str | None, list[Costed]]]:
+    """Those in one currency together; what has no price stands with the first of them."""
+    currencies = sorted({figures.currency for _, figures in costs if figures.currency})
+    first = currencies[0] if currencies else None
+    return [
+        (currency, [cost for cost in costs if (cost.figures.currency or first) == currency])
+        for currency in currencies or [None]
+    ]
 
 
 def said_reasons(costs: Sequence[Costed]) -> list[tuple[str, str, list[str]]]:
@@ -108,11 +127,9 @@ def said_sources(costs: Sequence[Costed]) -> list[tuple[str, str, str, str]]:
 
 def cost_parts(costs: Sequence[Costed], console: Console) -> list[Table | Text]:
     """The table, what its figures are, why some are missing, and the sources."""
-    currencies = {figures.currency for _, figures in costs if figures.currency}
-    parts: list[Table | Text] = []
-    for currency in sorted(currencies) or [None]:
-        some = [cost for cost in costs if cost.figures.currency == currency]
-        parts.append(_table(some, currency, console))
+    parts: list[Table | Text] = [
+        _table(some, currency, console) for currency, some in by_currency(costs)
+    ]
     rate = costs[0].figures.rate_ips
     load = "one machine at full load" if rate is None else f"{figure(rate)} items/s"
     parts.append(styled(f"a million inferences: of one item each, at {load}", style="dim"))

@@ -5,7 +5,8 @@ function drawCosts(d) {
   const { points, machines, axes } = d.data.costs;
   const title = d.choice("costs-chart", axes.map((axis) => axis.title));
   const axis = axes.find((one) => one.title === title);
-  const some = points.filter((p) => p.model === d.chosen.model && d.of(p) && p[axis.name] !== null);
+  const some = points.filter((p) => p.model === d.chosen.model && d.of(p) && p[axis.name] !== null
+    && (!axis.currency || p.currency === axis.currency));
   const shape = (p) => pick(SHAPES, machines.indexOf(p.machine));
   d.legend("costs-chart", [...d.backendEntries("●", some),
     ...machines.filter((name) => some.some((p) => p.machine === name)).map((name) => [pick(SHAPES, machines.indexOf(name))[1], name]),
@@ -26,7 +27,7 @@ function drawCosts(d) {
   }), {
     columns: [word("machine", "machine"), word("model", "model"), word("case", "label"),
       rate,
-      ...axes.map((one) => column(one.title, "", (p) => p[one.name]))],
+      column(axis.title, "", (p) => p[axis.name])],
     items: some,
   });
 }

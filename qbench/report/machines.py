@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from qbench.analysis.cost import Costed, costs_side_by_side
 from qbench.analysis.machines import Cell, Line, Machine, SideBySide, side_by_side
 from qbench.analysis.trials import Ratio
-from qbench.console.cost import SHOWN, cell, said_reasons, said_sources
+from qbench.console.cost import SHOWN, by_currency, cell, said, said_reasons, said_sources
 from qbench.console.text import figure
 from qbench.report import Options, cells
 from qbench.report.ranking import sentence, verdicts
@@ -18,6 +18,8 @@ from qbench.report.traces import rounded
 
 LONGEST = 26
 """Characters of a machine's name over a column; the list of machines has the whole."""
+MOST_ROWS = 400
+"""Rows of a table; ``qbench export`` and ``qbench cost`` give all."""
 RATIO_DOC = (
     "Over machine 1, with its 95 % interval: Welch's, on the logarithms over trials, for the two "
     "were not measured in the same rounds."
@@ -68,14 +70,16 @@ def section(found: Compared | None, runs: Sequence[Run]) -> dict[str, Any] | Non
 
 def chart(found: Compared | None) -> dict[str, Any]:
     """What is drawn: ``points``, one for each case on each machine; ``machines``, the names that
-    shapes go by; ``axes``, what there is of prices and watts."""
+    shapes go by; ``axes``, what there is of prices and watts, each price in one ``currency``."""
     if found is None or not found.costs:
         return {"points": [], "machines": [], "axes": []}
     points = [point for costed in found.costs if (point := _point(found.side, costed)) is not None]
+    currencies = list(dict.fromkeys(point["currency"] for point in points if point["currency"]))
     axes = [
-        {"name": name, "title": title.format(currency=found.costs[0].figures.currency)}
+        {"name": name, "title": title.format(currency=currency), "currency": currency}
         for name, title in _AXES.items()
-        if any(point[name] is not None for point in points)
+        for currency in (currencies if "{" in title else [None])
+        if any(p[name] is not None and currency in (None, p["currency"]) for p in points)
     ]
     return {
         "points": points if axes else [],
@@ -134,9 +138,9 @@ def sentences(side: SideBySide) -> Iterable[str]:
         faster = [ratio.value for ratio in known if ratio.low is not None and ratio.low > 1]
         slower = [ratio.value for ratio in known if ratio.high is not None and ratio.high < 1]
         parts = []
-        for word, some in (("faster than machine 1", faster), ("slower", slower)):
+        for word, some in (("faster", faster), ("slower", slower)):
             if some:
-                parts.append(f"{word} in {len(some)} ({_span(some)} times its speed)")
+                parts.append(f"{word} than machine 1 in {len(some)} ({_span(some)} times as fast)")
         if undecided := len(known) - len(faster) - len(slower):
             parts.append(f"not told apart from machine 1 in {undecided}")
         if unknown := len(ratios) - len(known):
@@ -220,8 +224,9 @@ def _table(
                     *([_fastest(line) if name == line.decided_by else _NONE] if decides else []),
                 ]
             }
-            for line in kept
+            for line in kept[:MOST_ROWS]
         ],
+        "left_out": max(0, len(kept) - MOST_ROWS),
     }
 
 
@@ -291,11 +296,10 @@ def _ratio(line: Line, held: Cell | None, name: str) -> dict[str, Any]:
         why = held.reason or (held.energy_reason if name == "energy" else None)
         return {**_NONE, "marks": [("not compared", why)] if why else []}
     ends = (found.low, found.high)
-    known = found.low is not None and found.high is not None
     return {
         "text": figure(found.value, *ends),
         "sort": found.value,
-        "range": " … ".join(figure(end, *ends) for end in ends if end is not None) if known else "",
+        "range": " … ".join(figure(end, *ends) for end in ends if end is not None),
         "marks": [],
     }
 
@@ -306,13 +310,11 @@ def _ratio(line: Line, held: Cell | None, name: str) -> dict[str, Any]:
 def _costs(found: Compared) -> dict[str, Any]:
     """Tables of what cases cost, one for each currency, with the reasons and sources."""
     costs = found.costs
-    currencies = sorted({c.figures.currency for c in costs if c.figures.currency}) or [None]
     rate = costs[0].figures.rate_ips
     return {
         "rate": None if rate is None else figure(rate),
         "tables": [
-            _cost_table(found.side, [c for c in costs if c.figures.currency == currency], currency)
-            for currency in currencies
+            _cost_table(found.side, some, currency) for currency, some in by_currency(costs)
         ],
         "reasons": said_reasons(costs),
         "sources": said_sources(costs),
@@ -323,21 +325,15 @@ def _cost_table(side: SideBySide, costs: Sequence[Costed], currency: str | None)
     kept = [s for s in SHOWN if any(getattr(c.figures, s.name) is not None for c in costs)]
     names = [_column("model", "model"), _column("label", "case"), _column("machine", "machine")]
     rows = []
-    for row, figures in costs:
+    for row, figures in costs[:MOST_ROWS]:
         number = 1 + side.machines.index(figures.machine)
         words = [row["model"], _called(row), _numbered(figures.machine.name, number)]
         values = []
         for shown in kept:
             value = getattr(figures, shown.name)
-            text, _, ends = cell(figures, shown).partition(" (")
-            values.append(
-                {
-                    "text": text,
-                    "sort": None if value is None else value.value,
-                    "range": ends.removesuffix(")"),
-                    "marks": [],
-                }
-            )
+            text, ends = said(figures, shown)
+            sort = None if value is None else value.value
+            values.append({"text": text, "sort": sort, "range": ends, "marks": []})
         rows.append({"cells": [*map(_plain, words), *values]})
     return {
         "id": f"costs-{currency or 'none'}",
@@ -347,6 +343,7 @@ def _cost_table(side: SideBySide, costs: Sequence[Costed], currency: str | None)
             *(_column(s.name, s.title, s.unit.format(currency or "?"), s.doc, True) for s in kept),
         ],
         "rows": rows,
+        "left_out": max(0, len(costs) - MOST_ROWS),
     }
 
 
@@ -373,6 +370,7 @@ def _point(side: SideBySide, costed: Costed) -> dict[str, Any] | None:
         **{name: row[name] for name in ("run", "model", "backend", "precision", "anchor")},
         "label": _called(row),
         "machine": _numbered(figures.machine.name, number),
+        "currency": figures.currency,
         "doubt": row["doubt"],
         "ips": rounded(ips.value),
         "ips_low": rounded(ips.low),
