@@ -26,10 +26,11 @@ def measured(
     complete: bool = True,
     host: dict | None = None,
     quality: bool = False,
+    skipped: bool = False,
     **begin,
 ) -> Bundle:
     """A run of fp32 and int8-static of some models on that day of 2026; with ``quality`` the first
-    one's accuracy."""
+    one's accuracy; with ``skipped`` another case that does not run."""
     results.mkdir(exist_ok=True)
     run_id = f"202601{day:02d}-020000-nightly-{day:04x}"
     started = f"2026-01-{day:02d}T02:00:00+0000"
@@ -49,6 +50,8 @@ def measured(
             for index in range(rounds):
                 wave = NOISE[(index + day) % len(NOISE)]
                 made.trial(case, index, factor * latency * wave)
+    if skipped:
+        made.case("w8", skip="it has no such precision", model=models[0])
     return made.done() if complete else made.open()
 
 

@@ -94,19 +94,20 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(results
 def test_the_index_tells_of_every_run(results, tmp_path):
     measured(results, 5, complete=False)
     broken = measured(results, 6)
+    measured(results, 7, confirms=broken.run_id)
     (results / f"{broken.run_id}.gate.json").write_text('{"valid": false}')
     write_site([results], tmp_path / "site")
     page = Page(tmp_path / "site" / "index.html")
     rows = [
         attributes for tag, attributes in page.elements if tag == "tr" and "data-day" in attributes
     ]
-    assert [row["data-day"] for row in rows] == [f"2026-01-{day:02d}" for day in (6, 5, 4, 3, 2, 1)]
+    assert [row["data-day"] for row in rows] == [f"2026-01-{day:02d}" for day in range(7, 0, -1)]
     assert [row["data-state"] for row in rows] == [
-        "broken as a whole", "incomplete", *["complete"] * 4
+        "confirms another", "broken as a whole", "incomplete", *["complete"] * 4
     ]  # fmt: skip
-    assert [row["data-machine"] for row in rows][2:] == ["loudbox", *["quietbox"] * 3]
+    assert [row["data-machine"] for row in rows][3:] == ["loudbox", *["quietbox"] * 3]
     assert page.text.count("The fastest is fake int8-static") >= 4
-    assert "6 runs, 2 machines, 2 models, 1 backend, 4 cases" in page.text
+    assert "7 runs, 2 machines, 2 models, 1 backend, 4 cases" in page.text
     # The third night's link compares it with the second, the last of its suite and machine.
     assert (
         "compare.html#a=20260102-020000-nightly-0002&b=20260103-020000-nightly-0003"
@@ -172,6 +173,17 @@ def test_names_of_files_are_safe_and_never_meet(names):
 def test_a_name_that_looks_like_another_s_file_gets_one_of_its_own():
     made = file_stem("Net")
     assert file_stem(made) != made
+
+
+def test_cases_that_never_ran_have_no_trend(tmp_path):
+    for day in (1, 2):
+        measured(tmp_path / "results", day, skipped=True)
+    write_site([tmp_path / "results"], tmp_path / "site")
+    check_links(tmp_path / "site")
+    page = Page(tmp_path / "site" / "models" / "net.html")
+    assert [row["data-status"] for row in page.rows("data-machine")].count("skipped") == 1
+    data = json.loads(re.findall(r'id="data">(.*)</script>', page.html)[0])
+    assert [case["label"] for case in data["cases"]] == ["net fake fp32", "net fake int8-static"]
 
 
 def test_a_damaged_bundle_is_named_and_stops_nothing(results, tmp_path):

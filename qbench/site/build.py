@@ -32,7 +32,7 @@ COMPARE = ("table", "scheme", "site/compare")
 BATCH = 20
 """Runs that are announced together."""
 _RECORDS = ("begin.json", "plan.json", "prepare.jsonl", "evaluate.jsonl", "journal.jsonl")
-_RUN_ID = re.compile(r"\d{8}-\d{6}-[\w.-]+")
+_RUN_ID = re.compile(r"\d{8}-\d{6}-")
 
 
 def build(results: Sequence[Path], path: Path, redact: bool, progress: Progress | None) -> Written:
@@ -43,8 +43,9 @@ def build(results: Sequence[Path], path: Path, redact: bool, progress: Progress 
         folder = Folder(path)
         assets = _Assets(folder)
         readings, problems = _read(found, folder, assets, redact, progress)
-        inputs = digest_json([page_version(), [r.digest for r in readings], problems])
-        _write_pages(folder, assets, readings, problems, inputs)
+        shown = [_shown(path, reason, redact) for path, reason in problems]
+        inputs = digest_json([page_version(), [r.digest for r in readings], shown])
+        _write_pages(folder, assets, readings, shown, inputs)
         removed, left = folder.finish()
     names = [*folder.written, *folder.kept]
     return Written(
@@ -54,7 +55,7 @@ def build(results: Sequence[Path], path: Path, redact: bool, progress: Progress 
         removed=tuple(removed),
         left=tuple(left),
         runs=len(readings),
-        problems=tuple(problems),
+        problems=tuple(_shown(path, reason, redact=False) for path, reason in problems),
     )
 
 
@@ -147,21 +148,21 @@ def _read(
     assets: _Assets,
     redact: bool,
     progress: Progress | None,
-) -> tuple[list[_Reading], list[tuple[str, str]]]:
+) -> tuple[list[_Reading], list[tuple[Path, str]]]:
     """The runs, with the pages of those that are new or have changed written; and the folders that
     were left out, with the reason."""
     readings: dict[str, _Reading] = {}
-    problems: list[tuple[str, str]] = []
+    problems: list[tuple[Path, str]] = []
     stale = []
     for path in found:
         try:
             run_id = Bundle(path).run_id
             key = _key(path, redact)
         except (UserError, OSError) as error:
-            problems.append(_problem(path, error, redact))
+            problems.append((path, _reason(error)))
             continue
         if run_id in readings or run_id in [known for _, known, _ in stale]:
-            problems.append((_shown(path, redact), f"another copy of {run_id}"))
+            problems.append((path, f"another copy of {run_id}"))
             continue
         names = data_file(run_id), run_page(run_id)
         content = folder.read(names[0])
@@ -178,7 +179,7 @@ def _read(
         try:
             page, data = _made(path, run_id, assets, redact)
         except (UserError, OSError) as error:
-            problems.append(_problem(path, error, redact))
+            problems.append((path, _reason(error)))
             continue
         folder.write(run_page(run_id), key, page)
         folder.write(data_file(run_id), key, data)
@@ -221,20 +222,19 @@ def _made(path: Path, run_id: str, assets: _Assets, redact: bool) -> tuple[str, 
     return html, packed(summary)
 
 
-def _problem(path: Path, error: UserError | OSError, redact: bool) -> tuple[str, str]:
-    reason = error.message if isinstance(error, UserError) else str(error.strerror)
+def _reason(error: UserError | OSError) -> str:
+    return error.message if isinstance(error, UserError) else str(error.strerror)
+
+
+def _shown(path: Path, reason: str, redact: bool) -> tuple[str, str]:
+    """A folder that was left out, by its name, and why. Redacted, little is said of both: either
+    may hold what is to be left out."""
+    if redact:
+        name = path.name[:15] if _RUN_ID.match(path.name) else "a folder"
+        return name, "`qbench site` says why where it is run"
     for place in (path, path.resolve()):
         reason = reason.replace(str(place), path.name)
-    if redact:  # the reason may name what is to be left out
-        reason = (
-            "it cannot be read, or not be redacted; `qbench redact` and `qbench verify` say why"
-        )
-    return _shown(path, redact), reason
-
-
-def _shown(path: Path, redact: bool) -> str:
-    """A bundle's folder by its name, which may be any."""
-    return "a folder" if redact and not _RUN_ID.fullmatch(path.name) else path.name
+    return path.name, reason
 
 
 # --------------------------------------------------------------------------- the other pages

@@ -81,9 +81,11 @@ class Folder:
         return [name for name, entry in self._entries.items() if entry.key == key]
 
     def is_current(self, name: str, key: str) -> bool:
-        """Whether the file was made of ``key`` and lies there as it was written; it then counts
-        as kept."""
-        if self._entries.get(name, _ANNOUNCED).key != key or self.read(name) is None:
+        """Whether the file was made of ``key`` and lies there, with as many bytes as it was
+        written with; it then counts as kept."""
+        entry = self._entries.get(name, _ANNOUNCED)
+        path = self.path / name
+        if entry.key != key or not path.is_file() or path.stat().st_size != entry.bytes:
             return False
         self._is_written[name] = False
         return True

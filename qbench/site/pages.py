@@ -359,7 +359,9 @@ def _with_gross(rows: Sequence[Row]) -> list[Row]:
 def _state(run: Summary) -> str:
     if not run.complete:
         return "incomplete"
-    return "complete" if run.valid else "broken as a whole"
+    if not run.valid:
+        return "broken as a whole"
+    return "confirms another" if run.confirms else "complete"
 
 
 def _before(runs: Sequence[Summary]) -> dict[str, str]:

@@ -73,8 +73,10 @@ def finder() -> tuple[Find, bool]:
 
 
 def described(series: Series, metric: str, find: Find) -> dict[str, Any]:
-    """As ``history.describe.describe``, of this machine alone."""
-    return describe(list(_points(series)), metric, find)
+    """As ``history.describe.describe``, of this machine alone; without ``series`` where the case
+    was always skipped."""
+    points = list(_points(series))
+    return describe(points, metric, find) if points else {"series": []}
 
 
 def _points(series: Series) -> Iterator[Point]:
