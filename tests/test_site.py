@@ -26,7 +26,7 @@ from qbench.site import folder as site_folder
 from qbench.site import write_site
 from qbench.site.folder import STATE
 from qbench.site.names import file_stem
-from qbench.site.pages import comparison_rules
+from qbench.site.rules import comparison_rules
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;\u202eevil\u2028</style>"
 NAMES = ("Net", "../../up", "__proto__", "con", "x" * 500, HOSTILE, "net-" + "0" * 20)
@@ -98,9 +98,7 @@ def test_the_index_tells_of_every_run(results, tmp_path):
     (results / f"{broken.run_id}.gate.json").write_text('{"valid": false}')
     write_site([results], tmp_path / "site")
     page = Page(tmp_path / "site" / "index.html")
-    rows = [
-        attributes for tag, attributes in page.elements if tag == "tr" and "data-day" in attributes
-    ]
+    rows = page.rows("data-day")
     assert [row["data-day"] for row in rows] == [f"2026-01-{day:02d}" for day in range(7, 0, -1)]
     assert [row["data-state"] for row in rows] == [
         "confirms another", "broken as a whole", "incomplete", *["complete"] * 4
@@ -221,6 +219,15 @@ def test_redacted_pages_name_no_host(results, tmp_path):
     check_links(tmp_path / "site")
     for name, content in files(tmp_path / "site").items():
         assert b"quietbox" not in content and b"loudbox" not in content, name
+    # A name that is not changed keeps its bundle out, and is not told on the page.
+    kept_out = measured(results, 5, ("quietbox",))
+    written = write_site([results], tmp_path / "site", redact=True)
+    assert written.runs == 4
+    ((name, reason),) = written.problems
+    assert name == kept_out.run_id and "quietbox" in reason
+    index = Page(tmp_path / "site" / "index.html")
+    assert "20260105-020000" in index.text and "quietbox" not in index.html
+    shutil.rmtree(kept_out.path)
     # And a site that was not redacted becomes so.
     written = write_site([results], tmp_path / "plain", redact=True)
     assert len([name for name in written.written if name.startswith("runs/")]) == 4

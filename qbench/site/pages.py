@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from qbench import stats
-from qbench.analysis.comparable import DIGESTS, REQUEST, WORK, energy_groups
-from qbench.analysis.trials import FIGURES, ROUNDING
+from qbench.analysis.comparable import energy_groups
 from qbench.console import figure
 from qbench.history.describe import NO_VERDICT, RECENT, fact_words, told
 from qbench.history.point import METRICS
 from qbench.report.tables import MAIN, Shown, case_rows
 from qbench.site.names import file_stem
+from qbench.site.rules import comparison_rules
 from qbench.site.summary import Summary
 from qbench.site.trends import SHOWN_METRICS, Series, all_series, compact, described, finder, when
 
@@ -23,11 +20,11 @@ SUBJECTS = ("model", "backend")
 """What has a page of its own: the values of these columns."""
 FIRST_RUN = "A"
 """What the page of a single run calls it, in the anchors of its cases."""
+FACTS = 3
+"""What changed beside a change point, told in the table of trends."""
 _NOTE = "Each point is one run; hollow: taken for an outlier. The line is the median"
 _CUT = " between change points, which are dotted. "
 _NOT_CUT = ". Change points were not looked for: that takes the package ruptures. "
-FACTS = 3
-"""What changed beside a change point, told in the table of trends."""
 
 
 def run_page(run_id: str) -> str:
@@ -270,36 +267,6 @@ class Site:
                 "rules": comparison_rules(),
             },
         }
-
-
-def comparison_rules() -> dict[str, Any]:
-    """The rules of ``analysis.compare.compare_runs``, as far as they are no code.
-
-    ``quantile``: coefficients of a polynomial in 1 / (degrees of freedom), the constant first: the
-    97.5 % point of Student's distribution, from ``stats.MIN_ROUNDS`` - 1 degrees on.
-    """
-    return {
-        "work": WORK,
-        "request": REQUEST,
-        "digests": DIGESTS,
-        "figures": FIGURES,
-        "least_rounds": stats.MIN_ROUNDS,
-        "rounding": ROUNDING,
-        "quantile": _quantile().tolist(),
-    }
-
-
-def _quantile() -> np.ndarray:
-    """Smooth in the inverse of the degrees of freedom, so that twelve terms give it to 1e-9."""
-    from scipy import special
-
-    def point(inverse: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            return special.stdtrit(1 / inverse, (1 + stats.CONFIDENCE) / 2)
-
-    least = 1 / (stats.MIN_ROUNDS - 1)
-    fitted = np.polynomial.Chebyshev.interpolate(point, 12, [1e-9, least])
-    return fitted.convert(kind=np.polynomial.Polynomial).coef
 
 
 # --------------------------------------------------------------------------- parts

@@ -1,0 +1,41 @@
+"""The rules of comparing two runs, for the script that compares them in the browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qbench import stats
+from qbench.analysis.comparable import DIGESTS, REQUEST, WORK
+from qbench.analysis.trials import FIGURES, ROUNDING
+
+
+def comparison_rules() -> dict[str, Any]:
+    """The rules of ``analysis.compare.compare_runs``, as far as they are no code.
+
+    ``quantile``: coefficients of a polynomial in 1 / (degrees of freedom), the constant first: the
+    97.5 % point of Student's distribution, from ``stats.MIN_ROUNDS`` - 1 degrees on.
+    """
+    return {
+        "work": WORK,
+        "request": REQUEST,
+        "digests": DIGESTS,
+        "figures": FIGURES,
+        "least_rounds": stats.MIN_ROUNDS,
+        "rounding": ROUNDING,
+        "quantile": _quantile().tolist(),
+    }
+
+
+def _quantile() -> np.ndarray:
+    """Smooth in the inverse of the degrees of freedom, so that twelve terms give it to 1e-9."""
+    from scipy import special
+
+    def point(inverse: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return special.stdtrit(1 / inverse, (1 + stats.CONFIDENCE) / 2)
+
+    least = 1 / (stats.MIN_ROUNDS - 1)
+    fitted = np.polynomial.Chebyshev.interpolate(point, 12, [1e-9, least])
+    return fitted.convert(kind=np.polynomial.Polynomial).coef
