@@ -55,9 +55,20 @@ class Publishing:
 
     Attributes:
         findings: those that are waived, too.
+        unused: the waivers that waive nothing.
     """
 
     findings: tuple[Finding, ...]
+    unused: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, findings: Iterable[Finding], waivers: Iterable[str]) -> Publishing:
+        """
+        Args:
+            waivers: the ids of all that were given.
+        """
+        every = tuple(findings)
+        return cls(every, tuple(sorted(set(waivers) - {finding.id for finding in every})))
 
     @property
     def open(self) -> list[Finding]:
@@ -82,11 +93,6 @@ def check(bundles: Sequence[Bundle], waivers: Mapping[str, str]) -> list[Finding
     found = [finding for find in CHECKS.values() for run in runs for finding in find(run)]
     found += _unequal(runs)
     return [replace(finding, waived=waivers.get(finding.id)) for finding in found]
-
-
-def unused(findings: Iterable[Finding], waivers: Iterable[str]) -> list[str]:
-    """The waivers that waive nothing."""
-    return sorted(set(waivers) - {finding.id for finding in findings})
 
 
 # --------------------------------------------------------------------------- waivers

@@ -20,6 +20,16 @@ from qbench.cli.common import (
     write_page,
 )
 from qbench.cli.cost import Costs, RequiredRate, read_costs
+from qbench.cli.publishing import (
+    Publish,
+    PublishJson,
+    Redact,
+    Waive,
+    WaiversFile,
+    check_publishing,
+    print_publishing,
+    publishing_json,
+)
 from qbench.cli.recommend import (
     MaxColdStart,
     MaxDrop,
@@ -117,19 +127,28 @@ def report(
     max_energy: MaxEnergy = None,
     min_throughput: MinThroughput = None,
     minimize: Minimize = None,
+    redact: Redact = False,
+    publish: Publish = False,
+    waive: Waive = None,
+    waivers: WaiversFile = None,
     results: Results = DEFAULT_RESULTS,
+    as_json: PublishJson = False,
 ) -> int:
     """Write an interactive HTML page about one or more bundles.
 
-    With limits, or with what is to be least, it also says what `qbench recommend` does.
+    With limits, or with what is to be least, it also says what `qbench recommend` does. With
+    --publish the page is a draft, and the exit code 1, while anything is missing that a stranger
+    would need to believe it.
 
     \b
     Examples:
       qbench report latest -o reports/quick.html
       qbench report RUN_ON_A RUN_ON_B --costs costs.yaml --rate 1000
       qbench report latest --max-p99 10ms --max-accuracy-drop 1pp --minimize latency
+      qbench report latest --redact --publish --waive "energy-proxy=no meter is at hand"
     """
     from qbench.merge import find_bundles
+    from qbench.redact import redacted
     from qbench.report import Options
 
     limits = {
@@ -149,9 +168,17 @@ def report(
     path = output or results / f"{bundles[0].run_id}.html"
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}", "Make it first.")
-    options = Options(costs=sheet, rate_ips=rate, question=question)
-    print(write_page(bundles, path, options))
-    return 0
+    checked = [redacted(bundle) for bundle in bundles] if redact else bundles
+    found = check_publishing(checked, publish, waive, waivers, as_json)
+    write_page(bundles, path, Options(redact, sheet, rate, question, found))
+    if found is None:
+        print(path)
+        return 0
+    if as_json:
+        print_json(publishing_json(found, path))
+    else:
+        print_publishing(found, path)
+    return FAILED if found.open else 0
 
 
 def verify(

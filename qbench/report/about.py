@@ -46,7 +46,7 @@ def run_facts(run: Run) -> dict[str, Any]:
             for name, made in begin.get("environments", {}).items()
         ],
         "packages": [f"{name}=={version}" for name, version in _packages(host)],
-        "suite_text": _suite_text(run.bundle),
+        "suite_text": run.bundle.suite_text[:SUITE_CHARACTERS],
     }
 
 
@@ -58,14 +58,6 @@ def _manifest_digest(bundle: Bundle) -> str | None:
 def _packages(host: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     packages = host.get("packages")
     return sorted(packages.items()) if isinstance(packages, Mapping) else []
-
-
-def _suite_text(bundle: Bundle) -> str:
-    try:
-        text = (bundle.path / "suite.yaml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return text[:SUITE_CHARACTERS]
 
 
 def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

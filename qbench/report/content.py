@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from qbench.analysis.table import WORST_FIRST
@@ -17,6 +18,7 @@ from qbench.report import (
     charts,
     machine,
     machines,
+    profile,
     recommend,
     tables,
     traces,
@@ -47,6 +49,7 @@ def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[st
     recommended = recommend.recommended(runs, options)
     content = {
         "title": f"qbench: {', '.join(suites)}",
+        "publish": _publishing(options),
         "runs": [about.run_facts(run) for run in runs],
         "answer": answer(
             runs,
@@ -76,6 +79,7 @@ def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[st
         "energy_reasons": energy_reasons(cases),
         "floors": [{"run": run.letter, **floor} for run in runs for floor in run.floors],
         "effective": tables.effective_table(cases),
+        "profile": profile.profiles(runs, cases),
         "not_measured": [group for run in runs for group in not_measured(run, cases)],
         "exclusions": [(run.letter, exclusions(run, cases)) for run in runs],
         "noise": tables.noise_table(cases),
@@ -86,6 +90,7 @@ def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[st
         "differences": machine.differences([run.letter for run in runs], bundles),
         "charts": {
             **charts.chart_data(runs, cases),
+            "profile": profile.bars(runs, cases),
             "costs": machines.chart(compared),
             "recommend": recommend.chart(recommended, runs),
         },
@@ -105,6 +110,7 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("energy", "Energy", content["energy"]),
         ("roofline", "Roofline", content["charts"]["roofs"] or content["floors"]),
         ("effective", "Effective precision", content["effective"]["rows"]),
+        ("profile", "Operator profile", content["profile"]),
         ("missing", "Not measured", True),
         ("noise", "Noise", content["noise"]["rows"]),
         ("method", "Method", True),
@@ -112,6 +118,17 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("reproduce", "How to reproduce", True),
     )
     return [(name, title) for name, title, there in sections if there]
+
+
+def _publishing(options: Options) -> dict[str, Any] | None:
+    """What is missing before a stranger could believe the page; None where nobody asks."""
+    found = options.publish
+    if found is None:
+        return None
+    return {
+        "open": [asdict(finding) for finding in found.open],
+        "waived": [asdict(finding) for finding in found.waived],
+    }
 
 
 def named_cases(runs: Sequence[Run]) -> list[dict[str, Any]]:

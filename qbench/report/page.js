@@ -1,7 +1,7 @@
 // ---------------------------------------------------------------- the page
 
 const DRAWN = [drawQuality, drawSpeedup, drawDistributions, drawTrials, drawSweeps, drawGrowth, drawMemory, drawStart,
-  drawSustained, drawPaced, drawPipeline, drawServer, drawEnergy, drawPower, drawRoofline, drawCosts, drawRecommend];
+  drawSustained, drawPaced, drawPipeline, drawServer, drawEnergy, drawPower, drawRoofline, drawProfile, drawCosts, drawRecommend];
 
 function draw(data, chosen) {
   const d = drawing(data, chosen);

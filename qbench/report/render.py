@@ -26,12 +26,13 @@ from markupsafe import Markup
 
 from qbench import __version__
 from qbench.bundle import Bundle
+from qbench.redact import redacted
 from qbench.report import Options
 from qbench.report.content import page_content
 
 PARTS = (
     "table", "scheme", "drawing", "figure", "picture", "charts", "speedup", "measuring",
-    "scenarios", "energy", "roofline", "costs", "recommend", "page",
+    "scenarios", "energy", "roofline", "profile", "costs", "recommend", "page",
 )  # fmt: skip
 """The files of the page's own script, in their order."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
@@ -41,7 +42,8 @@ private characters, and separators of lines and paragraphs."""
 
 def render(bundles: Sequence[Bundle], options: Options) -> str:
     """The whole page."""
-    return fill("page.html.j2", PARTS, page_content(bundles, options))
+    shown = [redacted(bundle) for bundle in bundles] if options.redact else bundles
+    return fill("page.html.j2", PARTS, page_content(shown, options))
 
 
 @dataclass(frozen=True)
