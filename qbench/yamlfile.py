@@ -61,7 +61,16 @@ def load(path: Path, kind: type[T]) -> tuple[T, Lines]:
     Raises:
         UserError: the file is missing, is no YAML, or does not fit ``kind``.
     """
-    data = _parse(path, _read(path))
+    return parse(_read(path), path, kind)
+
+
+def parse(text: str, path: Path, kind: type[T]) -> tuple[T, Lines]:
+    """``load`` of a file's text; ``path`` is what errors call it.
+
+    Raises:
+        UserError: it is no YAML, or does not fit ``kind``.
+    """
+    data = _parse(path, text)
     lines = Lines(path, data)
     if not isinstance(data, dict):
         raise UserError(f"{path}:1: this file should hold keys and values, and it does not")

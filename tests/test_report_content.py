@@ -67,9 +67,7 @@ def test_a_figure_has_the_digits_that_its_interval_supports(value, low, high, sa
     assert with_interval(value, low, high) == said
 
 
-@given(
-    st.floats(1e-6, 1e6), st.floats(1e-6, 1e6, exclude_min=True), st.floats(0.001, 0.999)
-)
+@given(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6, exclude_min=True), st.floats(0.001, 0.999))
 def test_rounding_is_finer_than_the_interval_and_not_much(value, half, place):
     low, high = value - 2 * half * place, value + 2 * half * (1 - place)
     text = figure(value, low, high).replace(",", "")
@@ -108,7 +106,9 @@ def test_the_fastest_is_named_with_what_it_costs(tmp_path):
     crafted.evaluation(base, scores(390))
     crafted.evaluation(quick, scores(350), base)
     first, second, third = content(crafted.done())["answer"]
-    assert first.startswith("Compared: 1 model (net), 1 backend (fake) and 2 precisions (fp32, int8")
+    assert first.startswith(
+        "Compared: 1 model (net), 1 backend (fake) and 2 precisions (fp32, int8"
+    )
     assert "2 of 2 cases measured in 8 rounds, on a processor, 2026-01-01" in first
     assert second.startswith("The fastest is fake int8-static, p50 ")
     # the ends face each other: a little less than the 2.00 that the values are apart
@@ -143,7 +143,9 @@ def test_cases_of_one_backend_and_precision_are_named_together(tmp_path):
         rounds(crafted, crafted.case("int8-static", recipe=recipe), 1.0)
     rounds(crafted, crafted.case("fp32"), 2.0)
     second = content(crafted.done())["answer"][1]
-    assert second.startswith("The fastest is fake int8-static recipe best (1 more of it within noise)")
+    assert second.startswith(
+        "The fastest is fake int8-static recipe best (1 more of it within noise)"
+    )
 
 
 def test_over_several_models_it_says_for_how_many(tmp_path):
@@ -198,8 +200,9 @@ def test_runs_are_ranked_apart_and_machines_side_by_side(tmp_path):
         bundles.append(crafted.done())
     page = content(*bundles)
     assert "on 2 machines (" in page["answer"][0]
-    assert "Of 2 comparisons (a model called in one way, in one run), the fastest is fake int8" in (
-        page["answer"][1]
+    assert (
+        "Of 2 comparisons (a model called in one way, in one run), the fastest is fake int8"
+        in (page["answer"][1])
     )
     assert "Each run is ranked by itself." in page["answer"][1]
     assert [line["model"] for line in page["rankings"]] == ["A net", "B net"]
@@ -275,9 +278,7 @@ def test_a_part_of_a_data_set_is_not_called_the_official_score(tmp_path):
 
 
 def test_what_is_left_out_is_listed(tmp_path):
-    crafted = Crafted(
-        tmp_path, filters={"models": ["net"], "backends": [], "precisions": []}
-    )
+    crafted = Crafted(tmp_path, filters={"models": ["net"], "backends": [], "precisions": []})
     base, other = crafted.case("fp32"), crafted.case("int8-static")
     rounds(crafted, base, 1.0, count=10)
     rounds(crafted, other, 1.0, count=7)

@@ -12,7 +12,7 @@ from qbench.bundle import Bundle
 from qbench.errors import UserError
 from qbench.report.run import Run
 from qbench.suite import Exclusion
-from qbench.yamlfile import Strict, load
+from qbench.yamlfile import Strict, parse
 
 LOG_LINES = 20
 MOST_NAMED = 12
@@ -81,7 +81,7 @@ def _never_planned(bundle: Bundle) -> Iterator[str]:
         if values:
             yield f"Of the suite only these {name} were asked for: {', '.join(map(str, values))}."
     try:
-        rules = load(bundle.path / "suite.yaml", _Excluding)[0].exclude
+        rules = parse(bundle.suite_text, bundle.path / "suite.yaml", _Excluding)[0].exclude
     except UserError:
         yield "The suite’s text cannot be read, so what it leaves out is not known."
         return
