@@ -119,7 +119,7 @@ def _verdict(model: str, conditions: str, by: Measure, good: Sequence[Case]) -> 
     if len(ranked) == 1:
         return replace(verdict, reason="only one case was measured")
     if by.ends is None:
-        return replace(verdict, reason=f"{by.title} has no interval, so this is no ranking")
+        return replace(verdict, reason=f"{by.title} has no interval")
     low, high = by.ends
     if any(case[low] is None for case in ranked):
         fewest = min(case["rounds"] for case in ranked)
@@ -145,7 +145,7 @@ def sentence(verdict: Verdict) -> str:
     if verdict.reason:
         extreme = "highest" if by.most else "lowest"
         least = f"the {extreme} {'median' if by is LATENCY else by.title} is that of"
-        return f"{verdict.reason}; {least} {_named(best, by)}."
+        return f"not ranked: {verdict.reason}; {least} {_named(best, by)}."
     named = [best, *(verdict.near or ranked[1:2])]
     rest = _doubtful([case for case in ranked if case not in named])
     if verdict.near:
