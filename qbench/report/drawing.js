@@ -115,10 +115,10 @@ function drawing(data, chosen) {
     target.on("plotly_click", ({ points: [{ customdata }] }) => {
       if (customdata) location.hash = customdata;
     });
-    if (facts) tell(id, { about: about(), ...facts });
+    if (facts) tell(id, { about: about(chosen.model, chosen.condition), ...facts });
   }
-  // What of the page's choices is drawn.
-  const about = () => [chosen.model, chosen.condition, chosen.run && `run ${chosen.run}`].filter(Boolean).join(", ");
+  // What of the data is drawn, for pictures, paper and names of files.
+  const about = (...parts) => [...parts, chosen.run && `run ${chosen.run}`].filter(Boolean).join(", ");
 
   // What is chosen in a figure's own list, whose entries follow the page's choices.
   function choice(id, values) {

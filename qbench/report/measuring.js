@@ -20,7 +20,7 @@ function drawTrials(d) {
   ] : [], d.layout(d.narrow ? 260 : 300, {
     xaxis: d.axis("minutes of the run", { rangemode: "tozero" }),
     yaxis: d.axis("ms", { rangemode: "tozero" }),
-  }), { about: [d.about(), name].filter(Boolean).join(", "), items: trials.map((trial) => ({ ...c, ...trial })),
+  }), { about: d.about(d.chosen.model, d.chosen.condition, name), items: trials.map((trial) => ({ ...c, ...trial })),
     columns: [...whose(d), word("round", "round"), column("begun", "min", (t) => t.minute),
       column("p10", "ms", (t) => t.p10), column("p50", "ms", (t) => t.p50), word("in doubt", "doubt")] });
 }
@@ -45,7 +45,7 @@ function sweepLines(d, id) {
     ...more,
   });
   const facts = (some) => ({
-    about: [d.chosen.model, scenario, d.chosen.run && `run ${d.chosen.run}`].filter(Boolean).join(", "),
+    about: d.about(d.chosen.model, scenario),
     items: some.flatMap((line) => line.points.map((p) => ({ ...p, run: line.run, model: line.model, axis: line.axis, label: `${name(line)} ${p.label}` }))),
     columns: [...whose(d), word("grows", "axis"), word("to", "at"), column("p50", "ms", (p) => p.ms, { text: (p) => p.texts.latency_p50_ms }),
       column("throughput", "items/s", (p) => p.ips, { low: (p) => p.ips_low, high: (p) => p.ips_high, text: (p) => p.texts.throughput_ips }),

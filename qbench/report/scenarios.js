@@ -67,7 +67,7 @@ function drawPaced(d) {
       line: { color: d.colours.bad, width: 1.5, dash: "dash" } })),
     annotations: deadlines.map((ms, index) => ({ x: Math.log10(ms), y: 0.02 + 0.07 * index, yref: "paper", xanchor: "right", yanchor: "bottom", showarrow: false,
       text: `deadline ${shortened(ms)} ms`, font: { size: 11, color: d.colours.bad } })),
-  }), { about: [d.chosen.model, d.chosen.run && `run ${d.chosen.run}`].filter(Boolean).join(", "), ...distributionFacts(d, cases) });
+  }), { about: d.about(d.chosen.model), ...distributionFacts(d, cases) });
 }
 
 function drawPipeline(d) {
@@ -83,7 +83,7 @@ function drawPipeline(d) {
     yaxis: sideways(d, cases, "label"),
     annotations: d.narrow ? [] : cases.map((c) => ({ x: sum(c), y: c.anchor, xanchor: "left", showarrow: false, font: { size: 11 },
       text: ` frame p50 ${plain(c.texts.e2e_p50_ms || "–")}, ${plain(c.texts.fps || "–")}` })),
-  }), { about: [d.chosen.model, d.chosen.run && `run ${d.chosen.run}`].filter(Boolean).join(", "), items: cases,
+  }), { about: d.about(d.chosen.model), items: cases,
     columns: [...whose(d), ...parts.map(([part, title]) => column(title, "ms", (c) => c.stages[part])),
       figureOf("frame p50", "ms", "e2e_p50_ms"), figureOf("frames", "per s", "fps")] });
 }

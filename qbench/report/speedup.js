@@ -36,7 +36,7 @@ function drawSpeedup(d) {
       tickvals: kinds, ticktext: kinds.map((kind) => plain(clipped(kind, narrow ? 16 : 30))) }),
     yaxis: d.axis("", { type: "category", showgrid: false, autorange: "reversed", tickmode: "array", tickvals: rows,
       ticktext: rows.map(named), tickfont: { size: narrow ? 9 : 12 } }),
-  }), { about: [d.chosen.condition, d.chosen.run && `run ${d.chosen.run}`].filter(Boolean).join(", ") || "all models",
+  }), { about: d.about("all models", d.chosen.condition),
     items: quick, columns: [...whose(d), word("precision", "kind"), speedup,
       column("meaning", "", (c) => MEANINGS[verdict(c)]), word("in doubt", "doubt")] });
 }

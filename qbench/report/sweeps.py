@@ -26,10 +26,9 @@ def sweeps(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """The lines of throughput-latency charts.
 
     Each has ``run``, ``model``, ``backend``, ``precision``, ``label``, ``scenario`` (with its
-    options), ``axis`` (what grows along it), ``fixed`` (the other conditions that lines differ in,
-    such as ``t2``) and ``points``, in that order, with ``at`` (the value on the axis), ``ms``,
-    ``ips`` with its interval, ``texts``, ``anchor``, ``label`` (such as ``b4 t2``) and ``doubt``
-    (why it should not be relied on, or ""). Of a case at one condition there is none.
+    options), ``axis`` (what grows along it) and ``points`` in that order: ``at`` (the value on the
+    axis), ``ms``, ``ips`` with its interval, ``texts``, ``anchor``, ``label`` (such as ``b4 t2``)
+    and ``doubt`` (why it should not be relied on, or ""). Of a case at one condition there is none.
     """
     groups: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
@@ -45,13 +44,11 @@ def sweeps(cases: Sequence[Case]) -> list[dict[str, Any]]:
         rows: dict[tuple[int, ...], list[Case]] = {}
         for case in group:
             rows.setdefault(tuple(case[axis] for axis in fixed), []).append(case)
-        lines += [_line(row, along, varied, fixed) for row in rows.values()]
+        lines += [_line(row, along, varied) for row in rows.values()]
     return lines
 
 
-def _line(
-    row: Sequence[Case], along: str, varied: Sequence[str], fixed: Sequence[str]
-) -> dict[str, Any]:
+def _line(row: Sequence[Case], along: str, varied: Sequence[str]) -> dict[str, Any]:
     ordered = sorted(row, key=lambda case: case[along])
     first = ordered[0]
     names = [first["backend"], first["precision"]]
@@ -61,7 +58,6 @@ def _line(
         "label": " ".join(names),
         "scenario": " ".join(filter(None, [first["scenario"], first["scenario_options"]])),
         "axis": along,
-        "fixed": _short(first, fixed),
         "points": [
             {
                 "at": case[along],
