@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +22,7 @@ from qbench.bundle import Bundle
 from qbench.catalog import Catalog
 from qbench.records import Profiled
 from qbench.registry import Registry
+from qbench.report import write_report
 from qbench.runner import Request, run_suite
 from qbench.suite import Suite, load_suite, suites_dir
 
@@ -146,6 +149,83 @@ def test_shares_add_up_to_all(times):
     if found["other_kinds"] is None:
         assert kept == pytest.approx(1)
         assert len(found["kinds"]) == len(all_kinds)
+
+
+# --------------------------------------------------------------------------- the page
+
+
+def crafted(folder: Path, **profiles: dict) -> Bundle:
+    """One case by precision, each with the profile of its name, if there is one."""
+    made = Crafted(folder)
+    made.labels = np.arange(20) % 10
+    outputs = np.eye(10, dtype=np.float32)[made.labels]
+    first = None
+    for precision in ("fp32", "int8-static", "int8-dynamic"):
+        case = made.case(precision)
+        made.evaluation(case, outputs, first)
+        first = first or case
+        made.trial(case, 0, 2.0)
+        if precision in profiles:
+            made.evaluated[f"e{case}"][0]["profile"] = profiles[precision]
+    return made.done()
+
+
+def shown(bundle: Bundle, path: Path) -> tuple[str, list[dict]]:
+    """The page, and what its script draws of profiles."""
+    write_report([bundle], path)
+    text = path.read_text(encoding="utf-8")
+    data = text.partition('id="data">')[2].partition("</script>")[0]
+    return text, json.loads(data)["profile"]
+
+
+def test_the_page_tells_operators_and_types_in_its_own_section(tmp_path):
+    hostile = "<img src=x onerror=alert(1)>"
+    timed = Profile(
+        (
+            Operator(hostile, "Conv", "compute", "fp32", ns=3000.0),
+            Operator("cast", "Cast", "convert", fallback=True, ns=1000.0),
+        ),
+        ("a note of the runtime",),
+    )
+    untimed = Profile((Operator("a", "CONV_2D", "compute", "int8"),) * 4, ("it tells no times",))
+    text, bars = shown(
+        crafted(
+            tmp_path / "bundle",
+            **{
+                "fp32": summary(asdict(timed), "", 20),
+                "int8-static": summary(asdict(untimed), "", 20),
+                "int8-dynamic": summary(None, "the adapter cannot tell", 20),
+            },
+        ),
+        tmp_path / "page.html",
+    )
+    section = text.partition('id="profile"')[2].partition("</section>")[0]
+    assert hostile not in text and "&lt;img src=x onerror=alert(1)&gt;" in section
+    for words in ("75.0", "3.00", "4.00 µs in one inference", "fallback", "it tells no times"):
+        assert words in section, words
+    assert "the adapter cannot tell" in section and "CONV_2D" in section
+    assert 'href="#profile"' in text
+    by_precision = {bar["precision"]: bar for bar in bars}
+    assert set(by_precision) == {"fp32", "int8-static"}  # nothing to draw of the third
+    assert by_precision["fp32"]["share"] == {"Conv": 75.0, "Cast": 25.0}
+    assert by_precision["fp32"]["us"] == {"Conv": 3.0, "Cast": 1.0}
+    assert by_precision["int8-static"]["of"] == "operators"
+    assert by_precision["int8-static"]["share"] == {"CONV_2D": 100.0}
+
+
+def test_types_beyond_the_costliest_are_drawn_as_one_and_add_up(tmp_path):
+    many = _operators(200, lambda index: float(1 + index))
+    bundle = crafted(tmp_path / "bundle", fp32=summary(many, "", 20))
+    _, (bar,) = shown(bundle, tmp_path / "page.html")
+    assert len(bar["share"]) <= 8 and "other types" in bar["share"]
+    assert sum(bar["share"].values()) == pytest.approx(100, abs=0.1)
+    assert sum(bar["us"].values()) == pytest.approx(sum(range(1, 201)) / 1e3, rel=1e-3)
+    assert sum(bar["operators"].values()) == 200
+
+
+def test_a_page_without_profiles_has_no_section(tmp_path):
+    text, bars = shown(crafted(tmp_path / "bundle"), tmp_path / "page.html")
+    assert 'id="profile"' not in text and 'href="#profile"' not in text and bars == []
 
 
 # --------------------------------------------------------------------------- real runtimes

@@ -28,25 +28,22 @@ from qbench.errors import UserError
 from qbench.report import Options, write_report
 from qbench.system import FIELDS
 
+NOT_THERE = (
+    "system_name", "host_processor_frequency", "host_processor_interconnect",
+    "host_memory_configuration", "host_storage_type", "host_storage_capacity", "host_networking",
+    "host_network_card_count", "host_networking_topology", "accelerator_model_name",
+    "accelerator_frequency", "accelerator_memory_capacity", "accelerator_memory_configuration",
+    "accelerator_on_chip_memories", "accelerator_host_interconnect", "accelerator_interconnect",
+    "accelerator_interconnect_topology", "cooling",
+)  # fmt: skip
 SYSTEM = {
     "submitter": "a test",
     "division": "open",
     "status": "available",
     "system_type": "edge",
     "accelerators_per_node": 0,
-    **{
-        name: "N/A"
-        for name in (
-            "system_name", "host_processor_frequency", "host_processor_interconnect",
-            "host_memory_configuration", "host_storage_type", "host_storage_capacity",
-            "host_networking", "host_network_card_count", "host_networking_topology",
-            "accelerator_model_name", "accelerator_frequency", "accelerator_memory_capacity",
-            "accelerator_memory_configuration", "accelerator_on_chip_memories",
-            "accelerator_host_interconnect", "accelerator_interconnect",
-            "accelerator_interconnect_topology", "cooling",
-        )
-    },
-}  # fmt: skip
+    **dict.fromkeys(NOT_THERE, "N/A"),
+}
 HOST = {
     "host_id": "h" * 12,
     "cpu_model": "a processor",
