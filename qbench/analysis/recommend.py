@@ -381,11 +381,11 @@ def _notes(work: Sequence[Candidate], question: Question) -> list[str]:
     if measured and asked & {"p50", "p99", "throughput", "cost"}:
         loaded = sum(c.sustained is not None for c in measured)
         if loaded == len(measured):
-            notes.append("speed is that of the end of a sustained load")
+            notes.append("speed is that under sustained load")
         elif loaded:
             notes.append(
-                f"of {loaded} of {len(measured)} configurations speed is that of the end of a "
-                "sustained load; the others have none, and theirs may not last"
+                f"of {loaded} of {len(measured)} configurations speed is that under sustained "
+                "load; the others were not measured under it, and their speed may not last"
             )
         elif work[0].row["scenario"] in ("single-stream", "offline"):
             notes.append(

@@ -63,7 +63,10 @@ def _sure(answer: Answer, of: Recommendation) -> Table:
         cells = [choice.label, objective(choice, of), against(choice), *told]
         cells += [choice.front or "–", "; ".join(map(str, choice.doubts)) or "–"]
         table.add_row(*[styled(cell) for cell in cells])
-    table.caption = "front: of latency and accuracy, among all measured configurations"
+    table.caption = (
+        "front: of a short run's latency and accuracy (fidelity, where there are no labels), among "
+        "all that were measured"
+    )
     return table
 
 

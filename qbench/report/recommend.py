@@ -46,6 +46,7 @@ def section(found: Recommendation | None, runs: Sequence[Run]) -> dict[str, Any]
     return {
         "asked": asked(found),
         "by": by,
+        "within": bool(found.question.limits),
         "limits": [limit.of.words for limit in limits],
         "answers": [
             {
