@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from qbench_docs.commands import command_reference
+from qbench_docs.keys import key_tables
+from qbench_docs.messages import check_table, message_table, reason_table
+from qbench_docs.read_back import read_back_table
+
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path[:0] = [str(DOCS), str(ROOT), str(ROOT / "backends")]
-
-from qbench_docs.commands import command_reference  # noqa: E402
-from qbench_docs.keys import key_tables  # noqa: E402
-from qbench_docs.messages import check_table, message_table, reason_table  # noqa: E402
-from qbench_docs.read_back import read_back_table  # noqa: E402
-
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (.*?))? -->", re.S)
 LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)]*)\)")
 OUTSIDE = {"CONTRIBUTING.md": "adapters.md"}

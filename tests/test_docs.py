@@ -161,6 +161,19 @@ def test_what_the_doctor_examines_is_found_there(said):
         assert name in table, finding.check
 
 
+def test_what_ran_is_taken_from_the_bundles(project, monkeypatch: pytest.MonkeyPatch):
+    project.run_json(project.suite())
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    read_back = import_module("qbench_docs.read_back")
+    monkeypatch.setattr(read_back, "REFERENCE", project.root / "results")
+    rows = re.findall(r"<tr>(.*?)</tr>", read_back.read_back_table())
+    cells = [re.findall(r"<td>(?:<code>)?(.*?)(?:</code>)?</td>", row) for row in rows[1:]]
+    assert [row[:4] for row in cells] == [
+        ["fp32", "fake", "", "fp32"],
+        ["int8-static", "fake", "fake.round", "int8"],
+    ]
+
+
 def blocks(page: str) -> list[str]:
     return re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.S)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ from qbench.cli import app
 pytest.importorskip("material", reason="mkdocs-material is not installed")
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +111,8 @@ def test_the_case_table_and_the_messages_are_there(site: Path):
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"no {CHROMIUM}")
+    if not CHROMIUM:
+        pytest.skip("there is no chromium on the PATH")
     with playwright.sync_playwright() as library:
         chromium = library.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
@@ -163,3 +166,15 @@ def test_dark_and_light(opened: Any):
     page.wait_for_function(
         "was => getComputedStyle(document.body).backgroundColor !== was", arg=before, timeout=5_000
     )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_keeps_people_out(opened: Any, site: Path, scheme: str):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe")
+    page = opened("index.html", 1280)
+    page.emulate_media(color_scheme=scheme)
+    for name in ("index", "precisions", "reference/suite", "troubleshooting"):
+        page.goto((site / f"{name}.html").as_uri())
+        found = axe.Axe().run(page).response["violations"]
+        serious = [v for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious, [(v["id"], v["nodes"][0]["html"]) for v in serious]
