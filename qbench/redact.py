@@ -23,9 +23,9 @@ import getpass
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ GRAPH = ("operators", "excluded_operators", "layers")
 """Keys under which names of a network's nodes stand, many of which look like absolute paths."""
 
 
-def redacted(bundle: Bundle, words: Iterable[str] = (), keep: Iterable[str] = ()) -> Bundle:
+def redacted(bundle: Bundle, words: Collection[str] = (), keep: Collection[str] = ()) -> Bundle:
     """A view of a bundle, complete or not, that tells nothing of whose machine it was.
 
     Args:
@@ -99,13 +99,14 @@ def redacted(bundle: Bundle, words: Iterable[str] = (), keep: Iterable[str] = ()
         keep: found words that are none.
 
     Raises:
-        UserError: a name that was given on purpose holds a private word.
+        UserError: a name that was given on purpose holds a private word; or one of ``words`` is
+            a word of the field.
     """
     return _Redacted(bundle.path, words, keep)
 
 
 def redact_bundle(
-    bundle: Bundle, folder: Path, words: Iterable[str] = (), keep: Iterable[str] = ()
+    bundle: Bundle, folder: Path, words: Collection[str] = (), keep: Collection[str] = ()
 ) -> Bundle:
     """Write a finished bundle anew as ``folder/<run id>``, redacted. Its figures are the same, and
     ``begin.json`` names the digest of the one that it was made from, which stays as it is.
@@ -121,13 +122,19 @@ def redact_bundle(
 class _Redacted(Bundle):
     """A bundle whose records are redacted as they are read."""
 
-    def __init__(self, path: Path, words: Iterable[str], keep: Iterable[str]) -> None:
+    def __init__(self, path: Path, words: Collection[str], keep: Collection[str]) -> None:
         super().__init__(path)
         plain = Bundle(path)
         begin = plain.begin
-        known = {word.lower() for word in (*keep, *begin["backends"])} | _vocabulary() | COMMON
-        found = {*words, *_found(path, begin["host"])}
-        private = {word for word in found if len(word) > 1 and word.lower() not in known}
+        field = _vocabulary() | {name.lower() for name in begin["backends"]}
+        if needed := {word for word in words if word.lower() in field}:
+            raise UserError(
+                f"'{min(needed)}' is a word of the field, without which records say nothing",
+                "Leave it out of --also: as a name it tells nothing, either.",
+            )
+        known = field | COMMON | {word.lower() for word in keep}
+        found = {word for word in _found(path, begin["host"]) if word.lower() not in known}
+        private = {word for word in (*found, *words) if len(word) > 1}
         self._redactor = Redactor(private, _versions(begin))
         self._check_names(plain)
 
@@ -136,6 +143,10 @@ class _Redacted(Bundle):
         if name == "begin.json":
             found["host"] = _host(found["host"])
         return found
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return self._redactor.record(super().manifest)
 
     @property
     def suite_text(self) -> str:
@@ -293,8 +304,9 @@ def _names(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield from (("the environment", name) for name in begin.get("environments", {}))
     yield from (("the model", name) for name in plan["models"])
     yield from (("the data set", data["name"]) for data in plan["data"].values() if data)
-    for record in (begin["host"], plan, *bundle.lines("evaluate.jsonl")):
-        yield from (("the key", key) for key in _keys(record))
+    lines = (record for name in FILES if name.endswith(".jsonl") for record in bundle.lines(name))
+    keys = {key for record in (begin, plan, *lines) for key in _keys(record)}
+    yield from (("the key", key) for key in sorted(keys))
     for path in bundle.path.rglob("*"):
         yield "the file", path.name
 
