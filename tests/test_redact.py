@@ -285,3 +285,8 @@ def test_whatever_is_planted_is_gone(measured, tmp_path_factory, host, user, fol
     for private in (host, user, folder, "q7f"):
         assert private not in text, private
     assert rows(new) == rows(bundle) and recompute(new) == []
+
+
+def test_a_word_of_the_field_cannot_be_taken_out(original: Bundle, tmp_path: Path):
+    with pytest.raises(UserError, match="'fp32' is a word of the field"):
+        redact_bundle(original, tmp_path / "out", words=["acme", "fp32"])
