@@ -55,7 +55,7 @@ function drawQuality(d) {
 // Cumulative distributions, a line for each trial: of calls, or of frames.
 const share = (ms, index) => (index + 1) / ms.length;
 function distributions(d, some, unit) {
-  return some.flatMap((c) => c.trials.map((trial) => ({
+  const lines = some.flatMap((c) => c.trials.map((trial) => ({
     type: "scatter", mode: "lines", x: trial.ms, customdata: trial.ms.map(() => c.anchor),
     y: trial.ms.map((_, index) => share(trial.ms, index)),
     line: { width: 1, color: d.colour(c), shape: "hv", dash: dashed(d.data.precisions.indexOf(c.precision)) },
@@ -63,8 +63,14 @@ function distributions(d, some, unit) {
     hovertext: trial.ms.map((ms, index) => d.lines(`${plain(clipped(c.label, 120))}, round ${trial.round}`,
       `${(100 * share(trial.ms, index)).toFixed(1)} % of ${unit} took at most ${shortened(ms)} ms`)),
   })));
+  const shape = (c) => pick(SHAPES, d.data.backends.indexOf(c.backend))[0];
+  const medians = some.map((c) => ({
+    type: "scatter", mode: "markers", x: c.trials.map((trial) => trial.p50), y: c.trials.map(() => 0.5), hoverinfo: "skip",
+    marker: { symbol: shape(c), size: 8, color: d.colour(c), line: { width: 1, color: d.colours.text } },
+  }));
+  return [...lines, ...medians];
 }
-const distributionLegend = (d, some) => [...d.backendEntries("●", some),
+const distributionLegend = (d, some) => [...d.backendEntries((index) => pick(SHAPES, index)[1], some),
   ...d.precisionEntries((index) => dash(pick(DASHES, index)), some)];
 // The points of the lines; in brief, a row for each line.
 function distributionFacts(d, some) {
@@ -93,19 +99,19 @@ function drawDistributions(d) {
   }), distributionFacts(d, curves));
 }
 
-// Bars that lie, one for each case, which has its name from ``name``; of ``fields``, [field, title]
-// in the order of shades, whose values lie in ``from``.
-function lying(some, fields, unit, shades, from = (c) => c) {
+// Bars that lie, one for each case; of ``fields``, [field, title], whose values are in what ``from`` gives.
+function lying(d, some, fields, unit, from = (c) => c) {
   const upwards = [...some].reverse();
   return fields
     .map(([field, title], index) => ({
       type: "bar", orientation: "h", y: upwards.map((c) => c.anchor), customdata: upwards.map((c) => c.anchor),
-      x: upwards.map((c) => from(c)[field]), marker: { color: shades[index] },
+      x: upwards.map((c) => from(c)[field]), marker: d.patterned(index, d.colours.parts[index]),
       hoverinfo: "text", textposition: "none",
       hovertext: upwards.map((c) => `${plain(clipped(c.label, 80))}<br>${title}: ${plain(c.texts[field] || `${shortened(from(c)[field])} ${unit}`)}`),
     }))
     .filter((trace) => trace.x.some((x) => x !== null));
 }
+const partEntries = (d, fields) => fields.map(([, title], index) => [pick(PATTERNS, index)[1], title, d.colours.parts[index]]);
 const sideways = (d, some, name) => d.axis("", { type: "category", categoryorder: "array",
   categoryarray: some.map((c) => c.anchor).reverse(), tickmode: "array", tickvals: some.map((c) => c.anchor),
   ticktext: some.map((c) => plain(clipped(c[name], d.narrow ? 26 : 44))), tickfont: { size: d.narrow ? 9 : 11 } });
@@ -121,9 +127,9 @@ function drawMemory(d) {
   drawParts(d, "memory-chart", memory, "MB", "group");
 }
 function drawParts(d, id, fields, unit, barmode) {
-  const { cases, colours: { parts } } = d;
-  d.legend(id, fields.map(([, title], index) => ["■", title, parts[index]]));
-  const traces = lying(cases, fields, unit, parts);
+  const { cases } = d;
+  d.legend(id, partEntries(d, fields));
+  const traces = lying(d, cases, fields, unit);
   d.show(id, barmode === "group" ? traces.reverse() : traces, d.layout(tall(cases), {
     barmode, bargap: 0.3, xaxis: d.axis(unit, { rangemode: "tozero" }), yaxis: sideways(d, cases, "name"),
   }), { items: cases, columns: [...whose(d), ...fields.map(([field, title]) => figureOf(title, unit, field))] });

@@ -111,7 +111,8 @@ function drawing(data, chosen) {
     if (!traces.length) return Plotly.purge(target);
     Plotly.react(target, traces, form, config);
     declutter(target);
-    target.removeAllListeners("plotly_click");
+    for (const event of ["plotly_click", "plotly_afterplot"]) target.removeAllListeners(event);
+    target.on("plotly_afterplot", () => declutter(target));
     target.on("plotly_click", ({ points: [{ customdata }] }) => {
       if (customdata) location.hash = customdata;
     });
@@ -145,8 +146,8 @@ function drawing(data, chosen) {
     }
   }
   const present = (field, list, some) => list.filter((name) => some.some((c) => c[field] === name));
-  const backendEntries = (glyph, some = cases) =>
-    present("backend", data.backends, some).map((name) => [glyph, name, backendColour(name)]);
+  const backendEntries = (mark, some = cases) => present("backend", data.backends, some)
+    .map((name) => [typeof mark === "string" ? mark : mark(data.backends.indexOf(name)), name, backendColour(name)]);
   const precisionEntries = (mark, some = cases) => present("precision", data.precisions, some)
     .map((name) => [mark(data.precisions.indexOf(name)), name]);
   const runEntries = (entries) => (several && !chosen.run ? entries : []);
@@ -154,8 +155,8 @@ function drawing(data, chosen) {
   // A line of a tooltip; "" for what was not measured.
   const said = (c, name, title) => (c.texts[name] ? `${title} ${plain(c.texts[name])}` : "");
   // A tooltip's lines, those that are not empty, broken where they are long; of plain() text.
-  const lines = (...texts) => texts.filter(Boolean).map((line) => line.replace(
-    /((?:&[a-z]+;|[^&]){1,60})(?:\s+|$)|((?:&[a-z]+;|[^&]){60})/g, "$1$2<br>").replace(/(<br>)+$/, "")).join("<br>");
+  const long = new RegExp(`((?:&[a-z]+;|[^&]){1,${narrow ? 36 : 60}})(?:\\s+|$)|((?:&[a-z]+;|[^&]){${narrow ? 36 : 60}})`, "g");
+  const lines = (...texts) => texts.filter(Boolean).map((line) => line.replace(long, "$1$2<br>").replace(/(<br>)+$/, "")).join("<br>");
   const tip = (c, ...extra) => lines(plain(clipped(c.label, 120)), ...extra, plain(clipped(c.doubt, 300)));
   // The interval of a figure's column, as error bars; none where there is none.
   const bars = (list, { of, low, high }) => low && {
@@ -164,8 +165,11 @@ function drawing(data, chosen) {
     arrayminus: list.map((c) => (low(c) === null ? 0 : of(c) - low(c))),
     color: colours.quiet, thickness: 1, width: 3,
   };
+  // The look of a bar: a pattern besides the colour, for those who cannot tell the colours apart.
+  const patterned = (index, shade) => ({ color: shade, pattern: { shape: pick(PATTERNS, index)[0], fillmode: "overlay",
+    fgcolor: colours.back, fgopacity: 0.75, size: 7, solidity: 0.3 } });
   const extent = (values) => [Math.min(...values), Math.max(...values)];
 
   return { data, chosen, about, all, cases, colours, colour, backendColour, narrow, several, of, axis, layout, show,
-    choice, legend, backendEntries, precisionEntries, runEntries, said, lines, tip, bars, extent };
+    choice, legend, backendEntries, precisionEntries, runEntries, said, lines, tip, bars, patterned, extent };
 }

@@ -6,18 +6,18 @@ function drawEnergy(d) {
     const id = `energy-${index + 1}-chart`;
     if (!byId(id)) return;
     const some = group.filter((c) => c.model === d.chosen.model && d.of(c));
-    const upwards = [...some].reverse(), [net, gross] = d.colours.parts;
+    const upwards = [...some].reverse();
     const above = column("energy", "mJ", (c) => c.mj, { low: (c) => c.low, high: (c) => c.high, text: (c) => c.texts.energy_mj_per_inference });
     const whole = column("gross", "mJ", (c) => c.gross, { text: (c) => c.texts.energy_gross_mj_per_inference });
-    const trace = (fact, title, shade, more) => ({
+    const trace = (fact, title, index, more) => ({
       type: "bar", orientation: "h", y: upwards.map((c) => c.anchor), x: upwards.map(fact.of), customdata: upwards.map((c) => c.anchor),
-      marker: { color: shade }, hoverinfo: "text", textposition: "none", ...more,
+      marker: d.patterned(index, pick(d.colours.parts, index)), hoverinfo: "text", textposition: "none", ...more,
       hovertext: upwards.map((c) => d.tip(c, `${title}: ${plain(fact.text(c) || "–")}`)),
     });
     const both = some.some((c) => c.gross !== null);
-    d.legend(id, [["■", both ? "above idle" : "energy", net], ...(both ? [["■", "gross: with the idle share", gross]] : [])]);
-    d.show(id, some.length ? [...(both ? [trace(whole, "gross", gross)] : []),
-      trace(above, both ? "above idle" : "energy", net, { error_x: d.bars(upwards, above) })] : [],
+    d.legend(id, partEntries(d, [["", both ? "above idle" : "energy"], ...(both ? [["", "gross: with the idle share"]] : [])]));
+    d.show(id, some.length ? [...(both ? [trace(whole, "gross", 1)] : []),
+      trace(above, both ? "above idle" : "energy", 0, { error_x: d.bars(upwards, above) })] : [],
     d.layout((both ? 1.4 : 1) * tall(some), { barmode: "group", bargap: 0.3,
       xaxis: d.axis("mJ per inference", { rangemode: "tozero" }), yaxis: sideways(d, some, "label") }),
     { items: some, columns: [...whose(d), above, ...(both ? [whole] : []), word("disturbed", "doubt")] });

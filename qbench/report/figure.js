@@ -37,9 +37,10 @@ function tabulate(id) {
   const table = element("table", undefined, holder);
   table.className = "figures";
   const head = element("tr", undefined, element("thead", undefined, table));
-  for (const { head: title, unit } of columns) {
+  for (const { head: title, unit, of } of columns) {
     const cell = element("th", title, head);
     cell.scope = "col";
+    if (items.some((item) => typeof of(item) === "number")) cell.className = "number";
     if (unit) element("span", ` ${unit}`, cell).className = "unit";
   }
   const body = element("tbody", undefined, table);

@@ -30,7 +30,7 @@ async function picture(id, as) {
     const mark = entry.firstElementChild, line = mark.querySelector("line"), name = entry.lastChild.textContent;
     const room = 40 + long(name, 13);
     if (x + room > width - edge && x > edge) [x, y] = [edge, y + 20];
-    if (line) make("line", { x1: x, x2: x + 32, y1: y - 4, y2: y - 4, stroke: colours.text, "stroke-width": 1.5, "stroke-dasharray": line.getAttribute("stroke-dasharray") }, whole);
+    if (line) make("line", { x1: x, x2: x + 32, y1: y - 4, y2: y - 4, stroke: getComputedStyle(mark).color, "stroke-width": 1.5, "stroke-dasharray": line.getAttribute("stroke-dasharray") }, whole);
     else write(mark.textContent, x + 10, y, 13, getComputedStyle(mark).color);
     write(name, x + (line ? 34 : 24), y, 13, colours.text);
     x += room + 12;

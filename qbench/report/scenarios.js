@@ -10,9 +10,9 @@ function drawSustained(d) {
   const { series } = c;
   const [first, last, third, fourth] = d.colours.palette;
   const panels = [
-    { title: "ms", curves: [["p50_ms", "p50", first], ["p99_ms", "p99", last]] },
-    { title: "GHz", curves: [["clock_ghz", "clock", third]] },
-    { title: "°C", curves: [["temperature_c", "temperature", fourth]] },
+    { title: "ms", curves: [["p50_ms", "p50", first, 0], ["p99_ms", "p99", last, 1]] },
+    { title: "GHz", curves: [["clock_ghz", "clock", third, 0]] },
+    { title: "°C", curves: [["temperature_c", "temperature", fourth, 0]] },
   ].map((panel) => ({ ...panel, curves: panel.curves.filter(([field]) => series[field]) }))
     .filter((panel) => panel.curves.length);
   const end = series.end_s[series.end_s.length - 1];
@@ -38,10 +38,10 @@ function drawSustained(d) {
     form.annotations = [{ xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", showarrow: false,
       text: `p50 of the last part over the first: ${shortened(c.sustained_ratio)}`, font: { size: 12, color: d.colours.quiet } }];
   }
-  d.legend("sustained-chart", panels.flatMap((panel) => panel.curves.map(([, name, shade]) => ["―", name, shade])));
-  d.show("sustained-chart", panels.flatMap((panel, index) => panel.curves.map(([field, name, shade]) => ({
+  d.legend("sustained-chart", panels.flatMap((panel) => panel.curves.map(([, name, shade, style]) => [dash(pick(DASHES, style)), name, shade])));
+  d.show("sustained-chart", panels.flatMap((panel, index) => panel.curves.map(([field, name, shade, style]) => ({
     type: "scatter", mode: "lines", x: series.end_s, y: series[field], yaxis: `y${suffix(index)}`,
-    line: { width: 1.5, color: shade }, hoverinfo: "text",
+    line: { width: 1.5, color: shade, dash: dashed(style) }, hoverinfo: "text",
     hovertext: series.end_s.map((at, i) => `${shortened(at)} s: ${name} ${shortened(series[field][i])} ${panel.title}`),
     customdata: series.end_s.map(() => c.anchor),
   }))), d.layout(180 + 120 * panels.length, { ...form, margin: { l: 46, r: 12, t: 28, b: 48 } }), {
@@ -75,10 +75,9 @@ function drawPipeline(d) {
   const cases = d.all.filter((c) => c.stages);
   const parts = [["decode", "decode"], ["preprocess", "preprocess"], ["inference", "bind, infer, read"], ["postprocess", "postprocess"]]
     .filter(([part]) => cases.some((c) => c.stages[part] !== null));
-  const shades = d.colours.parts;
-  d.legend("pipeline-chart", parts.map(([, title], index) => ["■", title, shades[index]]));
+  d.legend("pipeline-chart", partEntries(d, parts));
   const sum = (c) => parts.reduce((total, [part]) => total + (c.stages[part] || 0), 0);
-  d.show("pipeline-chart", lying(cases, parts, "ms", shades, (c) => c.stages), d.layout(tall(cases), {
+  d.show("pipeline-chart", lying(d, cases, parts, "ms", (c) => c.stages), d.layout(tall(cases), {
     barmode: "stack", bargap: 0.3, xaxis: d.axis("ms", cases.length && !d.narrow ? { range: [0, 1.25 * Math.max(...cases.map(sum))] } : {}),
     yaxis: sideways(d, cases, "label"),
     annotations: d.narrow ? [] : cases.map((c) => ({ x: sum(c), y: c.anchor, xanchor: "left", showarrow: false, font: { size: 11 },

@@ -1,15 +1,19 @@
 // ---------------------------------------------------------------- speed-up over fp32
 
+const MOST_LINES = 60;
+
 // A heat map: a row for each model and backend, a column for each precision, on a logarithmic scale
 // around 1. The cells say their figures, so that nothing hangs on colour alone.
 function drawSpeedup(d) {
   const { data, colours, narrow } = d;
-  const quick = data.cases.filter((c) => c.speedup > 0 && c.condition === d.chosen.condition && d.of(c))
+  const row = (c) => JSON.stringify([c.run, c.model, c.backend]), place = (c) => JSON.stringify([row(c), c.kind]);
+  const all = data.cases.filter((c) => c.speedup > 0 && c.condition === d.chosen.condition && d.of(c));
+  const one = new Set(all.map(row)).size > MOST_LINES; // then of the chosen model alone
+  const quick = all.filter((c) => !one || c.model === d.chosen.model)
     .sort((a, b) => data.precisions.indexOf(a.precision) - data.precisions.indexOf(b.precision));
-  const row = (c) => JSON.stringify([c.run, c.model, c.backend]);
   const kinds = [...new Set(quick.map((c) => c.kind))];
-  const rows = [...new Set(data.cases.map(row))].filter((key) => quick.some((c) => row(c) === key));
-  const cells = new Map(quick.map((c) => [JSON.stringify([row(c), c.kind]), c]));
+  const cells = new Map(quick.map((c) => [place(c), c]));
+  const rows = [...new Set(data.cases.filter((c) => cells.has(place(c))).map(row))];
   const grid = (of, none = null) => rows.map((key) => kinds.map((kind) => {
     const c = cells.get(JSON.stringify([key, kind]));
     return c ? of(c) : none;
@@ -36,7 +40,7 @@ function drawSpeedup(d) {
       tickvals: kinds, ticktext: kinds.map((kind) => plain(clipped(kind, narrow ? 16 : 30))) }),
     yaxis: d.axis("", { type: "category", showgrid: false, autorange: "reversed", tickmode: "array", tickvals: rows,
       ticktext: rows.map(named), tickfont: { size: narrow ? 9 : 12 } }),
-  }), { about: d.about("all models", d.chosen.condition),
+  }), { about: d.about(one ? d.chosen.model : "all models", d.chosen.condition),
     items: quick, columns: [...whose(d), word("precision", "kind"), speedup,
       column("meaning", "", (c) => MEANINGS[verdict(c)]), word("in doubt", "doubt")] });
 }
