@@ -18,9 +18,10 @@ from rich.console import Console
 from test_report import Page
 
 from qbench.analysis.candidates import Measured, median
+from qbench.analysis.choice import Choice
 from qbench.analysis.columns import NAMES
 from qbench.analysis.machines import Machine
-from qbench.analysis.recommend import Answer, Choice, Recommendation, choose, recommend
+from qbench.analysis.recommend import Answer, Recommendation, choose, recommend
 from qbench.analysis.recommend_words import changed, sentences, to_json
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle

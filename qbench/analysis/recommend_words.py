@@ -8,8 +8,10 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from qbench.analysis.candidates import Figure
+from qbench.analysis.choice import Choice
 from qbench.analysis.judging import Held, limit_text, with_unit
-from qbench.analysis.recommend import Answer, Change, Choice, Recommendation
+from qbench.analysis.recommend import Answer, Recommendation
+from qbench.analysis.sensitivity import Change
 from qbench.console.text import figure
 from qbench.limits import ASPECTS
 

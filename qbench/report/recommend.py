@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from qbench.analysis.candidates import Figure
+from qbench.analysis.choice import Choice
 from qbench.analysis.judging import with_unit
-from qbench.analysis.recommend import Answer, Choice, Recommendation, recommend
+from qbench.analysis.recommend import Answer, Recommendation, recommend
 from qbench.analysis.recommend_words import (
     against,
     changed,
