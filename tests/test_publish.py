@@ -58,6 +58,7 @@ HOST = {
     "python": "3.11",
 }
 ORIGIN = {"licence": "CC0-1.0", "source": "https://example.org"}
+OFFICIAL = {"name": "all blobs", "items": 60}
 
 
 class Sound(Crafted):
@@ -78,12 +79,16 @@ class Sound(Crafted):
             self.trial(case, number, 2.0)
         return case
 
-    def finished(self, origins: dict | None = None, part_of: dict | None = None) -> Bundle:
+    def finished(
+        self,
+        origins: dict | None = None,
+        part_of: dict | None = OFFICIAL,
+    ) -> Bundle:
         """Complete, with licences and an official data set in its plan."""
         folder = self.open().path
         plan = json.loads((folder / "plan.json").read_text())
         for model, data in plan["data"].items():
-            data["part_of"] = {"name": "all blobs", "items": 60} if part_of is None else part_of
+            data["part_of"] = part_of
             plan.setdefault("origins", {})[model] = origins or {"model": ORIGIN, "data": ORIGIN}
         (folder / "plan.json").write_text(json.dumps(plan))
         bundle = Bundle(folder)
@@ -223,7 +228,7 @@ def test_no_labels(tmp_path):
 def test_a_data_set_that_says_nothing_of_an_official_one(tmp_path):
     crafted = Sound(tmp_path)
     crafted.measured("fp32")
-    assert ids(crafted.finished(part_of={})) == ["official-set"]
+    assert ids(crafted.finished(part_of=None)) == ["official-set"]
 
 
 @pytest.mark.parametrize("what", ["model", "data"])

@@ -32,7 +32,7 @@ def planted(bundle: Bundle, path: Path, host: str, user: str, folder: str) -> Bu
     begin = json.loads((path / "begin.json").read_text())
     begin["host"] |= {
         "hostname": host,
-        "environment_variables": {"OMP_PLACES": f"{folder}/places.txt"},
+        "environment_variables": {"OMP_PLACES": f"{folder}/floorplan.txt"},
         "container": {"engine": "docker", "image": f"registry.{host}:5000/team/image:1.2"},
     }
     begin["command"] = ["run", f"/home/{user}/my suites/small.yaml", f"--results={folder}/x y"]
@@ -169,9 +169,9 @@ def test_the_command(original: Bundle, project, tmp_path: Path):
     assert project.qbench("verify", written["to"], "--recompute").returncode == 0
     with pytest.raises(UserError, match="already"):
         redact_bundle(original, tmp_path / "out")
-    more = redact_bundle(original, tmp_path / "two", words=["places"])
-    assert "places" in everything(Path(written["to"]))
-    assert "places" not in everything(more.path)
+    more = redact_bundle(original, tmp_path / "two", words=["floorplan"])
+    assert "floorplan" in everything(Path(written["to"]))
+    assert "floorplan" not in everything(more.path)
 
 
 @pytest.mark.parametrize("what", ["small", "net", "blobs"])
