@@ -15,7 +15,6 @@ from test_report_browser import (
     BEYOND,
     CHROMIUM,
     CLASHES,
-    WIDTHS,
     Opened,
     a_run,
     axe,
@@ -40,8 +39,7 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (1920, "dark")])
 def test_it_is_readable_and_accessible(chromium: Any, page_path: Path, width: int, scheme: str):
     opened = Opened(chromium, page_path, width, scheme, "#recommend")
     page = opened.page
@@ -64,11 +62,13 @@ def test_figures_are_chosen_and_downloaded(chromium: Any, page_path: Path):
     assert "at most 4 ms" in page.locator("#recommend-chart").inner_text()
     found = rows(page, "recommend-chart")
     assert {row["keeps the limits"] for row in found} <= {"surely", "perhaps", "not"}
-    assert {row["case"] for row in found} == {
+    expected = {
         f"{backend} {precision}"
         for backend in ("fake", "other")
         for precision in ("fp32", "int8-dynamic", "int8-static")
     }
+    # which has a sustained load, whose 99th percentile is not known
+    assert {row["case"] for row in found} == expected - {"fake fp32"}
     page.locator("#recommend-chart-choice").select_option(names[1])
     assert any("(pp)" in head or "(ms)" in head for head in rows(page, "recommend-chart")[0])
     assert opened.said == []

@@ -89,8 +89,8 @@ class Choice:
 
 def choices_of(work: Sequence[Candidate], question: Question) -> list[Choice]:
     """The candidates of one work held against the question; not ranked yet."""
-    told = (_labels(work), _pools(work, question), _fronts(work))
-    return [_choice(c, question, *one) for c, *one in zip(work, *told, strict=True)]
+    told = zip(work, _labels(work), _pools(work, question), _fronts(work), strict=True)
+    return [_choice(c, question, label, pool, front) for c, label, pool, front in told]
 
 
 def _choice(
