@@ -33,8 +33,7 @@ def _quantile() -> np.ndarray:
     from scipy import special
 
     def point(inverse: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            return special.stdtrit(1 / inverse, (1 + stats.CONFIDENCE) / 2)
+        return special.stdtrit(1 / inverse, (1 + stats.CONFIDENCE) / 2)
 
     least = 1 / (stats.MIN_ROUNDS - 1)
     fitted = np.polynomial.Chebyshev.interpolate(point, 12, [1e-9, least])

@@ -129,7 +129,7 @@ def summarize(
         headline=content["answer"][1],
         counts=content["counts"],
         facts=[
-            (name, _text(value), list(spoiled(name)), is_software(name))
+            (name, str(value), list(spoiled(name)), is_software(name))
             for name, value in facts_of(bundle).items()
         ],
         history_facts=list(run_facts(begin).items()),
@@ -138,11 +138,6 @@ def summarize(
         energy_keys=[_digest(energy_key(row)) for row in rows],
         moments=_moments(bundle, rows),
     )
-
-
-def _text(value: Any) -> str:
-    """The same for equal values: 1 and 1.0 are."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _digest(key: Any) -> str | None:
