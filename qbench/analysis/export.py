@@ -98,13 +98,14 @@ def _csv(cases: pd.DataFrame) -> bytes:
     return _with_words(cases, _harmless).to_csv(index=False).encode()
 
 
-_FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\n]")
 
 
 def _harmless(words: str) -> str:
     """What a spreadsheet would take for a formula gets an apostrophe before it (OWASP, CSV
     Injection); so does what has such apostrophes already, so that taking one away brings back what
-    was there."""
+    was there. Line ends become those that the writer knows to quote."""
+    words = re.sub(r"\r\n?", "\n", words)
     return f"'{words}" if _FORMULA.match(words) else words
 
 

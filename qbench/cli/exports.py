@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qbench.cli.common import DEFAULT_RESULTS, Results
+from qbench.cli.publishing import Redact
 from qbench.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from qbench.bundle import Bundle
 
-Runs = Annotated[
+RunsOrLatest = Annotated[
     list[str] | None,
-    typer.Argument(help="Bundles: paths, ids, or 'latest', which it is if none is given."),
+    typer.Argument(
+        help="Bundles: paths, ids, 'latest' (which it is if none is given), or the folder of a "
+        "collection."
+    ),
 ]
 BY_ENDING = {
     ".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet", ".tex": "latex",
@@ -25,7 +29,7 @@ SYSTEM, ALL = "system", "all"
 
 
 def export(
-    run: Runs = None,
+    run: RunsOrLatest = None,
     form: Annotated[
         str | None,
         typer.Option(
@@ -42,6 +46,7 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="A file (of several systems: a folder); else stdout."),
     ] = None,
+    redact: Redact = False,
     results: Results = DEFAULT_RESULTS,
 ) -> int:
     """Write the case table of bundles for other programs or a paper, their timings for
@@ -56,14 +61,13 @@ def export(
       qbench export latest --format pytest-benchmark -o .benchmarks/nightly/0001_main.json
     """
     from qbench.analysis.export import FORMATS, export_bundles
-    from qbench.bundle import find_bundle
     from qbench.storage import write_file
 
     ending = output.suffix if output else ""
     form = form or BY_ENDING.get(ending, "csv")
     if form not in (*FORMATS, SYSTEM):
         raise UserError(f"there is no format '{form}'", nearest(form, (*FORMATS, SYSTEM)))
-    bundles = [find_bundle(name, results) for name in dict.fromkeys(run or ["latest"])]
+    bundles = _bundles(run, results, redact)
     chosen = [name.strip() for name in columns.split(",")] if columns else []
     if form == SYSTEM:
         return _export_systems(bundles, chosen, output)
@@ -82,7 +86,7 @@ def figure(
         list[str],
         typer.Argument(
             metavar="[RUN]... CHART",
-            help="Bundles: paths, ids, or 'latest', which it is if none is given. Then the chart: "
+            help="Bundles, as for export. Then the chart: "
             "accuracy, speedup, distributions, throughput, memory, startup, energy, roofline, "
             "sustained, or all.",
         ),
@@ -101,6 +105,7 @@ def figure(
         float, typer.Option(min=6, max=100, help="Of the picture, in cm; 8.5 fits a column.")
     ] = 16,
     dark: Annotated[bool, typer.Option("--dark", help="For a dark ground.")] = False,
+    redact: Redact = False,
     results: Results = DEFAULT_RESULTS,
 ) -> int:
     """Draw charts of bundles as pictures for papers and slides.
@@ -111,13 +116,12 @@ def figure(
       qbench figure A B speedup -o speedup.svg --model resnet50
       qbench figure latest all -o figures/ --format png
     """
-    from qbench.bundle import find_bundle
     from qbench.figures import CHARTS, NoData, figures
     from qbench.figures.look import Look
     from qbench.storage import write_file
 
     *runs, chart = names
-    bundles = [find_bundle(name, results) for name in dict.fromkeys(runs or ["latest"])]
+    bundles = _bundles(runs, results, redact)
     wanted = list(CHARTS) if chart == ALL else [chart]
     ending = form if chart == ALL else output.suffix.removeprefix(".")
     made = figures(bundles, wanted, ending, model, condition, Look(width, dark))
@@ -162,6 +166,17 @@ def _export_systems(bundles: list[Bundle], columns: list[str], output: Path | No
     if any(file.needed for file in files):
         _tell("Write them into a file for `qbench run --system FILE`: docs/machines.md")
     return 0
+
+
+def _bundles(runs: list[str] | None, results: Path, redact: bool) -> list[Bundle]:
+    from qbench.merge import find_bundles
+
+    bundles = find_bundles(list(dict.fromkeys(runs or ["latest"])), results)
+    if not redact:
+        return bundles
+    from qbench.redact import redacted
+
+    return [redacted(bundle) for bundle in bundles]
 
 
 def _in_folder(path: Path) -> Path:

@@ -11,7 +11,9 @@ from qbench.analysis.comparable import energy_groups
 from qbench.analysis.origin import DOUBTED
 from qbench.figures.look import (
     HATCHES,
-    NARROW_CM,
+    LONGEST,
+    LONGEST_NARROW,
+    SCALE,
     SIZE,
     SMALL,
     Look,
@@ -48,11 +50,11 @@ from qbench.report.energy import described
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INTERVALS = "Bars: 95 % intervals"
+INTERVALS = "Whiskers: 95 % intervals"
 SMALLEST = 4.5
 """Points of text that can still be read."""
 MOST_BARS = 60
-"""Cases of a panel with a bar for each."""
+"""Cases of a panel that has a row for each."""
 
 
 # --------------------------------------------------------------------------- accuracy, latency
@@ -73,13 +75,13 @@ def accuracy(shown: Shown, look: Look) -> Picture:
         )
     picture = Picture.grid(look, len(panels), 6.2)
     for panel, (quality, points) in zip(picture.panels, panels, strict=True):
-        _quality(panel, shown, look, quality, points, picture.panel_width)
+        _quality(panel, shown, look, quality, points, picture.title_width)
     drawn = [case for _, points in panels for case in points]
     signs: list[Entry] = [(front_entry(look), "Pareto front")]
     signs += [(point_entry(look, "o", hollow=True), IN_DOUBT)] if _doubted(drawn) else []
     legend = [*backends(shown, look, drawn), *precisions(shown, look, drawn, shapes=True), *signs]
-    data = dict.fromkeys(case["accuracy_data"] for case in drawn if case["accuracy_data"])
-    of = words(f"Accuracy on {'; '.join(data)}.", 400) if data else ""
+    counts = dict.fromkeys(case["accuracy_of"] for case in drawn if case.get("accuracy_of"))
+    of = f"Accuracy: {'; '.join(counts)}." if counts else ""
     told = f"{INTERVALS}, over rounds and over evaluated items."
     picture.finish(legend, shown.notes(drawn, of, told, sign=IN_DOUBT))
     return picture
@@ -103,10 +105,10 @@ def _quality(
         mark(panel, x, y, shape(shown, case), shade, doubted, artist_id(case))
     _latency_axis(panel, [(c["latency_p50_ms"], *_ends(c, "latency_p50_ms")) for c in points])
     panel.set_xlabel("p50 latency of a call, ms")
-    metrics = sorted({words(c["accuracy_metric"]) for c in points if c["accuracy_metric"]})
+    metrics = sorted({words(c["accuracy_metric"], 16) for c in points if c["accuracy_metric"]})
     labelled = f"accuracy ({', '.join(metrics)}), %"
     panel.set_ylabel(labelled if quality == "accuracy" else "SQNR against fp32, dB")
-    title(panel, shown.titled(points[0], "model"), 0.8 * width)
+    title(panel, shown.titled(points[0], "model"), width)
 
 
 def _latency_axis(panel: Axes, values: Sequence[Sequence[float | None]]) -> None:
@@ -138,12 +140,15 @@ def speedup(shown: Shown, look: Look) -> Picture:
         )
     kinds = list(dict.fromkeys((case["backend"], case["kind"]) for case in cases))
     kinds.sort(key=lambda kind: shown.data["backends"].index(kind[0]))  # stable
-    models = grouped(shown.by_model(cases), "run", "model")
+    kinds = kinds[:MOST_BARS]
+    drawn = [case for case in cases if (case["backend"], case["kind"]) in kinds]
+    models = grouped(shown.by_model(drawn), "run", "model")
     picture = Picture(look, [1.3 + 0.8 * len(kinds)])
     (panel,) = picture.panels
-    names = [words(f"{backend} {kind}", 44) for backend, kind in kinds]
+    longest = LONGEST_NARROW if look.is_narrow else LONGEST
+    names = [words(f"{backend} {kind}", longest) for backend, kind in kinds]
     room = (picture.panel_width - max(extent(name, SIZE) for name in names)) / len(models)
-    widest = max(extent(cells.ends(case, "speedup"), 1) for case in cases)
+    widest = max(extent(cells.ends(case, "speedup"), 1) for case in drawn)
     size = min(SMALL - 0.5, 0.92 * room / widest if widest else SMALL)
     most = max(1.25, *(max(case["speedup"], 1 / case["speedup"]) for case in cases))
     for column, group in enumerate(models):
@@ -152,7 +157,7 @@ def speedup(shown: Shown, look: Look) -> Picture:
             _heat(panel, look, case, (column, row), math.log(case["speedup"], most), size)
     rows(panel, names)
     panel.set_xlim(-0.5, len(models) - 0.5)
-    titles = [words(shown.titled(group[0], "model"), 26) for group in models]
+    titles = [words(shown.titled(group[0], "model"), longest // 2) for group in models]
     panel.set_xticks(range(len(models)), titles)
     turned = any(extent(title, SIZE) > room for title in titles)
     panel.tick_params(
@@ -166,9 +171,9 @@ def speedup(shown: Shown, look: Look) -> Picture:
     panel.spines[:].set_visible(False)
     told = (
         "Speed-up (×) over fp32 of the same model and backend, of the p50 latency, with its 95 % "
-        "interval. Purple is faster, orange slower; hatched: the interval holds 1, or is not known."
+        "interval. Blue is faster, orange slower; hatched: the interval holds 1, or is not known."
     )
-    picture.finish([], shown.notes(cases, told))
+    picture.finish([], shown.notes(drawn, told, _left_out(len(cases) - len(drawn))))
     return picture
 
 
@@ -181,11 +186,10 @@ def _heat(
         power: -1 for the slowest shade, 0 for neither, 1 for the fastest.
         size: of the interval's text, which is left out where it would be too small to read.
     """
-    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
-    shade = colormaps["PuOr"](0.5 + 0.42 * power)
-    ink = "#ffffff" if _luminance(shade) < 0.19 else "#1b1f24"
+    shade = LinearSegmentedColormap.from_list("scale", SCALE[look.dark])(0.5 + 0.5 * power)
     x, y = place
     low, high = _ends(case, "speedup")
     certain = low is not None and high is not None and (low > 1 or high < 1)
@@ -197,21 +201,15 @@ def _heat(
     )
     if not certain:
         panel.add_patch(
-            Rectangle(corner, 1, 1, fill=False, edgecolor="#a9b0bb", hatch="///", linewidth=0)
+            Rectangle(corner, 1, 1, fill=False, edgecolor=look.quiet, hatch="///", linewidth=0)
         )
     value = cells.text(case, "speedup") + (f" {DOUBTED}" if case["doubt"] else "")
     ground = {"facecolor": shade, "edgecolor": "none", "pad": 0.8}
-    form: Any = {"color": ink, "ha": "center", "va": "center", "bbox": ground}
+    form: Any = {"ha": "center", "va": "center", "bbox": ground}
     ends = cells.ends(case, "speedup") if size >= SMALLEST else ""
     panel.text(x, y - (0.14 if ends else 0), value, fontsize=SIZE, **form)
     if ends:
         panel.text(x, y + 0.25, ends, fontsize=size, **form)
-
-
-def _luminance(shade: Sequence[float]) -> float:
-    """Relative luminance of a colour of sRGB (WCAG 2.2)."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shade[:3]]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 # --------------------------------------------------------------------------- bars
@@ -340,17 +338,20 @@ def _bars(
     kept = [(title, group[:MOST_BARS]) for title, group in made]
     drawn = [case for _, group in kept for case in group]
     picture = Picture(look, [1.9 + 0.46 * len(group) for _, group in kept])
-    longest = 44 if look.width_cm >= NARROW_CM else 26
-    names = [[name_of(case, longest=longest) for case in group] for _, group in kept]
+    longest = LONGEST_NARROW if look.is_narrow else LONGEST
+    names = [[name_of(case, longest) for case in group] for _, group in kept]
     beside = max(extent(name, SIZE) for group in names for name in group)
     for panel, (heading, group), named in zip(picture.panels, kept, names, strict=True):
         draw(panel, group)
         rows(panel, named)
         title(panel, heading, picture.panel_width - beside - 0.2)
-    more = len(cases) - len(drawn)
-    left_out = f"{more} more cases are left out: choose a model or a condition." if more else ""
+    left_out = _left_out(len(cases) - len(drawn))
     picture.finish(legend, shown.notes(drawn, " ".join(notes), left_out))
     return picture
+
+
+def _left_out(count: int) -> str:
+    return f"{count} more cases are left out: choose a model or a condition." if count else ""
 
 
 def _beside(panel: Axes, look: Look, x: float, row: int, text: str) -> None:

@@ -36,16 +36,22 @@ NARROW_CM = 12.0
 """Below this width, panels stand below each other."""
 LONGEST = 48
 """Characters of a name; a longer one is cut, with dots."""
+LONGEST_NARROW = 24
 
-# The page's, in qbench/report/drawing.js: Okabe and Ito's palette, paler on dark.
+# The page's, in qbench/report/page.css: Okabe and Ito's palette, paler on dark.
 PALETTE = {
-    False: ["#0072b2", "#d55e00", "#009e73", "#c2608f", "#b58900", "#3a3f47", "#56b4e9", "#8c564b"],
+    False: ["#0072b2", "#d55e00", "#009e73", "#c2608f", "#b58900", "#3a3f47", "#6a5acd", "#8c564b"],
     True: ["#56b4e9", "#ff9a4d", "#2ec79a", "#e39ac5", "#f0e442", "#c9d1d9", "#8ab4ff", "#d7a48f"],
 }
 PARTS = {
-    False: ["#3d4d66", "#8fa0b8", "#e08e1b", "#6b8e4e"],
+    False: ["#3d4d66", "#7488a6", "#c2740a", "#6b8e4e"],
     True: ["#dbe4ef", "#7f90a8", "#ffb454", "#9ec27a"],
 }
+SCALE = {
+    False: ["#f0a868", "#f5f6f8", "#7fbbe8"],
+    True: ["#8a4a12", "#262c35", "#1d5a8f"],
+}
+"""From slower over even to faster; text is readable on all of it."""
 SHAPES = ["o", "s", "D", "^", "P", "*", "v", "h", "p", "X"]
 DASHES: list[Any] = [
     "-", (0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (11, 3)), (0, (11, 2, 1.5, 2)),
@@ -66,6 +72,10 @@ class Look:
     dark: bool = False
 
     @property
+    def is_narrow(self) -> bool:
+        return self.width_cm < NARROW_CM
+
+    @property
     def back(self) -> str:
         return "#14171c" if self.dark else "#ffffff"
 
@@ -80,10 +90,6 @@ class Look:
     @property
     def line(self) -> str:
         return "#363d47" if self.dark else "#d5dae0"
-
-    @property
-    def bad(self) -> str:
-        return "#ff8a7a" if self.dark else "#b42318"
 
     def colour(self, index: int) -> str:
         return pick(PALETTE[self.dark], index)
@@ -106,12 +112,12 @@ def words(text: object, longest: int = LONGEST) -> str:
 
 
 def extent(text: str, size: float) -> float:
-    """The width of a line of text in inches."""
+    """The width of a line of text in inches, at most: drawn small as points, it is wider."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
     properties = FontProperties(size=size)
-    return text_to_path.get_text_width_height_descent(text, properties, False)[0] * POINT
+    return text_to_path.get_text_width_height_descent(text, properties, False)[0] * POINT * 1.06
 
 
 def title(panel: Axes, text: object, width: float) -> None:
@@ -122,14 +128,23 @@ def title(panel: Axes, text: object, width: float) -> None:
 
 
 def wrapped(text: str, size: float, width: float) -> list[str]:
-    """Lines of at most ``width`` inches, but for a word that is longer."""
+    """Lines of at most ``width`` inches; a word that is longer is broken."""
     lines: list[str] = []
     for word in text.split():
         if lines and extent(f"{lines[-1]} {word}", size) <= width:
             lines[-1] += f" {word}"
         else:
-            lines.append(word)
+            lines += _pieces(word, size, width)
     return lines
+
+
+def _pieces(word: str, size: float, width: float) -> list[str]:
+    pieces = [""]
+    for sign in word:
+        if pieces[-1] and extent(pieces[-1] + sign, size) > width:
+            pieces.append("")
+        pieces[-1] += sign
+    return pieces
 
 
 # --------------------------------------------------------------------------- a picture
@@ -215,7 +230,7 @@ class Picture:
     @classmethod
     def grid(cls, look: Look, count: int, height_cm: float, columns: int = 2) -> Picture:
         """``count`` panels of one height."""
-        columns = 1 if look.width_cm < NARROW_CM else min(columns, count)
+        columns = 1 if look.is_narrow else min(columns, count)
         rows = -(-count // columns)
         made = cls(look, [height_cm] * rows, columns)
         for spare in made.panels[count:]:
@@ -227,6 +242,11 @@ class Picture:
     def panel_width(self) -> float:
         """Inches, labels included."""
         return self.look.width_cm * CM / self.columns
+
+    @property
+    def title_width(self) -> float:
+        """Inches that the title of a panel has, right of the labels of its axis."""
+        return self.panel_width - 0.75
 
     def finish(self, legend: Sequence[tuple[Artist, str]], notes: Sequence[str]) -> None:
         """Add what stands above and below the panels, and make room for it."""
@@ -300,6 +320,7 @@ def logarithmic(panel: Axes, axis: str, low: float, high: float, labels: int = 7
         steps = (math.log10(b / a) for a, b in pairwise(values))
         if values and all(step >= least for step in steps):
             break
+    values = values or sorted({float(f"{low:.3g}"), float(f"{high:.3g}")})
     set_scale: Callable[..., None] = getattr(panel, f"set_{axis}scale")
     set_scale("log")
     getattr(panel, f"set_{axis}lim")(begin, end)

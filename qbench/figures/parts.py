@@ -38,9 +38,9 @@ def grouped(cases: Iterable[Case], *keys: str) -> list[list[Case]]:
     return list(groups.values())
 
 
-def name_of(case: Case, key: str = "name", longest: int = 44) -> str:
+def name_of(case: Case, longest: int) -> str:
     """What a case is called beside its bar, with a mark if it is in doubt."""
-    return words(case[key], longest) + (f" {DOUBTED}" if case["doubt"] else "")
+    return words(case["name"], longest) + (f" {DOUBTED}" if case["doubt"] else "")
 
 
 def artist_id(case: Case, *more: object) -> str:

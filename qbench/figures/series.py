@@ -63,10 +63,10 @@ def distributions(shown: Shown, look: Look) -> Picture:
     rows = grouped(cases, "model", "run")
     if not rows:
         raise NoData("no case has timed calls", "`qbench show` says why.")
-    panels = [panel for row in rows for panel in grouped(row, "backend")]
+    panels = [(row, group) for row in rows for group in grouped(row, "backend")]
     several = max(len(grouped(row, "backend")) for row in rows)
     picture = Picture.grid(look, len(panels), 4.6, columns=min(MOST_ABREAST, several))
-    for panel, group in zip(picture.panels, panels, strict=True):
+    for panel, (row, group) in zip(picture.panels, panels, strict=True):
         for case in group:
             for trial in case["trials"]:
                 ms = _thinned(trial["ms"])
@@ -75,14 +75,13 @@ def distributions(shown: Shown, look: Look) -> Picture:
                     color=colour(shown, look, case), linestyle=dash(shown, case), alpha=0.8,
                     drawstyle="steps-post", gid=artist_id(case, "round", trial["round"]),
                 )  # fmt: skip
-        (row,) = (row for row in rows if group[0] in row)
         lines = [trial["ms"] for case in row for trial in case["trials"]]
         last = max(ms[int(TAIL * (len(ms) - 1))] for ms in lines)
         logarithmic(panel, "x", min(ms[0] for ms in lines), last, labels=5)
         panel.set_xlabel("latency of a call, ms")
         panel.set_ylabel("share of calls")
         panel.set_ylim(0, 1.02)
-        title(panel, shown.titled(group[0], "model", "backend"), 0.75 * picture.panel_width)
+        title(panel, shown.titled(group[0], "model", "backend"), picture.title_width)
     legend = [*backends(shown, look, cases), *precisions(shown, look, cases, shapes=False)]
     told = (
         "Each line is one round, in a process of its own. The slowest 1 % may lie beyond the axis."
@@ -103,7 +102,10 @@ def _thinned(ms: Sequence[float]) -> list[float]:
 def throughput(shown: Shown, look: Look) -> Picture:
     """Throughput against batch size, threads or streams: a panel for each of the others."""
     lines = shown.by_model([one for one in shown.data["sweeps"] if one["model"] in shown.models])
-    panels = grouped(lines, "model", "run", "scenario", "axis", "fixed")
+    panels = grouped(
+        [{**line, "fixed": _fixed(line)} for line in lines],
+        "model", "run", "scenario", "axis", "fixed",
+    )  # fmt: skip
     if not panels:
         raise NoData(
             "no case ran at several batch sizes, threads or streams",
@@ -115,15 +117,15 @@ def throughput(shown: Shown, look: Look) -> Picture:
             _sweep(panel, shown, look, line)
         alike = [one for one in lines if one["model"] == group[0]["model"]]
         _sweep_axes(panel, group[0]["axis"], [p for one in alike for p in one["points"]])
-        about = ", ".join(filter(None, [group[0]["scenario"], _told(group[0]["fixed"])]))
-        title(panel, f"{shown.titled(group[0], 'model')}, {about}", 0.8 * picture.panel_width)
+        about = ", ".join(filter(None, [group[0]["scenario"], group[0]["fixed"]]))
+        title(panel, f"{shown.titled(group[0], 'model')}, {about}", picture.title_width)
     signs: list[Entry] = []
     if any(point["doubt"] for line in lines for point in line["points"]):
         signs = [(point_entry(look, "o", hollow=True), IN_DOUBT)]
     legend = [*backends(shown, look, lines), *precisions(shown, look, lines, shapes=True), *signs]
     anchors = {point["anchor"] for line in lines for point in line["points"]}
     drawn = [case for case in shown.cases if case["anchor"] in anchors]
-    told = "Bars: 95 % intervals over rounds."
+    told = "Whiskers: 95 % intervals over rounds."
     picture.finish(legend, shown.notes(drawn, told, condition=False, sign=IN_DOUBT))
     return picture
 
@@ -154,10 +156,12 @@ def _sweep_axes(panel: Axes, along: str, points: Sequence[Mapping[str, Any]]) ->
     panel.set_ylabel("throughput, items/s")
 
 
-def _told(fixed: str) -> str:
-    """``b4 t2`` is ``batch size 4, threads 2``."""
-    names = {short: AXES[axis] for axis, short in SHORT.items()}
-    return ", ".join(f"{names[part[0]]} {part[1:]}" for part in fixed.split())
+def _fixed(line: Mapping[str, Any]) -> str:
+    """What other lines have otherwise, such as ``threads 2``: its points' labels (``b4 t2``)
+    without what grows along it."""
+    names = {short: AXES[axis] for axis, short in SHORT.items() if axis != line["axis"]}
+    parts = line["points"][0]["label"].split()
+    return ", ".join(f"{names[part[0]]} {part[1:]}" for part in parts if part[0] in names)
 
 
 # --------------------------------------------------------------------------- roofline
@@ -248,7 +252,7 @@ def _roof(
     panel.set_ylabel("GMAC/s")
     run = f"{roof['run']}: " if len(shown.runs) > 1 else ""
     count = f"{threads} thread{'s' * (threads > 1)}"
-    title(panel, f"{run}{device}, {count}", 4)
+    title(panel, f"{run}{device}, {count}", 2)
 
 
 # --------------------------------------------------------------------------- sustained
@@ -270,7 +274,7 @@ def sustained(shown: Shown, look: Look) -> Picture:
         heading = f"{case['model']} {case['label']}"
         if case["sustained_ratio"] is not None:
             heading += f", last part over first: {cells.text(case, 'sustained_ratio')}"
-        title(panel, heading, 0.8 * picture.panel_width)
+        title(panel, heading, picture.title_width)
     legend: list[Entry] = [
         (line_entry(look.colour(index), pick(DASHES, index)), name)
         for index, (_, name) in enumerate(CURVES["latency, ms"])

@@ -16,6 +16,8 @@ from qbench.report.content import named_cases
 from qbench.report.run import Run, lettered
 
 Case = Mapping[str, Any]
+MOST_GROUPS = 24
+"""Models, each counted once for a run, that a picture has panels for."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Shown:
         alike: those of them under one condition, which can be drawn side by side.
         condition: that; "" if all cases are under one.
         left_out: how many good cases are under others.
+        too_many: how many more runs of models there are than pictures have room for.
         data: the rest of ``chart_data``: ``sweeps`` and ``roofs``, and the names that colours and
             shapes go by.
     """
@@ -36,6 +39,7 @@ class Shown:
     alike: list[dict[str, Any]]
     condition: str
     left_out: int
+    too_many: int
     data: dict[str, Any]
 
     @property
@@ -68,6 +72,8 @@ class Shown:
         if condition and self.left_out:
             named = words(self.condition, 120) or "no further condition"
             found.append(f"Shown: {named}. {self.left_out} cases of other conditions are left out.")
+        if self.too_many:
+            found.append(f"{self.too_many} more models, or runs of them, are left out: choose one.")
         return [*found, *filter(None, [*more, doubts(cases, sign) if sign else ""])]
 
 
@@ -95,10 +101,15 @@ def shown(bundles: Sequence[Bundle], model: str | None, condition: str | None) -
         if not cases:
             names = sorted({str(row["model"]) for row in good})
             raise UserError(f"no case of the model '{model}' went well", nearest(model, names))
+    groups = list(dict.fromkeys((case["model"], case["run"]) for case in cases))
+    kept = set(groups[:MOST_GROUPS])
+    cases = [case for case in cases if (case["model"], case["run"]) in kept]
     counts = Counter(str(case["condition"]) for case in cases)
     if condition is None:
         condition = counts.most_common(1)[0][0]
     elif condition not in counts:
         raise UserError(f"no case ran under '{condition}'", nearest(condition, counts))
     alike = [case for case in cases if case["condition"] == condition]
-    return Shown(runs, cases, alike, condition, len(cases) - len(alike), data)
+    return Shown(
+        runs, cases, alike, condition, len(cases) - len(alike), len(groups) - len(kept), data
+    )
