@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qbench.analysis.columns import NAMES
 from qbench.analysis.cost import CostFigures, cost_of
 from qbench.analysis.machines import Machine
+from qbench.cli import app
 from qbench.costs import CostSheet, load_costs
 from qbench.errors import UserError
 from qbench.stats import Estimate
@@ -365,38 +367,59 @@ def test_what_holds_for_every_machine_holds_where_one_says_nothing_else():
 # --------------------------------------------------------------------------- the command
 
 
-def test_the_command_tells_costs_as_table_json_and_csv(project):
-    made = project.qbench("init", "--costs", "mine.yaml")
-    assert made.returncode == 0 and "qbench cost" in made.stdout
-    assert project.qbench("init", "--costs", "mine.yaml").returncode == 2
-    project.run_json(
-        project.suite(rounds=6), "--system", project.write("s.yaml", "system_name: '=board'\n")
-    )
-    wrong = project.qbench("cost", "latest", "--costs", "mine.yaml")
-    assert wrong.returncode == 2 and "no run is of a machine 'my machine'" in wrong.stderr
+def crafted(folder: Path) -> Path:
+    """A run of two cases, at 250 and 500 items a second, of a system with a hostile name."""
+    made = Crafted(folder, system={"system_name": "=board"})
+    for place, precision in enumerate(("fp32", "int8-static")):
+        case = made.case(precision)
+        for number in range(6):
+            made.trial(case, number, (4.0, 2.0)[place])
+    return made.done().path
+
+
+def command(capsys: pytest.CaptureFixture[str], *args: str | Path) -> str:
+    """What `qbench ...` prints; it has to go well."""
+    assert app([str(arg) for arg in args], standalone_mode=False) == 0
+    return capsys.readouterr().out
+
+
+def test_the_command_tells_costs_as_table_json_and_csv(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    run = crafted(tmp_path)
     board = {"=board": SHEET["machines"]["board"]}
-    path = project.write("costs.yaml", {**SHEET, "machines": board})
-    done = project.qbench("cost", "latest", "--costs", path, "--rate", "1e6", "--json")
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["currency"], told["rate_ips"], len(told["cases"])) == ("EUR", 1e6, 2)
-    for case, shown in zip(told["cases"], project.cases(), strict=True):
-        ips = shown["throughput_ips"]
-        assert case["throughput_ips"]["value"] == ips
+    path = tmp_path / "costs.yaml"
+    path.write_text(json.dumps({**SHEET, "machines": board}))  # which is YAML
+    told = json.loads(command(capsys, "cost", run, "--costs", path, "--rate", "1200", "--json"))
+    assert (told["currency"], told["rate_ips"]) == ("EUR", 1200)
+    for case, ips, machines in zip(told["cases"], (250, 500), (5, 3), strict=True):
+        assert case["throughput_ips"] == pytest.approx({"value": ips, "low": ips, "high": ips})
         assert case["ips_per_price"]["value"] == pytest.approx(ips / 1000)
-        assert case["machines_needed"]["value"] == math.ceil(1e6 / ips)
-        assert case["rented_per_million"]["value"] == pytest.approx(
-            math.ceil(1e6 / ips) * 0.9 / 3600
-        )
+        assert case["machines_needed"]["value"] == machines
+        assert case["rented_per_million"]["value"] == pytest.approx(machines * 0.9 / 4.32)
         assert case["co2_grams_per_million"] is None and case["reasons"]["co2_grams_per_million"]
-    table = project.qbench("cost", "latest", "--costs", path, COLUMNS="250")
-    assert "bought, a million EUR" in table.stdout and "a plug meter" in table.stdout
-    out = project.root / "costs.csv"
-    assert project.qbench("cost", "latest", "--costs", path, "-o", out).returncode == 0
+        assert {one["name"]: one["source"] for one in case["inputs"]}["watts"] == "a plug meter"
+    table = command(capsys, "cost", run, "--costs", path)
+    assert "bought, a million EUR" in table and "a plug meter" in table and "=board" in table
+    out = tmp_path / "costs.csv"
+    command(capsys, "cost", run, "--costs", path, "-o", out)
     with out.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["machine"] for line in lines] == ["'=board"] * 2  # no formula for a spreadsheet
-    assert float(lines[0]["ips_per_price_low"]) < float(lines[0]["ips_per_price"])
-    for args in (("--rate", "0"), ("--rate", "nan")):
-        assert project.qbench("cost", "latest", "--costs", path, *args).returncode == 2
-    assert "qbench init --costs" in project.qbench("cost", "latest").stderr
+    assert float(lines[1]["ips_per_price_low"]) == pytest.approx(0.5)
+
+
+def test_the_command_says_what_is_missing_or_wrong(tmp_path, capsys):
+    run, path = crafted(tmp_path), tmp_path / "mine.yaml"
+    assert "qbench cost" in command(capsys, "init", "--costs", path)
+    for args, told in (
+        (("init", "--costs", path), "nothing was overwritten"),
+        (("cost", run, "--costs", path), "no run is of a machine 'my machine'"),
+        (("cost", run), "qbench init --costs"),
+        (("cost", run, "--costs", path, "--rate", "0"), "no rate"),
+        (("cost", run, "--costs", path, "--rate", "nan"), "no rate"),
+        (("cost", run, "--costs", path, "-o", tmp_path / "no" / "x.csv"), "no folder"),
+        (("report", run, "--rate", "5"), "Add --costs FILE"),
+    ):
+        with pytest.raises(UserError) as error:
+            command(capsys, *args)
+        assert told in str(error.value)
