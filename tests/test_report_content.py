@@ -237,7 +237,7 @@ def test_sections_stand_in_their_order_and_are_linked(project, tmp_path):
 
 
 def test_each_case_has_all_its_figures_and_each_figure_its_formula(project, tmp_path):
-    bundle = measured(project, rounds=6)
+    bundle = measured(project)
     html, page = written(bundle, path=tmp_path / "page.html")
     ends = {end for both in INTERVALS.values() for end in both}
     for row in case_table(bundle).to_dict("records"):

@@ -74,7 +74,7 @@ def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str,
         "energy": sorted({str(c["energy_method"]) for c in cases if c["energy_method"]}),
         "proxy": any(case["energy_is_measured"] is False for case in cases),
         "random_data": any(
-            record.get("data_is_random") for run in runs for record in run.bundle.evaluated.values()
+            record.get("data_is_random") for run in runs for record in run.evaluated.values()
         ),
     }
 

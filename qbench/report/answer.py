@@ -104,7 +104,7 @@ def _only(verdict: Verdict) -> str:
             f"No case is surely the fastest: {', '.join(named[: MOST_NAMED + 1])}{more} lie within "
             "noise of each other"
         )
-    doubt = ", by figures in doubt" if verdict.in_doubt else ""
+    doubt = ", by figures in doubt," if verdict.in_doubt else ""
     others = len(verdict.near)
     beside = f" ({others} more of it within noise)" if others else ""
     figures = f"{verdict.by.title} {cells.said(best, verdict.by.name)}"
@@ -186,7 +186,8 @@ def _accuracy(fastest: Sequence[Case]) -> Iterator[str]:
         )
     unknown = [c for c in fastest if c["accuracy_delta"] is None and c["precision"] != REFERENCE]
     if unknown:
-        yield f"accuracy was not compared with {REFERENCE} for {len(unknown)} of the fastest"
+        where = f" for {len(unknown)} of the fastest" if len(fastest) > 1 else ""
+        yield f"accuracy was not compared with {REFERENCE}{where}"
 
 
 def _doubts(good: Sequence[Case]) -> Iterator[str]:

@@ -12,10 +12,9 @@ from qbench.report.run import Run
 def effective_columns(run: Run) -> dict[str, dict[str, str]]:
     """By case, ``work`` (its multiply-accumulates by precision, in percent; of operators, where
     those are not known) and ``runtime_notes``, for ``tables.EFFECTIVE``."""
-    evaluated = run.bundle.evaluated
     found = {}
     for entry in run.bundle.plan["cases"]:
-        effective = evaluated.get(entry["evaluation_id"], {}).get("effective")
+        effective = run.evaluated.get(entry["evaluation_id"], {}).get("effective")
         if effective is not None:
             notes = "; ".join(map(str, effective.get("notes") or []))
             found[entry["case_id"]] = {"work": _shares(effective), "runtime_notes": notes}

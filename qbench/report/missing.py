@@ -23,7 +23,7 @@ Case = Mapping[str, Any]
 
 def not_measured(run: Run, cases: Sequence[Case]) -> list[dict[str, Any]]:
     """Cases without figures. Those with one reason are one entry: every case for every model."""
-    logs = _logs(run.bundle)
+    logs = _logs(run)
     models: dict[tuple[str, ...], list[str]] = {}
     for case in cases:
         if case["run"] != run.letter or case["status"] == "ok":
@@ -40,15 +40,15 @@ def not_measured(run: Run, cases: Sequence[Case]) -> list[dict[str, Any]]:
     ]
 
 
-def _logs(bundle: Bundle) -> dict[str, str]:
+def _logs(run: Run) -> dict[str, str]:
     """By case, the last lines that its failed worker printed."""
-    prepared, evaluated = bundle.prepared, bundle.evaluated
-    failed = {t["case_id"]: t for t in bundle.trials if t["status"] != "ok"}
+    prepared = run.bundle.prepared
+    failed = {trial["case_id"]: trial for trial in run.journal if trial["status"] != "ok"}
     logs = {}
-    for entry in bundle.plan["cases"]:
+    for entry in run.bundle.plan["cases"]:
         records = (
             prepared.get(entry["artifact_key"], {}),
-            evaluated.get(entry["evaluation_id"], {}),
+            run.evaluated.get(entry["evaluation_id"], {}),
             failed.get(entry["case_id"], {}),
         )
         text = next((str(r["log"]) for r in records if r.get("log")), "")
@@ -118,7 +118,7 @@ def _failed_trials(run: Run, cases: Sequence[Case]) -> Iterator[str]:
     """Trials that went wrong are in no figure; those of one reason are told together."""
     named = {case["case_id"]: case for case in cases}
     counts: dict[tuple[str, str], Counter[str]] = {}
-    for trial in run.bundle.trials:
+    for trial in run.journal:
         if trial["status"] != "ok" and trial["case_id"] in named:
             reasons = counts.setdefault((trial["status"], trial["reason"]), Counter())
             reasons[trial["case_id"]] += 1

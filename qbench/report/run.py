@@ -29,10 +29,20 @@ class Run:
         ]
 
     @cached_property
+    def journal(self) -> list[dict[str, Any]]:
+        """All trials in the order they were made."""
+        return self.bundle.trials
+
+    @cached_property
+    def evaluated(self) -> dict[str, dict[str, Any]]:
+        """The last record of each evaluation, by its id."""
+        return self.bundle.evaluated
+
+    @cached_property
     def trials(self) -> dict[str, list[dict[str, Any]]]:
         """The good trials of each case, in the order they were made."""
         found: dict[str, list[dict[str, Any]]] = {}
-        for trial in self.bundle.trials:
+        for trial in self.journal:
             if trial["status"] == "ok":
                 found.setdefault(trial["case_id"], []).append(trial)
         return found
@@ -50,12 +60,11 @@ class Run:
     @cached_property
     def roof(self) -> dict[str, list[dict[str, Any]]]:
         """Cases under their machine's ceilings; see ``roofline_chart``."""
-        evaluated = self.bundle.evaluated
         p10_ms = {case["case_id"]: case["latency_p10_ms"] for case in self.cases}
         runs = {}
         for entry in self.bundle.plan["cases"]:
             if entry["case"]["scenario"] == "single-stream":
-                effective = evaluated.get(entry["evaluation_id"], {}).get("effective")
+                effective = self.evaluated.get(entry["evaluation_id"], {}).get("effective")
                 took = p10_ms[entry["case_id"]]
                 p10_ns = None if took is None else 1e6 * took
                 runs[entry["case_id"]] = roofline.Run.of(entry["case"], effective, p10_ns)
