@@ -114,8 +114,8 @@ function lying(d, some, fields, unit, from = (c) => c) {
 const partEntries = (d, fields) => fields.map(([, title], index) => [pick(PATTERNS, index)[1], title, d.colours.parts[index]]);
 const sideways = (d, some, name) => d.axis("", { type: "category", categoryorder: "array",
   categoryarray: some.map((c) => c.anchor).reverse(), tickmode: "array", tickvals: some.map((c) => c.anchor),
-  ticktext: some.map((c) => plain(clipped(c[name], d.narrow ? 26 : 44))), tickfont: { size: d.narrow ? 9 : 11 } });
-const tall = (some) => 90 + 24 * some.length;
+  ticktext: some.map((c) => folded(c[name], d.narrow ? 28 : 44)), tickfont: { size: d.narrow ? 9 : 11 } });
+const tall = (some) => 90 + 30 * some.length; // two lines each
 
 function drawStart(d) {
   const start = [["process_start_ms", "start the process"], ["import_ms", "import the runtime"],

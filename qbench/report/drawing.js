@@ -31,6 +31,13 @@ function theme() {
 
 // Short enough for an axis; tooltips and tables have the whole.
 const clipped = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+// In two lines at most, of plain() text.
+function folded(text, most) {
+  const words = text.split(" ");
+  let first = words.shift();
+  while (words.length && `${first} ${words[0]}`.length <= most) first += ` ${words.shift()}`;
+  return [first, words.join(" ")].filter(Boolean).map((line) => plain(clipped(line, most))).join("<br>");
+}
 
 // A short line of a pattern, for legends.
 function dash(pattern) {
@@ -41,6 +48,15 @@ function dash(pattern) {
   for (const [name, value] of Object.entries(look)) line.setAttribute(name, value);
   image.append(line);
   return image;
+}
+
+// Some four round numbers within [low, high], at equal distances.
+function evenly(low, high) {
+  const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((digit) => digit * power >= rough);
+  const found = [];
+  for (let n = Math.ceil(low / step); n * step <= high; n++) found.push(Number((n * step).toPrecision(12)));
+  return found.length ? found : [low];
 }
 
 // A logarithmic axis over [low, high] with round numbers written out.
@@ -59,7 +75,8 @@ function logarithmic(low, high, narrow) {
   const least = (to - from + 2 * room) / (narrow ? 8 : 18); // room for a label
   const apart = (values) => values.every((value, i) => !i || Math.log10(value / values[i - 1]) >= least);
   const digits = [[1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9], [1, 1.5, 2, 3, 4, 5, 7], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]];
-  const values = digits.map(ticks).find((found) => found.length && apart(found)) || ticks([1]);
+  const round = digits.map(ticks).find((found) => found.length && apart(found)) || ticks([1]);
+  const values = round.length > 2 ? round : evenly(low, high);
   return { type: "log", range: [from - room, to + room], tickmode: "array", tickangle: 0,
     tickvals: values, ticktext: values.map((value) => value.toLocaleString("en", { maximumFractionDigits: 12 })) };
 }

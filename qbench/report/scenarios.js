@@ -66,7 +66,7 @@ function drawPaced(d) {
     shapes: deadlines.map((ms) => ({ type: "line", yref: "paper", x0: ms, x1: ms, y0: 0, y1: 1,
       line: { color: d.colours.bad, width: 1.5, dash: "dash" } })),
     annotations: deadlines.map((ms, index) => ({ x: Math.log10(ms), y: 0.02 + 0.07 * index, yref: "paper", xanchor: "right", yanchor: "bottom", showarrow: false,
-      text: `deadline ${shortened(ms)} ms`, font: { size: 11, color: d.colours.bad } })),
+      text: `deadline ${shortened(ms)} ms`, font: { size: 11, color: d.colours.bad }, bgcolor: d.colours.back })),
   }), { about: d.about(d.chosen.model), ...distributionFacts(d, cases) });
 }
 

@@ -36,8 +36,9 @@ function drawSpeedup(d) {
     hovertext: grid((c) => d.tip(c, plain(clipped(c.model, 80)), d.said(c, "speedup", "speed-up"), MEANINGS[verdict(c)])),
   }] : [], d.layout(70 + (narrow ? 38 : 30) * rows.length, {
     margin: { l: 46, r: 12, t: 12, b: 30 },
-    xaxis: d.axis("", { type: "category", showgrid: false, tickangle: narrow && kinds.length > 3 ? -35 : 0, tickmode: "array",
-      tickvals: kinds, ticktext: kinds.map((kind) => plain(clipped(kind, narrow ? 16 : 30))) }),
+    xaxis: d.axis("", { type: "category", showgrid: false, tickangle: 0, tickmode: "array", tickvals: kinds,
+      ticktext: kinds.map((kind) => (narrow ? plain(clipped(kind, 30)).replace(/[- ]/g, "$&<br>") : plain(clipped(kind, 30)))),
+      tickfont: { size: narrow ? 9 : 12 } }),
     yaxis: d.axis("", { type: "category", showgrid: false, autorange: "reversed", tickmode: "array", tickvals: rows,
       ticktext: rows.map(named), tickfont: { size: narrow ? 9 : 12 } }),
   }), { about: d.about(one ? d.chosen.model : "all models", d.chosen.condition),
