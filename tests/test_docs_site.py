@@ -173,8 +173,9 @@ def test_nothing_serious_keeps_people_out(opened: Any, site: Path, scheme: str):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe")
     page = opened("index.html", 1280)
     page.emulate_media(color_scheme=scheme)
-    for name in ("index", "precisions", "reference/suite", "troubleshooting"):
+    for name in ("index", "reference/suite", "troubleshooting"):
         page.goto((site / f"{name}.html").as_uri())
-        found = axe.Axe().run(page).response["violations"]
+        only = {"runOnly": ["wcag2a", "wcag2aa"], "preload": False}
+        found = axe.Axe().run(page, options=only).response["violations"]
         serious = [v for v in found if v["impact"] in ("serious", "critical")]
-        assert not serious, [(v["id"], v["nodes"][0]["html"]) for v in serious]
+        assert not serious, [(v["id"], [n["html"] for n in v["nodes"]][:5]) for v in serious]
