@@ -211,10 +211,19 @@ class Bundle:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(self.path / "samples.parquet", columns=["trial", "latency_ns"])
-            trials = table["trial"].to_pandas().to_numpy()
+            columns = ["trial", "latency_ns"]
+            table = pq.read_table(
+                self.path / "samples.parquet", columns=columns, read_dictionary=["trial"]
+            )
+            names = table["trial"].to_pandas()
+            trials = names.cat.codes.to_numpy()
             samples = table["latency_ns"].to_numpy()
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's are ValueErrors
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            AttributeError,
+        ) as error:  # pyarrow's are ValueErrors
             raise UserError(
                 f"{self.path / 'samples.parquet'} is missing or damaged: {error}",
                 "`qbench verify` says what was changed; another copy has to replace it.",
@@ -223,7 +232,7 @@ class Bundle:
             return {}
         starts = np.flatnonzero(np.append(True, trials[1:] != trials[:-1]))
         parts = np.split(samples, starts[1:])
-        return dict(zip(trials[starts].tolist(), parts, strict=True))
+        return dict(zip(names.iloc[starts].tolist(), parts, strict=True))
 
     def outputs(self, evaluation_id: str) -> dict[str, np.ndarray]:
         """The predictions of an evaluation by output name; read only, and from disk when used."""

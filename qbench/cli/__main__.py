@@ -2,4 +2,5 @@
 
 from qbench.cli import main
 
-main()
+if __name__ == "__main__":  # not in the processes that `qbench site` starts
+    main()

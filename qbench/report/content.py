@@ -39,7 +39,12 @@ CONDITIONS = ("environment", "recipe", "device", *CALLS)
 
 def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[str, Any]:
     """All that the template prints, and under ``charts`` what the page's script draws."""
-    runs = lettered(bundles)
+    return content_of(lettered(bundles), options)
+
+
+def content_of(runs: Sequence[Run], options: Options = PLAIN) -> dict[str, Any]:
+    """``page_content`` of runs that have been read."""
+    bundles = [run.bundle for run in runs]
     cases = named_cases(runs)
     conditions = told_conditions(CONDITIONS, cases)
     suites = sorted({str(run.bundle.begin["suite"]) for run in runs})

@@ -79,19 +79,25 @@ def fill(
         shared: where the page finds style and scripts; None: it holds them.
     """
     content = harmless(content)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("qbench.report", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(
+    page = _templates().get_template(template)
+    return page.render(
         **content,
         **(_held(parts) if shared is None else _loaded(shared)),
         version=__version__,
         shared=shared is not None,
         data=Markup(script_json(content["charts"])),
+    )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """Kept, since compiling them takes as long as a page."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("qbench.report", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
@@ -175,6 +181,8 @@ def harmless(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {harmless(key): harmless(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
+        if all(type(inner) is float for inner in value):  # most of a page's values
+            return [inner if math.isfinite(inner) else None for inner in value]
         return [harmless(inner) for inner in value]
     return value
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from qbench.analysis.table import case_table
 from qbench.bundle import Bundle, bundles
 from qbench.errors import UserError
 from qbench.history.page import CHART
 from qbench.history.sources import GATE, is_valid
 from qbench.lock import alone_in
-from qbench.report.content import page_content
+from qbench.report.content import content_of
 from qbench.report.render import PARTS, Shared, fill, plotly_script, script, style
+from qbench.report.run import lettered
 from qbench.site import Progress, Written
 from qbench.site.folder import Folder
 from qbench.site.pages import SUBJECTS, Site, data_file, run_page, subject_page
@@ -31,6 +34,8 @@ SUBJECT = (*CHART, "scheme", "figure", "picture", "site/subject")
 COMPARE = ("table", "scheme", "site/compare")
 BATCH = 20
 """Runs that are announced together."""
+LEAST_RUNS, MOST_PROCESSES = 10, 8
+"""A process is started for so many runs; and so many at the most, since each takes 250 MB."""
 _RECORDS = ("begin.json", "plan.json", "prepare.jsonl", "evaluate.jsonl", "journal.jsonl")
 _RUN_ID = re.compile(r"\d{8}-\d{6}-")
 
@@ -170,17 +175,22 @@ def _read(
             readings[run_id] = _Reading(run_id, _digest(content), content)
         else:
             stale.append((path, run_id, key))
+    tasks = [
+        _Task(path, run_id, assets.for_page(run_page(run_id), PARTS), redact)
+        for path, run_id, _ in stale
+    ]
+    results = _results(tasks)
     for done, (path, run_id, key) in enumerate(stale):
         if progress is not None:
             progress(done, len(stale))
         if done % BATCH == 0:
             batch = [known for _, known, _ in stale[done : done + BATCH]]
             folder.announce(name for run in batch for name in (run_page(run), data_file(run)))
-        try:
-            page, data = _made(path, run_id, assets, redact)
-        except (UserError, OSError) as error:
-            problems.append((path, _reason(error)))
+        result = next(results)
+        if isinstance(result, Exception):
+            problems.append((path, _reason(result)))
             continue
+        page, data = result
         folder.write(run_page(run_id), key, page)
         folder.write(data_file(run_id), key, data)
         content = data.encode()
@@ -198,27 +208,64 @@ def _key(path: Path, redact: bool) -> str:
     return digest_json([page_version(), redact, digests])
 
 
-def _made(path: Path, run_id: str, assets: _Assets, redact: bool) -> tuple[str, str]:
+class _Task(NamedTuple):
+    """A run whose page and data are to be made."""
+
+    path: Path
+    run_id: str
+    shared: Shared
+    redact: bool
+
+
+def _results(tasks: Sequence[_Task]) -> Iterator[tuple[str, str] | UserError | OSError]:
+    """What ``_made`` gives of each, or why it gives nothing, in their order; by several processes
+    where there are runs enough to be worth their start."""
+    processes = min(len(tasks) // LEAST_RUNS, MOST_PROCESSES, _processors())
+    if processes < 2:
+        yield from map(_attempt, tasks)
+        return
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    try:
+        yield from pool.map(_attempt, tasks)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _attempt(task: _Task) -> tuple[str, str] | UserError | OSError:
+    try:
+        return _made(task)
+    except (UserError, OSError) as error:
+        return error
+
+
+def _made(task: _Task) -> tuple[str, str]:
     """A run's page, and its data.
 
     Raises:
         UserError: the bundle is damaged, or cannot be redacted.
     """
+    path = task.path
     bundle = Bundle(path)
     changed = bundle.problems() if bundle.complete else []
     if changed:
         raise UserError(f"{path} was changed: {'; '.join(changed[:3])}")
     valid = is_valid(path.with_name(path.name + GATE))
-    if redact:
+    if task.redact:
         from qbench.redact import redacted
 
         bundle = redacted(bundle)
-    content = page_content([bundle])
-    rows = case_table(bundle).to_dict("records")
-    summary = summarize(bundle, rows, content, valid)  # type: ignore[arg-type]
-    page = run_page(run_id)
-    site = {"root": _root(page), "here": "run", "compare": f"#a={run_id}"}
-    html = fill("page.html.j2", PARTS, {**content, "site": site}, assets.for_page(page, PARTS))
+    (run,) = lettered([bundle])
+    content = content_of([run])
+    summary = summarize(bundle, run.cases, content, valid)
+    root = _root(run_page(task.run_id))
+    site = {"root": root, "here": "run", "compare": f"#a={task.run_id}"}
+    html = fill("page.html.j2", PARTS, {**content, "site": site}, task.shared)
     return html, packed(summary)
 
 
