@@ -333,10 +333,10 @@ class Others(Record):
 
 class Profiled(Record):
     """Where the time of an inference goes, in a program that was opened to be looked into: slower
-    than the timed ones, with one thread, and beside other evaluations.
+    than the timed ones, and with one thread.
 
     Attributes:
-        runs: inferences that times are the mean of.
+        runs: inferences that it was found in.
         ns: all operators' time in one inference; None where the runtime tells no times.
         operators: the costliest first; empty where there are no times.
         kinds: all operators by type and precision, the costliest first.

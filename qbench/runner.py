@@ -389,11 +389,12 @@ class _Run:
             if key not in self._bundle.evaluated and self._is_prepared(planned)
         ]
         self._progress.stage("evaluate", len(todo))
+        at_once = 1 if self._plan.suite.profile else usable_cores()  # a profile is a measurement
         references = list(self._plan.references.values())
-        in_parallel(references, self._evaluate_reference, usable_cores())
+        in_parallel(references, self._evaluate_reference, at_once)
         done = self._bundle.evaluated
         rest = [p for p in todo if p.evaluation_id not in done]
-        in_parallel(rest, self._evaluate_one, usable_cores())
+        in_parallel(rest, self._evaluate_one, at_once)
 
     def _is_prepared(self, planned: Planned) -> bool:
         assert planned.preparation

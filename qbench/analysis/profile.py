@@ -22,7 +22,7 @@ def summary(profile: Mapping[str, Any] | None, refusal: str, runs: int) -> dict[
     Args:
         profile: ``backend.Profile`` as JSON; None if there is none.
         refusal: why there is none.
-        runs: inferences that its times are the mean of.
+        runs: inferences that it was found in.
     """
     operators = [Operator.from_json(one) for one in profile["operators"]] if profile else []
     times = [one.ns for one in operators if one.ns is not None and 0 <= one.ns < math.inf]
