@@ -1,0 +1,55 @@
+"""The committed bundles and pages, and what the README says of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qbench.analysis.verify import find_problems, not_recomputed, recompute
+from qbench.bundle import Bundle, bundles
+
+ROOT = Path(__file__).parent.parent
+RUNS = bundles(ROOT / "results" / "reference")
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+def test_a_reference_bundle_is_whole_and_names_no_machine(path: Path):
+    bundle = Bundle(path)
+    assert bundle.complete and find_problems(bundle) == []
+    assert bundle.packed and bundle.begin["host"]["hostname"] is None
+    if "-quick-" in path.name:
+        assert not_recomputed(bundle) == "" and recompute(bundle) == []
+
+
+def test_every_reference_bundle_is_told_and_every_told_one_is_there():
+    told = re.findall(r"^\| `(\d{8}-\S+)` \|", (ROOT / "results" / "README.md").read_text(), re.M)
+    assert sorted(told) == [path.name for path in RUNS] and RUNS
+
+
+def test_the_figures_of_the_readme_come_from_a_reference_bundle():
+    blocks = re.findall(
+        r"```console\n\$ qbench (.*?)\n```\n\n```\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+    )
+    assert blocks
+    for command, shown in blocks:
+        done = subprocess.run(
+            [sys.executable, "-m", "qbench.cli", *command.split()],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert " ".join(shown.split()) in " ".join(done.stdout.split())
+
+
+def test_the_pages_name_the_bundles_that_they_are_made_from():
+    page = (ROOT / "reports" / "reference" / "which-chip.html").read_text(encoding="utf-8")
+    quick = [path.name for path in RUNS if "-quick-" in path.name]
+    assert len(quick) == 2 and all(name in page for name in quick)
+    site = ROOT / "reports" / "reference" / "site"
+    index = (site / "index.html").read_text(encoding="utf-8")
+    assert all(path.name in index for path in RUNS)
