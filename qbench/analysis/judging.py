@@ -73,7 +73,8 @@ def told(aspect: str, found: Figure) -> str:
 
 
 def with_unit(value: float, low: float | None, high: float | None, unit: str) -> str:
-    """``12.31 ms (12.02 … 12.61)``."""
+    """``12.31 ms (12.02 … 12.61)``; without an interval that says nothing, as a cost's may."""
+    low, high = (None, None) if low == high else (low, high)
     number, bracket, ends = with_interval(value, low, high).partition(" (")
     return f"{number} {unit}{bracket}{ends}"
 

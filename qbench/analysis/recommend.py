@@ -155,12 +155,15 @@ def _differ(own: Sequence[Candidate], work: Sequence[Candidate]) -> list[str] | 
         return None
     first, last = own[0].measured.way, work[0].measured.way
     fields = [name for name in dict.fromkeys([*first, *last]) if first.get(name) != last.get(name)]
-    pairs = [
-        (a.row, b.row) for a in own for b in work if a.row["status"] == b.row["status"] == "ok"
-    ]
-    by_format = [(a, b) for a, b in pairs if a["source_format"] == b["source_format"]] or pairs
-    for a, b in by_format[:1]:
-        fields += same_work(a, b)
+    of_own, of_work = (
+        {c.row["source_format"]: c.row for c in some if c.row["status"] == "ok"}
+        for some in (own, work)
+    )
+    shared = sorted(of_own.keys() & of_work.keys())
+    if shared:
+        fields += same_work(of_own[shared[0]], of_work[shared[0]])
+    elif of_own and of_work:  # whose files' digests say nothing
+        fields += same_work(next(iter(of_own.values())), next(iter(of_work.values())))
     return fields
 
 

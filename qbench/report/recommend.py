@@ -57,7 +57,11 @@ def section(found: Recommendation | None, runs: Sequence[Run]) -> dict[str, Any]
                     {
                         **_row(choice, found, letters),
                         "figures": [
-                            figure_text(limit.aspect, choice.candidate.figures[limit.aspect], found)
+                            _split(
+                                figure_text(
+                                    limit.aspect, choice.candidate.figures[limit.aspect], found
+                                )
+                            )
                             for limit in limits
                         ],
                     }
@@ -91,13 +95,19 @@ def _row(choice: Choice, of: Recommendation, letters: dict[str, str]) -> dict[st
     return {
         "label": choice.label,
         "anchor": _anchor(choice, letters),
-        "objective": objective(choice, of),
+        "objective": _split(objective(choice, of)),
         "against": against(choice),
         "front": choice.front or "–",
         "doubts": [(doubt.word, doubt.detail) for doubt in choice.doubts],
         "open": [held.says for held in choice.held if held.state == "open"],
         "settles": list(choice.settles),
     }
+
+
+def _split(text: str) -> tuple[str, str]:
+    """A figure and its interval, which stands beneath it."""
+    value, _, ends = text.partition(" (")
+    return value, f"({ends}" if ends else ""
 
 
 def _anchor(choice: Choice, letters: dict[str, str]) -> str:
@@ -150,9 +160,10 @@ def _points(
             if figure is None or figure.estimate is None:
                 continue
             value, low, high = figure.estimate
+            letter = letters[choice.candidate.measured.run_id]
             points.append(
                 {
-                    "label": choice.label,
+                    "label": f"{letter} {choice.label}" if len(letters) > 1 else choice.label,
                     "anchor": _anchor(choice, letters),
                     "standing": standing,
                     "backend": choice.candidate.row["backend"],
