@@ -66,7 +66,8 @@ def machine_of(bundle: Bundle) -> Machine:
     begin = bundle.begin
     host, system = begin["host"], begin.get("system") or {}
     key = str(host["host_id"])
-    gpus = [str(gpu["name"]) for gpu in host.get("gpus") or [] if gpu.get("name")]
+    named = [gpu for gpu in host.get("gpus") or [] if isinstance(gpu, Mapping) and gpu.get("name")]
+    gpus = [str(gpu["name"]) for gpu in named]
     return Machine(
         key=key,
         name=str(system.get("system_name") or host.get("hostname") or f"machine {key}"),
