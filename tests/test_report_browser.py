@@ -223,7 +223,8 @@ def case_rows(bundle: Bundle) -> dict[str, dict[str, Any]]:
     first = {"model": "net", "scenario": "single-stream", "batch_size": 1, "streams": 1}
     for name, value in first.items():
         table = table[table[name] == value]
-    return {f"{row['backend']} {row['precision']}": row for row in table.to_dict("records")}
+    rows = [{str(name): cell for name, cell in row.items()} for row in table.to_dict("records")]
+    return {f"{row['backend']} {row['precision']}": row for row in rows}
 
 
 def test_a_chart_s_csv_holds_the_case_table_s_figures(opened, bundles):

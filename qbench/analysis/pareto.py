@@ -50,11 +50,11 @@ def pareto(cases: Sequence[Mapping[str, Any]], respects: Sequence[Respect]) -> l
     """
     figures = [[_oriented(case, respect) for respect in respects] for case in cases]
     value, low, high = np.moveaxis(np.array(figures).reshape(len(cases), len(respects), 3), 2, 0)
-    known = ~np.isnan(value).any(axis=1)
+    known = np.array([all(case[r.value] is not None for r in respects) for case in cases], bool)
     worse = value[:, None] > value  # [case, other, respect]
     beaten = worse.any(axis=2) & ~(value[:, None] < value).any(axis=2) & known[:, None] & known
     front = known & ~beaten.any(axis=1)
-    apart = ((low[:, None] > high) | (high[:, None] < low)).any(axis=2)
+    apart = np.logical_or.reduce((low[:, None] > high) | (high[:, None] < low), axis=2)
     dominated = known & ~front & apart[:, front].all(axis=1)
     return [
         None if not there else "front" if best else "dominated" if off else "undecided"
