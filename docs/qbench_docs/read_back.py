@@ -53,5 +53,5 @@ def _listed(values: pd.Series) -> str:
 def _span(shares: pd.Series) -> str:
     if shares.empty:
         return ""
-    low, high = (f"{100 * share:.0f} %" for share in (shares.min(), shares.max()))
+    low, high = (f"{100 * share:.0f}&nbsp;%" for share in (shares.min(), shares.max()))
     return low if low == high else f"{low} to {high}"
