@@ -122,7 +122,10 @@ def _counts(verdicts: Sequence[Verdict], runs: int) -> str:
             told = first["kind"] if len(verdict.best) == 1 else first["precision"]
             won.setdefault(f"{first['backend']} {told}", []).append(verdict)
     ordered = sorted(won.items(), key=lambda pair: -len(pair[1]))
-    told = [f"{name} for {len(wins)} ({_lead(wins)})" for name, wins in ordered[:MOST_NAMED]]
+    told = [
+        f"{name} for {'all' if len(wins) == len(verdicts) else len(wins)} ({_lead(wins)})"
+        for name, wins in ordered[:MOST_NAMED]
+    ]
     left = sum(len(wins) for _, wins in ordered[MOST_NAMED:])
     told += [f"others for {left}"] if left else []
     clear = (
@@ -175,7 +178,8 @@ def _accuracy(fastest: Sequence[Case]) -> Iterator[str]:
         worst = min(lossy, key=lambda case: case["accuracy_delta"])
         delta = f"Δ {cells.said(worst, 'accuracy_delta')}, {worst['accuracy_of']}"
         yield (
-            f"{len(lossy)} of {len(fastest)} fastest cases lose accuracy, the most "
+            f"{len(lossy)} of the {len(fastest)} fastest cases "
+            f"{'loses' if len(lossy) == 1 else 'lose'} accuracy, the most "
             f"{worst['model']} {worst['label']}: {delta}"
         )
     if len(fastest) > 1 and rest:
