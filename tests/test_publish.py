@@ -19,14 +19,13 @@ from qbench.analysis.publish import (
     Finding,
     Publishing,
     check,
-    load_waivers,
-    parse_waiver,
 )
 from qbench.bundle import Bundle
 from qbench.copies import pack_bundle
 from qbench.errors import UserError
 from qbench.report import Options, write_report
 from qbench.system import FIELDS
+from qbench.waivers import load_waivers, parse_waiver
 
 NOT_THERE = (
     "system_name", "host_processor_frequency", "host_processor_interconnect",

@@ -273,7 +273,11 @@ def test_names_of_a_networks_nodes_are_no_paths():
     assert [one["name"] for one in found["profile"]["operators"]] == ["/conv1/Conv", "x.cc"]
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(NAMES, NAMES, st.lists(NAMES, min_size=2, max_size=4))
 def test_whatever_is_planted_is_gone(measured, tmp_path_factory, host, user, folders):
     host, user = f"{host}-q7h", f"{user}-q7u"  # no words of the field

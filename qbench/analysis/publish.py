@@ -11,21 +11,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, Field
 
 from qbench.analysis.systems import MAY_BE_EMPTY, described
 from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems, not_recomputed
 from qbench.bundle import Bundle
-from qbench.errors import UserError, nearest
 from qbench.migrate import SCHEMA
 from qbench.stats import MIN_ROUNDS
 from qbench.system import missing
-from qbench.yamlfile import Strict, load
 
 
 @dataclass(frozen=True)
@@ -93,59 +89,6 @@ def check(bundles: Sequence[Bundle], waivers: Mapping[str, str]) -> list[Finding
     found = [finding for find in CHECKS.values() for run in runs for finding in find(run)]
     found += _unequal(runs)
     return [replace(finding, waived=waivers.get(finding.id)) for finding in found]
-
-
-# --------------------------------------------------------------------------- waivers
-
-
-def _said(reason: str) -> str:
-    reason = " ".join(reason.split())
-    if not reason:
-        raise ValueError("a waiver needs its reason, which the page prints")
-    return reason
-
-
-Reason = Annotated[str, Field(max_length=500), AfterValidator(_said)]
-
-
-class Waivers(Strict):
-    """A file of waivers: under ``waive``, a reason by a check's id."""
-
-    waive: dict[str, Reason]
-
-
-def load_waivers(path: Path) -> dict[str, str]:
-    """
-    Raises:
-        UserError: the file cannot be read, or names a check that there is not.
-    """
-    waivers, lines = load(path, Waivers)
-    for name in waivers.waive:
-        if name not in IDS:
-            raise UserError(f"{lines.at('waive', name)}: there is no check '{name}'", _near(name))
-    return dict(waivers.waive)
-
-
-def parse_waiver(text: str) -> tuple[str, str]:
-    """The id and the reason of ``ID=REASON``.
-
-    Raises:
-        UserError: it has another form, or there is no such check.
-    """
-    name, _, reason = text.partition("=")
-    name, reason = name.strip(), " ".join(reason.split())
-    if name not in IDS:
-        raise UserError(f"--waive: there is no check '{name}'", _near(name))
-    if not reason:
-        raise UserError(
-            f"--waive {name}: a waiver needs its reason, which the page prints",
-            f"--waive '{name}=REASON'",
-        )
-    return name, reason
-
-
-def _near(name: str) -> str:
-    return nearest(name, IDS)
 
 
 # --------------------------------------------------------------------------- one run

@@ -51,7 +51,8 @@ def check_publishing(
     Raises:
         UserError: a waiver is none, or one is given and nobody asks.
     """
-    from qbench.analysis.publish import Publishing, check, load_waivers, parse_waiver
+    from qbench.analysis.publish import Publishing, check
+    from qbench.waivers import load_waivers, parse_waiver
 
     if not publish:
         if waive or waivers or as_json:
