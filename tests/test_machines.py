@@ -183,6 +183,7 @@ def ends(low: float | None, high: float | None, scenario: str = "single-stream")
 
 def test_the_fastest_is_named_only_where_intervals_lie_apart():
     assert Line((ends(2, 3), ends(1, 1.5), None)).fastest == 1
+    assert Line((ends(1.53, 3), ends(1, 1.5))).fastest is None  # 2 % apart: hours differ by more
     assert Line((ends(2, 3), ends(1, 2.5))).fastest is None
     assert Line((ends(2, 3), ends(1, 1.5), ends(1.4, 2))).fastest is None
     assert Line((ends(2, 3), ends(None, None))).fastest is None

@@ -25,6 +25,10 @@ from qbench.system import Price
 
 BY_RATE = ("offline", "mlperf-offline", "sustained")
 """Scenarios in which machines are told apart by their throughput; in the others by p50."""
+DRIFT = 1.05
+"""How much a machine may differ from itself from one hour to the next, as far as this package takes
+it: of two that were measured at two times, none is called faster by less (own; of equal versions
+one after the other, 20 to 48 of 100 come out as different: ``docs/method.md``)."""
 
 
 # --------------------------------------------------------------------------- machines
@@ -153,8 +157,8 @@ class Line:
 
     @property
     def fastest(self) -> int | None:
-        """The machine whose figure is better than that of every other one that may be compared,
-        as their 95 % intervals have it; None where that is not known."""
+        """The machine whose figure is better than that of every other one that may be compared:
+        their 95 % intervals lie ``DRIFT`` apart; None where that is not known."""
         more = self.decided_by == "throughput_ips"
         names = ("throughput_ips_{}" if more else "latency_p50_{}_ms").format
         ends: dict[int, tuple[float, float]] = {}
@@ -164,11 +168,12 @@ class Line:
             low, high = cell.row[names("low")], cell.row[names("high")]
             if low is None or high is None:
                 return None
-            ends[index] = (-high, -low) if more else (low, high)  # the less, the better
+            ends[index] = (1 / high, 1 / low) if more else (low, high)  # the less, the better
         if len(ends) < 2:
             return None
         best, *others = sorted(ends, key=lambda index: ends[index])
-        return best if all(ends[best][1] < ends[other][0] for other in others) else None
+        slowest = DRIFT * ends[best][1]
+        return best if all(slowest < ends[other][0] for other in others) else None
 
 
 @dataclass(frozen=True)

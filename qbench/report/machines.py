@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qbench.analysis.cost import Costed, costs_side_by_side
-from qbench.analysis.machines import Cell, Line, Machine, SideBySide, side_by_side
+from qbench.analysis.machines import DRIFT, Cell, Line, Machine, SideBySide, side_by_side
 from qbench.analysis.trials import Ratio
 from qbench.console.cost import SHOWN, by_currency, cell, said, said_reasons, said_sources
 from qbench.console.text import figure
@@ -24,7 +24,11 @@ RATIO_DOC = (
     "Over machine 1, with its 95 % interval: Welch's, on the logarithms over trials, for the two "
     "were not measured in the same rounds."
 )
-FASTEST_DOC = "The machine whose 95 % interval lies apart from those of all that did the same work."
+_PERCENT = f"{100 * (DRIFT - 1):.0f} %"
+FASTEST_DOC = (
+    f"The machine whose 95 % interval lies more than {_PERCENT} apart from those of all others that"
+    " did the same work."
+)
 
 
 class Compared(NamedTuple):
@@ -60,6 +64,7 @@ def section(found: Compared | None, runs: Sequence[Run]) -> dict[str, Any] | Non
     side = found.side
     several = len(side.machines) > 1
     return {
+        "drift": _PERCENT,
         "machines": [_described(side, machine, runs) for machine in side.machines],
         "sentences": list(sentences(side)) if several else [],
         "tables": _tables(side) if several else [],
@@ -122,8 +127,8 @@ def _described(side: SideBySide, machine: Machine, runs: Sequence[Run]) -> dict[
 
 
 def sentences(side: SideBySide) -> Iterable[str]:
-    """Of each machine after the first: in how many cases it is faster, by intervals that leave no
-    doubt, and by how much."""
+    """Of each machine after the first: in how many cases it is faster, by intervals that lie beyond
+    what a machine drifts, and by how much."""
     for place, machine in enumerate(side.machines[1:], 1):
         ratios = [
             speed
@@ -135,14 +140,16 @@ def sentences(side: SideBySide) -> Iterable[str]:
             yield f"Machine {name} has no case that may be compared with machine 1."
             continue
         known = [ratio for ratio in ratios if ratio.low is not None and ratio.high is not None]
-        faster = [ratio.value for ratio in known if ratio.low is not None and ratio.low > 1]
-        slower = [ratio.value for ratio in known if ratio.high is not None and ratio.high < 1]
+        faster = [ratio.value for ratio in known if ratio.low is not None and ratio.low > DRIFT]
+        slower = [
+            ratio.value for ratio in known if ratio.high is not None and ratio.high < 1 / DRIFT
+        ]
         parts = []
         for word, some in (("faster", faster), ("slower", slower)):
             if some:
                 parts.append(f"{word} than machine 1 in {len(some)} ({_span(some)} times as fast)")
         if undecided := len(known) - len(faster) - len(slower):
-            parts.append(f"not told apart from machine 1 in {undecided}")
+            parts.append(f"not told apart from machine 1 by more than {_PERCENT} in {undecided}")
         if unknown := len(ratios) - len(known):
             parts.append(f"without an interval in {unknown}, of too few rounds")
         count = "1 case" if len(ratios) == 1 else f"{len(ratios)} cases"
