@@ -76,7 +76,7 @@ function logarithmic(low, high, narrow) {
   const apart = (values) => values.every((value, i) => !i || Math.log10(value / values[i - 1]) >= least);
   const digits = [[1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9], [1, 1.5, 2, 3, 4, 5, 7], [1, 2, 3, 5], [1, 2, 5], [1, 3], [1]];
   const round = digits.map(ticks).find((found) => found.length && apart(found)) || ticks([1]);
-  const values = round.length > 2 ? round : evenly(low, high);
+  const values = round.length > 2 ? round : evenly(10 ** (from - room), 10 ** (to + room));
   return { type: "log", range: [from - room, to + room], tickmode: "array", tickangle: 0,
     tickvals: values, ticktext: values.map((value) => value.toLocaleString("en", { maximumFractionDigits: 12 })) };
 }
