@@ -50,25 +50,26 @@ def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[B
     rows = [{str(name): value for name, value in row.items()} for row in cases.to_dict("records")]
     good = [row for row in rows if row["status"] == "ok"]
     names = list(columns) or _for_paper(good)
+    bare = set() if columns else set(PAPER) - {"latency_p50_ms"}  # all intervals have no room
     titles = [PAPER.get(name, rf"\texttt{{{escaped(name)}}}") for name in names]
     units = [escaped(cells.unit(name)) for name in names]
     numbers = [any(_is_number(row[name]) for row in good) for name in names]
     lines = [
         "% Made by `qbench export`. In the preamble: \\usepackage{booktabs}",
         r"\begin{table}",
-        r"\centering",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
         rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numbers)}}}",
         r"\toprule",
         _line(titles),
         *([_line(units)] if any(units) else []),
         r"\midrule",
-        *(_line([_cell(row, name) for name in names]) for row in good),
+        *(_line([_cell(row, name, name not in bare) for name in names]) for row in good),
         r"\bottomrule",
         r"\end{tabular}",
         "",
         r"\smallskip",
-        r"\footnotesize\raggedright",
-        *(rf"{note}\par" for note in _notes(good, len(rows) - len(good), names, bundles)),
+        r"\raggedright",
+        *(rf"{note}\par" for note in _notes(good, len(rows) - len(good), names, bundles, columns)),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -85,14 +86,27 @@ def _line(parts: Sequence[str]) -> str:
     return " & ".join(parts) + r" \\"
 
 
-def _cell(case: Mapping[str, Any], name: str) -> str:
+def _cell(case: Mapping[str, Any], name: str, with_interval: bool) -> str:
     if not _is_number(case[name]):
         return "--" if case[name] is None else _short(str(case[name]), LONGEST)
     text, ends = escaped(cells.text(case, name)), cells.ends(case, name)
-    if ends:
+    if ends and with_interval:
         text += rf" {{\scriptsize {escaped(f'[{ends}]')}}}"
-    doubted = name in _SPEEDS and (case["noisy"] or case["inconclusive"])
-    return f"{text}$^{{{DOUBTED}}}$" if doubted else text
+    signs = DOUBTED if name in _SPEEDS and (case["noisy"] or case["inconclusive"]) else ""
+    signs += r"\approx" if not with_interval and _may_be_none(case, name) else ""
+    return f"{text}$^{{{signs}}}$" if signs else text
+
+
+_NONE = {"speedup": 1.0, "accuracy_delta": 0.0}
+"""What these columns are where nothing has changed."""
+
+
+def _may_be_none(case: Mapping[str, Any], name: str) -> bool:
+    """Whether a change is told whose interval holds no change, or is not known."""
+    if name not in _NONE:
+        return False
+    low, high = (case[end] for end in cells.INTERVALS[name])
+    return low is None or high is None or low <= _NONE[name] <= high
 
 
 _SPEEDS = {column.name for column in COLUMNS if column.group == "speed"}
@@ -103,6 +117,7 @@ def _notes(
     left_out: int,
     names: Sequence[str],
     bundles: Sequence[Bundle],
+    columns: Sequence[str],
 ) -> list[str]:
     """What the table's figures are, for those who see nothing else of them."""
     notes = [
@@ -110,12 +125,16 @@ def _notes(
         for bundle in bundles
     ]
     if any(cells.ends(case, name) for case in cases for name in names):
-        notes.append("In brackets: 95 % intervals, over rounds or evaluated items.")
+        notes.append("In brackets: 95 % intervals, over rounds or items; they round the figures.")
     if any(name.startswith("accuracy") for name in names):
         sets = dict.fromkeys(case["accuracy_data"] for case in cases if case["accuracy_data"])
         notes += [f"Accuracy: {'; '.join(sets)}."] if sets else []
     if any(name in _SPEEDS for name in names):
         notes.append(doubts(cases))
+    if not columns and any(
+        _may_be_none(c, name) for c in cases for name in names if c[name] is not None
+    ):
+        notes.append("≈: the interval holds no change, or is not known.")
     if left_out:
         notes.append(f"Left out: {left_out} cases that gave no figures.")
     return [_short(note, LONGEST_NOTE) for note in notes if note]
@@ -149,6 +168,7 @@ _SPECIAL = {
     "±": r"$\pm$",
     "×": r"$\times$",
     "Δ": r"$\Delta$",
+    "≈": r"$\approx$",
     "µ": r"$\mu$",
     "μ": r"$\mu$",
     "°": r"$^\circ$",

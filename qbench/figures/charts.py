@@ -170,8 +170,9 @@ def speedup(shown: Shown, look: Look) -> Picture:
     panel.grid(visible=False)
     panel.spines[:].set_visible(False)
     told = (
-        "Speed-up (×) over fp32 of the same model and backend, of the p50 latency, with its 95 % "
-        "interval. Blue is faster, orange slower; hatched: the interval holds 1, or is not known."
+        "Speed-up (×) over fp32 of the same model and backend, of the p50 latency"
+        f"{', with its 95 % interval' if size >= SMALLEST else ''}. Blue is faster, orange slower; "
+        "hatched: the 95 % interval holds 1, or is not known."
     )
     picture.finish([], shown.notes(drawn, told, _left_out(len(cases) - len(drawn))))
     return picture

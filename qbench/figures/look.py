@@ -139,12 +139,11 @@ def wrapped(text: str, size: float, width: float) -> list[str]:
 
 
 def _pieces(word: str, size: float, width: float) -> list[str]:
-    pieces = [""]
-    for sign in word:
-        if pieces[-1] and extent(pieces[-1] + sign, size) > width:
-            pieces.append("")
-        pieces[-1] += sign
-    return pieces
+    """Halves, and halves of them, that fit."""
+    if len(word) < 2 or extent(word, size) <= width:
+        return [word]
+    half = len(word) // 2
+    return [*_pieces(word[:half], size, width), *_pieces(word[half:], size, width)]
 
 
 # --------------------------------------------------------------------------- a picture

@@ -117,8 +117,8 @@ def throughput(shown: Shown, look: Look) -> Picture:
             _sweep(panel, shown, look, line)
         alike = [one for one in lines if one["model"] == group[0]["model"]]
         _sweep_axes(panel, group[0]["axis"], [p for one in alike for p in one["points"]])
-        about = ", ".join(filter(None, [group[0]["scenario"], group[0]["fixed"]]))
-        title(panel, f"{shown.titled(group[0], 'model')}, {about}", picture.title_width)
+        about = ", ".join(filter(None, [group[0]["fixed"], group[0]["scenario"]]))
+        title(panel, f"{shown.titled(group[0], 'model')}: {about}", picture.title_width)
     signs: list[Entry] = []
     if any(point["doubt"] for line in lines for point in line["points"]):
         signs = [(point_entry(look, "o", hollow=True), IN_DOUBT)]
