@@ -7,13 +7,13 @@ from typing import Any
 
 from qbench.analysis.comparable import energy_groups
 from qbench.console import figure
-from qbench.history.describe import NO_VERDICT, RECENT, fact_words, told
-from qbench.history.point import METRICS
+from qbench.history.describe import NO_VERDICT, RECENT, describe, fact_words, told
+from qbench.history.point import METRICS, Point
 from qbench.report.tables import MAIN, Shown, case_rows
 from qbench.site.names import file_stem
 from qbench.site.rules import comparison_rules
 from qbench.site.summary import Summary
-from qbench.site.trends import SHOWN_METRICS, Series, all_series, compact, described, finder, when
+from qbench.site.trends import SHOWN_METRICS, Series, all_series, compact, finder, points, when
 
 Row = Mapping[str, Any]
 SUBJECTS = ("model", "backend")
@@ -53,6 +53,7 @@ class Site:
         self.series = all_series(runs)
         self.machines = _machine_names(self.runs)
         self._find, self._cut = finder()
+        self._points: dict[tuple[str, str], list[Point]] = {}
         self._trends: dict[tuple[str, str, str], Any] = {}
 
     def names(self, subject: str) -> list[str]:
@@ -197,9 +198,15 @@ class Site:
         return name if len(chips) == 1 else f"{name}, {trend['machine']}"
 
     def _trend(self, series: Series, metric: str) -> dict[str, Any]:
-        key = series.case_id, series.machine, metric
+        """As ``history.describe.describe``, of this machine alone; without ``series`` where the
+        case was always skipped."""
+        own = series.case_id, series.machine
+        key = *own, metric
+        if own not in self._points:
+            self._points[own] = points(series)
         if key not in self._trends:
-            self._trends[key] = described(series, metric, self._find)
+            nights = self._points[own]
+            self._trends[key] = describe(nights, metric, self._find) if nights else {"series": []}
         return self._trends[key]
 
     # ------------------------------------------------------------------ trends

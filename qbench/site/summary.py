@@ -87,7 +87,7 @@ class Summary:
     headline: str
     counts: list[tuple[str, int]]
     facts: list[tuple[str, str, list[str], bool]]
-    history_facts: list[tuple[str, str]]
+    history_facts: dict[str, str]
     cases: list[dict[str, Any]]
     keys: list[list[str | None]]
     energy_keys: list[str | None]
@@ -132,7 +132,7 @@ def summarize(
             (name, str(value), list(spoiled(name)), is_software(name))
             for name, value in facts_of(bundle).items()
         ],
-        history_facts=list(run_facts(begin).items()),
+        history_facts=run_facts(begin),
         cases=cases,
         keys=[[_digest(key(row)) for key in run_keys()] for row in rows],
         energy_keys=[_digest(energy_key(row)) for row in rows],
@@ -167,6 +167,7 @@ def _moments(
 def packed(summary: Summary) -> str:
     """A script that calls ``qbenchRun`` with the summary; ``unpacked`` reads it."""
     content = dict(vars(summary))
+    content["history_facts"] = list(summary.history_facts.items())
     content["cases"] = [[case[name] for name in COLUMNS] for case in summary.cases]
     return f"{_CALL}{script_json(harmless({'columns': COLUMNS, **content}))});\n"
 
@@ -180,4 +181,5 @@ def unpacked(content: bytes) -> Summary:
     fields = parse_json(text.removeprefix(_CALL).removesuffix(");"))
     columns = fields.pop("columns")
     cases = [dict(zip(columns, case, strict=True)) for case in fields.pop("cases")]
-    return Summary(**fields, cases=cases)
+    facts = dict(fields.pop("history_facts"))
+    return Summary(**fields, cases=cases, history_facts=facts)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from qbench.history.describe import describe
 from qbench.history.point import METRICS, Point
 from qbench.history.sources import CASE_FACTS, SHORT, case_label
 from qbench.history.trend import Find, change_points
@@ -72,33 +72,31 @@ def finder() -> tuple[Find, bool]:
     return change_points, True
 
 
-def described(series: Series, metric: str, find: Find) -> dict[str, Any]:
-    """As ``history.describe.describe``, of this machine alone; without ``series`` where the case
-    was always skipped."""
-    points = list(_points(series))
-    return describe(points, metric, find) if points else {"series": []}
-
-
-def _points(series: Series) -> Iterator[Point]:
-    for run, row in series.rows:
-        if row["status"] == "skipped":
-            continue
-        own = {
-            name: str(row[column])[:SHORT] if column.endswith("_digest") else str(row[column])
-            for column, name in CASE_FACTS.items()
-            if row[column] is not None
-        }
-        yield Point(
+def points(series: Series) -> list[Point]:
+    """Its runs as nights, without those in which it was skipped."""
+    label = series.label
+    return [
+        Point(
             case_id=series.case_id,
-            label=series.label,
+            label=label,
             run_id=run.run_id,
             started=when(run),
             host_id=run.machine,
             cpu_model=run.chip,
             metrics={metric.column: row[metric.column] for metric in METRICS.values()},
-            facts={**dict(run.history_facts), **own},
+            facts=ChainMap(dict(_own_facts(row)), run.history_facts),
             status=row["status"] or "open",
         )
+        for run, row in series.rows
+        if row["status"] != "skipped"
+    ]
+
+
+def _own_facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for column, name in CASE_FACTS.items():
+        if row[column] is not None:
+            text = str(row[column])
+            yield name, text[:SHORT] if column.endswith("_digest") else text
 
 
 def compact(trend: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
