@@ -23,8 +23,7 @@ function drawCosts(d) {
     hovertext: some.map((p) => d.lines(plain(clipped(p.label, 120)), plain(p.machine),
       ...texts.map(([name, words]) => (p.texts[name] ? `${words} ${plain(p.texts[name])}` : "")), plain(clipped(p.doubt, 300)))),
   }] : [], d.layout(d.narrow ? 340 : 440, {
-    // room for the labels at the ends: else plotly widens the margins for them, and narrows them again
-    margin: { l: 64, r: 16, t: 28, b: 52 }, xaxis: d.axis(axis.title, { range: [0, 1.06 * Math.max(...some.map((p) => p[axis.name]))] }), yaxis: d.axis("items/s", { rangemode: "tozero" }),
+    xaxis: d.axis(axis.title, { rangemode: "tozero" }), yaxis: d.axis("items/s", { rangemode: "tozero" }),
   }), {
     columns: [word("machine", "machine"), word("model", "model"), word("case", "label"),
       rate,
