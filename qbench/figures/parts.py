@@ -91,10 +91,10 @@ def bar(
     low, high = ends
     if low is None or high is None:
         return
-    reach = [[max(0.0, at - low)], [max(0.0, high - at)]]
+    reach: dict[str, Any] = {f"{axis}err": [[max(0.0, at - low)], [max(0.0, high - at)]]}
     place = ([at], [other]) if axis == "x" else ([other], [at])
     panel.errorbar(
-        *place, **{f"{axis}err": reach}, fmt="none", ecolor=shade, elinewidth=0.7, capsize=1.5,
+        *place, **reach, fmt="none", ecolor=shade, elinewidth=0.7, capsize=1.5,
         zorder=2,
     )  # fmt: skip
 
