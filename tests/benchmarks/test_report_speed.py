@@ -3,6 +3,7 @@ pytest tests/benchmarks/test_report_speed.py --benchmark-enable -s"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,15 @@ def test_a_report(benchmark: Any, tmp_path: Path, shape: dict[str, int], most_s:
         pytest.skip("a claim about speed: run with --benchmark-enable")
     path, page = many_cases(tmp_path, **shape).path, tmp_path / "page.html"
     write_report([Bundle(path)], page)  # with imports
-    benchmark.pedantic(lambda: write_report([Bundle(path)], page), rounds=3)
-    took = benchmark.stats.stats
-    print(f"\n{took.min:.2f} to {took.max:.2f} s, {page.stat().st_size / 1e6:.1f} MB")
-    assert took.median <= most_s
+    processor: list[float] = []
+
+    def written() -> None:
+        begin = time.process_time()
+        write_report([Bundle(path)], page)
+        processor.append(time.process_time() - begin)
+
+    benchmark.pedantic(written, rounds=3)
+    wall, took = benchmark.stats.stats, sorted(processor)[1]
+    print(f"\n{wall.min:.2f} to {wall.max:.2f} s, of which {took:.2f} s on the processor; "
+          f"{page.stat().st_size / 1e6:.1f} MB")  # fmt: skip
+    assert took <= most_s, "one thread: what a machine that does nothing else needs"
