@@ -165,8 +165,8 @@ def load_costs(path: Path) -> CostSheet:
     for keys, price in _money(sheet):
         if price.currency != sheet.currency:
             raise UserError(
-                f"{lines.at(*keys, 'currency')}: {'.'.join(keys)} is in {price.currency}, and other "
-                f"figures are in {sheet.currency}",
+                f"{lines.at(*keys, 'currency')}: {'.'.join(keys)} is in {price.currency}, and "
+                f"other figures are in {sheet.currency}",
                 "qbench converts no currencies: give all in one, with the rate in `source`.",
             )
     return sheet

@@ -17,39 +17,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from qbench.analysis.comparable import WALL
+from qbench.analysis.cost_inputs import BETTER, NOT_ALL, Given, Input, Missing, Row
 from qbench.analysis.machines import Machine, SideBySide
-from qbench.costs import CostSheet, MachineCosts
+from qbench.costs import CostSheet
 from qbench.stats import Estimate
-from qbench.system import Price
-
-Row = Mapping[str, Any]
-"""A case's row of the case table."""
 
 PER_MILLION = 1e6
 JOULES_PER_KWH = 3.6e6
 SECONDS_PER_HOUR = 3600.0
-SECONDS_PER_YEAR = 365.25 * 86400
 _ROUNDING = 1e-9
 """A rate that exceeds whole machines by a smaller share needs no further one: it is of rounding."""
-_NOT_ALL = "which leaves out the rest of the machine"
-_SAME_LOAD = (
-    "host_id", "model", "model_digest", "dataset_digest", "backend", "environment", "precision",
-    "variant", "recipe", "device", "batch_size", "threads", "streams",
-)  # fmt: skip
-"""Cases that are equal in these do the same, however long and for whom."""
-_BETTER = ("sustained", "offline")
-"""Scenarios whose throughput stands for what a machine can do, the better first."""
-_AT_WILL = ("single-stream", *_BETTER)
-"""Those that issue calls as fast as they go, and whose throughput one of ``_BETTER`` replaces."""
-
-
-class Input(NamedTuple):
-    """A figure that went in: its ``name`` (``price``, ``lifetime``, ...), the ``value`` with its
-    unit as text, and the ``source``, in its author's words."""
-
-    name: str
-    value: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -125,7 +102,7 @@ def cost_of(
         beside: other rows of the same machine. Where one of them is the same work under sustained
             load, or offline, with the same batch, threads and streams, its throughput is taken.
     """
-    given = _Given(case, machine, sheet, rate_ips, beside)
+    given = Given(case, machine, sheet, rate_ips, beside)
     figures: dict[str, Any] = {}
     reasons: dict[str, str] = {}
     for formula in _FORMULAS:
@@ -169,7 +146,7 @@ def costs_side_by_side(
         [
             row
             for row in side.rows_of(machine)
-            if row["scenario"] in _BETTER and row["status"] == "ok"
+            if row["scenario"] in BETTER and row["status"] == "ok"
         ]
         for machine in side.machines
     ]
@@ -181,226 +158,31 @@ def costs_side_by_side(
     return found
 
 
-# --------------------------------------------------------------------------- what goes in
-
-
-class Missing(Exception):
-    """A figure cannot be had; the message is the reason."""
-
-
-class Power(NamedTuple):
-    """Measured power.
-
-    Attributes:
-        load_w: at full load, idle power included.
-        idle_w: with nothing to do; None: there was no baseline.
-        items_per_joule: measured in the same windows; None: only the watts are known.
-        scope: what it covers; ``wall`` is the whole machine.
-        source: how it was found.
-    """
-
-    load_w: float
-    idle_w: float | None
-    items_per_joule: float | None
-    scope: str
-    source: str
-
-
-class _Given:
-    """The inputs of one case's figures. Each that is asked for is kept in ``used``, and raises
-    ``Missing`` if it is not there."""
-
-    def __init__(
-        self,
-        case: Row,
-        machine: Machine,
-        sheet: CostSheet,
-        rate_ips: float | None,
-        beside: Sequence[Row],
-    ) -> None:
-        self.used: dict[str, Input] = {}
-        self._case, self._machine = case, machine
-        self._costs: MachineCosts = sheet.of(machine)
-        self._rate_ips = rate_ips
-        self._from = _source_of_throughput(case, beside)
-        self.throughput_of = None if isinstance(self._from, str) else str(self._from["scenario"])
-        told = machine.price
-        self.currency = sheet.currency or (told.currency if told else None)
-
-    @property
-    def throughput(self) -> Estimate:
-        if isinstance(self._from, str):
-            raise Missing(self._from)
-        row = self._from
-        found = Estimate(*(row[f"throughput_ips{end}"] for end in ("", "_low", "_high")))
-        where = f"measured, {row['scenario']}: run {row['run_id']}, case {row['case_id']}"
-        self._use("throughput", f"{_number(found.value)} items/s", where)
-        return found
-
-    @property
-    def rate(self) -> float | None:
-        """The required rate; None: whatever one machine does."""
-        return self._rate_ips
-
-    @property
-    def price(self) -> float:
-        price, where = self._costs.price, ""
-        if price is None and (price := self._machine.price) is not None:
-            where = "system.yaml: "
-            if price.currency != self.currency:
-                raise Missing(
-                    f"its price is in {price.currency} (system.yaml) and the costs are in "
-                    f"{self.currency}: nothing is converted"
-                )
-        return self._money("price", price, where=where)
-
-    @property
-    def hourly_price(self) -> float:
-        return self._money("price_per_hour", self._costs.price_per_hour, " an hour")
-
-    @property
-    def tariff(self) -> float:
-        """Per kWh."""
-        return self._money("price_per_kwh", self._costs.price_per_kwh, " per kWh")
-
-    @property
-    def lifetime_s(self) -> float:
-        lifetime = self._costs.lifetime
-        if lifetime is None:
-            raise self._missing("lifetime")
-        self._use("lifetime", f"{_number(lifetime.years)} years", lifetime.source)
-        return lifetime.years * SECONDS_PER_YEAR
-
-    @property
-    def utilisation(self) -> float:
-        utilisation = self._costs.utilisation
-        if utilisation is None:
-            raise self._missing("utilisation")
-        self._use("utilisation", f"{_number(100 * utilisation.share)} %", utilisation.source)
-        return utilisation.share
-
-    @property
-    def pue(self) -> float:
-        if self._costs.pue is None:
-            return 1.0
-        self._use("pue", _number(self._costs.pue.factor), self._costs.pue.source)
-        return self._costs.pue.factor
-
-    @property
-    def grams_per_kwh(self) -> float:
-        carbon = self._costs.carbon
-        if carbon is None:
-            raise self._missing("carbon")
-        self._use("carbon", f"{_number(carbon.grams_per_kwh)} g CO2 per kWh", carbon.source)
-        return carbon.grams_per_kwh
-
-    @property
-    def joules(self) -> float:
-        """Of one inference, measured at the wall with the case itself, idle power included."""
-        own = self._own_power()
-        if own is None or own.items_per_joule is None:
-            raise Missing(self._no_energy())
-        if own.scope != WALL:
-            raise Missing(f"the energy was measured at '{own.scope}', {_NOT_ALL}")
-        self._use("energy", f"{_number(1 / own.items_per_joule)} J an inference", own.source)
-        return 1 / own.items_per_joule
-
-    def power(self, with_idle: bool = False) -> Power:
-        """Of the whole machine if that is known, ``with_idle`` if that is needed; else of the part
-        that was measured. The case's own goes before the costs' watts, which are of any load."""
-        own, watts = self._own_power(), self._costs.watts
-        lacks = own is None or own.scope != WALL or (with_idle and own.idle_w is None)
-        if watts is not None and lacks:
-            own = Power(watts.load, watts.idle, None, WALL, watts.source)
-        if own is None:
-            raise Missing(f"{self._no_energy()}; the costs give no watts")
-        idle = "" if own.idle_w is None else f", idle {_number(own.idle_w)} W"
-        self._use("watts", f"{_number(own.load_w)} W at '{own.scope}'{idle}", own.source)
-        return own
-
-    def _own_power(self) -> Power | None:
-        """What the bundle's sensors say of the case itself; None where they say nothing."""
-        case = self._case
-        gross_mj, load_w, idle_w = (
-            case[name] for name in ("energy_gross_mj_per_inference", "power_w", "idle_w")
-        )
-        if not case["energy_is_measured"] or load_w is None:
-            return None
-        return Power(
-            load_w,
-            idle_w,
-            1e3 / gross_mj if gross_mj else None,
-            str(case["energy_scope"]),
-            f"{case['energy_method']}: run {case['run_id']}, case {case['case_id']}",
-        )
-
-    def _no_energy(self) -> str:
-        if self._case["energy_is_measured"] is False:
-            return f"the energy was not measured, but is a {self._case['energy_method']}"
-        return f"the energy was not measured: {self._case['energy_reason'] or 'no energy pass'}"
-
-    def _money(self, name: str, price: Price | None, per: str = "", where: str = "") -> float:
-        if price is None:
-            raise self._missing(name)
-        shown = f"{_number(price.amount)} {price.currency}{per}"
-        self._use(name, shown, f"{where}{price.source}, {price.date}")
-        return price.amount
-
-    def _missing(self, name: str) -> Missing:
-        return Missing(f"the costs give no {name} for '{self._machine.name}'")
-
-    def _use(self, name: str, value: str, source: str) -> None:
-        self.used.setdefault(name, Input(name, value, source))
-
-
-def _source_of_throughput(case: Row, beside: Sequence[Row]) -> Row | str:
-    """The row whose throughput stands for what the machine can do at this case's batch, threads
-    and streams; or why there is none."""
-    if case["status"] != "ok":
-        return f"it was not measured: {case['status'] or 'open'}: {case['reason']}"
-    scenario = case["scenario"]
-    if scenario == "paced":
-        return "paced frames come at a given rate, which is not what the machine can do"
-    if scenario == "mlperf-server" and case["loadgen_valid"] is not True:
-        return "LoadGen found no rate at which its latency limit is met"
-    if scenario in _AT_WILL:
-        for better in _BETTER[: _BETTER.index(scenario) if scenario in _BETTER else None]:
-            for row in beside:
-                same = all(row[name] == case[name] for name in _SAME_LOAD)
-                if same and row["scenario"] == better and row["throughput_ips"] is not None:
-                    return row
-    return case if case["throughput_ips"] is not None else "its throughput is not known"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
 # --------------------------------------------------------------------------- formulas
 #
 # X: items per second of one machine, P: its price, R: the required rate, n: machines.
 
 
-def throughput_ips(of: _Given) -> Estimate:
+def throughput_ips(of: Given) -> Estimate:
     """X, in items per second of the whole timed window: under sustained load where that was
     measured, else offline, else the case's own."""
     return of.throughput
 
 
-def ips_per_price(of: _Given) -> Estimate:
+def ips_per_price(of: Given) -> Estimate:
     """X / P, in items per second for each unit of currency of the purchase price of the whole
     system: the inverse of the TPC's price/performance."""
     price = of.price
     return _over(of.throughput, lambda x: x / price)
 
 
-def ips_per_hourly_price(of: _Given) -> Estimate:
+def ips_per_hourly_price(of: Given) -> Estimate:
     """X over the price of an hour, in items per second for each unit of currency an hour."""
     price = of.hourly_price
     return _over(of.throughput, lambda x: x / price)
 
 
-def ips_per_watt(of: _Given) -> Estimate:
+def ips_per_watt(of: Given) -> Estimate:
     """Items per joule, which is items per second and watt, idle power included.
 
     From the bundle's sensors: items over joules of the same windows. From watts that the costs
@@ -413,7 +195,7 @@ def ips_per_watt(of: _Given) -> Estimate:
     return _over(of.throughput, lambda x: x / power.load_w)
 
 
-def machines_needed(of: _Given) -> Estimate:
+def machines_needed(of: Given) -> Estimate:
     """n = ceil(R / X): whole machines, as if a balancer shared the load out evenly. At the ends of
     X's interval for the interval."""
     rate = of.rate
@@ -422,14 +204,14 @@ def machines_needed(of: _Given) -> Estimate:
     return _over(of.throughput, lambda x: float(_machines(rate, x)))
 
 
-def capacity_used(of: _Given) -> float:
+def capacity_used(of: Given) -> float:
     """R / (n X): from 0 to 1."""
     if of.rate is None:
         return 1.0
     return _share(of.rate, of.throughput.value)
 
 
-def amortised_per_million(of: _Given) -> Estimate:
+def amortised_per_million(of: Given) -> Estimate:
     """n P / (lifetime in seconds x utilisation x R) x 10^6, in units of currency.
 
     Straight-line write-off (Barroso et al., chapter 6) over the seconds in which it serves: what
@@ -439,7 +221,7 @@ def amortised_per_million(of: _Given) -> Estimate:
     return _per_million(of, lambda n, _: n * price / seconds)
 
 
-def energy_per_million(of: _Given) -> Estimate:
+def energy_per_million(of: Given) -> Estimate:
     """n W x PUE x tariff / (3.6 x 10^6 J/kWh x R) x 10^6, in units of currency.
 
     W, in watts for each second of service: idle + capacity used x (load - idle), linear in the load
@@ -450,7 +232,7 @@ def energy_per_million(of: _Given) -> Estimate:
     power = of.power(with_idle=True)
     if power.scope != WALL:
         raise Missing(
-            f"the power was measured at '{power.scope}', {_NOT_ALL}; the costs give no watts"
+            f"the power was measured at '{power.scope}', {NOT_ALL}; the costs give no watts"
         )
     u = of.utilisation
     price_of_joule = of.pue * of.tariff / JOULES_PER_KWH
@@ -467,21 +249,21 @@ def energy_per_million(of: _Given) -> Estimate:
     return _per_million(of, money_per_s)
 
 
-def owned_per_million(of: _Given) -> Estimate:
+def owned_per_million(of: Given) -> Estimate:
     """``amortised_per_million`` and ``energy_per_million`` together, in units of currency."""
     price, energy = amortised_per_million(of), energy_per_million(of)
     ends = zip(price, energy, strict=True)
     return Estimate(*(None if a is None or b is None else a + b for a, b in ends))  # type: ignore[arg-type]
 
 
-def rented_per_million(of: _Given) -> Estimate:
+def rented_per_million(of: Given) -> Estimate:
     """n x price of an hour / (3600 s x R) x 10^6, in units of currency: energy is in the price, and
     hours are paid only while the machine serves. Own."""
     price = of.hourly_price
     return _per_million(of, lambda n, _: n * price / SECONDS_PER_HOUR)
 
 
-def co2_grams_per_million(of: _Given) -> Estimate:
+def co2_grams_per_million(of: Given) -> Estimate:
     """J x PUE x 10^6 / (3.6 x 10^6 J/kWh) x grams per kWh, in grams: the operational part only, of
     a busy machine (Patterson et al., Carbon emissions and large neural network training,
     arXiv:2104.10350: energy x PUE x carbon intensity). No making of the hardware.
@@ -490,7 +272,7 @@ def co2_grams_per_million(of: _Given) -> Estimate:
     return Estimate(kwh * of.grams_per_kwh, None, None)
 
 
-_FORMULAS: tuple[Callable[[_Given], Any], ...] = (
+_FORMULAS: tuple[Callable[[Given], Any], ...] = (
     throughput_ips, ips_per_price, ips_per_hourly_price, ips_per_watt, machines_needed,
     capacity_used, amortised_per_million, energy_per_million, owned_per_million,
     rented_per_million, co2_grams_per_million,
@@ -505,7 +287,7 @@ def _share(rate: float, throughput: float) -> float:
     return min(1.0, rate / (_machines(rate, throughput) * throughput))
 
 
-def _per_million(of: _Given, money_per_s: Callable[[int, float], float]) -> Estimate:
+def _per_million(of: Given, money_per_s: Callable[[int, float], float]) -> Estimate:
     """A million inferences, of what so many machines cost a second, used to such a share."""
     rate = of.rate
 
