@@ -24,8 +24,12 @@ function drawTrend(charts, chosen) {
     type: "line", yref: "paper", y0: 0, y1: 1, x0: change.started, x1: change.started,
     line: { color: colour(index), width: 1, dash: "dot" },
   })));
+  // Over two days at the least: of a single night plotly would show milliseconds.
+  const when = series.flatMap(times).map((time) => Date.parse(time)), day = 24 * 3600e3;
+  const [first, last] = [Math.min(...when), Math.max(...when)];
+  const range = last - first < day ? { range: [first - day, last + day].map((at) => new Date(at).toISOString()) } : {};
   d.show("trend-chart", all.length ? traces : [], d.layout(d.narrow ? 320 : 440, {
-    xaxis: d.axis("", { type: "date" }),
+    xaxis: d.axis("", { type: "date", ...range }),
     yaxis: d.axis(`${plain(charts.metric)}${charts.unit ? `, ${plain(charts.unit)}` : ""}`),
     shapes: cuts,
   }));
