@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from site_runs import four_nights, measured
@@ -176,7 +177,9 @@ IN_THE_PAGE = """
     fields: common.fields.map((field) => [field.name, field.spoils]) };
 }
 """
-PROXY = {"settings": {"cpu_power": {"watts_per_core": 3.5, "source": "a guess"}, "rounds": 10}}
+PROXY: dict[str, Any] = {
+    "settings": {"cpu_power": {"watts_per_core": 3.5, "source": "a guess"}, "rounds": 10}
+}
 
 
 def two_runs(kind: str, results: Path) -> tuple[Bundle, Bundle]:
@@ -187,7 +190,10 @@ def two_runs(kind: str, results: Path) -> tuple[Bundle, Bundle]:
         models = ("net", "third", "fourth")  # the third has other's ids
         return first, measured(results, 2, models, 0.9, rounds=5, quality=True, **PROXY)
     host = {"host_id": "g" * 12, "cpu_model": "another", "kernel": "6.1"}
-    settings = {"settings": {**PROXY["settings"], "timed_s": 5.0}, "software": {"qbench": "1"}}
+    settings: dict[str, Any] = {
+        "settings": {**PROXY["settings"], "timed_s": 5.0},
+        "software": {"qbench": "1"},
+    }
     return first, measured(results, 2, host=host, rounds=1, quality=True, **settings)
 
 

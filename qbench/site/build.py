@@ -29,9 +29,10 @@ from qbench.site.pages import SUBJECTS, Site, data_file, run_page, subject_page
 from qbench.site.summary import packed, summarize, unpacked
 from qbench.storage import digest_file, digest_json
 
-LIST = ("table", "scheme", "site/list")
-SUBJECT = (*CHART, "scheme", "figure", "picture", "site/subject")
-COMPARE = ("table", "scheme", "site/compare")
+Parts = tuple[str, ...]
+LIST: Parts = ("table", "scheme", "site/list")
+SUBJECT: Parts = (*CHART, "scheme", "figure", "picture", "site/subject")
+COMPARE: Parts = ("table", "scheme", "site/compare")
 BATCH = 20
 """Runs that are announced together."""
 LEAST_RUNS, MOST_PROCESSES = 10, 8
@@ -99,7 +100,7 @@ class _Assets:
         look = style() + files("qbench.report").joinpath("site/site.css").read_text("utf-8")
         self._style = self._write("style", "css", look)
         self._plotly = self._write("plotly", "js", plotly_script())
-        self._scripts = {
+        self._scripts: dict[Parts, str] = {
             parts: self._write(name, "js", script(parts))
             for name, parts in (
                 ("run", PARTS), ("list", LIST), ("subject", SUBJECT), ("compare", COMPARE),
@@ -117,7 +118,7 @@ class _Assets:
             self._folder.announce([name])
             self._folder.write(name, key, text)
 
-    def for_page(self, page: str, parts: tuple[str, ...]) -> Shared:
+    def for_page(self, page: str, parts: Parts) -> Shared:
         """As the page of that name finds them."""
         root = _root(page)
         charts = parts in (PARTS, SUBJECT)
@@ -309,7 +310,7 @@ def _write_pages(
     }
     folder.announce([*pages, "trends.html", "compare.html", "index.html"])
 
-    def write(page: str, template: str, parts: tuple[str, ...], content: dict) -> None:
+    def write(page: str, template: str, parts: Parts, content: dict) -> None:
         here = page.removesuffix(".html")
         content = {**content, "site": {"root": _root(page), "here": here, "compare": ""}}
         html = fill(f"site/{template}.html.j2", parts, content, assets.for_page(page, parts))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,8 @@ class Runs:
         self._begin = json.loads((self._template / "begin.json").read_text())
         self._trials = bundle.trials_frame()
         self._manifest = bundle.manifest
-        self._latencies = [n for n in self._trials if n[0] == "p" and n[1].isdigit()]
+        names = [str(name) for name in self._trials]
+        self._latencies = [name for name in names if name[0] == "p" and name[1].isdigit()]
         self._rng = np.random.default_rng(1)
 
     def add(self, number: int) -> None:
@@ -84,16 +86,23 @@ def test_a_site_of_many_runs(benchmark, tmp_path: Path):
     for number in range(RUNS):
         runs.add(number)
 
+    def processor_s() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     def command() -> tuple[float, dict]:
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), processor_s()
         done = subprocess.run(
             [sys.executable, "-m", "qbench.cli", "site", runs.results, "-o", site, "--json"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return time.perf_counter() - begun, json.loads(done.stdout)
+        took_s = time.perf_counter() - begun
+        told = json.loads(done.stdout)
+        return took_s, {**told, "processor_s": processor_s() - before}
 
     build_s, told = command()
     assert told["runs"] == RUNS and not told["problems"]
+    build_processor_s = told["processor_s"]
     nothing_new_s, told = command()
     assert not told["written"]
     runs.add(RUNS)
@@ -105,8 +114,10 @@ def test_a_site_of_many_runs(benchmark, tmp_path: Path):
     }
     figures = {
         "build_s": build_s,
+        "build_processor_s": build_processor_s,
         "nothing_new_s": nothing_new_s,
         "one_more_run_s": update_s,
+        "one_more_run_processor_s": told["processor_s"],
         **{f"{kind}_mb": size for kind, size in sizes.items()},
     }
     benchmark.extra_info |= figures
