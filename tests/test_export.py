@@ -285,6 +285,9 @@ def test_one_description_for_each_system(tmp_path: Path):
     assert [file.name for file in system_files(made)] == ["one.json", "two.json"]
     other = system_of(tmp_path, 4, "one", cpu_model="another processor")
     assert [file.name for file in system_files([*made, other])][2] == "one-2.json"
+    taken = system_of(tmp_path, 7, "one-2", cpu_model="a third")
+    names = [file.name for file in system_files([taken, *made, other])]
+    assert names == ["one-2.json", "one.json", "two.json", "one-3.json"]
     evil = system_of(tmp_path, 5, "../../etc/passwd\0", host_id="..")
     assert [file.name for file in system_files([evil])] == ["etc_passwd.json"]
     assert [file.name for file in system_files([system_of(tmp_path, 6, "你")])] == ["host6.json"]

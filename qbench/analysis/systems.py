@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 from qbench.bundle import Bundle
@@ -55,10 +56,11 @@ def system_files(bundles: Sequence[Bundle]) -> list[SystemFile]:
             continue
         names = (text["system_name"], str(bundle.begin["host"]["host_id"]), "system")
         stem = next(filter(None, map(_file_name, names)))
-        taken = sum(file.name.startswith(stem) for file in files.values())
+        taken = {file.name for file in files.values()}
+        endings = chain([".json"], (f"-{number}.json" for number in count(2)))
         empty = [name for name in FIELDS if not text[name]]
         files[content] = SystemFile(
-            f"{stem}-{taken + 1}.json" if taken else f"{stem}.json",
+            next(stem + ending for ending in endings if stem + ending not in taken),
             content,
             tuple(name for name in empty if name not in MAY_BE_EMPTY),
             tuple(name for name in empty if name in MAY_BE_EMPTY),
