@@ -188,11 +188,11 @@ class Bundle:
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
         name = trial["trial"]
-        path = self.inside("samples", f"{name}.npy")
         if self.packed is not None:
             path = self.path / "samples.parquet"
             samples = self._packed_samples.get(name, np.array([]))
         else:
+            path = self.inside("samples", f"{name}.npy")
             samples = read_array(path)
         if samples.ndim != 1 or samples.dtype != np.int64 or (samples <= 0).any():
             raise UserError(
