@@ -350,7 +350,7 @@ def _pair(
     a, b = rows
     differs = same_artifact(a, b)
     same = not [name for name in differs if not name == column == "environment"]
-    energy, reason = _energy(a, b)
+    energy, reason = energy_of(a, b)
     decision = figures.decision
     changed = None
     if same and a["outputs_digest"] is not None and b["outputs_digest"] is not None:
@@ -386,7 +386,8 @@ def _size(a: Row, b: Row) -> Ratio | None:
     return Ratio(sizes[1] / sizes[0], None, None, False, 0, None) if all(sizes) else None
 
 
-def _energy(a: Row, b: Row) -> tuple[Ratio | None, str | None]:
+def energy_of(a: Row, b: Row) -> tuple[Ratio | None, str | None]:
+    """B's energy over A's, or why they are not divided; rows of the case table."""
     try:
         energy_ratio(a, b)  # refuses what must not be divided
     except NotComparable as reason:

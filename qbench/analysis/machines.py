@@ -15,12 +15,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qbench.analysis.comparable import NotComparable, compare_bundles, energy_ratio, same_work
+from qbench.analysis.comparable import compare_bundles, same_work
+from qbench.analysis.compare import energy_of
 from qbench.analysis.matching import Row, match_runs
-from qbench.analysis.trials import Ratio, Trials, ratio_of_estimates, welch_ratios
+from qbench.analysis.trials import Ratio, Trials, welch_ratios
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.stats import Estimate
 from qbench.system import Price
 
 BY_RATE = ("offline", "mlperf-offline", "sustained")
@@ -296,7 +296,7 @@ class _Compared:
         reason = self._reason(base, row)
         if reason is not None or base is None:
             return Cell(row, reason)
-        energy, why = _energy(base, row)
+        energy, why = energy_of(base, row)
         return Cell(
             row,
             None,
@@ -322,12 +322,3 @@ class _Compared:
         if fields := same_work(base, row):
             return f"not the same work: {', '.join(fields)}"
         return None
-
-
-def _energy(a: Row, b: Row) -> tuple[Ratio | None, str | None]:
-    try:
-        energy_ratio(a, b)  # refuses what must not be divided
-    except NotComparable as reason:
-        return None, str(reason)
-    names = [f"energy_mj_per_inference{end}" for end in ("", "_low", "_high")]
-    return ratio_of_estimates(*(Estimate(*(row[name] for name in names)) for row in (a, b))), None
