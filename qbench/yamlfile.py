@@ -73,7 +73,10 @@ def parse(text: str, path: Path, kind: type[T]) -> tuple[T, Lines]:
     data = _parse(path, text)
     lines = Lines(path, data)
     if not isinstance(data, dict):
-        raise UserError(f"{path}:1: this file should hold keys and values, and it does not")
+        raise UserError(
+            f"{path}:1: this file should hold keys and values, and it does not",
+            "`qbench init` writes files to start from.",
+        )
     try:
         return kind.model_validate(data), lines
     except ValidationError as error:
