@@ -13,6 +13,9 @@ describe   ``import_runtime()``, ``describe(path)``: inputs and outputs of a fil
 prepare    ``import_runtime()``, ``describe(path)`` to compare the card with the file,
            then ``prepare(model, target, calibration, out)``: convert, calibrate,
            quantize; files are left in the folder ``out``
+compile    only where ``probe`` names the device in ``compiled``: ``import_runtime()``,
+           ``compile(artifact, config, kept, out)``; what it leaves in ``out`` runs on
+           this kind of device alone, and is opened instead of the prepared artifact
 evaluate   ``import_runtime()``, ``open(artifact, config, inspect=True)``,
            ``effective()``, close; ``open(artifact, config)`` again, then ``bind``,
            ``infer``, ``read`` for every evaluation item
@@ -248,7 +251,7 @@ class PrepareTarget:
         options: that precision's options, all of them, defaults filled in; their meaning stands
             in ``qbench.precision``. ``calibration_items`` is applied already: use all the items
             that you are given. ``supports`` refuses a value that the tool does not have.
-        device: device class, such as ``cpu``.
+        device: class of devices: ``cpu`` or ``cuda``.
         recipe: ``best``: quantize in the way that is best on this runtime. ``shared``: the model
             is an ONNX file that is quantized already (Q/DQ, made once for all backends): take
             it as it is and quantize nothing.
@@ -290,16 +293,23 @@ class Ready:
 
     Attributes:
         version: the runtime's version.
-        precisions: by device, the precisions it really computes or stores here.
+        precisions: by device (``cpu``, ``cuda:0``, ``cuda:1``), the precisions it really computes
+            or stores here.
         missing: by device, for precisions that someone may expect but that are not to be had:
             the reason, one sentence.
         isa: instruction sets that matter for the figures, as the runtime reports them, or "".
+        devices: by device, what is known of it: for a GPU those of ``qbench.worker.cuda.Device``.
+        compiled: devices that artifacts have to be compiled for (``Backend.compile``). What is
+            compiled is kept for the device's ``name``, ``compute_capability`` and ``driver`` and
+            for the versions of the runtime.
     """
 
     version: str
     precisions: Mapping[str, tuple[str, ...]]
     missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     isa: str = ""
+    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    compiled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -538,11 +548,21 @@ class Stream(Protocol):
         the next ``infer``: the caller copies what it keeps."""
         ...
 
+    # A stream on a device with a memory of its own may have one more method. ``infer`` there
+    # copies the inputs to the device, computes, and copies the outputs back:
+    #
+    # def segments(self, calls: int) -> Mapping[str, np.ndarray]:
+    #     """Times of ``calls`` more inferences, made one after the other: by ``h2d, compute, d2h``
+    #     (from events on the device) and ``enqueue`` (the host, until all was handed over), each
+    #     ``[calls]`` float64, nanoseconds. Called after the timed window, never within it."""
+
 
 class Program(Protocol):
     """An opened artifact, ready to run: nothing compiles lazily after the first ``infer``.
 
-    A context manager: leaving it frees the runtime's memory.
+    A context manager: leaving it frees the runtime's memory. One that knows how much memory it
+    holds on a device tells it in ``device_memory_bytes()``: by purpose (such as ``weights``,
+    ``activations``, ``io``), bytes.
 
     Attributes:
         inputs, outputs: by canonical name, dtype, layout and shape as the *artifact* has them (a
@@ -641,6 +661,14 @@ class Backend(Protocol):
             Unsupported: this cannot be had, for a reason found only now.
         """
         ...
+
+    # An adapter whose probe names devices in ``compiled`` has one more method:
+    #
+    # def compile(self, artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
+    #     """Make of a prepared artifact what runs on ``config.device`` at ``config.batch``, in the
+    #     empty folder ``out``. What it leaves in the folder ``kept`` (a cache of timings), the next
+    #     compilation for the same kind of device and runtime finds there. Threads and streams are
+    #     1. Raises as ``prepare``."""
 
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> Program:
         """Load and compile.
