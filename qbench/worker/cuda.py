@@ -1,7 +1,8 @@
 """The CUDA devices of this machine, asked of NVIDIA's driver library itself.
 
 Nothing but ctypes: adapters ask here whether there is a device before they import a runtime that
-would crash without one. Call it in a process that may die; a damaged driver can end it.
+would crash without one. A damaged driver ends the process that asks it, or never answers; so the
+question is put in a process of its own.
 
 This module belongs to the worker kit.
 """
@@ -15,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from qbench.worker import apart
 
 LIBRARY = "libcuda.so.1"
 """The driver's library. It comes with the driver, never with a Python package or the toolkit."""
@@ -101,12 +104,38 @@ class Device:
             )
 
 
-def devices() -> list[Device]:
-    """The devices that this process may use, at least one.
+def devices(timeout_s: float = 30) -> list[Device]:
+    """The devices that this process may use, at least one. It starts no CUDA in this process.
+
+    Args:
+        timeout_s: a large machine takes seconds, where nothing keeps its GPUs awake.
 
     Raises:
         NoCuda: there is none, and why.
     """
+    try:
+        answer = apart.call(f"{__name__}:answer", timeout_s)
+    except apart.Died as died:
+        raise NoCuda(
+            f"the NVIDIA driver {died.how} when it was asked for devices",
+            "Run nvidia-smi: if it fails as well, reinstall the driver and restart the machine; if "
+            f"not, see that LD_LIBRARY_PATH leads to that driver's {LIBRARY}.",
+        ) from died
+    if "reason" in answer:
+        raise NoCuda(answer["reason"], answer["fix"])
+    return [Device(**facts) for facts in answer["devices"]]
+
+
+def answer(step: apart.Step) -> dict[str, Any]:
+    """What :func:`devices` has asked in the other process."""
+    step("devices")
+    try:
+        return {"devices": [device.facts() for device in _devices()]}
+    except NoCuda as error:
+        return {"reason": error.reason, "fix": error.fix}
+
+
+def _devices() -> list[Device]:
     cuda = _library()
     _call(cuda, "cuInit", ctypes.c_uint(0))
     driver = _driver_version(cuda)

@@ -1,0 +1,95 @@
+"""A call in a process of its own, for what may crash or hang: drivers, damaged installations.
+
+This module belongs to the worker kit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Step = Callable[[str], None]
+"""Announces what is tried next."""
+
+_BOOT = """
+import sys
+if "" in sys.path:
+    sys.path.remove("")  # the working folder is no place for modules
+from qbench.worker.apart import serve
+serve(sys.argv[1])
+"""
+
+
+class Died(Exception):
+    """The process ended without an answer.
+
+    Attributes:
+        how: such as ``died of SIGSEGV``, to follow the name of what did.
+        step: the last step that was announced; "" before the first.
+        said: the last line that was printed to standard error, or "".
+    """
+
+    def __init__(self, how: str, step: str, said: str) -> None:
+        super().__init__(f"{how} in step '{step}': {said}")
+        self.how, self.step, self.said = how, step, said
+
+
+def call(function: str, timeout_s: float) -> Mapping[str, Any]:
+    """What a function answers in a fresh process, with this process's environment variables.
+
+    Args:
+        function: ``module:name``; it is given a :data:`Step`, and returns JSON values by name.
+
+    Raises:
+        Died: it crashed, raised an exception, ended its process, or took longer than the timeout.
+    """
+    command = [sys.executable, "-c", _BOOT, function]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired as error:
+        how = f"did not answer within {timeout_s:g} s"
+        raise _died(how, error.stdout or b"", error.stderr or b"") from error
+    lines = done.stdout.splitlines()
+    if done.returncode == 0 and lines:
+        answer = json.loads(lines[-1])
+        if isinstance(answer, dict):
+            return answer
+    raise _died(_ending(done.returncode), done.stdout, done.stderr)
+
+
+def serve(function: str) -> None:
+    """The other end of :func:`call`: steps are JSON strings, the answer is a JSON object, one a
+    line. What anyone else prints goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def reply(value: object) -> None:
+        replies.write(json.dumps(value) + "\n")
+        replies.flush()
+
+    module, _, name = function.partition(":")
+    reply(getattr(importlib.import_module(module), name)(reply))
+    os._exit(0)  # drivers crash in their destructors, too; the answer is written
+
+
+def _died(how: str, output: bytes, errors: bytes) -> Died:
+    steps = output.decode(errors="replace").splitlines()
+    said = errors.decode(errors="replace").strip().splitlines()
+    return Died(how, json.loads(steps[-1]) if steps else "", said[-1] if said else "")
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended its process with exit code {code}"
+    try:
+        return f"died of {signal.Signals(-code).name}"
+    except ValueError:  # real-time signals have no name
+        return f"died of signal {-code}"
