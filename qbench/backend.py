@@ -637,6 +637,12 @@ class Backend(Protocol):
         imported there."""
         ...
 
+    # An adapter whose ``describe`` and ``prepare`` work where its runtime does not (without the
+    # device) has one more method, which these two steps call in place of ``import_runtime``:
+    #
+    # def import_tools(self) -> str:
+    #     """Import what ``describe`` and ``prepare`` use, and return the version that counts."""
+
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
         """Inputs and outputs of a source file, in its order and by its own names; the first free
         size of a tensor is called ``N``, others by other names. For models without a card, and to

@@ -8,11 +8,12 @@ from typing import Any
 
 from qbench.backend import Backend
 from qbench.worker.main import Emit
+from qbench.worker.prepare import import_tools
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``path``, the file."""
-    backend.import_runtime()
+    import_tools(backend)
     inputs, outputs = backend.describe(Path(request["path"]))
     return {
         "inputs": {name: asdict(spec) for name, spec in inputs.items()},

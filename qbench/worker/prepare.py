@@ -41,7 +41,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 
     emit("import")
     memory = Memory()
-    version = backend.import_runtime()
+    version = import_tools(backend)
     emit("describe")
     for name in model.companions:
         _make_real(Path(name))
@@ -70,6 +70,11 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     }
     (out / "artifact.json").write_text(json.dumps(record, indent=1))
     return {"provenance": record["provenance"], "prepare_ns": elapsed_ns}
+
+
+def import_tools(backend: Backend) -> str:
+    """Import what an adapter describes and prepares files with; its version."""
+    return getattr(backend, "import_tools", backend.import_runtime)()
 
 
 def _make_real(path: Path) -> None:
