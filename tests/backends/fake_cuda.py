@@ -11,6 +11,7 @@ events read a stream's count. Every ``cuda...`` name is one of the real module's
     fail("cudaMalloc", error)              the next call of that name answers so
     fault(error)                           the next kernel ends so, and every call after it
     reset()                                a fresh machine
+    install(monkeypatch)                   this module as the real one, for a test
 
 As this module may be a worker's, it reads ``QBENCH_FAKE_CUDA_DEVICES`` (how many there are, 1) and
 ``QBENCH_FAKE_CUDA_MEMORY`` (bytes of each, 1 GiB) from the environment.
@@ -22,13 +23,18 @@ import ctypes
 import functools
 import itertools
 import os
+import sys
 import threading
 import traceback
+import types
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
 
 KERNEL_NS = 50_000
 COPY_NS = 1_000
@@ -331,6 +337,21 @@ def device_bytes(device: int = 0) -> int:
     return sum(len(block.data) for block in blocks)
 
 
+def install(patch: pytest.MonkeyPatch) -> None:
+    """Be ``cuda.bindings.runtime`` for a test, on a fresh machine. Modules of the adapter that
+    hold another are imported anew."""
+    reset()
+    here = sys.modules[__name__]
+    package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
+    patch.setattr(package, "bindings", bindings, raising=False)
+    patch.setattr(bindings, "runtime", here, raising=False)
+    modules = {"cuda": package, "cuda.bindings": bindings, "cuda.bindings.runtime": here}
+    for name, module in modules.items():
+        patch.setitem(sys.modules, name, module)
+    for name in [name for name in sys.modules if name.startswith("qbench_tensorrt.")]:
+        patch.delitem(sys.modules, name)
+
+
 def reset() -> None:
     """A fresh machine; old handles and addresses are no longer any."""
     global _machine
@@ -347,6 +368,11 @@ def cudaGetErrorName(error: cudaError_t) -> tuple[cudaError_t, bytes]:
 
 def cudaGetErrorString(error: cudaError_t) -> tuple[cudaError_t, bytes]:
     return cudaError_t.cudaSuccess, _STRINGS[cudaError_t(error)].encode()
+
+
+def cudaGetLastError() -> tuple[cudaError_t]:
+    """The sticky error; others are told by the call that made them."""
+    return (_machine.sticky or cudaError_t.cudaSuccess,)
 
 
 @_call(values=1)
