@@ -59,12 +59,14 @@ def suite_for_files(
     rounds: int | None,
     registry: Registry,
     note: Callable[[str], None],
+    devices: list[str] | None = None,
 ) -> tuple[Suite, str, Catalog]:
     """A suite, its text and a catalogue for model files and model cards.
 
     Args:
         inputs: an ``.npz`` with an array ``[items, ...]`` for each input; the first half of the
             items calibrates, the rest is evaluated. None: random inputs.
+        devices: where they run; the CPU if left out.
 
     Raises:
         UserError: a file cannot be read, or names are wrong.
@@ -87,12 +89,17 @@ def suite_for_files(
     cards: list[ModelCard] = []
     for path in paths:
         cards.append(_add(catalog, path, inputs, registry, chosen, cards))
-    suite, text = suite_for_cards([card.name for card in cards], chosen, precisions, rounds)
+    names = [card.name for card in cards]
+    suite, text = suite_for_cards(names, chosen, precisions, rounds, devices)
     return suite, text, catalog
 
 
 def suite_for_cards(
-    models: list[str], backends: list[str], precisions: list[str] | None, rounds: int | None
+    models: list[str],
+    backends: list[str],
+    precisions: list[str] | None,
+    rounds: int | None,
+    devices: list[str] | None = None,
 ) -> tuple[Suite, str]:
     """A suite, and its text, for models that a catalogue knows."""
     content = {
@@ -101,6 +108,7 @@ def suite_for_cards(
         "models": models,
         "precisions": list(precisions or PRECISIONS_TRIED),
         "backends": backends,
+        "devices": devices or ["cpu"],
         "rounds": rounds or ROUNDS,
         "timed_s": 0.5,
         "roofline": False,

@@ -117,6 +117,7 @@ class Case(BaseModel):
         """Short, for progress and messages."""
         parts = [self.model, self.backend, self.precision]
         parts += [self.environment] if self.environment != DEFAULT_ENVIRONMENT else []
+        parts += [self.device] if self.device != "cpu" else []
         parts += [self.variant] if self.variant else []
         parts += [self.recipe] if self.recipe != "best" else []
         parts += [self.scenario] if self.scenario != "single-stream" else []
@@ -127,7 +128,8 @@ class Case(BaseModel):
         return " ".join(parts)
 
     def target(self) -> PrepareTarget:
-        return PrepareTarget(self.precision, self.options, self.device, self.recipe)
+        kind = self.device.partition(":")[0]  # an artifact is of a class of devices
+        return PrepareTarget(self.precision, self.options, kind, self.recipe)
 
     def config(self) -> RunConfig:
         return RunConfig(self.device, self.threads, self.streams, self.batch_size, self.hints)
@@ -172,8 +174,8 @@ class Plan:
             ``items``), the official set that it is taken from, or None; None for made-up inputs.
         origins: by model, licence and source of model and data; see ``Catalog.origin``.
         references: by model, the float32 cases that fidelity and accuracy deltas may be taken
-            against, in the order of the suite's backends: the first whose evaluation goes well is
-            the reference. Evaluated even when filters leave it unmeasured.
+            against, those on the CPU first, in the order of the suite's backends: the first whose
+            evaluation goes well is the reference. Evaluated even when filters leave it unmeasured.
         yardsticks: what is measured beside the cases to know what the machine could reach.
         environments: the suite's, but for the default one.
     """
@@ -294,6 +296,7 @@ class Filters:
     backends: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
     def check(self, suite: Suite) -> None:
         """Raise UserError for a name that the suite does not have."""
@@ -301,6 +304,7 @@ class Filters:
             (self.models, suite.models, "model"),
             (self.backends, suite.backends, "backend"),
             (self.precisions, [p.name for p in suite.precisions], "precision"),
+            (self.devices, sorted(suite.all_of("devices")), "device"),
         ):
             for name in given:
                 if name not in known:
@@ -316,6 +320,7 @@ class Filters:
                 (self.backends, case.backend),
                 (self.precisions, case.precision),
                 (self.cases, case.case_id),
+                (self.devices, case.device),
             )
         )
 
@@ -346,7 +351,7 @@ def make_plan(
     if not cases:
         raise UserError(
             f"suite {suite.name}: its exclusions and the filters leave no case",
-            "Loosen 'exclude' or the --model, --backend and --precision options.",
+            "Loosen 'exclude' or the --model, --backend, --precision and --device options.",
         )
     planned = tuple(planner.place(case) for case in cases)
     models = {p.case.model for p in planned if p.preparation is not None}
@@ -419,7 +424,8 @@ def expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case
         own = override.options.get(choice.name, {}) if recipe == "best" else {}  # shared: for all
         options = complete_options(choice.name, {**choice.options, **own})
         how = SCENARIOS[scenario.name]
-        for batch, threads, streams in product(
+        for device, batch, threads, streams in product(
+            override.devices or suite.devices,
             override.batch_sizes or suite.batch_sizes,
             override.threads or suite.threads,
             suite.streams if how.streams else [1],
@@ -431,6 +437,7 @@ def expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case
                 precision=choice.name,
                 options=options,
                 recipe=recipe,
+                device=device,
                 scenario=scenario.name,
                 scenario_options=complete_scenario(scenario.name, scenario.options),
                 batch_size=batch,
@@ -473,21 +480,24 @@ class _Planner:
         return card.judging(items.classes if items else None)
 
     def references(self, model: str) -> tuple[Planned, ...]:
-        """The float32 cases of the suite's backends that can run it, in the suite's order."""
-        found = []
+        """The float32 cases of the suite's backends that can run it: those on the CPU first, then
+        in the suite's order."""
+        cases = []
         for backend in self._suite.backends:
             override = self._suite.overrides.get(backend, Override())
-            case = Case(
-                model=model,
-                backend=backend,
-                precision=REFERENCE,
-                batch_size=min(override.batch_sizes or self._suite.batch_sizes),
-                hints=override.hints,
-            )
-            planned = self.place(case)
-            if planned.preparation is not None:
-                found.append(planned)
-        return tuple(found)
+            cases += [
+                Case(
+                    model=model,
+                    backend=backend,
+                    precision=REFERENCE,
+                    device=device,
+                    batch_size=min(override.batch_sizes or self._suite.batch_sizes),
+                    hints=override.hints,
+                )
+                for device in override.devices or self._suite.devices
+            ]
+        found = map(self.place, sorted(cases, key=lambda case: case.device != "cpu"))
+        return tuple(planned for planned in found if planned.preparation is not None)
 
     def place(self, case: Case) -> Planned:
         """The case with its preparation, or with the reason why it cannot run."""
@@ -501,10 +511,7 @@ class _Planner:
         if isinstance(probe, Unavailable):
             return Planned(case, f"{probe.reason}. {probe.fix}")
         if case.precision not in probe.precisions.get(case.device, ()):
-            reason = probe.missing.get(case.device, {}).get(case.precision)
-            return Planned(
-                case, reason or f"{case.backend} does not offer {case.precision} on {case.device}"
-            )
+            return Planned(case, _not_offered(case, probe))
         if case.threads * case.streams > usable_cores():
             return Planned(
                 case,
@@ -645,6 +652,20 @@ class _Planner:
         if (name, form) not in self._models:
             self._models[name, form] = self._catalog.model(self._catalog.card(name), form)
         return self._models[name, form]
+
+
+def _not_offered(case: Case, probe: Ready) -> str:
+    """Why the case's precision is not to be had on its device."""
+    reason = probe.missing.get(case.device, {}).get(case.precision)
+    if reason is not None:
+        return reason
+    if case.device in probe.precisions:
+        return f"{case.backend} does not offer {case.precision} on {case.device}"
+    kind = case.target().device
+    if any(device.partition(":")[0] == kind for device in probe.precisions):
+        here = ", ".join(probe.precisions)
+        return f"there is no {case.device} for {case.backend} here, only {here}"
+    return f"{case.backend} does not run on {case.device}"
 
 
 def _unsupported(backend: Backend, model: Model, target: PrepareTarget) -> str | None:

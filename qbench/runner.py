@@ -516,12 +516,13 @@ class _Run:
 
     def measure_memory(self) -> None:
         """How fast the machine's memory is, for the roofline; once in a run."""
-        if not self._plan.yardsticks or self._bundle.bandwidth is not None:
+        beside = [p.case for p in self._plan.yardsticks if p.case.device == "cpu"]
+        if not beside or self._bundle.bandwidth is not None:
             return
         import psutil
 
-        threads = sorted({planned.case.threads for planned in self._plan.yardsticks})
-        target = self._registry.targets[self._plan.yardsticks[0].case.backend]
+        threads = sorted({case.threads for case in beside})
+        target = self._registry.targets[beside[0].backend]
         caches = self._bundle.begin["host"]["caches"] or []
         cached = sum(cache["bytes"] * (cache["instances"] or 1) for cache in caches)
         limit = self._bundle.begin["host"]["cgroup"]["memory_bytes"]

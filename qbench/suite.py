@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -37,6 +38,21 @@ DEFAULT_ENVIRONMENT = "default"
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Recipe = Literal["best", "shared"]
+
+
+def device_name(text: str) -> str:
+    """A device as cases name it: ``cpu``, ``cuda:0``; ``cuda`` is the first one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    name = "cuda:0" if text == "cuda" else text
+    if not re.fullmatch(r"cpu|cuda:(0|[1-9][0-9]?)", name):
+        raise ValueError(f"a device is cpu, cuda (the first GPU) or cuda:N, not '{text}'")
+    return name
+
+
+Device = Annotated[str, AfterValidator(device_name)]
 
 
 Complete = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -153,12 +169,14 @@ class Override(Strict):
     Attributes:
         options: by precision, options that replace the suite's.
         hints: the runtime's own settings, handed to it unchanged.
+        devices: replaces the suite's list.
         threads: replaces the suite's list.
         batch_sizes: replaces the suite's list.
     """
 
     options: dict[str, dict[str, Any]] = {}
     hints: dict[str, JsonValue] = {}
+    devices: Annotated[list[Device], Field(min_length=1)] | None = None
     threads: list[PositiveInt] | None = None
     batch_sizes: list[PositiveInt] | None = None
 
@@ -218,6 +236,7 @@ class Exclusion(Strict):
     backend: str | None = None
     recipe: Recipe | None = None
     scenario: str | None = None
+    device: Device | None = None
     batch_size: int | None = None
     threads: int | None = None
 
@@ -247,6 +266,7 @@ class Suite(Strict):
         recipes: ``best``, each backend's own best path to a precision, and ``shared``, where one
             quantized model is given to all that can read it; both may stand side by side.
         scenarios: how inferences are issued: names, each with options if need be.
+        devices: ``cpu``, ``cuda`` (the first GPU), ``cuda:1``: where backends run.
         batch_sizes: items in one call; several are a sweep, as with the next two.
         threads: of one call.
         rounds: how often every case is measured, each time in a fresh process: a number, or as
@@ -279,6 +299,7 @@ class Suite(Strict):
     scenarios: Annotated[list[ScenarioChoice], Field(min_length=1)] = [
         ScenarioChoice(name="single-stream")
     ]
+    devices: Annotated[list[Device], Field(min_length=1)] = ["cpu"]
     batch_sizes: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
     threads: Annotated[list[PositiveInt], Field(min_length=1)] = [1]
     streams: Annotated[list[PositiveInt], Field(min_length=1)] = [2]
@@ -303,7 +324,9 @@ class Suite(Strict):
     gate: GateSettings = GateSettings()
     seed: int = 0
 
-    @field_validator("models", "backends", "recipes", "batch_sizes", "threads", "streams")
+    @field_validator(
+        "models", "backends", "recipes", "devices", "batch_sizes", "threads", "streams"
+    )
     @classmethod
     def _once_each(cls, value: list[Any]) -> list[Any]:
         twice = sorted({str(v) for v in value if value.count(v) > 1})
@@ -317,6 +340,11 @@ class Suite(Strict):
         if DEFAULT_ENVIRONMENT in value:
             raise ValueError(f"'{DEFAULT_ENVIRONMENT}' is the environment that qbench runs in")
         return value
+
+    def all_of(self, key: str) -> set[Any]:
+        """The values of ``devices``, ``batch_sizes`` or ``threads``, the overrides' included."""
+        overrides = [getattr(override, key) or [] for override in self.overrides.values()]
+        return {value for values in [getattr(self, key), *overrides] for value in values}
 
     def digest(self) -> str:
         """SHA-256 of what the suite says, whatever its file's layout and comments; but for
@@ -380,20 +408,15 @@ def load_suite(path: Path, backends: Collection[str], models: Collection[str]) -
             ("environment", [DEFAULT_ENVIRONMENT, *suite.environments]),
             ("recipe", suite.recipes),
             ("scenario", [choice.name for choice in suite.scenarios]),
-            ("batch_size", _all_of(suite, "batch_sizes")),
-            ("threads", _all_of(suite, "threads")),
+            ("device", suite.all_of("devices")),
+            ("batch_size", suite.all_of("batch_sizes")),
+            ("threads", suite.all_of("threads")),
         ):
             value = getattr(rule, key)
             if value is not None:
                 what = f"{key.replace('_', ' ')} of this suite"
                 _known(value, known, what, lines, "exclude", index, key)
     return suite
-
-
-def _all_of(suite: Suite, key: str) -> set[int]:
-    """The suite's values of ``key``, those of its overrides included."""
-    overrides = [getattr(override, key) or [] for override in suite.overrides.values()]
-    return {value for values in [getattr(suite, key), *overrides] for value in values}
 
 
 def _known(value: Any, known: Collection[Any], what: str, lines: Lines, *keys: str | int) -> None:

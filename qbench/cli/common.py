@@ -38,6 +38,12 @@ Backends = Annotated[
 Precisions = Annotated[
     list[str] | None, typer.Option("--precision", "-p", help="Only this precision; repeatable.")
 ]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device", help="Only this device: cpu, cuda (the first GPU), cuda:1; repeatable."
+    ),
+]
 DEFAULT_RESULTS = Path("results")
 
 

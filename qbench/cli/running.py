@@ -14,6 +14,7 @@ from qbench.cli.common import (
     FAILED,
     AsJson,
     Backends,
+    Devices,
     Models,
     Precisions,
     Results,
@@ -33,6 +34,7 @@ def run(
     model: Models = None,
     backend: Backends = None,
     precision: Precisions = None,
+    device: Devices = None,
     results: Results = DEFAULT_RESULTS,
     inputs: Annotated[
         Path | None,
@@ -71,6 +73,7 @@ def run(
       qbench run quick
       qbench run mysuite.yaml --backend openvino --precision int8-static
       qbench run --model network.onnx          (no suite: random inputs)
+      qbench run --model network.onnx --device cuda
       qbench run quick --json | jq .counts
     """
     import time
@@ -87,7 +90,16 @@ def run(
     told, wall = load_system(system), _wall_meter(power_log, power_command)
     with RichProgress(messages) as progress:
         request, catalog = _request(
-            suite, model, backend, precision, inputs, rounds, results, registry, progress.note
+            suite,
+            model,
+            backend,
+            precision,
+            device,
+            inputs,
+            rounds,
+            results,
+            registry,
+            progress.note,
         )
         if profile:
             profiled = request.suite.model_copy(update={"profile": True})
@@ -178,6 +190,7 @@ def _request(
     models: list[str] | None,
     backends: list[str] | None,
     precisions: list[str] | None,
+    devices: list[str] | None,
     inputs: Path | None,
     rounds: int | None,
     results: Path,
@@ -188,8 +201,12 @@ def _request(
     from qbench import adhoc
     from qbench.plan import Filters
     from qbench.runner import Request
-    from qbench.suite import find_suite
+    from qbench.suite import device_name, find_suite
 
+    try:
+        devices = [device_name(name) for name in devices or ()]
+    except ValueError as error:
+        raise UserError(str(error), "`qbench backends` lists the devices of each.") from None
     if suite is None:
         if not models:
             raise UserError(
@@ -197,7 +214,14 @@ def _request(
                 "`qbench run quick` is a start; `qbench suites` lists them all.",
             )
         chosen, text, catalog = adhoc.suite_for_files(
-            [Path(f) for f in models or []], backends, precisions, inputs, rounds, registry, note
+            [Path(f) for f in models or []],
+            backends,
+            precisions,
+            inputs,
+            rounds,
+            registry,
+            note,
+            devices,
         )
         return Request(chosen, text, results), catalog
     if inputs or any(adhoc.is_model_file(name, registry) for name in models or []):
@@ -208,7 +232,12 @@ def _request(
     chosen, text, catalog = _load_suite(suite, registry, note)
     if rounds is not None:
         chosen = chosen.model_copy(update={"rounds": rounds})
-    filters = Filters(tuple(models or ()), tuple(backends or ()), tuple(precisions or ()))
+    filters = Filters(
+        tuple(models or ()),
+        tuple(backends or ()),
+        tuple(precisions or ()),
+        devices=tuple(devices),
+    )
     folder = find_suite(suite).parent
     return Request(chosen, text, results, filters, suite_folder=folder), catalog
 
@@ -228,6 +257,7 @@ def plan(
     model: Models = None,
     backend: Backends = None,
     precision: Precisions = None,
+    device: Devices = None,
     as_json: AsJson = False,
 ) -> int:
     """Show what a suite would do here: cases, reasons for skips, time and disk.
@@ -245,7 +275,16 @@ def plan(
     registry, store = Registry(), ArtifactStore()
     messages = console(to_stderr=True)
     request, catalog = _request(
-        suite, model, backend, precision, None, None, DEFAULT_RESULTS, registry, messages.print
+        suite,
+        model,
+        backend,
+        precision,
+        device,
+        None,
+        None,
+        DEFAULT_RESULTS,
+        registry,
+        messages.print,
     )
     probes = registry.probe(request.suite.backends)
     found = make_plan(request.suite, catalog, registry, probes, store, request.filters)
