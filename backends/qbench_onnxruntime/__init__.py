@@ -8,9 +8,8 @@ Files of an artifact::
 Importing this package imports nothing heavy. Two groups of modules::
 
     session, options, tensors, effective     need NumPy and onnxruntime only: they measure
-    prepare -> quantize, calibration,        need onnx, and are never imported while measuring
-    weight_only, rewrite, graph, tools;
-    activations
+    prepare -> quantize, weight_only;        need onnx (``qbench.worker.onnxfile``), and are never
+    activations                              imported while measuring
 """
 
 from __future__ import annotations
@@ -133,7 +132,7 @@ class Backend:
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
         with _needs_onnx():
-            from qbench_onnxruntime import graph
+            from qbench.worker.onnxfile import graph
         return graph.describe(graph.load(path, weights=False))
 
     def prepare(

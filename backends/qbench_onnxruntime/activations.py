@@ -12,9 +12,10 @@ import onnx
 from onnx import GraphProto, NodeProto, helper
 
 from qbench.backend import Activation, Artifact, Feed, RunConfig, Unsupported
-from qbench_onnxruntime import graph
+from qbench.worker.onnxfile import graph
+from qbench.worker.onnxfile.tools import FILE, save
+from qbench_onnxruntime.prepare import facts
 from qbench_onnxruntime.session import OrtProgram
-from qbench_onnxruntime.tools import FILE, save
 
 _CONVOLUTIONS = ("Conv", "ConvInteger", "ConvTranspose", "FusedConv")
 _LAYERS = (
@@ -59,7 +60,7 @@ def activations(
             model.graph.output.append(onnx.ValueInfoProto(name=tensor))
     with tempfile.TemporaryDirectory(prefix="qbench-ort-") as folder:
         save(model, Path(folder, FILE))
-        graph.facts(model).write(Path(folder))
+        facts(model).write(Path(folder))
         opened = replace(
             artifact, path=Path(folder), provenance=replace(artifact.provenance, file=FILE)
         )

@@ -19,9 +19,9 @@ from onnxruntime.quantization import (
 )
 
 from qbench.backend import Calibration, Model, PrepareTarget, Provenance, Unsupported
-from qbench_onnxruntime import graph
-from qbench_onnxruntime.calibration import HISTOGRAM_ITEMS, Reader, mse_ranges
-from qbench_onnxruntime.tools import FILE, count, percent, tool
+from qbench.worker.onnxfile import graph
+from qbench.worker.onnxfile.calibration import HISTOGRAM_ITEMS, Reader, mse_range, mse_ranges
+from qbench.worker.onnxfile.tools import FILE, count, percent, tool
 
 # What static int8 quantizes in networks made of convolutions. The tool's own default adds average
 # pooling and softmax: no faster, and 0.3 to 0.8 points worse on resnet8 and dscnn_kws. Conv,
@@ -120,7 +120,7 @@ def static(
         extra["CalibTensorRangeSymmetric"] = False
     with tool("quantize_static"):
         if method == "mse":
-            overrides = mse_ranges(clean, operators, reader)
+            overrides = mse_ranges(clean, operators, reader, mse_range)
             reader.set_range(0, len(reader))
         quantize_static(
             clean,

@@ -10,8 +10,9 @@ from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from qbench.backend import PrepareError, PrepareTarget, Provenance, Unsupported
-from qbench_onnxruntime import GROUP_SIZES, graph, rewrite
-from qbench_onnxruntime.tools import FILE, count, percent, save, tool
+from qbench.worker.onnxfile import graph, rewrite
+from qbench.worker.onnxfile.tools import FILE, count, percent, save, tool
+from qbench_onnxruntime import GROUP_SIZES
 
 BITS = {"w8": 8, "w4": 4}
 DEFAULT_GROUP = 64

@@ -37,8 +37,8 @@ from qbench.testing import AdapterConformance
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
+from qbench.worker.onnxfile.calibration import mse_range  # noqa: E402
 from qbench_onnxruntime import Backend  # noqa: E402
-from qbench_onnxruntime.calibration import mse_range  # noqa: E402
 from qbench_onnxruntime.effective import read_operators, summary  # noqa: E402
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from onnxruntime.quantization.calibrate import HistogramCalibrater, create_calib
 
 from qbench.backend import Calibration, Model, PrepareError
 from qbench.worker.feeds import convert
-from qbench_onnxruntime import graph
+from qbench.worker.onnxfile import graph
 
 HISTOGRAM_ITEMS = 8
 """Histograms are made of all activations of so many items at a time, which are kept meanwhile."""
@@ -70,16 +70,23 @@ class Reader(CalibrationDataReader):
             }
 
 
+Range = tuple[np.float32, np.float32]
+
+
 def mse_ranges(
-    file: Path, operators: Sequence[str], reader: Reader
-) -> dict[str, tuple[np.float32, np.float32]]:
-    """Per activation tensor, the range that :func:`mse_range` finds on all the items.
+    file: Path,
+    operators: Sequence[str],
+    reader: Reader,
+    search: Callable[[np.ndarray, np.ndarray, float, float], Range],
+) -> dict[str, Range]:
+    """Per activation tensor, the range that ``search`` finds on all the items.
 
     Args:
         file: the preprocessed float32 model.
         operators: types whose inputs and outputs are quantized.
+        search: :func:`mse_range` or :func:`symmetric_mse_range`.
     """
-    with tempfile.TemporaryDirectory(prefix="qbench-ort-") as folder:
+    with tempfile.TemporaryDirectory(prefix="qbench-calibration-") as folder:
         calibrator = create_calibrator(
             file,
             operators,
@@ -94,14 +101,12 @@ def mse_ranges(
     assert calibrator.collector is not None
     histograms = calibrator.collector.get_histogram_dict()
     return {
-        tensor: mse_range(counts, edges, float(low), float(high))
+        tensor: search(counts, edges, float(low), float(high))
         for tensor, (counts, edges, low, high, _) in histograms.items()
     }
 
 
-def mse_range(
-    counts: np.ndarray, edges: np.ndarray, low: float, high: float
-) -> tuple[np.float32, np.float32]:
+def mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:
     """The range whose uint8 quantization has the least squared error over a histogram.
 
     ``argmin ||V - V_hat(q_min, q_max)||^2`` (Nagel et al., A White Paper on Neural Network
@@ -125,6 +130,21 @@ def mse_range(
         if best_low < 0:
             best_low = lows[np.argmin(_errors(values, weights, lows, best_high))]
     return best_low, best_high
+
+
+def symmetric_mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:
+    """As :func:`mse_range` for int8 with zero-point 0: the best of 64 fractions of the greatest
+    magnitude, each way alike."""
+    full = counts > 0
+    values = ((edges[:-1] + edges[1:]) / 2)[full].astype(np.float32)
+    limits = np.float32(max(-low, high, 0)) * _SHRINKS
+    if limits[0] == 0:
+        return np.float32(0), np.float32(0)
+    steps = (limits / 127)[:, None]
+    quantized = np.clip(np.rint(values / steps), -128, 127)
+    errors = ((values - quantized * steps) ** 2) @ counts[full].astype(np.float64)
+    best = limits[np.argmin(errors)]
+    return -best, best
 
 
 def _errors(

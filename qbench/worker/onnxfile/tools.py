@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import warnings
 from pathlib import Path
 
 import onnx
 
-from qbench.backend import PrepareError, Unsupported
-from qbench_onnxruntime import graph
+from qbench.backend import PrepareError, Provenance, Unsupported
+from qbench.worker.onnxfile import graph, rewrite
 
 FILE = "model.onnx"
 
@@ -48,6 +49,38 @@ def save(model: onnx.ModelProto, file: Path) -> None:
     """Beyond protobuf's 2 GB the weights go to a file beside ``file``."""
     large = sum(len(t.raw_data) for t in model.graph.initializer) > 1_900_000_000
     onnx.save(model, file, save_as_external_data=large, location=f"{file.stem}.data")
+
+
+def copy(path: Path, source: onnx.ModelProto, out: Path) -> Provenance:
+    """The file ``path`` as it is, in one file and with constant weights.
+
+    Args:
+        source: the model in it, its external weights not loaded.
+    """
+    quantized = graph.count_quantized(source) or None
+    if graph.has_external_weights(source):
+        save(graph.load(path), out / FILE)
+        return Provenance(FILE, quantized_ops=quantized, notes=("weights were put in one file",))
+    if graph.lists_weights_as_inputs(source):
+        save(rewrite.without_weights_as_inputs(source), out / FILE)
+        note = "weights that were listed as inputs were made constants"
+        return Provenance(FILE, quantized_ops=quantized, notes=(note,))
+    shutil.copyfile(path, out / FILE)
+    return Provenance(FILE, quantized_ops=quantized)
+
+
+def preprocessed(path: Path, folder: Path) -> Path:
+    """A file in ``folder`` with the model in ``path`` as quantizers want it: batch normalization
+    folded, constants computed, shapes noted, of opset 13 at least, tidied."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    modern, clean = folder / "modern.onnx", folder / "preprocessed.onnx"
+    with tool("onnx.version_converter"):
+        save(rewrite.modernized(graph.load(path)), modern)
+    with tool("quant_pre_process"):
+        quant_pre_process(modern, clean, skip_symbolic_shape=True)
+    save(rewrite.tidied(graph.load(clean)), clean)
+    return clean
 
 
 def count(name: str, out: Path) -> int:

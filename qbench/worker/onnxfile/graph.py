@@ -12,8 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from qbench.backend import PrepareError, TensorSpec
-from qbench_onnxruntime.options import FileFacts
+from qbench.backend import Model, PrepareError, TensorSpec
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
@@ -110,9 +109,26 @@ def real_inputs(graph: GraphProto) -> list[onnx.ValueInfoProto]:
     return [value for value in graph.input if value.name not in weights]
 
 
+def check_names(model: Model, source: ModelProto) -> None:
+    """The card's source names must be the file's.
+
+    Raises:
+        PrepareError: one is not; the message names those that there are.
+    """
+    for kind, names, values in (
+        ("input", model.source_inputs, real_inputs(source.graph)),
+        ("output", model.source_outputs, source.graph.output),
+    ):
+        have = [value.name for value in values]
+        for tensor in names.values():
+            if tensor.name not in have:
+                known = ", ".join(have)
+                raise PrepareError(f"the file has no {kind} '{tensor.name}'. It has: {known}.")
+
+
 def describe(model: ModelProto) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     """Inputs and outputs by the file's names. The first free size of each is called ``N``."""
-    quantized = _quantized_io(model.graph)
+    quantized = quantized_io(model.graph)
     inputs = {v.name: _spec(v, quantized) for v in real_inputs(model.graph)}
     return inputs, {v.name: _spec(v, quantized) for v in model.graph.output}
 
@@ -136,12 +152,8 @@ def is_quantized(model: ModelProto) -> bool:
     return any(node.op_type in _QUANTIZED_SIGNS for node in model.graph.node)
 
 
-def facts(model: ModelProto) -> FileFacts:
-    """What ``open`` must know of the file. See ``FileFacts``."""
-    return FileFacts(_batch_symbols(model.graph), _quantized_io(model.graph))
-
-
-def _batch_symbols(graph: GraphProto) -> tuple[str, ...]:
+def batch_symbols(graph: GraphProto) -> tuple[str, ...]:
+    """Names of the free first axes of the inputs, where no other axis has them."""
     first, other = set(), set()
     for value in real_inputs(graph):
         dims = value.type.tensor_type.shape.dim
@@ -150,7 +162,7 @@ def _batch_symbols(graph: GraphProto) -> tuple[str, ...]:
     return tuple(sorted(first - other))
 
 
-def _quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:
+def quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:
     """Scale and zero-point of 8-bit inputs that go into a DequantizeLinear, and of 8-bit outputs
     that come out of a QuantizeLinear."""
     constants = {tensor.name: tensor for tensor in graph.initializer}

@@ -7,7 +7,7 @@ import onnx
 import onnx.version_converter
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from qbench_onnxruntime.graph import real_inputs
+from qbench.worker.onnxfile.graph import real_inputs
 
 
 def without_weights_as_inputs(model: ModelProto) -> ModelProto:
