@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from cuda.bindings import runtime
+from cuda.bindings import runtime  # pyright: ignore[reportAttributeAccessIssue]
 
 ALIGNMENT = 256  # bytes: what cudaMalloc aligns to, and TensorRT wants of an address
 
