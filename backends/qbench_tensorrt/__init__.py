@@ -1,113 +1,151 @@
-"""qbench's adapter for TensorRT: declared, and probed; it does not run models yet."""
+"""qbench's adapter for NVIDIA's TensorRT 10 and 11.
+
+Two artifacts. The prepared one is portable, and made without a GPU and without TensorRT::
+
+    model.onnx    at its precision: float types by conversion, integers as Q/DQ
+    io.json       names, dtypes, shapes and batch axis of inputs and outputs
+
+The compiled one runs on one kind of GPU, at one batch size::
+
+    model.engine  TensorRT's plan
+    io.json       as above
+    layers.json   what the builder made of it, as the engine inspector tells it
+
+Importing this package imports nothing heavy. Groups of modules::
+
+    probe, capability                     the standard library; what a GPU and its driver can do
+    prepare -> quantize, convert,         need onnx and onnxruntime
+    modelopt, rules
+    build, activations                    need tensorrt, and a GPU
+    session -> memory, inspect, profile   need NumPy, tensorrt and cuda.bindings: they measure
+    options, log                          shared by both
+"""
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any
 
 from qbench.backend import (
+    Activation,
     Artifact,
     Calibration,
     Feed,
     Model,
+    PrepareError,
     PrepareTarget,
+    Provenance,
+    Ready,
     RunConfig,
+    TensorSpec,
     Unavailable,
     Unsupported,
 )
 
-NOT_YET = "the TensorRT adapter can't run models yet in this version"
-_PIP = "pip install 'qbench[tensorrt]'"
-_DRIVER = "libcuda.so.1"
-_NO_DEVICE = 100
-"""CUDA_ERROR_NO_DEVICE of the CUDA driver API."""
+if TYPE_CHECKING:
+    from qbench_tensorrt.session import TrtProgram
+
+__all__ = ["Backend"]
+
+FIX = "pip install 'qbench[tensorrt]'"
 
 
 class Backend:
-    """ONNX files on TensorRT."""
+    """TensorRT. See ``qbench.backend.Backend``."""
 
     name = "tensorrt"
     api_version = 1
     prepare_version = 1
     formats: tuple[str, ...] = ("onnx",)
-    runtime_packages: tuple[str, ...] = ("tensorrt", "cuda-bindings", "numpy")
-    prepare_packages: tuple[str, ...] = ("tensorrt", "onnx", "numpy")
-    shareable: tuple[str, ...] = ()
+    runtime_packages = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "cuda-bindings", "numpy")
+    prepare_packages = (
+        *("onnx", "onnx-ir", "onnxruntime", "ml-dtypes", "numpy"),
+        "nvidia-modelopt",
+    )
+    shareable = ("int8-static",)
 
-    def probe(self) -> Unavailable:
-        """Look for the driver, a device and the package, in this order: without a device some
-        calls of the package end the process."""
-        return _no_device() or _no_package() or Unavailable(NOT_YET, "update qbench")
+    def probe(self) -> Ready | Unavailable:
+        from qbench_tensorrt.probe import probe
+
+        return probe()
 
     def supports(self, model: Model, target: PrepareTarget) -> str | None:
-        """Always the reason why not."""
-        return NOT_YET
+        from qbench_tensorrt import capability
 
-    def import_runtime(self) -> NoReturn:
-        """Raises Unsupported: nothing can be run yet."""
-        raise Unsupported(NOT_YET)
+        if target.device != "cuda":
+            return f"TensorRT runs on cuda, not on the {target.device}"
+        if model.format not in self.formats:
+            return f"TensorRT reads onnx, not {model.format}"
+        if target.precision not in capability.PRECISIONS:
+            return capability.NEVER.get(target.precision, "this adapter does not know it")
+        return _refused_option(target.options)
 
-    def describe(self, path: Path) -> NoReturn:
-        """Raises Unsupported: nothing can be prepared yet."""
-        raise Unsupported(NOT_YET)
+    def import_runtime(self) -> str:
+        import tensorrt  # pyright: ignore[reportMissingImports]
+
+        import qbench_tensorrt.session  # noqa: F401  (not while ``open`` is timed)
+
+        return tensorrt.__version__
+
+    def import_tools(self) -> str:
+        with _needs_tools():
+            import onnx
+
+            import qbench_tensorrt.prepare  # noqa: F401
+
+        return f"onnx {onnx.__version__}"
+
+    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+        with _needs_tools():
+            from qbench_tensorrt.prepare import describe
+
+        return describe(path)
 
     def prepare(
         self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
-    ) -> NoReturn:
-        """Raises Unsupported: nothing can be prepared yet."""
-        raise Unsupported(NOT_YET)
+    ) -> Provenance:
+        if reason := self.supports(model, target):
+            raise Unsupported(reason)
+        with _needs_tools():
+            from qbench_tensorrt.prepare import prepare
 
-    def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> NoReturn:
-        """Raises Unsupported: nothing can be run yet."""
-        raise Unsupported(NOT_YET)
+            return prepare(model, target, calibration, out)
 
-    def activations(self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]) -> NoReturn:
-        """Raises Unsupported: nothing can be run yet."""
-        raise Unsupported(NOT_YET)
+    def compile(self, artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
+        from qbench_tensorrt.build import compile_engine
+
+        return compile_engine(artifact, config, kept, out)
+
+    def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> TrtProgram:
+        from qbench_tensorrt.session import TrtProgram
+
+        return TrtProgram(artifact, config, inspect)
+
+    def activations(
+        self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
+    ) -> Iterator[list[Activation]]:
+        from qbench_tensorrt.activations import activations
+
+        return activations(artifact, config, feeds)
 
 
-def _no_device() -> Unavailable | None:
-    """Why there is no CUDA device, or None if there is one."""
-    on_gpu = "run on a host with an NVIDIA GPU"
-    try:
-        cuda = ctypes.CDLL(_DRIVER)
-        initialize, count_devices = cuda.cuInit, cuda.cuDeviceGetCount
-    except (OSError, AttributeError) as error:
-        return Unavailable(
-            f"no NVIDIA driver: {_first_line(error)}",
-            f"{on_gpu}, and install its driver (it brings {_DRIVER})",
-        )
-    initialize.argtypes = [ctypes.c_uint]
-    count_devices.argtypes = [ctypes.POINTER(ctypes.c_int)]
-    initialize.restype = count_devices.restype = ctypes.c_int
-
-    devices = ctypes.c_int(0)
-    status = initialize(0) or count_devices(ctypes.byref(devices))
-    if status not in (0, _NO_DEVICE):
-        return Unavailable(
-            f"the NVIDIA driver does not start (CUDA error {status})",
-            "run nvidia-smi: it names the cause, such as a driver that differs from the kernel's",
-        )
-    if status == _NO_DEVICE or not devices.value:
-        return Unavailable("no CUDA device", f"{on_gpu}, and check CUDA_VISIBLE_DEVICES")
+def _refused_option(options: Mapping[str, Any]) -> str | None:
+    """Why an option's value cannot be had, or None."""
+    if (quantizer := options.get("quantizer")) not in (None, "onnxruntime"):
+        return f"this adapter quantizes int8 with onnxruntime, not with {quantizer}"
+    if options.get("preset") is not None:
+        return "ONNX Runtime's quantizer has no presets"
+    if options.get("max_accuracy_drop") is not None:
+        return "ONNX Runtime's quantizer has no accuracy control"
     return None
 
 
-def _no_package() -> Unavailable | None:
-    """Why the package cannot be used, or None if it can."""
+@contextmanager
+def _needs_tools() -> Iterator[None]:
+    """A host that only measures has the runtime alone: say which package is missing."""
     try:
-        importlib.import_module("tensorrt")
+        yield
     except ModuleNotFoundError as error:
-        if error.name != "tensorrt":
-            return Unavailable(f"tensorrt does not load: {_first_line(error)}", _PIP)
-        return Unavailable("the tensorrt package is not installed", _PIP)
-    except Exception as error:
-        return Unavailable(f"tensorrt does not load: {_first_line(error)}", f"reinstall it: {_PIP}")
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+        raise PrepareError(f"the package '{error.name}' is not installed: {FIX}") from error

@@ -118,8 +118,10 @@ def devices(timeout_s: float = 30) -> list[Device]:
     except apart.Died as died:
         raise NoCuda(
             f"the NVIDIA driver {died.how} when it was asked for devices",
-            "Run nvidia-smi: if it fails as well, reinstall the driver and restart the machine; if "
-            f"not, see that LD_LIBRARY_PATH leads to that driver's {LIBRARY}.",
+            "Restart the machine; dmesg tells what the kernel's driver waits for."
+            if died.hung
+            else "Run nvidia-smi: if it fails as well, reinstall the driver; if not, see that "
+            f"LD_LIBRARY_PATH leads to that driver's {LIBRARY}.",
         ) from died
     if "reason" in answer:
         raise NoCuda(answer["reason"], answer["fix"])
@@ -222,7 +224,7 @@ def _call(cuda: ctypes.CDLL, function: str, *arguments: Any) -> None:
             "Upgrade the NVIDIA driver to 525 or newer.",
         ) from error
     if status:
-        raise _refused(function, status)
+        raise refused(function, status)
 
 
 # --------------------------------------------------------------------------- what can be amiss
@@ -243,8 +245,13 @@ def _no_device() -> NoCuda:
     )
 
 
-def _refused(function: str, status: int) -> NoCuda:
-    """What an error of the driver means to the person who meets it."""
+def refused(function: str, status: int) -> NoCuda:
+    """What an error of CUDA means to the person who meets it.
+
+    Args:
+        function: what answered with it.
+        status: of the driver API or the runtime API; what both have has one number.
+    """
     if status == 100:  # CUDA_ERROR_NO_DEVICE
         return _no_device()
     name, meaning, fix = _ERRORS.get(
@@ -252,7 +259,7 @@ def _refused(function: str, status: int) -> NoCuda:
         ("", "the NVIDIA driver does not work", "Look for the cause in nvidia-smi and dmesg."),
     )
     code = f"CUDA error {status}{f', {name}' if name else ''}"
-    return NoCuda(f"{meaning} ({code} of {function})", fix)
+    return NoCuda(f"{meaning} ({code}, of {function})", fix)
 
 
 _ERRORS: Mapping[int, tuple[str, str, str]] = {

@@ -1,0 +1,227 @@
+"""Does TensorRT work here? Every way in which it does not has its own reason and its own remedy.
+
+In this order: NVIDIA's driver and its devices (``qbench.worker.cuda``), the devices' compute
+capability, the package tensorrt, the package cuda-bindings, the CUDA that both are built for, a
+device that opens, a builder that is made. The last five run in a process of their own, which they
+may end.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as distribution_version
+from typing import Any
+
+from qbench.backend import Ready, Unavailable
+from qbench.worker import apart, cuda
+from qbench_tensorrt import capability
+
+PIP = "pip install 'qbench[tensorrt]'"
+PIP_CUDA = "pip install 'qbench[nvidia]'"
+LEAST = (10, 0)
+"""The least version of TensorRT, major and minor."""
+
+TIMEOUT_S = 25.0
+"""For the driver, and again for TensorRT, whose libraries of gigabytes may have to be read first;
+together less than the limit for a probe."""
+
+_TENSORRT, _CUDA, _DEVICE, _BUILDER = (
+    "import of tensorrt",
+    "import of cuda.bindings",
+    "opening of the GPU",
+    "creation of a builder",
+)
+
+
+class Lacking(Exception):
+    """Something that TensorRT needs is not there, or not as it should be."""
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(f"{reason}. {fix}")
+        self.reason, self.fix = reason, fix
+
+
+def probe(timeout_s: float = TIMEOUT_S) -> Ready | Unavailable:
+    """What ``Backend.probe`` answers."""
+    try:
+        devices = cuda.devices(timeout_s)
+        old = {device.key: reason for device in devices if (reason := capability.too_old(device))}
+        served = [device for device in devices if device.key not in old]
+        if not served:
+            raise Lacking(next(iter(old.values())), "Run on a GPU of 2018 (Turing) or later.")
+        tensorrt = _examine(served, timeout_s)
+        new = {d.key: reason for d in served if (reason := capability.too_new(d, tensorrt))}
+        served = [device for device in served if device.key not in new]
+        if not served:
+            raise Lacking(next(iter(new.values())), "Upgrade it: pip install --upgrade tensorrt.")
+    except (cuda.NoCuda, Lacking) as error:
+        return Unavailable(error.reason, error.fix)
+    unserved = {**old, **new}
+    return Ready(
+        tensorrt,
+        precisions={d.key: () for d in devices} | {d.key: capability.offered(d) for d in served},
+        missing={key: dict.fromkeys(capability.PRECISIONS, why) for key, why in unserved.items()}
+        | {device.key: capability.missing(device) for device in served},
+        devices={device.key: device.facts() for device in devices},
+        compiled=tuple(device.key for device in served),
+    )
+
+
+def _examine(devices: Sequence[cuda.Device], timeout_s: float) -> str:
+    """The version of TensorRT, which works on the first of these devices.
+
+    Raises:
+        Lacking: it does not.
+    """
+    first = devices[0].facts()
+    try:
+        answer = apart.call(f"{__name__}:examine", timeout_s, device=first)
+    except apart.Died as died:
+        raise Lacking(
+            f"the {died.step or 'start'} {died.how}{f': {died.said}' if died.said else ''}",
+            _AFTER_HANGING if died.hung else _AFTER_DYING.get(died.step, "Reinstall qbench."),
+        ) from died
+    if "reason" in answer:
+        raise Lacking(answer["reason"], answer["fix"])
+    return answer["version"]
+
+
+_AFTER_HANGING = (
+    "See with nvidia-smi and dmesg whether the GPU answers, and whether the disk that holds "
+    "TensorRT is slow; then try again."
+)
+_AFTER_DYING = {
+    _TENSORRT: "Reinstall TensorRT, bindings and libraries of one version: pip install "
+    "--force-reinstall tensorrt.",
+    _CUDA: f"Reinstall CUDA's bindings: {PIP_CUDA} --force-reinstall.",
+    _DEVICE: "Run nvidia-smi: if the GPU is not listed as healthy, restart the machine.",
+    _BUILDER: "Install a tensorrt whose CUDA the driver serves (tensorrt_cu12 or tensorrt_cu13; "
+    "nvidia-smi names the driver's), or upgrade the driver.",
+}
+
+
+# --------------------------------------------------------------------------- in the other process
+
+
+def examine(step: apart.Step, device: Mapping[str, Any]) -> dict[str, str]:
+    """What the other process is asked: the ``version`` of a TensorRT that works on the device, or
+    the ``reason`` and the ``fix``."""
+    found = cuda.Device(**device)
+    try:
+        step(_TENSORRT)
+        trt = _tensorrt()
+        step(_CUDA)
+        runtime = _bindings(found)
+        for major in cuda.DRIVER_SINCE:
+            if _installed(f"tensorrt_cu{major}") or _installed(f"tensorrt_cu{major}_bindings"):
+                found.require(major, "tensorrt")
+        step(_DEVICE)
+        (status,) = runtime.cudaSetDevice(found.index)
+        if int(status):
+            raise cuda.refused("cudaSetDevice", int(status))
+        step(_BUILDER)
+        _make_builder(trt)
+    except (cuda.NoCuda, Lacking) as error:
+        return {"reason": error.reason, "fix": error.fix}
+    return {"version": trt.__version__}
+
+
+def _tensorrt() -> Any:
+    """The package, imported."""
+    try:
+        trt = importlib.import_module("tensorrt")
+    except ModuleNotFoundError as error:
+        if error.name == "tensorrt":
+            raise Lacking(
+                "the package tensorrt is not installed",
+                f"Install it: {PIP}. Where NVIDIA's package index cannot be reached, install it "
+                "from an archive (docs/gpu.md).",
+            ) from error
+        raise Lacking(
+            f"tensorrt is installed in part only: there is no {error.name}",
+            f"Install the whole: {PIP} --force-reinstall.",
+        ) from error
+    except Exception as error:  # a damaged installation fails in many ways; all are answers
+        raise _not_loaded(error) from error
+    if not hasattr(trt, "Builder") or not hasattr(trt, "__version__"):
+        raise Lacking(
+            f"what is imported as tensorrt is not NVIDIA's package, or has no builder: "
+            f"{getattr(trt, '__file__', None) or list(trt.__path__)}",
+            f"Take it out of Python's path, then install TensorRT: {PIP}.",
+        )
+    if capability.version(trt.__version__) < LEAST:
+        raise Lacking(
+            f"tensorrt {trt.__version__} is too old: this adapter needs {LEAST[0]} or newer",
+            "Upgrade it: pip install --upgrade tensorrt.",
+        )
+    return trt
+
+
+def _not_loaded(error: Exception) -> Lacking:
+    """Why an installed tensorrt cannot be imported."""
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    library = re.match(r"(\S+): cannot open shared object file", said)
+    if library is None:
+        return Lacking(f"tensorrt does not load: {said}", f"Reinstall it: {PIP} --force-reinstall.")
+    if library[1].startswith(("libnvinfer", "libnvonnxparser")):
+        return Lacking(
+            f"tensorrt is installed without its libraries: there is no {library[1]}",
+            "Install the package of libraries that belongs to it (such as tensorrt_cu13_libs, of "
+            "the same version), or put the folder lib of TensorRT's archive into LD_LIBRARY_PATH.",
+        )
+    return Lacking(
+        f"tensorrt needs a library of CUDA that is not to be found: {library[1]}",
+        "Install it: pip install nvidia-cuda-runtime (for CUDA 12, nvidia-cuda-runtime-cu12).",
+    )
+
+
+def _bindings(device: cuda.Device) -> Any:
+    """CUDA's runtime by cuda-bindings, for a CUDA that the driver serves."""
+    try:
+        bindings = importlib.import_module("cuda.bindings")
+        runtime = importlib.import_module("cuda.bindings.runtime")
+    except ModuleNotFoundError as error:
+        raise Lacking(
+            f"the package cuda-bindings is not installed: there is no {error.name}",
+            f"Install it: {PIP_CUDA}.",
+        ) from error
+    except Exception as error:
+        raise Lacking(
+            f"cuda-bindings does not load: {error}", f"Reinstall it: {PIP_CUDA} --force-reinstall."
+        ) from error
+    device.require(int(bindings.__version__.split(".")[0]), "cuda-bindings")
+    return runtime
+
+
+def _make_builder(trt: Any) -> None:
+    """Make a builder, for which TensorRT starts CUDA and loads its kernels' library.
+
+    Raises:
+        NoCuda, Lacking: it does not, by what TensorRT logged about it.
+    """
+
+    from qbench_tensorrt.log import Log  # it needs tensorrt
+
+    log = Log()
+    try:
+        trt.Builder(log)
+    except Exception as error:  # TypeError: pybind11::init(): factory function returned nullptr
+        said = log.errors[0] if log.errors else str(error)
+        if failed := re.search(r"CUDA initialization failure with error:? (\d+)", said):
+            raise cuda.refused("TensorRT's start", int(failed[1])) from error
+        if library := re.search(r"Unable to load library: ([^\s)]+)", said):
+            raise Lacking(
+                f"TensorRT's libraries are installed in part only: it cannot load {library[1]}",
+                f"Install the whole: {PIP} --force-reinstall.",
+            ) from error
+        raise Lacking(f"TensorRT makes no builder: {said}", _AFTER_DYING[_BUILDER]) from error
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        return bool(distribution_version(distribution))
+    except PackageNotFoundError:
+        return False
