@@ -9,15 +9,13 @@ Checked against cuda-bindings 12.9 and 13.5, whose signatures of all that is use
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 from cuda.bindings import runtime  # pyright: ignore[reportAttributeAccessIssue]
-
-ALIGNMENT = 256  # bytes: what cudaMalloc aligns to, and TensorRT wants of an address
 
 Step = Callable[[], tuple[Any, ...]]
 """A call of the runtime with its arguments bound: answers ``(error, ...)``."""
@@ -101,8 +99,15 @@ class Lane(ExitStack):
         """Until the stream has done all that it was given."""
         call(runtime.cudaStreamSynchronize, self.stream)
 
-    def event(self) -> Any:
-        return self._made(runtime.cudaEventCreate, runtime.cudaEventDestroy)
+    @contextmanager
+    def events(self, count: int) -> Iterator[list[Any]]:
+        """Events to record, for as long as the ``with`` lasts."""
+        with ExitStack() as stack:
+            made = []
+            for _ in range(count):
+                made.append(call(runtime.cudaEventCreate))
+                stack.callback(runtime.cudaEventDestroy, made[-1])
+            yield made
 
     def device(self, size: int) -> int:
         """The address of ``size`` bytes on the device."""
