@@ -1,0 +1,223 @@
+"""Building: an engine for one kind of device and one batch, from a prepared ONNX file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tensorrt as trt  # pyright: ignore[reportMissingImports]
+
+from qbench.backend import Artifact, PrepareError, Provenance, RunConfig, Unsupported
+from qbench_tensorrt.io import IO_FILE, Io
+from qbench_tensorrt.log import Log
+from qbench_tensorrt.memory import use_device
+from qbench_tensorrt.options import Hints, device_index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ENGINE_FILE = "model.engine"
+LAYERS_FILE = "layers.json"
+TIMINGS_FILE = "timing.cache"
+
+_READING = (  # what is worth a reader's time, of the warnings that a builder gives
+    *("performance", "fallback", "fall back", "not enough", "insufficient", "precision"),
+    *("subnormal", "overflow", "out of range", "clamp", "skipping tactic", "hardware"),
+)
+
+
+def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
+    """See ``qbench.backend.Backend.compile``. Leaves in ``out``::
+
+        model.engine   the engine: one profile, whose least, best and greatest batch is the same
+        io.json        inputs and outputs of the ONNX file, as it was prepared
+        layers.json    what the engine inspector tells of every layer
+
+    and in ``kept`` the ``timing.cache`` that the next one starts from. Precisions stand in the
+    ONNX file: the network is strongly typed. TF32 is the one that does not: the builder's flag
+    says whether float32 products may round their factors to it.
+
+    Raises:
+        PrepareError: the parser or the builder refuses the file; names the operator if it is told.
+        Unsupported: the file is fixed at another batch.
+        ValueError: an unknown hint.
+    """
+    hints = Hints.read(config.hints)
+    use_device(device_index(config.device), spin=False)
+    log = Log()
+    builder = trt.Builder(log)
+    network = _parse(builder, artifact.file, log)
+    build = builder.create_builder_config()
+    settings = _settings(build, artifact.target.precision, hints)
+    settings["profile"] = _profile(builder, build, network, Io.read(artifact.path), config.batch)
+    timings, note = _take_timings(build, kept / TIMINGS_FILE)
+    plan = builder.build_serialized_network(network, build)
+    if plan is None:
+        raise _failure("TensorRT builds no engine", log.errors)
+    (out / ENGINE_FILE).write_bytes(plan)
+    _keep_timings(build, kept / TIMINGS_FILE)
+    shutil.copyfile(artifact.path / IO_FILE, out / IO_FILE)
+    engine = load_engine(out / ENGINE_FILE, log)
+    (out / LAYERS_FILE).write_text(layer_information(engine))
+    settings |= {
+        "tensorrt": trt.__version__,
+        "strongly_typed": True,
+        "timing_cache": timings,
+        "engine_bytes": (out / ENGINE_FILE).stat().st_size,
+        "device_memory_bytes": engine.device_memory_size_v2,
+    }
+    notes = [*([note] if note else ()), *_worth_reading(log.warnings)]
+    return Provenance(ENGINE_FILE, settings=settings, notes=tuple(notes))
+
+
+def load_engine(file: Path, log: Log) -> Any:
+    """The engine in ``file``.
+
+    Raises:
+        RuntimeError: it is none for this device and this TensorRT, or damaged.
+    """
+    engine = trt.Runtime(log).deserialize_cuda_engine(file.read_bytes())
+    if engine is None:
+        raise log.failure(
+            f"TensorRT {trt.__version__} cannot load the engine (an engine runs only with the "
+            "version of TensorRT and on the kind of GPU that it was built with: compile it again)"
+        )
+    return engine
+
+
+def layer_information(engine: Any) -> str:
+    """The inspector's JSON: detailed, since the builder's verbosity was."""
+    return engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+
+
+# --------------------------------------------------------------------------- the network
+
+
+def _parse(builder: Any, file: Path, log: Log) -> Any:
+    """The network in an ONNX file, strongly typed (in TensorRT 11 every network is)."""
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    parser = trt.OnnxParser(network, log)
+    if parser.parse_from_file(str(file)):
+        return network
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    if not errors:
+        raise _failure("TensorRT cannot read the ONNX file", log.errors)
+    raise PrepareError(
+        f"TensorRT cannot take the ONNX file: {_joined(map(_told, errors))}",
+        next((place for place in map(_place, errors) if place), None),
+    )
+
+
+def _told(error: Any) -> str:
+    """One error of the parser: its code, what it says, and where."""
+    place = _place(error)
+    where = f" at {place}" if place else ""
+    return f"{_short(error.desc())} [{error.code().name}{where}]"
+
+
+def _place(error: Any) -> str:
+    """Operator and name of the node that an error is about; "" where there is none."""
+    kind, name = error.node_operator(), error.node_name()
+    return f"{kind} '{name}'" if kind and name else kind or name
+
+
+def _failure(doing: str, errors: list[str]) -> PrepareError:
+    """What the builder's last errors tell."""
+    told = _joined(map(_short, errors[-3:])) or "it gives no reason"
+    return PrepareError(f"{doing}: {told}")
+
+
+def _joined(texts: Iterable[str], most: int = 5) -> str:
+    """Each once, the first few, and how many more there are."""
+    every = list(dict.fromkeys(texts))
+    more = f"; and {len(every) - most} more" if len(every) > most else ""
+    return "; ".join(every[:most]) + more
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+# --------------------------------------------------------------------------- the builder's settings
+
+
+def _settings(build: Any, precision: str, hints: Hints) -> dict[str, Any]:
+    """Set what does not depend on the network, and tell what was set."""
+    build.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector; costs no time
+    if precision == "tf32":
+        build.set_flag(trt.BuilderFlag.TF32)
+    else:  # it is on unless it is cleared
+        build.clear_flag(trt.BuilderFlag.TF32)
+    if hints.builder_optimization_level is not None:
+        build.builder_optimization_level = hints.builder_optimization_level
+    if hints.workspace_mb is not None:
+        size = hints.workspace_mb << 20
+        build.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, size)
+    return {
+        "tf32": build.get_flag(trt.BuilderFlag.TF32),
+        "builder_optimization_level": build.builder_optimization_level,
+        "workspace_mb": build.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) >> 20,
+        "hardware_compatibility_level": build.hardware_compatibility_level.name,
+        "profiling_verbosity": build.profiling_verbosity.name,
+    }
+
+
+def _profile(
+    builder: Any, build: Any, network: Any, io: Io, batch: int
+) -> dict[str, list[int]] | None:
+    """Fix every free size, so that kernels are chosen for the sizes that are measured.
+
+    Returns:
+        by input, the shape that it was fixed at; None if nothing is free.
+    """
+    shapes = io.input_shapes(batch)
+    free = {}
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        sizes = tuple(tensor.shape)
+        if tensor.name not in shapes:
+            raise PrepareError(f"the ONNX file has an input '{tensor.name}' that {IO_FILE} lacks")
+        if -1 in sizes:
+            if tensor.is_shape_tensor:
+                raise Unsupported(f"input '{tensor.name}' decides the shapes of others")
+            free[tensor.name] = list(shapes[tensor.name])
+    if not free:
+        return None
+    profile = builder.create_optimization_profile()
+    for name, shape in free.items():
+        profile.set_shape(name, shape, shape, shape)
+    if build.add_optimization_profile(profile) < 0:
+        raise PrepareError(f"TensorRT takes no profile of {free}")
+    return free
+
+
+# --------------------------------------------------------------------------- timings of kernels
+
+
+def _take_timings(build: Any, file: Path) -> tuple[str, str | None]:
+    """Start from the timings in ``file``, or from none: what was done, and a note for the reader.
+
+    Timings are for one kind of GPU and one version of TensorRT; others are refused, not used.
+    """
+    old = file.read_bytes() if file.exists() else b""
+    cache = build.create_timing_cache(old)
+    if cache is not None and build.set_timing_cache(cache, False):
+        return ("reused" if old else "new"), None
+    build.set_timing_cache(build.create_timing_cache(b""), False)
+    return "new", "kept timings of kernels were damaged or not for this GPU: timed anew"
+
+
+def _keep_timings(build: Any, file: Path) -> None:
+    cache = build.get_timing_cache()
+    if cache is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(cache.serialize())
+
+
+def _worth_reading(warnings: list[str]) -> list[str]:
+    """The warnings that say something of speed or accuracy, each once."""
+    chosen = [w for w in warnings if any(sign in w.lower() for sign in _READING)]
+    return [f"TensorRT warns: {text}" for text in dict.fromkeys(map(_short, chosen))][:10]
