@@ -1,4 +1,4 @@
-.PHONY: ci test lint bench zoo docs reports
+.PHONY: ci test lint bench gpu zoo docs reports
 
 ci:      ## what CI runs
 	bash .ci/run
@@ -8,6 +8,8 @@ lint:
 	ruff check . && ruff format --check . && pyright
 bench:   ## speed claims; on a machine that is otherwise idle
 	pytest tests/benchmarks --benchmark-enable -s
+gpu:     ## all that needs an NVIDIA GPU, then the suite gpu; ends with the path of its bundle
+	pytest tests/gpu -m gpu; tested=$$?; qbench run gpu && exit $$tested
 zoo:     ## train the shipped networks anew
 	python suites/zoo/train.py
 docs:    ## the documentation site, in site/
