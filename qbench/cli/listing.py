@@ -33,11 +33,19 @@ def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
 
 
 def backends(as_json: AsJson = False) -> int:
-    """List the adapters, whether each works here, and at which precisions."""
+    """List the adapters, whether each works here, on which devices and at which precisions.
+
+    An adapter that does not work says why, and what to do about it.
+
+    \b
+    Examples:
+      qbench backends
+      qbench backends --json | jq .tensorrt
+    """
     from dataclasses import asdict
 
     from qbench.backend import Ready
-    from qbench.console import simple_table
+    from qbench.console import backend_tables
     from qbench.registry import Registry
 
     probes = Registry().probe()
@@ -45,19 +53,11 @@ def backends(as_json: AsJson = False) -> int:
         print_json({n: {"ready": isinstance(p, Ready), **asdict(p)} for n, p in probes.items()})
         return 0
     out = console()
-    rows = []
-    for name, answer in probes.items():
-        if isinstance(answer, Ready):
-            precisions = "; ".join(f"{d}: {', '.join(p)}" for d, p in answer.precisions.items())
-            rows.append((name, answer.version, precisions))
-        else:
-            rows.append((name, "not here", f"{answer.reason}. {answer.fix}"))
-    out.print(simple_table(["backend", "version", "precisions, or why not"], rows))
-    for name, answer in probes.items():
-        if isinstance(answer, Ready):
-            for device, reasons in answer.missing.items():
-                for precision, reason in reasons.items():
-                    out.print(f"{name}, {device}: no {precision}: {reason}", markup=False)
+    tables, lines = backend_tables(probes)
+    for table in tables:
+        out.print(table)
+    for line in lines:
+        out.print(line, markup=False)
     return 0
 
 

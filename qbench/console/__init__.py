@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qbench.console.backends import backend_tables
 from qbench.console.cases import case_tables
 from qbench.console.plans import explanation_parts, plan_tables
 from qbench.console.progress import RichProgress
@@ -10,6 +11,7 @@ from qbench.console.text import WIDE, figure, printable, simple_table, with_inte
 __all__ = [
     "WIDE",
     "RichProgress",
+    "backend_tables",
     "case_tables",
     "explanation_parts",
     "figure",

@@ -11,6 +11,7 @@ import pytest
 from test_cuda import ACTION
 
 from qbench.backend import Model, PrepareTarget, Ready, Unavailable
+from qbench.cli.listing import backends
 from qbench.precision import PRECISIONS
 from qbench.registry import Registry
 from qbench.testing import AdapterConformance
@@ -271,13 +272,32 @@ def test_the_first_gpu_that_is_served_is_tried(machine: Machine) -> None:
 def test_through_the_registry_and_the_command(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from qbench.cli.listing import backends
-
-    machine.devices("NVIDIA A100,8.0,40")
+    machine.devices("NVIDIA A100,8.0,39.5", "NVIDIA A100,8.0,39.5", "Tesla P100,6.0,16")
     assert isinstance(Registry().probe(["tensorrt"])["tensorrt"], Ready)
     assert backends(as_json=True) == 0
     told = json.loads(capsys.readouterr().out)["tensorrt"]
-    assert told["ready"] and told["devices"]["cuda:0"]["memory_bytes"] == 40 * 2**30
+    assert told["ready"] and told["devices"]["cuda:0"]["memory_bytes"] == 39.5 * 2**30
+
+    machine.env.setenv("COLUMNS", "250")
+    assert backends() == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "tensorrt 11.4.0.106 cuda:1 fp32, tf32, fp16, bf16, int8-static, w4, as-shipped" in lines
+    assert "tensorrt 11.4.0.106 cuda:2 none" in lines
+    assert "cuda:0 NVIDIA A100 8.0 39.5 GiB 13.0 0000:3B:00.0" in lines
+    (fp8,) = [line for line in lines if line.startswith("tensorrt, cuda:0, cuda:1: no fp8: ")]
+    assert "8.9 does" in fp8
+    (old,) = [line for line in lines if line.startswith("tensorrt, cuda:2: no fp32, tf32, ")]
+    assert "7.5 or more" in old
+
+
+def test_the_command_says_why_not_and_what_to_do(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    no_libraries(machine)
+    machine.env.setenv("COLUMNS", "400")
+    assert backends() == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith(" tensorrt")]
+    assert "there is no libnvinfer.so.11. Install the package of libraries" in line
 
 
 #        precision       7.5    8.0    8.6    8.9    9.0   10.0   12.0   (NVIDIA's support matrix)
