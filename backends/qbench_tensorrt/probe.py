@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
@@ -24,9 +25,9 @@ PIP_CUDA = "pip install 'qbench[nvidia]'"
 LEAST = (10, 0)
 """The least version of TensorRT, major and minor."""
 
-TIMEOUT_S = 25.0
-"""For the driver, and again for TensorRT, whose libraries of gigabytes may have to be read first;
-together less than the limit for a probe."""
+TIMEOUT_S = 55.0
+"""For all of it, half of that for the driver: GPUs that nothing keeps awake take seconds each, and
+TensorRT's libraries of gigabytes may have to be read first. It is less than a probe's limit."""
 
 _TENSORRT, _CUDA, _DEVICE, _BUILDER = (
     "import of tensorrt",
@@ -46,13 +47,14 @@ class Lacking(Exception):
 
 def probe(timeout_s: float = TIMEOUT_S) -> Ready | Unavailable:
     """What ``Backend.probe`` answers."""
+    begin = time.monotonic()
     try:
-        devices = cuda.devices(timeout_s)
+        devices = cuda.devices(timeout_s / 2)
         old = {device.key: reason for device in devices if (reason := capability.too_old(device))}
         served = [device for device in devices if device.key not in old]
         if not served:
             raise Lacking(next(iter(old.values())), "Run on a GPU of 2018 (Turing) or later.")
-        tensorrt = _examine(served, timeout_s)
+        tensorrt = _examine(served, timeout_s - (time.monotonic() - begin))
         new = {d.key: reason for d in served if (reason := capability.too_new(d, tensorrt))}
         served = [device for device in served if device.key not in new]
         if not served:
@@ -138,7 +140,7 @@ def _tensorrt() -> Any:
             raise Lacking(
                 "the package tensorrt is not installed",
                 f"Install it: {PIP}. Where NVIDIA's package index cannot be reached, install it "
-                "from an archive (docs/gpu.md).",
+                "from an archive (docs/tensorrt.md).",
             ) from error
         raise Lacking(
             f"tensorrt is installed in part only: there is no {error.name}",

@@ -28,7 +28,7 @@ def test_the_parts_of_a_call_make_up_the_call(run: Callable[..., Run], backend: 
     begin after the host has, and close to it, since the host does little else."""
     done = run(models=["mobilenet_v2_100_224"], backends=[backend], batch_sizes=[BATCH], rounds=3)
     for trial in done.trials():
-        if trial["segments"] is None:
+        if not trial.get("segments"):
             pytest.skip(f"{backend} does not tell the parts of a call")
         latency = float(np.median(done.bundle.samples(trial)))
         on_device = segments_ns(trial["segments"])
@@ -51,8 +51,8 @@ def test_a_busy_gpu_is_busy_for_nvml_too(run: Callable[..., Run], backend: str, 
     assert told["sm_clock_mhz"] >= told["sm_clock_low_mhz"] > 0
     if told["others"] is not None:
         assert told["others"] == 0
-    idle = next(line for line in done.bundle.energy if line["kind"] == "idle")
-    idle_w = [s["watts"] for s in idle["sensors"] if s["scope"] == "gpu" and s["watts"]]
+    idle = [line["sensors"] for line in done.bundle.energy if line["kind"] == "idle"]
+    idle_w = [s["watts"] for sensors in idle for s in sensors if s["scope"] == "gpu" and s["watts"]]
     if told["power_w"] is not None and idle_w:
         assert told["power_w"] > 1.05 * min(idle_w)
 
