@@ -45,7 +45,7 @@ def cuda_error(error: Any, doing: str) -> CudaError:
     return kind(f"{doing}: {text} ({name})", name)
 
 
-def call(function: Callable[..., tuple[Any, ...]], *args: Any) -> Any:
+def call(function: Any, *args: Any) -> Any:
     """What a call of the runtime answers beside its error: None, a value, or a tuple.
 
     Raises:
@@ -53,7 +53,7 @@ def call(function: Callable[..., tuple[Any, ...]], *args: Any) -> Any:
     """
     error, *values = function(*args)
     if error:
-        raise cuda_error(error, getattr(function, "__name__", str(function)))
+        raise cuda_error(error, getattr(function, "func", function).__name__)  # a step has func
     return values[0] if len(values) == 1 else tuple(values) or None
 
 

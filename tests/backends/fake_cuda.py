@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import itertools
 import os
+import pkgutil
 import sys
 import threading
 import traceback
@@ -233,6 +235,8 @@ def _call(values: int = 0) -> Callable[[Callable[..., Any]], Callable[..., tuple
                 _machine.calls.append(name)
                 planted = _machine.sticky or _machine.failures.pop(name, None)
                 if planted is not None:
+                    if name == "cudaStreamEndCapture":  # it ends, whatever it answers
+                        _stream(*args).captured = None
                     return (planted, *nothing)
                 try:
                     result = function(*args)
@@ -338,8 +342,8 @@ def device_bytes(device: int = 0) -> int:
 
 
 def install(patch: pytest.MonkeyPatch) -> None:
-    """Be ``cuda.bindings.runtime`` for a test, on a fresh machine. Modules of the adapter that
-    hold another are imported anew."""
+    """Be ``cuda.bindings.runtime`` for a test, on a fresh machine. The adapter's modules, which
+    may hold another, are imported anew, for this test only."""
     reset()
     here = sys.modules[__name__]
     package, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
@@ -348,8 +352,10 @@ def install(patch: pytest.MonkeyPatch) -> None:
     modules = {"cuda": package, "cuda.bindings": bindings, "cuda.bindings.runtime": here}
     for name, module in modules.items():
         patch.setitem(sys.modules, name, module)
-    for name in [name for name in sys.modules if name.startswith("qbench_tensorrt.")]:
-        patch.delitem(sys.modules, name)
+    adapter = importlib.import_module("qbench_tensorrt")
+    for module in pkgutil.iter_modules(adapter.__path__, "qbench_tensorrt."):
+        patch.setitem(sys.modules, module.name, here)  # so that afterwards it is as before
+        del sys.modules[module.name]
 
 
 def reset() -> None:
