@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from onnxruntime.quantization import (
     CalibrationMethod,
@@ -20,7 +19,15 @@ from onnxruntime.quantization import (
 
 from qbench.backend import Calibration, Model, PrepareTarget, Provenance, Unsupported
 from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.calibration import HISTOGRAM_ITEMS, Reader, mse_range, mse_ranges
+from qbench.worker.onnxfile.calibration import (
+    HISTOGRAM_ITEMS,
+    Range,
+    Reader,
+    mse_range,
+    mse_ranges,
+    overrides,
+    recorded,
+)
 from qbench.worker.onnxfile.tools import FILE, count, percent, tool
 
 # What static int8 quantizes in networks made of convolutions. The tool's own default adds average
@@ -112,7 +119,7 @@ def static(
         "nodes_to_exclude": sorted({*excluded, *graph.activation_products(preprocessed)}),
     }
     extra: dict[str, Any] = {}
-    overrides: dict[str, tuple[np.float32, np.float32]] = {}
+    ranges: dict[str, Range] = {}
     if method in ("entropy", "percentile"):
         extra["CalibStridedMinMax"] = reader.stride(HISTOGRAM_ITEMS)
     if method == "percentile":
@@ -120,7 +127,7 @@ def static(
         extra["CalibTensorRangeSymmetric"] = False
     with tool("quantize_static"):
         if method == "mse":
-            overrides = mse_ranges(clean, operators, reader, mse_range)
+            ranges = mse_ranges(clean, operators, reader, mse_range)
             reader.set_range(0, len(reader))
         quantize_static(
             clean,
@@ -130,13 +137,9 @@ def static(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=_METHODS[method],
-            extra_options={**extra, **_as_overrides(overrides)},
+            extra_options={**extra, **overrides(ranges)},
             **settings,
         )
-    if overrides:
-        extra["TensorQuantOverrides"] = {
-            name: [float(low), float(high)] for name, (low, high) in overrides.items()
-        }
     return Provenance(
         FILE,
         "onnxruntime.quantize_static",
@@ -149,18 +152,8 @@ def static(
             "calibration_items": len(reader) * reader.batch,
             **settings,
             **extra,
+            **recorded(ranges),
         },
         count("quantize_static", out),
         (_SATURATION,),
     )
-
-
-def _as_overrides(ranges: dict[str, tuple[np.float32, np.float32]]) -> dict[str, Any]:
-    if not ranges:
-        return {}
-    return {
-        "TensorQuantOverrides": {
-            name: [{"rmin": np.array(low), "rmax": np.array(high)}]
-            for name, (low, high) in ranges.items()
-        }
-    }

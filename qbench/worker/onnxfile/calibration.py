@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -104,6 +105,26 @@ def mse_ranges(
         tensor: search(counts, edges, float(low), float(high))
         for tensor, (counts, edges, low, high, _) in histograms.items()
     }
+
+
+def overrides(ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """Ranges as an extra option of ``quantize_static``, in place of those that it would choose."""
+    if not ranges:
+        return {}
+    return {
+        "TensorQuantOverrides": {
+            name: [{"rmin": np.array(low), "rmax": np.array(high)}]
+            for name, (low, high) in ranges.items()
+        }
+    }
+
+
+def recorded(ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """The same as JSON, for what an artifact says of its making."""
+    if not ranges:
+        return {}
+    listed = {name: [float(low), float(high)] for name, (low, high) in ranges.items()}
+    return {"TensorQuantOverrides": listed}
 
 
 def mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:

@@ -1,0 +1,96 @@
+"""fp8 and 4-bit weights with NVIDIA's Model Optimizer, in an environment that has it.
+
+Never imported while measuring. nvidia-modelopt pins onnx and onnxruntime-gpu, so that it cannot be
+installed beside qbench's own packages. It needs no GPU here: it calibrates on the processor.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from onnx import ModelProto
+
+from qbench.backend import Calibration, Model, PrepareError, PrepareTarget, Provenance, Unsupported
+from qbench.worker.onnxfile import graph
+from qbench.worker.onnxfile.calibration import Reader
+from qbench.worker.onnxfile.tools import FILE, count, preprocessed, tool
+
+SNIPPET = (
+    'environments: {modelopt: {requirements: ["nvidia-modelopt[onnx]==0.47.*"], '
+    "backends: [tensorrt], prepare: [fp8, w4]}}"
+)
+"""What a suite says to have these precisions prepared."""
+
+DEFAULT_GROUP = 128
+"""Weights along the input that share a scale, as in Model Optimizer's own recipes."""
+
+
+def quantize(
+    model: Model,
+    source: ModelProto,
+    target: PrepareTarget,
+    calibration: Calibration | None,
+    out: Path,
+) -> Provenance:
+    """``model.onnx`` in ``out`` at fp8 or w4; what is not quantized is float16.
+
+    Raises:
+        Unsupported: Model Optimizer is not installed here.
+        PrepareError: it failed, or quantized nothing.
+    """
+    try:
+        from modelopt.onnx.quantization import (  # pyright: ignore[reportMissingImports]
+            quantize as optimize,
+        )
+    except ModuleNotFoundError as error:
+        raise Unsupported(
+            f"{target.precision} is made by nvidia-modelopt, which needs an environment of its "
+            f"own; in the suite: {SNIPPET}"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="qbench-tensorrt-") as folder:
+        clean = preprocessed(model.path, Path(folder))
+        network = graph.load(clean)
+        settings = _settings(source, network, target)
+        arguments: dict[str, Any] = dict(settings)
+        if target.precision == "fp8":
+            if calibration is None:
+                raise PrepareError("fp8 needs calibration items and was given none")
+            reader = Reader(model, network, calibration)
+            arguments["calibration_data_reader"] = reader
+            settings["calibration_items"] = len(reader) * reader.batch
+        with tool("modelopt.onnx.quantization"):
+            optimize(
+                str(clean),
+                output_path=str(out / FILE),
+                calibration_eps=["cpu"],
+                log_level="ERROR",
+                use_external_data_format=clean.stat().st_size > 1_900_000_000,
+                **arguments,
+            )
+    return Provenance(
+        FILE,
+        "modelopt.onnx.quantization.quantize",
+        settings,
+        count("modelopt.onnx.quantization", out),
+        ("what is not quantized is float16; inputs and outputs stay float32",),
+    )
+
+
+def _settings(source: ModelProto, network: ModelProto, target: PrepareTarget) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "high_precision_dtype": "fp16",
+        "nodes_to_exclude": graph.excluded_nodes(
+            source, network, target.options.get("excluded_operators", ())
+        ),
+    }
+    if target.precision == "fp8":
+        return {"quantize_mode": "fp8", "calibration_method": "max", **settings}
+    group = target.options["group_size"] or DEFAULT_GROUP
+    return {
+        "quantize_mode": "int4",
+        "calibration_method": "rtn_dq",
+        "block_size": group,
+        **settings,
+    }
