@@ -58,7 +58,7 @@ def call(function: str, timeout_s: float, **request: Any) -> Mapping[str, Any]:
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s
         )
     except subprocess.TimeoutExpired as error:
-        how = f"did not answer within {timeout_s:g} s"
+        how = f"did not answer within {timeout_s:.0f} s"
         raise _died(how, True, error.stdout or b"", error.stderr or b"") from error
     lines = done.stdout.splitlines()
     if done.returncode == 0 and lines:

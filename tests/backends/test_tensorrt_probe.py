@@ -236,7 +236,7 @@ def test_each_way_of_not_being_there_has_its_own_reason_and_remedy(
     for absence, sign in ABSENCES.items():
         with pytest.MonkeyPatch.context() as monkeypatch:
             absence(Machine(tmp_path / absence.__name__, library, monkeypatch))
-            answer = probe(timeout_s=2 if "hang" in absence.__name__ else 20)
+            answer = probe(timeout_s=4 if "hang" in absence.__name__ else 40)
         assert isinstance(answer, Unavailable), absence.__name__
         assert sign in answer.reason, absence.__name__
         assert "\n" not in answer.reason
