@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend"]
 
-FIX = "pip install 'qbench[tensorrt]'"
+TOOLS = "pip install onnx onnxruntime ml_dtypes"
 
 
 class Backend:
@@ -121,7 +121,7 @@ class Backend:
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> TrtProgram:
         from qbench_tensorrt.session import TrtProgram
 
-        return TrtProgram(artifact, config, inspect)
+        return TrtProgram(artifact, config)  # an engine can always be inspected
 
     def activations(
         self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
@@ -144,8 +144,8 @@ def _refused_option(options: Mapping[str, Any]) -> str | None:
 
 @contextmanager
 def _needs_tools() -> Iterator[None]:
-    """A host that only measures has the runtime alone: say which package is missing."""
+    """A host that only measures has the runtime alone: say what is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise PrepareError(f"the package '{error.name}' is not installed: {FIX}") from error
+        raise PrepareError(f"the package '{error.name}' is not installed: {TOOLS}") from error

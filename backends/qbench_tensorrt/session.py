@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -226,12 +227,14 @@ def _inference(steps: Mapping[str, Step], wait: Step, device: int) -> Callable[[
 
 
 class TrtProgram:
-    """One engine. Streams share it, and with it the weights; each has an execution context.
+    """One engine. Streams share it, and with it the weights; each has an execution context. What
+    compiling left beside it tells of its layers, so it is opened alike to be inspected.
 
     Attributes:
         artifact, config: what was opened, and how.
         hints: the config's, checked.
         device: index of the CUDA device.
+        tf32: whether products of float32 factors may be rounded to TF32.
         shared: whether several streams may run, so several threads.
         log: what TensorRT said.
         engine: the deserialized engine.
@@ -240,13 +243,12 @@ class TrtProgram:
         inputs, outputs: by canonical name, with the engine's dtypes.
     """
 
-    def __init__(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> None:
+    def __init__(self, artifact: Artifact, config: RunConfig) -> None:
         self.artifact, self.config = artifact, config
         self.hints, self.device = Hints.read(config.hints), device_index(config.device)
-        self.shared = config.streams > 1
+        self.tf32, self.shared = artifact.target.precision == "tf32", config.streams > 1
         if config.threads != 1:
             raise Unsupported("TensorRT uses one host thread for each stream: set threads to 1")
-        self._inspect = inspect
         self._streams: list[TrtStream] = []
         use_device(self.device, self.hints.spin)
         self.log = Log()
@@ -291,10 +293,18 @@ class TrtProgram:
         return held
 
     def effective(self) -> EffectivePrecision:
-        raise NotImplementedError
+        """By the engine inspector, with how a call launches it. See ``inspect``."""
+        from qbench_tensorrt import inspect
+
+        told = inspect.effective(self.artifact.path, self.tf32)
+        stream = self._streams[0] if self._streams else self.stream()
+        return replace(told, notes=(*told.notes, stream.note))
 
     def profile(self, feed: Feed, runs: int) -> Profile:
-        raise NotImplementedError
+        """Layers and their times, in the order of execution. See ``profile``."""
+        from qbench_tensorrt.profile import profile
+
+        return profile(self, feed, runs)
 
     def __enter__(self) -> TrtProgram:
         return self

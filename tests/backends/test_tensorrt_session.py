@@ -492,6 +492,20 @@ def test_waiting_is_a_setting_of_the_process(
         assert fake_cuda.flags() == flag
 
 
+def test_what_runs_is_told_with_how_it_is_launched(nvidia: Any, tmp_path: Path) -> None:
+    """The product's work: 12 x 5 multiply-accumulates."""
+    artifact = compiled(linear(tmp_path))
+    for graph, how in ((True, "as one CUDA graph"), (False, "every kernel by itself")):
+        with opened(artifact, cuda_graph=graph) as program:
+            told = program.effective()
+            assert told.precision == "fp32"
+            assert told.macs == {"fp32": 60}
+            assert any(how in note for note in told.notes)
+            profile = program.profile(images(1), runs=3)
+            assert sum(operator.ns or 0 for operator in profile.operators) > 0
+    assert fake_cuda.leaks() == []
+
+
 # --------------------------------------------------------------------------- memory
 
 
