@@ -20,8 +20,6 @@ from qbench.backend import Ready, Unavailable
 from qbench.worker import apart, cuda
 from qbench_tensorrt import capability
 
-PIP = "pip install 'qbench[tensorrt]'"
-PIP_CUDA = "pip install 'qbench[nvidia]'"
 LEAST = (10, 0)
 """The least version of TensorRT, major and minor."""
 
@@ -98,7 +96,7 @@ _AFTER_HANGING = (
 _AFTER_DYING = {
     _TENSORRT: "Reinstall TensorRT, bindings and libraries of one version: pip install "
     "--force-reinstall tensorrt.",
-    _CUDA: f"Reinstall CUDA's bindings: {PIP_CUDA} --force-reinstall.",
+    _CUDA: "Reinstall CUDA's bindings: pip install --force-reinstall cuda-bindings.",
     _DEVICE: "Run nvidia-smi: if the GPU is not listed as healthy, restart the machine.",
     _BUILDER: "Install a tensorrt whose CUDA the driver serves (tensorrt_cu12 or tensorrt_cu13; "
     "nvidia-smi names the driver's), or upgrade the driver.",
@@ -114,7 +112,7 @@ def examine(step: apart.Step, device: Mapping[str, Any]) -> dict[str, str]:
     found = cuda.Device(**device)
     try:
         step(_TENSORRT)
-        trt = _tensorrt()
+        trt = _tensorrt(found)
         step(_CUDA)
         runtime = _bindings(found)
         for major in cuda.DRIVER_SINCE:
@@ -131,28 +129,29 @@ def examine(step: apart.Step, device: Mapping[str, Any]) -> dict[str, str]:
     return {"version": trt.__version__}
 
 
-def _tensorrt() -> Any:
+def _tensorrt(device: cuda.Device) -> Any:
     """The package, imported."""
+    install = f"pip install tensorrt-cu{_served_major(device)}"
     try:
         trt = importlib.import_module("tensorrt")
     except ModuleNotFoundError as error:
         if error.name == "tensorrt":
             raise Lacking(
                 "the package tensorrt is not installed",
-                f"Install it: {PIP}. Where NVIDIA's package index cannot be reached, install it "
-                "from an archive (docs/tensorrt.md).",
+                f"Install it: {install}. Where NVIDIA's package index cannot be reached, carry it "
+                "there (docs/tensorrt.md).",
             ) from error
         raise Lacking(
             f"tensorrt is installed in part only: there is no {error.name}",
-            f"Install the whole: {PIP} --force-reinstall.",
+            f"Install the whole: {install} --force-reinstall.",
         ) from error
     except Exception as error:  # a damaged installation fails in many ways; all are answers
-        raise _not_loaded(error) from error
+        raise _not_loaded(error, install) from error
     if not hasattr(trt, "Builder") or not hasattr(trt, "__version__"):
         raise Lacking(
             f"what is imported as tensorrt is not NVIDIA's package, or has no builder: "
             f"{getattr(trt, '__file__', None) or list(trt.__path__)}",
-            f"Take it out of Python's path, then install TensorRT: {PIP}.",
+            f"Take it out of Python's path, then install TensorRT: {install}.",
         )
     if capability.version(trt.__version__) < LEAST:
         raise Lacking(
@@ -162,12 +161,14 @@ def _tensorrt() -> Any:
     return trt
 
 
-def _not_loaded(error: Exception) -> Lacking:
-    """Why an installed tensorrt cannot be imported."""
+def _not_loaded(error: Exception, install: str) -> Lacking:
+    """Why an installed tensorrt cannot be imported; ``install`` is pip's command for it."""
     said = next(iter(str(error).splitlines()), type(error).__name__)
     library = re.match(r"(\S+): cannot open shared object file", said)
     if library is None:
-        return Lacking(f"tensorrt does not load: {said}", f"Reinstall it: {PIP} --force-reinstall.")
+        return Lacking(
+            f"tensorrt does not load: {said}", f"Reinstall it: {install} --force-reinstall."
+        )
     if library[1].startswith(("libnvinfer", "libnvonnxparser")):
         return Lacking(
             f"tensorrt is installed without its libraries: there is no {library[1]}",
@@ -182,17 +183,18 @@ def _not_loaded(error: Exception) -> Lacking:
 
 def _bindings(device: cuda.Device) -> Any:
     """CUDA's runtime by cuda-bindings, for a CUDA that the driver serves."""
+    install = f"pip install 'cuda-bindings=={_served_major(device)}.*'"
     try:
         bindings = importlib.import_module("cuda.bindings")
         runtime = importlib.import_module("cuda.bindings.runtime")
     except ModuleNotFoundError as error:
         raise Lacking(
             f"the package cuda-bindings is not installed: there is no {error.name}",
-            f"Install it: {PIP_CUDA}.",
+            f"Install it: {install}.",
         ) from error
     except Exception as error:
         raise Lacking(
-            f"cuda-bindings does not load: {error}", f"Reinstall it: {PIP_CUDA} --force-reinstall."
+            f"cuda-bindings does not load: {error}", f"Reinstall it: {install} --force-reinstall."
         ) from error
     device.require(int(bindings.__version__.split(".")[0]), "cuda-bindings")
     return runtime
@@ -217,9 +219,14 @@ def _make_builder(trt: Any) -> None:
         if library := re.search(r"Unable to load library: ([^\s)]+)", said):
             raise Lacking(
                 f"TensorRT's libraries are installed in part only: it cannot load {library[1]}",
-                f"Install the whole: {PIP} --force-reinstall.",
+                "Reinstall TensorRT, all of its packages in one version (docs/tensorrt.md).",
             ) from error
         raise Lacking(f"TensorRT makes no builder: {said}", _AFTER_DYING[_BUILDER]) from error
+
+
+def _served_major(device: cuda.Device) -> int:
+    """The newest CUDA that the driver serves and that there are packages for."""
+    return min(int(device.driver.split(".")[0]), max(cuda.DRIVER_SINCE))
 
 
 def _installed(distribution: str) -> bool:
