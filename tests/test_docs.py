@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from qbench.errors import UserError
 from qbench.precision import PRECISIONS, complete_options
 from qbench.registry import Registry
 from qbench.suite import PrecisionChoice, Suite, shipped_suites, suites_dir
+from qbench.worker.cuda import Device
 from qbench.yamlfile import load
+from qbench_tensorrt.capability import offered
+from qbench_tensorrt.options import Hints
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -288,6 +292,26 @@ def test_who_takes_which_option():
                 and backend.supports(model, PrepareTarget(choice.name, options)) is None
             )
             assert cell == ("yes" if taken else "no"), (example, name)
+
+
+def test_the_hints_of_tensorrt_are_explained():
+    rows = {row[0].strip("`"): row[1].strip("`") for row in table("tensorrt.md", "hint")[1:]}
+    hints = asdict(Hints())
+    assert list(rows) == list(hints)
+    for name, default in hints.items():
+        if default is not None:
+            assert rows[name] == str(default).lower()
+
+
+def test_which_gpu_has_which_precision_with_tensorrt():
+    def gpu(capability: float) -> Device:
+        return Device(0, "a GPU", f"{capability:.1f}", "13.0", 2**30, "0000:01:00.0", "GPU-1")
+
+    rows = {row[0].strip("`"): float(row[1]) for row in table("tensorrt.md", "precision")[1:]}
+    assert set(rows) == set(offered(gpu(12.0)))
+    for name, least in rows.items():
+        assert name in offered(gpu(least)), name
+        assert name not in offered(gpu(least - 0.1)), name
 
 
 def test_every_shipped_suite_is_explained():
