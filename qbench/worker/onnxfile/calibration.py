@@ -57,6 +57,13 @@ class Reader(CalibrationDataReader):
     def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]  # None ends it
         return next(self._feeds, None)
 
+    def get_first(self) -> dict[str, np.ndarray]:
+        """The first batch, out of turn: Model Optimizer wants this, and ``rewind``."""
+        return next(self._slice(0, self.batch))
+
+    def rewind(self) -> None:
+        self.set_range(0, len(self))
+
     def _slice(self, start: int, end: int) -> Iterator[dict[str, np.ndarray]]:
         model = self._model
         for begin in range(start, end, self.batch):
