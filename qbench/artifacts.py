@@ -7,6 +7,12 @@ Layout below ``<cache>/artifacts``::
 
 The key digests the source file, the card's names, precision and options, calibration items, the
 adapter's ``prepare_version`` and the versions of the tools that prepare. Same key, same artifact.
+
+An artifact may be made from another one: of a quantized model that several backends share, or by
+compiling it for a device. The key of one that is compiled digests the device's name, compute
+capability and driver, the runtime's versions, batch and hints. What compilers keep for the next
+time (how long kernels took on this kind of device) lies below ``<cache>/kept``, in a folder for
+each backend, kind of device and runtime.
 """
 
 from __future__ import annotations
@@ -18,12 +24,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from qbench.backend import Backend, Model, PrepareTarget
+from qbench.backend import Backend, Model, PrepareTarget, Ready, RunConfig
 from qbench.data.items import Items
 from qbench.environments import Made
 from qbench.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
 from qbench.precision import variant
-from qbench.registry import package_versions
+from qbench.registry import KIND_OF_DEVICE, package_versions
 from qbench.storage import (
     cache_dir,
     digest_file,
@@ -37,10 +43,31 @@ from qbench.storage import (
 
 RECORD = "artifact.json"
 PARTS = (
-    "artifacts", "converted", "data", "downloads", "environments", "kits", "unpacked", "work",
+    "artifacts", "converted", "data", "downloads", "environments", "kept", "kits", "unpacked",
+    "work",
 )  # fmt: skip
 """What the cache holds."""
 STORE_VERSION = 3
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What an artifact is compiled for.
+
+    Attributes:
+        config: device, batch and hints; one thread and one stream.
+        device: the facts ``KIND_OF_DEVICE``.
+        kept: the folder's name of what compilations of this kind keep.
+    """
+
+    config: RunConfig
+    device: Mapping[str, Any]
+    kept: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What a bundle keeps of it."""
+        config = self.config
+        return {**self.device, "batch": config.batch, "hints": dict(config.hints)}
 
 
 @dataclass(frozen=True)
@@ -55,6 +82,7 @@ class Preparation:
             how many leading classes of it the labels do not count; None if the task has none.
         base: the artifact that is given to the backend instead of the source, to be prepared
             first; None for most.
+        compilation: what ``base`` is compiled for; None for what is prepared.
         versions: of the packages that decide what is made.
         interpreter: where it is made; None for the environment that qbench runs in.
     """
@@ -69,6 +97,12 @@ class Preparation:
     base: Preparation | None
     versions: Mapping[str, str | None]
     interpreter: Interpreter | None = None
+    compilation: Compilation | None = None
+
+    @property
+    def chain(self) -> list[Preparation]:
+        """What it is made from, in the order in which it is made, itself the last."""
+        return [*(self.base.chain if self.base else ()), self]
 
     @property
     def label(self) -> str:
@@ -76,6 +110,9 @@ class Preparation:
         parts = [self.model.name, self.backend, self.target.precision]
         parts += [variant(self.target.precision, self.target.options)]
         parts += [self.target.recipe] if self.target.recipe != "best" else []
+        if self.compilation:
+            config = self.compilation.config
+            parts += [f"for {config.device}"] + ([f"b{config.batch}"] if config.batch != 1 else [])
         return " ".join(part for part in parts if part)
 
 
@@ -179,6 +216,40 @@ class ArtifactStore:
             environment.interpreter if environment else None,
         )
 
+    def compilation(
+        self,
+        backend: Backend,
+        base: Preparation,
+        config: RunConfig,
+        ready: Ready,
+        environment: Made | None,
+    ) -> Preparation:
+        """How ``base`` is compiled for ``config.device``.
+
+        Args:
+            ready: what the backend tells in ``environment`` (None: the default one), where it is
+                compiled, too.
+        """
+        device = {fact: ready.devices[config.device][fact] for fact in KIND_OF_DEVICE}
+        packages = backend.runtime_packages
+        found = environment.versions(packages) if environment else package_versions(packages)
+        versions = {**found, "runtime": ready.version}
+        config = RunConfig(config.device, batch=config.batch, hints=config.hints)
+        kept = digest_json([backend.name, device, versions])[:32]
+        compilation = Compilation(config, device, kept)
+        key = digest_json(
+            [base.key, backend.name, backend.prepare_version, versions, compilation.to_json()]
+        )[:32]
+        return replace(
+            base,
+            key=key,
+            calibration=None,
+            base=base,
+            versions=versions,
+            interpreter=environment.interpreter if environment else None,
+            compilation=compilation,
+        )
+
     def find(self, preparation: Preparation) -> Stored | None:
         """The artifact, if it has been made already."""
         folder = self.folder / preparation.key
@@ -205,15 +276,43 @@ class ArtifactStore:
         timeout_s: float,
         memory_limit_bytes: int | None,
     ) -> Outcome:
-        """Make the artifact in a worker, and keep it if that went well.
+        """Make the artifact in a worker, and keep it if that went well. What it is made from is
+        in the store.
 
         Args:
             target: ``module:Class`` of the adapter.
         """
+        request, files = self._asked(preparation)
+        compilation = preparation.compilation
+        with scratch_folder(self.work_folder) as folder:
+            if compilation is not None:
+                self._lend(compilation, folder / "kept")
+            outcome = run_job(
+                "prepare" if compilation is None else "compile",
+                target,
+                request,
+                folder,
+                files,
+                timeout_s,
+                memory_limit_bytes,
+                preparation.interpreter,
+            )
+            if outcome.status == "ok":
+                self._keep(folder / "out", preparation)
+                if compilation is not None:
+                    self._take_back(compilation, folder / "kept", folder / "kept-before")
+        return outcome
+
+    def _asked(self, preparation: Preparation) -> tuple[dict[str, Any], dict[str, Path]]:
+        """The request of the job that makes it, and the job's files."""
         model = preparation.model
         if preparation.base is not None:
             base = self.find(preparation.base)
             assert base is not None  # it is prepared first
+            if preparation.compilation is not None:
+                config = asdict(preparation.compilation.config)
+                request = {"artifact": "artifact", "config": config, "kept": "kept"}
+                return request, {"artifact": base.folder}
             model = replace(model, path=base.file, digest=digest_file(base.file), companions={})
         # Keras tells its two kinds of files by their endings.
         ending = model.path.suffix if model.format == "keras" else f".{model.format}"
@@ -233,26 +332,34 @@ class ArtifactStore:
             if items.labels is not None and preparation.scores is not None:  # they are classes
                 request["calibration_labels"] = "calibration-labels.npy"
                 files["calibration-labels.npy"] = items.labels
-        with scratch_folder(self.work_folder) as folder:
-            outcome = run_job(
-                "prepare",
-                target,
-                request,
-                folder,
-                files,
-                timeout_s,
-                memory_limit_bytes,
-                preparation.interpreter,
-            )
-            if outcome.status == "ok":
-                self._keep(folder / "out", preparation)
-        return outcome
+        return request, files
+
+    def _lend(self, compilation: Compilation, folder: Path) -> None:
+        """Put a copy of what compilations of this kind keep into ``folder``."""
+        kept = self.root / "kept" / compilation.kept
+        if kept.is_dir():
+            shutil.copytree(kept, folder)
+        else:
+            folder.mkdir()
+
+    def _take_back(self, compilation: Compilation, folder: Path, before: Path) -> None:
+        """Move ``folder`` into the place that its copy came from; what was there goes to
+        ``before``. A kill between the two loses what can be found anew."""
+        kept = self.root / "kept" / compilation.kept
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        sync_files(folder)
+        if kept.is_dir():
+            kept.rename(before)
+        folder.rename(kept)
+        sync_folder(kept.parent)
 
     def _keep(self, out: Path, preparation: Preparation) -> None:
         """Complete the record and move the folder into its place."""
         record = json.loads((out / RECORD).read_text())
         record["backend"] = preparation.backend
         record["versions"] = preparation.versions
+        if preparation.compilation is not None:
+            record["compiled_for"] = preparation.compilation.to_json()
         if preparation.calibration is not None:
             record["calibration_digest"] = preparation.calibration.digest
         record["bytes"] = sum(path.stat().st_size for path in _files(out))

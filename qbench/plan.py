@@ -17,6 +17,7 @@ from qbench.catalog import Catalog
 from qbench.data.items import Items
 from qbench.environments import Made, backends_of
 from qbench.errors import NoSource, UserError, nearest
+from qbench.gpu.card import place
 from qbench.host import usable_cores
 from qbench.isolate import Interpreter
 from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options, variant
@@ -35,8 +36,10 @@ YARDSTICK_ROUNDS = 3
 YARDSTICK_S = 0.3
 """A yardstick's timed window is no longer than this: a call takes milliseconds."""
 PREPARE_GUESS_S = 2.0
+COMPILE_GUESS_S = 15.0
 EVALUATE_GUESS_S = 1.0
-"""Guesses for the estimate of a run's length: processor seconds in runs of the suite ``quick``."""
+"""Guesses for the estimate of a run's length: processor seconds in runs of the suite ``quick``, and
+what compilers that try out kernels take for a small network."""
 
 
 class Case(BaseModel):
@@ -144,6 +147,7 @@ class Planned:
         failure: why its model cannot be had (a conversion that failed); None if it can.
         preparation: how its artifact is made; None if it cannot run.
         evaluation: the items it is evaluated on; None if it cannot run.
+        gpu: what is known of the GPU that it runs on (``Ready.devices``); None on the processor.
     """
 
     case: Case
@@ -151,6 +155,7 @@ class Planned:
     failure: str | None = None
     preparation: Preparation | None = None
     evaluation: Items | None = None
+    gpu: Mapping[str, Any] | None = None
 
     @cached_property
     def evaluation_id(self) -> str | None:
@@ -219,15 +224,17 @@ class Plan:
     def preparations(self) -> list[Preparation]:
         """What is to be prepared; what others are made from comes first."""
         wanted = [p.preparation for p in self.evaluations().values() if p.preparation]
-        bases = [preparation.base for preparation in wanted if preparation.base]
-        return list({preparation.key: preparation for preparation in [*bases, *wanted]}.values())
+        chains = [preparation.chain for preparation in wanted]
+        each = {preparation.key: preparation for chain in chains for preparation in chain}
+        return sorted(each.values(), key=lambda preparation: len(preparation.chain))
 
     def estimate_minutes(self, store: ArtifactStore) -> float:
         """A rough guess, mostly of what the timed loops will take; of the least rounds, where
         there are as many as needed."""
         suite = self.suite
         evaluations = self.evaluations()
-        missing = sum(store.find(prep) is None for prep in self.preparations())
+        missing = [prep for prep in self.preparations() if store.find(prep) is None]
+        compiled = sum(prep.compilation is not None for prep in missing)
         trial_s = TRIAL_OVERHEAD_S + suite.cool_down_s + suite.warmup_s
         measuring = sum(
             self.rounds(planned)[0] * (trial_s + max(suite.timed_s, planned.case.longest_s))
@@ -237,8 +244,8 @@ class Plan:
         if suite.energy is not None:
             windows = suite.energy.windows * len(self.runnable)
             measuring += suite.energy.idle_s + windows * (trial_s + suite.energy.window_s)
-        before = missing * PREPARE_GUESS_S + len(evaluations) * EVALUATE_GUESS_S
-        return (measuring + before / usable_cores()) / 60
+        before = (len(missing) - compiled) * PREPARE_GUESS_S + len(evaluations) * EVALUATE_GUESS_S
+        return (measuring + compiled * COMPILE_GUESS_S + before / usable_cores()) / 60
 
     def estimate_disk_mb(self) -> float:
         """An upper guess of what artifacts take in the cache, in MB."""
@@ -276,6 +283,7 @@ def _planned_json(planned: Planned) -> dict[str, Any]:
         "calibration_items": prep.calibration_items if prep else None,
         "dataset_digest": planned.evaluation.digest if planned.evaluation else None,
         "cached_items": _folder(planned.evaluation) if planned.evaluation else None,
+        "gpu": place(planned.gpu) if planned.gpu else None,
     }
 
 
@@ -528,12 +536,17 @@ class _Planner:
                 preparation = self._shared(case, backend)
             else:
                 preparation = self._own(case, backend)
+            if case.device in probe.compiled:
+                preparation = self._store.compilation(
+                    backend, preparation, case.config(), probe, made
+                )
         except NoSource as no:
             if no.status == "skipped":
                 return Planned(case, no.reason)
             return Planned(case, failure=no.reason)
         evaluation = self._catalog.items(self._catalog.card(case.model), "evaluation")
-        return Planned(case, preparation=preparation, evaluation=evaluation)
+        gpu = probe.devices.get(case.device)
+        return Planned(case, preparation=preparation, evaluation=evaluation, gpu=gpu)
 
     def _own(self, case: Case, backend: Backend) -> Preparation:
         """How the backend itself makes the artifact, from a source that it supports: one of the
@@ -602,18 +615,31 @@ class _Planner:
         maker = next(filter(self._makes(case.precision), self._everyone()), None)
         if maker is None:
             raise NoSource(f"no adapter here makes a {case.precision} model for all")
-        base = self.place(case.model_copy(update={"backend": maker, "recipe": "best", "hints": {}}))
-        if base.preparation is None:
-            status = "prepare_failed" if base.failure else "skipped"
-            reason = base.failure or base.skip
+        made = {
+            "backend": maker,
+            "recipe": "best",
+            "hints": {},
+            "device": self._made_on(maker, case),
+        }
+        placed = self.place(case.model_copy(update=made))
+        if placed.preparation is None:
+            status = "prepare_failed" if placed.failure else "skipped"
+            reason = placed.failure or placed.skip
             raise NoSource(f"{maker} cannot make the shared model: {reason}", status)
-        model = base.preparation.model
+        base = next(p for p in reversed(placed.preparation.chain) if p.compilation is None)
+        model = base.model
         reason = _unsupported(backend, model, case.target())
         if model.format not in backend.formats:
             reason = f"{case.backend} cannot read the shared model, which is {model.format}"
         if reason is not None:
             raise NoSource(reason)
-        return self._store.preparation(backend, model, case.target(), None, base=base.preparation)
+        return self._store.preparation(backend, model, case.target(), None, base=base)
+
+    def _made_on(self, maker: str, case: Case) -> str:
+        """The device that the shared model is made as if for: one for all devices, if it can be."""
+        probe = self._probe(maker)
+        able = isinstance(probe, Ready) and case.precision in probe.precisions.get("cpu", ())
+        return "cpu" if able else case.device
 
     def _everyone(self) -> list[str]:
         """The suite's backends, and after them the other installed ones."""

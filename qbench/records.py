@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -158,6 +158,13 @@ class Conversion(Record):
     sqnr_db: dict[str, float]
 
 
+class Place(Record):
+    """Where a GPU sits on the PCI bus, and whether the case has but a part of it (MIG)."""
+
+    pci_bus_id: str
+    mig: bool
+
+
 class Entry(Record):
     """One case of the plan.
 
@@ -169,6 +176,7 @@ class Entry(Record):
         artifact_key, evaluation_id: of its lines in ``prepare.jsonl`` and ``evaluate.jsonl``.
         model_digest, dataset_digest: SHA-256 of the source file, and of items and preprocessing.
         cached_items: where a later ``qbench explain`` finds the preprocessed items.
+        gpu: where its GPU sits; None on the processor, and in older bundles.
     """
 
     case_id: str
@@ -185,6 +193,7 @@ class Entry(Record):
     dataset_digest: str | None
     cached_items: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None
     conversion: Conversion | None
+    gpu: Place | None = None
 
     @model_validator(mode="after")
     def _words_are_known(self) -> Self:
@@ -274,8 +283,12 @@ class Prepared(Outcome):
 
     Attributes:
         digest: SHA-256 of its files.
-        prepare_ns: how long it took, nanoseconds.
+        prepare_ns: how long it took, nanoseconds; without what it was made from.
         provenance: what made it, and how.
+        base: key of the artifact that it was made from; None if from the model's source, and in
+            older bundles.
+        compiled_for: name, compute capability and driver of the device, batch and hints; None for
+            what was not compiled.
     """
 
     artifact_key: str
@@ -283,6 +296,8 @@ class Prepared(Outcome):
     bytes: int | None = None
     prepare_ns: int | None = None
     provenance: dict[str, Any] | None = None
+    base: str | None = None
+    compiled_for: dict[str, Any] | None = None
 
 
 class Effective(Record):
@@ -377,6 +392,36 @@ class Evaluated(Outcome):
         return self
 
 
+class Gpu(Record):
+    """What NVML told of the card around a trial's window; of each value None where it did not, and
+    ``missing`` has the reason. See ``qbench.gpu.watch.Watcher.summary``."""
+
+    samples: Count
+    missing: dict[str, str]
+    sm_clock_mhz: Time | None = None
+    sm_clock_low_mhz: Time | None = None
+    sm_clock_high_mhz: Time | None = None
+    memory_clock_mhz: Time | None = None
+    power_w: Time | None = None
+    power_limit_w: Time | None = None
+    power_limit_default_w: Time | None = None
+    temperature_c: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    throttled: dict[str, Share] | None = None
+    memory_used_bytes: Count | None = None
+    memory_process_bytes: Count | None = None
+    memory_process_by: Literal["process", "difference"] | None = None
+    others: Count | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    mig: bool | None = None
+
+    @model_validator(mode="after")
+    def _memory_says_whence(self) -> Self:
+        if (self.memory_process_bytes is None) != (self.memory_process_by is None):
+            raise ValueError("the process's memory and how it is known go together")
+        return self
+
+
 class Trial(Outcome):
     """A line of ``journal.jsonl``: one fresh process with its timed window. Times are nanoseconds.
 
@@ -396,6 +441,7 @@ class Trial(Outcome):
         traces: files in ``traces/<trial>/``.
         window: begin and end on the machine's monotonic clock; None where no clock was kept.
         samples_sha256: of its file in ``samples/``.
+        gpu: the card meanwhile; None on the processor, and in older bundles.
     """
 
     trial: str
@@ -417,6 +463,7 @@ class Trial(Outcome):
     traces: list[str] = []
     window: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     samples_sha256: str | None = None
+    gpu: Gpu | None = None
 
     @model_validator(mode="after")
     def _what_went_well_took_time(self) -> Self:

@@ -14,6 +14,10 @@ from qbench.isolate import Interpreter, in_parallel, run_job, scratch_folder
 GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60
 PROBES_AT_A_TIME = 2
+KIND_OF_DEVICE = ("name", "compute_capability", "driver")
+"""The facts of a device that decide what is compiled for it."""
+PLACE_OF_GPU = ("pci_bus_id", "uuid")
+"""The facts of a GPU that tell which of the machine's cards it is."""
 REPAIR = "Repair or uninstall that adapter."
 METHODS = ("probe", "supports", "import_runtime", "describe", "prepare", "open", "activations")
 
@@ -82,7 +86,10 @@ class Registry:
                 "The runtime's installation is damaged, or does not fit this machine.",
             )
         try:
-            return _answer(outcome.result)
+            answer = _answer(outcome.result)
+            if isinstance(answer, Ready) and answer.compiled:
+                _can_compile(backend, answer)
+            return answer
         except (KeyError, TypeError) as error:
             return Unavailable(
                 f"the adapter {self.targets[name]} answers its probe with what is neither Ready "
@@ -119,6 +126,10 @@ def _words(value: object) -> bool:
     return isinstance(value, (tuple, list)) and all(isinstance(v, str) and v for v in value)
 
 
+def _has_words(facts: Mapping[str, Any], names: tuple[str, ...]) -> bool:
+    return all(isinstance(facts.get(name), str) for name in names)
+
+
 def _answer(result: Mapping[str, Any]) -> Ready | Unavailable:
     """A probe's answer as it came from its worker.
 
@@ -136,8 +147,27 @@ def _answer(result: Mapping[str, Any]) -> Ready | Unavailable:
     for device, reasons in fields["missing"].items():
         if not isinstance(reasons, dict) or not all(isinstance(r, str) for r in reasons.values()):
             raise TypeError(f"what is missing on {device} is {reasons!r}")
+    for device, facts in fields.setdefault("devices", {}).items():
+        needed = (*KIND_OF_DEVICE, *PLACE_OF_GPU) if device.startswith("cuda") else ()
+        if not isinstance(facts, dict) or not _has_words(facts, needed):
+            raise TypeError(f"what is known of {device} is {facts!r}, without {', '.join(needed)}")
+    if not _words(fields.setdefault("compiled", ())):
+        raise TypeError(f"compiled is {fields['compiled']!r}")
+    fields["compiled"] = tuple(fields["compiled"])
     fields["precisions"] = {d: tuple(p) for d, p in fields["precisions"].items()}
     return Ready(**fields)
+
+
+def _can_compile(backend: Backend, answer: Ready) -> None:
+    """
+    Raises:
+        TypeError: the adapter cannot compile for the devices that it says it compiles for.
+    """
+    if not callable(getattr(backend, "compile", None)):
+        raise TypeError("it has no method compile")
+    for device in answer.compiled:
+        if not _has_words(answer.devices.get(device, {}), KIND_OF_DEVICE):
+            raise TypeError(f"of {device} it does not tell {', '.join(KIND_OF_DEVICE)}")
 
 
 def _require(fields: Mapping[str, Any], **kinds: type) -> None:

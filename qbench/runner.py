@@ -30,6 +30,8 @@ from qbench.energy.settings import EnergySettings
 from qbench.energy.wall import WallMeter
 from qbench.environments import EnvironmentStore, Made
 from qbench.errors import UserError
+from qbench.gpu.sharing import refuse_shared
+from qbench.gpu.watch import watching
 from qbench.host import fingerprint, usable_cores
 from qbench.isolate import (
     DISK_FULL,
@@ -60,7 +62,7 @@ from qbench.system import System
 
 KEPT = (
     "digest", "bytes", "prepare_ns", "memory_peak_bytes", "provenance", "versions",
-    "calibration_digest",
+    "calibration_digest", "compiled_for",
 )  # fmt: skip
 """What a bundle keeps of an artifact's record."""
 SAME_OUTPUTS_DB = 20.0
@@ -112,6 +114,7 @@ class Request:
         command: how the run was asked for, for the record.
         confirms: the run whose findings this one measures anew; None for most.
         suite_folder: what paths in the suite are relative to.
+        allow_shared_gpu: measure though others compute on a GPU that the suite uses.
     """
 
     suite: Suite
@@ -126,6 +129,7 @@ class Request:
     command: tuple[str, ...] = ()
     confirms: str | None = None
     suite_folder: Path = Path()
+    allow_shared_gpu: bool = False
 
 
 def run_suite(
@@ -153,6 +157,8 @@ def run_suite(
             request.suite, catalog, registry, probes, store, request.filters, environments
         )
         _check_runnable(plan)
+        if not request.allow_shared_gpu:
+            refuse_shared({p.case.device: p.gpu for p in plan.runnable if p.gpu})
         bundle = _begin(request, plan, probes, registry)
         run = _Run(plan, bundle, catalog, registry, store, progress, request)
         run.prepare()
@@ -329,7 +335,8 @@ class _Run:
     # ------------------------------------------------------------------ prepare
 
     def prepare(self) -> None:
-        """Make every artifact that is not in the store yet, several at a time."""
+        """Make every artifact that is not in the store yet, several at a time; but one after the
+        other where it is compiled, since compilers measure what is fastest on the device."""
         recorded = self._bundle.prepared
         todo = [
             preparation
@@ -341,19 +348,23 @@ class _Run:
             )
         ]
         self._progress.stage("prepare", len(todo))
-        for derived in (False, True):  # what others are made from comes first
-            now = [p for p in todo if (p.base is not None) == derived]
-            in_parallel(now, self._prepare_one, usable_cores())
+        longest = max((len(preparation.chain) for preparation in todo), default=0)
+        for steps in range(1, longest + 1):  # what others are made from comes first
+            now = [p for p in todo if len(p.chain) == steps]
+            converted = [p for p in now if p.compilation is None]
+            in_parallel(converted, self._prepare_one, usable_cores())
+            in_parallel([p for p in now if p.compilation], self._prepare_one, 1)
 
     def _prepare_one(self, preparation: Preparation) -> None:
         label = preparation.label
         self._progress.working(label)
         outcome = Outcome("ok")
         base = preparation.base
-        if base is not None and self._store.check(base) is None:
-            why = self._bundle.prepared[base.key]["reason"]
-            outcome = Outcome("prepare_failed", f"the shared model could not be made: {why}")
-        elif self._store.check(preparation) is None:
+        if self._store.check(preparation) is not None:
+            pass
+        elif base is not None and self._store.check(base) is None:
+            outcome = self._without_base(preparation, self._bundle.prepared[base.key])
+        else:
             outcome = self._store.prepare(
                 preparation,
                 self._registry.targets[preparation.backend],
@@ -367,6 +378,7 @@ class _Run:
             "reason": outcome.reason,
             "log": outcome.log,
             "cached": outcome.status == "ok" and not outcome.seconds,
+            "base": base.key if base else None,
         }
         stored = self._store.find(preparation)
         if stored is not None:
@@ -374,6 +386,12 @@ class _Run:
         with self._writing:
             self._bundle.add_prepared(record)
         self._progress.done(label, outcome.status, outcome.reason)
+
+    def _without_base(self, preparation: Preparation, base: Mapping[str, Any]) -> Outcome:
+        """Of an artifact whose base could not be made: with that one's reason."""
+        if preparation.compilation is not None:  # it is the same case's
+            return Outcome(base["status"], base["reason"])
+        return Outcome("prepare_failed", f"the shared model could not be made: {base['reason']}")
 
     def _memory_limit(self) -> int | None:
         limit = self._limits.memory_mb
@@ -391,10 +409,13 @@ class _Run:
         self._progress.stage("evaluate", len(todo))
         at_once = 1 if self._plan.suite.profile else usable_cores()  # a profile is a measurement
         references = list(self._plan.references.values())
-        in_parallel(references, self._evaluate_reference, at_once)
+        on_cpu = all(planned.case.device == "cpu" for one in references for planned in one)
+        in_parallel(references, self._evaluate_reference, at_once if on_cpu else 1)
         done = self._bundle.evaluated
         rest = [p for p in todo if p.evaluation_id not in done]
-        in_parallel(rest, self._evaluate_one, at_once)
+        in_parallel([p for p in rest if p.case.device == "cpu"], self._evaluate_one, at_once)
+        # a device's memory is no matter of how many cores there are
+        in_parallel([p for p in rest if p.case.device != "cpu"], self._evaluate_one, 1)
 
     def _is_prepared(self, planned: Planned) -> bool:
         assert planned.preparation
@@ -412,8 +433,9 @@ class _Run:
         for planned in candidates:
             record = self._bundle.evaluated.get(str(planned.evaluation_id))
             if record is None:
-                if not self._is_prepared(planned) and planned.preparation:
-                    self._prepare_one(planned.preparation)
+                for preparation in planned.preparation.chain if planned.preparation else ():
+                    if preparation.key not in self._bundle.prepared:
+                        self._prepare_one(preparation)
                 if self._is_prepared(planned):
                     self._evaluate_one(planned)
                     record = self._bundle.evaluated[str(planned.evaluation_id)]
@@ -569,7 +591,8 @@ class _Run:
             timed_s = self._plan.suite.timed_s
             if planned in self._plan.yardsticks:
                 timed_s = min(timed_s, YARDSTICK_S)
-            outcome = self._run_trial(planned, folder, timed_s)
+            with watching(planned.gpu) as watcher:
+                outcome = self._run_trial(planned, folder, timed_s)
             outcome = self._compared(planned, outcome, folder)
             result = dict(outcome.result)
             result.pop("outputs", None)
@@ -586,6 +609,8 @@ class _Run:
                 **result,
             }
             good = outcome.status == "ok"
+            if good:
+                record["gpu"] = watcher.summary(*result["window"])
             traces = {name: folder / name for name in record.pop("files", [])} if good else {}
             samples = folder / "samples.npy" if good else None
             return self._bundle.add_trial(record, samples, traces)
@@ -615,6 +640,7 @@ class _Run:
                 "options": options,
                 "warmup_s": self._plan.suite.warmup_s,
                 "timed_s": timed_s,
+                "gpu": planned.gpu,
             },
             folder,
             {**files, "artifact": self._artifact(planned).folder},

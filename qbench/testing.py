@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from qbench.backend import (
     PrepareError,
     PrepareTarget,
     Profile,
+    Program,
     Provenance,
     Ready,
     RunConfig,
@@ -57,11 +59,12 @@ class FakeBackend:
     It only pretends to quantize; ``tests/examples/qbench_numpy`` is an adapter to learn from.
 
     The model file holds ``{"weights": [[...]], "infer_us": 50, "fail": {"prepare": "crash"}}``.
-    ``fail`` names a step (``prepare, open, infer``) and what happens there: ``error``, ``crash``
-    (a segmentation fault), ``hang``, ``oom``, ``unsupported``, ``nan`` (only ``infer``),
-    ``exit``. A precision may have its own: ``{"int8-static:infer": "crash"}``. With
-    ``drift`` in the file, every call adds that much to the scores, as a broken program might;
-    with ``int8_macs``, so many of its 640 multiply-accumulates run in int8 when it is quantized.
+    ``fail`` names a step (``prepare, compile, open, infer``) and what happens there: ``error``,
+    ``failed`` (the tool's own failure), ``crash`` (a segmentation fault), ``hang``, ``oom``,
+    ``unsupported``, ``nan`` (only ``infer``), ``exit``. A precision may have its own:
+    ``{"int8-static:infer": "crash"}``. With ``drift`` in the file, every call adds that much to the
+    scores, as a broken program might; with ``int8_macs``, so many of its 640 multiply-accumulates
+    run in int8 when it is quantized.
     """
 
     name = "fake"
@@ -130,6 +133,54 @@ class FakeBackend:
                 yield [Activation("product", "MatMul", values)]
 
 
+FAKE_GPU: Mapping[str, Any] = {
+    "index": 0,
+    "name": "Fake GPU",
+    "compute_capability": "9.0",
+    "driver": "13.0",
+    "memory_bytes": 1 << 30,
+    "pci_bus_id": "FFFF:FF:1F.0",
+    "uuid": "GPU-00000000-0000-0000-0000-000000000000",
+}
+"""What the probe tells of it: as ``qbench.worker.cuda.Device`` has it. NVML knows no such card."""
+
+
+class FakeGpuBackend(FakeBackend):
+    """The fake with a second device, ``cuda:0``, that artifacts are compiled for, one for each
+    batch size. The same is computed there; how long the parts of a call take is made up."""
+
+    name = "fakegpu"
+
+    def probe(self) -> Ready | Unavailable:
+        return Ready(
+            version="1.0",
+            precisions={"cpu": ("fp32", "int8-static"), "cuda:0": ("fp32", "int8-static")},
+            missing={"cuda:0": {"fp8": "the fake GPU is too old for fp8"}},
+            devices={"cuda:0": dict(FAKE_GPU)},
+            compiled=("cuda:0",),
+        )
+
+    def compile(self, artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
+        """The file ``timings`` in ``kept`` counts the compilations that have been."""
+        content = json.loads(artifact.file.read_text())
+        _misbehave(content, artifact.target.precision, "compile")
+        timings = kept / "timings"
+        before = int(timings.read_text()) if timings.exists() else 0
+        timings.write_text(str(before + 1))
+        engine = {**content, "compiled": {"device": config.device, "batch": config.batch}}
+        (out / "engine.json").write_text(json.dumps(engine))
+        return Provenance("engine.json", settings={"compilations_before": before})
+
+    def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> FakeProgram:
+        program = super().open(artifact, config, inspect)
+        if config.device == "cpu":
+            return program
+        wanted = {"device": config.device, "batch": config.batch}
+        if program.content.get("compiled") != wanted:
+            raise RuntimeError(f"not compiled for {wanted}: {program.content.get('compiled')}")
+        return FakeGpuProgram(artifact, program.content, config)
+
+
 class FakeProgram:
     """An opened fake model."""
 
@@ -179,6 +230,16 @@ class FakeProgram:
         return None
 
 
+class FakeGpuProgram(FakeProgram):
+    """One that says how much memory it holds on its device."""
+
+    def stream(self) -> FakeStream:
+        return FakeGpuStream(self)
+
+    def device_memory_bytes(self) -> dict[str, int]:
+        return {"weights": 64 * 10 * 4, "io": self.config.batch * (64 + 10) * 4}
+
+
 class FakeStream:
     """One lane of a fake program."""
 
@@ -211,6 +272,21 @@ class FakeStream:
         return {scores: self._scores, **dict.fromkeys(others, -self._scores)}
 
 
+class FakeGpuStream(FakeStream):
+    """A lane whose call consists of parts."""
+
+    def segments(self, calls: int) -> dict[str, np.ndarray]:
+        """Made up: copying in takes 2 µs, out 1 µs, computing 10 to 30 µs."""
+        for _ in range(calls):
+            self.infer()
+        return {
+            "h2d": np.full(calls, 2e3),
+            "compute": np.linspace(10e3, 30e3, calls),
+            "d2h": np.full(calls, 1e3),
+            "enqueue": np.full(calls, 4e3),
+        }
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
@@ -226,6 +302,8 @@ def _misbehave(content: Mapping[str, Any], precision: str, step: str) -> None:
     if kind == "error":
         sys.stdout.write("the fake backend prints before it fails\n")
         raise RuntimeError(f"planted failure in {step}")
+    if kind == "failed":
+        raise PrepareError(f"planted failure in {step}", "product")
     if kind == "unsupported":
         raise Unsupported(f"planted refusal in {step}")
     if kind == "crash":
@@ -262,6 +340,8 @@ class AdapterConformance:
 
     target: str
     """``module:Class``, as in the entry point."""
+    device = "cpu"
+    """Where it runs; artifacts are compiled for it where the adapter asks for that."""
     tolerance_db = 15.0
     """Least closeness (SQNR) of a quantized program's outputs to float32's."""
 
@@ -296,17 +376,38 @@ class AdapterConformance:
     def ready(self) -> Ready:
         import pytest
 
-        answer = self.backend().probe()
+        answer = self._probed
         if isinstance(answer, Unavailable):
             pytest.skip(f"{self.target}: {answer.reason}")
+        if self.device not in answer.precisions:
+            reasons = answer.missing.get(self.device, {}).values()
+            pytest.skip(f"{self.target} on {self.device}: {next(iter(reasons), 'does not run')}")
         return answer
+
+    @cached_property
+    def _probed(self) -> Ready | Unavailable:
+        return self.backend().probe()
+
+    def precisions(self) -> tuple[str, ...]:
+        """Those that the adapter has on the device."""
+        return self.ready().precisions[self.device]
+
+    def config(self, **changes: Any) -> RunConfig:
+        """On the device; ``changes`` as in ``RunConfig``."""
+        return RunConfig(**{"device": self.device, **changes})
+
+    def prepare_target(self, precision: str) -> PrepareTarget:
+        from qbench.precision import complete_options
+
+        kind = self.device.partition(":")[0]
+        return PrepareTarget(precision, complete_options(precision, {}), kind)
 
     def artifact(self, folder: Path, precision: str = "fp32") -> Artifact:
         """Prepare the model at a precision, as a prepare worker would."""
-        from qbench.precision import PRECISIONS, complete_options
+        from qbench.precision import PRECISIONS
 
         backend, model = self.backend(), self.model(folder)
-        target = PrepareTarget(precision, complete_options(precision, {}))
+        target = self.prepare_target(precision)
         reason = backend.supports(model, target)
         if reason is not None:
             raise Unsupported(reason)
@@ -319,10 +420,26 @@ class AdapterConformance:
         provenance = backend.prepare(model, target, calibration, out)
         return Artifact(out, model, target, provenance)
 
+    def compiled(self, artifact: Artifact, config: RunConfig) -> Artifact:
+        """What is opened: the artifact itself, or what it is compiled to."""
+        if self.device not in self.ready().compiled:
+            return artifact
+        backend: Any = self.backend()
+        out = artifact.path / f"compiled-{config.batch}-{len(list(artifact.path.iterdir()))}"
+        kept = artifact.path.parent / "kept"
+        out.mkdir()
+        kept.mkdir(exist_ok=True)
+        backend.import_runtime()
+        alone = replace(config, threads=1, streams=1)
+        return replace(artifact, path=out, provenance=backend.compile(artifact, alone, kept, out))
+
+    def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> Program:
+        return self.backend().open(self.compiled(artifact, config), config, inspect)
+
     def outputs(self, artifact: Artifact, config: RunConfig | None = None) -> Feed:
         """Outputs for fixed inputs."""
-        config = config or RunConfig()
-        with self.backend().open(artifact, config) as program:
+        config = config or self.config()
+        with self.open(artifact, config) as program:
             stream = program.stream()
             stream.bind(self.feed(artifact.model, config.batch))
             stream.infer()
@@ -332,6 +449,7 @@ class AdapterConformance:
 
     def test_declares_itself(self) -> None:
         from qbench.precision import PRECISIONS
+        from qbench.registry import KIND_OF_DEVICE
 
         backend = self.backend()
         assert backend.api_version == API_VERSION
@@ -348,6 +466,8 @@ class AdapterConformance:
         for device, reasons in answer.missing.items():
             assert all(reasons.values()), "each missing precision has a reason"
             assert not set(reasons) & set(answer.precisions.get(device, ()))
+        for device in answer.compiled:
+            assert set(KIND_OF_DEVICE) <= set(answer.devices[device])
 
     def test_importing_the_adapter_imports_no_runtime(self) -> None:
         module = self.target.partition(":")[0]
@@ -362,10 +482,10 @@ class AdapterConformance:
         assert set(done.stdout.split()) <= {"qbench", module.partition(".")[0]}
 
     def test_every_precision_is_close_to_float32(self, tmp_path: Path) -> None:
-        ready = self.ready()
+        precisions = self.precisions()
         exact = self.outputs(self.artifact(tmp_path, "fp32"))
         ran = []
-        for precision in ready.precisions["cpu"]:
+        for precision in precisions:
             if precision == "fp32":
                 continue
             try:
@@ -378,20 +498,20 @@ class AdapterConformance:
                 noise = np.sum((array - got[name]) ** 2.0)
                 close = 10 * np.log10(np.sum(array**2.0) / max(noise, 1e-30))
                 assert close >= self.tolerance_db, f"{precision}, {name}: {close:.1f} dB"
-        if len(ready.precisions["cpu"]) > 1:
+        if len(precisions) > 1:
             assert ran, "an adapter that declares more than fp32 should run one on this model"
 
     def test_a_quantized_artifact_says_what_was_done_and_runs_so(self, tmp_path: Path) -> None:
         from qbench.precision import int8_share
 
-        ready = self.ready()
+        precisions = self.precisions()
         exact = self.outputs(self.artifact(tmp_path, "fp32"))
-        for precision in ready.precisions["cpu"]:
+        for precision in precisions:
             if not precision.startswith("int8-"):
                 continue
             try:
                 artifact = self.artifact(tmp_path, precision)
-                with self.backend().open(artifact, RunConfig(), inspect=True) as program:
+                with self.open(artifact, self.config(), inspect=True) as program:
                     effective = program.effective()
             except Unsupported:
                 continue
@@ -412,7 +532,7 @@ class AdapterConformance:
         for name, spec in artifact.model.outputs.items():
             assert outputs[name].shape == spec.sized(1)
             assert outputs[name].dtype == np.dtype(spec.dtype)
-        with self.backend().open(artifact, RunConfig()) as program:
+        with self.open(artifact, self.config()) as program:
             assert set(program.inputs) == set(artifact.model.inputs)
             assert set(program.outputs) == set(artifact.model.outputs)
 
@@ -425,10 +545,10 @@ class AdapterConformance:
 
     def test_every_call_computes_the_same_and_from_what_was_bound(self, tmp_path: Path) -> None:
         """A timed loop calls ``infer`` thousands of times after one ``bind``."""
-        for precision in self.ready().precisions["cpu"]:
+        for precision in self.precisions():
             try:
                 artifact = self.artifact(tmp_path, precision)
-                program = self.backend().open(artifact, RunConfig())
+                program = self.open(artifact, self.config())
             except Unsupported:
                 continue
             with program:
@@ -451,7 +571,7 @@ class AdapterConformance:
     def test_binding_anew_changes_the_outputs(self, tmp_path: Path) -> None:
         self.ready()
         artifact = self.artifact(tmp_path)
-        with self.backend().open(artifact, RunConfig()) as program:
+        with self.open(artifact, self.config()) as program:
             stream = program.stream()
             seen = []
             for seed in (0, 1, 0):
@@ -466,7 +586,7 @@ class AdapterConformance:
         self.ready()
         artifact = self.artifact(tmp_path)
         alone = self.outputs(artifact)
-        with self.backend().open(artifact, RunConfig(streams=2)) as program:
+        with self.open(artifact, self.config(streams=2)) as program:
             one, two = program.stream(), program.stream()
             one.bind(self.feed(artifact.model, 1))
             two.bind(self.feed(artifact.model, 1, seed=5))
@@ -479,12 +599,12 @@ class AdapterConformance:
         self.ready()
         artifact = self.artifact(tmp_path)
         try:
-            together = self.outputs(artifact, RunConfig(batch=4))
+            together = self.outputs(artifact, self.config(batch=4))
         except Unsupported as reason:
             assert "batch" in str(reason)
             return
         feed = self.feed(artifact.model, 4)
-        with self.backend().open(artifact, RunConfig()) as program:
+        with self.open(artifact, self.config()) as program:
             stream = program.stream()
             for index in range(4):
                 stream.bind({n: a[index : index + 1] for n, a in feed.items()})
@@ -516,7 +636,7 @@ class AdapterConformance:
         artifact = self.artifact(tmp_path)
         good = self.feed(artifact.model, 1)
         name = next(iter(good))
-        with self.backend().open(artifact, RunConfig()) as program:
+        with self.open(artifact, self.config()) as program:
             stream = program.stream()
             with pytest.raises(ValueError, match="no_such_input"):
                 stream.bind({"no_such_input": good[name]})
@@ -531,7 +651,7 @@ class AdapterConformance:
         self.ready()
         artifact = self.artifact(tmp_path)
         with pytest.raises(ValueError, match="no_such_hint"):
-            self.backend().open(artifact, RunConfig(hints={"no_such_hint": 1}))
+            self.open(artifact, self.config(hints={"no_such_hint": 1}))
 
     def test_a_damaged_file_is_a_prepare_error(self, tmp_path: Path) -> None:
         import pytest
@@ -550,12 +670,12 @@ class AdapterConformance:
             with pytest.raises(PrepareError):
                 backend.describe(path)
             with pytest.raises(PrepareError):
-                backend.prepare(broken, PrepareTarget("fp32"), None, out)
+                backend.prepare(broken, self.prepare_target("fp32"), None, out)
 
     def test_effective_precision_is_read_back(self, tmp_path: Path) -> None:
         self.ready()
         artifact = self.artifact(tmp_path)
-        with self.backend().open(artifact, RunConfig(), inspect=True) as program:
+        with self.open(artifact, self.config(), inspect=True) as program:
             effective = program.effective()
         assert effective.precision == "fp32"
         assert set(effective.operators) <= set(EFFECTIVE)
@@ -567,7 +687,7 @@ class AdapterConformance:
     def test_a_profile_agrees_with_the_effective_precision(self, tmp_path: Path) -> None:
         self.ready()
         artifact = self.artifact(tmp_path)
-        with self.backend().open(artifact, RunConfig(), inspect=True) as program:
+        with self.open(artifact, self.config(), inspect=True) as program:
             try:
                 profile = program.profile(self.feed(artifact.model, 1), runs=3)
             except Unsupported as reason:
@@ -585,13 +705,14 @@ class AdapterConformance:
 
     def test_layers_are_shown_under_the_same_names(self, tmp_path: Path) -> None:
         """Of the float32 artifact with itself, and with a quantized one."""
-        precisions = [p for p in self.ready().precisions["cpu"] if p in ("fp32", "int8-static")]
+        precisions = [p for p in self.precisions() if p in ("fp32", "int8-static")]
         shown = []
         for precision in precisions:
             try:
                 artifact = self.artifact(tmp_path, precision)
                 feeds = [self.feed(artifact.model, 1)]
-                (layers,) = self.backend().activations(artifact, RunConfig(), feeds)
+                artifact, config = self.compiled(artifact, self.config()), self.config()
+                (layers,) = self.backend().activations(artifact, config, feeds)
             except Unsupported as reason:
                 assert str(reason)
                 return
@@ -609,21 +730,19 @@ class AdapterConformance:
     def test_it_works_in_workers(self, tmp_path: Path) -> None:
         """Prepare, evaluate and measure through the real protocol, float32 and static int8."""
         for precision in ("fp32", "int8-static"):
-            if precision in self.ready().precisions["cpu"]:
+            if precision in self.precisions():
                 folder = tmp_path / precision
                 folder.mkdir()
                 self._run_in_workers(folder, precision)
 
     def _run_in_workers(self, folder: Path, precision: str) -> None:
         from qbench.isolate import run_job
-        from qbench.precision import complete_options
 
         model = self.model(folder)
         items = {name: f"{name}.npy" for name in model.inputs}
         for name, array in self.feed(model, 16).items():
             np.save(folder / items[name], array)
         files = {file: folder / file for file in items.values()}
-        target = PrepareTarget(precision, complete_options(precision, {}))
 
         def job(name: str, files: Mapping[str, Path], **request: Any) -> Mapping[str, Any]:
             work = folder / name
@@ -636,12 +755,18 @@ class AdapterConformance:
             "prepare",
             {**files, model.path.name: model.path},
             model={**model.to_json(), "path": model.path.name, "companions": {}},
-            target=asdict(target),
+            target=asdict(self.prepare_target(precision)),
             calibration=items if precision == "int8-static" else None,
             calibration_items=8,
         )
-        opened = {**files, "artifact": folder / "prepare" / "out"}
-        common = {"artifact": "artifact", "config": asdict(RunConfig()), "feeds": items}
+        made = folder / "prepare" / "out"
+        config = {"artifact": "artifact", "config": asdict(self.config())}
+        if self.device in self.ready().compiled:
+            kept = folder / "kept"
+            kept.mkdir()
+            job("compile", {"artifact": made, "kept": kept}, **config, kept="kept")
+            made = folder / "compile" / "out"
+        opened, common = {**files, "artifact": made}, {**config, "feeds": items}
         outputs = job("evaluate", opened, **common)["outputs"]
         assert list(outputs) == list(model.outputs)
         for file in outputs.values():

@@ -1,4 +1,4 @@
-"""The conformance kit passes on the backend that is made to pass it."""
+"""The conformance kit passes on the backends that are made to pass it."""
 
 from __future__ import annotations
 
@@ -16,3 +16,10 @@ class TestFakeBackend(AdapterConformance):
         if path.exists():
             return fake_model(folder / "again.fake")
         return fake_model(path)
+
+
+class TestFakeOnItsGpu(TestFakeBackend):
+    """Where artifacts are compiled, one for each batch."""
+
+    target = "qbench.testing:FakeGpuBackend"
+    device = "cuda:0"

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qbench.backend import (
+    Artifact,
     Backend,
     Calibration,
     Model,
@@ -60,16 +61,21 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         raise PrepareError("the quantizer finished but quantized no operator")
     if target.precision in QUANTIZED and not provenance.quantized_ops:
         raise PrepareError("the adapter does not say how many operators were quantized")
+    write_record(Artifact(out, model, target, provenance), version, elapsed_ns, memory)
+    return {"provenance": asdict(provenance), "prepare_ns": elapsed_ns}
+
+
+def write_record(artifact: Artifact, version: str, elapsed_ns: int, memory: Memory) -> None:
+    """``artifact.json``, without paths, beside what the adapter wrote."""
+    described = artifact.to_json()
     record = {
-        "model": {**model.to_json(), "path": "", "companions": {}},
-        "target": asdict(target),
-        "provenance": asdict(provenance),
+        **described,
+        "model": {**described["model"], "path": "", "companions": {}},
         "runtime_version": version,
         "prepare_ns": elapsed_ns,
         "memory_peak_bytes": memory.peak(),
     }
-    (out / "artifact.json").write_text(json.dumps(record, indent=1))
-    return {"provenance": record["provenance"], "prepare_ns": elapsed_ns}
+    (artifact.path / "artifact.json").write_text(json.dumps(record, indent=1))
 
 
 def import_tools(backend: Backend) -> str:
