@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import tensorrt as trt  # pyright: ignore[reportMissingImports]
 
 from qbench.backend import Artifact, PrepareError, Provenance, RunConfig, Unsupported
+from qbench_tensorrt.inspect import LAYERS_FILE
 from qbench_tensorrt.io import IO_FILE, Io
 from qbench_tensorrt.log import Log
 from qbench_tensorrt.memory import use_device
 from qbench_tensorrt.options import Hints, device_index
+from qbench_tensorrt.source import write_nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 ENGINE_FILE = "model.engine"
-LAYERS_FILE = "layers.json"
 TIMINGS_FILE = "timing.cache"
 
 _READING = (  # what is worth a reader's time, of the warnings that a builder gives
@@ -33,6 +34,7 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
         model.engine   the engine: one profile, whose least, best and greatest batch is the same
         io.json        inputs and outputs of the ONNX file, as it was prepared
         layers.json    what the engine inspector tells of every layer
+        nodes.json     kinds and work of the ONNX file's nodes, which the layers name
 
     and in ``kept`` the ``timing.cache`` that the next one starts from. Precisions stand in the
     ONNX file: the network is strongly typed. TF32 is the one that does not: the builder's flag
@@ -50,7 +52,8 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
     network = _parse(builder, artifact.file, log)
     build = builder.create_builder_config()
     settings = _settings(build, artifact.target.precision, hints)
-    settings["profile"] = _profile(builder, build, network, Io.read(artifact.path), config.batch)
+    shapes = Io.read(artifact.path).input_shapes(config.batch)
+    settings["profile"] = _profile(builder, build, network, shapes)
     timings, note = _take_timings(build, kept / TIMINGS_FILE)
     plan = builder.build_serialized_network(network, build)
     if plan is None:
@@ -60,6 +63,7 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
     shutil.copyfile(artifact.path / IO_FILE, out / IO_FILE)
     engine = load_engine(out / ENGINE_FILE, log)
     (out / LAYERS_FILE).write_text(layer_information(engine))
+    write_nodes(artifact.file, shapes, out)
     settings |= {
         "tensorrt": trt.__version__,
         "strongly_typed": True,
@@ -166,14 +170,13 @@ def _settings(build: Any, precision: str, hints: Hints) -> dict[str, Any]:
 
 
 def _profile(
-    builder: Any, build: Any, network: Any, io: Io, batch: int
+    builder: Any, build: Any, network: Any, shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, list[int]] | None:
     """Fix every free size, so that kernels are chosen for the sizes that are measured.
 
     Returns:
         by input, the shape that it was fixed at; None if nothing is free.
     """
-    shapes = io.input_shapes(batch)
     free = {}
     for index in range(network.num_inputs):
         tensor = network.get_input(index)

@@ -50,8 +50,8 @@ def artifact(folder: Path, model: onnx.ModelProto, precision: str = "fp32") -> A
 
     inputs, outputs = specs(model.graph.input), specs(model.graph.output)
     Io(inputs, outputs).write(folder)
-    names = [{n: SourceTensor(n) for n in tensors} for tensors in (inputs, outputs)]
-    card = Model("m", "onnx", folder / "model.onnx", "0", "any", inputs, outputs, *names)
+    given, made = ({n: SourceTensor(n) for n in tensors} for tensors in (inputs, outputs))
+    card = Model("m", "onnx", folder / "model.onnx", "0", "any", inputs, outputs, given, made)
     return Artifact(folder, card, PrepareTarget(precision, device="cuda"), Provenance("model.onnx"))
 
 
@@ -68,7 +68,8 @@ def small(batch: int | str = "N", other: int | str = 8) -> onnx.ModelProto:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4])],
         [numpy_helper.from_array(weights, "w")],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
 def compiled(tmp_path: Path, source: Artifact, **config: Any) -> tuple[Path, Provenance]:
@@ -87,7 +88,8 @@ def built(trt: Any) -> dict[str, Any]:
 
 def test_one_engine_for_one_batch(trt: Any, tmp_path: Path) -> None:
     out, provenance = compiled(tmp_path, artifact(tmp_path / "in", small()), batch=4)
-    assert sorted(file.name for file in out.iterdir()) == ["io.json", "layers.json", "model.engine"]
+    left = ["io.json", "layers.json", "model.engine", "nodes.json"]
+    assert sorted(file.name for file in out.iterdir()) == left
     assert built(trt)["profile"] == {"x": [[4, 8]] * 3}
     assert built(trt)["typed"]
     assert built(trt)["compatible"] == "NONE"

@@ -1,0 +1,311 @@
+"""What an engine really runs, from the engine inspector's JSON (standard library only).
+
+The form with DETAILED verbosity, on which both versions agree but for types: 10 tells format and
+type of a tensor in one sentence (``Format/Datatype``: ``Channel major FP16 format where channel %
+8 == 0``, or just ``Half``), 11 apart (``Format`` and ``Datatype``), and 11 has ``I/O Tensors`` in
+the place of ``Bindings`` (NVIDIA, "Migrating IEngineInspector Usage from TensorRT 10.x to 11.x").
+``Metadata`` names the ONNX nodes that a layer is made of: ``[ONNX Layer: name]``, separated by
+control characters.
+
+Neither tells the work of a fused layer, so compiling leaves that of the ONNX nodes beside it (see
+:mod:`qbench_tensorrt.source`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isqrt, prod
+from pathlib import Path
+from typing import Any
+
+from qbench.backend import EffectivePrecision, Operator
+from qbench_tensorrt.source import Node, read_nodes
+
+LAYERS_FILE = "layers.json"
+
+_COMPUTING = re.compile(r"conv|gemm|matmul|matrixmultiply|fullyconnected|mha|attention|rnn|lstm")
+_KERNEL = re.compile(r"(?!__myl_).*(gemm|fprop|dgrad|_mha|conv)")
+_REFORMATS = re.compile(r"reformat|quantize|cast$|copynode")
+_CONVERTING = frozenset(("Cast", "DequantizeLinear", "QuantizeLinear"))
+_COPYING_NOTHING = frozenset(("noop", "constant", "shape_call", "signal", "wait"))
+_SOURCE = re.compile(r"\[ONNX Layer: (.+?)(?: \| [^\]]*)?\]")
+
+# The kernels' names say what they multiply: <inputs and outputs>_<factors><sums>_<scaling>, as in
+# sm80_xmma_gemm_f32f32_tf32f32_f32_nn and ..._i8f32_i8i32_f32_nhwc.
+_FACTORS = re.compile(
+    r"_[a-z]+\d+[a-z0-9]*_(tf32|bf16|e4m3|e5m2|f16|f32|i8|u8|s8|i4)(?:bf16|f16|f32|i32|s32)_"
+)
+_FACTOR_WORDS = {
+    "tf32": "tf32",
+    "bf16": "bf16",
+    "f16": "fp16",
+    "f32": "fp32",
+    "e4m3": "fp8",
+    "e5m2": "fp8",
+    "i8": "int8",
+    "u8": "int8",
+    "s8": "int8",
+    "i4": "int4",
+}
+# Types, as sentences and words tell them, with qbench's word and their bits.
+_TYPE = re.compile(
+    r"\b(bfloat16|bf16|half|fp16|float|fp32|fp8|fp4|u?int8|int4|int16|int32|int64|bool)\b", re.I
+)
+_TYPES: dict[str, tuple[str | None, int]] = {
+    **dict.fromkeys(("bfloat16", "bf16"), ("bf16", 16)),
+    **dict.fromkeys(("half", "fp16"), ("fp16", 16)),
+    **dict.fromkeys(("float", "fp32"), ("fp32", 32)),
+    **dict.fromkeys(("int8", "uint8"), ("int8", 8)),
+    "fp8": ("fp8", 8),
+    "fp4": (None, 4),
+    "int4": ("int4", 4),
+    "int16": ("int16", 16),
+    "int32": (None, 32),
+    "int64": (None, 64),
+    "bool": (None, 8),
+}
+
+_EXACT = "products of float32 factors whose kernel does not tell count as tf32: it was allowed"
+
+
+def effective(folder: Path, tf32: bool) -> EffectivePrecision:
+    """The summary of the engine in ``folder``. See :func:`operators`."""
+    return EffectivePrecision.of(*operators(folder, tf32))
+
+
+def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
+    """The layers of a compiled artifact in the order of execution, and what a reader of their
+    precisions should know.
+
+    Args:
+        folder: the artifact's.
+        tf32: whether the engine was built with TF32 allowed.
+
+    Raises:
+        RuntimeError: the engine was built without DETAILED verbosity.
+    """
+    told = json.loads((folder / LAYERS_FILE).read_text())
+    found = read_operators(told, read_nodes(folder), tf32)
+    notes = [_EXACT] if tf32 else []
+    if not any(op.role == "compute" for op in found):
+        notes.append("the engine has no convolution or matrix product")
+    return found, notes
+
+
+def read_operators(
+    told: Mapping[str, Any], nodes: Mapping[str, Node], tf32: bool
+) -> list[Operator]:
+    """As :func:`operators`, from the inspector's JSON.
+
+    Args:
+        nodes: of the ONNX file, by name; none where they are not known.
+        tf32: whether the engine was built with TF32 allowed.
+    """
+    layers = told["Layers"]
+    if not all(isinstance(layer, Mapping) for layer in layers):
+        raise RuntimeError("the engine tells only names of its layers: compile it again")
+    constants = _constants(layers, _ports(told))
+    work = _assign(layers, nodes)
+    found = []
+    for index, layer in enumerate(layers):
+        mine = [nodes[name] for name in _sources(layer) if name in nodes]
+        products = work.get(index, [])
+        role = "compute" if products or _computes(layer) else _other_role(layer, mine)
+        weights, activations = _bytes(layer, constants, mine)
+        found.append(
+            Operator(
+                name=layer["Name"],
+                kind=layer.get("LayerType", ""),
+                role=role,
+                precision=_precision(layer, constants, role, tf32),
+                macs=_macs(layer, products) if role == "compute" else None,
+                weight_bytes=weights,
+                activation_bytes=activations,
+                layers=tuple(_sources(layer)),
+            )
+        )
+    return found
+
+
+# --------------------------------------------------------------------------- the JSON
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor as a layer sees it; ``word`` and ``bytes`` are None where they cannot be told."""
+
+    name: str
+    shape: tuple[int, ...]
+    word: str | None
+    bytes: int | None
+
+
+def _tensors(layer: Mapping[str, Any], which: str) -> list[_Tensor]:
+    return [_tensor(told) for told in layer.get(which, []) if isinstance(told, Mapping)]
+
+
+def _tensor(told: Mapping[str, Any]) -> _Tensor:
+    shape = tuple(told.get("Dimensions", ()))
+    types = (told.get(key) for key in ("Datatype", "DataType", "Format/Datatype"))
+    word, bits = _type(next((text for text in types if text), ""))
+    known = bits is not None and all(size >= 0 for size in shape)
+    size = (prod(shape) * (bits or 0) + 7) // 8 if known else None
+    return _Tensor(told["Name"], shape, word, size)
+
+
+def _type(text: str) -> tuple[str | None, int | None]:
+    """qbench's word for a type, and its bits; None where it is not told."""
+    found = _TYPE.search(text)
+    return _TYPES[found.group(1).lower()] if found else (None, None)
+
+
+def _ports(told: Mapping[str, Any]) -> set[str]:
+    """Names of the engine's inputs and outputs."""
+    new = {tensor["Name"] for tensor in told.get("I/O Tensors", [])}
+    return new | set(told.get("Bindings", []))
+
+
+def _constants(layers: Sequence[Mapping[str, Any]], ports: set[str]) -> set[str]:
+    """Names of the tensors that no layer makes: weights, where they are inputs of a layer."""
+    working = [layer for layer in layers if layer.get("LayerType") != "Constant"]
+    made = {tensor.name for layer in working for tensor in _tensors(layer, "Outputs")}
+    read = {tensor.name for layer in working for tensor in _tensors(layer, "Inputs")}
+    return read - made - ports
+
+
+def _sources(layer: Mapping[str, Any]) -> list[str]:
+    """Names of the ONNX nodes that a layer is made of."""
+    return list(dict.fromkeys(_SOURCE.findall(layer.get("Metadata", ""))))
+
+
+# --------------------------------------------------------------------------- one layer
+
+
+def _computes(layer: Mapping[str, Any]) -> bool:
+    """Whether the layer's own type or its kernel says that it multiplies matrices."""
+    kind, tactic = layer.get("LayerType", "").lower(), layer.get("TacticName", "")
+    if _REFORMATS.search(kind) or kind in _COPYING_NOTHING:
+        return False
+    if _COMPUTING.search(kind):
+        return True
+    return bool(_KERNEL.match(tactic))
+
+
+def _assign(
+    layers: Sequence[Mapping[str, Any]], nodes: Mapping[str, Node]
+) -> dict[int, list[Node]]:
+    """Products of the ONNX file by the index of the layer that runs them.
+
+    Layers that only prepare a product's inputs name it too: the one whose kernel multiplies is
+    meant, and where none says so, the last that names it.
+    """
+    result: dict[int, list[Node]] = {}
+    naming: dict[str, list[int]] = {}
+    for index, layer in enumerate(layers):
+        for name in _sources(layer):
+            naming.setdefault(name, []).append(index)
+    for name, node in nodes.items():
+        if not node.computes or name not in naming:
+            continue
+        fitting = [index for index in naming[name] if _computes(layers[index])]
+        others = [
+            index
+            for index in naming[name]
+            if not _REFORMATS.search(layers[index].get("LayerType", "").lower())
+        ]
+        index = next(iter(fitting), others[-1] if others else None)
+        if index is not None:
+            result.setdefault(index, []).append(node)
+    return result
+
+
+def _other_role(layer: Mapping[str, Any], nodes: Sequence[Node]) -> str:
+    if _REFORMATS.search(layer.get("LayerType", "").lower()):
+        return "convert"
+    return "convert" if nodes and all(n.kind in _CONVERTING for n in nodes) else "other"
+
+
+def _precision(layer: Mapping[str, Any], constants: set[str], role: str, tf32: bool) -> str | None:
+    """What a layer computes in: by its kernel's name, which alone tells TF32 from float32, else by
+    the type of what goes into it."""
+    if role == "convert":
+        return None
+    if role == "compute" and (found := _FACTORS.search(layer.get("TacticName", ""))):
+        return _FACTOR_WORDS[found.group(1)]
+    inputs = _tensors(layer, "Inputs")
+    data = [tensor for tensor in inputs if tensor.name not in constants] or inputs
+    words = [tensor.word for tensor in (*data, *_tensors(layer, "Outputs")) if tensor.word]
+    word = words[0] if words else None
+    return "tf32" if role == "compute" and tf32 and word == "fp32" else word
+
+
+def _bytes(
+    layer: Mapping[str, Any], constants: set[str], nodes: Sequence[Node]
+) -> tuple[int | None, int | None]:
+    """Bytes of weights and of activations; None for one that cannot be told."""
+    kind = layer.get("LayerType", "").lower()
+    if kind in _COPYING_NOTHING:
+        return 0, 0
+    inputs = {tensor.name: tensor for tensor in _tensors(layer, "Inputs")}
+    outputs = {tensor.name: tensor for tensor in _tensors(layer, "Outputs")}
+    stored = [layer[key] for key in ("Weights", "Bias") if isinstance(layer.get(key), Mapping)]
+    weights = [tensor.bytes for name, tensor in inputs.items() if name in constants]
+    weights += [_stored_bytes(one) for one in stored]
+    activations = {name: tensor.bytes for name, tensor in inputs.items() if name not in constants}
+    activations |= {name: tensor.bytes for name, tensor in outputs.items()}
+    read, moved = _sum(weights), _sum(list(activations.values()))
+    if not weights and "conv" in kind:
+        read = None  # it has weights and does not tell them
+    made = _sum([tensor.bytes for tensor in outputs.values()])
+    if read is not None and made is not None and any(node.kind == "Gather" for node in nodes):
+        read = min(read, made)
+    return read, moved
+
+
+def _stored_bytes(told: Mapping[str, Any]) -> int | None:
+    """Bytes of ``{"Type": "Half", "Count": 9408}``."""
+    bits = _type(str(told.get("Type", "")))[1]
+    return None if bits is None or "Count" not in told else (told["Count"] * bits + 7) // 8
+
+
+def _sum(amounts: Sequence[int | None]) -> int | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None
+
+
+# --------------------------------------------------------------------------- work
+
+
+def _macs(layer: Mapping[str, Any], products: Sequence[Node]) -> int | None:
+    """Multiply-accumulates: those of the ONNX nodes, else what the layer's own shapes tell."""
+    if products:
+        return _sum([node.macs for node in products])
+    inputs, outputs = _tensors(layer, "Inputs"), _tensors(layer, "Outputs")
+    if not inputs or not outputs or any(size < 0 for size in (*inputs[0].shape, *outputs[0].shape)):
+        return None
+    weights = layer.get("Weights")
+    kind = layer.get("LayerType", "").lower()
+    if isinstance(weights, Mapping) and weights.get("Count") and "conv" in kind:
+        if "deconv" in kind:
+            return prod(inputs[0].shape) * weights["Count"] // inputs[0].shape[1]
+        maps = layer.get("OutMaps") or outputs[0].shape[1]
+        return prod(outputs[0].shape) * weights["Count"] // maps
+    if "conv" not in kind and len(inputs) > 1:
+        return _product_macs(inputs[0].shape, inputs[1].shape, outputs[0].shape)
+    return None
+
+
+def _product_macs(a: Sequence[int], b: Sequence[int], out: Sequence[int]) -> int | None:
+    """Of ``[..., m, k] x [..., k, n]``, either factor transposed or not: with ``g`` products at a
+    time, ``|a| |b| / |out| = g k^2``. None where shapes are not those of a product."""
+    if len(a) < 2 or len(b) < 2 or not prod(out):
+        return None
+    groups = prod(b[:-2])
+    square, rest = divmod(prod(a) * prod(b), prod(out) * groups)
+    depth = isqrt(square)
+    if rest or depth * depth != square or depth not in a or depth not in b[-2:]:
+        return None
+    return prod(out) * depth

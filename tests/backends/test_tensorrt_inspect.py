@@ -1,0 +1,358 @@
+"""What the TensorRT adapter reads off an engine: layers that real engines told, and fake engines.
+
+The samples are what the engine inspector of real versions printed, shortened: NVIDIA/TensorRT
+issues 3583 (9.1 on an A800), 4020 (10.1) and 2418 (8.5), the README of its
+sample_editable_timing_cache (10.8), the developer guide's section on the engine inspector, and the
+documentation of 11.3 for the form of 11.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fake_tensorrt
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_tensorrt_build import ZOO, artifact, compiled, small
+
+from qbench.backend import EffectivePrecision, RunConfig
+from qbench_tensorrt import Backend
+from qbench_tensorrt.inspect import read_operators
+from qbench_tensorrt.source import Node, read_nodes, write_nodes
+
+ISSUE_3583 = {  # a 1x1 convolution of 9.1, with TF32 allowed
+    "Name": "p2o.Conv.20 + p2o.BatchNormalization.20 + p2o.Add.10 + p2o.Relu.18",
+    "LayerType": "CaskGemmConvolution",
+    "Inputs": [
+        {
+            "Name": "relu_17.tmp_0",
+            "Location": "Device",
+            "Dimensions": [6, 128, 60, 92],
+            "Format/Datatype": "Channel major FP32 format where channel % 4 == 0",
+        },
+        {
+            "Name": "relu_15.tmp_0",
+            "Location": "Device",
+            "Dimensions": [6, 512, 60, 92],
+            "Format/Datatype": "Channel major FP32 format where channel % 4 == 0",
+        },
+    ],
+    "Outputs": [
+        {
+            "Name": "relu_18.tmp_0",
+            "Location": "Device",
+            "Dimensions": [6, 512, 60, 92],
+            "Format/Datatype": "Channel major FP32 format where channel % 4 == 0",
+        }
+    ],
+    "ParameterType": "Convolution",
+    "Kernel": [1, 1],
+    "OutMaps": 512,
+    "Groups": 1,
+    "Weights": {"Type": "Float", "Count": 65536},
+    "Bias": {"Type": "Float", "Count": 512},
+    "TacticName": "sm80_xmma_gemm_f32f32_tf32f32_f32_nn_n_tilesize64x128x16_stage4_"
+    "warpsize2x2x1_tensor16x8x8",
+    "TacticValue": "0x00000000000202f7",
+    "StreamId": 0,
+    "Metadata": "[ONNX Layer: p2o.Conv.20]\x1e[ONNX Layer: p2o.BatchNormalization.20]\x1e"
+    "[ONNX Layer: p2o.Add.10]\x1e[ONNX Layer: p2o.Relu.18]",
+}
+GUIDE = {  # the developer guide's example of DETAILED
+    "Name": "node_of_gpu_0/res4_0_branch2a_1 + node_of_gpu_0/res4_0_branch2a_bn_1",
+    "LayerType": "CaskConvolution",
+    "Inputs": [
+        {
+            "Name": "gpu_0/res3_3_branch2c_bn_3",
+            "Dimensions": [16, 512, 28, 28],
+            "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format.",
+        }
+    ],
+    "Outputs": [
+        {
+            "Name": "gpu_0/res4_0_branch2a_bn_2",
+            "Dimensions": [16, 256, 28, 28],
+            "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format.",
+        }
+    ],
+    "ParameterType": "Convolution",
+    "Kernel": [1, 1],
+    "OutMaps": 256,
+    "Weights": {"Type": "Int8", "Count": 131072},
+    "Bias": {"Type": "Float", "Count": 256},
+    "TacticName": "sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32kcrs_"
+    "vect_c_32_nchw_vect_c_32_tilesize256x128x64_stage4_warpsize4x2x1_g1_tensor16x8x32",
+    "TacticValue": "0x11bde0e1d9f2f35d",
+}
+PRODUCT = {  # a product of 10.8
+    "Name": "matMul1_myl0_0",
+    "LayerType": "gemm",
+    "Inputs": [
+        {"Name": "input", "Dimensions": [128, 128], "Format/Datatype": "Float"},
+        {"Name": "weight1", "Dimensions": [128, 128], "Format/Datatype": "Float"},
+        {"Name": "__mye34matMul1_alpha", "Dimensions": [1], "Format/Datatype": "Float"},
+        {"Name": "__mye35matMul1_beta", "Dimensions": [1], "Format/Datatype": "Float"},
+    ],
+    "Outputs": [
+        {"Name": "__myln_k_arg__bb1_4", "Dimensions": [128, 128], "Format/Datatype": "Float"}
+    ],
+    "TacticName": "sm80_xmma_gemm_f32f32_tf32f32_f32_nn_n_tilesize32x32x64_stage3_"
+    "warpsize2x1x2_tensor16x8x8",
+    "StreamId": 0,
+    "Metadata": "",
+}
+SOFTMAX = {  # what follows it there
+    "Name": "__myl_TraMaxSubExpSum_myl0_1",
+    "LayerType": "kgen",
+    "Inputs": [
+        {"Name": "__myln_k_arg__bb1_4", "Dimensions": [128, 128], "Format/Datatype": "Float"}
+    ],
+    "Outputs": [{"Name": "sum", "Dimensions": [128, 1], "Format/Datatype": "Float"}],
+    "TacticName": "__myl_TraMaxSubExpSum_0xcbcb71f14cb4526fd18f61134658c571",
+    "StreamId": 0,
+    "Metadata": "",
+}
+REFORMAT = {  # issue 4020
+    "Name": "Reformatting CopyNode for Input Tensor 0 to resnetv15_conv0_fwd",
+    "LayerType": "Reformat",
+    "Inputs": [
+        {
+            "Name": "data",
+            "Location": "Device",
+            "Dimensions": [1, 3, 224, 224],
+            "Format/Datatype": "Row major linear FP32",
+        }
+    ],
+    "Outputs": [
+        {
+            "Name": "Reformatted Input Tensor 0 to resnetv15_conv0_fwd",
+            "Location": "Device",
+            "Dimensions": [1, 3, 224, 224],
+            "Format/Datatype": "Row major Int8 format",
+        }
+    ],
+    "ParameterType": "Reformat",
+    "Origin": "REFORMAT",
+    "TacticValue": "0x00000000000003e8",
+    "StreamId": 0,
+    "Metadata": "",
+}
+POOLING = {  # issue 2418
+    "Name": "GlobalAveragePool_5",
+    "LayerType": "CaskPooling",
+    "Inputs": [
+        {
+            "Name": "input.12",
+            "Location": "Device",
+            "Dimensions": [1, 64, 540, 960],
+            "Format/Datatype": "Channel major FP16 format where channel % 8 == 0",
+        }
+    ],
+    "Outputs": [
+        {
+            "Name": "input.16",
+            "Location": "Device",
+            "Dimensions": [1, 64, 1, 1],
+            "Format/Datatype": "Channel major FP16 format where channel % 8 == 0",
+        }
+    ],
+    "TacticName": "sm50_xmma_pooling_fw_4d_FP16FP32NHWC_Average_FastDiv_GenericWindowWidth_CAlign4",
+}
+
+
+def told(*layers: Any, ports: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {"Layers": list(layers), "Bindings": list(ports)}
+
+
+def test_a_convolution_that_rounds_to_tf32() -> None:
+    ports = ("relu_15.tmp_0", "relu_17.tmp_0")
+    (op,) = read_operators(told(ISSUE_3583, ports=ports), {}, tf32=True)
+    assert (op.role, op.precision, op.fallback) == ("compute", "tf32", False)
+    assert op.macs == 6 * 512 * 60 * 92 * 128
+    assert op.weight_bytes == 4 * (65536 + 512)
+    assert op.activation_bytes == 4 * 6 * 60 * 92 * (128 + 512 + 512)
+    assert op.layers == ("p2o.Conv.20", "p2o.BatchNormalization.20", "p2o.Add.10", "p2o.Relu.18")
+
+
+def test_a_kernel_of_plain_float32_is_not_tf32_though_it_was_allowed() -> None:
+    plain = {**PRODUCT, "TacticName": "sm80_xmma_gemm_f32f32_f32f32_f32_nn_n_tilesize32x32x8"}
+    assert read_operators(told(plain, ports=("input",)), {}, tf32=True)[0].precision == "fp32"
+    silent = {**PRODUCT, "TacticName": "matmul_kernel"}
+    for allowed, word in ((True, "tf32"), (False, "fp32")):
+        (op,) = read_operators(told(silent, ports=("input",)), {}, tf32=allowed)
+        assert op.precision == word
+
+
+def test_an_int8_convolution() -> None:
+    (op,) = read_operators(told(GUIDE, ports=("gpu_0/res3_3_branch2c_bn_3",)), {}, tf32=False)
+    assert (op.role, op.precision) == ("compute", "int8")
+    assert op.macs == 16 * 256 * 28 * 28 * 512
+    assert op.weight_bytes == 131072 + 4 * 256
+    assert op.activation_bytes == 16 * 28 * 28 * (512 + 256)
+
+
+def test_a_product_and_what_follows_it() -> None:
+    product, softmax = read_operators(told(PRODUCT, SOFTMAX, ports=("input", "sum")), {}, tf32=True)
+    assert (product.role, product.precision, product.macs) == ("compute", "tf32", 128**3)
+    assert product.weight_bytes == 4 * (128 * 128 + 2)  # alpha and beta too
+    assert product.activation_bytes == 4 * 2 * 128 * 128
+    assert (softmax.role, softmax.precision, softmax.macs) == ("other", "fp32", None)
+    assert softmax.weight_bytes == 0
+
+
+def test_reformatting_and_pooling_compute_nothing() -> None:
+    copy, pool = read_operators(told(REFORMAT, POOLING, ports=("data", "input.12")), {}, tf32=True)
+    assert (copy.role, copy.precision) == ("convert", None)
+    assert copy.activation_bytes == 3 * 224 * 224 * (4 + 1)
+    assert (pool.role, pool.precision) == ("other", "fp16")
+
+
+def test_names_alone_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="compile it again"):
+        read_operators(told("conv1 + relu1"), {}, tf32=False)
+
+
+def test_sizes_that_are_not_told_are_not_known() -> None:
+    tensor = {"Name": "x", "Dimensions": [-1, 8], "Format/Datatype": "N/A due to dynamic shapes"}
+    layer = {"Name": "act", "LayerType": "PointWiseV2", "Inputs": [tensor], "Outputs": [tensor]}
+    (op,) = read_operators(told(layer, ports=("x",)), {}, tf32=False)
+    assert (op.precision, op.activation_bytes) == (None, None)
+
+
+def test_work_of_a_fused_layer_is_that_of_its_nodes() -> None:
+    """A fused attention tells no weights and no kernel size: only the ONNX file knows."""
+    layer = {
+        "Name": "_gemm_mha_v2_myl0_4",
+        "LayerType": "kgen",
+        "TacticName": "_gemm_mha_v2_0x1234",
+        "Metadata": "\x1f".join(
+            f"[ONNX Layer: {name}]" for name in ("/qk/MatMul", "/softmax", "/av/MatMul")
+        ),
+        "Inputs": [{"Name": "q", "Dimensions": [1, 2, 16, 8], "Datatype": "Half"}],
+        "Outputs": [{"Name": "o", "Dimensions": [1, 2, 16, 8], "Datatype": "Half"}],
+    }
+    move = {**layer, "Name": "__myl_Move_myl0_3", "TacticName": "__myl_Move_0x1"}
+    nodes = {
+        "/qk/MatMul": Node("MatMul", 4096),
+        "/softmax": Node("Softmax"),
+        "/av/MatMul": Node("MatMul", 4096),
+    }
+    before, fused = read_operators(told(move, layer, ports=("q", "o")), nodes, tf32=False)
+    assert (fused.role, fused.precision, fused.macs) == ("compute", "fp16", 8192)
+    assert (before.role, before.macs) == ("other", None)
+
+
+def test_a_product_that_no_kernel_names_is_the_last_layers() -> None:
+    layer = {
+        "Name": "__myl_FcAdd_myl0_1",
+        "LayerType": "kgen",
+        "TacticName": "__myl_FcAdd_0x1",
+        "Metadata": "[ONNX Layer: fc]",
+        "Inputs": [{"Name": "x", "Dimensions": [1, 8], "Datatype": "BFloat16"}],
+        "Outputs": [{"Name": "y", "Dimensions": [1, 4], "Datatype": "BFloat16"}],
+    }
+    (op,) = read_operators(told(layer, ports=("x", "y")), {"fc": Node("Gemm", 32)}, tf32=False)
+    assert (op.role, op.precision, op.macs) == ("compute", "bf16", 32)
+
+
+@given(
+    groups=st.integers(1, 5),
+    m=st.integers(1, 40),
+    k=st.integers(1, 40),
+    n=st.integers(1, 40),
+    flipped=st.booleans(),
+    shared=st.booleans(),
+)
+def test_work_of_any_product(
+    groups: int, m: int, k: int, n: int, flipped: bool, shared: bool
+) -> None:
+    """From shapes alone, with the second factor transposed or not, one for all or one for each."""
+    second = [n, k] if flipped else [k, n]
+    shapes = ([groups, m, k], second if shared else [groups, *second], [groups, m, n])
+    tensors = [
+        {"Name": name, "Dimensions": shape, "Format/Datatype": "Half"}
+        for name, shape in zip("abc", shapes, strict=True)
+    ]
+    layer = {"Name": "p", "LayerType": "gemm", "Inputs": tensors[:2], "Outputs": tensors[2:]}
+    (op,) = read_operators(told(layer, ports=("a",)), {}, tf32=False)
+    assert op.macs == groups * m * k * n
+
+
+@given(
+    st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner), max_leaves=5)
+)
+def test_metadata_never_breaks_reading(junk: Any) -> None:
+    layer = {**PRODUCT, "Metadata": f"[ONNX Layer: {junk}", "TacticName": str(junk)}
+    assert read_operators(told(layer), {}, tf32=False)[0].role == "compute"
+
+
+# --------------------------------------------------------------------------- whole engines
+
+
+@pytest.fixture(params=["10", "11"])
+def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return fake_tensorrt.install(monkeypatch, request.param)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_mobilenet", "digits_vit"])
+def test_both_versions_tell_the_same(trt: Any, tmp_path: Path, name: str, batch: int) -> None:
+    """The work is that of the ONNX file, counted by another's arithmetic (qbench's own count of
+    one item), however the version words it."""
+    from qbench.worker.onnxfile import graph
+
+    model = onnx.load(ZOO / f"{name}.onnx")
+    out, _ = compiled(tmp_path, artifact(tmp_path / "in", model), batch=batch)
+    layers = json.loads((out / "layers.json").read_text())
+    found = read_operators(layers, read_nodes(out), tf32=False)
+    summary = EffectivePrecision.of(found)
+    one = sum(amount for _, amount, _ in graph._multiply_adds(model.graph))
+    assert summary.precision == "fp32"
+    assert summary.macs == {"fp32": batch * one}
+    assert summary.weight_bytes is not None and summary.activation_bytes is not None
+
+
+def test_nodes_of_a_file(tmp_path: Path) -> None:
+    onnx.save(small(), tmp_path / "model.onnx")
+    write_nodes(tmp_path / "model.onnx", {"x": (3, 8)}, tmp_path)
+    assert read_nodes(tmp_path) == {"product": Node("MatMul", 3 * 8 * 4), "relu": Node("Relu")}
+
+
+def program(tmp_path: Path, precision: str = "fp32", **config: Any) -> Any:
+    """An opened engine of the small model."""
+    source = artifact(tmp_path / "in", small(), precision)
+    out, provenance = compiled(tmp_path, source, **config)
+    settings = RunConfig(**{"device": "cuda:0", **config})
+    engine = replace(source, path=out, provenance=provenance)
+    return Backend().open(engine, settings, inspect=True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_effective_precision(trt: Any, tmp_path: Path, precision: str) -> None:
+    with program(tmp_path, precision, batch=2) as opened:
+        found = opened.effective()
+    assert found.precision == precision
+    assert found.macs == {precision: 2 * 8 * 4}
+    assert found.fallback_ops == 0
+    assert any("tf32" in note for note in found.notes) is (precision == "tf32")
+
+
+def test_profile(trt: Any, tmp_path: Path) -> None:
+    feed = {"x": np.ones((2, 8), np.float32)}
+    with program(tmp_path, batch=2) as opened:
+        profile = opened.profile(feed, runs=3)
+    assert [(op.kind, op.ns) for op in profile.operators] == [("gemm", pytest.approx(250_000))]
+    assert profile.operators[0].layers == ("product", "relu")
+    assert any("CUDA graph" in note for note in profile.notes)
+
+
+def test_times_that_are_all_zero_were_not_measured(trt: Any, tmp_path: Path) -> None:
+    trt._fake.layer_ms = 0.0
+    with program(tmp_path, batch=2) as opened, pytest.raises(RuntimeError, match="all of them"):
+        opened.profile({"x": np.ones((2, 8), np.float32)}, runs=3)
