@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_cuda
+import fake_nvidia
 import fake_tensorrt
 import numpy as np
 import onnx
@@ -34,6 +35,7 @@ from qbench.backend import (
     TensorSpec,
     Unsupported,
 )
+from qbench.testing import AdapterConformance
 from qbench_tensorrt.io import Io
 
 SIGNATURES = Path(__file__).parents[1] / "data" / "cuda-bindings" / "12.9.10.json"
@@ -47,6 +49,29 @@ def nvidia(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
     trt = fake_tensorrt.make(request.param)
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
     return trt
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """By version of TensorRT, variables that let a process find the fakes."""
+    return {
+        full: fake_nvidia.environment(tmp_path_factory.mktemp("nvidia"), version)
+        for version, full in fake_tensorrt.VERSIONS.items()
+    }
+
+
+class TestConformance(AdapterConformance):
+    target = "qbench_tensorrt:Backend"
+    device = "cuda:0"
+
+    @pytest.fixture(autouse=True)
+    def machine(
+        self, nvidia: Any, machines: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """For processes that the tests start, too."""
+        for name, value in machines[nvidia.__version__].items():
+            monkeypatch.setenv(name, value)
+        nvidia.__version__ += fake_nvidia.MARK
 
 
 # --------------------------------------------------------------------------- small models
