@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,25 +135,50 @@ class NVMLError(Exception):
 @dataclass
 class FakeNvml:
     """``pynvml`` with the same names. ``millijoules``: of GPU 0 at each reading, the last for ever;
-    None: not supported."""
+    None: not supported. What a test changes while something watches is seen at the next reading.
+
+    Handles: the GPU's number, or ``("part", number)`` of a part of it (MIG).
+    """
 
     millijoules: list[int] | None = None
     milliwatts: int | None = 250_000
     gpus: int = 1
     throttle: int = 0
     problem: str = ""
+    sm_mhz: int = 1980
+    degrees: int = 41
+    used_bytes: int | None = None
+    processes: list[tuple[int, int | None]] | None = field(default_factory=list)
+    corrected: int | None = 3
+    limit_w: int = 700
+    parts: tuple[str, ...] = ()  # UUIDs of parts of GPU 0
+    refuses: tuple[str, ...] = ()  # functions that it does not support
 
     NVMLError = NVMLError
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    NVML_MEMORY_ERROR_TYPE_CORRECTED, NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 0, 1
+    NVML_VOLATILE_ECC = 0
+    NVML_COMPUTEMODE_DEFAULT, NVML_COMPUTEMODE_EXCLUSIVE_THREAD = 0, 1
+    NVML_COMPUTEMODE_PROHIBITED, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS = 2, 3
     nvmlClocksThrottleReasonSwPowerCap = 0x4
     nvmlClocksThrottleReasonHwSlowdown = 0x8
+    nvmlClocksThrottleReasonSyncBoost = 0x10
     nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
     nvmlClocksThrottleReasonHwThermalSlowdown = 0x40
     nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
 
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("nvmlDevice") and name in self.refuses:
+            return _refuse
+        return super().__getattribute__(name)
+
     def nvmlInit(self) -> None:
         if self.problem:
             raise NVMLError(self.problem)
+
+    def nvmlShutdown(self) -> None: ...
+
+    # ------------------------------------------------------------------ which GPU
 
     def nvmlDeviceGetCount(self) -> int:
         return self.gpus
@@ -161,6 +187,28 @@ class FakeNvml:
         if index >= self.gpus:
             raise NVMLError("Invalid Argument")
         return index
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Any:
+        if uuid in self.parts:
+            return ("part", 0)
+        for index in range(self.gpus):
+            if gpu_facts(index)["uuid"] == uuid:
+                return index
+        raise NVMLError("Not Found")
+
+    def nvmlDeviceGetHandleByPciBusId(self, place: str) -> int:
+        for index in range(self.gpus):
+            if gpu_facts(index)["pci_bus_id"] == place:
+                return index
+        raise NVMLError("Not Found")
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, part: Any) -> int:
+        return part[1]
+
+    def nvmlDeviceGetPciInfo(self, handle: int) -> Any:
+        return SimpleNamespace(busId=f"0000{gpu_facts(handle)['pci_bus_id']}")
+
+    # ------------------------------------------------------------------ readings
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: int) -> int:
         if self.millijoules is None:
@@ -173,16 +221,69 @@ class FakeNvml:
         return self.milliwatts
 
     def nvmlDeviceGetClockInfo(self, handle: int, kind: int) -> int:
-        return {1: 1980, 2: 2619}[kind]
+        assert isinstance(handle, int), "a part of a GPU has no clock of its own"
+        return {1: self.sm_mhz, 2: 2619}[kind]
 
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
-        return 41
+        return self.degrees
 
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
-        raise NVMLError("Not Supported")
+    def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any:
+        if self.used_bytes is None:
+            raise NVMLError("Not Supported")
+        return SimpleNamespace(total=80 * 10**9, used=self.used_bytes)
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: int) -> int:
         return self.throttle
+
+    def nvmlDeviceGetCurrPcieLinkGeneration(self, handle: int) -> int:
+        return 5
+
+    def nvmlDeviceGetCurrPcieLinkWidth(self, handle: int) -> int:
+        return 16
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> list[Any]:
+        if self.processes is None:
+            raise NVMLError("Insufficient Permissions")
+        return [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in self.processes]
+
+    def nvmlDeviceGetTotalEccErrors(self, handle: int, kind: int, counter: int) -> int:
+        if self.corrected is None:
+            raise NVMLError("Not Supported")
+        return self.corrected if kind == self.NVML_MEMORY_ERROR_TYPE_CORRECTED else 0
+
+    # ------------------------------------------------------------------ settings
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: int) -> int:
+        return self.limit_w * 1000
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle: int) -> int:
+        return 700_000
+
+    def nvmlDeviceGetEccMode(self, handle: int) -> list[int]:
+        return [1, 1]
+
+    def nvmlDeviceGetPersistenceMode(self, handle: int) -> int:
+        return 1
+
+    def nvmlDeviceGetComputeMode(self, handle: int) -> int:
+        return self.NVML_COMPUTEMODE_DEFAULT
+
+
+def _refuse(*args: Any) -> Any:
+    raise NVMLError("Not Supported")
+
+
+def gpu_facts(index: int) -> dict[str, Any]:
+    """What CUDA tells of the GPU that NVML calls ``index``."""
+    return {
+        "index": 0,
+        "name": "NVIDIA H100 80GB HBM3",
+        "compute_capability": "9.0",
+        "driver": "13.0",
+        "memory_bytes": 85_000_000_000,
+        "pci_bus_id": f"0000:{0x3B + index:02X}:00.0",
+        "uuid": f"GPU-00000000-0000-0000-0000-{index:012d}",
+    }
 
 
 class Kept:

@@ -212,6 +212,8 @@ class Nvml:
     NVMLError = NvmlError
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
     NVML_FEATURE_ENABLED = 1
+    NVML_COMPUTEMODE_DEFAULT, NVML_COMPUTEMODE_EXCLUSIVE_THREAD = 0, 1
+    NVML_COMPUTEMODE_PROHIBITED, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS = 2, 3
     nvmlClocksThrottleReasonSwPowerCap = 0x4
     nvmlClocksThrottleReasonHwSlowdown = 0x8
     nvmlClocksThrottleReasonSwThermalSlowdown = 0x20
@@ -219,7 +221,7 @@ class Nvml:
     nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80
 
     def __init__(self, *, refuses: tuple[str, ...] = (), **told: Any) -> None:
-        process = SimpleNamespace(pid=4321)
+        process = SimpleNamespace(pid=99_999_999)  # of another container: it has no name here
         answers: dict[str, Any] = {
             "SystemGetDriverVersion": "580.65",
             "SystemGetCudaDriverVersion": 13010,
@@ -231,6 +233,11 @@ class Nvml:
             "DeviceGetMaxClockInfo": 1980,
             "DeviceGetMaxPcieLinkGeneration": 5,
             "DeviceGetMaxPcieLinkWidth": 16,
+            "DeviceGetCurrPcieLinkWidth": 16,
+            "DeviceGetPciInfo": SimpleNamespace(busId="00000000:3B:00.0"),
+            "DeviceGetPowerManagementDefaultLimit": 700_000,
+            "DeviceGetEccMode": [1, 1],
+            "DeviceGetComputeMode": 0,
             "DeviceGetMigMode": [0, 0],
             "DeviceGetComputeRunningProcesses": [process],
             "DeviceGetUtilizationRates": SimpleNamespace(gpu=93),
@@ -267,7 +274,7 @@ def test_a_hot_gpu_that_others_use(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pynvml", library)
     findings = found(tmp_path)
     users, clocks = findings["GPU 0, users"], findings["GPU 0, clocks"]
-    assert (users.status, users.found) == ("bad", "compute processes: 4321; 93 % busy")
+    assert (users.status, users.found) == ("bad", "compute processes: 99999999; 93 % busy")
     assert clocks.status == "bad"
     assert clocks.found == "hardware thermal slowdown; 1200 MHz now, 88 °C"
     assert findings["GPU 0, persistence"].fix == "sudo nvidia-smi -i 0 -pm 1"
@@ -297,8 +304,39 @@ def test_a_quiet_gpu_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setitem(sys.modules, "pynvml", library)
     findings = found(tmp_path)
-    checks = [f"GPU 0, {check}" for check in ("users", "clocks", "persistence")]
+    checks = [
+        f"GPU 0, {check}"
+        for check in (
+            "users", "clocks", "persistence", "power limit", "ECC", "parts", "compute mode", "PCIe",
+        )
+    ]  # fmt: skip
     assert set(statuses(findings, *checks).values()) == {"good"}
+
+
+def test_what_makes_a_gpu_slower_than_its_kind_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    library = Nvml(
+        DeviceGetEnforcedPowerLimit=400_000,
+        DeviceGetEccMode=[0, 1],
+        DeviceGetMigMode=[1, 1],
+        DeviceGetComputeMode=2,
+        DeviceGetCurrPcieLinkWidth=4,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    findings = found(tmp_path)
+    told = {
+        check: (findings[f"GPU 0, {check}"].status, findings[f"GPU 0, {check}"].found)
+        for check in ("power limit", "ECC", "parts", "compute mode", "PCIe")
+    }
+    assert told == {
+        "power limit": ("warn", "400 W, the default is 700 W"),
+        "ECC": ("warn", "off"),
+        "parts": ("warn", "parted (MIG)"),
+        "compute mode": ("bad", "prohibited"),
+        "PCIe": ("warn", "4 of 16 lanes"),
+    }
+    assert findings["GPU 0, power limit"].fix == "sudo nvidia-smi -i 0 -pl 700"
 
 
 def test_the_fingerprint_names_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -312,10 +350,14 @@ def test_the_fingerprint_names_the_gpu(tmp_path: Path, monkeypatch: pytest.Monke
             "name": "NVIDIA H200",
             "memory_bytes": 150_754_820_096,
             "max_clock_mhz": 1980,
-            "power_limit_w": 700.0,
             "pcie_generation": 5,
             "pcie_lanes": 16,
             "mig": None,
+            "power_limit_w": 700.0,
+            "power_limit_default_w": 700.0,
+            "ecc": True,
+            "persistence": False,
+            "compute_mode": "default",
             "driver": "580.65",
             "cuda": "13.1",
         }

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from qbench.energy.integral import NoReading, joules
 from qbench.energy.meter import Meter
-from qbench.energy.nvml import gpu_state
 from qbench.energy.sensors import Sensor, SensorError, find_sensors
 
 NO_GPU = FakeNvml(problem="Driver Not Loaded")
@@ -29,10 +28,11 @@ def hwmon(root: Path, number: int, **files: object) -> Path:
     return folder
 
 
-def only(root: Path, nvml: object = NO_GPU) -> Sensor:
+def only(root: Path, nvml: object = NO_GPU, kind: str = "") -> Sensor:
+    """The one sensor, or the one of its kind."""
     found = find_sensors(root, nvml)
     assert not found.refused
-    (sensor,) = found.sensors
+    (sensor,) = [sensor for sensor in found.sensors if kind in sensor.kind]
     return sensor
 
 
@@ -173,7 +173,7 @@ def test_an_older_jetsons_ina3221x_has_its_own_paths(tmp_path: Path):
 
 
 def test_nvml_gives_its_energy_counter(tmp_path: Path):
-    sensor = only(tmp_path, FakeNvml(millijoules=[5_000, 5_000, 7_500]))
+    sensor = only(tmp_path, FakeNvml(millijoules=[5_000, 5_000, 7_500]), "counter")
     assert (sensor.method, sensor.scope, sensor.kind) == ("nvml total energy", "gpu", "counter")
     assert sensor.read() == pytest.approx(7.5)
 
@@ -184,6 +184,15 @@ def test_a_gpu_without_a_counter_gives_power_and_both_say_why(tmp_path: Path):
     assert (sensor.method, sensor.kind) == ("nvml power", "power")
     assert sensor.read() == pytest.approx(250) and "a quarter" in sensor.note
     assert found.refused == (("nvml-0-energy", "NVML: Not Supported"),)
+    assert sensor.device == "0000:3b:00.0"
+
+
+def test_a_gpu_with_a_counter_tells_its_power_too(tmp_path: Path):
+    found = find_sensors(tmp_path, FakeNvml(millijoules=[5_000], gpus=2))
+    assert [(s.name, s.kind, s.device) for s in found.sensors] == [
+        ("nvml-0-energy", "counter", "0000:3b:00.0"), ("nvml-0-power", "power", "0000:3b:00.0"),
+        ("nvml-1-energy", "counter", "0000:3c:00.0"), ("nvml-1-power", "power", "0000:3c:00.0"),
+    ]  # fmt: skip
 
 
 def test_a_gpu_that_supports_neither_is_refused(tmp_path: Path):
@@ -202,7 +211,7 @@ def test_a_driver_that_fails_matters_only_where_there_is_a_gpu(tmp_path: Path):
 def test_a_counter_that_was_reset_gives_no_joules(tmp_path: Path):
     counts = [0, 0, *range(1000, 3000, 100), *range(0, 9000, 100)]
     machine = Machine(tmp_path)
-    sensor = only(tmp_path, FakeNvml(millijoules=counts))
+    sensor = only(tmp_path, FakeNvml(millijoules=counts), "counter")
     with Meter([sensor], 10, machine.clock) as meter:
         machine.sleep(6)
     series = meter.series(sensor)
@@ -211,17 +220,6 @@ def test_a_counter_that_was_reset_gives_no_joules(tmp_path: Path):
     # 0.1 J in 0.1 s after the reset
     begin = machine.now_ns - 3_000_000_000
     assert joules(series, "counter", begin, begin + 2 * 10**9) == pytest.approx(2, rel=0.01)
-
-
-def test_the_state_of_a_gpu_names_what_it_does_not_tell():
-    state = gpu_state(FakeNvml(throttle=0x4 | 0x40 | 0x1), 0)
-    assert state["throttled"] == ["power cap", "hardware thermal slowdown"]
-    assert (state["sm_clock_mhz"], state["temperature_c"], state["power_w"]) == (1980, 41, 250)
-    assert state["memory_used_bytes"] is None
-    assert state["missing"] == {"memory_used_bytes": "Not Supported"}
-    assert gpu_state(FakeNvml(), 0)["throttled"] == []
-    with pytest.raises(SensorError, match="Invalid Argument"):
-        gpu_state(FakeNvml(), 1)
 
 
 def test_the_fake_has_the_names_of_the_real_module():

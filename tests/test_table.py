@@ -53,6 +53,8 @@ process_start_ms memory_load_anonymous_mb memory_load_file_mb memory_anonymous_m
 memory_file_mb energy_gross_mj_per_inference energy_reason instructions_per_cycle macs
 energy_noise
 roofline_bound floor_us loadgen_latency_ms loadgen_qps
+device_memory_by gpu_compute_p50_ms gpu_h2d_p50_ms gpu_d2h_p50_ms gpu_enqueue_p50_ms
+gpu_sm_clock_mhz gpu_memory_clock_mhz gpu_power_w gpu_temperature_c gpu_throttled gpu_warnings
 """.split()  # noqa: SIM905
 """The names that scripts rely on, as the design has them; those from ``flags`` on were added."""
 
@@ -65,7 +67,9 @@ NOT_YET = {
     "run_delay_share", "others_cores", "latency_p99_9_ms", "decode_ms", "paced_hz",
     "paced_jitter_ms", "processor_left", "energy_gross_mj_per_inference", "energy_reason",
     "energy_noise", "instructions_per_cycle", "roofline_bound", "floor_us", "loadgen_latency_ms",
-    "loadgen_qps",
+    "loadgen_qps", "device_memory_by", "gpu_compute_p50_ms", "gpu_h2d_p50_ms", "gpu_d2h_p50_ms",
+    "gpu_enqueue_p50_ms", "gpu_sm_clock_mhz", "gpu_memory_clock_mhz", "gpu_power_w",
+    "gpu_temperature_c", "gpu_throttled", "gpu_warnings",
 }  # fmt: skip
 """Columns of scenarios, devices and readings that the fake backend or this machine lacks."""
 

@@ -110,7 +110,8 @@ size        | memory_peak_mb          | Peak of the first call and the warm-up, 
 size        | memory_anonymous_mb     | Of the growth after warm-up, what is the process's own.
 size        | memory_file_mb          | Of the growth after warm-up, what is mapped from files.
 size        | memory_process_peak_mb  | Peak of the whole process.
-size        | device_memory_mb        | Memory on the device.
+size        | device_memory_mb        | Memory that the process took on the device, at most.
+size        | device_memory_by        | How that is known: by NVML of the process, by NVML as the difference to before, or by the runtime.
 size        | cpu_utilization         | Processor time over wall time of the timed window; 1 is one core.
 energy      | energy_mj_per_inference | Millijoules for one item, by energy_method; above idle where it is measured.
 energy      | energy_mj_per_inference_low| Lower end of its 95 % interval; below 0 where it cannot be told from idle.
@@ -126,6 +127,16 @@ energy      | energy_reason           | Why it is not of a better method, or a f
 energy      | energy_noise            | What disturbed a quarter of its windows or more; sensors count the work of others, too.
 energy      | instructions_per_inference | Retired instructions.
 energy      | instructions_per_cycle  | Retired instructions for each cycle of the processor.
+gpu         | gpu_compute_p50_ms      | GPU time of a call's computing, median; of a pass after the timed window, as all segments; median over trials.
+gpu         | gpu_h2d_p50_ms          | GPU time of copying a call's inputs to the GPU.
+gpu         | gpu_d2h_p50_ms          | GPU time of copying a call's outputs from the GPU.
+gpu         | gpu_enqueue_p50_ms      | Host time until a call was handed over to the GPU.
+gpu         | gpu_sm_clock_mhz        | The GPU's clock in the window, median over trials, as all below.
+gpu         | gpu_memory_clock_mhz    | Its memory's clock.
+gpu         | gpu_power_w             | Its mean power in the window; not for energies, whose windows are longer.
+gpu         | gpu_temperature_c       | Its highest temperature in a window.
+gpu         | gpu_throttled           | What lowered its clock, with the share of the readings in the worst trial; `no`: nothing did.
+gpu         | gpu_warnings            | What bounds throughput beside computing, and whether the GPU's time is unstable, as trtexec warns.
 quality     | accuracy_metric         | The metric of the model card.
 quality     | accuracy                | The metric's value on the evaluation items.
 quality     | accuracy_low            | Lower end of its 95 % interval: Wilson's for shares, else bootstrap.
@@ -183,6 +194,8 @@ sustained_ratio          | sustained_p50_ms / median of the first minute, or of 
 cold_start_ms            | Process start to first result: more than the sum of its named phases.
 memory_load_peak_mb      | highest resident size while loading − resident size once the runtime is imported.
 memory_peak_mb           | highest resident size in first call and warm-up − resident size once the runtime is imported.
+device_memory_mb         | The most over trials. By difference: memory used on the card in the window − memory used before the worker was started, nobody else being there.
+gpu_warnings             | Bound by the host: enqueue p50 > 0.8 × compute p50; by copying: h2d or d2h p50 ≥ compute p50; unstable: standard deviation / mean of compute > 1 % (TensorRT, trtexec, sampleReporting.cpp).
 cpu_utilization          | processor time of the process / wall time, median over trials.
 energy_mj_per_inference  | Measured: mean over windows of (joules − idle_w × seconds) / items. By processor time: exp(mean of ln(watts per core × processor time / items)) over trials. By operations: Σ operations × energy of one.
 energy_gross_mj_per_inference | Mean over windows of joules / items.

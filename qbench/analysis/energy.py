@@ -25,6 +25,8 @@ CUDA_SCOPES = ("wall", "board", "gpu")
 """... and on an NVIDIA GPU: what the processor's platform reports need not include a card."""
 ROUNDING = 1e-9
 """A smaller share of the whole than this is what is left of equal numbers, and no energy."""
+DISAGREE = 0.1
+"""A GPU's energy counter and its mean power times the time may differ by this share."""
 ACROSS_MACHINES = ("wall",)
 """The scopes that mean the same on every machine."""
 
@@ -41,6 +43,7 @@ class Energy:
         idle_w: power with nothing running; None for a proxy, and where there is no baseline.
         window_s: length of a window (median); None if the method has none.
         reason: why it is not of a wider scope or a better method, or has no ``mj``; else "".
+        doubt: what another sensor says of the same work, where that speaks against it; else "".
     """
 
     mj: stats.Estimate | None
@@ -52,6 +55,7 @@ class Energy:
     scope: str
     is_measured: bool
     reason: str = ""
+    doubt: str = ""
 
     def columns(self) -> dict[str, Any]:
         """As columns of the case table."""
@@ -82,6 +86,7 @@ def energy_columns(
     cpu_power: Mapping[str, Any] | None,
     macs: Mapping[str, int] | None,
     moved_bytes: int | None,
+    gpu: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The energy columns of one case: of a sensor, else of the first proxy that has a figure.
 
@@ -92,12 +97,14 @@ def energy_columns(
         cpu_power: the suite's, or None.
         macs: multiply-accumulates of one call by effective precision, or None.
         moved_bytes: bytes that one call moves from and to memory, or None.
+        gpu: where its GPU sits (``qbench.gpu.card.place``), or None.
     """
     reasons: list[str] = []
     if records:
         try:
-            columns = measured(records, case["case_id"], case["device"]).columns()
-            return {**columns, "energy_noise": _noise(records, case)}
+            found = measured(records, case["case_id"], case["device"], gpu)
+            noise = "; ".join(filter(None, [_noise(records, case), found.doubt])) or None
+            return {**found.columns(), "energy_noise": noise}
         except NoEnergy as error:
             reasons.append(f"not measured: {error}")
     for name, proxy in (
@@ -114,8 +121,11 @@ def energy_columns(
 # --------------------------------------------------------------------------- measured
 
 
-def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
-    """What the widest sensor that covers ``device`` says of a case.
+def measured(
+    records: Sequence[Record], case_id: str, device: str, gpu: Mapping[str, Any] | None = None
+) -> Energy:
+    """What the widest sensor that covers ``device`` says of a case; of several GPUs, that of the
+    one which does the work, if ``gpu`` tells it.
 
     Each window counts once, with its own sitting's baseline. Figures are arithmetic means over
     windows, each of which was a fresh process: what a load adds to idle may be lost in a sensor's
@@ -146,16 +156,12 @@ def measured(records: Sequence[Record], case_id: str, device: str) -> Energy:
         if r["kind"] == "alignment" and r["reason"] and r["sitting"] in sittings
     ]
     for scope in CUDA_SCOPES if device.startswith("cuda") else CPU_SCOPES:
-        of_scope = [
-            (window, reading)
-            for window, reading in readings
-            if reading["scope"] == scope
-            # another maker's GPU beside it is none of the case's business
-            and (scope != "gpu" or reading["method"].startswith("nvml"))
-        ]
+        of_scope = [(window, reading) for window, reading in readings if reading["scope"] == scope]
         try:
+            if scope == "gpu":
+                of_scope = _on_card(of_scope, records, gpu)
             if of_scope:
-                found = _of_sensor(of_scope)
+                found = _of_card(of_scope) if scope == "gpu" else _of_sensor(of_scope)
                 told = [f"{scope}: {found.reason}"] if found.reason else []
                 return replace(found, reason="; ".join([*reasons, *told]))
         except NoEnergy as error:
@@ -187,6 +193,57 @@ def _why_no_window(records: Iterable[Record], windows: Sequence[Record]) -> str:
     if begins and not begins[-1]["sensors"]:
         return "; ".join(f"{r['name']}: {r['reason']}" for r in refused) or "there is no sensor"
     return "the energy pass has not come to this case, or leaves its scenario out"
+
+
+def _on_card(
+    readings: Sequence[tuple[Record, Record]],
+    records: Iterable[Record],
+    gpu: Mapping[str, Any] | None,
+) -> list[tuple[Record, Record]]:
+    """NVML's readings of the card that a case runs on; of all cards, where it is not known which
+    that is. Another maker's GPU beside it is none of the case's business.
+
+    Raises:
+        NoEnergy: the case runs on a part of a card.
+    """
+    of_nvml = [(w, r) for w, r in readings if r["method"].startswith("nvml")]
+    if gpu is None or not of_nvml:
+        return of_nvml
+    if gpu["mig"]:
+        raise NoEnergy("it runs on a part of a GPU (MIG), whose sensors count all parts together")
+    places = {
+        (record["sitting"], sensor["name"]): sensor.get("device")
+        for record in records
+        if record["kind"] == "begin"
+        for sensor in record["sensors"]
+    }
+    own = (gpu["pci_bus_id"], None)
+    return [(w, r) for w, r in of_nvml if places.get((w["sitting"], r["name"])) in own]
+
+
+def _of_card(readings: Sequence[tuple[Record, Record]]) -> Energy:
+    """The figure of a card's energy counter, checked against its power; of its power, where it has
+    no counter."""
+    counters = [(w, r) for w, r in readings if r["kind"] == "counter"]
+    powers = [(w, r) for w, r in readings if r["kind"] == "power"]
+    if all(reading["joules"] is None for _, reading in counters):
+        found = _of_sensor(powers or counters)
+        told = [f"{r['method']}: {r['reason']}" for _, r in counters[:1] if powers]
+        return replace(found, reason="; ".join(filter(None, [*told, found.reason])))
+    found = _of_sensor(counters)
+    counted, powered = (
+        {(w["sitting"], w["round"]): r["joules"] for w, r in some if r["joules"] is not None}
+        for some in (counters, powers)
+    )
+    both = counted.keys() & powered.keys()
+    of_counter, of_power = (sum(some[key] for key in both) for some in (counted, powered))
+    if of_power and abs(of_counter / of_power - 1) > DISAGREE:
+        doubt = (
+            f"the GPU's counter says {of_counter:.4g} J, its mean power times the time "
+            f"{of_power:.4g} J"
+        )
+        return replace(found, doubt=doubt)
+    return found
 
 
 def _of_sensor(readings: Sequence[tuple[Record, Record]]) -> Energy:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
+from qbench.gpu.state import POWER_CAP
 from qbench.worker.conditions import TICK_NS
 
 # Where a value was found by trial: 1 ms networks on a virtual machine of two processors, with one
@@ -58,6 +59,10 @@ others, with cold caches, 1.9; a compiler takes more than that."""
 MAJOR_FAULTS = 3
 """So many pages or more came from storage within the window. One, seen now and then, is code that
 runs for the first time."""
+
+GPU_CLOCK_MOVED = 0.02
+"""The GPU's clock was lower than its highest by more than this share at some time in the window.
+Steps of the clock are 0.4 to 0.8 % of it."""
 
 DOUBTFUL_SHARE = 0.25
 """A case is doubtful if this share of its trials is: a mean over trials then rests on them."""
@@ -171,14 +176,16 @@ def _told(found: Sequence[Sequence[_Sign]], called: str = "trials") -> str | Non
 def _signs(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]:
     outside = list(_disturbances(trial, case))
     yield from outside
+    yield from _gpu_limits(trial)
     yield from _program(trial, case)
-    yield from _drift(trial, calm=not outside)
+    yield from _drift(trial, case, calm=not outside)
 
 
 def _disturbances(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]:
     yield from _scheduling(trial, case)
     yield from _machine(trial, case)
     yield from _clock(trial, case)
+    yield from _gpu(trial, case)
 
 
 def _works_alone(case: Mapping[str, Any]) -> bool:
@@ -249,6 +256,39 @@ def _clock(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]
         yield _Sign("low clock", 1 - end / most, text)
 
 
+def _gpu(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]:
+    """What went on on the GPU beside the process. An idle one lowers its clock, as it should."""
+    gpu = trial.get("gpu") or {}
+    for reason, share in (gpu.get("throttled") or {}).items():
+        if reason != POWER_CAP:
+            text = f"{reason} lowered the GPU's clock in {_percent(share)} of the readings"
+            yield _Sign(f"gpu {reason}", share, text)
+    low, high = gpu.get("sm_clock_low_mhz"), gpu.get("sm_clock_high_mhz")
+    moves = case["scenario"] in PAUSING
+    if not moves and low is not None and high and 1 - low / high > GPU_CLOCK_MOVED:
+        text = f"the GPU's clock moved between {low:.0f} and {high:.0f} MHz"
+        yield _Sign("gpu clock", 1 - low / high, text)
+    if others := gpu.get("others"):
+        word = "process" if others == 1 else "processes"
+        yield _Sign("gpu others", others, f"{others} other {word} computed on the GPU")
+    for name, what in (("ecc_corrected", "corrected"), ("ecc_uncorrected", "not corrected")):
+        if (errors := gpu.get(name) or 0) > 0:
+            text = f"the GPU's memory had {errors} errors that were {what}"
+            yield _Sign(f"gpu {name}", errors, text)
+
+
+def _gpu_limits(trial: Mapping[str, Any]) -> Iterator[_Sign]:
+    """What makes this GPU slower than others of its kind, in every trial alike."""
+    gpu = trial.get("gpu") or {}
+    if share := (gpu.get("throttled") or {}).get(POWER_CAP):
+        text = f"the power limit lowered the GPU's clock in {_percent(share)} of the readings"
+        yield _Sign("gpu power cap", share, text)
+    limit, usual = gpu.get("power_limit_w"), gpu.get("power_limit_default_w")
+    if limit and usual and limit < usual:
+        text = f"the GPU's power limit is {limit:.0f} W, below its default of {usual:.0f} W"
+        yield _Sign("gpu power limit", usual / limit, text)
+
+
 def _program(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]:
     """What the program did that a warm one does not."""
     asked, cores = case["threads"] * case["streams"], trial["cpu_ns"] / trial["wall_ns"]
@@ -266,9 +306,11 @@ def _program(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sig
         yield _Sign("faults", faults, text)
 
 
-def _drift(trial: Mapping[str, Any], calm: bool) -> Iterator[_Sign]:
+def _drift(trial: Mapping[str, Any], case: Mapping[str, Any], calm: bool) -> Iterator[_Sign]:
     """Whether the warm-up had ended. If it could not tell, and calls then stay as they begin, it
     had; if a disturbance came or went, calls change with it, which is told already."""
+    if trial["warmup"].get("clock_steady") is False and case["scenario"] not in PAUSING:
+        yield _Sign("gpu warm-up", 1, "the GPU's clock was not steady after warm-up")
     head = trial["loop"].get("head_over_rest")
     if head is None or not (1 / (1 + DRIFT) <= head <= 1 + DRIFT):
         if trial["warmup"].get("stable") is False:  # None: too short to tell

@@ -13,6 +13,7 @@ from qbench.analysis import roofline
 from qbench.analysis.columns import NAMES
 from qbench.analysis.context import MS, Context
 from qbench.analysis.energy import energy_columns
+from qbench.analysis.gpu import gpu_columns
 from qbench.analysis.noise import noise_columns
 from qbench.analysis.roofline import Ceilings
 from qbench.bundle import PERCENTILES, Bundle, percentile_name
@@ -125,7 +126,7 @@ def _of_journal(
             f"trials of case {case_id}",
             "`qbench verify` says what was changed; another run has to replace it.",
         )
-    return {**_figures(records), **noise_columns(records, case)}
+    return {**_figures(records), **noise_columns(records, case), **gpu_columns(records)}
 
 
 def _energy(
@@ -140,6 +141,7 @@ def _energy(
         context.cpu_power,
         effective.get("macs"),
         _moved_bytes(effective),
+        entry.get("gpu"),
     )
 
 

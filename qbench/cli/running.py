@@ -61,6 +61,10 @@ def run(
     power_command: Annotated[
         str | None, typer.Option(help="A command that prints watts, a number a line: the same.")
     ] = None,
+    allow_shared_gpu: Annotated[
+        bool,
+        typer.Option("--allow-shared-gpu", help="Measure though others compute on the GPU."),
+    ] = False,
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     as_json: AsJson = False,
 ) -> int:
@@ -111,6 +115,7 @@ def run(
             strict=strict,
             system=told,
             wall=wall,
+            allow_shared_gpu=allow_shared_gpu,
             command=tuple(_as_recorded(sys.argv[1:])),
         )
         bundle = run_suite(request, catalog, registry, progress)

@@ -95,11 +95,23 @@ ENERGY = (
     Shown("power_w", "W", 1),
     Shown("idle_w", "idle W", 1),
 )
+GPU = (
+    Shown("gpu_compute_p50_ms", "compute ms"),
+    Shown("gpu_h2d_p50_ms", "h2d ms", 1),
+    Shown("gpu_d2h_p50_ms", "d2h ms", 1),
+    Shown("gpu_enqueue_p50_ms", "enqueue ms", 2),
+    Shown("device_memory_mb", "device MB", 3),
+    Shown("gpu_sm_clock_mhz", "MHz", 4),
+    Shown("gpu_power_w", "W", 5),
+    Shown("gpu_temperature_c", "°C", 6),
+    Shown("gpu_throttled", "throttled", 4),
+)
 CONDITIONS = (
     "scenario", "scenario_options", "batch_size", "threads", "streams", "environment", "recipe",
 )  # fmt: skip
 _TITLES = {"batch_size": "batch", "scenario_options": "options"}
 _WORDS = {*CONDITIONS, "model", "backend", "precision", "effective_precision", "loadgen_valid"}
+_WORDS |= {"gpu_throttled"}
 _WORDS -= {"batch_size", "threads", "streams"}
 _SHARES = {"accuracy": 1, "deadline_miss_rate": 1, "processor_left": 1, "roofline_share": 0}
 """Shown as percent with so many decimals."""
@@ -118,6 +130,9 @@ def case_tables(cases: pd.DataFrame, console: Console) -> list[Table | Text]:
             own = [row for row in ran if row["scenario"].startswith(word)]
             if own:
                 parts.append(_fitting(own, [*NAMES, *figures], console, title))
+        on_gpu = [row for row in ran if any(row[column.name] is not None for column in GPU)]
+        if on_gpu:
+            parts.append(_fitting(on_gpu, [*NAMES, *GPU], console, "GPU"))
         parts += apart
     if len(ran) < len(rows):
         parts.append(_not_run(cases[cases["status"] != "ok"]))
@@ -169,6 +184,13 @@ def _doubts(ran: Sequence[Case]) -> list[Table | Text]:
         doubts.append(
             f"The energy of {len(metered)} of {len(ran)} cases may hold the work of others: "
             f"{metered[0]['energy_noise']}."
+        )
+    warned = [row for row in ran if row["gpu_warnings"]]
+    if warned:
+        first = warned[0]
+        doubts.append(
+            f"{len(warned)} of {len(ran)} cases have warnings of the GPU, such as "
+            f"{first['model']} {first['backend']} {first['precision']}: {first['gpu_warnings']}."
         )
     open_ended = [row for row in ran if row["inconclusive"]]
     if open_ended:

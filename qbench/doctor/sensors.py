@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from qbench.doctor.finding import Finding, Status, judged
@@ -90,16 +91,28 @@ def gpus(tree: Tree) -> list[Finding]:
 
 
 def _gpu(library: Any, handle: Any, index: int) -> list[Finding]:
-    name = f"GPU {index}"
-    return [
-        _gpu_users(library, handle, name),
-        _gpu_clocks(library, index),
-        _gpu_persistence(library, handle, index),
+    from qbench.gpu.card import Card, settings
+    from qbench.gpu.state import read_state
+
+    card = Card.of_gpu(library, handle)
+    state, (set_to, refused) = read_state(library, card), settings(library, card)
+    found = [
+        _gpu_users(library, handle, index),
+        _gpu_clocks(index, state),
+        _gpu_persistence(index, set_to["persistence"], refused),
+        _gpu_power_limit(index, set_to),
+        _gpu_ecc(index, set_to["ecc"]),
+        _gpu_parts(library, handle, index),
+        _gpu_mode(index, set_to["compute_mode"]),
+        _gpu_link(library, handle, index, state["pcie_width"]),
     ]
+    return [finding for finding in found if finding is not None]
 
 
-def _gpu_users(library: Any, handle: Any, name: str) -> Finding:
-    check, why = f"{name}, users", "they share its clocks, memory and time"
+def _gpu_users(library: Any, handle: Any, index: int) -> Finding:
+    from qbench.gpu.card import named
+
+    check, why = f"GPU {index}, users", "they share its clocks, memory and time"
     running, reason = ask(library, "nvmlDeviceGetComputeRunningProcesses", handle)
     busy, busy_reason = ask(library, "nvmlDeviceGetUtilizationRates", handle)
     if running is None and busy is None:
@@ -112,15 +125,12 @@ def _gpu_users(library: Any, handle: Any, name: str) -> Finding:
     elif running is None:  # a process of another container may be hidden, but its work shows
         status = "unknown"
     shown = f"busy: {busy_reason}" if percent is None else f"{percent} % busy"
-    who = ", ".join(map(str, pids)) or "none" if running is not None else str(reason)
+    who = named(pids) or "none" if running is not None else str(reason)
     return judged(check, status, f"compute processes: {who}; {shown}", why)
 
 
-def _gpu_clocks(library: Any, index: int) -> Finding:
-    from qbench.energy.nvml import gpu_state
-
+def _gpu_clocks(index: int, state: Mapping[str, Any]) -> Finding:
     check, why = f"GPU {index}, clocks", "the GPU runs slower than it could"
-    state = gpu_state(library, index)
     slowed = state["throttled"]
     if slowed is None:
         return Finding(check, "unknown", state["missing"]["throttled"], why)
@@ -130,12 +140,10 @@ def _gpu_clocks(library: Any, index: int) -> Finding:
     return judged(check, "bad" if slowed else "good", found, why)
 
 
-def _gpu_persistence(library: Any, handle: Any, index: int) -> Finding:
+def _gpu_persistence(index: int, on: bool | None, missing: Mapping[str, str]) -> Finding:
     check, why = f"GPU {index}, persistence", "without it every process starts the driver anew"
-    mode, reason = ask(library, "nvmlDeviceGetPersistenceMode", handle)
-    if mode is None:
-        return Finding(check, "unknown", str(reason), why)
-    on = mode == library.NVML_FEATURE_ENABLED
+    if on is None:
+        return Finding(check, "unknown", missing["persistence"], why)
     return judged(
         check,
         "good" if on else "warn",
@@ -143,3 +151,63 @@ def _gpu_persistence(library: Any, handle: Any, index: int) -> Finding:
         why,
         f"sudo nvidia-smi -i {index} -pm 1",
     )
+
+
+def _gpu_power_limit(index: int, set_to: Mapping[str, Any]) -> Finding | None:
+    """None where it is not told, as of laptops and Jetsons."""
+    check = f"GPU {index}, power limit"
+    why = "a lower limit makes the GPU slower than others of its kind"
+    limit, usual = set_to["power_limit_w"], set_to["power_limit_default_w"]
+    if limit is None or usual is None:
+        return None
+    return judged(
+        check,
+        "warn" if limit < usual else "good",
+        f"{limit:.0f} W, the default is {usual:.0f} W",
+        why,
+        f"sudo nvidia-smi -i {index} -pl {usual:.0f}",
+    )
+
+
+def _gpu_ecc(index: int, on: bool | None) -> Finding | None:
+    """None where the GPU's memory has none (most cards for desktops)."""
+    if on is None:
+        return None
+    return judged(
+        f"GPU {index}, ECC",
+        "good" if on else "warn",
+        "on" if on else "off",
+        "errors of memory go unseen; other cards of its kind are slower by what it costs",
+        f"sudo nvidia-smi -i {index} -e 1",
+    )
+
+
+def _gpu_parts(library: Any, handle: Any, index: int) -> Finding | None:
+    """None where the GPU cannot be parted."""
+    check, why = f"GPU {index}, parts", "parts share power, clocks and the bus with each other"
+    mode, _ = ask(library, "nvmlDeviceGetMigMode", handle)
+    if mode is None:
+        return None
+    found = "parted (MIG)" if mode[0] else "whole"
+    return judged(
+        check, "warn" if mode[0] else "good", found, why, f"sudo nvidia-smi -i {index} -mig 0"
+    )
+
+
+def _gpu_mode(index: int, mode: str | None) -> Finding | None:
+    """None where it is not told."""
+    if mode is None:
+        return None
+    check, why = f"GPU {index}, compute mode", "no process may compute on it"
+    status: Status = "bad" if mode == "prohibited" else "good"
+    return judged(check, status, mode, why, f"sudo nvidia-smi -i {index} -c DEFAULT")
+
+
+def _gpu_link(library: Any, handle: Any, index: int, width: int | None) -> Finding | None:
+    """Its lanes; an idle link lowers its generation, not its width. None where it is not told."""
+    most, _ = ask(library, "nvmlDeviceGetMaxPcieLinkWidth", handle)
+    if width is None or most is None:
+        return None
+    check = f"GPU {index}, PCIe"
+    why = "copies to and from the GPU take longer: another slot, or a card that is not seated well"
+    return judged(check, "warn" if width < most else "good", f"{width} of {most} lanes", why)

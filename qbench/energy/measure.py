@@ -77,7 +77,7 @@ def measure_energy(
         UserError: the wall meter's command or log cannot be used at all.
     """
     sources = [
-        {"name": s.name, "method": s.method, "scope": s.scope, "note": s.note}
+        {name: getattr(s, name) for name in ("name", "method", "scope", "note", "device")}
         for s in run.found.sensors
     ]
     if run.wall:

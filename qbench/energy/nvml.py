@@ -1,4 +1,4 @@
-"""NVIDIA's management library: energy, and the state that a GPU is in.
+"""NVIDIA's management library: the energy and the power of each GPU.
 
 Every function takes the module ``pynvml`` (distribution ``nvidia-ml-py``), or a fake of it.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.energy.sensors import Refused, Sensor, SensorError
+from qbench.gpu.card import card_bus_id
 
 SPOT_POWER = (
     "NVML's power is an average over part of the time only: a quarter of it on A100 and H100 "
@@ -18,7 +19,7 @@ SPOT_POWER = (
 
 
 def nvml_sensors(root: Path, nvml: Any) -> Iterator[Sensor | Refused]:
-    """One sensor for each GPU: its energy counter, or its power where it has no counter."""
+    """Of each GPU its energy counter, where it has one, and its power: the one checks the other."""
     there = (root / "dev/nvidiactl").exists()
     if nvml is None:
         try:
@@ -46,13 +47,16 @@ def _gpu(nvml: Any, index: int) -> Iterator[Sensor | Refused]:
         return
     energy = _reader(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)  # millijoules
     power = _reader(nvml, nvml.nvmlDeviceGetPowerUsage, handle)  # milliwatts
+    device = card_bus_id(nvml, handle)
     try:
         energy()
     except SensorError as error:
         yield Refused(f"nvml-{index}-energy", str(error))
-        yield Sensor(f"nvml-{index}-power", "nvml power", "gpu", "power", power, SPOT_POWER)
     else:
-        yield Sensor(f"nvml-{index}-energy", "nvml total energy", "gpu", "counter", energy)
+        name = f"nvml-{index}-energy"
+        yield Sensor(name, "nvml total energy", "gpu", "counter", energy, device=device)
+    name = f"nvml-{index}-power"
+    yield Sensor(name, "nvml power", "gpu", "power", power, SPOT_POWER, device)
 
 
 def _reader(nvml: Any, function: Callable[[Any], int], handle: Any) -> Callable[[], float]:
@@ -63,57 +67,3 @@ def _reader(nvml: Any, function: Callable[[Any], int], handle: Any) -> Callable[
             raise SensorError(f"NVML: {error}") from None
 
     return read
-
-
-THROTTLING = {
-    "SwPowerCap": "power cap",
-    "HwSlowdown": "hardware slowdown",
-    "SwThermalSlowdown": "software thermal slowdown",
-    "HwThermalSlowdown": "hardware thermal slowdown",
-    "HwPowerBrakeSlowdown": "power brake",
-}
-"""NVML's reasons for low clocks that mean less speed than the GPU has; idling, and clocks that
-somebody set, are none."""
-
-
-def gpu_state(nvml: Any, index: int) -> dict[str, Any]:
-    """Clocks, temperature, power, memory in use and throttling of a GPU at this moment.
-
-    Returns:
-        ``sm_clock_mhz, memory_clock_mhz, temperature_c, power_w, memory_used_bytes`` and
-        ``throttled`` (a list of reasons, empty if it is not), each None where the GPU does not
-        tell; then ``missing`` has its reason.
-
-    Raises:
-        SensorError: there is no such GPU.
-    """
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    except nvml.NVMLError as error:
-        raise SensorError(f"NVML: {error}") from None
-    readings: dict[str, Callable[[], Any]] = {
-        "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "temperature_c": lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-        "power_w": lambda: nvml.nvmlDeviceGetPowerUsage(handle) * 1e-3,
-        "memory_used_bytes": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used,
-        "throttled": lambda: _throttled(nvml, handle),
-    }
-    state: dict[str, Any] = {}
-    missing: dict[str, str] = {}
-    for name, read in readings.items():
-        try:
-            state[name] = read()
-        except nvml.NVMLError as error:
-            state[name] = None
-            missing[name] = str(error)
-    return {**state, "missing": missing}
-
-
-def _throttled(nvml: Any, handle: Any) -> list[str]:
-    bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
-    return [
-        words
-        for name, words in THROTTLING.items()
-        if bits & getattr(nvml, f"nvmlClocksThrottleReason{name}")
-    ]

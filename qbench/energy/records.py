@@ -44,12 +44,19 @@ class Reading(_Record):
 
 
 class Source(_Record):
-    """A sensor that will be read; ``note``: what a reader of its figures has to know."""
+    """A sensor that will be read.
+
+    Attributes:
+        note: what a reader of its figures has to know.
+        device: of a GPU's, where the GPU sits on the PCI bus; None where that is not told, and in
+            older records.
+    """
 
     name: str
     method: str
     scope: Scope
     note: str
+    device: str | None = None
 
 
 class Refused(_Record):

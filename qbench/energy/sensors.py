@@ -49,6 +49,8 @@ class Sensor:
         kind: ``counter``: joules, rising; ``power``: watts at this moment.
         read: gives the value, or raises SensorError.
         note: what a reader of its figures has to know; "" if nothing.
+        device: of a GPU's sensor, where the GPU sits on the PCI bus (``host.devices.bus_id``), so
+            that it is known which GPU's cases it counts; None where that is not told.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Sensor:
     kind: Kind
     read: Callable[[], float]
     note: str = ""
+    device: str | None = None
 
 
 class Refused(NamedTuple):

@@ -112,6 +112,13 @@ def ask(library: Any, call: str, *args: Any) -> tuple[Any, str | None]:
     return value.decode() if isinstance(value, bytes) else value, None
 
 
+def bus_id(text: str) -> str:
+    """A place on the PCI bus, ``domain:bus:device.function``, as all of qbench writes it: NVML has
+    more digits of the domain than CUDA has, and both know several cases of letters."""
+    domain, colon, rest = text.lower().partition(":")
+    return f"{domain.lstrip('0').rjust(4, '0')}{colon}{rest}"
+
+
 def handles(library: Any) -> dict[int, Any]:
     """By index, NVML's handles of the GPUs that it lets this process see."""
     count, _ = ask(library, "nvmlDeviceGetCount")
@@ -138,16 +145,17 @@ def _gpu(library: Any, handle: Any) -> dict[str, Any]:
     def of(call: str, *args: Any) -> Any:
         return ask(library, call, handle, *args)[0]
 
+    from qbench.gpu.card import Card, settings
+
     memory = of("nvmlDeviceGetMemoryInfo")
-    limit = of("nvmlDeviceGetEnforcedPowerLimit")
     mig = of("nvmlDeviceGetMigMode")
     return {
         "vendor": "NVIDIA",
         "name": of("nvmlDeviceGetName"),
         "memory_bytes": None if memory is None else int(memory.total),
         "max_clock_mhz": of("nvmlDeviceGetMaxClockInfo", library.NVML_CLOCK_SM),
-        "power_limit_w": None if limit is None else limit / 1000,
         "pcie_generation": of("nvmlDeviceGetMaxPcieLinkGeneration"),
         "pcie_lanes": of("nvmlDeviceGetMaxPcieLinkWidth"),
         "mig": None if mig is None else bool(mig[0]),
+        **settings(library, Card.of_gpu(library, handle))[0],
     }

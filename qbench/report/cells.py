@@ -34,7 +34,7 @@ _UNITS = {
 }  # fmt: skip
 _SUFFIXES = {
     "ms": "ms", "us": "µs", "s": "s", "mb": "MB", "db": "dB", "w": "W", "hz": "per s",
-    "qps": "per s", "ghz": "GHz", "c": "°C",
+    "qps": "per s", "ghz": "GHz", "mhz": "MHz", "c": "°C",
 }  # fmt: skip
 
 

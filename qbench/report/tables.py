@@ -69,10 +69,24 @@ START = (
     Shown("memory_anonymous_mb", "running, own"),
     Shown("memory_file_mb", "running, from files"),
     Shown("memory_process_peak_mb", "whole process"),
-    Shown("device_memory_mb", "device"),
+    Shown("device_memory_mb", "on the device"),
     Shown("cpu_utilization", "cores busy"),
     Shown("instructions_per_inference", "instructions per inference"),
     Shown("instructions_per_cycle", "per cycle"),
+)
+GPU = (
+    Shown("gpu_compute_p50_ms", "computing p50"),
+    Shown("gpu_h2d_p50_ms", "inputs p50"),
+    Shown("gpu_d2h_p50_ms", "outputs p50"),
+    Shown("gpu_enqueue_p50_ms", "handing over p50"),
+    Shown("device_memory_mb", "memory"),
+    Shown("device_memory_by", "memory by"),
+    Shown("gpu_sm_clock_mhz", "clock"),
+    Shown("gpu_memory_clock_mhz", "memory clock"),
+    Shown("gpu_power_w", "power"),
+    Shown("gpu_temperature_c", "temperature"),
+    Shown("gpu_throttled", "throttled"),
+    Shown("gpu_warnings", "warnings"),
 )
 NOISE = (
     Shown("verdict", "verdict"),
@@ -170,7 +184,7 @@ OWN_DOCS = {
     "loadgen_verdict": "LoadGen's verdict by the options of the scenario.",
     "loadgen_reason": "Why it is not valid, in LoadGen's words.",
 }
-PROSE = ("verdict", "energy_noise", "loadgen_reason", "runtime_notes")
+PROSE = ("verdict", "energy_noise", "loadgen_reason", "runtime_notes", "gpu_warnings")
 """Columns of sentences, which are broken into lines."""
 DOCS = {column.name: column.doc for column in COLUMNS} | OWN_DOCS
 
@@ -249,12 +263,15 @@ def detail_tables(cases: Sequence[Case]) -> list[dict[str, Any]]:
     tables = (
         ("percentiles", "Every percentile with its interval", PERCENTILES),
         ("start", "Start-up, memory and processor", START),
+        ("gpu", "GPU", GPU),
     )
-    return [
-        {"id": name, "title": title, **case_rows(good, [*_NAMES, *columns])}
-        for name, title, columns in tables
-        if good
-    ]
+    found = []
+    for name, title, columns in tables:
+        told = [c for c in good if any(_there(c.get(shown.name)) for shown in columns)]
+        if told:
+            table = case_rows(told, [*_NAMES, *columns])
+            found.append({"id": name, "title": title, **table})
+    return found
 
 
 def noise_table(cases: Sequence[Case]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from qbench.backend import Backend, Model, RunConfig, Stream
 from qbench.worker.conditions import Conditions
 from qbench.worker.counters import Counters
 from qbench.worker.evaluate import load_artifact, save_outputs
+from qbench.worker.gpu_clock import GpuClock
 from qbench.worker.main import STARTED_NS, Emit
 from qbench.worker.opened import Opened
 from qbench.worker.proc import Memory
@@ -29,14 +30,18 @@ WINDOW_CALLS = 5
 """... and of at least so many calls."""
 STABLE_CHANGE = 0.02
 """Warm when the lower quartiles of two windows in a row differ by at most this share, twice
-running. Quartiles, because what disturbs a shared machine makes calls slower and never faster."""
+running. Quartiles, because what disturbs a shared machine makes calls slower and never faster. On
+a GPU whose clock is told, it has to keep within the same share over these windows, too."""
+LEAST_ON_GPU_NS = 200_000_000
+"""A GPU is warmed up for at least so long, as trtexec does (``--warmUp=200``)."""
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` (folder), ``config``, ``feeds`` (by input name, ``.npy`` file of
     ``[items, ...]``, of which the first batch is bound), ``scenario`` (a module of
     ``qbench.worker.scenarios``) and its ``options``, ``warmup_s``, ``timed_s``, ``spawned_ns`` (the
-    parent's monotonic clock when it started this process, if it is the same machine's)."""
+    parent's monotonic clock when it started this process, if it is the same machine's), ``gpu``
+    (facts of the device, if it is one and they are known)."""
     clock = time.perf_counter_ns
     config = RunConfig(**request["config"])
     scenario = importlib.import_module(f"qbench.worker.scenarios.{request['scenario']}")
@@ -71,7 +76,8 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     phases["cold_ns"] = time.monotonic_ns() - spawned if spawned else None
 
     emit("warmup")
-    warmup = _warm_up(streams, int(request["warmup_s"] * 1e9))
+    on_gpu = GpuClock(request.get("gpu")) if config.device != "cpu" else None
+    warmup = _warm_up(streams, int(request["warmup_s"] * 1e9), on_gpu)
     ran = _memory(memory)  # before samples pile up, which are not the model's
     emit("timed")
     around = _Around(counters)
@@ -158,21 +164,45 @@ def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:
     return {name: outputs[name] for name in model.outputs}
 
 
-def _warm_up(streams: list[Stream], limit_ns: int) -> dict[str, Any]:
-    """Run until two successive changes of the windows' lower quartiles are small, or time is up.
+def _warm_up(
+    streams: list[Stream], limit_ns: int, gpu_clock: GpuClock | None = None
+) -> dict[str, Any]:
+    """Run until two successive changes of the windows' lower quartiles are small, or time is up; on
+    a GPU (whose clock is given), until its clock is steady as well.
 
-    ``stable`` is None where time was up before there were three windows to compare."""
+    ``stable`` is None where time was up before there were three windows to compare.
+    ``clock_steady`` is None where the clock is not told, or was not often enough."""
     clock = time.perf_counter_ns
+    least_ns = 0 if gpu_clock is None else LEAST_ON_GPU_NS
     begin = clock()
-    calls, windows, calm, last = 0, 0, 0, 0
-    while calm < 2 and clock() - begin < limit_ns:
+    calls, windows, calm, last, steady = 0, 0, 0, 0, None
+    clocks: list[int | None] = []
+    while clock() - begin < limit_ns:
+        if calm >= 2 and steady is not False and clock() - begin >= least_ns:
+            break
         samples = _window(streams, begin + limit_ns)
         calls += len(samples)
         now = sorted(samples)[len(samples) // 4]
         calm = calm + 1 if last and abs(now - last) <= STABLE_CHANGE * last else 0
         last = now
         windows += 1
-    return {"calls": calls, "ns": clock() - begin, "stable": calm >= 2 if windows >= 3 else None}
+        if gpu_clock is not None:
+            clocks.append(gpu_clock.mhz())
+            steady = _steady(clocks[-3:])
+    return {
+        "calls": calls,
+        "ns": clock() - begin,
+        "stable": calm >= 2 if windows >= 3 else None,
+        "clock_steady": steady,
+    }
+
+
+def _steady(clocks: list[int | None]) -> bool | None:
+    """Whether the clock kept within a small share from the beginning to the end of two windows."""
+    known = [mhz for mhz in clocks if mhz]
+    if len(known) < 3:
+        return None
+    return max(known) - min(known) <= STABLE_CHANGE * max(known)
 
 
 def _window(streams: list[Stream], deadline: int) -> list[int]:
