@@ -73,7 +73,14 @@ PRECISIONS: Mapping[str, Precision] = {
         Precision("tf32", "float32", "tf32", "NVIDIA's 19-bit format inside matrix units."),
         Precision("fp16", "float16", "float16", "IEEE half precision."),
         Precision("bf16", "bfloat16", "bfloat16", "bfloat16: float32's range, 8 bits of mantissa."),
-        Precision("fp8", "float8", "float8", "8-bit floats (E4M3)."),
+        Precision(
+            "fp8",
+            "float8",
+            "float8",
+            "8-bit floats (E4M3).",
+            calibrated=True,
+            options={"calibration_items": _ITEMS, "excluded_operators": _EXCLUDED},
+        ),
         Precision(
             "int8-dynamic",
             "int8",

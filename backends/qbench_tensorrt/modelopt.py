@@ -13,9 +13,9 @@ from typing import Any
 from onnx import ModelProto
 
 from qbench.backend import Calibration, Model, PrepareError, PrepareTarget, Provenance, Unsupported
-from qbench.worker.onnxfile import graph
+from qbench.worker.onnxfile import graph, rewrite
 from qbench.worker.onnxfile.calibration import Reader
-from qbench.worker.onnxfile.tools import FILE, count, preprocessed, tool
+from qbench.worker.onnxfile.tools import FILE, count, percent, preprocessed, save, tool
 
 SNIPPET = (
     'environments: {modelopt: {requirements: ["nvidia-modelopt[onnx]==0.47.*"], '
@@ -34,7 +34,7 @@ def quantize(
     calibration: Calibration | None,
     out: Path,
 ) -> Provenance:
-    """``model.onnx`` in ``out`` at fp8 or w4; what is not quantized is float16.
+    """``model.onnx`` in ``out`` at fp8 or w4.
 
     Raises:
         Unsupported: Model Optimizer is not installed here.
@@ -52,14 +52,20 @@ def quantize(
     with tempfile.TemporaryDirectory(prefix="qbench-tensorrt-") as folder:
         clean = preprocessed(model.path, Path(folder))
         network = graph.load(clean)
-        settings = _settings(source, network, target)
-        arguments: dict[str, Any] = dict(settings)
         if target.precision == "fp8":
             if calibration is None:
                 raise PrepareError("fp8 needs calibration items and was given none")
             reader = Reader(model, network, calibration)
-            arguments["calibration_data_reader"] = reader
-            settings["calibration_items"] = len(reader) * reader.batch
+            given: dict[str, Any] = {"calibration_data_reader": reader}
+            settings = _fp8(source, network, target)
+            recorded = {**settings, "calibration_items": len(reader) * reader.batch}
+            note = "what is not quantized is float16; inputs and outputs stay float32"
+        else:
+            network = rewrite.with_products_for_gemm(network)
+            save(network, clean)
+            given, settings = {}, _w4(network, target)
+            recorded = settings
+            note = "weights of matrix products only; all else is float32"
         with tool("modelopt.onnx.quantization"):
             optimize(
                 str(clean),
@@ -67,30 +73,46 @@ def quantize(
                 calibration_eps=["cpu"],
                 log_level="ERROR",
                 use_external_data_format=clean.stat().st_size > 1_900_000_000,
-                **arguments,
+                **settings,
+                **given,
             )
     return Provenance(
         FILE,
         "modelopt.onnx.quantization.quantize",
-        settings,
+        recorded,
         count("modelopt.onnx.quantization", out),
-        ("what is not quantized is float16; inputs and outputs stay float32",),
+        (note,),
     )
 
 
-def _settings(source: ModelProto, network: ModelProto, target: PrepareTarget) -> dict[str, Any]:
-    settings: dict[str, Any] = {
+def _fp8(source: ModelProto, network: ModelProto, target: PrepareTarget) -> dict[str, Any]:
+    excluded = target.options["excluded_operators"]
+    return {
+        "quantize_mode": "fp8",
+        "calibration_method": "max",
         "high_precision_dtype": "fp16",
-        "nodes_to_exclude": graph.excluded_nodes(
-            source, network, target.options.get("excluded_operators", ())
-        ),
+        "nodes_to_exclude": graph.excluded_nodes(source, network, excluded),
     }
-    if target.precision == "fp8":
-        return {"quantize_mode": "fp8", "calibration_method": "max", **settings}
-    group = target.options["group_size"] or DEFAULT_GROUP
+
+
+def _w4(network: ModelProto, target: PrepareTarget) -> dict[str, Any]:
+    """Round to nearest: the other methods want calibration items, which w4 is not given.
+
+    Raises:
+        Unsupported: most of the work is not matrix products, or the group is no size.
+    """
+    share = graph.product_share(network)
+    if share < 0.5:
+        raise Unsupported(
+            "4-bit weights are for matrix products only; they are "
+            f"{percent(share)} of this model's multiply-adds, the rest is convolutions or products "
+            "of activations"
+        )
+    group = target.options["group_size"]
+    if group == -1:
+        raise Unsupported("group_size -1: Model Optimizer wants the size of the groups")
     return {
         "quantize_mode": "int4",
         "calibration_method": "rtn_dq",
-        "block_size": group,
-        **settings,
+        "block_size": group or DEFAULT_GROUP,
     }
