@@ -1,13 +1,14 @@
-"""qbench adapter for ONNX Runtime's CPU execution provider.
+"""qbench adapter for ONNX Runtime's CPU and CUDA execution providers.
 
 Files of an artifact::
 
     model.onnx   what ``open`` loads
     io.json      what ``open`` must know of it without the onnx package (``options.FileFacts``)
 
-Importing this package imports nothing heavy. Two groups of modules::
+Importing this package imports nothing heavy. Groups of modules::
 
     session, options, tensors, effective     need NumPy and onnxruntime only: they measure
+    gpu, cuda_stream                         the same, on CUDA devices only; gpu also probes
     prepare -> quantize, weight_only;        need onnx (``qbench.worker.onnxfile``), and are never
     activations                              imported while measuring
 """
@@ -34,6 +35,7 @@ from qbench.backend import (
     Unavailable,
     Unsupported,
 )
+from qbench_onnxruntime.options import CPU_PROVIDER
 
 if TYPE_CHECKING:
     from qbench_onnxruntime.session import OrtProgram
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Backend"]
 
 FIX = "pip install 'qbench[onnxruntime]'"
-PROVIDER = "CPUExecutionProvider"
 GROUP_SIZES = (16, 32, 64, 128, 256)
 """How many weights along the input may share one scale in MatMulNBits."""
 
@@ -56,13 +57,6 @@ _MISSING = {
     "int16x8": "the CPU provider has no kernel for 16-bit activations: it dequantizes them, and "
     "Conv and Gemm compute in float32",
 }
-
-
-def _other_device(device: str) -> str | None:
-    """Why ``device`` cannot be used, or None."""
-    if device == "cpu":
-        return None
-    return f"this adapter runs onnxruntime on the cpu only, not yet on {device}"
 
 
 def _refused_option(options: Mapping[str, Any]) -> str | None:
@@ -90,14 +84,17 @@ def _needs_onnx() -> Iterator[None]:
 
 
 class Backend:
-    """ONNX Runtime, CPU execution provider. See ``qbench.backend.Backend``."""
+    """ONNX Runtime, on the processor and on CUDA devices. See ``qbench.backend.Backend``.
+
+    The runtime is either of two distributions, which install the same package.
+    """
 
     name = "onnxruntime"
     api_version = 1
     prepare_version = 2
     formats = ("onnx",)
-    runtime_packages = ("onnxruntime", "numpy")
-    prepare_packages = ("onnxruntime", "onnx", "onnx-ir", "numpy")
+    runtime_packages = ("onnxruntime", "onnxruntime-gpu", "numpy")
+    prepare_packages = ("onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir", "numpy")
     shareable = ("int8-static",)
 
     def probe(self) -> Ready | Unavailable:
@@ -105,22 +102,34 @@ class Backend:
             version = self.import_runtime()
             import onnxruntime
 
+            from qbench_onnxruntime import gpu
+
             providers = onnxruntime.get_available_providers()
         except ModuleNotFoundError as error:
             return Unavailable(f"the package '{error.name}' is not installed", FIX)
         except Exception as error:  # a broken wheel fails in many ways; all are answers
             return Unavailable(f"importing onnxruntime failed: {error}", FIX)
-        if PROVIDER not in providers:
-            return Unavailable(f"this build of onnxruntime has no {PROVIDER}", FIX)
-        return Ready(version, {"cpu": _PRECISIONS}, {"cpu": _MISSING})
+        if CPU_PROVIDER not in providers:
+            return Unavailable(f"this build of onnxruntime has no {CPU_PROVIDER}", FIX)
+        precisions, missing, devices = gpu.answer(onnxruntime)
+        return Ready(
+            version,
+            {"cpu": _PRECISIONS, **precisions},
+            {"cpu": _MISSING, **missing},
+            devices=devices,
+        )
 
     def supports(self, model: Model, target: PrepareTarget) -> str | None:
-        if reason := _other_device(target.device):
-            return reason
         if model.format not in self.formats:
             return f"onnxruntime reads onnx, not {model.format}"
-        if target.precision not in _PRECISIONS:
-            return _MISSING.get(target.precision, "this adapter does not know it")
+        from qbench_onnxruntime import gpu
+
+        offers = {"cpu": (_PRECISIONS, _MISSING), "cuda": (gpu.PRECISIONS, gpu.NEVER)}
+        if target.device not in offers:
+            return f"this adapter runs onnxruntime on cpu and cuda, not on {target.device}"
+        precisions, reasons = offers[target.device]
+        if target.precision not in precisions:
+            return reasons.get(target.precision, "this adapter does not know it")
         return _refused_option(target.options)
 
     def import_runtime(self) -> str:
@@ -146,8 +155,6 @@ class Backend:
             return prepare(model, target, calibration, out)
 
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> OrtProgram:
-        if reason := _other_device(config.device):
-            raise Unsupported(reason)
         from qbench_onnxruntime.session import OrtProgram
 
         return OrtProgram(artifact, config, inspect)
@@ -155,8 +162,6 @@ class Backend:
     def activations(
         self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
     ) -> Iterator[list[Activation]]:
-        if reason := _other_device(config.device):
-            raise Unsupported(reason)
         with _needs_onnx():
             from qbench_onnxruntime.activations import activations
         return activations(artifact, config, feeds)

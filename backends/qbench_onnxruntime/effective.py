@@ -8,17 +8,21 @@ whose convolutions are fed float32 shows up as what it is.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
 
-from qbench.backend import EffectivePrecision, Operator
+from qbench.backend import EffectivePrecision, Operator, Unsupported
 
 # Operators that hold weights or dominate the work, plain and as the optimizer fuses them. By
 # operator, the index of the input that holds the weights of a convolution ...
+_CONVOLUTION_KINDS = (
+    *("Conv", "ConvInteger", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv"),
+)
 _CONVOLUTIONS = {
-    **dict.fromkeys(("Conv", "ConvInteger", "ConvTranspose", "FusedConv", "NhwcFusedConv"), 1),
+    **dict.fromkeys(_CONVOLUTION_KINDS, 1),
     "QLinearConv": 3,
 }
 # ... matrix products as NumPy's matmul has them, and those that may transpose their operands ...
@@ -66,7 +70,7 @@ Shape = Sequence[int]
 
 
 def read_operators(
-    events: Iterable[Mapping[str, Any]], provider: str, skip: int = 0
+    events: Iterable[Mapping[str, Any]], provider: str, skip: int = 0, tf32: bool = False
 ) -> list[Operator]:
     """The kernels of a profile, in the order of execution.
 
@@ -76,6 +80,9 @@ def read_operators(
         provider: the execution provider that everything should run on.
         skip: inferences at the beginning that do not count. Times are the mean of the others, in
             steps of the profiler's microsecond.
+        tf32: whether the provider was allowed to round float32 factors to TF32. Then its
+            convolutions and matrix products of float32 count as that, though the libraries choose
+            a kernel for each by its shape.
 
     Raises:
         RuntimeError: there are no kernel events.
@@ -91,7 +98,14 @@ def read_operators(
             kernels.setdefault(key, []).append(event)
     if not kernels or done <= skip:
         raise RuntimeError("onnxruntime's profile holds no kernel events")
-    return [_operator(name, found, provider, done - skip) for (name, _), found in kernels.items()]
+    operators = [
+        _operator(name, found, provider, done - skip) for (name, _), found in kernels.items()
+    ]
+    return [replace(op, precision="tf32") if tf32 and _may_round(op) else op for op in operators]
+
+
+def _may_round(op: Operator) -> bool:
+    return op.role == "compute" and op.precision == "fp32" and not op.fallback
 
 
 def _operator(name: str, events: Sequence[Mapping[str, Any]], provider: str, runs: int) -> Operator:
@@ -137,20 +151,42 @@ def _common(operators: Sequence[Operator]) -> dict[str, int | None]:
 _NUMBER = re.compile(r"_token_\d+$")
 
 
-def summary(operators: Sequence[Operator], asked: str) -> EffectivePrecision:
+def summary(operators: Sequence[Operator], asked: str, cuda: bool = False) -> EffectivePrecision:
     """What most of the work ran at, with what the reader should know.
 
     Args:
         asked: the precision that the artifact was prepared for.
+        cuda: whether it ran on a CUDA device.
+
+    Raises:
+        Unsupported: the device took no convolution or matrix product, or nothing at all.
     """
     notes = ["graph optimization as in the timed runs; intra-op threads do not spin"]
     notes += notes_on(operators)
     if not any(op.role == "compute" for op in operators):
         notes.append("the graph has no convolution or matrix product")
+    if cuda:
+        notes += _left_to_the_processor(operators)
     effective = EffectivePrecision.of(operators)
     if asked == "fp16" and effective.precision == "fp32":
         notes.append("fp16 is storage only on this processor: computed in fp32")
     return replace(effective, notes=tuple(notes))
+
+
+def _left_to_the_processor(operators: Sequence[Operator]) -> list[str]:
+    """Notes on what a CUDA device did not take.
+
+    Raises:
+        Unsupported: that is all of the work.
+    """
+    working = [op for op in operators if op.role == "compute"] or list(operators)
+    kinds = Counter(op.kind for op in operators if op.fallback)
+    named = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common())
+    if all(op.fallback for op in working):
+        raise Unsupported(f"the CUDA provider has no kernel for what this file computes: {named}")
+    computing = sum(op.fallback for op in working)
+    share = f"{computing} of {len(working)} computing operators among them"
+    return [f"on the processor instead of the device: {named}; {share}"] if kinds else []
 
 
 def notes_on(operators: Sequence[Operator]) -> list[str]:

@@ -9,14 +9,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qbench.backend import RunConfig
+from qbench.backend import RunConfig, Unsupported
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 FACTS_FILE = "io.json"
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,73 @@ _CONFIG_HINTS = (
     "session.x64quantprecision",
 )
 KNOWN_HINTS = (*sorted((*_ENUM_HINTS, *_PLAIN_HINTS)), *_CONFIG_HINTS)
+CUDA_HINTS = {
+    # ours: replay a graph of kernels, captured once; leave inputs and outputs on the device
+    "cuda_graph": bool,
+    "transfers": bool,
+    # the provider's, from cuda_execution_provider_info.cc. The device, TF32 and the graph are not
+    # among them: the case says which.
+    "arena_extend_strategy": str,
+    "cudnn_conv1d_pad_to_nc1d": bool,
+    "cudnn_conv_algo_search": str,
+    "cudnn_conv_use_max_workspace": bool,
+    "do_copy_in_default_stream": bool,
+    "enable_skip_layer_norm_strict_mode": bool,
+    "fuse_conv_bias": bool,
+    "gpu_mem_limit": int,
+    "prefer_nhwc": bool,
+    "sdpa_kernel": int,
+    "tunable_op_enable": bool,
+    "tunable_op_tuning_enable": bool,
+    "use_ep_level_unified_stream": bool,
+}
+"""Hints of the device ``cuda`` beside the others, and what they take."""
+
+
+def device_index(device: str) -> int | None:
+    """Which CUDA device is meant; None for the processor.
+
+    Raises:
+        Unsupported: another kind of device.
+    """
+    kind, _, index = device.partition(":")
+    if device == "cpu":
+        return None
+    if kind != "cuda" or not index.isdecimal():
+        raise Unsupported(f"this adapter runs onnxruntime on cpu and cuda, not on {device}")
+    return int(index)
+
+
+def providers(config: RunConfig, precision: str) -> list[tuple[str, dict[str, Any]]]:
+    """Execution providers and their options, the first first. What none of them has a kernel for
+    goes to the processor.
+
+    Convolutions take the fastest of cuDNN's algorithms, which the first inference searches for.
+
+    Raises:
+        Unsupported: another kind of device, or several streams in one CUDA graph.
+        ValueError: a hint of CUDA's with a value that it does not take.
+    """
+    index = device_index(config.device)
+    if index is None:
+        return [(CPU_PROVIDER, {})]
+    hints = {name: config.hints[name] for name in CUDA_HINTS if name in config.hints}
+    for name, value in hints.items():
+        if type(value) is not CUDA_HINTS[name]:
+            raise ValueError(f"hint {name} takes {CUDA_HINTS[name].__name__}, not {value!r}")
+    graph = hints.pop("cuda_graph", False)
+    hints.pop("transfers", True)
+    if graph and config.streams > 1:
+        raise Unsupported("a CUDA graph has the addresses of one stream, so streams is 1")
+    options = {
+        "device_id": index,
+        "use_tf32": precision == "tf32",
+        "enable_cuda_graph": graph,
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        **hints,
+    }
+    cuda = {name: int(v) if isinstance(v, bool) else v for name, v in options.items()}
+    return [(CUDA_PROVIDER, cuda), (CPU_PROVIDER, {})]
 
 
 def session_options(config: RunConfig, facts: FileFacts) -> ort.SessionOptions:
@@ -121,8 +190,8 @@ def session_options(config: RunConfig, facts: FileFacts) -> ort.SessionOptions:
                 raise ValueError(f"hint {name} does not take {value!r}") from error
         elif name in _CONFIG_HINTS:
             entries[name] = str(int(value)) if isinstance(value, bool) else str(value)
-        else:
-            known = ", ".join(KNOWN_HINTS)
+        elif name not in CUDA_HINTS or config.device == "cpu":  # these go to ``providers``
+            known = ", ".join((*KNOWN_HINTS, *(CUDA_HINTS if config.device != "cpu" else ())))
             raise ValueError(f"onnxruntime has no hint '{name}'. Known: {known}.")
     for name, text in entries.items():
         options.add_session_config_entry(name, text)

@@ -41,7 +41,7 @@ def prepare(
         provenance = copy(model.path, source, out)
     elif arrives_quantized:
         raise Unsupported("the file arrives quantized: ask for as-shipped")
-    elif target.precision == "fp32":
+    elif target.precision in ("fp32", "tf32"):  # one file; the session's options differ
         provenance = copy(model.path, source, out)
     elif target.precision == "fp16":
         provenance = _to_fp16(model.path, out)

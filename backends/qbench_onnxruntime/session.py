@@ -6,6 +6,7 @@ Imported while measuring: the standard library, NumPy and onnxruntime only.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from qbench.backend import (
     Artifact,
     EffectivePrecision,
     Feed,
+    Operator,
     Profile,
     RunConfig,
     SourceTensor,
@@ -24,13 +26,18 @@ from qbench.backend import (
     Unsupported,
 )
 from qbench.worker.feeds import check_feed, convert
-from qbench_onnxruntime.options import FileFacts, session_options
+from qbench_onnxruntime.options import (
+    FileFacts,
+    device_index,
+    providers,
+    session_options,
+)
 from qbench_onnxruntime.tensors import aligned_empty, dtype_name
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-PROVIDER = "CPUExecutionProvider"
+    from qbench_onnxruntime.cuda_stream import Cuda
 
 
 class OrtStream:
@@ -44,6 +51,7 @@ class OrtStream:
 
     def __init__(self, program: OrtProgram, session: ort.InferenceSession) -> None:
         self._program = program
+        self._session = session
         self._binding = session.io_binding()
         self._inputs: dict[str, np.ndarray] = {}
         self._outputs: dict[str, np.ndarray | None] = {}
@@ -58,8 +66,18 @@ class OrtStream:
         if len(shape) != len(spec.shape):
             self._binding.bind_output(name, "cpu")
             return None
-        buffer = aligned_empty(shape, spec.dtype)
-        self._binding.bind_output(name, "cpu", 0, buffer.dtype, shape, buffer.ctypes.data)
+        return self._output_buffer(name, shape, spec.dtype)
+
+    def _input_buffer(self, name: str, shape: Sequence[int], dtype: str) -> np.ndarray:
+        """A buffer bound to input ``name``."""
+        buffer = aligned_empty(shape, dtype)
+        self._binding.bind_input(name, "cpu", 0, buffer.dtype, list(shape), buffer.ctypes.data)
+        return buffer
+
+    def _output_buffer(self, name: str, shape: Sequence[int], dtype: str) -> np.ndarray:
+        """A buffer bound to output ``name``."""
+        buffer = aligned_empty(shape, dtype)
+        self._binding.bind_output(name, "cpu", 0, buffer.dtype, list(shape), buffer.ctypes.data)
         return buffer
 
     def bind(self, feed: Feed) -> None:
@@ -76,10 +94,8 @@ class OrtStream:
             array = convert(arrays[tensor.name], model.inputs[canonical], want)
             buffer = self._inputs.get(tensor.name)
             if buffer is None or buffer.shape != array.shape:
-                buffer = self._inputs[tensor.name] = aligned_empty(array.shape, want.dtype)
-                self._binding.bind_input(
-                    tensor.name, "cpu", 0, buffer.dtype, list(buffer.shape), buffer.ctypes.data
-                )
+                buffer = self._input_buffer(tensor.name, array.shape, want.dtype)
+                self._inputs[tensor.name] = buffer
             np.copyto(buffer, array)
 
     def read(self) -> Feed:
@@ -124,6 +140,8 @@ def _run_call(
 class OrtProgram:
     """One session. Streams share it, and with it the weights; ``Run`` is thread-safe.
 
+    What memory a session holds on a device ONNX Runtime's Python interface does not tell.
+
     Attributes:
         inputs, outputs: by canonical name, with the file's dtypes.
         file_outputs: by the file's name, every output, also those the card leaves out.
@@ -132,7 +150,11 @@ class OrtProgram:
     def __init__(self, artifact: Artifact, config: RunConfig, inspect: bool) -> None:
         self.artifact, self.config = artifact, config
         self._inspect = inspect
+        self._index = device_index(config.device)
+        self._providers = providers(config, artifact.target.precision)
         facts = FileFacts.read(artifact.path)
+        if self._index is not None:
+            self._cuda = self._start_cuda(self._index)
         self.session = self._load(session_options(config, facts))
         model = artifact.model
         file_inputs = _specs(self.session.get_inputs(), facts)
@@ -141,40 +163,98 @@ class OrtProgram:
         self.outputs = _canonical("output", model.source_outputs, self.file_outputs)
         _check_batch(self.inputs, self.outputs, config.batch, bool(facts.batch_symbols))
 
-    def _load(self, options: ort.SessionOptions) -> ort.InferenceSession:
+    def _start_cuda(self, index: int) -> Cuda:
+        """CUDA's libraries, loaded. Kernels that are inspected are waited for one by one, so that
+        the profiler, which reads the host's clock, sees how long they take."""
         import onnxruntime
 
-        session = onnxruntime.InferenceSession(
-            str(self.artifact.file), options, providers=[PROVIDER]
-        )
-        if session.get_providers() != [PROVIDER]:  # a missing provider is only a warning
-            raise RuntimeError(f"asked for {PROVIDER}, got {session.get_providers()}")
+        from qbench.worker.cuda import NoCuda
+        from qbench_onnxruntime import gpu
+        from qbench_onnxruntime.cuda_stream import Cuda
+
+        if self._inspect:
+            os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # read when CUDA starts
+        gpu.preload(onnxruntime)
+        try:
+            gpu.check_libraries(onnxruntime)
+        except NoCuda as error:
+            raise RuntimeError(str(error)) from error
+        return Cuda(gpu.cuda_major(onnxruntime), index)
+
+    def _load(self, options: ort.SessionOptions) -> ort.InferenceSession:
+        """A session of the providers asked for, and of no others: ONNX Runtime goes on without
+        one that does not start, with no more than a warning.
+
+        Raises:
+            Unsupported: a device that is not there; a CUDA graph of operators that are not all on
+                the device.
+            ValueError: a hint with a value that the provider does not take.
+        """
+        import onnxruntime
+
+        try:
+            session = onnxruntime.InferenceSession(
+                str(self.artifact.file), options, self._providers, enable_fallback=0
+            )
+        except Exception as error:  # onnxruntime has a dozen classes of its own
+            if "Invalid device ID" in str(error):
+                raise Unsupported(f"there is no {self.config.device} here") from error
+            if "parse provider option" in str(error):
+                raise ValueError(f"a hint's value: {error}") from error
+            if "graph capture" in str(error):
+                raise Unsupported(
+                    "not all operators of this file run on the device, so there is no CUDA graph"
+                ) from error
+            raise
+        wanted = [name for name, _ in self._providers]
+        if session.get_providers() != wanted:
+            raise RuntimeError(f"asked for {wanted}, got {session.get_providers()}")
         return session
 
     def stream(self) -> OrtStream:
-        return OrtStream(self, self.session)
+        return self._stream(self.session)
+
+    def _stream(self, session: ort.InferenceSession) -> OrtStream:
+        if self._index is None:
+            return OrtStream(self, session)
+        from qbench_onnxruntime.cuda_stream import CudaStream
+
+        return CudaStream(self, session, self._cuda, self.config.hints.get("transfers", True))
 
     def effective(self) -> EffectivePrecision:
         """Run once on zeros and read the profile. See ``effective.summary``."""
-        from qbench_onnxruntime.effective import read_operators, summary
+        from qbench_onnxruntime.effective import summary
 
         zeros = {
             name: np.zeros(spec.sized(self.config.batch), spec.dtype)
             for name, spec in self.artifact.model.inputs.items()
         }
-        operators = read_operators(self._events(zeros, calls=1, packed=False), PROVIDER)
-        return summary(operators, self.artifact.target.precision)
+        operators = self._operators(zeros, calls=1, packed=False)
+        return summary(operators, self.artifact.target.precision, self._index is not None)
 
     def profile(self, feed: Feed, runs: int) -> Profile:
         """Kernels and their times, in the order of execution. See ``qbench.backend.Program``."""
-        from qbench_onnxruntime.effective import notes_on, read_operators, with_macs
+        from qbench_onnxruntime.effective import notes_on, with_macs
 
-        unpacked = read_operators(self._events(feed, calls=1, packed=False), PROVIDER)
-        timed = read_operators(self._events(feed, calls=1 + runs, packed=True), PROVIDER, skip=1)
+        unpacked = self._operators(feed, calls=1, packed=False)
+        timed = self._operators(feed, calls=1 + runs, packed=True, skip=1)
         if not any(operator.ns for operator in timed):
             raise RuntimeError("onnxruntime's profiler gave no times: all of them are zero")
-        note = "the profiler counts whole microseconds, rounded down"
-        return Profile(tuple(with_macs(timed, unpacked)), (note, *notes_on(timed)))
+        notes = ["the profiler counts whole microseconds, rounded down"]
+        if self._index is not None:
+            notes.append(
+                "each kernel is waited for, so a time is that of its launch and its execution; "
+                "inference, where launching runs ahead, takes less than their sum"
+            )
+        return Profile(tuple(with_macs(timed, unpacked)), (*notes, *notes_on(timed)))
+
+    def _operators(self, feed: Feed, calls: int, packed: bool, skip: int = 0) -> list[Operator]:
+        """What :meth:`_events` tells. See ``effective.read_operators``."""
+        from qbench_onnxruntime.effective import read_operators
+
+        (first, options), *_ = self._providers
+        tf32 = bool(options.get("use_tf32"))
+        return read_operators(self._events(feed, calls, packed), first, skip, tf32)
 
     def _events(self, feed: Feed, calls: int, packed: bool) -> list[dict[str, Any]]:
         """The profiler's events of ``calls`` inferences in a session of their own.
@@ -194,7 +274,7 @@ class OrtProgram:
             if not packed:
                 options.add_session_config_entry("session.disable_prepacking", "1")
             session = self._load(options)
-            stream = OrtStream(self, session)
+            stream = self._stream(session)
             stream.bind(feed)
             for _ in range(calls):
                 stream.infer()

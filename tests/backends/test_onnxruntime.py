@@ -278,7 +278,7 @@ def _run(code: str) -> None:
 
 def test_supports_gives_reasons(dense_model: Model) -> None:
     assert BACKEND.supports(dense_model, PrepareTarget("fp32")) is None
-    assert "cuda" in str(BACKEND.supports(dense_model, PrepareTarget("fp32", device="cuda")))
+    assert "npu" in str(BACKEND.supports(dense_model, PrepareTarget("fp32", device="npu")))
     assert "tflite" in str(
         BACKEND.supports(replace(dense_model, format="tflite"), PrepareTarget("fp32"))
     )
@@ -829,8 +829,8 @@ def test_threads_do_not_spin_unless_asked(dense_model: Model, tmp_path: Path) ->
 
 def test_other_devices_are_unsupported(dense_model: Model, tmp_path: Path) -> None:
     artifact = make(dense_model, "fp32", tmp_path / "out")
-    with pytest.raises(Unsupported, match="cuda:0"):
-        BACKEND.open(artifact, RunConfig(device="cuda:0"))
+    with pytest.raises(Unsupported, match="npu:0"):
+        BACKEND.open(artifact, RunConfig(device="npu:0"))
 
 
 # --------------------------------------------------------------------------- broken input
