@@ -83,7 +83,7 @@ class Registry:
         if outcome.status != "ok":
             return Unavailable(
                 f"its probe {outcome.status}: {outcome.reason}",
-                "The runtime's installation is damaged, or does not fit this machine.",
+                "Reinstall the runtime: it is damaged, or does not fit this machine.",
             )
         try:
             answer = _answer(outcome.result)

@@ -27,7 +27,7 @@ from qbench.backend import (
 from qbench.worker.main import Emit
 from qbench.worker.proc import Memory
 
-QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4")
+QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4", "fp8")
 """The precisions whose artifact has to say how much of it is quantized."""
 
 
