@@ -92,10 +92,14 @@ def _notes(kinds: list[str], kept: list[str], clipped: list[str]) -> Iterator[st
 
 
 def _with_weights(model: ModelProto) -> ModelProto:
-    """``model`` with names for all operators and its Constants as weights."""
+    """``model`` with names for all operators, its Constants as weights, and no empty regions of
+    Resize, which have a type all the same, and one that need not be bfloat16."""
+    empty = {tensor.name for tensor in model.graph.initializer if 0 in tensor.dims}
     nodes = []
     for index, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
+        if node.op_type == "Resize" and len(node.input) > 1 and node.input[1] in empty:
+            node.input[1] = ""
         values = [a.t for a in node.attribute if a.name == "value"]
         if node.op_type == "Constant" and values:
             values[0].name = node.output[0]
