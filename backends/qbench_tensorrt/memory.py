@@ -145,22 +145,20 @@ class Lane(ExitStack):
             CudaError: something in it cannot be recorded; the stream is as it was.
         """
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        call(runtime.cudaStreamBeginCapture, self.stream, mode)
-        try:
-            enqueue()
-        except BaseException:
-            error, graph = runtime.cudaStreamEndCapture(self.stream)
-            if not error:
-                runtime.cudaGraphDestroy(graph)
-            runtime.cudaGetLastError()  # else TensorRT meets what is told here already
-            raise
-        graph = call(runtime.cudaStreamEndCapture, self.stream)
-        try:
+        with ExitStack() as stack:
+            call(runtime.cudaStreamBeginCapture, self.stream, mode)
+            try:
+                enqueue()
+            finally:
+                error, graph = runtime.cudaStreamEndCapture(self.stream)
+                if graph is not None:
+                    stack.callback(runtime.cudaGraphDestroy, graph)
+                runtime.cudaGetLastError()  # TensorRT would take it for an error of its own
+            if error:
+                raise cuda_error(error, "cudaStreamEndCapture")
             launchable = self._made(
                 runtime.cudaGraphInstantiate, runtime.cudaGraphExecDestroy, graph, 0
             )
-        finally:
-            call(runtime.cudaGraphDestroy, graph)
         call(runtime.cudaGraphUpload, launchable, self.stream)
         self.wait()
         return partial(runtime.cudaGraphLaunch, launchable, self.stream)

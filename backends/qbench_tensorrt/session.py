@@ -40,6 +40,7 @@ from qbench_tensorrt.options import Hints, device_index
 from qbench_tensorrt.tensors import Block, dtype_name, read, write
 
 _AS_GRAPH = "a call launches the engine as one CUDA graph"
+_STAYS = "inputs and outputs stay on the device: a call copies nothing"
 _EAGER = "a call launches every kernel by itself"
 
 
@@ -288,7 +289,7 @@ class TrtProgram:
             "activations": contexts * self.engine.device_memory_size_v2,
             "io": sum(stream.lane.device_bytes for stream in self._streams),
         }
-        if hasattr(self.engine, "get_engine_stat"):  # since TensorRT 10.10 or so
+        if hasattr(self.engine, "get_engine_stat"):  # the first versions of TensorRT 10 lack it
             held["weights"] = self.engine.get_engine_stat(trt.EngineStat.TOTAL_WEIGHTS_SIZE)
         return held
 
@@ -298,7 +299,8 @@ class TrtProgram:
 
         told = inspect.effective(self.artifact.path, self.tf32)
         stream = self._streams[0] if self._streams else self.stream()
-        return replace(told, notes=(*told.notes, stream.note))
+        stays = () if self.hints.transfers else (_STAYS,)
+        return replace(told, notes=(*told.notes, stream.note, *stays))
 
     def profile(self, feed: Feed, runs: int) -> Profile:
         """Layers and their times, in the order of execution. See ``profile``."""
@@ -324,11 +326,13 @@ def _input_specs(engine: Any, batch: int) -> dict[str, TensorSpec]:
     """
     specs = {}
     for name in _names(engine, trt.TensorIOMode.INPUT):
-        low, best, high = (tuple(s) for s in engine.get_tensor_profile_shape(name, 0))
-        if best and not low[0] <= batch <= high[0]:
+        shape = low = high = tuple(engine.get_tensor_shape(name))
+        if -1 in shape:
+            low, shape, high = map(tuple, engine.get_tensor_profile_shape(name, 0))
+        if shape and not low[0] <= batch <= high[0]:
             built = f"{low[0]}" if low[0] == high[0] else f"{low[0]} to {high[0]}"
             raise Unsupported(f"the engine is for batch {built}, not {batch}")
-        specs[name] = TensorSpec(_dtype(engine, name), (batch, *best[1:]) if best else ())
+        specs[name] = TensorSpec(_dtype(engine, name), (batch, *shape[1:]) if shape else ())
     return specs
 
 
