@@ -205,9 +205,15 @@ def _check_writable(results: Path) -> None:
 
 def _check_runnable(plan: Plan) -> None:
     if not plan.runnable:
-        reasons = sorted(
-            {f"{p.case.backend} {p.case.precision}: {p.skip or p.failure}" for p in plan.cases}
-        )
+        precisions: dict[tuple[str, str], list[str]] = {}
+        for planned in plan.cases:
+            why = planned.case.backend, planned.skip or planned.failure or ""
+            of = precisions.setdefault(why, [])
+            if planned.case.precision not in of:
+                of.append(planned.case.precision)
+        reasons = [
+            f"{backend} {', '.join(of)}: {reason}" for (backend, reason), of in precisions.items()
+        ]
         shown = "\n  ".join(reasons[:10])
         raise UserError(
             f"suite {plan.suite.name}: none of its {len(plan.cases)} cases can run:\n  {shown}",
