@@ -693,7 +693,8 @@ class Backend(Protocol):
         self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
     ) -> Iterator[list[Activation]]:
         """For each feed, the outputs of the layers in the order of execution. For explaining
-        where a quantized model parts from its float32 twin; as slow as it has to be.
+        where a quantized model parts from its float32 twin; as slow as it has to be. Given what
+        ``prepare`` made, also where that is compiled for a device.
 
         Raises:
             Unsupported: the runtime does not show what is between inputs and outputs.

@@ -26,6 +26,7 @@ RUNS = 20
 """Inferences that are profiled."""
 ITEMS = 16
 """Evaluation items that layers are compared on."""
+ARTIFACTS = ("artifact", "twin", "prepared", "prepared_twin")
 AGAIN = "Run the same suite again: what is cached is made anew, and then this command works."
 ELSEWHERE = "The figures were measured on another machine; the operators are profiled on this one."
 
@@ -45,6 +46,9 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
     store = ArtifactStore()
     artifact = _artifact(store, bundle, entry)
     twin = _twin(store, bundle, entry)
+    folders = {"artifact": artifact, "prepared": _prepared(store, bundle, artifact)}
+    if twin:
+        folders |= {"twin": twin, "prepared_twin": _prepared(store, bundle, twin)}
     if case.environment != DEFAULT_ENVIRONMENT:
         raise UserError(
             f"{case.label} ran in the environment '{case.environment}', and explain looks at cases "
@@ -58,15 +62,14 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
             "explain",
             _target(registry, case.backend),
             {
-                "artifact": "artifact",
-                "twin": "twin" if twin else None,
+                **{name: name if name in folders else None for name in ARTIFACTS},
                 "config": asdict(case.config()),
                 "feeds": dict(zip(feeds, files, strict=True)),
                 "runs": RUNS,
                 "items": ITEMS,
             },
             folder,
-            {**files, "artifact": artifact, **({"twin": twin} if twin else {})},
+            {**files, **folders},
         )
     if outcome.status != "ok":
         raise UserError(
@@ -133,15 +136,29 @@ def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Pat
     prepared = bundle.prepared
     if case["precision"] == REFERENCE:
         return None
+    alike = ["model", "backend", "device"]
+    if prepared[entry["artifact_key"]].get("compiled_for"):
+        alike.append("batch_size")  # it is compiled for one
     candidates = [*bundle.plan["cases"], *bundle.plan["references"].get(case["model"], [])]
     for other in candidates:
-        same = all(other["case"][key] == case[key] for key in ("model", "backend", "device"))
+        same = all(other["case"][key] == case[key] for key in alike)
         if same and other["case"]["precision"] == REFERENCE and other["artifact_key"]:
             folder = store.folder / other["artifact_key"]
             digest = prepared.get(other["artifact_key"], {}).get("digest")
             if (folder / RECORD).is_file() and digest_artifact(folder) == digest:
                 return folder
     return None
+
+
+def _prepared(store: ArtifactStore, bundle: Bundle, artifact: Path) -> Path:
+    """What a compiled artifact was made from, which shows its layers; others are it themselves."""
+    line = bundle.prepared.get(artifact.name, {})
+    if not line.get("compiled_for"):
+        return artifact
+    folder = store.folder / str(line["base"])
+    if not (folder / RECORD).is_file():
+        raise UserError(f"what {artifact.name} was compiled from is not in the cache", AGAIN)
+    return folder
 
 
 def _feeds(artifact: Path, entry: Mapping[str, Any]) -> dict[str, Path]:

@@ -167,6 +167,23 @@ def test_the_command_explains_a_case_of_the_latest_bundle(project):
     assert project.qbench("verify", "latest").returncode == 0, "the bundle is as it was"
 
 
+def test_layers_of_what_was_compiled_are_those_that_it_was_compiled_from(project):
+    """And its twin is the one of the same batch: an engine takes no other."""
+    project.adapter("fakegpu", "from qbench.testing import FakeGpuBackend as Backend\n")
+    suite = project.suite(
+        backends=["fakegpu"], devices=["cuda:0"], batch_sizes=[1, 4], recipes=["best"], rounds=1
+    )
+    project.run_json(suite)
+    wanted = {"precision": "int8-static", "batch_size": 4}
+    case = next(c for c in project.cases() if wanted.items() <= c.items())
+    done = project.qbench("explain", case["case_id"], "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    (layer,) = found["layers"]
+    assert layer["sqnr_db"] == pytest.approx(case["sqnr_db"], abs=3)
+    assert found["twin_kinds"][0]["precision"] == "fp32"
+
+
 def test_of_several_cases_the_plainest_is_meant(project):
     project.run_json(project.suite(recipes=["best", "shared"], rounds=1))
     for words, recipe in (([], "best"), (["shared"], "shared")):

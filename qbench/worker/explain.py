@@ -14,8 +14,9 @@ from qbench.worker.main import Emit
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` and ``twin`` (folders; the twin is the float32 artifact, or None),
-    ``config``, ``feeds`` (by input name, ``.npy`` file of ``[items, ...]``), ``runs`` (inferences
-    that are profiled), ``items`` (that layers are compared on).
+    ``prepared`` and ``prepared_twin`` (what they were compiled from, which shows its layers; or the
+    same ones), ``config``, ``feeds`` (by input name, ``.npy`` file of ``[items, ...]``), ``runs``
+    (inferences that are profiled), ``items`` (that layers are compared on).
 
     Result: ``profile`` and ``twin_profile`` (``backend.Profile`` as JSON, or None), ``layers`` (see
     ``_compare``), ``refusals`` (why one of them is missing, by its name)."""
@@ -39,7 +40,10 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     if twin is not None:
         emit("layers")
         try:
-            result["layers"] = _compare(backend, artifact, twin, config, feeds, request["items"])
+            ours, theirs = (
+                load_artifact(Path(request[name])) for name in ("prepared", "prepared_twin")
+            )
+            result["layers"] = _compare(backend, ours, theirs, config, feeds, request["items"])
         except Unsupported as error:
             refusals["layers"] = str(error)
     return {**result, "refusals": refusals}

@@ -1,4 +1,4 @@
-"""The layers of an ONNX file, called alike in all artifacts of a model, to compare their outputs."""
+"""Layers of ONNX files, called alike in all artifacts of a model, to compare what they put out."""
 
 from __future__ import annotations
 
