@@ -24,15 +24,17 @@ WITHIN = 0.02
 
 
 def test_the_parts_of_a_call_make_up_the_call(run: Callable[..., Run], backend: str, assets: Path):
-    """The device's events and the host's clock: the events' sum is below the latency, since they
-    begin after the host has, and close to it, since the host does little else."""
+    """TensorRT's are by the device's events, which begin after the host has: their sum is below
+    the latency, and close to it, since the host does little else. ONNX Runtime's are by the host's
+    clock, and each is waited for: some tens of microseconds more."""
+    most = {"tensorrt": 1.02, "onnxruntime": 1.10}[backend]
     done = run(models=["mobilenet_v2_100_224"], backends=[backend], batch_sizes=[BATCH], rounds=3)
     for trial in done.trials():
         if not trial.get("segments"):
             pytest.skip(f"{backend} does not tell the parts of a call")
         latency = float(np.median(done.bundle.samples(trial)))
         on_device = segments_ns(trial["segments"])
-        assert 0.8 * latency < on_device < 1.02 * latency, (on_device, latency)
+        assert 0.8 * latency < on_device < most * latency, (on_device, latency)
         assert trial["segments"]["compute"]["p50_ns"] > trial["segments"]["d2h"]["p50_ns"]
 
 
