@@ -43,9 +43,6 @@ COPY_NS = 1_000
 """What a copy costs, and one nanosecond more for each byte."""
 
 cudaStreamNonBlocking = 1
-cudaEventDefault = 0
-cudaEventBlockingSync = 1
-cudaHostAllocDefault = 0
 cudaDeviceScheduleAuto = 0
 cudaDeviceScheduleSpin = 1
 cudaDeviceScheduleBlockingSync = 4
@@ -222,15 +219,16 @@ class _Refused(Exception):
     """An error code on its way out of a call."""
 
 
-def _call(values: int = 0) -> Callable[[Callable[..., Any]], Callable[..., tuple[Any, ...]]]:
-    """A call of the runtime: ``(error, value, ...)``, or ``(error, None, ...)``, as bindings do."""
+def _call(value: bool = False) -> Callable[[Callable[..., Any]], Callable[..., tuple[Any, ...]]]:
+    """A call of the runtime, which answers as the bindings do: ``(error,)``, or with a ``value``
+    ``(error, value)`` and ``(error, None)``."""
 
     def wrap(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
         name = function.__name__
 
         @functools.wraps(function)
         def called(*args: Any) -> tuple[Any, ...]:
-            nothing = (None,) * values
+            nothing = (None,) * value
             with _lock:
                 _machine.calls.append(name)
                 planted = _machine.sticky or _machine.failures.pop(name, None)
@@ -244,9 +242,7 @@ def _call(values: int = 0) -> Callable[[Callable[..., Any]], Callable[..., tuple
                     return (refused.args[0], *nothing)
                 if _machine.sticky is not None:
                     return (_machine.sticky, *nothing)
-            if not values:
-                return (cudaError_t.cudaSuccess,)
-            return (cudaError_t.cudaSuccess, *(result if values > 1 else (result,)))
+            return (cudaError_t.cudaSuccess, result) if value else (cudaError_t.cudaSuccess,)
 
         return called
 
@@ -381,31 +377,11 @@ def cudaGetLastError() -> tuple[cudaError_t]:
     return (_machine.sticky or cudaError_t.cudaSuccess,)
 
 
-@_call(values=1)
-def cudaGetDeviceCount() -> int:
-    return _machine.devices
-
-
-@_call(values=1)
-def cudaRuntimeGetVersion() -> int:
-    return 13000
-
-
-@_call(values=1)
-def cudaDriverGetVersion() -> int:
-    return 13000
-
-
 @_call()
 def cudaSetDevice(device: int) -> None:
     if not 0 <= device < _machine.devices:
         _refuse(cudaError_t.cudaErrorInvalidDevice)
     _machine.current.device = device
-
-
-@_call(values=1)
-def cudaGetDevice() -> int:
-    return _machine.device()
 
 
 @_call()
@@ -417,17 +393,6 @@ def cudaSetDeviceFlags(flags: int) -> None:
     ):
         _refuse(cudaError_t.cudaErrorInvalidValue)
     _machine.flags[_machine.device()] = flags
-
-
-@_call(values=2)
-def cudaMemGetInfo() -> tuple[int, int]:
-    return _machine.memory_bytes - device_bytes(_machine.device()), _machine.memory_bytes
-
-
-@_call()
-def cudaDeviceSynchronize() -> None:
-    _not_while_capturing()
-    _machine.drain_all()
 
 
 # --------------------------------------------------------------------------- memory
@@ -457,7 +422,7 @@ def _free(kind: str, address: int) -> None:
     del _machine.blocks[int(address)]
 
 
-@_call(values=1)
+@_call(value=True)
 def cudaMalloc(size: int) -> int:
     return _allocate("device", size)
 
@@ -467,13 +432,8 @@ def cudaFree(devPtr: int) -> None:
     _free("device", devPtr)
 
 
-@_call(values=1)
+@_call(value=True)
 def cudaMallocHost(size: int) -> int:
-    return _allocate("pinned", size)
-
-
-@_call(values=1)
-def cudaHostAlloc(size: int, flags: int) -> int:
     return _allocate("pinned", size)
 
 
@@ -504,25 +464,10 @@ def cudaMemcpyAsync(dst: int, src: int, count: int, kind: cudaMemcpyKind, stream
     _add(_stream(stream), _memcpy(dst, src, count, kind))
 
 
-@_call()
-def cudaMemcpy(dst: int, src: int, count: int, kind: cudaMemcpyKind) -> None:
-    """Waits for its own end, but not for streams made with cudaStreamNonBlocking."""
-    _not_while_capturing()
-    _memcpy(dst, src, count, kind).run()
-
-
-@_call()
-def cudaMemsetAsync(devPtr: int, value: int, count: int, stream: Any) -> None:
-    if not _machine.holds(devPtr, count, "device"):
-        _refuse(cudaError_t.cudaErrorInvalidValue)
-    work = Work(COPY_NS, functools.partial(ctypes.memset, devPtr, value, count))
-    _add(_stream(stream), work)
-
-
 # --------------------------------------------------------------------------- streams, events
 
 
-@_call(values=1)
+@_call(value=True)
 def cudaStreamCreateWithFlags(flags: int) -> cudaStream_t:
     handle = next(_machine.handles)
     _machine.streams[handle] = Stream(_machine.device())
@@ -541,21 +486,8 @@ def cudaStreamSynchronize(stream: Any) -> None:
     _machine.drain(_stream(stream))
 
 
-@_call()
-def cudaStreamQuery(stream: Any) -> None:
-    """The device works while somebody asks."""
-    _machine.drain(_stream(stream))
-
-
-@_call(values=1)
+@_call(value=True)
 def cudaEventCreate() -> cudaEvent_t:
-    handle = next(_machine.handles)
-    _machine.events[handle] = Event()
-    return cudaEvent_t(handle)
-
-
-@_call(values=1)
-def cudaEventCreateWithFlags(flags: int) -> cudaEvent_t:
     handle = next(_machine.handles)
     _machine.events[handle] = Event()
     return cudaEvent_t(handle)
@@ -595,7 +527,7 @@ def cudaEventQuery(event: Any) -> None:
     _wait_for(event)
 
 
-@_call(values=1)
+@_call(value=True)
 def cudaEventElapsedTime(start: Any, end: Any) -> float:
     first, last = _found(_machine.events, start), _found(_machine.events, end)
     if not (first.recorded and last.recorded):
@@ -620,7 +552,7 @@ def cudaStreamBeginCapture(stream: Any, mode: cudaStreamCaptureMode) -> None:
     lane.captured, lane.thread, lane.spoiled = [], threading.get_ident(), False
 
 
-@_call(values=1)
+@_call(value=True)
 def cudaStreamEndCapture(stream: Any) -> cudaGraph_t:
     lane = _found(_machine.streams, stream)
     work, lane.captured = lane.captured, None
@@ -633,7 +565,7 @@ def cudaStreamEndCapture(stream: Any) -> cudaGraph_t:
     return cudaGraph_t(handle)
 
 
-@_call(values=1)
+@_call(value=True)
 def cudaGraphInstantiate(graph: Any, flags: int) -> cudaGraphExec_t:
     work = _found(_machine.graphs, graph)
     handle = next(_machine.handles)

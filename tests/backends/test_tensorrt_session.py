@@ -231,15 +231,22 @@ def test_the_adapter_calls_nothing_that_the_real_bindings_lack() -> None:
         assert not member or hasattr(getattr(real, name), member), word
 
 
-def test_work_that_nobody_waits_for_is_not_done() -> None:
+@pytest.mark.parametrize(
+    "wait", ["cudaStreamSynchronize", "cudaEventSynchronize", "cudaEventQuery"]
+)
+def test_work_that_nobody_waits_for_is_not_done(wait: str) -> None:
     fake_cuda.reset()
     done: list[int] = []
     _, stream = fake_cuda.cudaStreamCreateWithFlags(fake_cuda.cudaStreamNonBlocking)
+    _, event = fake_cuda.cudaEventCreate()
     fake_cuda.enqueue(stream, lambda: done.append(1))
+    fake_cuda.cudaEventRecord(event, stream)
     assert not done
-    assert fake_cuda.leaks() == ["stream"]
-    assert fake_cuda.cudaStreamSynchronize(stream) == (cudaError_t.cudaSuccess,)
+    assert fake_cuda.leaks() == ["stream", "event"]
+    waited_for = stream if wait == "cudaStreamSynchronize" else event
+    assert getattr(fake_cuda, wait)(waited_for) == (cudaError_t.cudaSuccess,)
     assert done == [1]
+    fake_cuda.cudaEventDestroy(event)
     fake_cuda.cudaStreamDestroy(stream)
     assert fake_cuda.leaks() == []
 
