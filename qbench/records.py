@@ -422,6 +422,29 @@ class Gpu(Record):
         return self
 
 
+class Segment(Record):
+    """One part of a call, in nanoseconds, over all calls of the pass; ``cov``: standard deviation
+    over mean, None where the mean is 0."""
+
+    p50_ns: Time
+    p90_ns: Time
+    p99_ns: Time
+    mean_ns: Time
+    cov: Time | None
+
+
+class Segments(Record):
+    """Where a call's time goes, in a pass of its own after the window: copying inputs to the
+    device, computing, copying outputs back (all told by the device), and the host's time until all
+    was handed over. None for what a call does not have."""
+
+    calls: Annotated[int, Field(ge=1)]
+    h2d: Segment | None = None
+    compute: Segment | None = None
+    d2h: Segment | None = None
+    enqueue: Segment | None = None
+
+
 class Trial(Outcome):
     """A line of ``journal.jsonl``: one fresh process with its timed window. Times are nanoseconds.
 
@@ -441,6 +464,9 @@ class Trial(Outcome):
         traces: files in ``traces/<trial>/``.
         window: begin and end on the machine's monotonic clock; None where no clock was kept.
         samples_sha256: of its file in ``samples/``.
+        segments: a call's parts; None where the runtime does not tell, and in older bundles.
+        device_memory: bytes on the device by purpose, as the runtime counts them; empty where it
+            does not.
         gpu: the card meanwhile; None on the processor, and in older bundles.
     """
 
@@ -463,6 +489,8 @@ class Trial(Outcome):
     traces: list[str] = []
     window: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
     samples_sha256: str | None = None
+    segments: Segments | None = None
+    device_memory: dict[str, Count] = {}
     gpu: Gpu | None = None
 
     @model_validator(mode="after")

@@ -1,17 +1,24 @@
-"""Suites of several devices, and artifacts that are compiled for one: runs of a fake whose second
-device is ``cuda:0``, through the command line."""
+"""Suites of several devices, and artifacts that are compiled for one: a fake whose second device is
+``cuda:0``."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from qbench.artifacts import ArtifactStore
 from qbench.backend import Ready, Unavailable
+from qbench.catalog import Catalog
+from qbench.errors import UserError
+from qbench.plan import Filters, Plan, make_plan
 from qbench.registry import Registry
-from qbench.suite import load_suite
+from qbench.suite import Suite, load_suite
+from qbench.testing import FakeBackend, FakeGpuBackend
 
 GPU = "from qbench.testing import FakeGpuBackend as Backend\n"
 
@@ -23,24 +30,34 @@ def gpu(project):
     return project
 
 
-def lines(project, name: str, bundle: str | None = None) -> list[dict]:
+def of(project, name: str) -> list[dict]:
     """The records of the newest bundle's file."""
-    path = max((project.root / "results").glob(f"*/{name}")) if bundle is None else Path(bundle)
+    path = max((project.root / "results").glob(f"*/{name}"))
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def alone(project, **content) -> Path:
+    """A suite of float32 on the fake GPU, for as short as can be."""
+    least = {"backends": ["fakegpu"], "devices": ["cuda"], "precisions": ["fp32"], "rounds": 1}
+    return project.suite(**{**least, "roofline": False, **content})
 
 
 # --------------------------------------------------------------------------- what a suite may say
 
 
+def loaded(project, **content) -> Suite:
+    return load_suite(project.suite(**content), ["fake", "fakegpu"], ["net"])
+
+
 def test_cuda_is_the_first_gpu(project):
-    suite = load_suite(project.suite(devices=["cpu", "cuda", "cuda:1"]), ["fake"], ["net"])
-    assert suite.devices == ["cpu", "cuda:0", "cuda:1"]
+    assert loaded(project, devices=["cpu", "cuda", "cuda:1"]).devices == ["cpu", "cuda:0", "cuda:1"]
+    assert loaded(project).devices == ["cpu"]
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"devices": ["gpu"]}, "cuda (the first GPU)"),
+        ({"devices": ["gpu"]}, r"cuda \(the first GPU\)"),
         ({"devices": ["cuda:x"]}, "'cuda:x'"),
         ({"devices": []}, "devices"),
         ({"devices": ["cuda", "cuda:0"]}, "listed twice: cuda:0"),
@@ -49,46 +66,47 @@ def test_cuda_is_the_first_gpu(project):
     ],
 )
 def test_what_is_no_device_is_refused_with_its_line(project, content, said):
-    done = project.qbench("plan", project.suite(**content))
-    assert done.returncode == 2
-    assert said in done.stderr and "small.yaml:" in done.stderr
+    with pytest.raises(UserError, match=rf"small.yaml:\d+: .*{said}"):
+        loaded(project, **content)
 
 
-def entries(project, *args: str | Path) -> dict[tuple[str, ...], dict]:
-    done = project.qbench("plan", *args, "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["cases"]
-    return {tuple(e["case"][k] for k in ("backend", "device", "precision")): e for e in found}
+def planned(project, filters: Filters | None = None, **content) -> Plan:
+    targets = {name: f"qbench.testing:{name}" for name in ("FakeBackend", "FakeGpuBackend")}
+    registry = Registry({"fake": targets["FakeBackend"], "fakegpu": targets["FakeGpuBackend"]})
+    probes = {"fake": FakeBackend().probe(), "fakegpu": FakeGpuBackend().probe()}
+    suite = loaded(project, **{"backends": ["fake", "fakegpu"], **content})
+    catalog, store = Catalog([project.root]), ArtifactStore()
+    return make_plan(suite, catalog, registry, probes, store, filters or Filters())
 
 
-def test_a_plan_holds_every_device_but_those_that_are_excluded(gpu):
-    suite = gpu.suite(
-        backends=["fake", "fakegpu"],
-        devices=["cpu", "cuda:0"],
-        overrides={"fake": {"devices": ["cpu"]}},
-        exclude=[{"device": "cuda", "precision": "int8-static"}],
-    )
-    assert set(entries(gpu, suite)) == {
+def test_a_plan_holds_every_device_but_those_that_are_excluded(project):
+    asked: dict[str, Any] = {
+        "devices": ["cpu", "cuda:0"],
+        "overrides": {"fake": {"devices": ["cpu"]}},
+        "exclude": [{"device": "cuda", "precision": "int8-static"}],
+    }
+
+    def found(filters: Filters | None = None) -> set[tuple[str, str, str]]:
+        cases = [p.case for p in planned(project, filters, **asked).cases]
+        return {(case.backend, case.device, case.precision) for case in cases}
+
+    assert found() == {
         ("fake", "cpu", "fp32"),
         ("fake", "cpu", "int8-static"),
         ("fakegpu", "cpu", "fp32"),
         ("fakegpu", "cpu", "int8-static"),
         ("fakegpu", "cuda:0", "fp32"),
     }
-    only = entries(gpu, suite, "--device", "cuda")
-    assert set(only) == {("fakegpu", "cuda:0", "fp32")}
-    done = gpu.qbench("plan", suite, "--device", "cuda:1")
-    assert done.returncode == 2 and "no device 'cuda:1'" in done.stderr
+    assert found(Filters(devices=("cuda:0",))) == {("fakegpu", "cuda:0", "fp32")}
+    with pytest.raises(UserError, match="no device 'cuda:1'"):
+        found(Filters(devices=("cuda:1",)))
 
 
-def test_a_device_that_a_backend_lacks_is_one_plain_reason(gpu):
-    suite = gpu.suite(
-        backends=["fake", "fakegpu"],
-        devices=["cpu", "cuda:0", "cuda:1"],
-        precisions=["fp32", "fp8", "int8-static", "bf16"],
-    )
-    reasons = {key: entry["skip"] for key, entry in entries(gpu, suite).items()}
-    for precision in ("fp32", "fp8", "int8-static", "bf16"):
+def test_a_device_that_a_backend_lacks_is_one_plain_reason(project):
+    precisions = ["fp32", "fp8", "int8-static", "bf16"]
+    plan = planned(project, devices=["cpu", "cuda:0", "cuda:1"], precisions=precisions)
+    reasons = {(p.case.backend, p.case.device, p.case.precision): p.skip for p in plan.cases}
+    for precision in precisions:
         assert reasons["fake", "cuda:0", precision] == "fake does not run on cuda:0"
         lacks = "there is no cuda:1 for fakegpu here, only cpu, cuda:0"
         assert reasons["fakegpu", "cuda:1", precision] == lacks
@@ -97,161 +115,176 @@ def test_a_device_that_a_backend_lacks_is_one_plain_reason(gpu):
     assert reasons["fakegpu", "cuda:0", "fp32"] is None
 
 
-def test_a_reference_on_the_cpu_comes_first(gpu):
+def test_a_device_stands_in_a_cases_label_unless_it_is_the_cpu(project):
+    plan = planned(project, devices=["cpu", "cuda"], precisions=["fp32"])
+    labels = [p.case.label for p in plan.cases if p.case.backend == "fakegpu"]
+    assert labels == ["net fakegpu fp32", "net fakegpu fp32 cuda:0"]
+
+
+def test_a_reference_on_the_cpu_comes_first(project):
     def references(**content) -> list[tuple[str, str]]:
-        done = gpu.qbench("plan", gpu.suite(**content), "--json")
-        found = json.loads(done.stdout)["references"]["net"]
-        return [(e["case"]["backend"], e["case"]["device"]) for e in found]
+        found = planned(project, **content).references["net"]
+        return [(p.case.backend, p.case.device) for p in found]
 
     both = {"backends": ["fakegpu", "fake"], "devices": ["cuda:0", "cpu"]}
     assert references(**both) == [("fakegpu", "cpu"), ("fake", "cpu"), ("fakegpu", "cuda:0")]
     assert references(backends=["fakegpu"], devices=["cuda"]) == [("fakegpu", "cuda:0")]
 
 
+def test_an_engine_is_for_a_kind_of_device_a_batch_and_hints(project):
+    def keys(**content) -> set[str]:
+        plan = planned(
+            project, backends=["fakegpu"], devices=["cuda"], precisions=["fp32"], **content
+        )
+        return {p.preparation.key for p in plan.runnable if p.preparation}
+
+    one = keys()
+    assert len(keys(batch_sizes=[1, 4])) == 2 and one < keys(batch_sizes=[1, 4])
+    assert keys(threads=[1, 2]) == one  # engines know nothing of the host's threads
+    assert not keys(overrides={"fakegpu": {"hints": {"level": 5}}}) & one
+
+
 # --------------------------------------------------------------------------- runs
 
 
 def test_artifacts_are_compiled_for_the_device_and_every_batch(gpu):
+    """The shared model, too, which is prepared for the backend before it is compiled."""
     suite = gpu.suite(
-        backends=["fakegpu"], devices=["cpu", "cuda:0"], batch_sizes=[1, 4], recipes=["best"]
+        backends=["fakegpu"],
+        devices=["cpu", "cuda:0"],
+        batch_sizes=[1, 4],
+        recipes=["best", "shared"],
+        exclude=[{"device": "cpu", "batch_size": 4}, {"recipe": "shared", "batch_size": 4}],
+        rounds=1,
     )
     assert gpu.run_json(suite)["counts"] == {"ok": 8}
-    cases = {(c["device"], c["precision"], c["batch_size"]): c for c in gpu.cases()}
-    exact, quantized = cases["cuda:0", "fp32", 1], cases["cuda:0", "int8-static", 1]
-    assert exact["accuracy"] == quantized["accuracy"] or quantized["accuracy"] > 0.8
-    assert quantized["quantizer"] == "fake.round" and quantized["sqnr_db"] > 30
-    digests = {key: case["artifact_digest"] for key, case in cases.items()}
-    assert digests["cpu", "fp32", 1] == digests["cpu", "fp32", 4]
-    assert len({digests[key] for key in digests if key[0] == "cuda:0"}) == 4
-    prepared = {line["artifact_key"]: line for line in lines(gpu, "prepare.jsonl")}
+    assert gpu.qbench("verify", "latest", "--recompute").returncode == 0
+    prepared = {line["artifact_key"]: line for line in of(gpu, "prepare.jsonl")}
     compiled = [line for line in prepared.values() if line["compiled_for"]]
-    assert len(prepared) == 8 and len(compiled) == 4  # of a class of devices two, compiled four
+    assert len(compiled) == 5
     for line in compiled:
         assert {**line["compiled_for"], "batch": 0} == {
-            "name": "Fake GPU", "compute_capability": "9.0", "driver": "13.0", "batch": 0, "hints": {}
-        }  # fmt: skip
-        assert prepared[line["base"]]["compiled_for"] is None
-    # each compilation found what the one before had kept
-    assert sorted(line["provenance"]["settings"]["compilations_before"] for line in compiled) == [
-        0, 1, 2, 3
-    ]  # fmt: skip
+            "name": "Fake GPU",
+            "compute_capability": "9.0",
+            "driver": "13.0",
+            "batch": 0,
+            "hints": {},
+        }
+    # one after the other, and each found what the one before had kept
+    before = [line["provenance"]["settings"]["compilations_before"] for line in compiled]
+    assert before == [0, 1, 2, 3, 4]
+
+    plan = json.loads(max((gpu.root / "results").glob("*/plan.json")).read_text())
+    cases = {case["case_id"]: case for case in gpu.cases()}
+    for entry in plan["cases"]:
+        case, engine = cases[entry["case_id"]], prepared[entry["artifact_key"]]
+        if case["device"] == "cpu":
+            assert engine["compiled_for"] is None
+            continue
+        assert engine["compiled_for"]["batch"] == case["batch_size"]
+        portable = prepared[engine["base"]]
+        chain = [engine, portable]
+        if case["recipe"] == "shared":
+            chain.append(prepared[portable["base"]])
+        assert chain[-1]["base"] is None
+        # the size of what is opened, the time of all that it took, and who quantized it
+        assert case["artifact_digest"] == engine["digest"]
+        assert case["artifact_size_mb"] == pytest.approx(engine["bytes"] / 1e6)
+        took = sum(line["prepare_ns"] for line in chain)
+        assert case["prepare_s"] == pytest.approx(took * 1e-9)
+        quantized = (case["precision"], case["recipe"]) == ("int8-static", "best")
+        assert case["quantizer"] == ("fake.round" if quantized else None)
+        assert case["sqnr_db"] > 30 if case["precision"] == "int8-static" else case["accuracy"]
 
 
-def test_what_was_compiled_is_found_again(gpu):
-    suite = gpu.suite(backends=["fakegpu"], devices=["cuda"])
-    gpu.run_json(suite)
-    gpu.run_json(suite, "--fresh")
-    assert [line["cached"] for line in lines(gpu, "prepare.jsonl")] == [True] * 4
+def test_trials_tell_where_a_calls_time_goes_and_what_lies_on_the_device(gpu):
+    gpu.model(infer_us=1000)
+    gpu.run_json(alone(gpu, devices=["cpu", "cuda"]))
+    trials = {trial["device_memory"].get("io"): trial for trial in of(gpu, "journal.jsonl")}
+    on_cpu, on_gpu = trials[None], trials[(64 + 10) * 4]
+    assert on_cpu["segments"] is None and on_cpu["device_memory"] == {}
+    assert on_gpu["device_memory"] == {"weights": 2560, "io": 296}
+    segments = on_gpu["segments"]
+    assert 100 <= segments["calls"] <= 300  # of a millisecond or somewhat more, in 0.3 s
+    constant = {"p50_ns": 2e3, "p90_ns": 2e3, "p99_ns": 2e3, "mean_ns": 2e3, "cov": 0}
+    assert segments["h2d"] == constant
+    series = np.linspace(10e3, 30e3, segments["calls"])
+    assert segments["compute"]["p50_ns"] == pytest.approx(20e3)
+    assert segments["compute"]["p90_ns"] == pytest.approx(28e3)
+    assert segments["compute"]["cov"] == pytest.approx(series.std() / 20e3)
+    assert on_gpu["warmup"]["ns"] >= 0.2e9 > on_cpu["warmup"]["ns"]  # the suite says 0.02 s
+
+
+def test_what_was_compiled_is_found_again_and_made_anew_where_it_is_damaged(gpu):
+    gpu.run_json(alone(gpu))
     cache = Path(gpu.env["QBENCH_CACHE"])
+
+    def cached() -> dict[str, bool]:
+        lines = of(gpu, "prepare.jsonl")
+        return {"engine" if line["compiled_for"] else "portable": line["cached"] for line in lines}
+
+    assert cached() == {"portable": False, "engine": False}
+    gpu.run_json(alone(gpu))
+    assert cached() == {"portable": True, "engine": True}
+    (engine,) = cache.glob("artifacts/*/engine.json")
+    engine.write_text("{}")
+    assert gpu.run_json(alone(gpu))["counts"] == {"ok": 1}
+    assert cached() == {"portable": True, "engine": False}
     assert [path.read_text() for path in cache.glob("kept/*/timings")] == ["2"]
     sizes = json.loads(gpu.qbench("cache", "size", "--json").stdout)["bytes"]
     assert sizes["kept"] == 1
     assert gpu.qbench("cache", "clean", "kept").returncode == 0
-    assert not (cache / "kept").exists()
+    assert not (cache / "kept").exists() and engine.exists()
 
 
-def test_a_damaged_engine_is_compiled_anew_and_nothing_else(gpu):
-    suite = gpu.suite(backends=["fakegpu"], devices=["cuda"])
-    gpu.run_json(suite)
-    cache = Path(gpu.env["QBENCH_CACHE"])
-    for path in cache.glob("artifacts/*/engine.json"):
-        path.write_text("{}")
-    assert gpu.run_json(suite)["counts"] == {"ok": 2}
-    cached = [
-        (line["compiled_for"] is None, line["cached"]) for line in lines(gpu, "prepare.jsonl")
-    ]
-    assert sorted(cached) == [(False, False), (False, False), (True, True), (True, True)]
-
-
-@pytest.mark.parametrize(
-    ("kind", "status", "said"),
-    [
-        ("failed", "prepare_failed", "planted failure in compile (operator: product)"),
-        ("unsupported", "skipped", "planted refusal in compile"),
-        ("crash", "crashed", "SIGSEGV"),
-        ("error", "error", "RuntimeError: planted failure in compile"),
-    ],
-)
-def test_a_compilation_that_fails_is_a_result_and_the_next_one_runs(gpu, kind, status, said):
-    gpu.model(fail={"int8-static:compile": kind})
-    gpu.run_json(gpu.suite(backends=["fakegpu"], devices=["cuda"]))
-    exact, quantized = gpu.cases()
-    assert exact["status"] == "ok"
-    assert quantized["status"] == status and said in quantized["reason"]
-
-
-def test_what_could_not_be_prepared_is_not_compiled(gpu):
-    gpu.model(fail={"int8-static:prepare": "unsupported"})
-    gpu.run_json(gpu.suite(backends=["fakegpu"], devices=["cuda"]))
-    _, quantized = gpu.cases()
-    assert quantized["status"] == "skipped" and quantized["reason"] == "planted refusal in prepare"
-
-
-def test_a_shared_model_is_prepared_and_then_compiled(gpu):
-    suite = gpu.suite(
-        backends=["fake", "fakegpu"], devices=["cpu", "cuda"], recipes=["best", "shared"]
-    )
-    gpu.run_json(suite)
-    shared = {(c["backend"], c["device"]): c for c in gpu.cases() if c["recipe"] == "shared"}
-    assert shared["fakegpu", "cuda:0"]["status"] == "ok"
-    prepared = {line["artifact_key"]: line for line in lines(gpu, "prepare.jsonl")}
-    engine = next(
-        line
-        for line in prepared.values()
-        if line["digest"] == shared["fakegpu", "cuda:0"]["artifact_digest"]
-    )
-    portable = prepared[engine["base"]]
-    assert engine["compiled_for"] and not portable["compiled_for"]
-    assert prepared[portable["base"]]["base"] is None  # the one that is shared
-
-
-def test_sizes_are_of_what_is_opened_and_times_of_all_that_it_took(gpu):
-    gpu.run_json(gpu.suite(backends=["fakegpu"], devices=["cuda"], precisions=["fp32"]))
-    (case,) = gpu.cases()
-    portable, engine = lines(gpu, "prepare.jsonl")
-    assert case["artifact_size_mb"] == engine["bytes"] / 1e6
-    assert case["artifact_digest"] == engine["digest"]
-    took = portable["prepare_ns"] + engine["prepare_ns"]
-    assert case["prepare_s"] == pytest.approx(took * 1e-9)
+def test_a_compilation_that_fails_is_a_result_and_the_next_one_runs(gpu):
+    expected = {
+        "failed": ("prepare_failed", "planted failure in compile (operator: product)"),
+        "unsupported": ("skipped", "planted refusal in compile"),
+        "crash": ("crashed", "SIGSEGV"),
+        "error": ("error", "RuntimeError: planted failure in compile"),
+    }
+    for kind in expected:
+        gpu.model(kind, fail={"compile": kind})
+    gpu.model("unprepared", fail={"prepare": "unsupported"})
+    gpu.run_json(alone(gpu, models=[*expected, "unprepared", "net"]))
+    cases = {case["model"]: case for case in gpu.cases()}
+    assert cases.pop("net")["status"] == "ok"
+    expected["unprepared"] = ("skipped", "planted refusal in prepare")  # as if nothing followed
+    assert cases.keys() == expected.keys()
+    for model, (status, said) in expected.items():
+        assert cases[model]["status"] == status and said in cases[model]["reason"], model
 
 
 def test_a_run_that_is_killed_while_it_compiles_goes_on_from_there(gpu):
     """Killed between preparing and compiling: what was prepared is not prepared again."""
     gpu.model(fail={"compile": "hang"})
-    suite = gpu.suite(backends=["fakegpu"], devices=["cuda"], precisions=["fp32"])
     process = subprocess.Popen(
-        gpu.command("run", suite, "--no-report"),
-        cwd=gpu.root, env=gpu.env, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        while True:
-            found = list((gpu.root / "results").glob("*/prepare.jsonl"))
-            if found and found[0].read_text().count("\n"):
-                break
-            assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
+        gpu.command("run", alone(gpu), "--no-report"),
+        cwd=gpu.root,
+        env=gpu.env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    found: list[Path] = []
+    while not (found and found[0].read_text().count("\n")):
+        assert process.poll() is None
+        found = list((gpu.root / "results").glob("*/prepare.jsonl"))
+    process.kill()
+    process.wait()
     cache = Path(gpu.env["QBENCH_CACHE"])
     (portable,) = cache.glob("artifacts/*/model.json")
-    assert not list(cache.glob("artifacts/*/engine.json"))
     made = portable.stat().st_mtime_ns
-    limits = {"prepare_timeout_s": 1.0}
-    done = gpu.qbench("run", gpu.suite(
-        backends=["fakegpu"], devices=["cuda"], precisions=["fp32"], limits=limits
-    ), "--json", "--no-report")  # fmt: skip
-    assert done.returncode == 1
+    limits = {"prepare_timeout_s": 0.01}
+    gpu.run_json(alone(gpu, limits=limits))
     (case,) = gpu.cases()
-    assert case["status"] == "timeout"
-    assert portable.stat().st_mtime_ns == made
+    assert case["status"] == "timeout" and portable.stat().st_mtime_ns == made
 
 
 def test_a_model_file_runs_on_a_device(gpu):
-    answer = gpu.run_json(
-        "--model", "net.fake", "--backend", "fakegpu", "--device", "cuda", "-p", "fp32",
-        "--rounds", "1",
-    )  # fmt: skip
-    assert answer["counts"] == {"ok": 1}
+    suite = ("--model", "net.fake", "--backend", "fakegpu", "-p", "fp32", "--rounds", "1")
+    assert gpu.run_json(*suite, "--device", "cuda")["counts"] == {"ok": 1}
     assert gpu.cases()[0]["device"] == "cuda:0"
     done = gpu.qbench("run", "--model", "net.fake", "--device", "gpu")
     assert done.returncode == 2 and "cuda (the first GPU)" in done.stderr
@@ -269,10 +302,12 @@ class Backend(FakeGpuBackend):
 """
 
 ODD = {
-    "devices={'cuda:0': {'name': 'Fake'}}": "driver",
+    "devices={'cuda:0': {'name': 'Fake'}}": "uuid",
     "devices={'cuda:0': 3}": "what is known of cuda:0",
-    "compiled=('cuda:1',)": "cuda:1",
+    "devices={}": "of cuda:0 it does not tell name",
+    "compiled=('cuda:1',)": "of cuda:1 it does not tell name",
     "compiled='cuda:0'": "'cuda:0'",
+    ")\n    compile = (None": "no method compile",
 }
 
 
@@ -286,16 +321,6 @@ def test_a_probe_that_compiles_for_what_it_does_not_know_is_refused(
     monkeypatch.delitem(__import__("sys").modules, "odd", raising=False)
     found = Registry({"odd": "odd:Backend"}).probe(["odd"])["odd"]
     assert isinstance(found, Unavailable) and ODD[changes] in found.reason
-
-
-def test_an_adapter_that_compiles_has_the_method(tmp_path, monkeypatch):
-    text = PROBED.replace("{changes}", "") + "    compile = None\n"
-    (tmp_path / "odd.py").write_text(text)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(__import__("sys").modules, "odd", raising=False)
-    found = Registry({"odd": "odd:Backend"}).probe(["odd"])["odd"]
-    assert isinstance(found, Unavailable) and "no method compile" in found.reason
 
 
 def test_what_a_probe_says_of_its_devices_is_told():

@@ -79,7 +79,7 @@ def _row(entry: Mapping[str, Any], context: Context) -> dict[str, Any]:
         "status": status,
         "reason": reason or None,
         "rounds": good,
-        "prepare_s": _scaled(prepared.get("prepare_ns"), 1e-9),
+        "prepare_s": _scaled(_prepare_ns(entry["artifact_key"], context.prepared), 1e-9),
         "source_size_mb": _scaled(entry["source_bytes"], 1e-6),
         "artifact_size_mb": _scaled(prepared.get("bytes"), 1e-6),
         "isa": " ".join(host["cpu_flags"]) or None,
@@ -108,6 +108,19 @@ def _row(entry: Mapping[str, Any], context: Context) -> dict[str, Any]:
             run = context.run(entry, steady and steady.value)
             row |= _roof(run, context.ceilings, row.get("flags"))
     return row
+
+
+def _prepare_ns(key: str | None, prepared: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """How long an artifact took, with those that it was made from; None if one is not known."""
+    total, seen = 0, set()
+    while key is not None and key not in seen:
+        seen.add(key)
+        record = prepared.get(key, {})
+        if record.get("prepare_ns") is None:
+            return None
+        total += record["prepare_ns"]
+        key = record.get("base")
+    return total if seen else None
 
 
 def _of_journal(

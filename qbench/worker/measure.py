@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Backend, Model, RunConfig, Stream
+from qbench.backend import Backend, Model, Program, RunConfig, Stream
 from qbench.worker.conditions import Conditions
 from qbench.worker.counters import Counters
 from qbench.worker.evaluate import load_artifact, save_outputs
@@ -34,6 +34,9 @@ running. Quartiles, because what disturbs a shared machine makes calls slower an
 a GPU whose clock is told, it has to keep within the same share over these windows, too."""
 LEAST_ON_GPU_NS = 200_000_000
 """A GPU is warmed up for at least so long, as trtexec does (``--warmUp=200``)."""
+
+SEGMENTS_NS, LEAST_SEGMENTED, MOST_SEGMENTED = 300_000_000, 20, 1000
+"""The pass that tells a call's segments has as many calls as fit this time, within these bounds."""
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -89,6 +92,8 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     timed = scenario.drive(opened)
     met = around.end()
     outputs = _outputs(artifact.model, streams[0], config.batch)
+    emit("segments")
+    segments = _segments(streams[0], timed.samples)
     facts = dict(timed.facts)
     np.save("samples.npy", timed.samples)
     return {
@@ -102,6 +107,8 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         "files": list(timed.files),
         **met,
         "outputs": save_outputs(outputs),
+        "segments": segments,
+        "device_memory": _device_memory(program),
         "phases": phases,
         "warmup": warmup,
         "runtime_version": version,
@@ -164,6 +171,29 @@ def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:
     return {name: outputs[name] for name in model.outputs}
 
 
+def _segments(stream: Stream, samples: np.ndarray) -> dict[str, Any] | None:
+    """Where the time of a call goes, by segment, in calls of their own after the window; None where
+    the stream does not tell."""
+    told = getattr(stream, "segments", None)
+    if told is None:
+        return None
+    call_ns = float(np.median(samples)) if len(samples) else np.inf
+    calls = int(np.clip(SEGMENTS_NS / call_ns, LEAST_SEGMENTED, MOST_SEGMENTED))
+    found: dict[str, Any] = {"calls": calls}
+    for name, series in told(calls).items():
+        p50, p90, p99 = np.percentile(series, (50, 90, 99)).tolist()
+        mean = float(np.mean(series))
+        cov = float(np.std(series)) / mean if mean else None
+        found[name] = {"p50_ns": p50, "p90_ns": p90, "p99_ns": p99, "mean_ns": mean, "cov": cov}
+    return found
+
+
+def _device_memory(program: Program) -> dict[str, int]:
+    """Bytes by purpose that the program holds on its device; empty where it does not tell."""
+    told = getattr(program, "device_memory_bytes", None)
+    return {name: int(size) for name, size in told().items()} if told else {}
+
+
 def _warm_up(
     streams: list[Stream], limit_ns: int, gpu_clock: GpuClock | None = None
 ) -> dict[str, Any]:
@@ -174,6 +204,7 @@ def _warm_up(
     ``clock_steady`` is None where the clock is not told, or was not often enough."""
     clock = time.perf_counter_ns
     least_ns = 0 if gpu_clock is None else LEAST_ON_GPU_NS
+    limit_ns = max(limit_ns, least_ns)
     begin = clock()
     calls, windows, calm, last, steady = 0, 0, 0, 0, None
     clocks: list[int | None] = []
