@@ -101,10 +101,10 @@ def _check_rules(made: ModelProto, as_it_came: bool) -> None:
     violations = rules.check(made)
     if not violations:
         return
-    first, more = violations[0], len(violations) - 1
-    others = f"; {more} more" if more else ""
+    of_each = {v.rule: v for v in reversed(violations)}  # the first violation of each rule
+    told = "; ".join(str(v) for v in violations if of_each.get(v.rule) is v)
+    more = len(violations) - len(of_each)
+    text = f"{told}; and {more} like them" if more else told
     if as_it_came:
-        raise Unsupported(f"TensorRT refuses this file: {first}{others}")
-    raise PrepareError(
-        f"TensorRT would refuse what was made: {first.message} ({first.fix}){others}", first.node
-    )
+        raise Unsupported(f"TensorRT refuses this file: {text}")
+    raise PrepareError(f"TensorRT would refuse what was made: {text}", violations[0].node)
