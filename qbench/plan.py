@@ -395,13 +395,39 @@ def environments_of(suite: Suite, registry: Registry) -> dict[str, list[str]]:
     Raises:
         UserError: an environment is of no backend of the suite.
     """
+    found = {name: [DEFAULT_ENVIRONMENT] for name in suite.backends}
+    for name, backends in _backends_by_environment(suite, registry).items():
+        if not isinstance(suite.environments[name].prepare, list):
+            for backend in backends:
+                found[backend].append(name)
+    return found
+
+
+def preparers_of(suite: Suite, registry: Registry) -> dict[tuple[str, str], str]:
+    """By backend and precision, the environment that does nothing but prepare it.
+
+    Raises:
+        UserError: two do, or an environment is of no backend of the suite.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for name, backends in _backends_by_environment(suite, registry).items():
+        prepare = suite.environments[name].prepare
+        for backend, precision in product(backends, prepare if isinstance(prepare, list) else ()):
+            other = found.setdefault((backend, precision), name)
+            if other != name:
+                raise UserError(
+                    f"the environments {other} and {name} both prepare {precision} for {backend}",
+                    "Leave it to one of them.",
+                )
+    return found
+
+
+def _backends_by_environment(suite: Suite, registry: Registry) -> dict[str, tuple[str, ...]]:
     loaded = {name: registry.load(name) for name in suite.backends}
     adapters = {n: a for n, a in loaded.items() if not isinstance(a, Unavailable)}
-    found = {name: [DEFAULT_ENVIRONMENT] for name in suite.backends}
-    for name, environment in suite.environments.items():
-        for backend in backends_of(name, environment, adapters):
-            found[backend].append(name)
-    return found
+    return {
+        n: backends_of(n, environment, adapters) for n, environment in suite.environments.items()
+    }
 
 
 def _data(model: str, catalog: Catalog) -> dict[str, Any] | None:
@@ -478,6 +504,7 @@ class _Planner:
         self._suite, self._catalog, self._registry = suite, catalog, registry
         self._probes, self._store = dict(probes), store
         self._environments = environments or {}
+        self._preparers = preparers_of(suite, registry)
         self._probes_in: dict[tuple[str, str], Ready | Unavailable] = {}
         self._models: dict[tuple[str, str], Model] = {}
 
@@ -555,7 +582,10 @@ class _Planner:
         Raises:
             NoSource: there is none.
         """
-        card = self._catalog.card(case.model)
+        card, preparer = self._catalog.card(case.model), self._prepared_in(case)
+        if preparer is not None and preparer.failure:
+            name = self._preparers[case.backend, case.precision]
+            raise NoSource(f"environment {name}: {preparer.failure}", "prepare_failed")
         refusals = []
         for form in sorted(backend.formats, key=lambda form: form not in card.sources):
             if form not in card.sources and case.precision == "as-shipped":
@@ -575,7 +605,7 @@ class _Planner:
                     case.target(),
                     self._calibration(case),
                     self._calibration_scores(case.model),
-                    environment=self._prepared_in(case),
+                    environment=preparer,
                 )
             refusals.append(NoSource(reason))
         if refusals:  # a failure says more than a refusal, and the last has come furthest
@@ -656,7 +686,9 @@ class _Planner:
     def _prepared_in(self, case: Case) -> Made | None:
         """The environment that the case's artifact is prepared in; None for the default one."""
         asked = self._suite.environments.get(case.environment)
-        return self._environments.get(case.environment) if asked and asked.prepare else None
+        if asked and asked.prepare:
+            return self._environments.get(case.environment)
+        return self._environments.get(self._preparers.get((case.backend, case.precision), ""))
 
     def _probe_in(self, name: str, environment: str) -> Ready | Unavailable:
         """What an adapter says in an environment; of one that has not been made, as in the

@@ -50,6 +50,7 @@ from qbench.plan import (
     Planned,
     environments_of,
     make_plan,
+    preparers_of,
 )
 from qbench.precision import REFERENCE, flags
 from qbench.quality import Quality, Score, find_scores, judge, sqnr_db
@@ -178,7 +179,9 @@ def _environments(
     if not asked:
         return {}
     runs_in = environments_of(request.suite, registry)
-    targets = {n: registry.targets[n] for n, names in runs_in.items() if len(names) > 1}
+    inside = {backend for backend, names in runs_in.items() if len(names) > 1}
+    inside |= {backend for backend, _ in preparers_of(request.suite, registry)}
+    targets = {name: registry.targets[name] for name in sorted(inside)}
     progress.stage("environments", len(asked))
     made = EnvironmentStore(store.root, request.suite_folder).make(asked, targets, progress.working)
     for name, environment in made.items():
@@ -597,8 +600,7 @@ class _Run:
             timed_s = self._plan.suite.timed_s
             if planned in self._plan.yardsticks:
                 timed_s = min(timed_s, YARDSTICK_S)
-            with watching(planned.gpu) as watcher:
-                outcome = self._run_trial(planned, folder, timed_s)
+            outcome = self._run_trial(planned, folder, timed_s)
             outcome = self._compared(planned, outcome, folder)
             result = dict(outcome.result)
             result.pop("outputs", None)
@@ -615,8 +617,6 @@ class _Run:
                 **result,
             }
             good = outcome.status == "ok"
-            if good:
-                record["gpu"] = watcher.summary(*result["window"])
             traces = {name: folder / name for name in record.pop("files", [])} if good else {}
             samples = folder / "samples.npy" if good else None
             return self._bundle.add_trial(record, samples, traces)
@@ -635,25 +635,29 @@ class _Run:
         if case.scenario == "pipeline":
             pipeline = self._catalog.pipeline(self._plan.cards[case.model], options["frames"])
             options, files = {**options, **pipeline.options}, {**files, **pipeline.files}
-        outcome = run_job(
-            "measure",
-            self._registry.targets[case.backend],
-            {
-                "artifact": "artifact",
-                "config": asdict(case.config()),
-                "feeds": feeds,
-                "scenario": SCENARIOS[case.scenario].module,
-                "options": options,
-                "warmup_s": self._plan.suite.warmup_s,
-                "timed_s": timed_s,
-                "gpu": planned.gpu,
-            },
-            folder,
-            {**files, "artifact": self._artifact(planned).folder},
-            self._limits.trial_timeout_s + self._plan.suite.warmup_s + timed_s + case.longest_s,
-            self._memory_limit(),
-            self._plan.interpreter(case),
-        )
+        with watching(planned.gpu) as watcher:
+            outcome = run_job(
+                "measure",
+                self._registry.targets[case.backend],
+                {
+                    "artifact": "artifact",
+                    "config": asdict(case.config()),
+                    "feeds": feeds,
+                    "scenario": SCENARIOS[case.scenario].module,
+                    "options": options,
+                    "warmup_s": self._plan.suite.warmup_s,
+                    "timed_s": timed_s,
+                    "gpu": planned.gpu,
+                },
+                folder,
+                {**files, "artifact": self._artifact(planned).folder},
+                self._limits.trial_timeout_s + self._plan.suite.warmup_s + timed_s + case.longest_s,
+                self._memory_limit(),
+                self._plan.interpreter(case),
+            )
+        if outcome.status == "ok":
+            gpu = watcher.summary(*outcome.result["window"])
+            outcome = replace(outcome, result={**outcome.result, "gpu": gpu})
         stop_if_disk_full(outcome, folder)
         return outcome
 

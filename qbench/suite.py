@@ -202,14 +202,19 @@ class Environment(Strict):
         backends: which of the suite's backends run in it; those whose runtime is among the
             requirements if left out.
         prepare: whether artifacts are prepared in it, too; else they are prepared once, in the
-            default environment, so that a comparison of versions is one of runtimes.
+            default environment, so that a comparison of versions is one of runtimes. A list of
+            precisions: it only prepares these, for all environments, and no case runs in it.
     """
 
     requirements: list[Annotated[str, AfterValidator(_requirement)]] = []
     python: str | None = None
     variables: dict[Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")], str] = {}
     backends: list[Name] | None = None
-    prepare: bool = False
+    prepare: Annotated[
+        Annotated[bool, Tag("yes or no")]
+        | Annotated[list[str], Field(min_length=1), Tag("precisions")],
+        Discriminator(lambda value: "precisions" if isinstance(value, list) else "yes or no"),
+    ] = False
 
     @model_validator(mode="before")
     @classmethod
@@ -217,6 +222,14 @@ class Environment(Strict):
         if isinstance(value, str):
             value = [value]
         return {"requirements": value} if isinstance(value, list) else value
+
+    @field_validator("prepare")
+    @classmethod
+    def _known_precisions(cls, value: bool | list[str]) -> bool | list[str]:
+        for name in value if isinstance(value, list) else ():
+            if name not in PRECISIONS:
+                raise ValueError(f"unknown precision '{name}'. {nearest(name, PRECISIONS)}")
+        return value
 
     @model_validator(mode="after")
     def _of_something(self) -> Environment:

@@ -41,6 +41,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> None:
         ({"a": {"requirements": ["numpy"], "variables": {"A=B": "1"}}}, "form"),
         ({"a": {"requirements": ["numpy"], "backends": ["fakes"]}}, "fake"),
         ({"a b": "numpy"}, "form"),
+        ({"a": {"requirements": ["numpy"], "prepare": ["fp9"]}}, "unknown precision 'fp9'"),
+        ({"a": {"requirements": ["numpy"], "prepare": []}}, "prepare"),
+        ({"a": {"requirements": ["numpy"], "prepare": "fp8"}}, "prepare"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_line(project, environments, said):
@@ -123,6 +126,61 @@ def test_its_variables_reach_the_workers_and_nothing_of_qbenchs_own_path(project
     reasons = {c["environment"]: c["reason"] for c in project.cases() if c["backend"] == "asks"}
     assert "sweet []" in reasons["twin"]
     assert "None" in reasons["default"] and "packages" in reasons["default"]
+
+
+TOOL = """
+import os
+from qbench.backend import Unsupported
+from qbench.testing import FakeBackend
+
+class Backend(FakeBackend):
+    name = "tool"
+
+    def prepare(self, model, target, calibration, out):
+        if target.precision != "fp32" and "TOOL" not in os.environ:
+            raise Unsupported("the tool is not installed here")
+        return super().prepare(model, target, calibration, out)
+"""
+"""An adapter that quantizes only where a tool is: a variable stands for it."""
+
+
+def test_an_environment_may_do_nothing_but_prepare(project):
+    """No case runs in it; what it prepares runs in all others, and it prepares nothing else."""
+    project.adapter("tool", TOOL)
+    both = ["tool", "fake"]  # with the fake, the kit holds the module that both are made of
+    tools = existing(backends=[*both], variables={"TOOL": "1"}, prepare=["int8-static"])
+    suite = project.suite(
+        backends=both,
+        precisions=["fp32", "int8-static", "int8-dynamic"],
+        environments={"tools": tools, "twin": existing(backends=[*both])},
+        exclude=[{"backend": "fake"}],
+        rounds=1,
+    )
+    answer = project.run_json(suite)
+    cases = {(c["environment"], c["precision"]): c for c in project.cases()}
+    assert {environment for environment, _ in cases} == {"default", "twin"}
+    for environment in ("default", "twin"):
+        assert cases[environment, "fp32"]["status"] == "ok"
+        assert cases[environment, "int8-static"]["status"] == "ok"
+        assert cases[environment, "int8-dynamic"]["reason"] == "the tool is not installed here"
+    begin = json.loads((project.root / answer["bundle"] / "begin.json").read_text())
+    assert begin["environments"]["tools"]["resolved"]["numpy"]
+
+
+def test_an_environment_that_should_prepare_and_cannot_be_made_fails_what_it_prepares(project):
+    project.adapter("tool", TOOL)
+    gone = existing(backends=["tool"], python="/no/such/python", prepare=["int8-static"])
+    project.run_json(project.suite(backends=["tool"], environments={"tools": gone}, rounds=1))
+    exact, quantized = project.cases()
+    assert exact["status"] == "ok" and quantized["status"] == "prepare_failed"
+    assert "environment tools: cannot run python" in quantized["reason"]
+
+
+def test_two_environments_that_prepare_the_same_are_refused(project):
+    twice = {name: existing(prepare=["int8-static"]) for name in ("a", "b")}
+    done = project.qbench("plan", project.suite(environments=twice))
+    assert done.returncode == 2
+    assert "a and b both prepare int8-static for fake" in done.stderr
 
 
 def test_an_interpreter_that_is_not_there_is_a_result(project):
