@@ -114,9 +114,10 @@ class Backend:
             return prepare(model, target, calibration, out)
 
     def compile(self, artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
-        from qbench_tensorrt.build import compile_engine
+        with _needs_tools():
+            from qbench_tensorrt.build import compile_engine
 
-        return compile_engine(artifact, config, kept, out)
+            return compile_engine(artifact, config, kept, out)
 
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> TrtProgram:
         from qbench_tensorrt.session import TrtProgram
@@ -126,7 +127,8 @@ class Backend:
     def activations(
         self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
     ) -> Iterator[list[Activation]]:
-        from qbench_tensorrt.activations import activations
+        with _needs_tools():
+            from qbench_tensorrt.activations import activations
 
         return activations(artifact, config, feeds)
 

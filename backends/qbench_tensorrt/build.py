@@ -55,6 +55,7 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
     shapes = Io.read(artifact.path).input_shapes(config.batch)
     settings["profile"] = _profile(builder, build, network, shapes)
     timings, note = _take_timings(build, kept / TIMINGS_FILE)
+    log.errors.clear()  # what was said of a cache that it refused
     plan = builder.build_serialized_network(network, build)
     if plan is None:
         raise _failure("TensorRT builds no engine", log.errors)

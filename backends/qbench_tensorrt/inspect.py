@@ -50,6 +50,9 @@ _FACTOR_WORDS = {
     "s8": "int8",
     "i4": "int4",
 }
+# Kernels that round nothing to TF32: of CUDA cores, not of tensor cores (ampere_sgemm_64x64_nn,
+# volta_scudnn_128x64_relu_interior_nn_v1).
+_PLAIN = re.compile(r"_s(gemm|cudnn)_|simt|ffma")
 # Types, as sentences and words tell them, with qbench's word and their bits.
 _TYPE = re.compile(
     r"\b(bfloat16|bf16|half|fp16|float|fp32|fp8|fp4|u?int8|int4|int16|int32|int64|bool)\b", re.I
@@ -233,13 +236,15 @@ def _precision(layer: Mapping[str, Any], constants: set[str], role: str, tf32: b
     the type of what goes into it."""
     if role == "convert":
         return None
-    if role == "compute" and (found := _FACTORS.search(layer.get("TacticName", ""))):
+    tactic = layer.get("TacticName", "")
+    if role == "compute" and (found := _FACTORS.search(tactic)):
         return _FACTOR_WORDS[found.group(1)]
     inputs = _tensors(layer, "Inputs")
     data = [tensor for tensor in inputs if tensor.name not in constants] or inputs
     words = [tensor.word for tensor in (*data, *_tensors(layer, "Outputs")) if tensor.word]
     word = words[0] if words else None
-    return "tf32" if role == "compute" and tf32 and word == "fp32" else word
+    rounded = role == "compute" and tf32 and word == "fp32" and not _PLAIN.search(tactic)
+    return "tf32" if rounded else word
 
 
 def _bytes(

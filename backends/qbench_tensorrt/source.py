@@ -56,13 +56,23 @@ def write_nodes(file: Path, shapes: Mapping[str, Sequence[int]], folder: Path) -
         value.type.tensor_type.ClearField("shape")
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
     known = _shapes(graph)
-    found = {node.name: asdict(Node(node.op_type, _macs(node, known))) for node in graph.node}
-    (folder / NODES_FILE).write_text(json.dumps(found))
+    found: dict[str, Node] = {}
+    for node in graph.node:
+        name = _name(node)
+        twice = name in found  # nobody can tell whose work a layer of that name does
+        found[name] = Node(node.op_type, None if twice else _macs(node, known))
+    data = {name: asdict(node) for name, node in found.items()}
+    (folder / NODES_FILE).write_text(json.dumps(data))
 
 
 def read_nodes(folder: Path) -> dict[str, Node]:
     data: Mapping[str, Any] = json.loads((folder / NODES_FILE).read_text())
     return {name: Node(**node) for name, node in data.items()}
+
+
+def _name(node: NodeProto) -> str:
+    """As TensorRT's parser names a node (``getNodeName`` of onnx-tensorrt)."""
+    return node.name or f"node_of_{node.output[0]}"
 
 
 def _shapes(graph: GraphProto) -> dict[str, list[int]]:

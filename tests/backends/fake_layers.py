@@ -169,7 +169,7 @@ class _Engine:
         if kind == TensorProto.FLOAT and "TF32" in self.built["flags"]:
             kernel = "f32f32_tf32f32_f32"
         inputs = [self._tensor(data)]
-        layer: dict[str, Any] = {"Name": " + ".join(one.name or one.output[0] for one in chain)}
+        layer: dict[str, Any] = {"Name": " + ".join(map(_name, chain))}
         weights, shape = self._stored(node.input[1])
         if node.op_type.startswith("Conv"):
             attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
@@ -206,7 +206,7 @@ class _Engine:
         elif node.op_type in ("QuantizeLinear", "DequantizeLinear", "Cast"):
             kind = "Reformat"
         return {
-            "Name": node.name if kind != "kgen" else f"__myl_{node.op_type[:4]}_myl0_{index}",
+            "Name": _name(node) if kind != "kgen" else f"__myl_{node.op_type[:4]}_myl0_{index}",
             "LayerType": kind,
             "Inputs": [self._tensor(name) for name in given if name in self.shapes],
             "Outputs": [self._tensor(name) for name in node.output if name in self.shapes],
@@ -230,7 +230,11 @@ class _Engine:
 
 
 def _metadata(chain: Sequence[onnx.NodeProto]) -> str:
-    return "\x1e".join(f"[ONNX Layer: {node.name or node.output[0]}]" for node in chain)
+    return "\x1e".join(f"[ONNX Layer: {_name(node)}]" for node in chain)
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return node.name or f"node_of_{node.output[0]}"
 
 
 def _sized(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.GraphProto:

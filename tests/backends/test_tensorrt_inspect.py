@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_tensorrt_build import ZOO, artifact, compiled, small
 
-from qbench.backend import EffectivePrecision, RunConfig
+from qbench.backend import Calibration, EffectivePrecision, PrepareTarget, RunConfig
+from qbench.precision import complete_options
 from qbench_tensorrt import Backend
 from qbench_tensorrt.inspect import read_operators
 from qbench_tensorrt.source import Node, read_nodes, write_nodes
@@ -187,6 +188,23 @@ def test_a_kernel_of_plain_float32_is_not_tf32_though_it_was_allowed() -> None:
     for allowed, word in ((True, "tf32"), (False, "fp32")):
         (op,) = read_operators(told(silent, ports=("input",)), {}, tf32=allowed)
         assert op.precision == word
+    old = {**PRODUCT, "TacticName": "ampere_sgemm_32x32_sliced1x4_nn"}
+    assert read_operators(told(old, ports=("input",)), {}, tf32=True)[0].precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("tactic", "word"),
+    [
+        ("sm90_xmma_gemm_e4m3f32_e4m3f32_f32_tn_n_tilesize128x128x128", "fp8"),
+        ("sm80_xmma_fprop_implicit_gemm_indexed_f16f16_f16f32_f32_nhwckrsc_nhwc", "fp16"),
+        ("sm80_xmma_gemm_bf16bf16_bf16f32_f32_nn_n_tilesize64x64x64", "bf16"),
+        ("sm80_xmma_gemm_i8f32_i8i32_f32_tn_n_tilesize32x32x64", "int8"),
+    ],
+)
+def test_what_a_kernel_multiplies_stands_in_its_name(tactic: str, word: str) -> None:
+    """Whatever its inputs and outputs are stored as."""
+    layer = {**PRODUCT, "TacticName": tactic}
+    assert read_operators(told(layer, ports=("input",)), {}, tf32=False)[0].precision == word
 
 
 def test_an_int8_convolution() -> None:
@@ -316,6 +334,49 @@ def test_both_versions_tell_the_same(trt: Any, tmp_path: Path, name: str, batch:
     assert summary.precision == "fp32"
     assert summary.macs == {"fp32": batch * one}
     assert summary.weight_bytes is not None and summary.activation_bytes is not None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "int8-static"])
+@pytest.mark.parametrize("name", ["digits_cnn", "digits_vit"])
+def test_what_was_prepared_is_what_runs(
+    trt: Any, tmp_path: Path, name: str, precision: str
+) -> None:
+    """The files that the adapter itself makes, through compiling and back."""
+    source = artifact(tmp_path / "in", onnx.load(ZOO / f"{name}.onnx"))
+    target = PrepareTarget(precision, complete_options(precision, {}), device="cuda")
+    rng = np.random.default_rng(0)
+    items = {
+        n: rng.random((16, *spec.sized(1)[1:]), np.float32)
+        for n, spec in source.model.inputs.items()
+    }
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+    calibration = Calibration(items) if precision == "int8-static" else None
+    provenance = Backend().prepare(source.model, target, calibration, folder)
+    prepared = replace(source, path=folder, target=target, provenance=provenance)
+    out, provenance = compiled(tmp_path, prepared)
+    engine = replace(prepared, path=out, provenance=provenance)
+    with Backend().open(engine, RunConfig(device="cuda:0"), inspect=True) as opened:
+        found = opened.effective()
+    assert found.precision == precision.partition("-")[0]
+    assert found.macs is not None
+    assert found.macs[found.precision] > 0.8 * sum(found.macs.values())
+
+
+def test_unnamed_nodes_are_named_as_the_parser_does(tmp_path: Path) -> None:
+    model = small()
+    del model.graph.node[:]
+    for read, made in (("x", "a"), ("a", "b")):
+        model.graph.node.append(onnx.helper.make_node("Relu", [read], [made]))
+    for made in ("c", "d"):
+        model.graph.node.append(onnx.helper.make_node("MatMul", ["b", "w"], [made], name="same"))
+    onnx.save(model, tmp_path / "model.onnx")
+    write_nodes(tmp_path / "model.onnx", {"x": (1, 8)}, tmp_path)
+    assert read_nodes(tmp_path) == {
+        "node_of_a": Node("Relu"),
+        "node_of_b": Node("Relu"),
+        "same": Node("MatMul"),  # whose work is whose cannot be told
+    }
 
 
 def test_nodes_of_a_file(tmp_path: Path) -> None:
