@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qbench.energy.records import EnergyRecord
+from qbench.gpu.records import Gpu
 from qbench.isolate import Status
 from qbench.plan import Case
 from qbench.precision import PRECISIONS
@@ -389,36 +390,6 @@ class Evaluated(Outcome):
     def _what_went_well_was_judged(self) -> Self:
         if self.status == "ok" and (self.quality is None or not self.outputs):
             raise ValueError("it is ok, but has no outputs or no quality")
-        return self
-
-
-class Gpu(Record):
-    """What NVML told of the card around a trial's window; of each value None where it did not, and
-    ``missing`` has the reason. See ``qbench.gpu.watch.Watcher.summary``."""
-
-    samples: Count
-    missing: dict[str, str]
-    sm_clock_mhz: Time | None = None
-    sm_clock_low_mhz: Time | None = None
-    sm_clock_high_mhz: Time | None = None
-    memory_clock_mhz: Time | None = None
-    power_w: Time | None = None
-    power_limit_w: Time | None = None
-    power_limit_default_w: Time | None = None
-    temperature_c: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    throttled: dict[str, Share] | None = None
-    memory_used_bytes: Count | None = None
-    memory_process_bytes: Count | None = None
-    memory_process_by: Literal["process", "difference"] | None = None
-    others: Count | None = None
-    ecc_corrected: int | None = None
-    ecc_uncorrected: int | None = None
-    mig: bool | None = None
-
-    @model_validator(mode="after")
-    def _memory_says_whence(self) -> Self:
-        if (self.memory_process_bytes is None) != (self.memory_process_by is None):
-            raise ValueError("the process's memory and how it is known go together")
         return self
 
 

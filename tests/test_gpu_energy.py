@@ -133,6 +133,17 @@ def test_without_a_counter_its_power_is_published(tmp_path: Path):
     assert row["energy_mj_per_inference"] == pytest.approx(15_000, rel=0.05)
 
 
+def test_others_on_the_card_are_told_of_its_energy(tmp_path: Path):
+    kept = metered(tmp_path)
+    for record in kept.records:
+        if record["kind"] == "window":
+            record["met"]["gpu"] = {"samples": 50, "missing": {}, "others": 2}
+        EnergyRecord.model_validate(record)
+    noise = columns(kept, place(gpu_facts(1)))["energy_noise"]
+    assert "6 of 6 windows are doubtful" in noise
+    assert "2 other processes computed on the GPU" in noise
+
+
 def test_records_that_name_no_device_are_read_as_before(tmp_path: Path):
     """Of a machine with one GPU, and of a version that did not write down where it sits."""
     machine, kept = Machine(tmp_path), metered(tmp_path / "more", FakeNvml(millijoules=None))

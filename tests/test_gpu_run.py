@@ -66,6 +66,10 @@ def test_trials_on_the_gpu_are_watched_and_its_energy_is_its_own(gpu: Project):
     assert cases["cuda:0"]["energy_method"] == "nvml total energy"
     assert cases["cuda:0"]["power_w"] == pytest.approx(250, rel=0.2)
     assert cases["cpu"]["gpu_sm_clock_mhz"] is None
+    folder = max((gpu.root / "results").glob("*/energy.jsonl"))
+    records = [json.loads(line) for line in folder.read_text().splitlines()]
+    met = {r["case_id"]: r["met"]["gpu"] for r in records if r["kind"] == "window"}
+    assert met[trial["case_id"]]["sm_clock_mhz"] == 1980 and met[other["case_id"]] is None
     assert gpu.qbench("verify", "latest", "--recompute").returncode == 0
 
 

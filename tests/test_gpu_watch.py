@@ -16,10 +16,10 @@ from energy_machine import FakeNvml, Machine, gpu_facts
 
 from qbench.errors import UserError
 from qbench.gpu.card import NoCard, find_card, is_ours, place
+from qbench.gpu.records import Gpu
 from qbench.gpu.sharing import refuse_shared
 from qbench.gpu.state import read_state
 from qbench.gpu.watch import Watcher, watching
-from qbench.records import Gpu
 
 GB = 10**9
 FOREIGN = 99_999_999  # no process has this id here: as of another container's

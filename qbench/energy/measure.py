@@ -207,7 +207,7 @@ class _Sitting:
                 meter, begin, end, f"{case}-s{run.sitting}-w{number:03d}"
             )
             record |= {"begin_ns": begin, "end_ns": end, "items": outcome.result["items"]}
-            record["met"] = {name: outcome.result[name] for name in Met.model_fields}
+            record["met"] = {name: outcome.result.get(name) for name in Met.model_fields}
             record["sensors"] = readings
             self._windows.append((case, number, begin, end))
         run.record(record, series)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
 from qbench.energy.integral import Kind
 from qbench.energy.sensors import Scope
+from qbench.gpu.records import Gpu
 from qbench.isolate import Status
 
 
@@ -100,6 +101,7 @@ class Met(_Record):
     conditions: dict[str, int | float | None]
     loop: dict[str, float | None]
     warmup: dict[str, Any]
+    gpu: Gpu | None = None
 
 
 class Window(_Record):

@@ -4,6 +4,7 @@
 ``card``     which card of NVML a CUDA device is, how it is set, who computes on it
 ``state``    its clocks, power, temperature, throttling and memory at this moment
 ``watch``    samples that while a worker runs, and sums up the worker's timed window
+``records``    what a bundle keeps of that
 ``sharing``  before a run: nobody else may compute on the card
 ===========  ======================================================================
 
