@@ -17,6 +17,9 @@ from typing import Any
 Step = Callable[[str], None]
 """Announces what is tried next."""
 
+LONGEST = 300
+"""Characters that are kept of what a process said last."""
+
 _BOOT = """
 import sys
 if "" in sys.path:
@@ -33,7 +36,7 @@ class Died(Exception):
         how: such as ``died of SIGSEGV``, to follow the name of what did.
         hung: whether it had to be ended at the timeout.
         step: the last step that was announced; "" before the first.
-        said: the last line that was printed to standard error, or "".
+        said: the last line that was printed, or "".
     """
 
     def __init__(self, how: str, hung: bool, step: str, said: str) -> None:
@@ -86,7 +89,9 @@ def serve(function: str, request: str) -> None:
 def _died(how: str, hung: bool, output: bytes, errors: bytes) -> Died:
     steps = output.decode(errors="replace").splitlines()
     said = errors.decode(errors="replace").strip().splitlines()
-    return Died(how, hung, json.loads(steps[-1]) if steps else "", said[-1] if said else "")
+    return Died(
+        how, hung, json.loads(steps[-1]) if steps else "", said[-1][:LONGEST] if said else ""
+    )
 
 
 def _ending(code: int) -> str:
