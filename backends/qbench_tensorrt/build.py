@@ -63,7 +63,7 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
     _keep_timings(build, kept / TIMINGS_FILE)
     shutil.copyfile(artifact.path / IO_FILE, out / IO_FILE)
     engine = load_engine(out / ENGINE_FILE, log)
-    (out / LAYERS_FILE).write_text(layer_information(engine))
+    (out / LAYERS_FILE).write_text(layer_information(engine, shapes, log))
     write_nodes(artifact.file, shapes, out)
     settings |= {
         "tensorrt": trt.__version__,
@@ -91,9 +91,23 @@ def load_engine(file: Path, log: Log) -> Any:
     return engine
 
 
-def layer_information(engine: Any) -> str:
-    """The inspector's JSON: detailed, since the builder's verbosity was."""
-    return engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+def layer_information(engine: Any, shapes: Mapping[str, Sequence[int]], log: Log) -> str:
+    """The inspector's JSON of every layer, detailed, since the builder's verbosity was, and with
+    sizes and types, since it knows the sizes of the inputs.
+
+    Args:
+        shapes: of the inputs, by name. An engine with a profile leaves open what depends on them.
+    """
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED  # nothing runs: no memory
+    context = engine.create_execution_context(strategy)
+    if context is None:
+        raise log.failure("creating an execution context")
+    for name, shape in shapes.items():
+        if not context.set_input_shape(name, tuple(shape)):
+            raise log.failure(f"setting the shape of '{name}' to {list(shape)}")
+    inspector = engine.create_engine_inspector()
+    inspector.execution_context = context
+    return inspector.get_engine_information(trt.LayerInformationFormat.JSON)
 
 
 # --------------------------------------------------------------------------- the network

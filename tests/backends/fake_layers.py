@@ -45,9 +45,13 @@ _GONE = ("Constant", "Identity")
 _VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")
 
 
-def information(model: onnx.ModelProto, built: Mapping[str, Any]) -> dict[str, Any]:
-    """What the engine inspector tells of all layers."""
-    found: list[Any] = layers(model, built)
+def information(
+    model: onnx.ModelProto, built: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """What the engine inspector tells of all layers; ``shapes`` are those of its execution context,
+    without which it tells no sizes and formats that depend on them ("N/A due to dynamic shapes",
+    as IEngineInspector::setExecutionContext documents)."""
+    found: list[Any] = _Engine(model, shapes, built).layers()
     if built["verbosity"] != "DETAILED":
         found = [layer["Name"] for layer in found] if built["verbosity"] != "NONE" else []
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -215,18 +219,24 @@ class _Engine:
             "Metadata": _metadata([node]),
         }
 
+    def _format(self, name: str, kind: int) -> dict[str, str]:
+        word, layout = _WORDS[kind]
+        if 0 in self.shapes[name]:
+            layout = "N/A due to dynamic shapes"
+        if self.built["version"].startswith("10"):
+            return {"Format/Datatype": layout}
+        return {"Format": layout, "Datatype": word}
+
     def _tensor(
         self, name: str, shape: Sequence[int] | None = None, kind: int | None = None
     ) -> dict[str, Any]:
-        word, layout = _WORDS[kind or self.types[name]]
+        sizes = self.shapes[name] if shape is None else shape
         told: dict[str, Any] = {
             "Name": name,
             "Location": "Device",
-            "Dimensions": list(self.shapes[name] if shape is None else shape),
+            "Dimensions": [size or -1 for size in sizes],
         }
-        if self.built["version"].startswith("10"):
-            return told | {"Format/Datatype": layout}
-        return told | {"Format": "Linear", "Datatype": word}
+        return told | self._format(name, kind or self.types[name])
 
 
 def _metadata(chain: Sequence[onnx.NodeProto]) -> str:

@@ -549,7 +549,9 @@ class ICudaEngine(_Strict):
 class EngineInspector(_Strict):
     def get_engine_information(self, format: Any) -> str:
         assert format is self._trt.LayerInformationFormat.JSON
-        return json.dumps(fake_layers.information(self._engine._model, self._engine._built))
+        shapes = {} if self.execution_context is None else self.execution_context._shapes
+        told = fake_layers.information(self._engine._model, self._engine._built, shapes)
+        return json.dumps(told)
 
 
 class IExecutionContext(_Strict):

@@ -108,6 +108,19 @@ def test_the_layers_are_told_in_detail(trt: Any, tmp_path: Path) -> None:
     assert ("I/O Tensors" in told) == trt.__version__.startswith("11")
 
 
+def test_sizes_and_types_are_told_of_a_free_batch(trt: Any, tmp_path: Path) -> None:
+    """The inspector needs an execution context for that, whose input sizes are set."""
+    out, _ = compiled(tmp_path, artifact(tmp_path / "in", small()), batch=2)
+    told = (out / "layers.json").read_text()
+    assert "N/A" not in told
+    assert all(
+        size > 0
+        for layer in json.loads(told)["Layers"]
+        for tensor in (*layer["Inputs"], *layer["Outputs"])
+        for size in tensor["Dimensions"]
+    )
+
+
 def test_a_fixed_file_needs_no_profile(trt: Any, tmp_path: Path) -> None:
     source = artifact(tmp_path / "in", small(batch=2))
     _, provenance = compiled(tmp_path, source, batch=2)
