@@ -99,8 +99,6 @@ class TrtStream:
             launch = self.lane.captured(self.enqueue)
         except RuntimeError as error:
             self.note = f"{_EAGER}: it cannot be recorded as a CUDA graph ({error})"
-            self.enqueue()
-            self.lane.wait()  # else the device itself has failed
             return self.enqueue
         self.note = _AS_GRAPH
         return launch

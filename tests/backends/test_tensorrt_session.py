@@ -627,6 +627,28 @@ def test_errors_of_launched_work_are_raised_by_the_call(
             stream.segments(1)
 
 
+def test_an_engine_that_does_not_start_says_why(
+    nvidia: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its call answers False, and tells the reason to the log."""
+    execute, refusing = nvidia.IExecutionContext.execute_async_v3, threading.Event()
+    with opened(compiled(linear(tmp_path)), cuda_graph=False) as program:
+
+        def refuses(context: Any, stream_handle: int) -> bool:
+            if refusing.is_set():
+                program.log.log(nvidia.ILogger.ERROR, "Error Code 3: address is not aligned")
+                return False
+            return execute(context, stream_handle)
+
+        monkeypatch.setattr(nvidia.IExecutionContext, "execute_async_v3", refuses)
+        stream = program.stream()
+        stream.bind(images(1))
+        refusing.set()
+        for call in (stream.infer, program.stream):
+            with pytest.raises(RuntimeError, match="execute_async_v3: .*address is not aligned"):
+                call()
+
+
 def test_a_device_that_failed_while_recording_is_no_matter_of_graphs(
     nvidia: Any, tmp_path: Path
 ) -> None:
