@@ -645,7 +645,7 @@ def test_an_engine_that_does_not_start_says_why(
         stream.bind(images(1))
         refusing.set()
         for call in (stream.infer, program.stream):
-            with pytest.raises(RuntimeError, match="execute_async_v3: .*address is not aligned"):
+            with pytest.raises(RuntimeError, match=r"execute_async_v3: .*address is not aligned"):
                 call()
 
 
