@@ -16,7 +16,7 @@ from qbench.worker.gpu_clock import GpuClock
 LIBRARY = r"""
 #include <string.h>
 #include <stdlib.h>
-int nvmlInit_v2(void) { return getenv("FAKE_NVML_FAILS") ? 9 : 0; }
+int nvmlInitWithFlags(unsigned flags) { return flags || getenv("FAKE_NVML_FAILS") ? 9 : 0; }
 int nvmlDeviceGetHandleByPciBusId_v2(const char *place, void **device) {
     if (strcmp(place, "0000:3C:00.0")) return 6;
     *device = (void *)0x7fffdeadbeef1000;

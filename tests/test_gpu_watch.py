@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,9 +19,11 @@ from qbench.errors import UserError
 from qbench.gpu.card import NoCard, find_card, is_ours, place
 from qbench.gpu.records import Gpu
 from qbench.gpu.sharing import refuse_shared
-from qbench.gpu.state import read_state
+from qbench.gpu.state import THROTTLING, read_state
 from qbench.gpu.watch import Watcher, watching
+from qbench.worker import gpu_clock
 
+ROOT = Path(__file__).parent.parent
 GB = 10**9
 FOREIGN = 99_999_999  # no process has this id here: as of another container's
 MIG = "MIG-11111111-2222-3333-4444-555555555555"
@@ -278,3 +281,17 @@ def test_where_nvml_does_not_tell_nothing_is_refused(monkeypatch: pytest.MonkeyP
         refuse_shared({"cuda:0": gpu_facts(0)})
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
     refuse_shared({"cuda:0": gpu_facts(7)})
+
+
+def test_every_name_of_nvml_that_is_used_is_a_real_one():
+    """Those called by ctypes are the library's own, which pynvml calls by the same names."""
+    pynvml = pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed")
+    real = Path(pynvml.__file__).read_text()
+    code = "".join(path.read_text() for path in (ROOT / "qbench").rglob("*.py"))
+    used = set(re.findall(r"\b(?:nvml(?:Init|Shutdown|System|Device)\w*|NVML_\w+)\b", code))
+    assert len(used) > 20
+    # nvml.h has the constants that ctypes needs as numbers, and pynvml under the same names
+    assert not {name for name in used if not re.search(rf"\b{name}\b", real)}
+    assert gpu_clock._CLOCK_SM == pynvml.NVML_CLOCK_SM
+    for name in THROTTLING:
+        assert hasattr(pynvml, f"nvmlClocksThrottleReason{name}")

@@ -195,6 +195,7 @@ cold_start_ms            | Process start to first result: more than the sum of i
 memory_load_peak_mb      | highest resident size while loading − resident size once the runtime is imported.
 memory_peak_mb           | highest resident size in first call and warm-up − resident size once the runtime is imported.
 device_memory_mb         | The most over trials. By difference: memory used on the card in the window − memory used before the worker was started, nobody else being there.
+gpu_power_w              | Mean of NVML's readings in the window; from Ampere on (A100 aside) each is of the last second, and so lags behind.
 gpu_warnings             | Bound by the host: enqueue p50 > 0.8 × compute p50; by copying: h2d or d2h p50 ≥ compute p50; unstable: standard deviation / mean of compute > 1 % (TensorRT, trtexec, sampleReporting.cpp).
 cpu_utilization          | processor time of the process / wall time, median over trials.
 energy_mj_per_inference  | Measured: mean over windows of (joules − idle_w × seconds) / items. By processor time: exp(mean of ln(watts per core × processor time / items)) over trials. By operations: Σ operations × energy of one.

@@ -20,6 +20,8 @@ def refuse_shared(devices: Mapping[str, Mapping[str, Any]]) -> None:
     Raises:
         UserError: other processes compute on one of them.
     """
+    if not devices:
+        return
     try:
         with nvml() as library:
             for name, facts in devices.items():
@@ -28,8 +30,8 @@ def refuse_shared(devices: Mapping[str, Mapping[str, Any]]) -> None:
                     raise UserError(
                         f"{name} ({facts['name']}) is shared: other processes compute on it: "
                         f"{named(others)}",
-                        "End them, or measure all the same with --allow-shared-gpu: trials that "
-                        "meet others are then marked as doubtful.",
+                        "End them, or measure all the same with `qbench run --allow-shared-gpu`: "
+                        "trials that meet others are then marked as doubtful.",
                     )
     except NoNvml:
         return

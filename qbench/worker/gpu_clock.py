@@ -33,7 +33,8 @@ class GpuClock:
         try:
             library = ctypes.CDLL(LIBRARY)
             place = str(facts["pci_bus_id"]).encode()
-            refused = library.nvmlInit_v2() or library.nvmlDeviceGetHandleByPciBusId_v2(
+            flags = ctypes.c_uint(0)
+            refused = library.nvmlInitWithFlags(flags) or library.nvmlDeviceGetHandleByPciBusId_v2(
                 ctypes.c_char_p(place), ctypes.byref(self._handle)
             )
         except (OSError, AttributeError):  # no such library, or one that is too old
