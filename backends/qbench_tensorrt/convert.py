@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,6 +36,7 @@ KEPT = (
     *("ReduceSumSquare", "SimplifiedLayerNormalization"),
 )
 _NEVER_HALVED = tuple(op for op in DEFAULT_OP_BLOCK_LIST if op not in ("Max", "Min"))
+_QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 _GREATEST = float(np.finfo(np.float16).max)
 _LEAST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 _BFLOAT16_OPSET = 22
@@ -47,40 +50,63 @@ def convert(path: Path, target: PrepareTarget, out: Path) -> Provenance:
         PrepareError: the converter failed, or there was nothing to convert.
     """
     with tempfile.TemporaryDirectory(prefix="qbench-tensorrt-") as folder:
-        source = _with_weights(graph.load(preprocessed(path, Path(folder))))
-    brain = target.precision == "bf16"
-    if brain:
-        source = _modernized(source)
+        source = graph.load(preprocessed(path, Path(folder)))
+    if target.precision == "bf16":
+        made = halved(source, _BFLOAT16_OPSET, brain=True)
+    else:
+        made = halved(source)
+    save(made.model, out / FILE)
+    return Provenance(FILE, settings=made.settings, notes=made.notes)
+
+
+@dataclass(frozen=True)
+class Halved:
+    """A network at half precision, how it was made, and sentences for the reader."""
+
+    model: ModelProto
+    settings: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def halved(model: ModelProto, opset: int = 0, brain: bool = False) -> Halved:
+    """``model`` at half precision, its inputs and outputs float32. Q and DQ have their scales in
+    float16 then: those of both are rounded alike.
+
+    Args:
+        opset: the least that the result needs.
+        brain: bfloat16 instead of float16.
+
+    Raises:
+        PrepareError: the converter failed, or there was nothing to convert.
+    """
+    source = _modernized(_with_weights(model), opset)
     weights = {t.name: to_array(t) for t in source.graph.initializer if _is_float(t)}
     kept = _beyond_range(source.graph, weights)
     with tool("convert_float_to_float16"):
-        halved = convert_float_to_float16(
+        made = convert_float_to_float16(
             source,
             keep_io_types=True,
             op_block_list=[*_NEVER_HALVED, *KEPT],
             node_block_list=kept,
         )
-    if not any(t.data_type == TensorProto.FLOAT16 for t in halved.graph.initializer):
+    if not any(t.data_type == TensorProto.FLOAT16 for t in made.graph.initializer):
         raise PrepareError("convert_float_to_float16 finished but converted no weights")
-    _join_casts(halved.graph)
-    clipped = [] if brain else _clipped(halved.graph, weights)
+    _join_casts(made.graph)
+    clipped = [] if brain else _clipped(made.graph, weights)
     if brain:
-        _retype(halved.graph, weights)
-    OnnxModel(halved).topological_sort()
+        _retype(made.graph, weights)
+    OnnxModel(made).topological_sort()
     with tool("onnx.checker"):
-        onnx.checker.check_model(halved, full_check=True)
-    save(halved, out / FILE)
-    kinds = sorted({n.op_type for n in halved.graph.node} & set(KEPT))
-    return Provenance(
-        FILE,
-        settings={
-            "function": "onnxruntime.transformers.float16",
-            "keep_io_types": True,
-            "kept_in_float32": [*kinds, *kept],
-            "rounded_to": "bfloat16" if brain else "float16",
-        },
-        notes=("inputs and outputs stay float32, with casts", *_notes(kinds, kept, clipped)),
-    )
+        onnx.checker.check_model(made, full_check=True)
+    kinds = sorted({n.op_type for n in made.graph.node} & set(KEPT))
+    settings = {
+        "function": "onnxruntime.transformers.float16",
+        "keep_io_types": True,
+        "kept_in_float32": [*kinds, *kept],
+        "rounded_to": "bfloat16" if brain else "float16",
+    }
+    notes = ("inputs and outputs stay float32, with casts", *_notes(kinds, kept, clipped))
+    return Halved(made, settings, notes)
 
 
 def _notes(kinds: list[str], kept: list[str], clipped: list[str]) -> Iterator[str]:
@@ -111,12 +137,12 @@ def _with_weights(model: ModelProto) -> ModelProto:
     return model
 
 
-def _modernized(model: ModelProto) -> ModelProto:
-    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    if opset >= _BFLOAT16_OPSET:
+def _modernized(model: ModelProto, opset: int) -> ModelProto:
+    have = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if have >= opset:
         return model
     with tool("onnx.version_converter"):
-        return onnx.version_converter.convert_version(model, _BFLOAT16_OPSET)
+        return onnx.version_converter.convert_version(model, opset)
 
 
 def _is_float(tensor: TensorProto) -> bool:
@@ -129,8 +155,11 @@ def _beyond_range(graph_: GraphProto, weights: dict[str, np.ndarray]) -> list[st
     return [
         node.name
         for node in graph_.node
-        if any(_cannot_be_half(weights[name]) for name in node.input if name in weights)
-        or any(_cannot_be_half(to_array(a.t)) for a in node.attribute if _is_float(a.t))
+        if node.op_type not in _QUANTIZING
+        and (
+            any(_cannot_be_half(weights[name]) for name in node.input if name in weights)
+            or any(_cannot_be_half(to_array(a.t)) for a in node.attribute if _is_float(a.t))
+        )
     ]
 
 
@@ -173,7 +202,8 @@ def _clipped(graph_: GraphProto, weights: dict[str, np.ndarray]) -> list[str]:
     return [
         tensor.name
         for tensor in graph_.initializer
-        if tensor.data_type == TensorProto.FLOAT16 and _cannot_be_half(weights[tensor.name])
+        if tensor.data_type == TensorProto.FLOAT16
+        and (np.abs(weights[tensor.name][np.isfinite(weights[tensor.name])]) > _GREATEST).any()
     ]
 
 
