@@ -31,6 +31,7 @@ _KERNEL = re.compile(r"(?!__myl_).*(gemm|fprop|dgrad|_mha|conv)")
 _REFORMATS = re.compile(r"reformat|quantize|cast$|copynode")
 _CONVERTING = frozenset(("Cast", "DequantizeLinear", "QuantizeLinear"))
 _COPYING_NOTHING = frozenset(("noop", "constant", "shape_call", "signal", "wait"))
+_MADE_UP = re.compile(r"__my|__tran\d")
 _SOURCE = re.compile(r"\[ONNX Layer: (.+?)(?: \| [^\]]*)?\]")
 
 # The kernels' names say what they multiply: <inputs and outputs>_<factors><sums>_<scaling>, as in
@@ -117,7 +118,7 @@ def read_operators(
         mine = [nodes[name] for name in _sources(layer) if name in nodes]
         products = work.get(index, [])
         role = "compute" if products or _computes(layer) else _other_role(layer, mine)
-        weights, activations = _bytes(layer, constants, mine)
+        weights, activations = _bytes(layer, constants, mine, products, role)
         found.append(
             Operator(
                 name=layer["Name"],
@@ -172,11 +173,12 @@ def _ports(told: Mapping[str, Any]) -> set[str]:
 
 
 def _constants(layers: Sequence[Mapping[str, Any]], ports: set[str]) -> set[str]:
-    """Names of the tensors that no layer makes: weights, where they are inputs of a layer."""
+    """Names of the tensors that no layer makes: weights, where they are inputs of a layer. Those
+    that the compiler made up itself are not: it may call them otherwise where they are made."""
     working = [layer for layer in layers if layer.get("LayerType") != "Constant"]
     made = {tensor.name for layer in working for tensor in _tensors(layer, "Outputs")}
     read = {tensor.name for layer in working for tensor in _tensors(layer, "Inputs")}
-    return read - made - ports
+    return {name for name in read - made - ports if not _MADE_UP.match(name)}
 
 
 def _sources(layer: Mapping[str, Any]) -> list[str]:
@@ -248,26 +250,34 @@ def _precision(layer: Mapping[str, Any], constants: set[str], role: str, tf32: b
 
 
 def _bytes(
-    layer: Mapping[str, Any], constants: set[str], nodes: Sequence[Node]
+    layer: Mapping[str, Any],
+    constants: set[str],
+    nodes: Sequence[Node],
+    products: Sequence[Node],
+    role: str,
 ) -> tuple[int | None, int | None]:
-    """Bytes of weights and of activations; None for one that cannot be told."""
-    kind = layer.get("LayerType", "").lower()
-    if kind in _COPYING_NOTHING:
+    """Bytes of weights and of activations; None for one that cannot be told.
+
+    Convolutions tell their weights; of products the ONNX nodes know, whether or not they are
+    listed among the inputs. A tensor that is listed twice is read in parts (queries, keys and
+    values of one product), and counts as it is listed.
+    """
+    if layer.get("LayerType", "").lower() in _COPYING_NOTHING:
         return 0, 0
-    inputs = {tensor.name: tensor for tensor in _tensors(layer, "Inputs")}
-    outputs = {tensor.name: tensor for tensor in _tensors(layer, "Outputs")}
+    inputs, outputs = _tensors(layer, "Inputs"), _tensors(layer, "Outputs")
+    data = [tensor for tensor in inputs if tensor.name not in constants]
     stored = [layer[key] for key in ("Weights", "Bias") if isinstance(layer.get(key), Mapping)]
-    weights = [tensor.bytes for name, tensor in inputs.items() if name in constants]
-    weights += [_stored_bytes(one) for one in stored]
-    activations = {name: tensor.bytes for name, tensor in inputs.items() if name not in constants}
-    activations |= {name: tensor.bytes for name, tensor in outputs.items()}
-    read, moved = _sum(weights), _sum(list(activations.values()))
-    if not weights and "conv" in kind:
-        read = None  # it has weights and does not tell them
-    made = _sum([tensor.bytes for tensor in outputs.values()])
+    listed = [tensor.bytes for tensor in inputs if tensor.name in constants]
+    if stored:
+        read = _sum([_stored_bytes(one) for one in stored])
+    elif products:
+        read = _sum([node.weight_bytes for node in products])
+    else:
+        read = None if role == "compute" and len(inputs) < 2 else _sum(listed)
+    made = _sum([tensor.bytes for tensor in outputs])
     if read is not None and made is not None and any(node.kind == "Gather" for node in nodes):
         read = min(read, made)
-    return read, moved
+    return read, _sum([tensor.bytes for tensor in (*data, *outputs)])
 
 
 def _stored_bytes(told: Mapping[str, Any]) -> int | None:

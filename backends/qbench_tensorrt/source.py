@@ -20,6 +20,12 @@ NODES_FILE = "nodes.json"
 
 _CONVOLUTIONS = frozenset(("Conv", "ConvTranspose"))
 _PRODUCTS = frozenset(("Gemm", "MatMul"))
+_BITS = {  # of TensorProto's types that are not of 32
+    **dict.fromkeys((2, 3, 17, 18, 19, 20), 8),  # integers and floats of 8
+    **dict.fromkeys((10, 16), 16),  # FLOAT16, BFLOAT16
+    **dict.fromkeys((21, 22, 23), 4),  # UINT4, INT4, FLOAT4E2M1
+    **dict.fromkeys((7, 11), 64),  # INT64, DOUBLE
+}
 _OTHERS = frozenset(("Attention", "Einsum", "GRU", "LSTM", "RNN"))
 
 
@@ -31,10 +37,13 @@ class Node:
         kind: its operator.
         macs: multiply-accumulates of one inference at the compiled batch; None if it has none, or
             if shapes do not tell.
+        weight_bytes: of the constants of one that computes, in the type that they are kept in: in
+            front of a DequantizeLinear. None for others.
     """
 
     kind: str
     macs: int | None = None
+    weight_bytes: int | None = None
 
     @property
     def computes(self) -> bool:
@@ -56,11 +65,13 @@ def write_nodes(file: Path, shapes: Mapping[str, Sequence[int]], folder: Path) -
         value.type.tensor_type.ClearField("shape")
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
     known = _shapes(graph)
+    weights = _Weights(graph)
     found: dict[str, Node] = {}
     for node in graph.node:
         name = _name(node)
         twice = name in found  # nobody can tell whose work a layer of that name does
-        found[name] = Node(node.op_type, None if twice else _macs(node, known))
+        work = (None, None) if twice else (_macs(node, known), weights.of(node))
+        found[name] = Node(node.op_type, *work)
     data = {name: asdict(node) for name, node in found.items()}
     (folder / NODES_FILE).write_text(json.dumps(data))
 
@@ -98,3 +109,33 @@ def _macs(node: NodeProto, shapes: Mapping[str, Sequence[int]]) -> int | None:
         return prod(out) * prod(second[1:])
     flipped = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
     return prod(out) * (first[-2] if flipped else first[-1])
+
+
+class _Weights:
+    """What the constants of nodes take."""
+
+    def __init__(self, graph: GraphProto) -> None:
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._makers = {name: node for node in graph.node for name in node.output}
+
+    def of(self, node: NodeProto) -> int | None:
+        """Bytes of the constants of a node that computes; None for others."""
+        if node.op_type not in _CONVOLUTIONS | _PRODUCTS:
+            return None
+        return sum(self._bytes(name) for name in node.input)
+
+    def _bytes(self, name: str) -> int:
+        """Bytes of a tensor; 0 if it is none of the constants."""
+        maker = self._makers.get(name)
+        bits = None
+        if maker is not None and maker.op_type == "DequantizeLinear":
+            name = maker.input[0]
+            maker = self._makers.get(name)
+        if maker is not None and maker.op_type == "QuantizeLinear":  # kept in float in the file
+            points = self._tensors.get(maker.input[2]) if len(maker.input) > 2 else None
+            bits = 8 if points is None else _BITS.get(points.data_type, 32)
+            name = maker.input[0]
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            return 0
+        return (prod(tensor.dims) * (bits or _BITS.get(tensor.data_type, 32)) + 7) // 8

@@ -1,15 +1,15 @@
 """What the TensorRT adapter reads off an engine: layers that real engines told, and fake engines.
 
 The samples are what the engine inspector of real versions printed, shortened: NVIDIA/TensorRT
-issues 3583 (9.1 on an A800), 4020 (10.1) and 2418 (8.5), the README of its
-sample_editable_timing_cache (10.8), the developer guide's section on the engine inspector, and the
-documentation of 11.3 for the form of 11.
+issues 3583 (9.1 on an A800), 4020 (10.1), 4397 (10.x, a transformer) and 2418 (8.5), the README of
+its sample_editable_timing_cache (10.8), and the developer guide's section on the engine inspector.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -218,10 +218,64 @@ def test_an_int8_convolution() -> None:
 def test_a_product_and_what_follows_it() -> None:
     product, softmax = read_operators(told(PRODUCT, SOFTMAX, ports=("input", "sum")), {}, tf32=True)
     assert (product.role, product.precision, product.macs) == ("compute", "tf32", 128**3)
-    assert product.weight_bytes == 4 * (128 * 128 + 2)  # alpha and beta too
-    assert product.activation_bytes == 4 * 2 * 128 * 128
+    assert product.weight_bytes == 4 * 128 * 128
+    assert product.activation_bytes == 4 * (2 * 128 * 128 + 2)  # alpha and beta too
     assert (softmax.role, softmax.precision, softmax.macs) == ("other", "fp32", None)
     assert softmax.weight_bytes == 0
+
+
+def half(name: str, *shape: int) -> dict[str, Any]:
+    return {"Name": name, "Dimensions": list(shape), "Format/Datatype": "Half"}
+
+
+QKV = {  # issue 4397: three products as one, whose weights are not listed
+    "Name": "/encoder/layers_2/mha/attn/mha_prob/key/MatMul+/encoder/layers_2/mha/attn/mha_prob/"
+    "query/MatMul+/encoder/layers_2/mha/attn/value/MatMul_myl0_16",
+    "LayerType": "gemm",
+    "Inputs": [half("__mye56053_20", 1, 40, 256)],
+    "Outputs": [half("__mye56053", 3, 40, 256)],
+    "TacticName": "sm80_xmma_gemm_f16f16_f16f16_f16_nn_n_tilesize32x32x64_stage6_warpsize2x2x1_"
+    "tensor16x8x16",
+    "StreamId": 0,
+    "Metadata": "[ONNX Layer: key/MatMul]\x1f[ONNX Layer: key/Add]\x1f[ONNX Layer: query/MatMul]"
+    "\x1f[ONNX Layer: query/Add]\x1f[ONNX Layer: value/MatMul]\x1f[ONNX Layer: value/Add]",
+}
+ATTENTION = {  # what follows it: parts of one tensor
+    "Name": "_gemm_mha_v2_myl0_17",
+    "LayerType": "kgen",
+    "Inputs": [
+        half("__mye56053", 4, 40, 64),
+        half("__mye56053", 4, 64, 40),
+        half("__mye55389_7", 1, 1, 40, 40),
+        half("__mye56053", 4, 40, 64),
+    ],
+    "Outputs": [half("__mye54417", 4, 40, 64)],
+    "TacticName": "_gemm_mha_v2_0x957a2fe283f77dcf35c142c1390a3e6a",
+    "StreamId": 0,
+    "Metadata": "[ONNX Layer: attn/MatMul]\x1f[ONNX Layer: attn/Softmax]\x1f"
+    "[ONNX Layer: attn/MatMul_1]",
+}
+
+
+def test_a_transformers_layers() -> None:
+    one = Node("MatMul", 40 * 256 * 256, 2 * 256 * 256)
+    other = Node("MatMul", 4 * 40 * 64 * 40, 0)
+    nodes = {f"{name}/MatMul": one for name in ("key", "query", "value")}
+    nodes |= {"attn/MatMul": other, "attn/MatMul_1": other, "attn/Softmax": Node("Softmax")}
+    products, attention = read_operators(told(QKV, ATTENTION), nodes, tf32=False)
+    assert (products.role, products.precision) == ("compute", "fp16")
+    assert products.macs == 3 * 40 * 256 * 256
+    assert products.weight_bytes == 3 * 2 * 256 * 256
+    assert products.activation_bytes == 2 * (40 * 256 + 3 * 40 * 256)
+    assert (attention.role, attention.precision) == ("compute", "fp16")
+    assert attention.macs == 2 * 4 * 40 * 64 * 40
+    assert attention.weight_bytes == 0
+    assert attention.activation_bytes == 2 * (3 * 4 * 40 * 64 + 40 * 40 + 4 * 40 * 64)
+
+
+def test_weights_that_nothing_tells_are_not_known() -> None:
+    (products,) = read_operators(told(QKV), {}, tf32=False)
+    assert (products.weight_bytes, products.macs) == (None, None)
 
 
 def test_reformatting_and_pooling_compute_nothing() -> None:
@@ -361,6 +415,10 @@ def test_what_was_prepared_is_what_runs(
     assert found.precision == precision.partition("-")[0]
     assert found.macs is not None
     assert found.macs[found.precision] > 0.8 * sum(found.macs.values())
+    parameters = sum(prod(tensor.dims) for tensor in onnx.load(source.file).graph.initializer)
+    size = {"bf16": 2, "fp16": 2, "int8": 1}[found.precision]
+    assert found.weight_bytes is not None
+    assert found.weight_bytes == pytest.approx(size * parameters, rel=0.25)  # biases, what stays
 
 
 def test_unnamed_nodes_are_named_as_the_parser_does(tmp_path: Path) -> None:
@@ -382,7 +440,8 @@ def test_unnamed_nodes_are_named_as_the_parser_does(tmp_path: Path) -> None:
 def test_nodes_of_a_file(tmp_path: Path) -> None:
     onnx.save(small(), tmp_path / "model.onnx")
     write_nodes(tmp_path / "model.onnx", {"x": (3, 8)}, tmp_path)
-    assert read_nodes(tmp_path) == {"product": Node("MatMul", 3 * 8 * 4), "relu": Node("Relu")}
+    product = Node("MatMul", 3 * 8 * 4, weight_bytes=4 * 8 * 4)
+    assert read_nodes(tmp_path) == {"product": product, "relu": Node("Relu")}
 
 
 def program(tmp_path: Path, precision: str = "fp32", **config: Any) -> Any:
