@@ -31,6 +31,7 @@ from qbench.yardsticks import cards as yardstick_cards
 from qbench.yardsticks import yardsticks
 
 TRIAL_OVERHEAD_S = 0.35
+GPU_OVERHEAD_S = 3.0
 YARDSTICK_ROUNDS = 3
 """Enough for a ceiling, which is the best of all."""
 YARDSTICK_S = 0.3
@@ -39,7 +40,8 @@ PREPARE_GUESS_S = 2.0
 COMPILE_GUESS_S = 15.0
 EVALUATE_GUESS_S = 1.0
 """Guesses for the estimate of a run's length: processor seconds in runs of the suite ``quick``, and
-what compilers that try out kernels take for a small network."""
+what compilers that try out kernels take for a small network. On a GPU, whose libraries of gigabytes
+and whose context every process has to load, none is measured yet."""
 
 
 class Case(BaseModel):
@@ -235,15 +237,19 @@ class Plan:
         evaluations = self.evaluations()
         missing = [prep for prep in self.preparations() if store.find(prep) is None]
         compiled = sum(prep.compilation is not None for prep in missing)
-        trial_s = TRIAL_OVERHEAD_S + suite.cool_down_s + suite.warmup_s
+
+        def trial_s(planned: Planned, timed_s: float) -> float:
+            overhead_s = GPU_OVERHEAD_S if planned.gpu else TRIAL_OVERHEAD_S
+            return overhead_s + suite.cool_down_s + suite.warmup_s + timed_s
+
         measuring = sum(
-            self.rounds(planned)[0] * (trial_s + max(suite.timed_s, planned.case.longest_s))
-            for planned in self.runnable
+            self.rounds(p)[0] * trial_s(p, max(suite.timed_s, p.case.longest_s))
+            for p in self.runnable
         )
-        measuring += len(self.yardsticks) * YARDSTICK_ROUNDS * (trial_s + YARDSTICK_S)
-        if suite.energy is not None:
-            windows = suite.energy.windows * len(self.runnable)
-            measuring += suite.energy.idle_s + windows * (trial_s + suite.energy.window_s)
+        measuring += YARDSTICK_ROUNDS * sum(trial_s(p, YARDSTICK_S) for p in self.yardsticks)
+        if (energy := suite.energy) is not None:
+            once = sum(trial_s(p, energy.window_s) for p in self.runnable)
+            measuring += energy.idle_s + energy.windows * once
         before = (len(missing) - compiled) * PREPARE_GUESS_S + len(evaluations) * EVALUATE_GUESS_S
         return (measuring + compiled * COMPILE_GUESS_S + before / usable_cores()) / 60
 
@@ -723,6 +729,9 @@ def _not_offered(case: Case, probe: Ready) -> str:
     if any(device.partition(":")[0] == kind for device in probe.precisions):
         here = ", ".join(probe.precisions)
         return f"there is no {case.device} for {case.backend} here, only {here}"
+    for device, reasons in probe.missing.items():  # why there is none at all
+        if device.partition(":")[0] == kind and case.precision in reasons:
+            return reasons[case.precision]
     return f"{case.backend} does not run on {case.device}"
 
 
