@@ -509,3 +509,13 @@ def test_the_command_line_plans_the_same(project):
     done = project.qbench("plan", path.name)
     assert done.returncode == 2
     assert "suite.yaml:7: rounds" in done.stderr
+
+
+def test_the_environments_that_the_suite_for_gpus_proposes_can_be_used(tmp_path: Path):
+    text = (suites_dir() / "gpu.yaml").read_text()
+    start = text.index("# environments:")
+    path = tmp_path / "suite.yaml"
+    path.write_text(text[:start] + text[start:].replace("\n# ", "\n").removeprefix("# "))
+    environments = load(path, Suite)[0].environments
+    assert environments["modelopt"].prepare == ["fp8", "w4"]
+    assert environments["ort-cuda"].requirements == ["onnxruntime-gpu[cuda,cudnn]"]
