@@ -16,6 +16,7 @@ from qbench.backend import Calibration, Model, PrepareError, PrepareTarget, Prov
 from qbench.worker.onnxfile import graph, rewrite
 from qbench.worker.onnxfile.calibration import Reader
 from qbench.worker.onnxfile.tools import FILE, count, percent, preprocessed, save, tool
+from qbench_tensorrt.convert import halved
 
 SNIPPET = (
     'environments: {modelopt: {requirements: ["nvidia-modelopt[onnx]==0.47.*"], '
@@ -59,13 +60,11 @@ def quantize(
             given: dict[str, Any] = {"calibration_data_reader": reader}
             settings = _fp8(source, network, target)
             recorded = {**settings, "calibration_items": len(reader) * reader.batch}
-            note = "what is not quantized is float16; inputs and outputs stay float32"
         else:
             network = rewrite.with_products_for_gemm(network)
             save(network, clean)
             given, settings = {}, _w4(network, target)
             recorded = settings
-            note = "weights of matrix products only; all else is float32"
         with tool("modelopt.onnx.quantization"):
             optimize(
                 str(clean),
@@ -76,12 +75,16 @@ def quantize(
                 **settings,
                 **given,
             )
+    if target.precision == "w4":  # whose activations it leaves in float32
+        rest = halved(graph.load(out / FILE))
+        save(rest.model, out / FILE)
+        recorded = {**recorded, "rest": rest.settings}
     return Provenance(
         FILE,
         "modelopt.onnx.quantization.quantize",
         recorded,
         count("modelopt.onnx.quantization", out),
-        (note,),
+        ("what is not quantized is float16; inputs and outputs stay float32",),
     )
 
 

@@ -502,6 +502,8 @@ def test_w4_is_for_products(tmp_path: Path, optimizer: dict[str, Any]):
     provenance = make(trained.model, "w4", tmp_path / "out", group_size=64)
     assert optimizer["block_size"] == 64
     assert provenance.quantized_ops == 19
+    kinds = {t.data_type for t in onnx.load(tmp_path / "out" / "model.onnx").graph.initializer}
+    assert {TensorProto.INT4, TensorProto.FLOAT16} <= kinds
     quality = trained.judged(tmp_path / "out" / "model.onnx", quantized=True)
     assert quality.accuracy_delta is not None and quality.accuracy_delta >= -0.015
     with pytest.raises(Unsupported, match="matrix products only; they are under 1 %"):
