@@ -206,7 +206,7 @@ def _inference(steps: Mapping[str, Step], wait: Step, device: int) -> Callable[[
     if device:
         order.insert(0, partial(runtime.cudaSetDevice, device))
 
-    if len(order) == 4 and not device:
+    if len(order) == 4:  # as a rule
         h2d, launch, d2h, _ = order
 
         def infer() -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import fake_libcuda
 import fake_tensorrt
 
-MARK = "+fake"
 CARD = "Fake GPU that is none"
+MARK = "+fake"
+"""Behind the version of TensorRT."""
 HERE = Path(__file__).parent
 
 
@@ -45,4 +46,5 @@ def environment(folder: Path, version: str = "11") -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(searched),
         "LD_LIBRARY_PATH": str(fake_libcuda.build(folder / "driver")),
         "FAKE_CUDA_DEVICES": f"{CARD},9.0,80",
+        "CUDA_VISIBLE_DEVICES": "0",
     }
