@@ -12,9 +12,11 @@ from rich.console import Console
 
 from qbench.analysis.gpu import gpu_columns
 from qbench.analysis.noise import disturbed, trial_noise
+from qbench.analysis.recommend import recommend
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
 from qbench.console import case_tables
+from qbench.limits import Limit, Question
 from qbench.report.content import page_content
 
 SECOND = 1_000_000_000
@@ -66,7 +68,7 @@ def test_columns_are_medians_over_trials_and_the_worst_of_limits():
     assert (row["gpu_sm_clock_mhz"], row["gpu_memory_clock_mhz"]) == (1950, 2619)
     assert (row["gpu_temperature_c"], row["gpu_power_w"]) == (71, 412.5)
     assert row["gpu_throttled"] == "power cap (30 %)"
-    assert (row["device_memory_mb"], row["device_memory_by"]) == (950, "NVML, of the process")
+    assert (row["device_memory_mb"], row["device_memory_by"]) == (900, "NVML, of the process")
     assert row["gpu_warnings"] is None
 
 
@@ -249,3 +251,34 @@ def test_a_run_without_a_gpu_has_none_of_it(tmp_path: Path):
     bundle = crafted.done()
     assert [table["id"] for table in page_content([bundle])["details"]] == ["percentiles", "start"]
     assert "compute ms" not in shown(bundle)
+
+
+# --------------------------------------------------------------------------- limits
+
+
+def test_a_limit_of_device_memory_decides_between_cases(tmp_path: Path):
+    """fp32 takes 1.5 to 1.6 GB on the GPU, fp16 0.8; the processor none."""
+    crafted = Crafted(tmp_path)
+    held = {"fp32": 1_500_000_000, "fp16": 800_000_000}
+    for precision, size in held.items():
+        case = crafted.case(precision, **ON_GPU)
+        for number in range(8):
+            gpu = {**STEADY, "memory_process_bytes": size + 10_000_000 * number}
+            crafted.trial(case, number, 1.0, gpu=gpu)
+    on_cpu = crafted.case("fp32")
+    for number in range(8):
+        crafted.trial(on_cpu, number, 50.0)
+    bundle = crafted.done()
+
+    def kept(most_mb: float) -> list[str]:
+        asked = Question((Limit("device_memory", most_mb),))
+        found = recommend([bundle], asked, None)
+        return sorted(
+            f"{choice.candidate.row['precision']} {choice.candidate.row['device']}"
+            for answer in found.answers
+            for choice in answer.sure
+        )
+
+    assert kept(2000) == ["fp16 cuda:0", "fp32 cpu", "fp32 cuda:0"]
+    assert kept(1000) == ["fp16 cuda:0", "fp32 cpu"]
+    assert kept(100) == ["fp32 cpu"]

@@ -16,6 +16,7 @@ import numpy as np
 from qbench import stats
 from qbench.analysis.comparable import facts_of, spoiled
 from qbench.analysis.cost import cost_of
+from qbench.analysis.gpu import device_memory
 from qbench.analysis.machines import Machine
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
@@ -140,6 +141,14 @@ def read(bundle: Bundle, machine: Machine) -> Measured:
                 of_load.setdefault((trial["case_id"], column), []).append(float(value))
     for (case_id, column), found in of_load.items():
         spreads.setdefault(case_id, {})[column] = median(np.array(found))
+    on_device: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in bundle.trials:
+        if trial["status"] == "ok" and (trial.get("gpu") or trial.get("device_memory")):
+            on_device.setdefault(trial["case_id"], []).append(trial)
+    for case_id, trials in on_device.items():
+        known, _ = device_memory(trials)
+        if known:
+            spreads.setdefault(case_id, {})["device_memory_mb"] = median(np.array(known) * 1e-6)
     way = {name: value for name, value in facts_of(bundle).items() if "choice" in spoiled(name)}
     return Measured(machine, bundle.run_id, case_rows(bundle, frame), spreads, way)
 
@@ -198,6 +207,7 @@ def _figures(row: Row, sustained: Row | None, run: Measured) -> dict[str, Figure
         "accuracy": _accuracy(row),
         "accuracy_drop": _drop(row),
         "memory": _over_trials(row, "memory_process_peak_mb", run, "not kept by this kernel"),
+        "device_memory": _on_device(row, run),
         "cold_start": _over_trials(row, "cold_start_ms", run, "not measured"),
         "size": _exact(row["artifact_size_mb"], "what was prepared has no size"),
         "energy": _energy(row),
@@ -229,6 +239,12 @@ def _of_trials(name: str, row: Row) -> Figure:
         few = "a trial has fewer than 100 calls: a longer timed_s gives a p99"
         return Figure(None, row["rounds"], few if name == "p99" else "not measured")
     return _enough(Estimate(value, low, high), row["rounds"])
+
+
+def _on_device(row: Row, run: Measured) -> Figure:
+    if row["device"] == "cpu":
+        return _exact(0.0, "")
+    return _over_trials(row, "device_memory_mb", run, "neither NVML nor the runtime tells it")
 
 
 def _over_trials(row: Row, column: str, run: Measured, why_none: str) -> Figure:

@@ -110,7 +110,7 @@ size        | memory_peak_mb          | Peak of the first call and the warm-up, 
 size        | memory_anonymous_mb     | Of the growth after warm-up, what is the process's own.
 size        | memory_file_mb          | Of the growth after warm-up, what is mapped from files.
 size        | memory_process_peak_mb  | Peak of the whole process.
-size        | device_memory_mb        | Memory that the process took on the device, at most.
+size        | device_memory_mb        | Memory that the process took on the device, at most in a window; median over trials.
 size        | device_memory_by        | How that is known: by NVML of the process, by NVML as the difference to before, or by the runtime.
 size        | cpu_utilization         | Processor time over wall time of the timed window; 1 is one core.
 energy      | energy_mj_per_inference | Millijoules for one item, by energy_method; above idle where it is measured.
@@ -194,7 +194,7 @@ sustained_ratio          | sustained_p50_ms / median of the first minute, or of 
 cold_start_ms            | Process start to first result: more than the sum of its named phases.
 memory_load_peak_mb      | highest resident size while loading − resident size once the runtime is imported.
 memory_peak_mb           | highest resident size in first call and warm-up − resident size once the runtime is imported.
-device_memory_mb         | The most over trials. By difference: memory used on the card in the window − memory used before the worker was started, nobody else being there.
+device_memory_mb         | By difference: memory used on the card in the window − memory used before the worker was started, nobody else being there.
 gpu_power_w              | Mean of NVML's readings in the window; from Ampere on (A100 aside) each is of the last second, and so lags behind.
 gpu_warnings             | Bound by the host: enqueue p50 > 0.8 × compute p50; by copying: h2d or d2h p50 ≥ compute p50; unstable: standard deviation / mean of compute > 1 % (TensorRT, trtexec, sampleReporting.cpp).
 cpu_utilization          | processor time of the process / wall time, median over trials.

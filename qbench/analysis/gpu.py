@@ -26,7 +26,7 @@ def gpu_columns(trials: Sequence[Trial]) -> dict[str, Any]:
     """The GPU's columns of a case, of its good trials; each None where no trial tells it."""
     watched = [trial["gpu"] for trial in trials if trial.get("gpu")]
     timed = _segments(trials)
-    memory, by = _memory(trials, watched)
+    memory, by = device_memory(trials)
     return {
         **{
             f"gpu_{name}_p50_ms": _scaled(_middle([t.get("p50_ns") for t in timed[name]]), 1e-6)
@@ -38,7 +38,7 @@ def gpu_columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "gpu_temperature_c": _most([gpu.get("temperature_c") for gpu in watched]),
         "gpu_throttled": _throttled(watched),
         "gpu_warnings": "; ".join(_warnings(timed)) or None,
-        "device_memory_mb": _scaled(memory, 1e-6),
+        "device_memory_mb": _scaled(_middle(memory), 1e-6),
         "device_memory_by": by,
     }
 
@@ -71,18 +71,18 @@ def _warnings(timed: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]
         yield f"the GPU's time is unstable: its coefficient of variation is {_percent(cov, 1)}"
 
 
-def _memory(
-    trials: Sequence[Trial], watched: Sequence[Mapping[str, Any]]
-) -> tuple[int | None, str | None]:
-    """The most device memory that a trial took, by the best of the ways that it is known in."""
+def device_memory(trials: Sequence[Trial]) -> tuple[list[int], str | None]:
+    """Bytes that each of the trials took on the device at most, and how that is known: in the best
+    way that any trial knows it in, and only of those that do."""
+    watched = [trial["gpu"] for trial in trials if trial.get("gpu")]
     for by, words in (("process", "NVML, of the process"), ("difference", "NVML, by difference")):
         known = [g["memory_process_bytes"] for g in watched if g.get("memory_process_by") == by]
         if known:
-            return max(known), words
+            return known, words
     told = [trial["device_memory"] for trial in trials if trial.get("device_memory")]
     if told:
-        return max(sum(purposes.values()) for purposes in told), "the runtime's own figure"
-    return None, None
+        return [sum(purposes.values()) for purposes in told], "the runtime's own figure"
+    return [], None
 
 
 def _throttled(watched: Sequence[Mapping[str, Any]]) -> str | None:

@@ -28,6 +28,7 @@ MaxDrop = Annotated[
 ]
 MinAccuracy = Annotated[str | None, typer.Option(help="Such as 76%.")]
 MaxMemory = Annotated[str | None, typer.Option(help="Peak of the process, such as 200MB.")]
+MaxDeviceMemory = Annotated[str | None, typer.Option(help="On the GPU, such as 2GB.")]
 MaxSize = Annotated[str | None, typer.Option(help="Of the prepared files, such as 20MB.")]
 MaxColdStart = Annotated[str | None, typer.Option(help="To the first result, such as 500ms.")]
 MaxEnergy = Annotated[str | None, typer.Option(help="For an inference, such as 5mJ.")]
@@ -69,6 +70,7 @@ def recommend(
     max_accuracy_drop: MaxDrop = None,
     min_accuracy: MinAccuracy = None,
     max_memory: MaxMemory = None,
+    max_device_memory: MaxDeviceMemory = None,
     max_size: MaxSize = None,
     max_cold_start: MaxColdStart = None,
     max_energy: MaxEnergy = None,
@@ -106,6 +108,7 @@ def recommend(
         "accuracy_drop": max_accuracy_drop,
         "accuracy": min_accuracy,
         "memory": max_memory,
+        "device_memory": max_device_memory,
         "size": max_size,
         "cold_start": max_cold_start,
         "energy": max_energy,

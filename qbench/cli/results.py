@@ -32,6 +32,7 @@ from qbench.cli.publishing import (
 )
 from qbench.cli.recommend import (
     MaxColdStart,
+    MaxDeviceMemory,
     MaxDrop,
     MaxEnergy,
     MaxMemory,
@@ -122,6 +123,7 @@ def report(
     max_accuracy_drop: MaxDrop = None,
     min_accuracy: MinAccuracy = None,
     max_memory: MaxMemory = None,
+    max_device_memory: MaxDeviceMemory = None,
     max_size: MaxSize = None,
     max_cold_start: MaxColdStart = None,
     max_energy: MaxEnergy = None,
@@ -157,6 +159,7 @@ def report(
         "accuracy_drop": max_accuracy_drop,
         "accuracy": min_accuracy,
         "memory": max_memory,
+        "device_memory": max_device_memory,
         "size": max_size,
         "cold_start": max_cold_start,
         "energy": max_energy,

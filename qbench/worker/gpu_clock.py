@@ -43,7 +43,7 @@ class GpuClock:
             self._nvml = library
 
     def mhz(self) -> int | None:
-        """The clock now; None where it is not told. Takes some microseconds."""
+        """The clock now; None where it is not told."""
         if self._nvml is None:
             return None
         clock = ctypes.c_uint()
