@@ -10,13 +10,14 @@ The compiled one runs on one kind of GPU, at one batch size::
     model.engine  TensorRT's plan
     io.json       as above
     layers.json   what the builder made of it, as the engine inspector tells it
+    nodes.json    kinds and work of the ONNX nodes that the layers are made of
 
 Importing this package imports nothing heavy. Groups of modules::
 
     probe, capability                     the standard library; what a GPU and its driver can do
     prepare -> quantize, convert,         need onnx and onnxruntime
     modelopt, rules
-    build, activations                    need tensorrt, and a GPU
+    build, source, activations            need onnx, tensorrt, and a GPU
     session -> memory, inspect, profile   need NumPy, tensorrt and cuda.bindings: they measure
     options, log                          shared by both
 """

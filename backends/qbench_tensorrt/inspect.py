@@ -91,7 +91,7 @@ def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
     Raises:
         RuntimeError: the engine was built without DETAILED verbosity.
     """
-    told = json.loads((folder / LAYERS_FILE).read_text())
+    told = json.loads((folder / LAYERS_FILE).read_text(), strict=False)  # separators in strings
     found = read_operators(told, read_nodes(folder), tf32)
     notes = [_EXACT] if tf32 else []
     if not any(op.role == "compute" for op in found):

@@ -63,7 +63,10 @@ def write_nodes(file: Path, shapes: Mapping[str, Sequence[int]], folder: Path) -
     del model.graph.value_info[:]  # a free size there would win over the one that follows now
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
-    graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    try:
+        graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    except shape_inference.InferenceError:  # TensorRT took the file: its kinds are known, at least
+        graph = model.graph
     known = _shapes(graph)
     weights = _Weights(graph)
     found: dict[str, Node] = {}

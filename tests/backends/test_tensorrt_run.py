@@ -4,6 +4,7 @@ and its accuracies have to be those of the backend onnxruntime."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,6 +150,20 @@ def test_engines_are_used_again(ran: Bundle, machine: Project) -> None:
     assert record["provenance"]["settings"]["timing_cache"] == "reused"
     (trial,) = trials(other, "tensorrt")
     assert set(trial["segments"]) >= {"compute", "enqueue"}
+
+
+def test_a_case_is_explained(ran: Bundle, machine: Project) -> None:
+    """Time by layer of the engine; layers beside float32's, of what the engine was built from."""
+    cases = {(c["precision"], c["batch_size"]): c for c in of(ran, "tensorrt")}
+    case = cases["int8-static", 8]
+    words = (case["case_id"], "--run", str(ran.path), "--json")
+    done = machine.qbench("explain", *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    convolutions = next(kind for kind in found["kinds"] if kind["kind"] == "CaskConvolution")
+    assert convolutions["precision"] == "int8" and convolutions["ns"] > 0
+    assert {kind["precision"] for kind in found["twin_kinds"]} <= {"fp32", None}
+    assert found["layers"] and all(layer["sqnr_db"] > 15 for layer in found["layers"])
 
 
 def test_a_full_device_is_told_as_such(machine: Project) -> None:
