@@ -191,6 +191,14 @@ def test_a_clock_that_moves_within_two_percent_is_steady():
     assert trial_noise(on_gpu(sm_clock_low_mhz=1939, sm_clock_high_mhz=1980), CASE) != []
 
 
+def test_a_clock_that_the_power_limit_moves_is_told_once_and_is_no_disturbance():
+    capped = on_gpu(sm_clock_low_mhz=1500, throttled={"power cap": 1.0})
+    assert trial_noise(capped, CASE) == [
+        "the power limit lowered the GPU's clock in 100 % of the readings"
+    ]
+    assert not disturbed(capped, CASE)
+
+
 def test_a_card_that_waits_for_frames_may_lower_its_clock():
     moved = on_gpu(sm_clock_low_mhz=345, clock_steady=False)
     assert trial_noise(moved, {**CASE, "scenario": "paced"}) == []

@@ -257,14 +257,16 @@ def _clock(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]
 
 
 def _gpu(trial: Mapping[str, Any], case: Mapping[str, Any]) -> Iterator[_Sign]:
-    """What went on on the GPU beside the process. An idle one lowers its clock, as it should."""
+    """What went on on the GPU beside the process. An idle one lowers its clock, as it should; so
+    does one at its power limit, which is the load's own doing and the same in every trial."""
     gpu = trial.get("gpu") or {}
-    for reason, share in (gpu.get("throttled") or {}).items():
+    throttled = gpu.get("throttled") or {}
+    for reason, share in throttled.items():
         if reason != POWER_CAP:
             text = f"{reason} lowered the GPU's clock in {_percent(share)} of the readings"
             yield _Sign(f"gpu {reason}", share, text)
     low, high = gpu.get("sm_clock_low_mhz"), gpu.get("sm_clock_high_mhz")
-    moves = case["scenario"] in PAUSING
+    moves = case["scenario"] in PAUSING or POWER_CAP in throttled
     if not moves and low is not None and high and 1 - low / high > GPU_CLOCK_MOVED:
         text = f"the GPU's clock moved between {low:.0f} and {high:.0f} MHz"
         yield _Sign("gpu clock", 1 - low / high, text)
