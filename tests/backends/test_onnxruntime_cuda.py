@@ -1,13 +1,14 @@
 """ONNX Runtime on CUDA devices, as far as it goes without one.
 
 The driver is ``fake_libcuda``, the package a fake that processes of probes import, its CUDA
-provider a library that is compiled here and needs what it is told to need. tests/gpu has what
-needs a GPU.
+provider a library that is compiled here and needs what it is told to need. Where onnxruntime-gpu
+is installed, its real provider runs on a stand-in for CUDA. tests/gpu has what needs a GPU.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import fake_libcuda
 import numpy as np
 import pytest
+import stand_in_cuda
 
 from qbench.backend import (
     Artifact,
@@ -421,3 +423,135 @@ def test_an_inference_on_the_processor_is_one_bound_call(vit: Model, tmp_path: P
         stream.infer()
         assert not hasattr(stream.infer, "__code__") and not hasattr(stream.infer, "__func__")
         assert not hasattr(stream, "segments")
+
+
+# --------------------------------------------------------------------------- the real provider
+
+ON_STAND_IN = """
+import sys, threading
+from pathlib import Path
+import numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+from qbench.backend import Artifact, Model, PrepareTarget, RunConfig, SourceTensor, Unsupported
+from qbench_onnxruntime import Backend, gpu
+
+gpu.preload = lambda onnxruntime: None  # or it takes CUDA's own libraries, which find no device
+backend, folder = Backend(), Path(sys.argv[1])
+
+def artifact(name, nodes, weights=(), shape=("N", 8), precision="fp32"):
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
+              for n, s in (("x", shape), ("y", shape[:1] if nodes[0].op_type == "Det" else shape))]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], list(weights))
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / f"{name}.onnx")
+    names = {"x": SourceTensor("x")}, {"y": SourceTensor("y")}
+    path = folder / f"{name}.onnx"
+    model = Model(name, "onnx", path, "0" * 64, "none", *backend.describe(path), *names)
+    out = folder / f"{name}-{precision}"
+    out.mkdir()
+    target = PrepareTarget(precision, {}, "cuda")
+    return Artifact(out, model, target, backend.prepare(model, target, None, out))
+
+def config(**more):
+    return RunConfig("cuda:0", **{"batch": 4, **more})
+
+x = np.arange(32, dtype=np.float32).reshape(4, 8)
+same = artifact("same", [helper.make_node("Identity", ["x"], ["y"])])
+"""
+
+
+def on_stand_in(tmp_path: Path, code: str) -> None:
+    """Run ``code`` with the CUDA provider of the installed onnxruntime-gpu, and no GPU."""
+    if CUDA not in ort.get_available_providers():
+        pytest.skip("the installed onnxruntime has no CUDA provider")
+    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    libraries = tmp_path / "libraries"
+    libraries.mkdir()
+    environment = {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(stand_in_cuda.build(provider, libraries)),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    command = [sys.executable, "-c", ON_STAND_IN + code, str(tmp_path)]
+    subprocess.run(command, check=True, env=environment)
+
+
+def test_data_goes_to_the_device_and_comes_back(tmp_path: Path) -> None:
+    """Kernels compute nothing there, but a copy is a copy."""
+    on_stand_in(
+        tmp_path,
+        """
+for hints in ({}, {"transfers": False}, {"cuda_graph": True}):
+    with backend.open(same, config(hints=hints)) as program:
+        stream = program.stream()
+        # a graph is recorded, and a stand-in that replays one copies nothing
+        for given in (x,) if "cuda_graph" in hints else (x, x + 1):
+            stream.bind({"x": given})
+            for _ in range(4):
+                stream.infer()
+            assert np.array_equal(stream.read()["y"], given), hints
+        copies = {"h2d", "d2h"} if hints.get("transfers", True) else set()
+        parts = stream.segments(3)
+        assert set(parts) == {"compute", "enqueue"} | copies
+        assert all(times.shape == (3,) and (times > 0).all() for times in parts.values())
+        assert (parts["enqueue"] <= parts["compute"]).all()
+
+right = []
+with backend.open(same, config(streams=3)) as program:
+    streams = [program.stream() for _ in range(3)]
+    def lane(n):
+        streams[n].bind({"x": x + n})
+        for _ in range(100):
+            streams[n].infer()
+        right.append(np.array_equal(streams[n].read()["y"], x + n))
+    lanes = [threading.Thread(target=lane, args=(n,)) for n in range(3)]
+    [t.start() for t in lanes]
+    [t.join() for t in lanes]
+assert right == [True] * 3
+""",
+    )
+
+
+def test_the_provider_takes_what_it_is_told(tmp_path: Path) -> None:
+    """Every hint by its name, and what cannot be had with its reason."""
+    on_stand_in(
+        tmp_path,
+        """
+from qbench_onnxruntime.options import CUDA_HINTS
+
+values = {bool: True, int: 1 << 30}
+hints = {name: values[kind] for name, kind in CUDA_HINTS.items() if kind in values}
+hints |= {"sdpa_kernel": 1, "cudnn_conv_algo_search": "HEURISTIC"}
+hints |= {"arena_extend_strategy": "kSameAsRequested"}
+assert set(hints) == set(CUDA_HINTS)
+with backend.open(same, config(hints=hints)) as program:
+    took = program.session.get_provider_options()[gpu.CUDA_PROVIDER]
+    assert took["cudnn_conv_algo_search"] == "HEURISTIC" and took["use_tf32"] == "0"
+product = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+weights = [numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")]
+for precision, tf32 in (("fp32", "0"), ("tf32", "1")):
+    made = artifact("product", product, weights, precision=precision)
+    with backend.open(made, config(), inspect=True) as program:
+        took = program.session.get_provider_options()[gpu.CUDA_PROVIDER]
+        assert took["use_tf32"] == tf32
+        assert program.effective().precision == precision
+        assert program.effective().fallback_ops == 0
+
+def refused(kind, words, call):
+    try:
+        call()
+    except kind as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(words)
+
+wrong = config(hints={"cudnn_conv_algo_search": "X"})
+refused(ValueError, "cudnn_conv_algo_search", lambda: backend.open(same, wrong))
+refused(Unsupported, "cuda:3", lambda: backend.open(same, RunConfig("cuda:3", batch=4)))
+lost = artifact("lost", [helper.make_node("Det", ["x"], ["y"])], shape=("N", 8, 8))
+graph = config(hints={"cuda_graph": True})
+refused(Unsupported, "no CUDA graph", lambda: backend.open(lost, graph))
+with backend.open(lost, config(), inspect=True) as program:
+    refused(Unsupported, "Det", program.effective)
+""",
+    )
