@@ -219,12 +219,12 @@ def test_what_fails_when_computing(machine: Machine, package: dict[str, str], re
 
 
 def test_both_distributions_at_once(machine: Machine) -> None:
-    """The real one is installed here; the other is put beside it."""
-    described = machine.folder / "onnxruntime_gpu-1.31.1.dist-info"
-    described.mkdir()
-    (described / "METADATA").write_text("Name: onnxruntime-gpu\nVersion: 1.31.1\n")
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        described = machine.folder / f"{name.replace('-', '_')}-1.31.1.dist-info"
+        described.mkdir()
+        (described / "METADATA").write_text(f"Name: {name}\nVersion: 1.31.1\n")
     reason = machine.reason()
-    assert "onnxruntime-gpu 1.31.1 are both installed" in reason
+    assert "onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are both installed" in reason
     assert "pip uninstall onnxruntime onnxruntime-gpu" in reason
 
 
