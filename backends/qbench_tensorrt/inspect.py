@@ -56,14 +56,16 @@ _FACTOR_WORDS = {
 _PLAIN = re.compile(r"_s(gemm|cudnn)_|simt|ffma")
 # Types, as sentences and words tell them, with qbench's word and their bits.
 _TYPE = re.compile(
-    r"\b(bfloat16|bf16|half|fp16|float|fp32|fp8|fp4|u?int8|int4|int16|int32|int64|bool)\b", re.I
+    r"\b(bfloat16|bf16|half|fp16|float16|float|fp32|float32|fp8|float8|fp4|u?int8|int4|int16|int32"
+    r"|int64|bool)\b",
+    re.IGNORECASE,
 )
 _TYPES: dict[str, tuple[str | None, int]] = {
     **dict.fromkeys(("bfloat16", "bf16"), ("bf16", 16)),
-    **dict.fromkeys(("half", "fp16"), ("fp16", 16)),
-    **dict.fromkeys(("float", "fp32"), ("fp32", 32)),
+    **dict.fromkeys(("half", "fp16", "float16"), ("fp16", 16)),
+    **dict.fromkeys(("float", "fp32", "float32"), ("fp32", 32)),
+    **dict.fromkeys(("fp8", "float8"), ("fp8", 8)),
     **dict.fromkeys(("int8", "uint8"), ("int8", 8)),
-    "fp8": ("fp8", 8),
     "fp4": (None, 4),
     "int4": ("int4", 4),
     "int16": ("int16", 16),
@@ -94,8 +96,13 @@ def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
     told = json.loads((folder / LAYERS_FILE).read_text(), strict=False)  # separators in strings
     found = read_operators(told, read_nodes(folder), tf32)
     notes = [_EXACT] if tf32 else []
-    if not any(op.role == "compute" for op in found):
+    computing = [op for op in found if op.role == "compute"]
+    if not computing:
         notes.append("the engine has no convolution or matrix product")
+    if silent := sum(op.precision is None for op in computing):
+        notes.append(
+            f"{silent} of {len(computing)} layers that compute do not tell their precision"
+        )
     return found, notes
 
 

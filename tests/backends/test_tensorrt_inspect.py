@@ -463,6 +463,20 @@ def test_effective_precision(trt: Any, tmp_path: Path, precision: str) -> None:
     assert any("tf32" in note for note in found.notes) is (precision == "tf32")
 
 
+def test_layers_that_do_not_tell_their_precision_are_noted(trt: Any, tmp_path: Path) -> None:
+    with program(tmp_path) as opened:
+        file = opened.artifact.path / "layers.json"
+        told = json.loads(file.read_text())
+        for layer in told["Layers"]:
+            layer["TacticName"] = ""
+            for tensor in (*layer["Inputs"], *layer["Outputs"]):
+                for key in ("Datatype", "Format/Datatype"):
+                    tensor.pop(key, None)
+        file.write_text(json.dumps(told))
+        found = opened.effective()
+    assert "1 of 1 layers that compute do not tell their precision" in found.notes
+
+
 def test_profile(trt: Any, tmp_path: Path) -> None:
     feed = {"x": np.ones((2, 8), np.float32)}
     with program(tmp_path, batch=2) as opened:
