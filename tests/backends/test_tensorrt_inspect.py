@@ -474,7 +474,7 @@ def test_layers_that_do_not_tell_their_precision_are_noted(trt: Any, tmp_path: P
                     tensor.pop(key, None)
         file.write_text(json.dumps(told))
         found = opened.effective()
-    assert "1 of 1 layers that compute do not tell their precision" in found.notes
+    assert "1 of 1 computing layers do not tell their precision" in found.notes
 
 
 def test_profile(trt: Any, tmp_path: Path) -> None:
