@@ -100,9 +100,7 @@ def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
     if not computing:
         notes.append("the engine has no convolution or matrix product")
     if silent := sum(op.precision is None for op in computing):
-        notes.append(
-            f"{silent} of {len(computing)} computing layers do not tell their precision"
-        )
+        notes.append(f"{silent} of {len(computing)} computing layers do not tell their precision")
     return found, notes
 
 
