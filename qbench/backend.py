@@ -300,8 +300,8 @@ class Ready:
         isa: instruction sets that matter for the figures, as the runtime reports them, or "".
         devices: by device, what is known of it: for a GPU those of ``qbench.worker.cuda.Device``.
         compiled: devices that artifacts have to be compiled for (``Backend.compile``). What is
-            compiled is kept for the device's ``name``, ``compute_capability`` and ``driver`` and
-            for the versions of the runtime.
+            compiled is kept for the device's ``name``, ``compute_capability``, ``driver`` and
+            ``driver_release`` and for the versions of the runtime.
     """
 
     version: str

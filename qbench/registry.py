@@ -14,7 +14,7 @@ from qbench.isolate import Interpreter, in_parallel, run_job, scratch_folder
 GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60
 PROBES_AT_A_TIME = 2
-KIND_OF_DEVICE = ("name", "compute_capability", "driver")
+KIND_OF_DEVICE = ("name", "compute_capability", "driver", "driver_release")
 """The facts of a device that decide what is compiled for it."""
 PLACE_OF_GPU = ("pci_bus_id", "uuid")
 """The facts of a GPU that tell which of the machine's cards it is."""

@@ -138,6 +138,7 @@ FAKE_GPU: Mapping[str, Any] = {
     "name": "Fake GPU",
     "compute_capability": "9.0",
     "driver": "13.0",
+    "driver_release": "580.1",
     "memory_bytes": 1 << 30,
     "pci_bus_id": "FFFF:FF:1F.0",
     "uuid": "GPU-00000000-0000-0000-0000-000000000000",

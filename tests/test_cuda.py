@@ -47,10 +47,35 @@ def test_devices_as_the_driver_tells_them(driver: pytest.MonkeyPatch) -> None:
         "memory_bytes": 40 * 2**30,
         "pci_bus_id": "0000:3B:00.0",
         "uuid": "GPU-00010203-0405-0607-0809-0a0b0c0d0e0f",
+        "driver_release": cuda.driver_release(cuda.KERNEL_DRIVER),
     }
     assert part.key == "cuda:1"
     assert part.uuid.startswith("MIG-1011")
     assert part.memory_bytes == 9.75 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        (  # of NVIDIA's two kernel modules, from public bug reports
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC "
+            "2024\nGCC version:  gcc version 11.4.0 (Ubuntu 11.4.0-1ubuntu1~22.04)\n",
+            "535.183.01",
+        ),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  "
+            "(dvs-builder@U22-I3)\n",
+            "580.65.06",
+        ),
+        ("something else", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_drivers_release_is_the_kernels(tmp_path: Path, text: str | None, release: str) -> None:
+    file = tmp_path / "version"
+    if text is not None:
+        file.write_text(text)
+    assert cuda.driver_release(file) == release
 
 
 def test_capabilities_compare_as_numbers(driver: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -59,6 +60,8 @@ class Device:
         memory_bytes: all of its memory, whoever uses it.
         pci_bus_id: ``domain:bus:device.function``, such as ``0000:3B:00.0``.
         uuid: as nvidia-smi writes it, ``GPU-...``; ``MIG-...`` of a part of a GPU.
+        driver_release: the driver's own version, such as ``580.159.04``; ``unknown`` where the kernel
+            does not tell.
     """
 
     index: int
@@ -68,6 +71,7 @@ class Device:
     memory_bytes: int
     pci_bus_id: str
     uuid: str
+    driver_release: str = "unknown"
 
     @property
     def key(self) -> str:
@@ -195,7 +199,18 @@ def _device(cuda: ctypes.CDLL, index: int, driver: str) -> Device:
         pci_bus_id=bus.value.decode(errors="replace"),
         # the driver gives a part of a GPU the part's own UUID, and says so in its name only
         uuid=f"{'MIG' if ' MIG ' in product else 'GPU'}-{uuid.UUID(bytes=bytes(identity))}",
+        driver_release=driver_release(KERNEL_DRIVER),
     )
+
+
+def driver_release(file: Path) -> str:
+    """The release that ``/proc/driver/nvidia/version`` names: the first number with a point in
+    ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build``."""
+    try:
+        found = re.search(r"NVRM version:.*?\s(\d+\.[\d.]+)\s", file.read_text(errors="replace"))
+    except OSError:
+        return "unknown"
+    return found.group(1) if found else "unknown"
 
 
 def _attribute(cuda: ctypes.CDLL, attribute: int, handle: ctypes.c_int) -> int:
