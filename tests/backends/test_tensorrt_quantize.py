@@ -520,8 +520,11 @@ def test_the_real_model_optimizer_has_these_parameters():
 # --------------------------------------------------------------------------- all of them
 
 LOSES_MORE = {
+    # its input, of spectral coefficients, has outliers, for which 255 steps around zero are few:
+    # with the first convolution left out (excluded_operators) it loses 0.25 points
+    "dscnn_kws": 0.02,
     # ONNX Runtime loses 4.9 points with unsigned activations, mostly to the rounding of weights
-    "mobilenet_v1_025_224": 0.075,
+    "mobilenet_v1_025_224": 0.09,
 }
 """Int8 that loses more than 1.5 points, and how much is too much."""
 
