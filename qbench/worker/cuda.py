@@ -60,8 +60,8 @@ class Device:
         memory_bytes: all of its memory, whoever uses it.
         pci_bus_id: ``domain:bus:device.function``, such as ``0000:3B:00.0``.
         uuid: as nvidia-smi writes it, ``GPU-...``; ``MIG-...`` of a part of a GPU.
-        driver_release: the driver's own version, such as ``580.159.04``; ``unknown`` where the kernel
-            does not tell.
+        driver_release: the driver's own version, such as ``580.159.04``; ``unknown`` where the
+            kernel does not tell.
     """
 
     index: int
