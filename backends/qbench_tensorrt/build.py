@@ -52,7 +52,7 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
     network = _parse(builder, artifact.file, log)
     build = builder.create_builder_config()
     settings = _settings(build, artifact.target.precision, hints)
-    shapes = Io.read(artifact.path).input_shapes(config.batch)
+    shapes = Io.read(artifact.path).input_shapes(artifact.model, config.batch)
     settings["profile"] = _profile(builder, build, network, shapes)
     timings, note = _take_timings(build, kept / TIMINGS_FILE)
     log.errors.clear()  # what was said of a cache that it refused

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from qbench.backend import TensorSpec, Unsupported
+from qbench.backend import Model, TensorSpec, Unsupported, relayout_shape
 
 IO_FILE = "io.json"
 
@@ -27,23 +27,30 @@ class Io:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
 
-    def input_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """The inputs' shapes for ``batch`` items: free first axes hold them, other free axes 1.
+    def input_shapes(self, model: Model, batch: int) -> dict[str, tuple[int, ...]]:
+        """The inputs' shapes for ``batch`` items: free first axes hold them; other free axes have
+        the size that the card gives them (the length of a sentence), or 1 where it is free there,
+        too.
 
         Raises:
             Unsupported: the file is fixed at another batch.
         """
+        cards = {
+            tensor.name: relayout_shape(
+                model.inputs[name].shape, model.inputs[name].layout, tensor.layout
+            )
+            for name, tensor in model.source_inputs.items()
+        }
         for name, spec in self.inputs.items():
             first = spec.shape[0] if spec.shape else "N"
             if isinstance(first, int) and first != batch:
                 raise Unsupported(
                     f"the file is fixed at batch {first} (input '{name}'), so not at {batch}"
                 )
-        return {name: spec.sized(batch) if spec.shape else () for name, spec in self.inputs.items()}
-
-    def has_free_axes(self) -> bool:
-        """Whether any size of an input is free, so that an engine needs a profile."""
-        return any(isinstance(size, str) for spec in self.inputs.values() for size in spec.shape)
+        return {
+            name: _sized(spec, cards.get(name, ()), batch) if spec.shape else ()
+            for name, spec in self.inputs.items()
+        }
 
     def write(self, folder: Path) -> None:
         (folder / IO_FILE).write_text(json.dumps(asdict(self), indent=1))
@@ -57,3 +64,13 @@ class Io:
                 for kind in ("inputs", "outputs")
             }
         )
+
+
+def _sized(spec: TensorSpec, card: tuple[int | str, ...], batch: int) -> tuple[int, ...]:
+    """The file's shape with its free sizes taken from the card's."""
+    shape = spec.shape
+    if len(card) == len(shape):
+        shape = tuple(
+            told if isinstance(size, str) else size for size, told in zip(shape, card, strict=True)
+        )
+    return replace(spec, shape=shape).sized(batch)

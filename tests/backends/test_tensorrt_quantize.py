@@ -62,9 +62,10 @@ def make(
     return Backend().prepare(model, target, calibration, out)
 
 
-def given(name: str) -> Subject:
+def given(name: str, most: int = 200) -> Subject:
+    """The model, with so many items to judge it on."""
     try:
-        return subject(name)
+        return subject(name, most)
     except UserError as error:
         pytest.skip(f"{name} is not here: {error}")
 
@@ -123,12 +124,12 @@ def test_float32_is_the_file_as_it_came(tmp_path: Path, precision: str):
 
 
 def test_io_json_tells_names_types_shapes_and_the_free_batch(tmp_path: Path):
-    make(own(tmp_path / "net.onnx"), "fp32", tmp_path / "out")
+    model = own(tmp_path / "net.onnx")
+    make(model, "fp32", tmp_path / "out")
     io = Io.read(tmp_path / "out")
     assert io.inputs == {"in": TensorSpec("float32", ("N", 4))}
     assert io.outputs == {"out": TensorSpec("float32", ("N", 3))}
-    assert io.has_free_axes()
-    assert io.input_shapes(7) == {"in": (7, 4)}
+    assert io.input_shapes(model, 7) == {"in": (7, 4)}
     assert list(json.loads((tmp_path / "out" / "io.json").read_text())) == ["inputs", "outputs"]
 
 
@@ -140,10 +141,33 @@ def test_a_fixed_batch_is_told_and_no_other_to_be_had(tmp_path: Path):
     onnx.save(file, model.path)
     make(model, "fp32", tmp_path / "out")
     io = Io.read(tmp_path / "out")
-    assert not io.has_free_axes()
-    assert io.input_shapes(2) == {"in": (2, 4)}
+    assert io.input_shapes(model, 2) == {"in": (2, 4)}
     with pytest.raises(Unsupported, match="fixed at batch 2"):
-        io.input_shapes(1)
+        io.input_shapes(model, 1)
+
+
+def test_the_length_of_a_sentence_is_the_cards():
+    """A file that leaves it open is compiled for the length that is fed; one that is open in the
+    card, too, for 1."""
+    text = TensorSpec("int64", ("batch", "sequence"))
+    picture = TensorSpec("float32", ("batch", 3, "height", "width"))
+    io = Io({"ids": text, "mask": text, "other": text, "picture": picture}, {})
+    card = {
+        "a": TensorSpec("int64", ("N", 64)),
+        "b": TensorSpec("int64", ("N", 64)),
+        "c": TensorSpec("int64", ("N", "any")),
+        "d": TensorSpec("float32", ("N", 32, 48, 3), "NHWC"),
+    }
+    names = {
+        "a": SourceTensor("ids"),
+        "b": SourceTensor("mask"),
+        "c": SourceTensor("other"),
+        "d": SourceTensor("picture", "NCHW"),
+    }
+    model = Model("m", "onnx", Path("m.onnx"), "0", "any", card, {}, names, {})
+    assert io.input_shapes(model, 8) == {
+        "ids": (8, 64), "mask": (8, 64), "other": (8, 1), "picture": (8, 3, 32, 48),
+    }  # fmt: skip
 
 
 def test_weights_from_elsewhere_are_put_in_one_file(tmp_path: Path):
@@ -400,7 +424,7 @@ def test_a_free_batch_stays_free(tmp_path: Path):
     together = session.run(None, {name: image})[0]
     apart = np.concatenate([session.run(None, {name: image[i : i + 1]})[0] for i in range(5)])
     assert np.allclose(together, apart, atol=1e-2)
-    assert io.input_shapes(5) == {name: image.shape}
+    assert io.input_shapes(trained.model, 5) == {name: image.shape}
 
 
 # --------------------------------------------------------------------------- quantized already
@@ -543,7 +567,7 @@ EVERY = (
 @pytest.mark.parametrize("name", EVERY)
 def test_every_model_of_the_assets(assets: Path, tmp_path: Path, name: str):
     """A table for the reader (``-s``): what each loses at int8 and at half precision."""
-    trained = given(name)
+    trained = given(name, 500)
     for precision in ("fp16", "bf16", "int8-static"):
         made = make(trained.model, precision, tmp_path / precision, trained.calibration)
         assert check(onnx.load(tmp_path / precision / "model.onnx")) == []
