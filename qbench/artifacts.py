@@ -10,7 +10,7 @@ adapter's ``prepare_version`` and the versions of the tools that prepare. Same k
 
 An artifact may be made from another one: of a quantized model that several backends share, or by
 compiling it for a device. The key of one that is compiled digests the device's name, compute
-capability and driver, the runtime's versions, batch and hints. What compilers keep for the next
+capability and drivers, the runtime's versions, batch and hints. What compilers keep for the next
 time (how long kernels took on this kind of device) lies below ``<cache>/kept``, in a folder for
 each backend, kind of device and runtime.
 """

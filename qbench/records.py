@@ -288,7 +288,7 @@ class Prepared(Outcome):
         provenance: what made it, and how.
         base: key of the artifact that it was made from; None if from the model's source, and in
             older bundles.
-        compiled_for: name, compute capability and driver of the device, batch and hints; None for
+        compiled_for: name, compute capability and drivers of the device, batch and hints; None for
             what was not compiled.
     """
 

@@ -277,13 +277,6 @@ def test_a_run_that_is_killed_while_it_compiles_goes_on_from_there(gpu):
     assert case["status"] == "timeout" and portable.stat().st_mtime_ns == made
 
 
-def test_a_case_on_a_device_is_explained_beside_its_twin_of_the_same_batch(gpu):
-    gpu.run_json(alone(gpu, batch_sizes=[1, 4], precisions=["fp32", "int8-static"]))
-    done = gpu.qbench("explain", "latest", "int8-static", "b4", "--json")
-    assert done.returncode == 0, done.stderr
-    assert [layer["name"] for layer in json.loads(done.stdout)["layers"]] == ["product"]
-
-
 def test_a_model_file_runs_on_a_device(gpu):
     suite = ("--model", "net.fake", "--backend", "fakegpu", "-p", "fp32", "--rounds", "1")
     assert gpu.run_json(*suite, "--device", "cuda")["counts"] == {"ok": 1}
