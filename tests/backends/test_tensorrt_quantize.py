@@ -544,13 +544,17 @@ def test_the_real_model_optimizer_has_these_parameters():
 # --------------------------------------------------------------------------- all of them
 
 LOSES_MORE = {
-    # its input, of spectral coefficients, has outliers, for which 255 steps around zero are few:
-    # with the first convolution left out (excluded_operators) it loses 0.25 points
-    "dscnn_kws": 0.02,
     # ONNX Runtime loses 4.9 points with unsigned activations, mostly to the rounding of weights
     "mobilenet_v1_025_224": 0.09,
 }
 """Int8 that loses more than 1.5 points, and how much is too much."""
+
+OPTIONS = {
+    # its input, of spectral coefficients, has outliers, for which 255 steps around zero are few: it
+    # loses 2.0 points with minmax, and none with the first convolution left out
+    "dscnn_kws": {"calibration_method": "mse"},
+}
+"""What int8 needs to lose less."""
 
 LOUDER = {"mobilenet_v1_025_224": 35}
 """fp16 that is less than 40 dB from float32, and what is too near."""
@@ -569,11 +573,13 @@ def test_every_model_of_the_assets(assets: Path, tmp_path: Path, name: str):
     """A table for the reader (``-s``): what each loses at int8 and at half precision."""
     trained = given(name, 500)
     for precision in ("fp16", "bf16", "int8-static"):
-        made = make(trained.model, precision, tmp_path / precision, trained.calibration)
-        assert check(onnx.load(tmp_path / precision / "model.onnx")) == []
+        options = OPTIONS.get(name, {}) if precision == "int8-static" else {}
+        out = tmp_path / precision
+        made = make(trained.model, precision, out, trained.calibration, **options)
+        assert check(onnx.load(out / "model.onnx")) == []
         if precision == "bf16":
             continue
-        quality = trained.judged(tmp_path / precision / "model.onnx", precision == "int8-static")
+        quality = trained.judged(out / "model.onnx", precision == "int8-static")
         delta, db = quality.accuracy_delta, quality.sqnr_db
         assert db is not None
         points = "-" if delta is None else f"{100 * delta:+.1f}"
