@@ -127,9 +127,9 @@ energy      | energy_reason           | Why it is not of a better method, or a f
 energy      | energy_noise            | What disturbed a quarter of its windows or more; sensors count the work of others, too.
 energy      | instructions_per_inference | Retired instructions.
 energy      | instructions_per_cycle  | Retired instructions for each cycle of the processor.
-gpu         | gpu_compute_p50_ms      | GPU time of a call's computing, median; of a pass after the timed window, as all segments; median over trials.
-gpu         | gpu_h2d_p50_ms          | GPU time of copying a call's inputs to the GPU.
-gpu         | gpu_d2h_p50_ms          | GPU time of copying a call's outputs from the GPU.
+gpu         | gpu_compute_p50_ms      | A call's computing, median; of a pass after the timed window, as all segments; median over trials. By events on the GPU, or the host's clock where the runtime has none (docs/gpu.md).
+gpu         | gpu_h2d_p50_ms          | Copying a call's inputs to the GPU.
+gpu         | gpu_d2h_p50_ms          | Copying a call's outputs from the GPU.
 gpu         | gpu_enqueue_p50_ms      | Host time until a call was handed over to the GPU.
 gpu         | gpu_sm_clock_mhz        | The GPU's clock in the window, median over trials, as all below.
 gpu         | gpu_memory_clock_mhz    | Its memory's clock.
