@@ -48,6 +48,7 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
     hints = Hints.read(config.hints)
     use_device(device_index(config.device), spin=False)
     log = Log()
+    _register_plugins(log)
     builder = trt.Builder(log)
     network = _parse(builder, artifact.file, log)
     build = builder.create_builder_config()
@@ -82,6 +83,7 @@ def load_engine(file: Path, log: Log) -> Any:
     Raises:
         RuntimeError: it is none for this device and this TensorRT, or damaged.
     """
+    _register_plugins(log)
     engine = trt.Runtime(log).deserialize_cuda_engine(file.read_bytes())
     if engine is None:
         raise log.failure(
@@ -89,6 +91,13 @@ def load_engine(file: Path, log: Log) -> Any:
             "version of TensorRT and on the kind of GPU that it was built with: compile it again)"
         )
     return engine
+
+
+def _register_plugins(log: Log) -> None:
+    """TensorRT's own plugins, which the parser takes for some operators and an engine then needs;
+    they register themselves in no other way."""
+    if not trt.init_libnvinfer_plugins(log, ""):
+        raise log.failure("registering TensorRT's plugins")
 
 
 def layer_information(engine: Any, shapes: Mapping[str, Sequence[int]], log: Log) -> str:

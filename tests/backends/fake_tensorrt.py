@@ -18,6 +18,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,8 @@ class Behaviour:
     """What the profiler is told for each layer."""
     built: list[dict[str, Any]] = field(default_factory=list)
     """What each plan was built with."""
+    plugins: bool = False
+    """Whether TensorRT's own plugins have been registered."""
 
 
 def install(patch: pytest.MonkeyPatch, version: str) -> Any:
@@ -100,7 +103,14 @@ def make(version: str) -> types.ModuleType:
         logger.Severity = severity
         for member in severity:
             setattr(logger, member.name, member)
+    trt.init_libnvinfer_plugins = partial(_init_plugins, trt._fake)
     return trt
+
+
+def _init_plugins(fake: Behaviour, logger: Any, namespace: str) -> bool:
+    _made(logger)
+    fake.plugins = namespace == ""
+    return fake.plugins
 
 
 def _values(members: dict[str, Any]) -> dict[str, int]:
@@ -444,6 +454,10 @@ class Runtime(_Strict):
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> Any:
         trt, data = self._trt, bytes(serialized_engine)
+        if not trt._fake.plugins:  # as of an engine that has one
+            error = "Cannot deserialize plugin since corresponding IPluginCreator not found"
+            self._logger.log(trt.ILogger.ERROR, error)
+            return None
         if not data.startswith(_MAGIC):
             error = "IRuntime::deserializeCudaEngine: Error Code 1: Serialization (magic tag)"
             self._logger.log(trt.ILogger.ERROR, error)
