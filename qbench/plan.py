@@ -358,10 +358,9 @@ def make_plan(
             leaves no case at all.
     """
     filters.check(suite)
-    planner = _Planner(suite, catalog, registry, probes, store, environments)
-    cases = [
-        case for case in expand(suite, environments_of(suite, registry)) if filters.admit(case)
-    ]
+    runs_in = environments_of(suite, registry)
+    planner = _Planner(suite, catalog, registry, probes, store, environments, runs_in)
+    cases = [case for case in expand(suite, runs_in) if filters.admit(case)]
     if not cases:
         raise UserError(
             f"suite {suite.name}: its exclusions and the filters leave no case",
@@ -506,10 +505,11 @@ class _Planner:
         probes: Mapping[str, Ready | Unavailable],
         store: ArtifactStore,
         environments: Mapping[str, Made] | None,
+        runs_in: Mapping[str, list[str]],
     ) -> None:
         self._suite, self._catalog, self._registry = suite, catalog, registry
         self._probes, self._store = dict(probes), store
-        self._environments = environments or {}
+        self._environments, self._runs_in = environments or {}, runs_in
         self._preparers = preparers_of(suite, registry)
         self._probes_in: dict[tuple[str, str], Ready | Unavailable] = {}
         self._models: dict[tuple[str, str], Model] = {}
@@ -521,8 +521,8 @@ class _Planner:
         return card.judging(items.classes if items else None)
 
     def references(self, model: str) -> tuple[Planned, ...]:
-        """The float32 cases of the suite's backends that can run it: those on the CPU first, then
-        in the suite's order."""
+        """The float32 cases of the suite's backends that can run it: those on the CPU first, those
+        in the default environment before others, then in the suite's order."""
         cases = []
         for backend in self._suite.backends:
             override = self._suite.overrides.get(backend, Override())
@@ -530,14 +530,17 @@ class _Planner:
                 Case(
                     model=model,
                     backend=backend,
+                    environment=environment,
                     precision=REFERENCE,
                     device=device,
                     batch_size=min(override.batch_sizes or self._suite.batch_sizes),
                     hints=override.hints,
                 )
+                for environment in self._runs_in[backend]
                 for device in override.devices or self._suite.devices
             ]
-        found = map(self.place, sorted(cases, key=lambda case: case.device != "cpu"))
+        cases.sort(key=lambda case: (case.device != "cpu", case.environment != DEFAULT_ENVIRONMENT))
+        found = map(self.place, cases)
         return tuple(planned for planned in found if planned.preparation is not None)
 
     def place(self, case: Case) -> Planned:

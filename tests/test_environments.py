@@ -167,6 +167,40 @@ def test_an_environment_may_do_nothing_but_prepare(project):
     assert begin["environments"]["tools"]["resolved"]["numpy"]
 
 
+THERE = """
+import os
+from qbench.backend import Unavailable
+from qbench.testing import FakeBackend
+
+class Backend(FakeBackend):
+    name = "there"
+
+    def probe(self):
+        if "THERE" not in os.environ:
+            return Unavailable("its runtime is not installed here", "install it")
+        return super().probe()
+"""
+"""An adapter whose runtime is in an environment only, as onnxruntime-gpu may be."""
+
+
+def test_a_runtime_that_only_an_environment_has_gives_the_reference(project):
+    project.adapter("there", THERE)
+    both = ["there", "fake"]  # with the fake, the kit holds the module that both are made of
+    suite = project.suite(
+        backends=both,
+        precisions=["fp32", "int8-static"],
+        environments={"its": existing(backends=[*both], variables={"THERE": "1"})},
+        exclude=[{"backend": "fake"}],
+        overrides={"fake": {"devices": ["cuda"]}},  # which it lacks, so that it gives none
+        rounds=1,
+    )
+    project.run_json(suite)
+    cases = {(c["environment"], c["precision"]): c for c in project.cases()}
+    assert cases["default", "fp32"]["reason"] == "its runtime is not installed here. install it"
+    assert cases["its", "fp32"]["status"] == cases["its", "int8-static"]["status"] == "ok"
+    assert cases["its", "int8-static"]["sqnr_db"] is not None
+
+
 def test_an_environment_that_should_prepare_and_cannot_be_made_fails_what_it_prepares(project):
     project.adapter("tool", TOOL)
     gone = existing(backends=["tool"], python="/no/such/python", prepare=["int8-static"])
