@@ -181,9 +181,12 @@ class OrtProgram:
             raise RuntimeError(str(error)) from error
         return Cuda(gpu.cuda_major(onnxruntime), index)
 
-    def _load(self, options: ort.SessionOptions) -> ort.InferenceSession:
+    def _load(self, options: ort.SessionOptions, graph: bool = True) -> ort.InferenceSession:
         """A session of the providers asked for, and of no others: ONNX Runtime goes on without
         one that does not start, with no more than a warning.
+
+        Args:
+            graph: whether to keep to a CUDA graph, where one is asked for.
 
         Raises:
             Unsupported: a device that is not there; a CUDA graph of operators that are not all on
@@ -192,9 +195,12 @@ class OrtProgram:
         """
         import onnxruntime
 
+        kept = self._providers
+        if not graph:
+            kept = [(name, {**given, "enable_cuda_graph": 0}) for name, given in kept[:1]] + kept[1:]
         try:
             session = onnxruntime.InferenceSession(
-                str(self.artifact.file), options, self._providers, enable_fallback=0
+                str(self.artifact.file), options, kept, enable_fallback=0
             )
         except Exception as error:  # onnxruntime has a dozen classes of its own
             if "Invalid device ID" in str(error):
@@ -273,7 +279,8 @@ class OrtProgram:
             options.profile_file_prefix = str(Path(folder, "profile"))
             if not packed:
                 options.add_session_config_entry("session.disable_prepacking", "1")
-            session = self._load(options)
+            # a graph is replayed without events, and what captures it does not compute
+            session = self._load(options, graph=self._index is None)
             stream = self._stream(session)
             stream.bind(feed)
             for _ in range(calls):
