@@ -142,6 +142,7 @@ class FakeNvml:
 
     millijoules: list[int] | None = None
     milliwatts: int | None = 250_000
+    milliwatts_now: int | None = None  # not the mean of a second; None: an older driver
     gpus: int = 1
     throttle: int = 0
     problem: str = ""
@@ -158,6 +159,7 @@ class FakeNvml:
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
     NVML_MEMORY_ERROR_TYPE_CORRECTED, NVML_MEMORY_ERROR_TYPE_UNCORRECTED = 0, 1
     NVML_VOLATILE_ECC = 0
+    NVML_SUCCESS, NVML_ERROR_NOT_SUPPORTED, NVML_FI_DEV_POWER_INSTANT = 0, 3, 186
     NVML_COMPUTEMODE_DEFAULT, NVML_COMPUTEMODE_EXCLUSIVE_THREAD = 0, 1
     NVML_COMPUTEMODE_PROHIBITED, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS = 2, 3
     nvmlClocksThrottleReasonSwPowerCap = 0x4
@@ -219,6 +221,13 @@ class FakeNvml:
         if self.milliwatts is None:
             raise NVMLError("Not Supported")
         return self.milliwatts
+
+    def nvmlDeviceGetFieldValues(self, handle: int, fields: list[int]) -> list[Any]:
+        assert fields == [self.NVML_FI_DEV_POWER_INSTANT]
+        lacks = self.milliwatts_now is None
+        status = self.NVML_ERROR_NOT_SUPPORTED if lacks else self.NVML_SUCCESS
+        value = SimpleNamespace(uiVal=0 if lacks else self.milliwatts_now)
+        return [SimpleNamespace(nvmlReturn=status, value=value)]
 
     def nvmlDeviceGetClockInfo(self, handle: int, kind: int) -> int:
         assert isinstance(handle, int), "a part of a GPU has no clock of its own"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from energy_machine import FakeNvml, Machine, gpu_facts
 
+from qbench.energy.sensors import find_sensors
 from qbench.errors import UserError
 from qbench.gpu.card import NoCard, find_card, is_ours, place
 from qbench.gpu.records import Gpu
@@ -87,6 +88,22 @@ def test_the_state_of_a_gpu_names_what_it_does_not_tell():
     assert state["missing"] == {"memory_used_bytes": "Not Supported"}
     nvml.throttle = 0x1 | 0x2 | 0x100
     assert read_state(nvml, find_card(nvml, gpu_facts(0)))["throttled"] == []
+
+
+@pytest.mark.parametrize(
+    ("how", "watts"),
+    [
+        ({"milliwatts_now": 610_000}, 610),
+        ({"milliwatts_now": None}, 250),
+        ({"milliwatts_now": 610_000, "refuses": ("nvmlDeviceGetFieldValues",)}, 250),
+    ],
+)
+def test_power_is_of_now_where_the_driver_tells_it(tmp_path: Path, how, watts):
+    """And the mean of the last second, which holds what was before a window, where it does not."""
+    nvml = FakeNvml(**how)
+    assert read_state(nvml, find_card(nvml, gpu_facts(0)))["power_w"] == watts
+    (power,) = (s for s in find_sensors(tmp_path, nvml).sensors if s.kind == "power")
+    assert power.read() == watts
 
 
 # --------------------------------------------------------------------------- the window

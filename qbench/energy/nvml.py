@@ -11,6 +11,8 @@ from typing import Any
 
 from qbench.energy.sensors import Refused, Sensor, SensorError
 from qbench.gpu.card import card_bus_id
+from qbench.gpu.state import read_power
+from qbench.host.devices import ask
 
 SPOT_POWER = (
     "NVML's power is an average over part of the time only: a quarter of it on A100 and H100 "
@@ -45,8 +47,8 @@ def _gpu(nvml: Any, index: int) -> Iterator[Sensor | Refused]:
     except nvml.NVMLError as error:
         yield Refused(f"nvml-{index}", f"NVML: {error}")
         return
-    energy = _reader(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, handle)  # millijoules
-    power = _reader(nvml, nvml.nvmlDeviceGetPowerUsage, handle)  # milliwatts
+    energy = _reader(lambda: ask(nvml, "nvmlDeviceGetTotalEnergyConsumption", handle))  # mJ
+    power = _reader(lambda: read_power(nvml, handle))  # mW
     device = card_bus_id(nvml, handle)
     try:
         energy()
@@ -59,11 +61,11 @@ def _gpu(nvml: Any, index: int) -> Iterator[Sensor | Refused]:
     yield Sensor(name, "nvml power", "gpu", "power", power, SPOT_POWER, device)
 
 
-def _reader(nvml: Any, function: Callable[[Any], int], handle: Any) -> Callable[[], float]:
+def _reader(told: Callable[[], tuple[int | None, str | None]]) -> Callable[[], float]:
     def read() -> float:
-        try:
-            return function(handle) * 1e-3
-        except nvml.NVMLError as error:
-            raise SensorError(f"NVML: {error}") from None
+        value, reason = told()
+        if value is None:
+            raise SensorError(f"NVML: {reason}")
+        return value * 1e-3
 
     return read

@@ -35,7 +35,7 @@ def read_state(nvml: Any, card: Card) -> dict[str, Any]:
         "temperature_c": ask(
             nvml, "nvmlDeviceGetTemperature", card.whole, nvml.NVML_TEMPERATURE_GPU
         ),
-        "power_w": ask(nvml, "nvmlDeviceGetPowerUsage", card.whole),
+        "power_w": read_power(nvml, card.whole),
         "memory_used_bytes": ask(nvml, "nvmlDeviceGetMemoryInfo", card.part),
         "throttled": ask(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", card.whole),
         "pcie_generation": ask(nvml, "nvmlDeviceGetCurrPcieLinkGeneration", card.whole),
@@ -50,6 +50,21 @@ def read_state(nvml: Any, card: Card) -> dict[str, Any]:
         state["throttled"] = _throttled(nvml, state["throttled"])
     missing = {name: reason for name, (_, reason) in asked.items() if reason is not None}
     return {**state, "missing": missing}
+
+
+def read_power(nvml: Any, handle: Any) -> tuple[int | None, str | None]:
+    """A GPU's milliwatts now; or None, and why.
+
+    From Ampere on, A100 aside, ``nvmlDeviceGetPowerUsage`` is the mean of the last second (NVML's
+    reference), so that the beginning of a window would hold what was before it. Newer drivers have
+    the present figure as a field of its own.
+    """
+    instant = getattr(nvml, "NVML_FI_DEV_POWER_INSTANT", None)
+    if instant is not None:
+        fields, _ = ask(nvml, "nvmlDeviceGetFieldValues", handle, [instant])
+        if fields is not None and fields[0].nvmlReturn == nvml.NVML_SUCCESS:
+            return fields[0].value.uiVal, None
+    return ask(nvml, "nvmlDeviceGetPowerUsage", handle)
 
 
 def _throttled(nvml: Any, bits: int) -> list[str]:
