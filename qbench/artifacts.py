@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -344,13 +345,18 @@ class ArtifactStore:
 
     def _take_back(self, compilation: Compilation, folder: Path, before: Path) -> None:
         """Move ``folder`` into the place that its copy came from; what was there goes to
-        ``before``. A kill between the two loses what can be found anew."""
+        ``before``. A kill between the two loses what can be found anew; so does another machine
+        that shares the cache and does the same meanwhile."""
         kept = self.root / "kept" / compilation.kept
         kept.parent.mkdir(parents=True, exist_ok=True)
         sync_files(folder)
-        if kept.is_dir():
+        with suppress(FileNotFoundError):
             kept.rename(before)
-        folder.rename(kept)
+        try:
+            folder.rename(kept)
+        except OSError:
+            if not kept.is_dir():
+                raise
         sync_folder(kept.parent)
 
     def _keep(self, out: Path, preparation: Preparation) -> None:

@@ -138,7 +138,7 @@ def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Pat
         return None
     alike = ["model", "backend", "device"]
     if prepared[entry["artifact_key"]].get("compiled_for"):
-        alike.append("batch_size")  # it is compiled for one
+        alike += ["batch_size", "environment"]  # it is compiled for one, and by one's runtime
     candidates = [*bundle.plan["cases"], *bundle.plan["references"].get(case["model"], [])]
     for other in candidates:
         same = all(other["case"][key] == case[key] for key in alike)
@@ -152,12 +152,17 @@ def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Pat
 
 def _prepared(store: ArtifactStore, bundle: Bundle, artifact: Path) -> Path:
     """What a compiled artifact was made from, which shows its layers; others are it themselves."""
-    line = bundle.prepared.get(artifact.name, {})
+    prepared = bundle.prepared
+    line = prepared[artifact.name]
     if not line.get("compiled_for"):
         return artifact
-    folder = store.folder / str(line["base"])
-    if not (folder / RECORD).is_file():
-        raise UserError(f"what {artifact.name} was compiled from is not in the cache", AGAIN)
+    base = str(line.get("base"))
+    folder = store.folder / base
+    known = (folder / RECORD).is_file()
+    if not known or digest_artifact(folder) != prepared.get(base, {}).get("digest"):
+        raise UserError(
+            f"what the artifact {artifact.name} was compiled from is not in the cache", AGAIN
+        )
     return folder
 
 

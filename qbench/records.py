@@ -29,6 +29,7 @@ RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ArtifactKey = Annotated[str, Field(pattern="^[A-Za-z0-9]+$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[str, Field(pattern="^[0-9]+$")]
 
@@ -185,7 +186,7 @@ class Entry(Record):
     variant: str
     skip: str | None
     failure: str | None
-    artifact_key: Annotated[str, Field(pattern="^[A-Za-z0-9]+$")] | None
+    artifact_key: ArtifactKey | None
     evaluation_id: str | None
     source_format: str | None
     model_digest: str | None
@@ -297,7 +298,7 @@ class Prepared(Outcome):
     bytes: int | None = None
     prepare_ns: int | None = None
     provenance: dict[str, Any] | None = None
-    base: str | None = None
+    base: ArtifactKey | None = None
     compiled_for: dict[str, Any] | None = None
 
 

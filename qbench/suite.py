@@ -163,6 +163,13 @@ def is_file_requirement(text: str) -> bool:
     return text.endswith((".whl", ".tar.gz", ".zip")) and " @ " not in text
 
 
+def _once_each(value: list[Any] | None) -> list[Any] | None:
+    twice = sorted({str(v) for v in value or () if value and value.count(v) > 1})
+    if twice:
+        raise ValueError(f"listed twice: {', '.join(twice)}")
+    return value
+
+
 class Override(Strict):
     """What one backend gets otherwise than the rest of the suite.
 
@@ -179,6 +186,8 @@ class Override(Strict):
     devices: Annotated[list[Device], Field(min_length=1)] | None = None
     threads: list[PositiveInt] | None = None
     batch_sizes: list[PositiveInt] | None = None
+
+    _each = field_validator("devices", "threads", "batch_sizes")(_once_each)
 
     @field_validator("options")
     @classmethod
@@ -337,15 +346,9 @@ class Suite(Strict):
     gate: GateSettings = GateSettings()
     seed: int = 0
 
-    @field_validator(
+    _each = field_validator(
         "models", "backends", "recipes", "devices", "batch_sizes", "threads", "streams"
-    )
-    @classmethod
-    def _once_each(cls, value: list[Any]) -> list[Any]:
-        twice = sorted({str(v) for v in value if value.count(v) > 1})
-        if twice:
-            raise ValueError(f"listed twice: {', '.join(twice)}")
-        return value
+    )(_once_each)
 
     @field_validator("environments")
     @classmethod

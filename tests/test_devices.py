@@ -63,6 +63,8 @@ def test_cuda_is_the_first_gpu(project):
         ({"devices": ["cuda", "cuda:0"]}, "listed twice: cuda:0"),
         ({"exclude": [{"device": "cuda"}]}, "unknown device of this suite 'cuda:0'"),
         ({"overrides": {"fake": {"devices": ["tpu"]}}}, "'tpu'"),
+        ({"overrides": {"fake": {"devices": ["cuda", "cuda:0"]}}}, "listed twice: cuda:0"),
+        ({"overrides": {"fake": {"batch_sizes": [4, 4]}}}, "listed twice: 4"),
     ],
 )
 def test_what_is_no_device_is_refused_with_its_line(project, content, said):
@@ -230,6 +232,27 @@ def test_what_was_compiled_is_found_again_and_made_anew_where_it_is_damaged(gpu)
     assert sizes["kept"] == 1
     assert gpu.qbench("cache", "clean", "kept").returncode == 0
     assert not (cache / "kept").exists() and engine.exists()
+
+
+def test_two_machines_that_compile_in_one_cache_do_not_stop_each_other(project, monkeypatch):
+    """The other one puts back what it keeps just before this one does."""
+    asked: dict[str, Any] = {"backends": ["fakegpu"], "devices": ["cuda"], "precisions": ["fp32"]}
+    (engine,) = (p.preparation for p in planned(project, **asked).runnable)
+    assert engine and engine.compilation
+    store, move = ArtifactStore(), Path.rename
+    kept = store.root / "kept" / engine.compilation.kept
+
+    def late(path: Path, target: Path) -> Path:
+        if target == kept:
+            kept.mkdir()
+            (kept / "timings").write_text("7")
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    for preparation in engine.chain:
+        outcome = store.prepare(preparation, "qbench.testing:FakeGpuBackend", 60, None)
+        assert outcome.status == "ok", outcome.reason
+    assert store.find(engine) and (kept / "timings").read_text() == "7"
 
 
 def test_a_compilation_that_fails_is_a_result_and_the_next_one_runs(gpu):

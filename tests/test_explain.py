@@ -182,6 +182,10 @@ def test_layers_of_what_was_compiled_are_those_that_it_was_compiled_from(project
     (layer,) = found["layers"]
     assert layer["sqnr_db"] == pytest.approx(case["sqnr_db"], abs=3)
     assert found["twin_kinds"][0]["precision"] == "fp32"
+    for path in (project.root.parent / "cache" / "artifacts").glob("*/model.json"):
+        path.write_text(path.read_text() + " ")
+    done = project.qbench("explain", case["case_id"])
+    assert done.returncode == 2 and "was compiled from is not in the cache" in done.stderr
 
 
 def test_of_several_cases_the_plainest_is_meant(project):

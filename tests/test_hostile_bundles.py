@@ -249,6 +249,40 @@ def test_a_case_renamed_in_the_plan_is_not_silently_another(qbench: Run, bundle:
     assert len(problems) == 2 and all("none of the plan's" in line for line in problems)
 
 
+SEGMENT = {"p50_ns": 1.0, "p90_ns": 1.0, "p99_ns": 1.0, "mean_ns": 1.0, "cov": None}
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value"),
+    [
+        ("journal.jsonl", "segments", {"calls": 20, "compute": {**SEGMENT, "p50_ns": "2"}}),
+        ("journal.jsonl", "segments", {"calls": 0, "compute": SEGMENT}),
+        ("journal.jsonl", "segments", [SEGMENT]),
+        ("journal.jsonl", "device_memory", {"weights": "much"}),
+        ("journal.jsonl", "device_memory", {"weights": -1}),
+        ("journal.jsonl", "device_memory", None),
+        ("journal.jsonl", "gpu", "fast"),
+        ("journal.jsonl", "gpu", {"samples": 1, "missing": {}, "throttled": {"heat": 2.0}}),
+        ("journal.jsonl", "gpu", {"samples": 1, "missing": {}, "sm_clock_mhz": True}),
+        ("journal.jsonl", "gpu", {"samples": 1, "missing": {}, "memory_process_bytes": 1}),
+        ("prepare.jsonl", "base", "../../outside"),
+        ("prepare.jsonl", "compiled_for", "anything"),
+    ],
+)
+def test_what_is_told_of_a_gpu_is_of_its_kind(
+    qbench: Run, bundle: Path, file: str, field: str, value: Any
+):
+    first, _, rest = (bundle / file).read_text().partition("\n")
+    assert qbench("report", bundle, "-o", "page.html").code == 0
+    (bundle / file).write_text(json.dumps({**json.loads(first), field: value}) + "\n" + rest)
+    seal(bundle)
+    for name in ("verify", "report", "merge"):
+        done = qbench(*command(name, bundle, bundle.parent.parent))
+        assert done.code in (1, 2), name
+        assert file in done.out + done.err and field in done.out + done.err, name
+        assert "Traceback" not in done.err
+
+
 @pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", ".hidden"])
 def test_a_trial_whose_file_would_lie_outside(qbench: Run, bundle: Path, name: str):
     np.save(bundle.parent / "outside.npy", np.arange(1, 101))
@@ -327,6 +361,10 @@ def harmful(tmp_path: Path) -> Path:
     host = {"hostname": word, "cpu_model": word, "governor": word, "kernel": word, "os": word}
     made = crafted(tmp_path / "results", host, suite=word, software={"qbench": word, word: word})
     made.case("fp16", skip=word, model=word)
+    on_gpu = made.case("fp16", device=word)
+    made.prepared[f"a{on_gpu}"]["compiled_for"] = {"name": word}
+    throttled = {"samples": 1, "missing": {word: word}, "throttled": {word: 1.0}}
+    made.trial(on_gpu, 0, 1.0, gpu=throttled, device_memory={word: 1})
     return made.done().path
 
 

@@ -79,6 +79,7 @@ GPU = (
     Shown("gpu_h2d_p50_ms", "inputs p50"),
     Shown("gpu_d2h_p50_ms", "outputs p50"),
     Shown("gpu_enqueue_p50_ms", "handing over p50"),
+    Shown("gpu_warnings", "warnings"),
     Shown("device_memory_mb", "memory"),
     Shown("device_memory_by", "memory by"),
     Shown("gpu_sm_clock_mhz", "clock"),
@@ -86,7 +87,6 @@ GPU = (
     Shown("gpu_power_w", "power"),
     Shown("gpu_temperature_c", "temperature"),
     Shown("gpu_throttled", "throttled"),
-    Shown("gpu_warnings", "warnings"),
 )
 NOISE = (
     Shown("verdict", "verdict"),
