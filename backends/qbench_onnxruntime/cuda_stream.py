@@ -141,6 +141,8 @@ class CudaStream(OrtStream):
         return super().read_file()
 
     def _copy_and_compute(self) -> None:
+        if self._cuda.index:  # threads begin with device 0, and a copy would start CUDA there, too
+            self._cuda.use()
         self._upload()
         self._compute()
         self._download()

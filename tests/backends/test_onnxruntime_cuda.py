@@ -496,18 +496,20 @@ for hints in ({}, {"transfers": False}, {"cuda_graph": True}):
         assert all(times.shape == (3,) and (times > 0).all() for times in parts.values())
         assert (parts["enqueue"] <= parts["compute"]).all()
 
-right = []
-with backend.open(same, config(streams=3)) as program:
-    streams = [program.stream() for _ in range(3)]
-    def lane(n):
-        streams[n].bind({"x": x + n})
-        for _ in range(100):
-            streams[n].infer()
-        right.append(np.array_equal(streams[n].read()["y"], x + n))
-    lanes = [threading.Thread(target=lane, args=(n,)) for n in range(3)]
-    [t.start() for t in lanes]
-    [t.join() for t in lanes]
-assert right == [True] * 3
+for device in ("cuda:0", "cuda:1"):
+    right = []
+    with backend.open(same, RunConfig(device, batch=4, streams=3)) as program:
+        streams = [program.stream() for _ in range(3)]
+        for n, stream in enumerate(streams):
+            stream.bind({"x": x + n})
+        def lane(n):  # in another thread than the one that bound
+            for _ in range(100):
+                streams[n].infer()
+            right.append(np.array_equal(streams[n].read()["y"], x + n))
+        lanes = [threading.Thread(target=lane, args=(n,)) for n in range(3)]
+        [t.start() for t in lanes]
+        [t.join() for t in lanes]
+    assert right == [True] * 3, device
 """,
     )
 
