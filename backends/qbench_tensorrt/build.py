@@ -174,7 +174,7 @@ def _short(text: str) -> str:
 
 def _settings(build: Any, precision: str, hints: Hints) -> dict[str, Any]:
     """Set what does not depend on the network, and tell what was set."""
-    build.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector; costs no time
+    build.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector
     if precision == "tf32":
         build.set_flag(trt.BuilderFlag.TF32)
     else:  # it is on unless it is cleared

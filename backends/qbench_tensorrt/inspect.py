@@ -16,12 +16,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt, prod
 from pathlib import Path
 from typing import Any
 
-from qbench.backend import EffectivePrecision, Operator
+from qbench.backend import EFFECTIVE, EffectivePrecision, Operator
 from qbench_tensorrt.source import Node, read_nodes
 
 LAYERS_FILE = "layers.json"
@@ -74,12 +74,32 @@ _TYPES: dict[str, tuple[str | None, int]] = {
     "bool": (None, 8),
 }
 
+_WIDTHS = ("int4", "int8", "fp8", "int16", "fp16", "bf16", "fp32")  # the narrowest first
+_OPAQUE = frozenset(("myelin", "foreignnode"))  # many layers as one: its edges tell nothing of them
+
 _EXACT = "products of float32 factors whose kernel does not tell count as tf32: it was allowed"
 
 
-def effective(folder: Path, tf32: bool) -> EffectivePrecision:
-    """The summary of the engine in ``folder``. See :func:`operators`."""
-    return EffectivePrecision.of(*operators(folder, tf32))
+def effective(folder: Path, asked: str) -> EffectivePrecision:
+    """The summary of the engine in ``folder``, which was built for the precision ``asked``. See
+    :func:`operators`.
+
+    Where nobody tells what a product is computed in, it counts as asked for, and a note says so:
+    every type stands in the file that was built, and a case is not refused for what is not known.
+    """
+    found, notes = operators(folder, asked == "tf32")
+    if asked not in EFFECTIVE:
+        return EffectivePrecision.of(found, notes)
+    computing = [op for op in found if op.role == "compute"]
+    products = any(node.computes for node in read_nodes(folder).values())
+    if any(op.precision is None for op in computing) or (products and not computing):
+        notes.append(f"work that does not tell its precision counts as {asked}, as asked for")
+    found = [
+        replace(op, precision=asked) if op.role == "compute" and op.precision is None else op
+        for op in found
+    ]
+    summary = EffectivePrecision.of(found, notes)
+    return replace(summary, precision=asked) if products and not computing else summary
 
 
 def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
@@ -98,7 +118,7 @@ def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
     notes = [_EXACT] if tf32 else []
     computing = [op for op in found if op.role == "compute"]
     if not computing:
-        notes.append("the engine has no convolution or matrix product")
+        notes.append("no layer tells of a convolution or a matrix product")
     if silent := sum(op.precision is None for op in computing):
         notes.append(f"{silent} of {len(computing)} computing layers do not tell their precision")
     return found, notes
@@ -243,15 +263,26 @@ def _precision(layer: Mapping[str, Any], constants: set[str], role: str, tf32: b
     the type of what goes into it."""
     if role == "convert":
         return None
-    tactic = layer.get("TacticName", "")
-    if role == "compute" and (found := _FACTORS.search(tactic)):
-        return _FACTOR_WORDS[found.group(1)]
-    inputs = _tensors(layer, "Inputs")
+    inputs, tactic = _tensors(layer, "Inputs"), layer.get("TacticName", "")
+    if role == "compute":
+        if found := _FACTORS.search(tactic):
+            return _FACTOR_WORDS[found.group(1)]
+        if layer.get("LayerType", "").lower() in _OPAQUE:
+            return None
     data = [tensor for tensor in inputs if tensor.name not in constants] or inputs
-    words = [tensor.word for tensor in (*data, *_tensors(layer, "Outputs")) if tensor.word]
-    word = words[0] if words else None
-    rounded = role == "compute" and tf32 and word == "fp32" and not _PLAIN.search(tactic)
+    told = [tensor.word for tensor in (*data, *_tensors(layer, "Outputs")) if tensor.word]
+    if role != "compute":
+        return told[0] if told else None
+    word = min((*told[:1], *_weight_words(inputs, constants)), key=_WIDTHS.index, default=None)
+    rounded = tf32 and word == "fp32" and not _PLAIN.search(tactic)
     return "tf32" if rounded else word
+
+
+def _weight_words(inputs: Sequence[_Tensor], constants: set[str]) -> list[str]:
+    """Types of the weights among the inputs. Both factors of a product are of one type, but a fused
+    layer may begin with casting or quantizing the other one. 4-bit weights are unpacked first."""
+    weights = [tensor for tensor in inputs if tensor.name in constants and len(tensor.shape) > 1]
+    return [tensor.word for tensor in weights if tensor.word not in (None, "int4")]
 
 
 def _bytes(

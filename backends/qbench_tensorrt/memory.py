@@ -66,7 +66,7 @@ def use_device(index: int, spin: bool) -> None:
 
 
 class Lane(ExitStack):
-    """A CUDA stream and what was made for it; leaving it waits and gives all of it back.
+    """A CUDA stream and what was made for it; ``close`` waits and gives all of it back.
 
     What is given back last was made first. A card that has failed answers every call with its
     error: those on the way out are not told again.
@@ -84,16 +84,17 @@ class Lane(ExitStack):
             runtime.cudaStreamDestroy,
             runtime.cudaStreamNonBlocking,
         )
-        self.callback(self._settle)
 
     def _made(self, make: Callable[..., Any], unmake: Callable[..., Any], *args: Any) -> Any:
         thing = call(make, *args)
         self.callback(unmake, thing)
         return thing
 
-    def _settle(self) -> None:
+    def close(self) -> None:
+        """Wait for what was begun, which may still use the memory, and give all of it back."""
         with suppress(CudaError):
             self.wait()
+        super().close()
 
     def wait(self) -> None:
         """Until the stream has done all that it was given."""

@@ -5,6 +5,7 @@ Imported while measuring: the standard library, NumPy and tensorrt only.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,17 +41,17 @@ def profile(program: TrtProgram, feed: Feed, runs: int) -> Profile:
     Raises:
         RuntimeError: TensorRT reported nothing, or zeros.
     """
-    stream = program.stream()
-    stream.bind(feed)
-    stream.infer()  # the inputs are on the device from here on
     times = Times()
-    stream.context.profiler = times
-    stream.context.enqueue_emits_profile = True
-    for run in range(1 + runs):
-        if run == 1:
-            times.ms.clear()
-        stream.enqueue()
-        stream.lane.wait()
+    with closing(program.stream()) as stream:  # its memory is that of all activations
+        stream.bind(feed)
+        stream.infer()  # the inputs are on the device from here on
+        stream.context.profiler = times
+        stream.context.enqueue_emits_profile = True
+        for run in range(1 + runs):
+            if run == 1:
+                times.ms.clear()
+            stream.enqueue()
+            stream.lane.wait()
     if not any(times.ms.values()):
         raise RuntimeError("TensorRT's profiler gave no times: all of them are zero")
     found, notes = inspect.operators(program.artifact.path, program.tf32)

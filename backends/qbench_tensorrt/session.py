@@ -180,6 +180,7 @@ class TrtStream:
 
     def close(self) -> None:
         """Give everything back; the stream is of no use any more."""
+        self._program.forget(self)
         self.lane.close()
         for name in ("infer", "enqueue", "context", "_launch", "_h2d", "_d2h"):
             self.__dict__.pop(name, None)  # what holds the context, or an address that is gone
@@ -268,6 +269,8 @@ class TrtProgram:
         context = self.engine.create_execution_context()
         if context is None:
             raise self.log.failure("creating an execution context")
+        # Else it is the engine's, which is detailed for the inspector and slows every launch.
+        context.nvtx_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY
         for name, spec in self.file_inputs.items():
             if not context.set_input_shape(name, spec.shape):
                 raise self.log.failure(f"setting the shape of '{name}' to {list(spec.shape)}")
@@ -277,6 +280,10 @@ class TrtProgram:
         context, self._spare = self._spare or self._context(), None
         self._streams.append(TrtStream(self, context))
         return self._streams[-1]
+
+    def forget(self, stream: TrtStream) -> None:
+        """``stream`` is being closed: it holds no memory from here on."""
+        self._streams = [other for other in self._streams if other is not stream]
 
     def device_memory_bytes(self) -> dict[str, int]:
         """Bytes on the device by the engine's own figures: ``weights`` once, ``activations`` for
@@ -295,7 +302,7 @@ class TrtProgram:
         """By the engine inspector, with how a call launches it. See ``inspect``."""
         from qbench_tensorrt import inspect
 
-        told = inspect.effective(self.artifact.path, self.tf32)
+        told = inspect.effective(self.artifact.path, self.artifact.target.precision)
         stream = self._streams[0] if self._streams else self.stream()
         stays = () if self.hints.transfers else (_STAYS,)
         return replace(told, notes=(*told.notes, stream.note, *stays))
@@ -312,7 +319,6 @@ class TrtProgram:
     def __exit__(self, *exc: object) -> None:
         for stream in self._streams:
             stream.close()
-        self._streams.clear()
         self._spare = self.engine = None
 
 

@@ -333,6 +333,36 @@ def test_a_product_that_no_kernel_names_is_the_last_layers() -> None:
     assert (op.role, op.precision, op.macs) == ("compute", "bf16", 32)
 
 
+def test_a_product_behind_a_cast_computes_in_its_weights_type() -> None:
+    """A fused layer begins with what is cast in it; 4-bit weights are unpacked to the others."""
+    layer = {
+        "Name": "__myl_CastFc_myl0_0",
+        "LayerType": "kgen",
+        "TacticName": "__myl_CastFc_0x1",
+        "Metadata": "[ONNX Layer: fc]",
+        "Inputs": [{"Name": "x", "Dimensions": [1, 8], "Datatype": "Float"}],
+        "Outputs": [half("y", 1, 4)],
+    }
+    for told_as, word in (("BFloat16", "bf16"), ("FP8", "fp8"), ("Int4", "fp32")):
+        weights = {"Name": "w", "Dimensions": [8, 4], "Datatype": told_as}
+        fused = {**layer, "Inputs": [*layer["Inputs"], weights]}
+        (op,) = read_operators(told(fused, ports=("x", "y")), {"fc": Node("Gemm", 32)}, tf32=False)
+        assert (op.role, op.precision) == ("compute", word)
+
+
+def test_the_edges_of_many_layers_as_one_do_not_tell_their_precision() -> None:
+    one = {
+        "Name": "{ForeignNode[a...b]}",
+        "LayerType": "Myelin",
+        "Metadata": "[ONNX Layer: a]\x1f[ONNX Layer: b]",
+        "Inputs": [{"Name": "x", "Dimensions": [1, 8], "Format/Datatype": "Row major linear FP32"}],
+        "Outputs": [half("y", 1, 4)],
+    }
+    nodes = {"a": Node("MatMul", 64), "b": Node("MatMul", 32)}
+    (op,) = read_operators(told(one, ports=("x", "y")), nodes, tf32=False)
+    assert (op.role, op.precision, op.macs) == ("compute", None, 96)
+
+
 @given(
     groups=st.integers(1, 5),
     m=st.integers(1, 40),
@@ -444,6 +474,19 @@ def test_nodes_of_a_file(tmp_path: Path) -> None:
     assert read_nodes(tmp_path) == {"product": product, "relu": Node("Relu")}
 
 
+def test_work_behind_an_unknown_operator_is_not_known(tmp_path: Path) -> None:
+    """Shape inference knows nothing of what follows it; nothing is no scalar."""
+    model = small()
+    model.graph.node.insert(0, onnx.helper.make_node("Plugin", ["x"], ["p"], domain="own"))
+    model.opset_import.append(onnx.helper.make_opsetid("own", 1))
+    model.graph.node[1].input[0] = "p"
+    model.graph.node[1].output[0] = model.graph.output[0].name
+    del model.graph.node[2:]
+    onnx.save(model, tmp_path / "model.onnx")
+    write_nodes(tmp_path / "model.onnx", {"x": (3, 8)}, tmp_path)
+    assert read_nodes(tmp_path)["product"] == Node("MatMul", None, weight_bytes=4 * 8 * 4)
+
+
 def program(tmp_path: Path, precision: str = "fp32", **config: Any) -> Any:
     """An opened engine of the small model."""
     source = artifact(tmp_path / "in", small(), precision)
@@ -463,8 +506,10 @@ def test_effective_precision(trt: Any, tmp_path: Path, precision: str) -> None:
     assert any("tf32" in note for note in found.notes) is (precision == "tf32")
 
 
-def test_layers_that_do_not_tell_their_precision_are_noted(trt: Any, tmp_path: Path) -> None:
-    with program(tmp_path) as opened:
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16", "fp8"])
+def test_what_nobody_tells_counts_as_asked_for(trt: Any, tmp_path: Path, precision: str) -> None:
+    """With a note, so that no case is refused for what is not known."""
+    with program(tmp_path, precision) as opened:
         file = opened.artifact.path / "layers.json"
         told = json.loads(file.read_text())
         for layer in told["Layers"]:
@@ -473,8 +518,13 @@ def test_layers_that_do_not_tell_their_precision_are_noted(trt: Any, tmp_path: P
                 for key in ("Datatype", "Format/Datatype"):
                     tensor.pop(key, None)
         file.write_text(json.dumps(told))
-        found = opened.effective()
-    assert "1 of 1 computing layers do not tell their precision" in found.notes
+        silent = opened.effective()
+        file.write_text(json.dumps({**told, "Layers": []}))
+        empty = opened.effective()
+    assert "1 of 1 computing layers do not tell their precision" in silent.notes
+    for found in (silent, empty):
+        assert found.precision == precision
+        assert any(f"counts as {precision}, as asked for" in note for note in found.notes)
 
 
 def test_profile(trt: Any, tmp_path: Path) -> None:
@@ -484,6 +534,14 @@ def test_profile(trt: Any, tmp_path: Path) -> None:
     assert [(op.kind, op.ns) for op in profile.operators] == [("gemm", pytest.approx(250_000))]
     assert profile.operators[0].layers == ("product", "relu")
     assert any("CUDA graph" in note for note in profile.notes)
+
+
+def test_a_profile_gives_its_memory_back(trt: Any, tmp_path: Path) -> None:
+    with program(tmp_path, batch=2) as opened:
+        opened.stream()
+        before = opened.device_memory_bytes()
+        opened.profile({"x": np.ones((2, 8), np.float32)}, runs=1)
+        assert opened.device_memory_bytes() == before
 
 
 def test_times_that_are_all_zero_were_not_measured(trt: Any, tmp_path: Path) -> None:

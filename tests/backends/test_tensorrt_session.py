@@ -551,6 +551,32 @@ def test_device_memory_is_told_by_purpose(nvidia: Any, tmp_path: Path) -> None:
         assert told["activations"] == 2 * program.engine.device_memory_size_v2
 
 
+def test_launches_are_not_annotated_in_detail(nvidia: Any, tmp_path: Path) -> None:
+    """An engine that tells its layers in detail would; TensorRT says that this slows launches."""
+    with opened(compiled(linear(tmp_path))) as program:
+        level = program.stream().context.nvtx_verbosity
+    assert level == nvidia.ProfilingVerbosity.LAYER_NAMES_ONLY
+
+
+def test_memory_is_given_back_only_when_the_device_is_done_with_it(
+    nvidia: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qbench_tensorrt import memory
+
+    done: list[str] = []
+    with opened(compiled(linear(tmp_path))) as program:
+        for name in ("cudaStreamSynchronize", "cudaFree", "cudaFreeHost"):
+            real = getattr(memory.runtime, name)
+            monkeypatch.setattr(
+                memory.runtime, name, lambda *a, n=name, f=real: (done.append(n), f(*a))[1]
+            )
+        stream = program.stream()
+        done.clear()
+        stream.close()
+    assert done[0] == "cudaStreamSynchronize"
+    assert {"cudaFree", "cudaFreeHost"} <= set(done)
+
+
 def test_all_is_given_back(nvidia: Any, tmp_path: Path) -> None:
     with opened(compiled(linear(tmp_path)), streams=3) as program:
         for _ in range(3):
