@@ -21,6 +21,12 @@ from qbench.registry import Registry
 from qbench.worker import cuda
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What computes on the GPU in pytest's own process comes last: CUDA stays started in it until
+    it ends, and every run after that would be refused, or marked, for another one on the card."""
+    items.sort(key=lambda item: item.path.name == "test_onnxruntime_cuda.py")
+
+
 @pytest.fixture(scope="session")
 def gpu() -> cuda.Device:
     """The first GPU, by the driver alone."""
