@@ -475,13 +475,14 @@ def test_nodes_of_a_file(tmp_path: Path) -> None:
 
 
 def test_work_behind_an_unknown_operator_is_not_known(tmp_path: Path) -> None:
-    """Shape inference knows nothing of what follows it; nothing is no scalar."""
+    """Shape inference knows nothing of what it puts out, be it an output of the file: no scalar."""
     model = small()
     model.graph.node.insert(0, onnx.helper.make_node("Plugin", ["x"], ["p"], domain="own"))
     model.opset_import.append(onnx.helper.make_opsetid("own", 1))
     model.graph.node[1].input[0] = "p"
     model.graph.node[1].output[0] = model.graph.output[0].name
     del model.graph.node[2:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("p", 1, None))
     onnx.save(model, tmp_path / "model.onnx")
     write_nodes(tmp_path / "model.onnx", {"x": (3, 8)}, tmp_path)
     assert read_nodes(tmp_path)["product"] == Node("MatMul", None, weight_bytes=4 * 8 * 4)
