@@ -121,7 +121,8 @@ class Watcher:
           ``memory_clock_mhz``: medians, and the least and the most; ``power_w``: the mean;
           ``temperature_c``: the most.
         - ``throttled``: by reason, the share of the readings.
-        - ``memory_used_bytes``: the most that all processes held together;
+        - ``memory_used_bytes``: the most that was taken of the card's memory: by all processes
+          together, and by the driver for itself;
           ``memory_process_bytes``: the most that the worker held, by ``memory_process_by``:
           ``process``, its own figure, or ``difference``, what the card held more than before the
           worker was started.
