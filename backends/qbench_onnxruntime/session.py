@@ -197,7 +197,8 @@ class OrtProgram:
 
         kept = self._providers
         if not graph:
-            kept = [(name, {**given, "enable_cuda_graph": 0}) for name, given in kept[:1]] + kept[1:]
+            (first, given), *others = kept
+            kept = [(first, {**given, "enable_cuda_graph": 0}), *others]
         try:
             session = onnxruntime.InferenceSession(
                 str(self.artifact.file), options, kept, enable_fallback=0
