@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ENGINE_FILE = "model.engine"
 TIMINGS_FILE = "timing.cache"
 
+_plugins_log: list[Log] = []
+
 _READING = (  # what is worth a reader's time, of the warnings that a builder gives
     *("performance", "fallback", "fall back", "not enough", "insufficient", "precision"),
     *("subnormal", "overflow", "out of range", "clamp", "skipping tactic", "hardware"),
@@ -95,9 +97,11 @@ def load_engine(file: Path, log: Log) -> Any:
 
 def _register_plugins(log: Log) -> None:
     """TensorRT's own plugins, which the parser takes for some operators and an engine then needs;
-    they register themselves in no other way."""
+    they register themselves in no other way. Their library keeps the bare address of the last
+    logger that it was given, so that one has to live on."""
     if not trt.init_libnvinfer_plugins(log, ""):
         raise log.failure("registering TensorRT's plugins")
+    _plugins_log[:] = [log]
 
 
 def layer_information(engine: Any, shapes: Mapping[str, Sequence[int]], log: Log) -> str:

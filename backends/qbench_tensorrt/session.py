@@ -155,7 +155,8 @@ class TrtStream:
         them. ``enqueue`` is the host's time in those steps, without that of recording events. A
         call that leaves data on the device has no ``h2d`` and no ``d2h``.
 
-        CUDA's events count in steps of about half a microsecond.
+        CUDA's events count in steps of about half a microsecond, and a part begins when the one
+        before it ends: where the device is faster than the host hands over, it waits within them.
         """
         clock, record, stream = time.perf_counter_ns, runtime.cudaEventRecord, self.lane.stream
         steps = self._steps()

@@ -4,6 +4,7 @@ the fake device's clock."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import json
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -575,6 +577,15 @@ def test_memory_is_given_back_only_when_the_device_is_done_with_it(
         stream.close()
     assert done[0] == "cudaStreamSynchronize"
     assert {"cudaFree", "cudaFreeHost"} <= set(done)
+
+
+def test_the_logger_of_the_plugins_lives_on(nvidia: Any, tmp_path: Path) -> None:
+    """Nothing holds it but a bare address (``nvinfer1::plugin::gLogger``)."""
+    with opened(compiled(linear(tmp_path))) as program:
+        log = weakref.ref(program.log)
+    del program
+    gc.collect()
+    assert log() is not None
 
 
 def test_all_is_given_back(nvidia: Any, tmp_path: Path) -> None:
