@@ -552,10 +552,14 @@ class _Planner:
         if made is not None and made.failure:
             return Planned(case, failure=f"environment {case.environment}: {made.failure}")
         probe = self._probe_in(case.backend, case.environment)
-        if isinstance(probe, Unavailable):
-            return Planned(case, f"{probe.reason}. {probe.fix}")
-        if case.precision not in probe.precisions.get(case.device, ()):
-            return Planned(case, _not_offered(case, probe))
+        refusal = _refusal(case, probe)
+        if isinstance(probe, Unavailable) or refusal is not None:
+            if made is None and case.environment != DEFAULT_ENVIRONMENT:
+                refusal = (
+                    f"not known before the environment {case.environment} is made, which `qbench "
+                    f"run` does; in the default one: {refusal}"
+                )
+            return Planned(case, refusal)
         if case.threads * case.streams > usable_cores():
             return Planned(
                 case,
@@ -721,8 +725,12 @@ class _Planner:
         return self._models[name, form]
 
 
-def _not_offered(case: Case, probe: Ready) -> str:
-    """Why the case's precision is not to be had on its device."""
+def _refusal(case: Case, probe: Ready | Unavailable) -> str | None:
+    """Why the case's precision is not to be had on its device; None if it is."""
+    if isinstance(probe, Unavailable):
+        return f"{probe.reason}. {probe.fix}"
+    if case.precision in probe.precisions.get(case.device, ()):
+        return None
     reason = probe.missing.get(case.device, {}).get(case.precision)
     if reason is not None:
         return reason

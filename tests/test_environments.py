@@ -194,6 +194,10 @@ def test_a_runtime_that_only_an_environment_has_gives_the_reference(project):
         overrides={"fake": {"devices": ["cuda"]}},  # which it lacks, so that it gives none
         rounds=1,
     )
+    plan = json.loads(project.qbench("plan", suite, "--json").stdout)["cases"]
+    skips = {(e["case"]["environment"], e["case"]["precision"]): e["skip"] for e in plan}
+    assert skips["default", "fp32"] == "its runtime is not installed here. install it"
+    assert skips["its", "fp32"].startswith("not known before the environment its is made")
     project.run_json(suite)
     cases = {(c["environment"], c["precision"]): c for c in project.cases()}
     assert cases["default", "fp32"]["reason"] == "its runtime is not installed here. install it"
