@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +289,7 @@ def test_a_run_that_is_killed_while_it_compiles_goes_on_from_there(gpu):
     found: list[Path] = []
     while not (found and found[0].read_text().count("\n")):
         assert process.poll() is None
+        time.sleep(0.02)
         found = list((gpu.root / "results").glob("*/prepare.jsonl"))
     process.kill()
     process.wait()
