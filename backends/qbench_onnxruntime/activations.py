@@ -7,12 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from qbench.backend import Activation, Artifact, Feed, RunConfig, Unsupported
 from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.layers import layers
+from qbench.worker.onnxfile.layers import layers, read_layers
 from qbench.worker.onnxfile.tools import FILE, save
 from qbench_onnxruntime.prepare import facts
 from qbench_onnxruntime.session import OrtProgram
@@ -47,12 +46,4 @@ def activations(
             shown = [x for x in ends if program.file_outputs[x.tensor].dtype in _FLOATS]
             if not shown:
                 raise Unsupported("no layer of this file puts out floating-point numbers")
-            stream = program.stream()
-            for feed in feeds:
-                stream.bind(feed)
-                stream.infer()
-                arrays = stream.read_file()
-                yield [
-                    Activation(x.name, x.kind, np.array(arrays[x.tensor], np.float32))
-                    for x in shown
-                ]
+            yield from read_layers(program.stream(), shown, feeds)

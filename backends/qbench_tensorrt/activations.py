@@ -10,12 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from onnx import ModelProto, TensorProto, shape_inference
 
 from qbench.backend import Activation, Artifact, Feed, RunConfig, Unsupported
 from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.layers import Layer, layers
+from qbench.worker.onnxfile.layers import Layer, layers, read_layers
 from qbench.worker.onnxfile.tools import FILE, save
 from qbench_tensorrt.build import compile_engine
 from qbench_tensorrt.io import Io
@@ -49,15 +48,7 @@ def activations(
         source = replace(artifact, path=given, provenance=replace(artifact.provenance, file=FILE))
         provenance = compile_engine(source, config, kept, built)
         with TrtProgram(replace(source, path=built, provenance=provenance), config) as program:
-            stream = program.stream()
-            for feed in feeds:
-                stream.bind(feed)
-                stream.infer()
-                arrays = stream.read_file()
-                yield [
-                    Activation(layer.name, layer.kind, np.array(arrays[layer.tensor], np.float32))
-                    for layer in shown
-                ]
+            yield from read_layers(program.stream(), shown, feeds)
 
 
 def _show_layers(model: ModelProto) -> list[Layer]:

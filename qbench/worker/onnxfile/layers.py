@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 from onnx import GraphProto, NodeProto, helper
 
+from qbench.backend import Activation, Feed
 from qbench.worker.onnxfile.graph import FOLLOWING
 
 _CONVOLUTIONS = ("Conv", "ConvInteger", "ConvTranspose", "FusedConv")
@@ -52,6 +56,26 @@ def layers(graph: GraphProto) -> list[Layer]:
             name, tensor = _end(node, users, outputs)
             found.append(Layer(name, _kind(node, shapes), tensor))
     return found
+
+
+class FileStream(Protocol):
+    """A stream that shows outputs by the file's names, too."""
+
+    infer: Callable[[], None]
+
+    def bind(self, feed: Feed) -> None: ...
+    def read_file(self) -> Feed: ...
+
+
+def read_layers(
+    stream: FileStream, shown: Sequence[Layer], feeds: Iterable[Feed]
+) -> Iterator[list[Activation]]:
+    """What layers put out for each feed, in a program that has their ends as outputs."""
+    for feed in feeds:
+        stream.bind(feed)
+        stream.infer()
+        arrays = stream.read_file()
+        yield [Activation(x.name, x.kind, np.array(arrays[x.tensor], np.float32)) for x in shown]
 
 
 def _end(layer: NodeProto, users: dict[str, list[NodeProto]], outputs: set[str]) -> tuple[str, str]:
