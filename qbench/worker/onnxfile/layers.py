@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 from onnx import GraphProto, NodeProto, helper
@@ -58,19 +58,14 @@ def layers(graph: GraphProto) -> list[Layer]:
     return found
 
 
-class FileStream(Protocol):
-    """A stream that shows outputs by the file's names, too."""
-
-    infer: Callable[[], None]
-
-    def bind(self, feed: Feed) -> None: ...
-    def read_file(self) -> Feed: ...
-
-
 def read_layers(
-    stream: FileStream, shown: Sequence[Layer], feeds: Iterable[Feed]
+    stream: Any, shown: Sequence[Layer], feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """What layers put out for each feed, in a program that has their ends as outputs."""
+    """What layers put out for each feed, in a program that has their ends as outputs.
+
+    Args:
+        stream: one that has ``read_file``, too: every output by the file's names.
+    """
     for feed in feeds:
         stream.bind(feed)
         stream.infer()
