@@ -41,9 +41,9 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from qbench.errors import UserError, nearest
-from qbench.isolate import Status
 from qbench.migrate import SCHEMA, TABLES, Upgrade, check_schema
 from qbench.records import FILES, Bandwidth, Begin, Manifest, Plan
+from qbench.spec.case import Status
 from qbench.storage import (
     TEMPORARY,
     append_line,

@@ -249,8 +249,8 @@ def measure_again(
         UserError: this is not the machine of the run.
     """
     from qbench.host import fingerprint
-    from qbench.plan import Filters
     from qbench.runner import run_suite
+    from qbench.spec.case import Filters
 
     if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
         raise UserError(

@@ -26,14 +26,14 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar, get_args
+from typing import IO, Any, TypeVar, get_args
 
 from qbench.errors import MachineryError
+from qbench.spec.case import Status
 from qbench.watchdog import Watchdog
 
 T = TypeVar("T")
 R = TypeVar("R")
-Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout", "oom"]
 
 OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Memory allocation", "Cannot allocate memory")
 """What runtimes print before they give up for want of memory."""

@@ -78,7 +78,7 @@ def _case_3(case: Record) -> Record:
 
 
 def _case_id(case: Record) -> str:
-    """As ``qbench.plan.Case`` has it in schemas 2 to 4."""
+    """As ``qbench.spec.case.Case`` has it in schemas 2 to 4."""
     return digest_json(case)[:12]
 
 

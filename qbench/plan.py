@@ -8,25 +8,24 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from qbench.artifacts import ArtifactStore, Preparation
-from qbench.backend import Backend, Model, PrepareTarget, Ready, RunConfig, Unavailable
+from qbench.backend import Backend, Model, PrepareTarget, Ready, Unavailable
 from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.data.items import Items
 from qbench.environments import Made, backends_of
-from qbench.errors import NoSource, UserError, nearest
+from qbench.errors import NoSource, UserError
 from qbench.gpu.card import place
 from qbench.host import usable_cores
 from qbench.isolate import Interpreter
-from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options, variant
+from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options
 from qbench.quality import Judging
 from qbench.registry import Registry
-from qbench.scenario import SCENARIOS, longest_s, why_not
+from qbench.scenario import SCENARIOS, why_not
 from qbench.scenario import complete_options as complete_scenario
+from qbench.spec.case import EVERY_CASE, Case, Filters
 from qbench.storage import digest_json
-from qbench.suite import DEFAULT_ENVIRONMENT, Override, PositiveInt, Suite
+from qbench.suite import DEFAULT_ENVIRONMENT, Override, Suite
 from qbench.yardsticks import cards as yardstick_cards
 from qbench.yardsticks import yardsticks
 
@@ -42,102 +41,6 @@ EVALUATE_GUESS_S = 1.0
 """Guesses for the estimate of a run's length: processor seconds in runs of the suite ``quick``, and
 what compilers that try out kernels take for a small network. On a GPU, whose libraries of gigabytes
 and whose context every process has to load, none is measured yet."""
-
-
-class Case(BaseModel):
-    """One thing to measure: what was requested, without versions, so that nights compare.
-
-    Attributes:
-        precision, options: the scheme, with all its options.
-        recipe: ``best``, each backend's own best path to the precision; ``shared``, one quantized
-            model that all are given.
-        scenario_options: the scenario's options, all of them.
-        streams: simultaneous inferences; 1 unless the scenario has several.
-        hints: settings for the runtime from the suite's overrides.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    backend: str
-    environment: str = DEFAULT_ENVIRONMENT
-    precision: str
-    options: dict[str, Any] = {}
-    recipe: str = "best"
-    device: str = "cpu"
-    scenario: str = "single-stream"
-    scenario_options: dict[str, Any] = complete_scenario("single-stream", {})
-    batch_size: PositiveInt = 1
-    threads: PositiveInt = 1
-    streams: PositiveInt = 1
-    hints: dict[str, Any] = {}
-
-    @property  # not cached: a changed copy would keep it
-    def case_id(self) -> str:
-        """12 hexadecimal digits that stand for the request."""
-        return digest_json(self.model_dump(mode="json"))[:12]
-
-    @property
-    def variant(self) -> str:
-        return variant(self.precision, self.options)
-
-    @property
-    def scenario_variant(self) -> str:
-        """The scenario's options that differ from its defaults, short."""
-        fields = SCENARIOS[self.scenario].options.model_fields
-        changed = {
-            name: value
-            for name, value in self.scenario_options.items()
-            if name != "rounds" and value != fields[name].default
-        }
-        return ",".join(f"{name}={value}" for name, value in changed.items())
-
-    @property
-    def longest_s(self) -> float:
-        """How long its scenario's options let a trial take beside the suite's ``timed_s``."""
-        return longest_s(self.scenario, self.scenario_options)
-
-    @property
-    def conditions(self) -> tuple[Any, ...]:
-        """All that two cases must have in common for a speed-up: the model, the backend and how it
-        was run; not the precision and the way to it."""
-        return (self.environment, *self.work)
-
-    @property
-    def work(self) -> tuple[Any, ...]:
-        """``conditions`` but for the environment."""
-        return (
-            self.model,
-            self.backend,
-            self.device,
-            self.scenario,
-            self.scenario_variant,
-            self.batch_size,
-            self.threads,
-            self.streams,
-        )
-
-    @property
-    def label(self) -> str:
-        """Short, for progress and messages."""
-        parts = [self.model, self.backend, self.precision]
-        parts += [self.environment] if self.environment != DEFAULT_ENVIRONMENT else []
-        parts += [self.device] if self.device != "cpu" else []
-        parts += [self.variant] if self.variant else []
-        parts += [self.recipe] if self.recipe != "best" else []
-        parts += [self.scenario] if self.scenario != "single-stream" else []
-        parts += [self.scenario_variant] if self.scenario_variant else []
-        parts += [f"b{self.batch_size}"] if self.batch_size != 1 else []
-        parts += [f"t{self.threads}"] if self.threads != 1 else []
-        parts += [f"s{self.streams}"] if self.streams != 1 else []
-        return " ".join(parts)
-
-    def target(self) -> PrepareTarget:
-        kind = self.device.partition(":")[0]  # an artifact is of a class of devices
-        return PrepareTarget(self.precision, self.options, kind, self.recipe)
-
-    def config(self) -> RunConfig:
-        return RunConfig(self.device, self.threads, self.streams, self.batch_size, self.hints)
 
 
 @dataclass(frozen=True)
@@ -298,54 +201,13 @@ def _folder(items: Items) -> str:
     return next(iter(items.feeds.values())).parent.name
 
 
-@dataclass(frozen=True)
-class Filters:
-    """Which of a suite's cases to run: those that fit every non-empty list.
-
-    Attributes:
-        cases: case ids.
-    """
-
-    models: tuple[str, ...] = ()
-    backends: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ()
-    cases: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
-
-    def check(self, suite: Suite) -> None:
-        """Raise UserError for a name that the suite does not have."""
-        for given, known, what in (
-            (self.models, suite.models, "model"),
-            (self.backends, suite.backends, "backend"),
-            (self.precisions, [p.name for p in suite.precisions], "precision"),
-            (self.devices, sorted(suite.all_of("devices")), "device"),
-        ):
-            for name in given:
-                if name not in known:
-                    raise UserError(
-                        f"suite {suite.name} has no {what} '{name}'", nearest(name, known)
-                    )
-
-    def admit(self, case: Case) -> bool:
-        return all(
-            not names or value in names
-            for names, value in (
-                (self.models, case.model),
-                (self.backends, case.backend),
-                (self.precisions, case.precision),
-                (self.cases, case.case_id),
-                (self.devices, case.device),
-            )
-        )
-
-
 def make_plan(
     suite: Suite,
     catalog: Catalog,
     registry: Registry,
     probes: Mapping[str, Ready | Unavailable],
     store: ArtifactStore,
-    filters: Filters = Filters(),
+    filters: Filters = EVERY_CASE,
     environments: Mapping[str, Made] | None = None,
 ) -> Plan:
     """Decide for every case whether it can run here.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from qbench.plan import Case
     from qbench.pytest_runs import Measured
+    from qbench.spec.case import Case
 
 SUFFIX = ".qbench.yaml"
 GROUP = "qbench"

@@ -23,10 +23,11 @@ from qbench.console.text import figure, printable
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate import gate_run, measure_again
 from qbench.gate_settings import GateSettings
-from qbench.plan import Case, Filters, environments_of, expand, make_plan
+from qbench.plan import environments_of, expand, make_plan
 from qbench.precision import PRECISIONS
 from qbench.registry import Registry
 from qbench.runner import Request, Silent, run_suite
+from qbench.spec.case import Case, Filters
 from qbench.storage import digest_json
 from qbench.suite import Suite, load_suite, suites_dir
 

@@ -15,11 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qbench.energy.records import EnergyRecord
 from qbench.gpu.records import Gpu
-from qbench.isolate import Status
-from qbench.plan import Case
 from qbench.precision import PRECISIONS
 from qbench.quality import Judging, Quality
 from qbench.scenario import FIGURES, SCENARIOS, VERDICT, complete_options
+from qbench.spec.case import Case, Status
 from qbench.suite import Rounds
 from qbench.system import System
 

@@ -42,21 +42,13 @@ from qbench.isolate import (
     stop_if_disk_full,
 )
 from qbench.lock import alone_in, measuring_lock
-from qbench.plan import (
-    YARDSTICK_S,
-    Case,
-    Filters,
-    Plan,
-    Planned,
-    environments_of,
-    make_plan,
-    preparers_of,
-)
+from qbench.plan import YARDSTICK_S, Plan, Planned, environments_of, make_plan, preparers_of
 from qbench.precision import REFERENCE, flags
 from qbench.quality import Quality, Score, find_scores, judge, sqnr_db
 from qbench.registry import Registry, package_versions
 from qbench.scenario import SCENARIOS
 from qbench.schedule import Schedule
+from qbench.spec.case import Case, Filters
 from qbench.storage import digest_json
 from qbench.suite import Suite
 from qbench.system import System

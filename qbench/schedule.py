@@ -13,8 +13,9 @@ import numpy as np
 from qbench import stats
 from qbench.analysis import noise
 from qbench.bundle import percentile
-from qbench.plan import Case, Plan, Planned
+from qbench.plan import Plan, Planned
 from qbench.precision import REFERENCE
+from qbench.spec.case import Case
 from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
 
 

@@ -17,7 +17,7 @@ from qbench.precision import PRECISIONS, REFERENCE, complete_options
 from qbench.suite import suites_dir
 
 if TYPE_CHECKING:
-    from qbench.plan import Case
+    from qbench.spec.case import Case
 
 NOTHING = "yardstick_nothing"
 RATES = ("yardstick_matmul", "yardstick_conv")

@@ -29,7 +29,7 @@ from qbench.cli.compare import compare
 from qbench.console.comparison import comparison_markdown, comparison_parts
 from qbench.decide import Verdict
 from qbench.errors import UserError
-from qbench.plan import Filters
+from qbench.spec.case import Filters
 from qbench.stats import Estimate
 
 NINE = [1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09]

@@ -27,8 +27,8 @@ from qbench.backend import (
 )
 from qbench.catalog import Catalog
 from qbench.isolate import run_job
-from qbench.plan import Case
 from qbench.precision import complete_options
+from qbench.spec.case import Case
 from qbench.suite import suites_dir
 from qbench.yardsticks import NOTHING, RATES, cards, yardsticks
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qbench.plan import Case, Plan, Planned
+from qbench.plan import Plan, Planned
 from qbench.schedule import Schedule
+from qbench.spec.case import Case
 from qbench.suite import Suite
 
 FP32 = Case(model="net", backend="fake", precision="fp32")

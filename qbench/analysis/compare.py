@@ -37,7 +37,7 @@ from qbench.analysis.trials import (
 from qbench.bundle import Bundle
 from qbench.decide import Decision, Shift, Verdict
 from qbench.errors import UserError, nearest
-from qbench.plan import Case, Filters
+from qbench.spec.case import Case, Filters
 from qbench.stats import Estimate
 
 P1_CALLS = 100

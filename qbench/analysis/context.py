@@ -12,8 +12,8 @@ from qbench.analysis import roofline
 from qbench.analysis.roofline import Ceilings
 from qbench.analysis.trials import Trials
 from qbench.bundle import PERCENTILES, Bundle, percentile_name
-from qbench.plan import Case
 from qbench.precision import REFERENCE
+from qbench.spec.case import Case
 from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
 
 MS = 1e-6

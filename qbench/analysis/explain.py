@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from qbench.backend import EffectivePrecision, Operator
-from qbench.plan import Case
 from qbench.precision import IN_NAME_ONLY, PRECISIONS, REFERENCE, flags
 from qbench.quality.fidelity import MAX_SQNR_DB
+from qbench.spec.case import Case
 
 SLOW_RATE = 1.5
 """A kind of operator is slow if a multiply-accumulate takes it so much longer than float32's do."""

@@ -13,7 +13,7 @@ from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.errors import UserError
 from qbench.gate_settings import GateSettings, Limit
-from qbench.plan import Case
+from qbench.spec.case import Case
 
 Row = Mapping[str, Any]
 Kind = Literal[

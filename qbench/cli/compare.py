@@ -22,7 +22,7 @@ from qbench.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from qbench.analysis.compare import Comparison
-    from qbench.plan import Filters
+    from qbench.spec.case import Filters
 
 FORMATS = ("terminal", "markdown", "json")
 
@@ -63,7 +63,7 @@ def compare(
       qbench compare results/20261121-041530-quick-ab12 latest
     """
     from qbench.console.comparison import comparison_markdown, comparison_parts
-    from qbench.plan import Filters
+    from qbench.spec.case import Filters
     from qbench.storage import write_file
 
     form = "json" if as_json else format

@@ -204,8 +204,8 @@ def _request(
 ) -> tuple[Request, Catalog]:
     """What the arguments of ``run`` and ``plan`` ask for."""
     from qbench import adhoc
-    from qbench.plan import Filters
     from qbench.runner import Request
+    from qbench.spec.case import Filters
     from qbench.suite import device_name, find_suite
 
     try:

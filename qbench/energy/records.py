@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from qbench.energy.integral import Kind
 from qbench.energy.sensors import Scope
 from qbench.gpu.records import Gpu
-from qbench.isolate import Status
+from qbench.spec.case import Status
 
 
 class _Record(BaseModel):

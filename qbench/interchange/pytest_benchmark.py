@@ -20,7 +20,7 @@ from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.console.text import printable
 from qbench.errors import UserError
-from qbench.plan import Case
+from qbench.spec.case import Case
 
 VERSION = "5.3.1"
 """The version of pytest-benchmark whose fields these are."""

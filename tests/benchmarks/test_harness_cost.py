@@ -22,9 +22,9 @@ from qbench.artifacts import ArtifactStore, Stored
 from qbench.backend import PrepareTarget, RunConfig, Unavailable
 from qbench.catalog import Catalog
 from qbench.isolate import run_job
-from qbench.plan import Filters
 from qbench.registry import Registry
 from qbench.runner import Request, run_suite
+from qbench.spec.case import Filters
 from qbench.suite import load_suite, suites_dir
 
 PAIRS = 10

@@ -1,0 +1,159 @@
+"""The unit of a run: a case, the filters that choose cases, and how work on one ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from qbench.backend import PrepareTarget, RunConfig
+from qbench.errors import UserError, nearest
+from qbench.precision import variant
+from qbench.scenario import SCENARIOS, longest_s
+from qbench.scenario import complete_options as complete_scenario
+from qbench.storage import digest_json
+from qbench.suite import DEFAULT_ENVIRONMENT, PositiveInt, Suite
+
+Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout", "oom"]
+
+
+class Case(BaseModel):
+    """One thing to measure: what was requested, without versions, so that nights compare.
+
+    Attributes:
+        precision, options: the scheme, with all its options.
+        recipe: ``best``, each backend's own best path to the precision; ``shared``, one quantized
+            model that all are given.
+        scenario_options: the scenario's options, all of them.
+        streams: simultaneous inferences; 1 unless the scenario has several.
+        hints: settings for the runtime from the suite's overrides.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    backend: str
+    environment: str = DEFAULT_ENVIRONMENT
+    precision: str
+    options: dict[str, Any] = {}
+    recipe: str = "best"
+    device: str = "cpu"
+    scenario: str = "single-stream"
+    scenario_options: dict[str, Any] = complete_scenario("single-stream", {})
+    batch_size: PositiveInt = 1
+    threads: PositiveInt = 1
+    streams: PositiveInt = 1
+    hints: dict[str, Any] = {}
+
+    @property  # not cached: a changed copy would keep it
+    def case_id(self) -> str:
+        """12 hexadecimal digits that stand for the request."""
+        return digest_json(self.model_dump(mode="json"))[:12]
+
+    @property
+    def variant(self) -> str:
+        return variant(self.precision, self.options)
+
+    @property
+    def scenario_variant(self) -> str:
+        """The scenario's options that differ from its defaults, short."""
+        fields = SCENARIOS[self.scenario].options.model_fields
+        changed = {
+            name: value
+            for name, value in self.scenario_options.items()
+            if name != "rounds" and value != fields[name].default
+        }
+        return ",".join(f"{name}={value}" for name, value in changed.items())
+
+    @property
+    def longest_s(self) -> float:
+        """How long its scenario's options let a trial take beside the suite's ``timed_s``."""
+        return longest_s(self.scenario, self.scenario_options)
+
+    @property
+    def conditions(self) -> tuple[Any, ...]:
+        """All that two cases must have in common for a speed-up: the model, the backend and how it
+        was run; not the precision and the way to it."""
+        return (self.environment, *self.work)
+
+    @property
+    def work(self) -> tuple[Any, ...]:
+        """``conditions`` but for the environment."""
+        return (
+            self.model,
+            self.backend,
+            self.device,
+            self.scenario,
+            self.scenario_variant,
+            self.batch_size,
+            self.threads,
+            self.streams,
+        )
+
+    @property
+    def label(self) -> str:
+        """Short, for progress and messages."""
+        parts = [self.model, self.backend, self.precision]
+        parts += [self.environment] if self.environment != DEFAULT_ENVIRONMENT else []
+        parts += [self.device] if self.device != "cpu" else []
+        parts += [self.variant] if self.variant else []
+        parts += [self.recipe] if self.recipe != "best" else []
+        parts += [self.scenario] if self.scenario != "single-stream" else []
+        parts += [self.scenario_variant] if self.scenario_variant else []
+        parts += [f"b{self.batch_size}"] if self.batch_size != 1 else []
+        parts += [f"t{self.threads}"] if self.threads != 1 else []
+        parts += [f"s{self.streams}"] if self.streams != 1 else []
+        return " ".join(parts)
+
+    def target(self) -> PrepareTarget:
+        kind = self.device.partition(":")[0]  # an artifact is of a class of devices
+        return PrepareTarget(self.precision, self.options, kind, self.recipe)
+
+    def config(self) -> RunConfig:
+        return RunConfig(self.device, self.threads, self.streams, self.batch_size, self.hints)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which of a suite's cases to run: those that fit every non-empty list.
+
+    Attributes:
+        cases: case ids.
+    """
+
+    models: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+
+    def check(self, suite: Suite) -> None:
+        """Raise UserError for a name that the suite does not have."""
+        for given, known, what in (
+            (self.models, suite.models, "model"),
+            (self.backends, suite.backends, "backend"),
+            (self.precisions, [p.name for p in suite.precisions], "precision"),
+            (self.devices, sorted(suite.all_of("devices")), "device"),
+        ):
+            for name in given:
+                if name not in known:
+                    raise UserError(
+                        f"suite {suite.name} has no {what} '{name}'", nearest(name, known)
+                    )
+
+    def admit(self, case: Case) -> bool:
+        return all(
+            not names or value in names
+            for names, value in (
+                (self.models, case.model),
+                (self.backends, case.backend),
+                (self.precisions, case.precision),
+                (self.cases, case.case_id),
+                (self.devices, case.device),
+            )
+        )
+
+
+EVERY_CASE = Filters()
+"""Filters that admit every case."""
