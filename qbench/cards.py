@@ -11,8 +11,8 @@ from qbench.backend import TensorSpec
 from qbench.data.cards import Split
 from qbench.data.preprocess import Steps
 from qbench.errors import nearest
-from qbench.files import Digest, SourceFile
 from qbench.quality import TASKS, Decoder, Judging
+from qbench.spec.files import Digest, SourceFile
 from qbench.suite import Name, PositiveInt
 from qbench.yamlfile import Strict
 

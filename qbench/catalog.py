@@ -18,7 +18,8 @@ from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, nearest
-from qbench.files import Report, SourceFile, digest_path, locate, unpacked
+from qbench.files import Report, digest_path, locate, unpacked
+from qbench.spec.files import SourceFile
 from qbench.storage import digest_json
 from qbench.suite import suites_dir
 from qbench.yamlfile import Lines, load

@@ -13,96 +13,17 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
-
+from qbench.data.readers.archive import BOMB_BYTES, MAX_RATIO, MAX_TOTAL_BYTES, Zip
 from qbench.errors import UserError
+from qbench.spec.files import HubFile, SourceFile, inside
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
-from qbench.yamlfile import Strict
 
 Report = Callable[[str], None]
 """Told in a sentence what takes long."""
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
 SETTLED_NS = 2_000_000_000
 """A file that was written since may be written again within the resolution of its time."""
-
-
-def relative_path(value: str) -> str:
-    """``value``, if it is a relative path that stays below its folder.
-
-    Raises:
-        ValueError: it is not.
-    """
-    from qbench.data.readers.archive import inside  # whose package imports this module
-
-    if not inside(value):
-        raise ValueError(
-            "a path is relative and stays below the folder that holds models/ "
-            "(or below $QBENCH_ASSETS)"
-        )
-    return value
-
-
-class HubFile(Strict):
-    """A file of a repository on the Hugging Face Hub.
-
-    Attributes:
-        repo: ``organization/name``.
-        file: its path in the repository.
-        revision: a commit, so that it is the same file for ever; a branch or tag also works.
-    """
-
-    repo: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
-    file: str
-    revision: str = "main"
-
-    @field_validator("file")
-    @classmethod
-    def _inside(cls, value: str) -> str:
-        return relative_path(value)
-
-    @property
-    def label(self) -> str:
-        return f"{self.repo}/{self.file} (revision {self.revision})"
-
-
-class SourceFile(Strict):
-    """One file or folder: found below the card's root or ``$QBENCH_ASSETS`` by ``path``, or a
-    file that is downloaded.
-
-    Attributes:
-        path: relative, below the folder that holds ``models/`` or below ``$QBENCH_ASSETS``.
-        url: where to download it from when it is not found.
-        hub: where it is on the Hugging Face Hub, instead of a url.
-        sha256: of its content, for a folder see ``digest_path``; needed with a url. A file from
-            the Hub is always compared with the digest that the Hub itself gives.
-    """
-
-    path: str | None = None
-    url: Annotated[str, Field(pattern=r"^https?://")] | None = None
-    hub: HubFile | None = None
-    sha256: Digest | None = None
-
-    @field_validator("path")
-    @classmethod
-    def _inside(cls, value: str | None) -> str | None:
-        return None if value is None else relative_path(value)
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if not self.path and not self.url and not self.hub and not self._made_by_a_library():
-            raise ValueError("a file needs a path, a url, or hub")
-        if self.url is not None and self.hub is not None:
-            raise ValueError("a file has a url or hub, not both")
-        if self.url is not None and self.sha256 is None:
-            raise ValueError("a file with a url needs its sha256")
-        return self
-
-    def _made_by_a_library(self) -> bool:
-        return False
 
 
 # --------------------------------------------------------------------------- finding
@@ -298,8 +219,6 @@ def unpacked(path: Path) -> Path:
 
 def _unpack(path: Path, out: Path) -> None:
     """Raises ValueError for what is no archive, or one that does not stay inside ``out``."""
-    from qbench.data.readers.archive import BOMB_BYTES, MAX_RATIO, MAX_TOTAL_BYTES, Zip, inside
-
     if zipfile.is_zipfile(path):
         Zip(path).close()  # checks names and sizes
         with zipfile.ZipFile(path) as archive:

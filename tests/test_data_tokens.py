@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from qbench.data.cards import Split
 from qbench.data.items import make_items
-from qbench.data.tokens import TokenizeOptions, read_vocab, tokenizer
+from qbench.data.preprocess import TokenizeOptions
+from qbench.data.tokens import read_vocab, tokenizer
 from qbench.errors import UserError
 
 WORDS = "<PAD> 0\n<START> 1\n<UNKNOWN> 2\nthe 3\na 4\nit 5\n's 6\ncaf\u00e9 7\n"
@@ -87,12 +88,12 @@ def test_a_tokenizer_json(tmp_path: Path):
 BAD_VOCABULARIES = {
     "no unknown": ("words", "the 3\n", "no token <UNKNOWN>"),
     "a number missing": ("words", "the 3\na\n", ":2: 'a' is not a token and its number"),
-    "a token twice": ("words", "the 3\nthe 4\n", ":2: the token 'the' is there already"),
+    "a token twice": ("words", "the 3\nthe 4\n", ":2: the token 'the' is listed twice"),
     "an empty line": ("words", "the\n\na\n", ":2: '' is not a token"),
     "empty": ("words", "", ":1: '' is not a token"),
     "not BERT's": ("wordpiece", WORDS, r"has no \[UNK\], \[CLS\], \[SEP\], \[PAD\]"),
-    "no JSON": ("json", "{", "is no tokenizer.json"),
-    "other JSON": ("json", "[1, 2]", "is no tokenizer.json"),
+    "no JSON": ("json", "{", "is not a tokenizer.json"),
+    "other JSON": ("json", "[1, 2]", "is not a tokenizer.json"),
 }
 
 
@@ -109,9 +110,9 @@ def test_a_vocabulary_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path):
         read_vocab(tmp_path / "vocab.txt")
 
 
-def test_a_missing_library_is_named_with_its_extra(tmp_path: Path, monkeypatch):
+def test_a_missing_library_is_named_with_its_remedy(tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(UserError, match=re.escape("pip install 'qbench[text]'")):
+    with pytest.raises(UserError, match=re.escape("pip install tokenizers")):
         numbers(tmp_path, BERT, "the", "wordpiece")
     assert numbers(tmp_path, WORDS, "the", "words", length=2) == [1, 3]
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from qbench.data.preprocess import Steps, apply
+from qbench.data.apply import apply
+from qbench.data.preprocess import Steps
 
 
 def steps(text: str) -> Steps:

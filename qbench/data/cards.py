@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from qbench.files import SourceFile
+from qbench.spec.files import SourceFile
 from qbench.suite import Name, PositiveInt
 from qbench.yamlfile import Strict
 

@@ -141,7 +141,7 @@ def array_for(card: ModelCard, reader: Reader, name: str) -> str:
 
 
 def find_vocabularies(card: ModelCard, root: Path, report: Report) -> dict[str, Path]:
-    """By input, the file of its tokenizer; verified, downloaded if need be."""
+    """Return the vocabulary file of each input that has one; verified, downloaded if necessary."""
     options = {name: preprocess.tokenize_options(steps) for name, steps in card.preprocess.items()}
     return {name: locate(choice.vocab, root, report) for name, choice in options.items() if choice}
 

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qbench.data import preprocess
+from qbench.data.apply import apply_to_boxes, apply_to_mask
 from qbench.data.cards import IGNORE
-from qbench.data.preprocess import Steps
+from qbench.data.preprocess import Steps, moves_pixels
 from qbench.data.readers import Reader
 
 
@@ -73,7 +73,7 @@ def _scores(
 def _boxes(
     reader: Reader, chosen: Sequence[int], steps: Steps, sizes: Sequence[tuple[int, ...]]
 ) -> np.ndarray:
-    moved = preprocess.moves_pixels(steps)
+    moved = moves_pixels(steps)
     parts = [np.empty((0, 6), np.float32)]
     for place, index in enumerate(chosen):
         boxes = np.asarray(reader.label(index), np.float64)
@@ -91,7 +91,7 @@ def _boxes(
         _check_class(reader, int(boxes[:, 0].min()), int(boxes[:, 0].max()), index)
         if moved:
             height, width = sizes[place][:2]
-            corners = preprocess.apply_to_boxes(steps, corners, height, width)
+            corners = apply_to_boxes(steps, corners, height, width)
         items = np.full((len(boxes), 1), place)
         parts.append(np.hstack([items, boxes[:, :1], corners]).astype(np.float32))
     return np.concatenate(parts)
@@ -109,13 +109,13 @@ def _masks(
             if counted.max() > IGNORE:
                 raise reader.error(f"{reader.title(index)}: a mask holds classes up to {IGNORE}")
         mask = mask.astype(np.uint8)
-        if preprocess.moves_pixels(steps):
+        if moves_pixels(steps):
             if mask.shape != tuple(sizes[place][:2]):
                 raise reader.error(
                     f"{reader.title(index)}: its mask is {mask.shape[1]}x{mask.shape[0]} pixels, "
                     f"the picture {sizes[place][1]}x{sizes[place][0]}"
                 )
-            mask = preprocess.apply_to_mask(steps, mask)
+            mask = apply_to_mask(steps, mask)
         if masks and mask.shape != masks[0].shape:
             raise reader.error(
                 f"masks of different shapes, {list(masks[0].shape)} and {list(mask.shape)}",

@@ -1,7 +1,7 @@
-"""The preprocessing vocabulary of model cards. ``qbench.worker.pipeline`` carries it out.
+"""Preprocessing steps, as model cards list them. ``qbench.data.apply`` runs them.
 
-A card lists, for each input, the steps from a stored item to what the model is fed. Each step is
-a mapping with one key:
+A card lists, for each input, the steps from a stored item to the model's input. Each step is a
+mapping with one key:
 
     - array: image                          # the data set's array, if the input has another name
     - tokenize: {kind: wordpiece, vocab: {path: vocab.txt}, length: 128, give: ids}
@@ -15,27 +15,45 @@ a mapping with one key:
     - flatten: true
     - cast: uint8
 
-An item is one array without a batch axis, or a text until it is tokenized. Images are HWC, or HW:
-an HW item becomes HWC with C=1 as soon as its list holds a step that only makes sense for images
-(resize, center_crop, color, layout). Items that are no images (features, tokens) may have any
-shape and use the other steps.
+An item is one array without a batch axis, or a text until it is tokenized. Images are HWC or HW; an
+HW item becomes HWC with C=1 if its list holds an image step (resize, center_crop, color, layout).
+Other items (features, tokens) may have any shape and use the other steps.
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from qbench.data.cards import IGNORE
-from qbench.data.tokens import TokenizeOptions
-from qbench.worker.pipeline import transforms
+from qbench.spec.files import SourceFile
+from qbench.suite import PositiveInt
 from qbench.yamlfile import Strict
 
 Interpolation = Literal["bilinear", "nearest", "bicubic", "lanczos"]
 Pixels = Annotated[int, Field(ge=1, le=16384)]
 HeightWidth = Annotated[list[Pixels], Field(min_length=2, max_length=2)]
 PerChannel = float | Annotated[list[float], Field(min_length=1)]
+
+
+class TokenizeOptions(Strict):
+    """How a text becomes ``length`` integers; longer texts are truncated, shorter ones padded.
+
+    Attributes:
+        kind: ``words``: split at all characters except letters, digits, ``_`` and ``'``; whole
+            words are looked up, after <START> if the vocabulary has it (TFLite's RegexTokenizer);
+            ``wordpiece``: BERT's tokenizer;
+            ``json``: the tokenizer that a Hugging Face ``tokenizer.json`` describes.
+        vocab: words, wordpiece: one token a line, with its id after a space, else its id is the
+            line's number from 0; json: the ``tokenizer.json``.
+        lowercase: words, wordpiece: lowercase the text first (wordpiece: and strip accents).
+        give: ``ids``: the tokens' ids; ``mask``: 1 for a token, 0 for padding; ``types``: segment
+            ids.
+    """
+
+    kind: Literal["words", "wordpiece", "json"]
+    vocab: SourceFile
+    length: PositiveInt
+    lowercase: bool = True
+    give: Literal["ids", "mask", "types"] = "ids"
 
 
 class ResizeOptions(Strict):
@@ -69,7 +87,7 @@ class NormalizeOptions(Strict):
 
     @model_validator(mode="after")
     def _no_zero_std(self) -> "NormalizeOptions":
-        if np.any(np.asarray(self.std) == 0):
+        if 0 in (self.std if isinstance(self.std, list) else [self.std]):
             raise ValueError("normalize divides by std, so std may not be 0")
         return self
 
@@ -126,7 +144,7 @@ class Cast(Strict):
 
 
 def _key(step: Any) -> str | None:
-    """The one key of a step, which tells its kind; None (an error that lists the kinds) if none."""
+    """Return the key of a step; None, which is an error that lists the keys, if it is not one."""
     names = list(step) if isinstance(step, dict) else list(getattr(type(step), "model_fields", ()))
     return names[0] if len(names) == 1 and isinstance(names[0], str) else None
 
@@ -153,13 +171,13 @@ Step = Annotated[
 
 
 def _in_order(steps: list[Step]) -> list[Step]:
-    """`array` comes first, `tokenize` before all that takes numbers; each once."""
+    """Check that `array` comes first and `tokenize` before all other steps, each at most once."""
     for index, step in enumerate(steps):
         if isinstance(step, Array) and index > 0:
-            raise ValueError("the step array comes first: it says what the others are for")
+            raise ValueError("the step array comes first: it names the data of the others")
         if isinstance(step, Tokenize) and any(not isinstance(s, Array) for s in steps[:index]):
             raise ValueError(
-                "the step tokenize comes before the others: it makes numbers of a text"
+                "the step tokenize comes before the others: it turns a text into numbers"
             )
     return steps
 
@@ -168,67 +186,20 @@ Steps = Annotated[list[Step], AfterValidator(_in_order)]
 
 
 def array_of(steps: Steps) -> str | None:
-    """The data set's array that the steps begin with; None if they do not say."""
+    """Return the name of the data set's array that the steps begin with; None if they name none."""
     return steps[0].array if steps and isinstance(steps[0], Array) else None
 
 
 def tokenize_options(steps: Steps) -> TokenizeOptions | None:
-    """How the steps make numbers of a text; None if they do not."""
+    """Return the options of the step `tokenize`; None if there is none."""
     return next((step.tokenize for step in steps if isinstance(step, Tokenize)), None)
 
 
 def as_json(steps: Steps) -> list[dict[str, Any]]:
-    """The steps with all their options, as ``qbench.worker.pipeline.transforms`` takes them."""
+    """Return the steps with all options, for ``qbench.worker.pipeline.transforms``."""
     return [step.model_dump(mode="json") for step in steps]
 
 
-def apply(
-    steps: Steps, item: np.ndarray | str, tokenize: Callable[[str], np.ndarray] | None = None
-) -> np.ndarray:
-    """Run the validated steps of a card on one item: ``transforms.apply``, which says more."""
-    return transforms.apply(as_json(steps), item, tokenize)
-
-
 def moves_pixels(steps: Steps) -> bool:
-    """Whether boxes and masks have to follow what the steps do to the picture."""
+    """Return whether the steps move pixels, so that boxes and masks have to be moved as well."""
     return any(isinstance(step, Resize | CenterCrop) for step in steps)
-
-
-def apply_to_mask(steps: Steps, mask: np.ndarray) -> np.ndarray:
-    """A picture's mask where the steps leave the picture: uint8 [H, W] to [h, w].
-
-    Resized to the nearest pixel; the filling of a letterbox is 255, which means ignore.
-    """
-    result = transforms.as_hwc(mask)
-    for step in steps:
-        match step:
-            case Resize(resize=options):
-                how = {"interpolation": "nearest", "fill": IGNORE}
-                result = transforms.resize(result, {**options.model_dump(), **how})
-            case CenterCrop(center_crop=size):
-                result = transforms.center_crop(result, size)
-    return result[:, :, 0]
-
-
-def apply_to_boxes(steps: Steps, boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Boxes where the steps leave the picture.
-
-    Args:
-        boxes: [boxes, 4] of x1, y1, x2, y2 as shares of the picture of ``height`` x ``width``.
-
-    Returns:
-        The same as shares of the picture that the model is fed: only a letterbox changes them.
-
-    Raises:
-        ValueError: a crop would cut boxes.
-    """
-    for step in steps:
-        if isinstance(step, CenterCrop):
-            raise ValueError("center_crop would cut boxes off: resize the pictures instead")
-        if isinstance(step, Resize):
-            inner, (height, width), (top, left) = transforms.placed(
-                height, width, step.resize.model_dump()
-            )
-            share = np.array([inner[1] / width, inner[0] / height] * 2)
-            boxes = boxes * share + np.array([left / width, top / height] * 2)
-    return boxes

@@ -33,7 +33,8 @@ import torch
 import yaml
 from pydantic import TypeAdapter
 
-from qbench.data.preprocess import Steps, apply
+from qbench.data.apply import apply
+from qbench.data.preprocess import Steps
 
 SEED = 20240613
 TRAIN, TEST = slice(0, 1347), slice(1347, 1797)

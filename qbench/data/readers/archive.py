@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from qbench.errors import UserError
+from qbench.spec.files import inside
 
 MAX_FILE_BYTES = 50_000_000
 """Of one picture, mask or label file."""
@@ -22,14 +23,6 @@ MAX_RATIO = 200
 BOMB_BYTES = 10_000_000
 """What unpacks to more than ``BOMB_BYTES`` and to more than ``MAX_RATIO`` times its packed size
 is taken for a zip bomb: pictures do not compress, and text not that far."""
-
-
-def inside(name: str) -> bool:
-    """Whether a name in an archive stays below the archive's root."""
-    path = PurePosixPath(name)
-    return not (
-        path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in name[:2]
-    )
 
 
 class Files(ABC):

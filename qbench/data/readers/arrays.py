@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from qbench.data.cards import DatasetCard
-from qbench.data.readers.archive import inside
 from qbench.data.readers.base import Label, Reader
 from qbench.errors import UserError, nearest
+from qbench.spec.files import inside
 
 MAX_ARRAY_BYTES = 16_000_000_000
 """Of one array of an ``.npz``."""

@@ -1,4 +1,4 @@
-"""From a text to the numbers that a model takes. ``qbench.data.tokens`` says what options mean."""
+"""Tokenize texts. ``qbench.data.preprocess.TokenizeOptions`` documents the options."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from qbench.errors import UserError
-
 
 def tokenizer(
     options: Mapping[str, Any], vocab: Mapping[str, int] | str, name: str
 ) -> Callable[[str], np.ndarray]:
-    """A function from a text to int64 ``[length]``.
+    """Return a function from a text to int64 ``[length]``.
 
     Args:
         options: ``kind``, ``length``, ``lowercase`` and ``give`` of ``TokenizeOptions``.
-        vocab: tokens with their numbers; for kind ``json`` the text of a ``tokenizer.json``.
-        name: of the vocabulary, for messages.
+        vocab: ids by token; for kind ``json`` the text of a ``tokenizer.json``.
+        name: names the vocabulary in messages.
 
     Raises:
-        UserError: the vocabulary cannot be used, or the package ``tokenizers`` is missing.
+        ValueError: the vocabulary is not usable, or the package ``tokenizers`` is missing.
     """
     if options["kind"] == "json":
         return _encoded(options, _from_json(_library(options), str(vocab), name), name)
@@ -36,7 +34,7 @@ def _words(
     options: Mapping[str, Any], vocab: Mapping[str, int], name: str
 ) -> Callable[[str], np.ndarray]:
     if "<UNKNOWN>" not in vocab:
-        raise UserError(f"{name} has no token <UNKNOWN>, which words outside it need")
+        raise ValueError(f"{name} has no token <UNKNOWN>, required for unknown words")
     start = [vocab["<START>"]] if "<START>" in vocab else []
     unknown, pad = vocab["<UNKNOWN>"], vocab.get("<PAD>", 0)
     length, give, lowercase = options["length"], options["give"], options["lowercase"]
@@ -58,7 +56,7 @@ def _encoded(options: Mapping[str, Any], tool: Any, name: str) -> Callable[[str]
     names = tool.get_vocab()
     pad = next((token for token in ("[PAD]", "<pad>") if token in names), None)
     if pad is None:
-        raise UserError(f"{name} has no token [PAD] or <pad>, and short texts need one")
+        raise ValueError(f"{name} has no token [PAD] or <pad>, required to pad short texts")
     tool.enable_padding(length=options["length"], pad_id=names[pad], pad_token=pad)
     field = {"ids": "ids", "mask": "attention_mask", "types": "type_ids"}[options["give"]]
 
@@ -72,9 +70,9 @@ def _library(options: Mapping[str, Any]) -> Any:
     try:
         import tokenizers
     except ImportError:
-        raise UserError(
-            f"the step tokenize of kind {options['kind']} needs the package tokenizers",
-            "pip install 'qbench[text]'",
+        raise ValueError(
+            f"the step tokenize of kind {options['kind']} needs the package tokenizers: "
+            "pip install tokenizers"
         ) from None
     return tokenizers
 
@@ -83,7 +81,7 @@ def _from_json(library: Any, text: str, name: str) -> Any:
     try:
         return library.Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
-        raise UserError(f"{name} is no tokenizer.json: {error}") from None
+        raise ValueError(f"{name} is not a tokenizer.json: {error}") from None
 
 
 def _wordpiece(
@@ -91,5 +89,5 @@ def _wordpiece(
 ) -> Any:
     missing = [token for token in ("[UNK]", "[CLS]", "[SEP]", "[PAD]") if token not in vocab]
     if missing:
-        raise UserError(f"{name} is no vocabulary of BERT: it has no {', '.join(missing)}")
+        raise ValueError(f"{name} is not a BERT vocabulary: it has no {', '.join(missing)}")
     return library.BertWordPieceTokenizer(dict(vocab), lowercase=options["lowercase"])
