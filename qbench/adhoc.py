@@ -21,7 +21,7 @@ from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, nearest
 from qbench.files import digest_path
 from qbench.isolate import run_job, scratch_folder
-from qbench.precision import PRECISIONS
+from qbench.kit.precisions import PRECISIONS
 from qbench.registry import Registry
 from qbench.suite import Suite, suites_dir
 

@@ -44,7 +44,7 @@ from qbench.isolate import Interpreter
 from qbench.storage import digest_file, digest_json, new_folder, write_file
 from qbench.suite import Environment, is_file_requirement
 
-KIT = ("__init__.py", "backend.py", "converter.py", "worker")
+KIT = ("__init__.py", "backend.py", "converter.py", "kit", "worker")
 """What workers may import of qbench; it needs the standard library and NumPy."""
 VERSION = 1
 """Of how environments are made: part of their digests."""

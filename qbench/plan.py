@@ -18,7 +18,8 @@ from qbench.errors import NoSource, UserError
 from qbench.gpu.card import place
 from qbench.host import usable_cores
 from qbench.isolate import Interpreter
-from qbench.precision import PRECISIONS, REFERENCE, SHARED, complete_options
+from qbench.kit.precisions import PRECISIONS
+from qbench.precision import REFERENCE, SHARED, complete_options
 from qbench.quality import Judging
 from qbench.registry import Registry
 from qbench.scenario import SCENARIOS, why_not

@@ -4,149 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from qbench.errors import nearest
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of a precision.
-
-    Attributes:
-        default: used where the suite is silent; None stands for the backend's own choice.
-        kind: the type its values have; a list holds strings.
-        choices: the values allowed; empty if any value of the type is.
-        minimum, maximum: bounds of a number.
-        doc: one sentence.
-    """
-
-    default: Any
-    kind: type
-    doc: str
-    choices: tuple[Any, ...] = ()
-    minimum: float = -math.inf
-    maximum: float = math.inf
-
-
-@dataclass(frozen=True)
-class Precision:
-    """A named scheme.
-
-    Attributes:
-        weights, activations: the number format of each while computing.
-        doc: one sentence.
-        calibrated: whether it needs calibration items.
-        options: what a suite may set.
-    """
-
-    name: str
-    weights: str
-    activations: str
-    doc: str
-    calibrated: bool = False
-    options: Mapping[str, Option] = field(default_factory=dict)
-
-
-_PER_CHANNEL = Option(
-    True, bool, "One scale per output channel of a weight; false: one for the whole tensor."
-)
-_ITEMS = Option(100, int, "How many calibration items are used.", minimum=1)
-_METHOD = Option(
-    "minmax",
-    str,
-    "How activation ranges are chosen from the calibration items.",
-    choices=("minmax", "entropy", "percentile", "mse"),
-)
-_EXCLUDED = Option(
-    (), list, "Operators left in floating point: names of nodes in the source, or their types."
-)
-_GROUP = Option(
-    None, int, "How many weights along the input share one scale; -1: all of them.", minimum=-1
-)
-
-PRECISIONS: Mapping[str, Precision] = {
-    p.name: p
-    for p in (
-        Precision("fp32", "float32", "float32", "IEEE single precision; the reference."),
-        Precision("tf32", "float32", "tf32", "NVIDIA's 19-bit format inside matrix units."),
-        Precision("fp16", "float16", "float16", "IEEE half precision."),
-        Precision("bf16", "bfloat16", "bfloat16", "bfloat16: float32's range, 8 bits of mantissa."),
-        Precision(
-            "fp8",
-            "float8",
-            "float8",
-            "8-bit floats (E4M3).",
-            calibrated=True,
-            options={"calibration_items": _ITEMS, "excluded_operators": _EXCLUDED},
-        ),
-        Precision(
-            "int8-dynamic",
-            "int8",
-            "int8",
-            "Weights quantized ahead, activations at run time.",
-            options={
-                "per_channel": _PER_CHANNEL,
-                "excluded_operators": _EXCLUDED,
-                "all_operators": Option(
-                    False,
-                    bool,
-                    "Quantize every operator that the tool can, where the backend's best path "
-                    "leaves out those that get slower.",
-                ),
-            },
-        ),
-        Precision(
-            "int8-static",
-            "int8",
-            "int8",
-            "Weights and activations quantized ahead, with ranges from calibration items.",
-            calibrated=True,
-            options={
-                "per_channel": _PER_CHANNEL,
-                "calibration_items": _ITEMS,
-                "calibration_method": _METHOD,
-                "excluded_operators": _EXCLUDED,
-                "quantizer": Option(
-                    None,
-                    str,
-                    "Which tool quantizes, where a backend has two.",
-                    choices=("onnxruntime", "nncf", "ai-edge-quantizer", "tf-converter"),
-                ),
-                "preset": Option(
-                    None,
-                    str,
-                    "NNCF's: symmetric activations (performance) or asymmetric ones (mixed).",
-                    choices=("performance", "mixed"),
-                ),
-                "max_accuracy_drop": Option(
-                    None,
-                    float,
-                    "Accuracy control: operators go back to floating point until the share of "
-                    "right calibration items has fallen by no more than this; 0.01 is one point.",
-                    minimum=0,
-                    maximum=1,
-                ),
-                "accuracy_control_minutes": Option(
-                    8.0, float, "Accuracy control ends after so long.", minimum=0
-                ),
-            },
-        ),
-        Precision("int8-qat", "int8", "int8", "Quantization-aware training."),
-        Precision(
-            "int16x8",
-            "int8",
-            "int16",
-            "int8 weights, int16 activations.",
-            calibrated=True,
-            options={"per_channel": _PER_CHANNEL, "calibration_items": _ITEMS},
-        ),
-        Precision("w8", "int8", "float32", "8-bit weights only.", options={"group_size": _GROUP}),
-        Precision("w4", "int4", "float32", "4-bit weights only.", options={"group_size": _GROUP}),
-        Precision("as-shipped", "as in the file", "as in the file", "A model that is quantized."),
-    )
-}
+from qbench.kit.precisions import PRECISIONS, changed_options, normalized
 
 IN_NAME_ONLY = "int8 in name only"
 
@@ -185,24 +46,10 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
         if isinstance(value, int | float) and not (value <= option.maximum and value < math.inf):
             most = f"at most {option.maximum:g}" if option.maximum < math.inf else "finite"
             raise ValueError(f"option {name} is {most}, not {value!r}")
-    complete = {name: _plain(given.get(name, o.default), o.kind) for name, o in options.items()}
+    complete = {name: normalized(given.get(name, o.default), o.kind) for name, o in options.items()}
     if complete.get("max_accuracy_drop") is None:
         complete.pop("accuracy_control_minutes", None)  # without accuracy control it means nothing
     return complete
-
-
-def _plain(value: Any, kind: type) -> Any:
-    """As JSON gives it back; 1 and 1.0 are the same, and so are two orders of a list of names."""
-    if kind is list:
-        return sorted(str(v) for v in value)
-    return kind(value) if value is not None else None
-
-
-def changed_options(precision: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that differ from the default, by name. For ``Backend.supports``: whatever is
-    left here that the tool does not have is refused."""
-    defaults = {n: _plain(o.default, o.kind) for n, o in PRECISIONS[precision].options.items()}
-    return {name: options[name] for name in sorted(options) if options[name] != defaults.get(name)}
 
 
 def variant(precision: str, options: Mapping[str, Any]) -> str:

@@ -23,8 +23,8 @@ from qbench.console.text import figure, printable
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate import gate_run, measure_again
 from qbench.gate_settings import GateSettings
+from qbench.kit.precisions import PRECISIONS
 from qbench.plan import environments_of, expand, make_plan
-from qbench.precision import PRECISIONS
 from qbench.registry import Registry
 from qbench.runner import Request, Silent, run_suite
 from qbench.spec.case import Case, Filters

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from qbench.energy.records import EnergyRecord
 from qbench.gpu.records import Gpu
-from qbench.precision import PRECISIONS
+from qbench.kit.precisions import PRECISIONS
 from qbench.quality import Judging, Quality
 from qbench.scenario import FIGURES, SCENARIOS, VERDICT, complete_options
 from qbench.spec.case import Case, Status

@@ -278,7 +278,7 @@ def _vocabulary() -> frozenset[str]:
     """Words of the field, lower case: as a host's name they tell nothing, and everything is called
     so."""
     from qbench.analysis.columns import NAMES
-    from qbench.precision import PRECISIONS
+    from qbench.kit.precisions import PRECISIONS
     from qbench.scenario import SCENARIOS
     from qbench.schema import json_schema
     from qbench.suite import suites_dir

@@ -27,7 +27,7 @@ from qbench import precision, scenario
 from qbench.energy.settings import EnergySettings
 from qbench.errors import UserError, nearest
 from qbench.gate_settings import GateSettings
-from qbench.precision import PRECISIONS
+from qbench.kit.precisions import PRECISIONS
 from qbench.scenario import SCENARIOS
 from qbench.stats import MIN_ROUNDS
 from qbench.yamlfile import Lines, Strict, load

@@ -413,7 +413,7 @@ class AdapterConformance:
 
     def artifact(self, folder: Path, precision: str = "fp32") -> Artifact:
         """Prepare the model at a precision, as a prepare worker would."""
-        from qbench.precision import PRECISIONS
+        from qbench.kit.precisions import PRECISIONS
 
         backend, model = self.backend(), self.model(folder)
         target = self.prepare_target(precision)
@@ -457,7 +457,7 @@ class AdapterConformance:
     # -------------------------------------------------------------- the tests
 
     def test_declares_itself(self) -> None:
-        from qbench.precision import PRECISIONS
+        from qbench.kit.precisions import PRECISIONS
         from qbench.registry import KIND_OF_DEVICE
 
         backend = self.backend()

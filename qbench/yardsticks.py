@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qbench.backend import Ready, Unavailable
-from qbench.precision import PRECISIONS, REFERENCE, complete_options
+from qbench.kit.precisions import PRECISIONS
+from qbench.precision import REFERENCE, complete_options
 from qbench.suite import suites_dir
 
 if TYPE_CHECKING:

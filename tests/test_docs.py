@@ -20,7 +20,8 @@ from qbench.catalog import Catalog
 from qbench.cli import app
 from qbench.data.cards import DatasetCard
 from qbench.errors import UserError
-from qbench.precision import PRECISIONS, complete_options
+from qbench.kit.precisions import PRECISIONS
+from qbench.precision import complete_options
 from qbench.registry import Registry
 from qbench.suite import PrecisionChoice, Suite, shipped_suites, suites_dir
 from qbench.worker.cuda import Device

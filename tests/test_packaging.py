@@ -181,11 +181,12 @@ def test_a_plugin_is_imported_without_its_runtime(plugin: str):
     assert imported_by(plugin) <= {"qbench", "numpy", plugin}
 
 
-KIT_MODULES = ("backend", "converter", "errors", "precision")
+KIT_MODULES = ("backend", "converter", "errors")
 KIT = sorted(
     [
         REPOSITORY / "qbench" / "__init__.py",
         *(REPOSITORY / "qbench" / f"{name}.py" for name in KIT_MODULES),
+        *(REPOSITORY / "qbench" / "kit").rglob("*.py"),
         *(REPOSITORY / "qbench" / "worker").glob("*.py"),
         *(REPOSITORY / "backends").rglob("*.py"),
     ]
@@ -208,7 +209,7 @@ def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
         for name in names:
             assert name not in newer
             if name == "qbench" or name.startswith("qbench."):
-                assert name in modules or name.startswith("qbench.worker"), name
+                assert name in modules or name.startswith(("qbench.kit", "qbench.worker")), name
     assert not any(isinstance(node, ast.TryStar) for node in ast.walk(tree))
 
 

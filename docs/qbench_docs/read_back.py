@@ -16,7 +16,7 @@ def read_back_table(_: str = "") -> str:
     they ran at, and the share of multiply-accumulates in int8."""
     from qbench.analysis.table import case_table
     from qbench.bundle import Bundle
-    from qbench.precision import PRECISIONS
+    from qbench.kit.precisions import PRECISIONS
 
     found = [case_table(Bundle(path.parent)) for path in sorted(REFERENCE.glob("**/manifest.json"))]
     if not found:

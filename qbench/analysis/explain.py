@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from qbench.backend import EffectivePrecision, Operator
-from qbench.precision import IN_NAME_ONLY, PRECISIONS, REFERENCE, flags
+from qbench.kit.precisions import PRECISIONS
+from qbench.precision import IN_NAME_ONLY, REFERENCE, flags
 from qbench.quality.fidelity import MAX_SQNR_DB
 from qbench.spec.case import Case
 

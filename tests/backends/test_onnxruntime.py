@@ -31,7 +31,8 @@ from qbench.backend import (
     Unavailable,
     Unsupported,
 )
-from qbench.precision import PRECISIONS, complete_options
+from qbench.kit.precisions import PRECISIONS
+from qbench.precision import complete_options
 from qbench.testing import AdapterConformance
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

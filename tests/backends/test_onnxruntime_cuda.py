@@ -31,7 +31,8 @@ from qbench.backend import (
     Unsupported,
 )
 from qbench.environments import backends_of
-from qbench.precision import PRECISIONS, complete_options
+from qbench.kit.precisions import PRECISIONS
+from qbench.precision import complete_options
 from qbench.registry import Registry, package_versions
 from qbench.suite import Environment
 from qbench_onnxruntime import Backend, gpu

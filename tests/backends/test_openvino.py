@@ -276,7 +276,7 @@ class TestConformanceTflite(AdapterConformance):
 
 
 def test_every_precision_of_the_vocabulary_is_offered_or_has_a_reason() -> None:
-    from qbench.precision import PRECISIONS
+    from qbench.kit.precisions import PRECISIONS
 
     answer = Backend().probe()
     assert isinstance(answer, Ready)

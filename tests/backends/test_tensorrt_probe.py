@@ -13,7 +13,7 @@ from test_cuda import ACTION
 
 from qbench.backend import Model, PrepareTarget, Ready, Unavailable
 from qbench.cli.listing import backends
-from qbench.precision import PRECISIONS
+from qbench.kit.precisions import PRECISIONS
 from qbench.registry import Registry
 from qbench.testing import AdapterConformance
 from qbench.worker.cuda import Device

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import numpy as np  # qbench has NumPy anyway; any other runtime belongs into import_runtime()
 
 from qbench import backend
-from qbench.precision import changed_options
+from qbench.kit.precisions import changed_options
 from qbench.worker.feeds import check_feed
 
 
