@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qbench.analysis.columns import COLUMNS
+from qbench.analysis.columns import COLUMNS, INTERVALS
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.errors import UserError
@@ -209,9 +209,8 @@ def inconclusive(
 
 # --------------------------------------------------------------------------- limits
 
-_REPEATABLE = ("what", "quality")
+_REPEATABLE = ("case", "quality")
 """Groups of columns that new trials would not change."""
-_GROUPS = {column.name: column.group for column in COLUMNS}
 _MATCHED = ("model", "backend", "environment", "precision", "scenario")
 
 
@@ -241,8 +240,9 @@ def _beyond(night: Night, row: Row, limit: Limit) -> Finding | None:
             f"there is a limit on {limit.metric}, which holds words: {value[:40]}",
             "Limit a column of figures.",
         )
-    repeatable = _GROUPS[limit.metric] in _REPEATABLE or limit.metric.endswith("size_mb")
-    low, high = (None, None) if repeatable else _interval(row, limit.metric)
+    repeatable = COLUMNS[limit.metric].group in _REPEATABLE or limit.metric.endswith("size_mb")
+    ends = None if repeatable else INTERVALS.get(limit.metric)
+    low, high = (row[ends[0]], row[ends[1]]) if ends else (None, None)
     figure = Figure(float(value), low, high, rounds=None if repeatable else row["rounds"])
     for bound, word, far in (
         (limit.most, "above", value if low is None else low),
@@ -263,15 +263,3 @@ def can_be_confirmed(finding: Finding) -> bool:
     if finding.kind == "limit":
         return bool(finding.figure and finding.figure.rounds) and finding.severity == "regression"
     return finding.kind in MEASURED and finding.severity == "suspicion"
-
-
-def _interval(row: Row, metric: str) -> tuple[float | None, float | None]:
-    """The metric's interval, if the table has one: ``latency_p99_low_ms``, ``speedup_low``."""
-    stem, _, unit = metric.rpartition("_")
-    for low, high in (
-        (f"{metric}_low", f"{metric}_high"),
-        (f"{stem}_low_{unit}", f"{stem}_high_{unit}"),
-    ):
-        if low in row:
-            return row[low], row[high]
-    return None, None

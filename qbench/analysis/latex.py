@@ -109,7 +109,7 @@ def _may_be_none(case: Mapping[str, Any], name: str) -> bool:
     return low is None or high is None or low <= _NONE[name] <= high
 
 
-_SPEEDS = {column.name for column in COLUMNS if column.group == "speed"}
+_SPEEDS = {name for name, column in COLUMNS.items() if column.group == "speed"}
 
 
 def _notes(

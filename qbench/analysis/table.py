@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 from qbench import stats
 from qbench.analysis import roofline
-from qbench.analysis.columns import NAMES
+from qbench.analysis.columns import COLUMNS, NAMES, CaseRow
 from qbench.analysis.context import MS, Context
 from qbench.analysis.energy import energy_columns
 from qbench.analysis.gpu import gpu_columns
@@ -24,26 +25,27 @@ WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped"
 
 
 def case_table(bundle: Bundle) -> pd.DataFrame:
-    """One row for each case of the plan, with the columns of ``qbench.analysis.columns``.
-
-    Missing values are None: not measured.
-    """
-    return pd.DataFrame(case_rows(bundle, bundle.trials_frame()), columns=list(NAMES), dtype=object)
+    """``case_rows`` as a table with the columns of ``qbench.analysis.columns``."""
+    rows = case_rows(bundle, bundle.trials_frame())
+    return pd.DataFrame(map(attrgetter(*NAMES), rows), columns=list(NAMES), dtype=object)
 
 
-def case_rows(bundle: Bundle, trials: pd.DataFrame, journal: bool = True) -> list[dict[str, Any]]:
-    """``case_table`` as a list, for whoever needs the trials too.
+def case_rows(bundle: Bundle, trials: pd.DataFrame, journal: bool = True) -> list[CaseRow]:
+    """One row for each case of the plan, in its order.
 
     Args:
         trials: the bundle's ``trials_frame``.
-        journal: whether to read it, which of a thousand cases takes longer than all the rest; else
-            what only it tells is left out: noise, and the figures that only some scenarios have.
+        journal: whether to read the journal, which takes most of the time for a thousand cases.
+            Without it noise, and the figures of some scenarios, are None.
+
+    Raises:
+        UserError: the bundle is damaged.
     """
     context = Context(bundle, trials, journal)
     rows = [_row(entry, context) for entry in bundle.plan["cases"]]
     _add_speedups(rows, context)
     _add_widths(rows, context)
-    return [{name: _known(row.get(name)) for name in NAMES} for row in rows]
+    return [CaseRow(**{name: _known(value) for name, value in row.items()}) for row in rows]
 
 
 def _known(value: Any) -> Any:
@@ -232,7 +234,8 @@ def _quality(quality: Mapping[str, Any] | None, precision: str) -> dict[str, Any
         "items": "accuracy_items",
         "items_needed": "accuracy_items_needed",
     }
-    return {names.get(key, key): value for key, value in quality.items()}
+    named = {names.get(key, key): value for key, value in quality.items()}
+    return {name: value for name, value in named.items() if name in COLUMNS}
 
 
 def _data(data: Mapping[str, Any] | None, items: int) -> str | None:

@@ -24,9 +24,7 @@ def case_details(runs: Sequence[Run], cases: Sequence[Case]) -> list[dict[str, A
     for run in runs:
         own = [case for case in cases if case["run"] == run.letter]
         common = {
-            column.name
-            for column in COLUMNS
-            if len(own) > 1 and len({case[column.name] for case in own}) == 1
+            name for name in COLUMNS if len(own) > 1 and len({case[name] for case in own}) == 1
         }
         evaluations = {e["case_id"]: e["evaluation_id"] for e in run.bundle.plan["cases"]}
         found.append(
@@ -39,7 +37,7 @@ def case_details(runs: Sequence[Run], cases: Sequence[Case]) -> list[dict[str, A
                         **{name: case[name] for name in ("anchor", "model", "label", "status")},
                         "case_id": case["case_id"],
                         "evaluation_id": evaluations[case["case_id"]],
-                        "rows": list(_rows(case, {c.name for c in COLUMNS} - common)),
+                        "rows": list(_rows(case, set(COLUMNS) - common)),
                     }
                     for case in own
                 ],
@@ -49,8 +47,7 @@ def case_details(runs: Sequence[Run], cases: Sequence[Case]) -> list[dict[str, A
 
 
 def _rows(case: Case, names: set[str]) -> Iterator[tuple[str, str, str]]:
-    for column in COLUMNS:
-        name = column.name
+    for name in COLUMNS:
         if name in names and name not in ENDS and case[name] is not None:
             value = f"{cells.text(case, name)} {cells.unit(name)}".rstrip()
             yield name, value, cells.ends(case, name)
@@ -60,7 +57,7 @@ def glossary(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """By group, its ``columns`` of which any case has a value: ``name``, ``unit``, ``doc`` and
     ``formula``."""
     groups: dict[str, list[dict[str, str]]] = {}
-    for column in COLUMNS:
+    for column in COLUMNS.values():
         if column.name in ENDS or all(case[column.name] is None for case in cases):
             continue
         entry = {"name": column.name, "unit": cells.unit(column.name)}

@@ -186,7 +186,7 @@ OWN_DOCS = {
 }
 PROSE = ("verdict", "energy_noise", "loadgen_reason", "runtime_notes", "gpu_warnings")
 """Columns of sentences, which are broken into lines."""
-DOCS = {column.name: column.doc for column in COLUMNS} | OWN_DOCS
+DOCS = {name: column.doc for name, column in COLUMNS.items()} | OWN_DOCS
 
 
 def case_rows(cases: Sequence[Case], columns: Sequence[Shown]) -> dict[str, Any]:
