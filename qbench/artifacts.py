@@ -5,14 +5,15 @@ Layout below ``<cache>/artifacts``::
     <key>/artifact.json   what it is, how it was made; its presence marks the folder complete
     <key>/...             the adapter's files
 
-The key digests the source file, the card's names, precision and options, calibration items, the
-adapter's ``prepare_version`` and the versions of the tools that prepare. Same key, same artifact.
+The key is a digest of the source file, the card's names, precision and options, calibration items,
+the adapter's ``prepare_version`` and the versions of the tools that prepare. Same key, same
+artifact.
 
-An artifact may be made from another one: of a quantized model that several backends share, or by
-compiling it for a device. The key of one that is compiled digests the device's name, compute
-capability and drivers, the runtime's versions, batch and hints. What compilers keep for the next
-time (how long kernels took on this kind of device) lies below ``<cache>/kept``, in a folder for
-each backend, kind of device and runtime.
+An artifact may be made from another one, its base: from a quantized model that several backends
+share, or by compiling the base for a device. A compiled artifact's key is a digest of the base, the
+device's name, compute capability and drivers, the runtime's versions, batch and hints. The caches
+of compilers (how long kernels took on this kind of device) lie below ``<cache>/kept``, in a folder
+for each backend, kind of device and runtime.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qbench.backend import Backend, Model, PrepareTarget, Ready, RunConfig
 from qbench.data.items import Items
-from qbench.environments import Made
+from qbench.environments import BuiltEnvironment
 from qbench.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
 from qbench.precision import variant
 from qbench.registry import KIND_OF_DEVICE, package_versions
@@ -47,45 +48,56 @@ PARTS = (
     "artifacts", "converted", "data", "downloads", "environments", "kept", "kits", "unpacked",
     "work",
 )  # fmt: skip
-"""What the cache holds."""
+"""The folders of the cache."""
 STORE_VERSION = 3
 
 
 @dataclass(frozen=True)
 class Compilation:
-    """What an artifact is compiled for.
+    """The target of a compilation.
 
     Attributes:
         config: device, batch and hints; one thread and one stream.
-        device: the facts ``KIND_OF_DEVICE``.
-        kept: the folder's name of what compilations of this kind keep.
+        device: the device's facts ``KIND_OF_DEVICE``.
+        kept: name of the folder with the compiler's caches.
     """
 
     config: RunConfig
-    device: Mapping[str, Any]
+    device: Mapping[str, str]
     kept: str
 
     def to_json(self) -> dict[str, Any]:
-        """What a bundle keeps of it."""
+        """The bundle's record of it."""
         config = self.config
         return {**self.device, "batch": config.batch, "hints": dict(config.hints)}
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """All that decides what an artifact will be.
+class ClassScores(NamedTuple):
+    """The output that accuracy-aware quantizers compare with labels.
 
     Attributes:
-        key: SHA-256 over it, 32 hexadecimal digits.
-        model: the source; for one with a ``base`` the source of that.
-        calibration_items: how many items the quantizer is given; None if it needs none.
-        scores: the output whose greatest value tells the class, for accuracy-aware quantizers, and
-            how many leading classes of it the labels do not count; None if the task has none.
-        base: the artifact that is given to the backend instead of the source, to be prepared
-            first; None for most.
-        compilation: what ``base`` is compiled for; None for what is prepared.
-        versions: of the packages that decide what is made.
-        interpreter: where it is made; None for the environment that qbench runs in.
+        output: its name; the index of its largest value is the class.
+        background: number of leading classes of it that labels do not count.
+    """
+
+    output: str
+    background: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """All inputs that determine an artifact.
+
+    Attributes:
+        key: SHA-256 of them, the first 32 hexadecimal digits.
+        model: the source; with a ``base``, the base's source.
+        calibration_items: number of items given to the quantizer; None if it needs none.
+        scores: for accuracy-aware quantizers; None if the task has no classes.
+        base: the artifact that the backend is given instead of the source; made first. None for
+            most.
+        compilation: the target that ``base`` is compiled for; None if nothing is compiled.
+        versions: of the packages that determine the result; None: not installed.
+        interpreter: the Python to make it with; None for the one that qbench runs in.
     """
 
     key: str
@@ -94,7 +106,7 @@ class Preparation:
     target: PrepareTarget
     calibration: Items | None
     calibration_items: int | None
-    scores: tuple[str, int] | None
+    scores: ClassScores | None
     base: Preparation | None
     versions: Mapping[str, str | None]
     interpreter: Interpreter | None = None
@@ -102,7 +114,7 @@ class Preparation:
 
     @property
     def chain(self) -> list[Preparation]:
-        """What it is made from, in the order in which it is made, itself the last."""
+        """Its bases in the order in which they are made, followed by itself."""
         return [*(self.base.chain if self.base else ()), self]
 
     @property
@@ -144,16 +156,27 @@ def digest_artifact(folder: Path) -> str:
     return digest_json([[str(p.relative_to(folder)), digest_file(p)] for p in _files(folder)])
 
 
-def feed_files(items: Items, prefix: str) -> tuple[dict[str, str], dict[str, Path]]:
-    """Names for the feeds in a worker's folder: by input name, and the files by these names.
+class FeedFiles(NamedTuple):
+    """Items as a worker's request names them.
 
-    Numbered, because inputs may be called anything, slashes included."""
+    Attributes:
+        names: file in the worker's folder, by input name; numbered, because an input's name may
+            hold anything, slashes included.
+        files: the same files' paths, by name.
+    """
+
+    names: dict[str, str]
+    files: dict[str, Path]
+
+
+def feed_files(items: Items, prefix: str) -> FeedFiles:
+    """The feeds of ``items``, named ``<prefix>-<number>.npy``."""
     names = {name: f"{prefix}-{index}.npy" for index, name in enumerate(items.feeds)}
-    return names, {names[name]: path for name, path in items.feeds.items()}
+    return FeedFiles(names, {names[name]: path for name, path in items.feeds.items()})
 
 
 class ArtifactStore:
-    """The artifacts below one cache folder."""
+    """The artifacts in one cache folder."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_dir()
@@ -164,11 +187,12 @@ class ArtifactStore:
 
     @property
     def work_folder(self) -> Path:
-        """Where workers work: on the same file system, so that results are moved, not copied."""
+        """The folder for workers' files, on the store's file system: results are moved, not
+        copied."""
         return self.root / "work"
 
     def remove_stale(self) -> None:
-        """Remove what processes of this machine left half made when they were killed."""
+        """Remove incomplete files of killed processes of this machine."""
         remove_stale(self.work_folder)
         for part in ("converted", "data", "environments", "kits", "unpacked"):
             remove_half_made(self.root / part)
@@ -179,10 +203,15 @@ class ArtifactStore:
         model: Model,
         target: PrepareTarget,
         calibration: Items | None,
-        scores: tuple[str, int] | None = None,
+        scores: ClassScores | None = None,
         base: Preparation | None = None,
-        environment: Made | None = None,
+        environment: BuiltEnvironment | None = None,
     ) -> Preparation:
+        """The preparation of ``model``, or of the artifact ``base``, by ``backend``.
+
+        Args:
+            environment: where to prepare; None: the environment that qbench runs in.
+        """
         wanted = target.options.get("calibration_items")
         items = min(wanted or calibration.count, calibration.count) if calibration else None
         described = model.to_json()
@@ -223,13 +252,13 @@ class ArtifactStore:
         base: Preparation,
         config: RunConfig,
         ready: Ready,
-        environment: Made | None,
+        environment: BuiltEnvironment | None,
     ) -> Preparation:
-        """How ``base`` is compiled for ``config.device``.
+        """The compilation of ``base`` for ``config.device``.
 
         Args:
-            ready: what the backend tells in ``environment`` (None: the default one), where it is
-                compiled, too.
+            ready: the backend's probe in ``environment``.
+            environment: where to compile; None: the environment that qbench runs in.
         """
         device = {fact: ready.devices[config.device][fact] for fact in KIND_OF_DEVICE}
         packages = backend.runtime_packages
@@ -252,18 +281,18 @@ class ArtifactStore:
         )
 
     def find(self, preparation: Preparation) -> Stored | None:
-        """The artifact, if it has been made already."""
+        """The stored artifact; None if it has not been made."""
         folder = self.folder / preparation.key
         try:
             return Stored(folder, json.loads((folder / RECORD).read_text()))
         except FileNotFoundError:
             return None
-        except ValueError:  # damaged: made anew
+        except ValueError:  # damaged: make it again
             shutil.rmtree(folder)
             return None
 
     def check(self, preparation: Preparation) -> Stored | None:
-        """``find``, but an artifact whose files are not those it was stored with is removed."""
+        """``find``, but remove an artifact whose files have changed since it was stored."""
         stored = self.find(preparation)
         if stored is not None and digest_artifact(stored.folder) != stored.digest:
             shutil.rmtree(stored.folder)
@@ -277,13 +306,12 @@ class ArtifactStore:
         timeout_s: float,
         memory_limit_bytes: int | None,
     ) -> Outcome:
-        """Make the artifact in a worker, and keep it if that went well. What it is made from is
-        in the store.
+        """Make the artifact in a worker and store it if that succeeded. Its base is in the store.
 
         Args:
             target: ``module:Class`` of the adapter.
         """
-        request, files = self._asked(preparation)
+        request, files = self._job(preparation)
         compilation = preparation.compilation
         with scratch_folder(self.work_folder) as folder:
             if compilation is not None:
@@ -304,23 +332,26 @@ class ArtifactStore:
                     self._take_back(compilation, folder / "kept", folder / "kept-before")
         return outcome
 
-    def _asked(self, preparation: Preparation) -> tuple[dict[str, Any], dict[str, Path]]:
-        """The request of the job that makes it, and the job's files."""
+    def _job(self, preparation: Preparation) -> tuple[dict[str, Any], dict[str, Path]]:
+        """The request of the job that makes the artifact, and the job's files."""
         model = preparation.model
         if preparation.base is not None:
             base = self.find(preparation.base)
-            assert base is not None  # it is prepared first
+            assert base is not None  # made first
             if preparation.compilation is not None:
                 config = asdict(preparation.compilation.config)
                 request = {"artifact": "artifact", "config": config, "kept": "kept"}
                 return request, {"artifact": base.folder}
             model = replace(model, path=base.file, digest=digest_file(base.file), companions={})
-        # Keras tells its two kinds of files by their endings.
+        # Keras distinguishes its two kinds of files by their suffix.
         ending = model.path.suffix if model.format == "keras" else f".{model.format}"
         source = f"model{ending}"
-        beside = {name: name for name in model.companions}
         request: dict[str, Any] = {
-            "model": {**model.to_json(), "path": source, "companions": beside},
+            "model": {
+                **model.to_json(),
+                "path": source,
+                "companions": {name: name for name in model.companions},
+            },
             "target": asdict(preparation.target),
         }
         files = {source: model.path, **model.companions}
@@ -336,7 +367,7 @@ class ArtifactStore:
         return request, files
 
     def _lend(self, compilation: Compilation, folder: Path) -> None:
-        """Put a copy of what compilations of this kind keep into ``folder``."""
+        """Copy the compiler's caches into ``folder``."""
         kept = self.root / "kept" / compilation.kept
         if kept.is_dir():
             shutil.copytree(kept, folder)
@@ -344,9 +375,10 @@ class ArtifactStore:
             folder.mkdir()
 
     def _take_back(self, compilation: Compilation, folder: Path, before: Path) -> None:
-        """Move ``folder`` into the place that its copy came from; what was there goes to
-        ``before``. A kill between the two loses what can be found anew; so does another machine
-        that shares the cache and does the same meanwhile."""
+        """Replace the compiler's caches with ``folder``; the previous ones go to ``before``.
+
+        A kill in between, or another machine that does the same in a shared cache, loses only
+        what a compiler can measure again."""
         kept = self.root / "kept" / compilation.kept
         kept.parent.mkdir(parents=True, exist_ok=True)
         sync_files(folder)
@@ -360,7 +392,7 @@ class ArtifactStore:
         sync_folder(kept.parent)
 
     def _keep(self, out: Path, preparation: Preparation) -> None:
-        """Complete the record and move the folder into its place."""
+        """Complete the record and move the folder into the store."""
         record = json.loads((out / RECORD).read_text())
         record["backend"] = preparation.backend
         record["versions"] = preparation.versions
@@ -382,14 +414,14 @@ class ArtifactStore:
         sync_folder(target.parent)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes by part of the cache."""
+        """Size of each folder of the cache, in bytes."""
         return {
             part: folder_bytes(self.root / part) if (self.root / part).is_dir() else 0
             for part in PARTS
         }
 
     def clean(self, parts: list[str]) -> int:
-        """Remove parts of the cache; returns the bytes freed."""
+        """Remove folders of the cache; returns the number of bytes freed."""
         freed = sum(self.sizes()[part] for part in parts)
         for part in parts:
             shutil.rmtree(self.root / part, ignore_errors=True)

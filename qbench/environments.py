@@ -68,7 +68,7 @@ class NotMade(Exception):
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltEnvironment:
     """An environment as it is here.
 
     Attributes:
@@ -156,12 +156,12 @@ class EnvironmentStore:
         self._kits = root / "kits"
         self._suite_folder = suite_folder
 
-    def make(
+    def build(
         self,
         asked: Mapping[str, Environment],
         targets: Mapping[str, str],
         working: Callable[[str], None] = lambda name: None,
-    ) -> dict[str, Made]:
+    ) -> dict[str, BuiltEnvironment]:
         """Environments by name, those made that are not there yet.
 
         Args:
@@ -174,7 +174,7 @@ class EnvironmentStore:
             made[name] = self._make(environment, kit)
         return made
 
-    def _make(self, asked: Environment, kit: Path) -> Made:
+    def _make(self, asked: Environment, kit: Path) -> BuiltEnvironment:
         try:
             base = Path(shutil.which(asked.python or "") or asked.python or sys.executable)
             facts = _ask(base)
@@ -188,7 +188,7 @@ class EnvironmentStore:
             python = folder / "venv" / "bin" / "python"
             return self._ready(asked, kit, python, _ask(python), digest, note)
         except NotMade as error:
-            return Made(tuple(asked.requirements), failure=str(error))
+            return BuiltEnvironment(tuple(asked.requirements), failure=str(error))
 
     def _ready(
         self,
@@ -198,11 +198,11 @@ class EnvironmentStore:
         facts: Mapping[str, Any],
         digest: str,
         note: str = "",
-    ) -> Made:
+    ) -> BuiltEnvironment:
         # An interpreter that compiles what it imports is slower to start, and larger.
         _run([python, "-I", "-m", "compileall", "-q", kit])
         resolved = {str(canonicalize_name(n)): v for n, v in sorted(facts["packages"].items()) if n}
-        return Made(
+        return BuiltEnvironment(
             tuple(asked.requirements),
             resolved,
             facts["python"],

@@ -33,7 +33,8 @@ from qbench.storage import parse_json, write_file
 if TYPE_CHECKING:
     from qbench.catalog import Catalog
     from qbench.registry import Registry
-    from qbench.runner import Progress, Request
+    from qbench.run.progress import Progress
+    from qbench.run.request import Request
 
 ANCHORS = ("anchors", "reference")
 """Folders below the results folder in which runs are kept to be held against."""
@@ -276,7 +277,7 @@ def _request(
 ) -> tuple[Request, Catalog]:
     """The run's own suite, as a request."""
     from qbench.catalog import Catalog
-    from qbench.runner import Request
+    from qbench.run.request import Request
     from qbench.suite import find_suite, load_suite, suites_dir
 
     path = find_suite(asked.suite or _suite_of(bundle))

@@ -24,9 +24,11 @@ from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate import gate_run, measure_again
 from qbench.gate_settings import GateSettings
 from qbench.kit.precisions import PRECISIONS
-from qbench.plan import environments_of, expand, make_plan
 from qbench.registry import Registry
-from qbench.runner import Request, Silent, run_suite
+from qbench.run.planner import environments_of, expand, make_plan
+from qbench.run.progress import Silent
+from qbench.run.request import Request
+from qbench.runner import run_suite
 from qbench.spec.case import Case, Filters
 from qbench.storage import digest_json
 from qbench.suite import Suite, load_suite, suites_dir

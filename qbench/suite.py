@@ -135,13 +135,22 @@ class Budget(Strict):
     run_minutes: PositiveFloat | None = None
 
 
-class Limits(Strict):
-    """What a worker may take before it is ended."""
+class WorkerLimits(Strict):
+    """Time and memory that a worker may use before it is killed.
+
+    Attributes:
+        trial_timeout_s: in addition to warm-up and timed window.
+        memory_mb: private memory, MB of 1e6 bytes; None for no limit.
+    """
 
     prepare_timeout_s: PositiveFloat = 600
     evaluate_timeout_s: PositiveFloat = 600
     trial_timeout_s: PositiveFloat = 120
     memory_mb: PositiveFloat | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return None if self.memory_mb is None else int(self.memory_mb * 1e6)
 
 
 def _requirement(text: str) -> str:
@@ -337,7 +346,7 @@ class Suite(Strict):
     cool_down_s: Annotated[float, Field(ge=0)] = 0.0
     roofline: bool = True
     profile: bool = False
-    limits: Limits = Limits()
+    limits: WorkerLimits = WorkerLimits()
     exclude: list[Exclusion] = []
     overrides: dict[Name, Override] = {}
     cpu_power: CpuPower | None = None

@@ -16,8 +16,9 @@ from qbench.artifacts import ArtifactStore
 from qbench.backend import Ready, Unavailable
 from qbench.catalog import Catalog
 from qbench.errors import UserError
-from qbench.plan import Plan, make_plan
+from qbench.plan import Plan
 from qbench.registry import Registry
+from qbench.run.planner import make_plan
 from qbench.spec.case import Filters
 from qbench.suite import Suite, load_suite
 from qbench.testing import FakeBackend, FakeGpuBackend

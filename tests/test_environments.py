@@ -197,7 +197,8 @@ def test_a_runtime_that_only_an_environment_has_gives_the_reference(project):
     plan = json.loads(project.qbench("plan", suite, "--json").stdout)["cases"]
     skips = {(e["case"]["environment"], e["case"]["precision"]): e["skip"] for e in plan}
     assert skips["default", "fp32"] == "its runtime is not installed here. install it"
-    assert skips["its", "fp32"].startswith("not known before the environment its is made")
+    unknown = "not known until `qbench run` has built the environment its"
+    assert skips["its", "fp32"].startswith(unknown)
     project.run_json(suite)
     cases = {(c["environment"], c["precision"]): c for c in project.cases()}
     assert cases["default", "fp32"]["reason"] == "its runtime is not installed here. install it"
@@ -242,7 +243,7 @@ def test_requirements_that_do_not_resolve_are_a_result_with_the_resolvers_messag
 
 def make(folder: Path, **asked) -> dict:
     store = EnvironmentStore(folder / "cache", folder)
-    return store.make(
+    return store.build(
         {"a": Environment.model_validate(asked)}, {"fake": "qbench.testing:FakeBackend"}
     )
 

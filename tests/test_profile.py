@@ -23,7 +23,8 @@ from qbench.catalog import Catalog
 from qbench.records import Profiled
 from qbench.registry import Registry
 from qbench.report import write_report
-from qbench.runner import Request, run_suite
+from qbench.run.request import Request
+from qbench.runner import run_suite
 from qbench.suite import Suite, load_suite, suites_dir
 
 REFUSES = """

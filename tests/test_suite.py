@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from qbench.artifacts import ArtifactStore
 from qbench.catalog import Catalog
 from qbench.errors import UserError
-from qbench.plan import Plan, make_plan
+from qbench.plan import Plan
 from qbench.precision import complete_options
 from qbench.registry import Registry
+from qbench.run.planner import make_plan
 from qbench.spec.case import Case, Filters
 from qbench.suite import Suite, find_suite, load_suite, shipped_suites, suites_dir
 from qbench.testing import FakeBackend

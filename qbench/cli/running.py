@@ -26,7 +26,7 @@ from qbench.errors import UserError
 
 if TYPE_CHECKING:
     from qbench.catalog import Catalog
-    from qbench.runner import Request
+    from qbench.run.request import Request
 
 
 def run(
@@ -204,7 +204,7 @@ def _request(
 ) -> tuple[Request, Catalog]:
     """What the arguments of ``run`` and ``plan`` ask for."""
     from qbench import adhoc
-    from qbench.runner import Request
+    from qbench.run.request import Request
     from qbench.spec.case import Filters
     from qbench.suite import device_name, find_suite
 
@@ -274,8 +274,8 @@ def plan(
     """
     from qbench.artifacts import ArtifactStore
     from qbench.console import plan_tables
-    from qbench.plan import make_plan
     from qbench.registry import Registry
+    from qbench.run.planner import make_plan
 
     registry, store = Registry(), ArtifactStore()
     messages = console(to_stderr=True)

@@ -14,7 +14,7 @@ REFRESHES_PER_S = 2
 
 
 class RichProgress:
-    """``runner.Progress`` as bars on the standard error stream.
+    """``qbench.run.progress.Progress`` as bars on the standard error stream.
 
     Where that is no terminal, one line for each stage and each thing that went wrong."""
 

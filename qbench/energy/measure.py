@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,7 @@ from qbench.energy.wall import Log, WallMeter
 from qbench.errors import UserError
 from qbench.host import usable_cores
 from qbench.isolate import Outcome
-
-if TYPE_CHECKING:
-    from qbench.runner import Progress
+from qbench.run.progress import Progress
 
 BUSY_IDLE = 0.05
 """A machine busier than this is not idle: what it does is taken off every figure."""

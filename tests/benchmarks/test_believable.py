@@ -19,7 +19,8 @@ from recording import LOAD
 from qbench.analysis.table import case_table
 from qbench.catalog import Catalog
 from qbench.registry import Registry
-from qbench.runner import Request, run_suite
+from qbench.run.request import Request
+from qbench.runner import run_suite
 from qbench.suite import load_suite, suites_dir
 
 WITHIN = 0.015

@@ -16,7 +16,8 @@ import yaml
 from qbench.analysis.table import case_table
 from qbench.catalog import Catalog
 from qbench.registry import Registry
-from qbench.runner import Request, run_suite
+from qbench.run.request import Request
+from qbench.runner import run_suite
 from qbench.suite import load_suite, suites_dir
 
 WIDTH, DEPTH, EPOCHS = 256, 4, 30

@@ -23,7 +23,8 @@ from qbench.backend import PrepareTarget, RunConfig, Unavailable
 from qbench.catalog import Catalog
 from qbench.isolate import run_job
 from qbench.registry import Registry
-from qbench.runner import Request, run_suite
+from qbench.run.request import Request
+from qbench.runner import run_suite
 from qbench.spec.case import Filters
 from qbench.suite import load_suite, suites_dir
 

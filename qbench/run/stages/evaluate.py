@@ -1,0 +1,168 @@
+"""The stage that computes all evaluation items with every artifact and judges the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.analysis.profile import summary
+from qbench.artifacts import feed_files
+from qbench.backend import RunConfig
+from qbench.cards import Expected
+from qbench.host import usable_cores
+from qbench.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
+from qbench.plan import Planned
+from qbench.precision import REFERENCE, flags
+from qbench.quality import Quality, find_scores, judge
+from qbench.run.stages.prepare import prepare_one
+from qbench.run.stages.sitting import Sitting
+
+PROFILE_RUNS = 20
+"""Profiled inferences of an evaluation, where the suite asks for a profile."""
+EXPECTED_TOLERANCE = 0.005
+"""Float32 accuracy differs by less between runtimes; by more with another preprocessing."""
+
+
+def evaluate(sitting: Sitting) -> None:
+    """Run all evaluation items through every artifact, the models' references first."""
+    done = sitting.bundle.evaluated
+    todo = [
+        planned
+        for key, planned in sitting.plan.evaluations().items()
+        if key not in done and sitting.is_prepared(planned)
+    ]
+    sitting.progress.stage("evaluate", len(todo))
+    at_once = 1 if sitting.plan.suite.profile else usable_cores()  # a profile is a measurement
+    references = list(sitting.plan.references.values())
+    on_cpu = all(planned.case.device == "cpu" for one in references for planned in one)
+    in_parallel(
+        references,
+        lambda candidates: _evaluate_reference(sitting, candidates),
+        at_once if on_cpu else 1,
+    )
+    done = sitting.bundle.evaluated
+    rest = [p for p in todo if p.evaluation_id not in done]
+
+    def evaluate_one(planned: Planned) -> None:
+        _evaluate_one(sitting, planned)
+
+    in_parallel([p for p in rest if p.case.device == "cpu"], evaluate_one, at_once)
+    # the number of cores says nothing about a device's memory
+    in_parallel([p for p in rest if p.case.device != "cpu"], evaluate_one, 1)
+
+
+def _evaluate_reference(sitting: Sitting, candidates: Sequence[Planned]) -> None:
+    """Evaluate the candidates for a model's reference, in order, until one succeeds."""
+    for planned in candidates:
+        record = sitting.bundle.evaluated.get(str(planned.evaluation_id))
+        if record is None:
+            for preparation in planned.preparation.chain if planned.preparation else ():
+                if preparation.key not in sitting.bundle.prepared:
+                    prepare_one(sitting, preparation)
+            if sitting.is_prepared(planned):
+                _evaluate_one(sitting, planned)
+                record = sitting.bundle.evaluated[str(planned.evaluation_id)]
+        if record is not None and record["status"] == "ok":
+            return
+
+
+def _evaluate_one(sitting: Sitting, planned: Planned) -> None:
+    """Evaluate one artifact in a worker, judge its outputs and record both."""
+    plan, case, items = sitting.plan, planned.case, planned.evaluation
+    assert items is not None
+    profiled = plan.suite.profile and planned not in plan.yardsticks
+    sitting.progress.working(case.label)
+    config = RunConfig(device=case.device, batch=case.batch_size, hints=case.hints)
+    feeds, files = feed_files(items, "feed")
+    with scratch_folder(sitting.store.work_folder) as folder:
+        outcome = run_job(
+            "evaluate",
+            sitting.registry.targets[case.backend],
+            {
+                "artifact": "artifact",
+                "config": asdict(config),
+                "feeds": feeds,
+                "profile_runs": PROFILE_RUNS if profiled else None,
+            },
+            folder,
+            {**files, "artifact": sitting.artifact(planned).folder},
+            sitting.limits.evaluate_timeout_s,
+            sitting.limits.memory_bytes,
+            plan.interpreter(case),
+        )
+        stop_if_disk_full(outcome, folder)
+        record: dict[str, Any] = {
+            "evaluation_id": planned.evaluation_id,
+            "status": outcome.status,
+            "reason": outcome.reason,
+            "log": outcome.log,
+            "seconds": outcome.seconds,
+            "dataset_digest": items.digest,
+            "data_is_random": items.random,
+        }
+        outputs = {n: folder / f for n, f in outcome.result.get("outputs", {}).items()}
+        if outcome.status == "ok":
+            record |= {k: outcome.result[k] for k in ("effective", "runtime_version")}
+            if profiled:
+                record["profile"] = summary(
+                    outcome.result["profile"], outcome.result["profile_refusal"], PROFILE_RUNS
+                )
+            record |= _judge(sitting, planned, outputs, items.labels)
+            if sitting.request.strict and record["status"] == "ok":
+                record |= _refuse_in_name_only(case.precision, record["effective"])
+        with sitting.writing:
+            sitting.bundle.add_items(case.model, items.labels, items.chosen)
+            sitting.bundle.add_evaluated(record, outputs)
+    sitting.progress.done(case.label, record["status"], record["reason"])
+
+
+def _judge(
+    sitting: Sitting, planned: Planned, files: Mapping[str, Path], labels: Path | None
+) -> dict[str, Any]:
+    """The record's field ``quality``, or an error's status and reason where outputs are unusable.
+
+    Args:
+        files: by output name, an array ``[items, ...]``.
+    """
+    card, known = sitting.plan.cards[planned.case.model], sitting.reference_scores
+    with sitting.writing:
+        reference = sitting.bundle.reference(card.name)
+    base = sitting.bundle.outputs(reference) if reference else None
+    outputs = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
+    truth = None if labels is None else np.load(labels)
+    how = sitting.plan.judging[card.name]
+    try:
+        if reference and base is not None and reference not in known:
+            known[reference] = find_scores(base, truth, how)
+        quality = judge(outputs, base, truth, how, known[reference] if reference else None)
+    except ValueError as error:
+        return {"status": "error", "reason": str(error)}
+    if card.expected is not None and planned.case.precision in (REFERENCE, "as-shipped"):
+        _compare_with_card(sitting, planned.case.label, card.expected, quality)
+    return {"quality": quality.model_dump(mode="json")}
+
+
+def _compare_with_card(sitting: Sitting, label: str, expected: Expected, quality: Quality) -> None:
+    """Warn where the unquantized model misses its card's accuracy on the same items."""
+    if quality.accuracy is None or expected.items != quality.items:
+        return
+    if abs(quality.accuracy - expected.value) > EXPECTED_TOLERANCE:
+        sitting.progress.note(
+            f"warning: {label}: reaches {quality.accuracy:.4f}, its card expects "
+            f"{expected.value:.4f} on the same {quality.items} items: check its preprocessing"
+        )
+
+
+def _refuse_in_name_only(precision: str, effective: Mapping[str, Any]) -> dict[str, str]:
+    """An error's status and reason where the precision's name hides what ran; else nothing."""
+    found = flags(precision, effective)
+    if not found:
+        return {}
+    counts = effective["macs"] or effective["operators"]
+    ran = ", ".join(f"{n} {word}" for word, n in counts.items())
+    unit = "multiply-accumulates" if effective["macs"] else "operators"
+    return {"status": "error", "reason": f"{', '.join(found)}: {unit} by precision: {ran}"}
