@@ -22,7 +22,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from qbench.analysis.gate_findings import Finding, Kind
+from qbench.gate_settings import Kind
 from qbench.storage import write_file
 from qbench.yamlfile import Strict, load
 
@@ -46,12 +46,6 @@ class Acceptance(Strict):
     most: float | None = None
     until: date
     reason: Annotated[str, Field(min_length=1)]
-
-    def covers(self, finding: Finding) -> bool:
-        """Whether it is about this finding, expired or not."""
-        if finding.case_id != self.case or (self.kinds and finding.kind not in self.kinds):
-            return False
-        return self.most is None or finding.figure is None or finding.figure.value <= self.most
 
 
 class _File(Strict):

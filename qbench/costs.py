@@ -1,14 +1,14 @@
-"""What machines cost, as a person knows it: the small YAML file of `qbench cost --costs`.
+"""The cost sheet: prices and power of machines, from the YAML file of `qbench cost --costs`.
 
-Every figure says where it comes from. One file is in one currency: qbench converts none, so a
-figure in another is an error. ``suites/templates/costs.yaml`` explains the keys to a user.
+Every figure names its source. One file has one currency: qbench converts none, so a second one is
+an error. ``suites/templates/costs.yaml`` explains the keys to users.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Protocol
 
 from pydantic import Field, model_validator
 
@@ -16,52 +16,58 @@ from qbench.errors import UserError, nearest
 from qbench.system import Price, Text
 from qbench.yamlfile import Strict, load
 
-if TYPE_CHECKING:
-    from qbench.analysis.machines import Machine
+
+class Machine(Protocol):
+    """A machine as a cost sheet names it: by its host_id, or by the name that qbench prints."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
 
 
 class Lifetime(Strict):
-    """Over how many years the price is written off."""
+    """Years over which the price is written off."""
 
     years: Annotated[float, Field(gt=0)]
     source: Text
 
 
 class Utilisation(Strict):
-    """The share of its lifetime in which the machine serves; in the rest it is on, and idle."""
+    """The share of its lifetime in which the machine serves; otherwise it is on and idle."""
 
     share: Annotated[float, Field(gt=0, le=1)]
     source: Text
 
 
 class Tariff(Price):
-    """What a kilowatt-hour costs, in ``currency``; 0 where it costs nothing."""
+    """The price of a kilowatt-hour, in ``currency``; 0 where it is free."""
 
     amount: Annotated[float, Field(ge=0)]
 
 
 class Pue(Strict):
-    """Power usage effectiveness: what the building draws over what its machines draw (ISO/IEC
-    30134-2)."""
+    """Power usage effectiveness: the building's energy over its machines' (ISO/IEC 30134-2)."""
 
     factor: Annotated[float, Field(ge=1)]
     source: Text
 
 
 class Carbon(Strict):
-    """What making a kilowatt-hour emits, in grams of CO2 (or CO2 equivalent, as the source has
-    it)."""
+    """Emissions of generating a kilowatt-hour, in grams of CO2 or CO2 equivalent, as the source
+    counts them."""
 
     grams_per_kwh: Annotated[float, Field(ge=0)]
     source: Text
 
 
 class Watts(Strict):
-    """The power that the whole machine draws, as a meter in its power cord reads it: no data sheet.
+    """Power of the whole machine, in watts, read from a meter in its power cord, not a data sheet.
 
     Attributes:
-        load: while it infers as fast as it can.
-        idle: while it is on and does nothing.
+        load: during inference at full speed.
+        idle: while the machine is on and does nothing.
         source: which meter, where it was plugged in, and when.
     """
 
@@ -77,11 +83,11 @@ class Watts(Strict):
 
 
 class Site(Strict):
-    """What several machines may have in common; nothing is required.
+    """Figures that several machines may share; all are optional.
 
     Attributes:
         price_per_kwh: the tariff.
-        pue: of the building; None: what a machine draws is all there is.
+        pue: of the building; None: count the machine's own energy only.
     """
 
     lifetime: Lifetime | None = None
@@ -92,13 +98,12 @@ class Site(Strict):
 
 
 class MachineCosts(Site):
-    """What one machine costs; nothing is required, and what is missing is never guessed.
+    """Costs of one machine; all are optional, and a missing one is never guessed.
 
     Attributes:
-        price: of the whole system that was measured, host included; where it is left out, the
-            bundle's (``system.yaml``).
-        price_per_hour: for which it is rented, energy included.
-        watts: measured.
+        price: of the whole measured system, host included; None: the bundle's (``system.yaml``).
+        price_per_hour: its rent, energy included.
+        watts: measured power.
     """
 
     price: Price | None = None
@@ -110,7 +115,7 @@ class CostSheet(Strict):
     """The file.
 
     Attributes:
-        every_machine: what holds for all that do not say otherwise.
+        every_machine: defaults for all machines.
         machines: by the machine's name, as qbench prints it, or its host_id.
     """
 
@@ -119,11 +124,11 @@ class CostSheet(Strict):
 
     @property
     def currency(self) -> str | None:
-        """Of all its money; None where it has none."""
+        """The currency of all prices; None where there are none."""
         return next((price.currency for _, price in _money(self)), None)
 
-    def of(self, machine: Machine) -> MachineCosts:
-        """What it says of a machine, and of every machine; nothing, if it does not name it."""
+    def for_machine(self, machine: Machine) -> MachineCosts:
+        """The machine's own costs, completed by those of every machine."""
         own = self.machines.get(machine.key) or self.machines.get(machine.name) or MachineCosts()
         given = {name: getattr(own, name) for name in type(own).model_fields}
         shared = {name: getattr(self.every_machine, name) for name in Site.model_fields}
@@ -132,18 +137,22 @@ class CostSheet(Strict):
         )
 
     def check(self, machines: Sequence[Machine]) -> None:
-        """Whether it is of these machines. It may name others besides, as a file for a whole fleet
-        does, but then it names each of these, so that no misspelt name is passed over.
+        """Check that the sheet fits the machines of the runs.
+
+        A sheet for a whole fleet may name further machines if it names each of these, too: a
+        misspelt name never goes unnoticed.
 
         Raises:
-            UserError: it names a machine that is not there, and leaves one out that is.
+            UserError: the sheet names an unknown machine and lacks one of these, or names one of
+                them twice.
         """
         known = [name for machine in machines for name in (machine.name, machine.key)]
         unknown = [name for name in self.machines if name not in known]
         left_out = [m for m in machines if not {m.name, m.key} & self.machines.keys()]
         if unknown and left_out:
             raise UserError(
-                f"no run is of a machine '{unknown[0]}', and '{left_out[0].name}' has no costs",
+                f"there is no run on a machine '{unknown[0]}', and '{left_out[0].name}' has no "
+                "costs",
                 nearest(unknown[0], known),
             )
         for machine in machines:
@@ -158,8 +167,7 @@ def load_costs(path: Path) -> CostSheet:
     """Read the file.
 
     Raises:
-        UserError: it cannot be read, says something else than a ``CostSheet`` does, or holds two
-            currencies.
+        UserError: it cannot be read, is no ``CostSheet``, or holds two currencies.
     """
     sheet, lines = load(path, CostSheet)
     for keys, price in _money(sheet):
@@ -173,7 +181,7 @@ def load_costs(path: Path) -> CostSheet:
 
 
 def _money(sheet: CostSheet) -> Iterator[tuple[tuple[str, ...], Price]]:
-    """Every sum of money, with the keys it stands under."""
+    """Yield every price, with its keys in the file."""
     if sheet.every_machine.price_per_kwh is not None:
         yield ("every_machine", "price_per_kwh"), sheet.every_machine.price_per_kwh
     for name, costs in sheet.machines.items():

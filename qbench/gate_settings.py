@@ -12,6 +12,22 @@ from qbench.yamlfile import Strict
 
 Share = Annotated[float, Field(ge=0, le=10)]
 """0.01 is 1 %."""
+Kind = Literal[
+    "slower",
+    "stalls",
+    "accuracy",
+    "memory",
+    "size",
+    "start_up",
+    "limit",
+    "missing",
+    "newly_failing",
+    "failing",
+    "effective_precision_lost",
+    "inconclusive_for_nights",
+    "outputs_changed",
+]
+"""Kinds of findings."""
 BASELINE = "baseline"
 """The environment that a run is held against if nothing else is said and the suite has it."""
 

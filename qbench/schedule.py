@@ -16,7 +16,7 @@ from qbench.bundle import percentile
 from qbench.plan import Plan, Planned
 from qbench.precision import REFERENCE
 from qbench.spec.case import Case
-from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
+from qbench.suite import DEFAULT_ENVIRONMENT, MIN_ROUNDS, Rounds
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Schedule:
 
     def half_width(self, case_id: str) -> float | None:
         """How well a case is known: the widest of its relative half-widths; None below
-        ``stats.MIN_ROUNDS`` trials."""
+        ``MIN_ROUNDS`` trials."""
         state = self._states[case_id]
         bases = [self._states[base] for base in state.bases]
         return settled_to(state.p10_ns, [base.p10_ns for base in bases if not base.broken])
@@ -148,7 +148,7 @@ class Schedule:
         unsettled = sum(
             not state.broken and not self._settled(state) and len(state.made) < state.most
             for state in self._states.values()
-            if state.most >= stats.MIN_ROUNDS
+            if state.most >= MIN_ROUNDS
         )
         return least, unsettled if self._target is not None else 0
 

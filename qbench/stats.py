@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-MIN_ROUNDS = 6
-"""Below so many trials no interval is given: it would be as wide as it is wrong."""
+from qbench.suite import MIN_ROUNDS
+
 CONFIDENCE = 0.95
 Z = 1.959963984540054
 """The normal distribution's 97.5 % point."""

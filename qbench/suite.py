@@ -29,12 +29,13 @@ from qbench.errors import UserError, nearest
 from qbench.gate_settings import GateSettings
 from qbench.kit.precisions import PRECISIONS
 from qbench.scenario import SCENARIOS
-from qbench.stats import MIN_ROUNDS
 from qbench.yamlfile import Lines, Strict, load
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 DEFAULT_ENVIRONMENT = "default"
 """The environment that qbench itself runs in."""
+MIN_ROUNDS = 6
+"""With fewer trials there is no interval: it would be as wide as it is wrong."""
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Recipe = Literal["best", "shared"]

@@ -1,44 +1,40 @@
-"""Yardsticks: small shipped networks that show what a machine and a runtime can reach at all.
+"""Yardsticks: small shipped networks that show the limits of a machine and a runtime.
 
-They run through the same adapters as every model: two whose rate of multiply-accumulates is the
-ceiling of a precision, and one that does nothing, whose latency is what a call costs. Their cards
-lie apart from those of the models (``suites/yardsticks``), so that no list of models shows them,
-and no suite names them.
+They run through the same adapters as every model: the rate of multiply-accumulates of two is the
+ceiling of a precision, and the latency of one that does nothing is the cost of a call. Their cards
+lie in ``suites/yardsticks``, where no list of models and no suite finds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qbench.backend import Ready, Unavailable
 from qbench.kit.precisions import PRECISIONS
 from qbench.precision import REFERENCE, complete_options
+from qbench.spec.case import Case
 from qbench.suite import suites_dir
-
-if TYPE_CHECKING:
-    from qbench.spec.case import Case
 
 NOTHING = "yardstick_nothing"
 RATES = ("yardstick_matmul", "yardstick_conv")
-"""Which reaches more differs between runtimes and precisions; the ceiling is the higher one."""
+"""The faster of the two is the ceiling; it differs between runtimes and precisions."""
 _PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8-static")
-"""Those whose name says what is computed in, one for each word."""
+"""One precision for each number format that networks compute in."""
 
 
 def cards() -> list[Path]:
-    """The cards of all yardsticks, for ``Catalog.add_card``."""
+    """The files of all yardsticks' cards, for ``Catalog.add_card``."""
     return [suites_dir() / "yardsticks" / "models" / f"{name}.yaml" for name in (NOTHING, *RATES)]
 
 
 def yardsticks(cases: Sequence[Case], probes: Mapping[str, Ready | Unavailable]) -> list[Case]:
-    """What to measure beside ``cases``, which can run here: for each backend, with the same device,
-    threads and hints as its single-stream cases, what a call costs, and on the CPU the rates at
-    float32 and at the other precisions that the suite computes in and the backend has.
+    """The yardsticks of ``cases``, which can run here.
 
-    A GPU has no rates here: its ceilings take far larger products than a yardstick has, and a
-    ceiling that is too low would call every large batch suspicious.
+    For each backend, with the device, threads and hints of its single-stream cases: the cost of a
+    call, and on the CPU the rates in float32 and in the suite's other precisions that the backend
+    offers. On a GPU no rates: its ceilings need far larger products than a yardstick has, and a
+    ceiling that is too low would make every large batch suspicious.
     """
     wanted = _wanted({case.precision for case in cases})
     found: dict[str, Case] = {}
@@ -50,7 +46,7 @@ def yardsticks(cases: Sequence[Case], probes: Mapping[str, Ready | Unavailable])
         offered = offered if case.device == "cpu" else []
         asked = [(NOTHING, REFERENCE), *((name, p) for p in offered for name in RATES)]
         for model, precision in asked:
-            yardstick = type(case)(
+            yardstick = Case(
                 model=model,
                 backend=case.backend,
                 environment=case.environment,
@@ -65,7 +61,7 @@ def yardsticks(cases: Sequence[Case], probes: Mapping[str, Ready | Unavailable])
 
 
 def _wanted(precisions: set[str]) -> list[str]:
-    """The precisions to measure rates at for a suite that asks for ``precisions``."""
+    """The precisions to measure rates at, for a suite of ``precisions``."""
     asked = {REFERENCE, *precisions}
     if any(PRECISIONS[p].activations in ("int8", "as in the file") for p in precisions):
         asked.add("int8-static")

@@ -25,6 +25,7 @@ from qbench.decide import paired_shift
 from qbench.limits import ASPECTS, Question
 from qbench.precision import REFERENCE
 from qbench.stats import Estimate
+from qbench.suite import MIN_ROUNDS
 
 Row = Mapping[str, Any]
 
@@ -257,7 +258,7 @@ def _over_trials(row: Row, column: str, run: Measured, why_none: str) -> Figure:
 def _enough(estimate: Estimate, rounds: int) -> Figure:
     if estimate.low is not None:
         return Figure(estimate, rounds)
-    more = stats.MIN_ROUNDS - rounds
+    more = MIN_ROUNDS - rounds
     if more <= 0:
         return Figure(estimate, rounds, "not every trial has it, so it has no interval")
     return Figure(

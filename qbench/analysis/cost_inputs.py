@@ -73,7 +73,7 @@ class Given:
     ) -> None:
         self.used: dict[str, Input] = {}
         self._case, self._machine = case, machine
-        self._costs: MachineCosts = sheet.of(machine)
+        self._costs: MachineCosts = sheet.for_machine(machine)
         self._rate_ips = rate_ips
         self._from = _source_of_throughput(case, beside)
         self.throughput_of = None if isinstance(self._from, str) else str(self._from["scenario"])

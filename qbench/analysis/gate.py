@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qbench.accepted import Accepted
+from qbench.accepted import Acceptance, Accepted
 from qbench.analysis.compare import Row
 from qbench.analysis.gate_baselines import (
     Against,
@@ -27,7 +27,6 @@ from qbench.analysis.gate_findings import (
     Before,
     Figure,
     Finding,
-    Kind,
     Night,
     Severity,
     broken,
@@ -40,11 +39,11 @@ from qbench.analysis.gate_findings import (
 )
 from qbench.bundle import Bundle
 from qbench.errors import MachineryError
-from qbench.gate_settings import GateSettings
-from qbench.stats import MIN_ROUNDS
+from qbench.gate_settings import GateSettings, Kind
+from qbench.suite import MIN_ROUNDS
 
 __all__ = [
-    "Evidence", "Figure", "Finding", "GateResult", "Judged", "Kind", "Night", "Severity", "judge",
+    "Evidence", "Figure", "Finding", "GateResult", "Judged", "Night", "Severity", "judge",
 ]  # fmt: skip
 
 
@@ -298,10 +297,17 @@ def _accepted(finding: Finding, accepted: Accepted) -> Finding:
     if finding.severity not in ("regression", "suspicion"):
         return finding
     for entry in accepted.current:
-        if entry.covers(finding):
+        if _covers(entry, finding):
             says = f"{finding.says}; accepted until {entry.until}: {entry.reason}"
             return replace(finding, severity="accepted", says=says)
     return finding
+
+
+def _covers(entry: Acceptance, finding: Finding) -> bool:
+    """Whether an acceptance, expired or not, is about the finding."""
+    if finding.case_id != entry.case or (entry.kinds and finding.kind not in entry.kinds):
+        return False
+    return entry.most is None or finding.figure is None or finding.figure.value <= entry.most
 
 
 # --------------------------------------------------------------------------- notes
@@ -313,7 +319,7 @@ def _expired(findings: Sequence[Finding], accepted: Accepted) -> list[str]:
         f"the acceptance of {entry.label or entry.case} has expired on {entry.until}: "
         f"{entry.reason}"
         for entry in accepted.expired
-        if any(entry.covers(f) and f.severity in ("regression", "suspicion") for f in findings)
+        if any(_covers(entry, f) and f.severity in ("regression", "suspicion") for f in findings)
     ]
 
 

@@ -12,25 +12,10 @@ from qbench.analysis.columns import COLUMNS, INTERVALS
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.gate_settings import GateSettings, Limit
+from qbench.gate_settings import GateSettings, Kind, Limit
 from qbench.spec.case import Case
 
 Row = Mapping[str, Any]
-Kind = Literal[
-    "slower",
-    "stalls",
-    "accuracy",
-    "memory",
-    "size",
-    "start_up",
-    "limit",
-    "missing",
-    "newly_failing",
-    "failing",
-    "effective_precision_lost",
-    "inconclusive_for_nights",
-    "outputs_changed",
-]
 Severity = Literal["regression", "suspicion", "notice", "accepted"]
 MEASURED: frozenset[Kind] = frozenset({"slower", "stalls", "memory", "start_up"})
 """What differs from trial to trial, so that new trials can confirm it or not."""

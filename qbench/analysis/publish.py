@@ -20,7 +20,7 @@ from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems, not_recomputed
 from qbench.bundle import Bundle
 from qbench.migrate import SCHEMA
-from qbench.stats import MIN_ROUNDS
+from qbench.suite import MIN_ROUNDS
 from qbench.system import missing
 
 

@@ -20,6 +20,7 @@ from qbench.analysis.roofline import Ceilings
 from qbench.bundle import PERCENTILES, Bundle, percentile_name
 from qbench.errors import UserError
 from qbench.precision import flags, int8_share
+from qbench.suite import MIN_ROUNDS
 
 WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped", "ok")
 
@@ -336,5 +337,5 @@ def _add_widths(rows: list[dict[str, Any]], context: Context) -> None:
         width = None if None in widths else max(w for w in widths if w is not None)
         row["half_width"] = width
         most = context.cases[case_id].scenario_options["rounds"]
-        if context.target is not None and (most is None or most >= stats.MIN_ROUNDS):
+        if context.target is not None and (most is None or most >= MIN_ROUNDS):
             row["inconclusive"] = width is None or width > context.target

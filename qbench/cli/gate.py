@@ -156,10 +156,11 @@ def accept(
 
     from qbench.accepted import NAME, Acceptance
     from qbench.accepted import accept as keep
-    from qbench.analysis.gate import Kind, Night
+    from qbench.analysis.gate import Night
     from qbench.console import printable
     from qbench.explain import find_case
     from qbench.gate import find_run
+    from qbench.gate_settings import Kind
 
     for name in kind or ():
         if name not in get_args(Kind):

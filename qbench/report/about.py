@@ -10,6 +10,7 @@ from qbench import stats
 from qbench.bundle import Bundle
 from qbench.report.run import Run
 from qbench.storage import digest_file
+from qbench.suite import MIN_ROUNDS
 
 SUITE_CHARACTERS = 20_000
 
@@ -68,7 +69,7 @@ def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str,
     }
     return {
         **numbers,
-        "least_rounds": stats.MIN_ROUNDS,
+        "least_rounds": MIN_ROUNDS,
         "confidence": f"{100 * stats.CONFIDENCE:g} %",
         "metrics": sorted({str(c["accuracy_metric"]) for c in cases if c["accuracy_metric"]}),
         "energy": sorted({str(c["energy_method"]) for c in cases if c["energy_method"]}),

@@ -9,20 +9,21 @@ import numpy as np
 from qbench import stats
 from qbench.analysis.comparable import DIGESTS, REQUEST, WORK
 from qbench.analysis.trials import FIGURES, ROUNDING
+from qbench.suite import MIN_ROUNDS
 
 
 def comparison_rules() -> dict[str, Any]:
     """The rules of ``analysis.compare.compare_runs``, as far as they are no code.
 
     ``quantile``: coefficients of a polynomial in 1 / (degrees of freedom), the constant first: the
-    97.5 % point of Student's distribution, from ``stats.MIN_ROUNDS`` - 1 degrees on.
+    97.5 % point of Student's distribution, from ``MIN_ROUNDS`` - 1 degrees on.
     """
     return {
         "work": WORK,
         "request": REQUEST,
         "digests": DIGESTS,
         "figures": FIGURES,
-        "least_rounds": stats.MIN_ROUNDS,
+        "least_rounds": MIN_ROUNDS,
         "rounding": ROUNDING,
         "quantile": _quantile().tolist(),
     }
@@ -35,6 +36,6 @@ def _quantile() -> np.ndarray:
     def point(inverse: np.ndarray) -> np.ndarray:
         return special.stdtrit(1 / inverse, (1 + stats.CONFIDENCE) / 2)
 
-    least = 1 / (stats.MIN_ROUNDS - 1)
+    least = 1 / (MIN_ROUNDS - 1)
     fitted = np.polynomial.Chebyshev.interpolate(point, 12, [1e-9, least])
     return fitted.convert(kind=np.polynomial.Polynomial).coef
