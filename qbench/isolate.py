@@ -1,11 +1,11 @@
-"""The parent's side of a worker: start one, wait without spinning, end it, say what happened.
+"""The parent's side of a worker: start it, wait without spinning, end it, report the outcome.
 
-The transport is the worker's stdin and stdout (JSON lines) and a working folder that files are
-put into and fetched from by name. Nothing above this module assumes more, so a worker on another
-machine needs only another transport.
+The transport is the worker's stdin and stdout (JSON lines) and a working folder that holds the
+job's files by name. Nothing above this module assumes more, so that a worker on another machine
+needs only another transport.
 
-No worker outlives its parent, nor do the compilers that it starts: they are in one process group,
-which the parent kills when the job is over; a parent that is itself killed has a watchdog do it.
+A worker and the compilers that it starts never outlive the parent: they form one process group,
+which the parent kills when the job ends; a watchdog does so if the parent itself is killed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar, get_args
+from typing import IO, Any, TypeVar, cast, get_args
 
 from qbench.errors import MachineryError
 from qbench.spec.case import Status
@@ -36,39 +36,38 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Memory allocation", "Cannot allocate memory")
-"""What runtimes print before they give up for want of memory."""
+"""Messages that runtimes print when they run out of memory."""
 
 DISK_FULL = "No space left on device"
 NO_ROOM_BYTES = 65536
-"""Less than this free and a failure is put down to the disk: runtimes seldom say what they lack."""
+"""With less free space, a failure is attributed to the disk: runtimes seldom report the cause."""
 
 LOG_NAME = ".log"
 LOG_LINES = 20
 LONGEST_LINE = 1 << 24
-"""A worker that writes so many bytes without an end of line does not speak the protocol."""
+"""Longest line of a worker, in bytes; longer output is not the protocol."""
 _BOOT = """
 import sys
 if "" in sys.path:
-    sys.path.remove("")  # the working folder is no place for modules
+    sys.path.remove("")  # the working folder holds no modules
 from qbench.worker.main import main
 main()
 """
 
 
 class Ended(Exception):
-    """The job was ended with its batch (``in_parallel``): it has no outcome, and nothing may be
-    recorded of it."""
+    """The job was killed with its batch (``in_parallel``): it has no outcome to record."""
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """Another Python than the parent's own for workers to run in.
+    """A Python for workers, other than the parent's own.
 
     Attributes:
         python: the executable.
-        kit: a folder with all that they import of qbench: the only thing on its path beside its
-            own packages.
-        variables: environment variables for them.
+        kit: the folder with the modules that workers import of qbench and its adapters; nothing
+            else of the parent's is on the path.
+        variables: additional environment variables.
     """
 
     python: Path
@@ -78,15 +77,15 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended.
+    """The end of a job.
 
     Attributes:
-        status: ``ok``, or what kind of failure.
-        reason: one line; "" when ok.
+        status: ``ok``, or the kind of failure.
+        reason: why it failed, in one line; "" when ok.
         result: the job's answer; empty unless ok.
         phase: the last phase that the worker announced.
-        log: the last lines that the worker or its runtime printed; "" when ok.
-        seconds: wall time of the whole process.
+        log: the last lines printed by the worker or its runtime; "" when ok.
+        seconds: wall time of the whole process; 0 if there was none.
     """
 
     status: Status
@@ -102,7 +101,7 @@ class Outcome:
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A working folder for one worker, removed afterwards. Its name tells whose it is."""
+    """A working folder for one worker, removed afterwards. Its name holds host and process."""
     if parent is not None:
         parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{_mark()}-{os.getpid()}-", dir=parent))
@@ -113,8 +112,8 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove the scratch folders in ``parent`` that processes of this machine left when they were
-    killed. Those of live processes, and of other machines, stay."""
+    """Remove the scratch folders in ``parent`` of this machine's killed processes. Folders of live
+    processes and of other machines stay."""
     import psutil
 
     for folder in parent.glob("*") if parent.is_dir() else ():
@@ -125,7 +124,7 @@ def remove_stale(parent: Path) -> None:
 
 
 def _mark() -> str:
-    """Where process numbers mean something: this host, and container (it has its own name)."""
+    """The scope of process numbers: this host or container (a container has its own name)."""
     return f"qbench-{platform.node()}".replace(os.sep, "_")
 
 
@@ -136,7 +135,7 @@ _watchdog = Watchdog()
 
 
 class _Batch:
-    """The jobs of one ``in_parallel``; once it is over, none of them runs, nor will any start."""
+    """The jobs of one ``in_parallel``. After ``end`` none runs, and none will start."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -165,13 +164,14 @@ class _Batch:
 
 
 _thread = threading.local()
-"""Its ``batch`` is the one that the thread works for; not set in other threads."""
+"""``batch``: the batch that the thread belongs to; unset in other threads."""
 
 
 def in_parallel(items: Sequence[T], work: Callable[[T], R], workers: int) -> list[R]:
-    """``work`` on every item, ``workers`` at a time; the results are in the items' order. The
-    first error, or an interrupt, ends all of it at once, the jobs that ``work`` runs included.
-    Never used while measuring."""
+    """Call ``work`` on every item, ``workers`` at a time; return the results in order.
+
+    The first error, or an interrupt, ends all of it at once, including the jobs that ``work``
+    runs. Never used during measurements."""
     batch = _Batch()
 
     def join() -> None:
@@ -211,15 +211,14 @@ def run_job(
         job: name of a module in ``qbench.worker``.
         backend: ``module:Class``.
         request: the job's own fields, JSON values; files are named as in ``files``.
-        folder: the worker's working folder, which no other job has used; what it writes stays
-            there.
-        files: by the name the worker knows it under, the file or folder to put there.
-        timeout_s: after this many seconds the worker's whole process group is killed.
-        memory_limit_bytes: private memory that the worker may take; None for no limit.
-        interpreter: the Python to run it in; None for the parent's own.
+        folder: the worker's working folder, unused so far; the worker's files stay there.
+        files: files and folders to link into ``folder``, by their names there.
+        timeout_s: seconds after which the worker's process group is killed.
+        memory_limit_bytes: private memory that the worker may use; None for no limit.
+        interpreter: the Python to run it with; None for the parent's own.
 
     Raises:
-        Ended: the job belongs to an ``in_parallel`` that is over.
+        Ended: the job belongs to an ``in_parallel`` that has ended.
         ValueError: a file has the log's name.
     """
     batch: _Batch | None = getattr(_thread, "batch", None)
@@ -227,7 +226,7 @@ def run_job(
         batch.check()
     files = files or {}
     if LOG_NAME in files:
-        raise ValueError(f"no file of a job may be called {LOG_NAME}: that is the worker's log")
+        raise ValueError(f"a job's file cannot be called {LOG_NAME}: that is the worker's log")
     with (folder / LOG_NAME).open("x+b", buffering=0) as log:
         for name, path in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -247,35 +246,39 @@ def run_job(
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=folder,
-            # what is temporary goes when the folder goes
+            # temporary files are removed with the folder
             env={**_variables(interpreter), "TMPDIR": str(folder.absolute())},
             start_new_session=True,
         )
-        answer, phase, leaves = None, "", False
+        talk = _Conversation()
         try:
             _watchdog.watch(process.pid)
             if batch:
                 batch.add(process)
-            answer, phase = _converse(process, message, begin / 1e9 + timeout_s)
-            leaves = answer is None or answer["event"] != "timeout"
+            talk = _converse(process, message, begin / 1e9 + timeout_s)
         finally:
-            _end(process, patience_s=0.5 if leaves else 0)
+            _end(process, patience_s=0.5 if talk.ended else 0)
             _watchdog.leave(process.pid)
             if batch:
                 batch.remove(process)
         seconds = (time.monotonic_ns() - begin) / 1e9
-        if answer is not None and answer["event"] == "done":
-            return Outcome("ok", result=answer["result"], phase=phase, seconds=seconds)
+        answer = talk.answer
+        if answer is not None and answer.status == "ok":
+            return Outcome("ok", result=answer.result, phase=talk.phase, seconds=seconds)
         text = _last_lines(log)
-    status, reason = _verdict(process.returncode, answer, timeout_s, ooms, text)
-    if phase and status != "skipped":
-        reason = f"{reason} (in phase {phase})"
-    return Outcome(status, reason, phase=phase, log=text, seconds=seconds)
+    if not talk.ended:
+        answer = _Answer("timeout", f"took longer than the limit of {timeout_s:g} s and was killed")
+    if answer is None:
+        answer = _cause_of_death(process.returncode, ooms, text)
+    reason = answer.reason
+    if talk.phase and answer.status != "skipped":
+        reason = f"{reason} (in phase {talk.phase})"
+    return Outcome(answer.status, reason, phase=talk.phase, log=text, seconds=seconds)
 
 
 def _variables(interpreter: Interpreter | None) -> dict[str, str]:
-    """A worker's environment variables. Another interpreter finds its own packages and the kit:
-    nothing of the parent's, and nothing of the user's own folder."""
+    """A worker's environment variables. Another interpreter finds its own packages and the kit
+    only: none of the parent's packages, none of the user's site folder."""
     if interpreter is None:
         return dict(os.environ)
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONHOME", "VIRTUAL_ENV")}
@@ -284,10 +287,11 @@ def _variables(interpreter: Interpreter | None) -> dict[str, str]:
 
 
 def stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
-    """A full disk is no property of a case or a model: stop, so that the run can go on later.
+    """Stop the run on a full disk: it is not a property of the case, and the run can continue
+    later.
 
     Args:
-        folder: where the job wrote.
+        folder: the folder that the job wrote to.
 
     Raises:
         MachineryError: the job failed, and its disk is full.
@@ -297,63 +301,91 @@ def stop_if_disk_full(outcome: Outcome, folder: Path) -> None:
     said_so = DISK_FULL in outcome.reason + outcome.log
     if said_so or shutil.disk_usage(folder).free < NO_ROOM_BYTES:
         raise MachineryError(
-            "the disk is full", "Make room, then run the same command again: it goes on from here."
+            "the disk is full",
+            "Make room, then run the same command again: it continues from here.",
         )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A worker's last event."""
+
+    status: Status
+    reason: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Conversation:
+    """The events of a worker.
+
+    Attributes:
+        answer: None if there was none.
+        phase: the last phase announced; "" if there was none.
+        ended: the worker has answered or closed its stream, and is about to exit.
+    """
+
+    answer: _Answer | None = None
+    phase: str = ""
+    ended: bool = False
 
 
 def _converse(
     process: subprocess.Popen[bytes], message: Mapping[str, Any], deadline: float
-) -> tuple[dict[str, Any] | None, str]:
+) -> _Conversation:
     """Send the request; read events until the answer, the end of the stream or the deadline.
 
-    Returns the answer (None if there was none; ``{"event": "timeout"}`` at the deadline) and the
-    last phase."""
+    Args:
+        deadline: in seconds of ``time.monotonic``."""
     assert process.stdin and process.stdout
     with suppress(BrokenPipeError):
         process.stdin.write(json.dumps(message).encode() + b"\n")
         process.stdin.flush()
-    phase, buffer = "", b""
+    talk, buffer = _Conversation(), b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             left = deadline - time.monotonic()
             if left <= 0 or not selector.select(left):
-                return {"event": "timeout"}, phase
+                return talk
             chunk = os.read(process.stdout.fileno(), 65536)
-            if not chunk:
-                return None, phase
+            talk.ended = not chunk
             *lines, buffer = (buffer + chunk).split(b"\n")
+            events: Iterable[str | _Answer] = map(_event, lines)
             if len(buffer) > LONGEST_LINE:
-                return _no_event(buffer), phase
-            for line in lines:
-                event = _event(line)
-                if event["event"] != "phase":
-                    return event, phase
-                phase = event["phase"]
+                events = [_no_event(buffer)]
+            for event in events:
+                if isinstance(event, str):
+                    talk.phase = event
+                else:
+                    talk.answer, talk.ended = event, True
+                    break
+            if talk.ended:
+                return talk
 
 
-def _event(line: bytes) -> dict[str, Any]:
-    """What a worker's line says; a failure if it is none of the protocol's."""
+def _event(line: bytes) -> str | _Answer:
+    """A worker's line: the name of a phase, or the answer; an error if it is neither."""
     with suppress(ValueError, RecursionError):
-        event = json.loads(line)
-        match event:
-            case {"event": "phase", "phase": str()} | {"event": "done", "result": dict()}:
-                return event
-            case {"event": "failed", "status": str(status), "reason": str()}:
+        match json.loads(line):
+            case {"event": "phase", "phase": str(phase)}:
+                return phase
+            case {"event": "done", "result": dict(result)}:
+                return _Answer("ok", result=result)
+            case {"event": "failed", "status": str(status), "reason": str(reason)}:
                 if status in get_args(Status)[1:]:
-                    return event
+                    return _Answer(cast(Status, status), reason)
     return _no_event(line)
 
 
-def _no_event(line: bytes) -> dict[str, Any]:
+def _no_event(line: bytes) -> _Answer:
     shown = line[:80].decode(errors="replace")
     reason = f"something other than the worker wrote to the stream of its answers: {shown!r}"
-    return {"event": "failed", "status": "error", "reason": reason}
+    return _Answer("error", reason)
 
 
 def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    """Give a worker that has answered, or is dying, a moment to leave by itself; kill what is
-    left of its group."""
+    """Wait a moment for a worker that has answered or is dying; then kill the rest of its group."""
     try:
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=patience_s)
@@ -371,21 +403,21 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _verdict(
-    code: int, answer: Mapping[str, Any] | None, timeout_s: float, ooms: int | None, log: str
-) -> tuple[Status, str]:
-    if answer is not None and answer["event"] == "failed":
-        return answer["status"], answer["reason"]
-    if answer is not None:
-        return "timeout", f"took longer than the limit of {timeout_s:g} s and was ended"
+def _cause_of_death(code: int, ooms: int | None, log: str) -> _Answer:
+    """Why a worker ended without an answer.
+
+    Args:
+        code: its exit code; a signal's number, negated.
+        ooms: ``_oom_kills`` before it was started.
+    """
     if any(sign in log for sign in OUT_OF_MEMORY):
-        return "oom", "out of memory"
+        return _Answer("oom", "out of memory")
     now = _oom_kills()
     if code == -signal.SIGKILL and ooms is not None and now is not None and now > ooms:
-        return "oom", "killed by the kernel for want of memory"
+        return _Answer("oom", "killed by the kernel because memory ran out")
     if code < 0:
-        return "crashed", f"the worker died of {_signal_name(-code)}"
-    return "crashed", f"the worker ended without an answer, exit code {code}"
+        return _Answer("crashed", f"the worker died of {_signal_name(-code)}")
+    return _Answer("crashed", f"the worker ended without an answer, exit code {code}")
 
 
 def _signal_name(number: int) -> str:
@@ -396,7 +428,7 @@ def _signal_name(number: int) -> str:
 
 
 def _oom_kills() -> int | None:
-    """How many processes this machine's kernel has killed for want of memory."""
+    """Number of processes that the kernel has killed because memory ran out; None: unknown."""
     try:
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):

@@ -1,12 +1,12 @@
-"""Which trial comes next: rounds outermost, each in a fresh random order, until every case is
-settled or what it may cost is spent."""
+"""The order of trials: in rounds, each in a new random order, until every case is settled or its
+budget is spent."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,15 +21,17 @@ from qbench.suite import DEFAULT_ENVIRONMENT, MIN_ROUNDS, Rounds
 
 @dataclass
 class _State:
-    """What is known of a case so far.
+    """The trials of a case so far.
 
     Attributes:
-        p10_ns: by (sitting, round), of its good trials; the median of one with too few calls.
-        quiet: good trials that the machine did not disturb.
-        seconds: what its trials have taken, with the rest before each.
-        broken: a trial failed: it is not run again.
-        bases: the cases that it is compared with, and which have to be measured as often: float32
-            of the same conditions, and the same case in the default environment.
+        bases: ids of the cases that it is compared with, which are measured as often: float32
+            under the same conditions, and the same case in the default environment.
+        p10_ns: 10th percentile of each successful trial (the median where it has too few calls),
+            by sitting and round.
+        made: rounds of its trials.
+        quiet: number of successful trials that nothing on the machine disturbed.
+        seconds: length of its trials with the rest before each.
+        broken: a trial failed; there will be no more.
     """
 
     planned: Planned
@@ -43,14 +45,33 @@ class _State:
     broken: bool = False
 
 
-class Schedule:
-    """Hands out trials. Every trial that was made is told to ``add``, those of an earlier sitting
-    too, before the first ``next``.
+class Next(NamedTuple):
+    """The next trial."""
 
-    A case is settled after its least rounds when half the interval of its p10, and of its p10's
-    paired ratios to float32's and to that of the same case in the default environment, is at most
-    the suite's target, and as many of its trials were undisturbed as the least rounds are. A case
-    goes on as long as one that is compared with it.
+    number: int
+    planned: Planned
+
+
+class Left(NamedTuple):
+    """The remaining work.
+
+    Attributes:
+        trials: missing to the minimum number of rounds of every case.
+        unsettled: number of cases that are not settled; 0 where the number of rounds is fixed.
+    """
+
+    trials: int
+    unsettled: int
+
+
+class Schedule:
+    """Hands out trials. Pass every trial to ``add``; those of earlier sittings before the first
+    ``next``.
+
+    A case is settled after its minimum number of rounds when the half-width of its p10's interval,
+    and of its p10's paired ratios to float32's and to that of the same case in the default
+    environment, is at most the suite's target, and it has that number of undisturbed trials. A
+    case is measured as long as a case that is compared with it.
     """
 
     def __init__(self, plan: Plan, cases: Sequence[Planned], seed: int) -> None:
@@ -67,10 +88,14 @@ class Schedule:
         self._queue: list[str] = []
 
     def add(self, trial: Mapping[str, Any], samples_ns: np.ndarray | None) -> None:
-        """A trial's record, and its samples if it went well."""
+        """Add a trial.
+
+        Args:
+            samples_ns: latency of each call; None if the trial failed.
+        """
         state = self._states.get(trial["case_id"])
         if state is None:
-            return  # a filter, or an evaluation that failed, leaves the case out now
+            return  # a filter or a failed evaluation excludes the case now
         state.made.add(trial["round"])
         state.seconds += trial["seconds"] + self._rest_s
         if samples_ns is None:
@@ -81,21 +106,21 @@ class Schedule:
         state.p10_ns[trial["sitting"], trial["round"]] = steady
         state.quiet += not noise.disturbed(trial, state.planned.case.model_dump())
 
-    def next(self) -> tuple[int, Planned] | None:
-        """The next trial's round and case; None when there is no more to do."""
+    def next(self) -> Next | None:
+        """The next trial; None when all are made."""
         while True:
             while self._queue:
                 state = self._states[self._queue.pop(0)]
                 if not state.broken and self._round not in state.made:
-                    return self._round, state.planned
+                    return Next(self._round, state.planned)
             self._round += 1
             self._queue = self._open()
             if not self._queue:
                 return None
 
     def _open(self) -> list[str]:
-        """The cases of a new round in their order; of an extra round, disturbed ones first, with
-        those that they are compared with, so that these stay in random order."""
+        """The cases of a new round, in random order. In a round above the minimum, disturbed cases
+        come first, together with the cases that they are compared with."""
         spent = sum(state.seconds for state in self._states.values())
         limit = self._budget.run_minutes
         over = limit is not None and spent >= 60 * limit
@@ -115,7 +140,7 @@ class Schedule:
         return order
 
     def _wants(self, state: _State, over: bool) -> bool:
-        """Whether a case wants another round, and may have it."""
+        """Whether a case needs another round within its limits."""
         if state.broken or self._round >= state.most:
             return False
         if self._round < state.least:
@@ -132,14 +157,14 @@ class Schedule:
         return width is not None and width <= self._target and state.quiet >= state.least
 
     def half_width(self, case_id: str) -> float | None:
-        """How well a case is known: the widest of its relative half-widths; None below
-        ``MIN_ROUNDS`` trials."""
+        """The largest relative half-width of a case's intervals; None below ``MIN_ROUNDS``
+        trials."""
         state = self._states[case_id]
         bases = [self._states[base] for base in state.bases]
         return settled_to(state.p10_ns, [base.p10_ns for base in bases if not base.broken])
 
-    def left(self) -> tuple[int, int]:
-        """Trials that are left of the least rounds, and cases that are not settled."""
+    def left(self) -> Left:
+        """The remaining work."""
         least = sum(
             len(set(range(state.least)) - state.made)
             for state in self._states.values()
@@ -150,17 +175,17 @@ class Schedule:
             for state in self._states.values()
             if state.most >= MIN_ROUNDS
         )
-        return least, unsettled if self._target is not None else 0
+        return Left(least, unsettled if self._target is not None else 0)
 
 
 def settled_to(
     p10_ns: Mapping[tuple[int, int], float], bases: Sequence[Mapping[tuple[int, int], float]]
 ) -> float | None:
-    """The widest of the relative half-widths of p10's interval and of its paired ratios to the
-    bases'; None where there are too few trials for one of them.
+    """The largest relative half-width of the intervals of p10 and of its paired ratios to the
+    bases'; None where one of them has too few trials.
 
     Args:
-        p10_ns: by (sitting, round); ``bases`` likewise.
+        p10_ns: by sitting and round; ``bases`` likewise.
     """
     widths = [stats.half_width(np.array(list(p10_ns.values())))]
     for base_ns in bases:

@@ -1,4 +1,4 @@
-"""A process that outlives this one just long enough to end its workers, however it ended."""
+"""A process that kills this one's workers when this one ends, however it ends."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ for group in groups:
 
 
 class Watchdog:
-    """A process that lives as long as this one and then kills the groups that are still there.
+    """A child process that waits for the end of this one and then kills the groups still running.
 
-    It is told of groups by lines of ``+<group>`` and ``-<group>``, and knows by the end of its
-    stdin that this process is gone, however it ended. It starts with the first job."""
+    It reads lines ``+<group>`` and ``-<group>`` from its stdin; the end of its stdin means that
+    this process has ended. It starts with the first job."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,17 +37,17 @@ class Watchdog:
     def watch(self, group: int) -> None:
         with self._lock:
             self._groups.add(group)
-            if not self._tell(f"+{group}\n"):
+            if not self._send(f"+{group}\n"):
                 self._start()
-                self._tell("".join(f"+{known}\n" for known in self._groups))
+                self._send("".join(f"+{known}\n" for known in self._groups))
 
     def leave(self, group: int) -> None:
         with self._lock:
             self._groups.discard(group)
-            self._tell(f"-{group}\n")
+            self._send(f"-{group}\n")
 
     def end(self) -> None:
-        """End the watchdog; it kills what is still registered. A later job starts another."""
+        """End the watchdog, which kills the groups still registered. A later job starts another."""
         with self._lock:
             process, self._process = self._process, None
         if process is None:
@@ -61,7 +61,7 @@ class Watchdog:
             process.wait()
 
     def _start(self) -> None:
-        if self._process is not None:  # somebody has killed it
+        if self._process is not None:  # it was killed
             self._process.communicate()
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _SCRIPT],
@@ -73,8 +73,8 @@ class Watchdog:
             start_new_session=True,
         )
 
-    def _tell(self, lines: str) -> bool:
-        """False if there is nobody to tell."""
+    def _send(self, lines: str) -> bool:
+        """Send lines to the watchdog; False if it is not running."""
         if self._process is None:
             return False
         assert self._process.stdin
@@ -85,7 +85,7 @@ class Watchdog:
         return True
 
     def _forget(self) -> None:
-        """In a fork of this process, which must not keep the parent's watchdog from its end."""
+        """Forget the watchdog in a fork of this process, so that it still sees the parent's end."""
         self._lock = threading.Lock()
         self._groups.clear()
         if self._process is not None and self._process.stdin:

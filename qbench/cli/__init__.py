@@ -63,7 +63,7 @@ def main() -> None:
     except UserError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from here", INTERRUPTED)
+        _fail("interrupted; the same command continues from here", INTERRUPTED)
     except BrokenPipeError:
         os._exit(0)  # the reader of our output has left, as in `qbench show | head`
     except OSError as error:
@@ -71,7 +71,7 @@ def main() -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             _fail(
                 f"the disk is full{place}\n"
-                "  Make room, then run the same command again: it goes on from here.",
+                "  Make room, then run the same command again: it continues from here.",
                 MACHINERY,
             )
         if error.errno in NO_ACCESS:

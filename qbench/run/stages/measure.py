@@ -13,12 +13,12 @@ from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.sensors import find_sensors
 from qbench.energy.settings import EnergySettings
 from qbench.isolate import Outcome, run_job, scratch_folder
-from qbench.plan import YARDSTICK_S, Planned
+from qbench.plan import YARDSTICK_S
 from qbench.run.request import now
 from qbench.run.stages.sitting import Sitting
 from qbench.run.stages.trial import run_trial
 from qbench.scenario import SCENARIOS
-from qbench.schedule import Schedule
+from qbench.schedule import Next, Schedule
 from qbench.spec.case import Case
 
 LEAST_COPIED, COPIED_CACHES, MOST_COPIED, COPIES = 1 << 26, 4, 0.2, 10
@@ -66,30 +66,30 @@ def measure(sitting: Sitting) -> None:
     schedule = Schedule(sitting.plan, good, sitting.request.order_seed)
     for trial in bundle.trials:
         schedule.add(trial, bundle.samples(trial) if trial["status"] == "ok" else None)
-    progress.stage("measure", schedule.left()[0])
+    progress.stage("measure", schedule.left().trials)
     done = 0
     while (following := schedule.next()) is not None:
-        number, planned = following
-        label = planned.case.label
-        progress.working(label, _known(schedule, planned.case))
-        trial = _measure_one(sitting, number, planned)
+        case = following.planned.case
+        progress.working(case.label, _known(schedule, case))
+        trial = _measure_one(sitting, following)
         schedule.add(trial, bundle.samples(trial) if trial["status"] == "ok" else None)
         done += 1
-        progress.done(label, trial["status"], trial["reason"])
+        progress.done(case.label, trial["status"], trial["reason"])
         progress.total(done + sum(schedule.left()))
 
 
 def _known(schedule: Schedule, case: Case) -> str:
     """How precisely a case is known so far, and how many cases are not settled, for progress."""
-    width, (_, unsettled) = schedule.half_width(case.case_id), schedule.left()
+    width, unsettled = schedule.half_width(case.case_id), schedule.left().unsettled
     parts = ["" if width is None else f"±{100 * width:.1f} %"]
     parts += [f"{unsettled} not settled" if unsettled else ""]
     return ", ".join(part for part in parts if part)
 
 
-def _measure_one(sitting: Sitting, number: int, planned: Planned) -> dict[str, Any]:
+def _measure_one(sitting: Sitting, following: Next) -> dict[str, Any]:
     """Make one trial and record it; returns the record."""
-    suite, case = sitting.plan.suite, planned.case
+    suite, (number, planned) = sitting.plan.suite, following
+    case = planned.case
     time.sleep(suite.cool_down_s)
     started = now()
     yardstick = planned in sitting.plan.yardsticks
