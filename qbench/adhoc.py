@@ -1,5 +1,5 @@
-"""Running model files without a suite: with their card, or without one on made-up or given inputs,
-which tells fidelity only."""
+"""Suites for model files: with their card, or without one on random or given inputs, which show
+fidelity only."""
 
 from __future__ import annotations
 
@@ -32,19 +32,18 @@ ONE_AT_A_TIME = "Run them one at a time."
 
 
 def is_model_file(name: str, registry: Registry) -> bool:
-    """Whether an argument of ``--model`` means a file and not the name of a card."""
+    """Whether an argument of ``--model`` is a file, and not the name of a card."""
     path = Path(name)
     return path.suffix in {*_endings(registry), *CARDS} or path.is_file() or _is_savedmodel(path)
 
 
 def _endings(registry: Registry) -> dict[str, str]:
-    """Formats by the ending of a file's name: what the installed adapters and converters read."""
+    """Formats that the installed adapters and converters read, by suffix of a file's name."""
     loaded = [registry.load(name) for name in registry.names]
     formats = {
         f for backend in loaded if not isinstance(backend, Unavailable) for f in backend.formats
     }
-    converted = {ending: form for ending, (form, _) in Converters().endings().items()}
-    return {f".{form}": form for form in sorted(formats - {"savedmodel"})} | converted
+    return {f".{form}": form for form in sorted(formats - {"savedmodel"})} | Converters().endings()
 
 
 def _is_savedmodel(path: Path) -> bool:
@@ -65,11 +64,12 @@ def suite_for_files(
 
     Args:
         inputs: an ``.npz`` with an array ``[items, ...]`` for each input; the first half of the
-            items calibrates, the rest is evaluated. None: random inputs.
-        devices: where they run; the CPU if left out.
+            items is for calibration, the rest for evaluation. None: random inputs.
+        note: receives a sentence before each long step.
+        devices: None: the CPU.
 
     Raises:
-        UserError: a file cannot be read, or names are wrong.
+        UserError: a file cannot be read, or a name is wrong.
     """
     for name in backends or []:
         if name not in registry.names:
@@ -101,7 +101,7 @@ def suite_for_cards(
     rounds: int | None,
     devices: list[str] | None = None,
 ) -> tuple[Suite, str]:
-    """A suite, and its text, for models that a catalogue knows."""
+    """A suite and its text, for models of a catalogue."""
     content = {
         "name": "files",
         "description": "Models that were given one by one",
@@ -124,7 +124,7 @@ def _add(
     backends: list[str],
     added: list[ModelCard],
 ) -> ModelCard:
-    """Add a card to the catalogue: the file's own, or one that describes the file."""
+    """Add a card to the catalogue: the given one, or a new one that describes the model file."""
     names = {card.name for card in added}
     if path.suffix in CARDS:
         if inputs:
@@ -136,8 +136,8 @@ def _add(
     form = "savedmodel" if _is_savedmodel(path) else endings.get(path.suffix)
     if form is None:
         raise UserError(
-            f"{path}: cannot tell its format from its name",
-            f"Known endings: {', '.join(endings)}, {', '.join(CARDS)} (a model card); a torch "
+            f"{path}: its suffix is of no known format",
+            f"Known suffixes: {', '.join(endings)}, {', '.join(CARDS)} (a model card); a torch "
             "module needs a card (docs/model-cards.md).",
         )
     ins, outs = _describe(path, form, registry, backends)
@@ -167,7 +167,7 @@ def _add(
         }
     )
     splits = ("evaluation", "calibration")
-    items = _given(inputs, ins) if inputs else {split: made_up(ins, split) for split in splits}
+    items = _read_items(inputs, ins) if inputs else {split: made_up(ins, split) for split in splits}
     catalog.add(card, path.parent, items)
     return card
 
@@ -177,7 +177,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _companions(path: Path) -> list[str]:
-    """Files beside an ONNX file that hold its weights, by the names that exporters give them."""
+    """Files with an ONNX file's weights, in the same folder, by the names that exporters use."""
     names = (f"{path.name}.data", f"{path.name}_data", f"{path.stem}.data")
     return [name for name in names if path.suffix == ".onnx" and path.with_name(name).is_file()]
 
@@ -185,8 +185,12 @@ def _companions(path: Path) -> list[str]:
 def _describe(
     path: Path, form: str, registry: Registry, backends: list[str]
 ) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Ask the adapters that read the format, the chosen ones first, and then the converters, until
-    one can tell."""
+    """Inputs and outputs of a model file, by name: from the first adapter that reads the format,
+    the chosen ones first, else from a converter.
+
+    Raises:
+        UserError: none can read the file.
+    """
     reasons, refusals = [], []
     name = f"model{path.suffix}"
     companions = {other: path.with_name(other) for other in _companions(path)}
@@ -210,7 +214,8 @@ def _describe(
 def _readers(
     form: str, registry: Registry, backends: list[str], reasons: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """Who may describe a file: names and ``module:Class``. Why one cannot goes to ``reasons``."""
+    """Yield name and ``module:Class`` of the readers of a format; append to ``reasons`` why others
+    cannot read it."""
     for name in dict.fromkeys([*backends, *registry.names]):
         backend = registry.load(name)
         if isinstance(backend, Unavailable) or form not in backend.formats:
@@ -224,7 +229,7 @@ def _readers(
         yield "the converter", converters[form]
 
 
-def _given(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
+def _read_items(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

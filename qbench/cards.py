@@ -1,4 +1,4 @@
-"""Model cards: what their YAML files say."""
+"""Model cards: YAML files that describe models."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Tensor(Strict):
 
 
 class TensorName(Strict):
-    """What a source file calls a tensor, and its layout there if that differs.
+    """A tensor's name in a source file, and its layout there if that differs.
 
     Attributes:
-        name: the canonical one if it is left out.
+        name: None: the canonical one.
     """
 
     name: str | None = None
@@ -46,22 +46,23 @@ class TensorName(Strict):
 
 
 class Companion(Strict):
-    """A file that lies beside the model file and belongs to it, such as external weights."""
+    """A further file of a model, in the same folder, such as external weights."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
     sha256: Digest | None = None
 
 
 class ModelSource(SourceFile):
-    """Where a model is in one format, with the names it uses for the canonical tensors.
+    """A model file in one format, with its names for the canonical tensors.
 
     Attributes:
-        inputs, outputs: by canonical name; what is left out is called there as in the card.
-        companions: files beside it; found, downloaded and verified as it is.
-        callable: only ``torch``: what in the Python file ``path`` returns the ``torch.nn.Module``.
+        inputs, outputs: by canonical name; a tensor that is left out has its canonical name.
+        companions: further files in the same folder, found, downloaded and verified likewise.
+        callable: only ``torch``: the name in the Python file ``path`` that returns the
+            ``torch.nn.Module``.
         weights: only ``torch``: a state dictionary for it, ``.safetensors`` or ``.pt``.
         model: only ``keras-applications``: the name in ``keras.applications``.
-        options: only of these two: keyword arguments for the callable.
+        options: only these two: keyword arguments for the callable.
     """
 
     inputs: dict[str, TensorName] = {}
@@ -76,14 +77,14 @@ class ModelSource(SourceFile):
         return self.model is not None
 
     def companion_file(self, companion: Companion) -> SourceFile:
-        """Where a companion is: beside the model, wherever that is."""
+        """The place of a companion: the model's folder, repository or URL."""
 
-        def beside(path: str) -> str:
+        def sibling(path: str) -> str:
             return str(PurePosixPath(path).with_name(companion.name))
 
-        hub = self.hub and self.hub.model_copy(update={"file": beside(self.hub.file)})
+        hub = self.hub and self.hub.model_copy(update={"file": sibling(self.hub.file)})
         return SourceFile(
-            path=beside(self.path) if self.path else None,
+            path=sibling(self.path) if self.path else None,
             url=f"{self.url.rpartition('/')[0]}/{companion.name}" if self.url else None,
             hub=hub,
             sha256=companion.sha256,
@@ -91,12 +92,12 @@ class ModelSource(SourceFile):
 
 
 KEYS = {"torch": ("callable", "weights", "options"), "keras-applications": ("model", "options")}
-"""Keys that only some formats have."""
+"""Keys that only these formats have."""
 NEEDED = {"torch": ("path", "callable"), "keras-applications": ("model",)}
 
 
 def _fault(form: str, source: ModelSource) -> str | None:
-    """What is wrong with a source as one of format ``form``."""
+    """Why a source is wrong for the format ``form``; None if it is right."""
     for key in ("callable", "weights", "model", "options"):
         if key in source.model_fields_set and key not in KEYS.get(form, ()):
             return f"sources.{form} has no key '{key}'"
@@ -104,33 +105,35 @@ def _fault(form: str, source: ModelSource) -> str | None:
         if getattr(source, key) is None:
             return f"sources.{form} needs the key '{key}'"
     if form == "torch" and (source.url or source.hub):
-        return "sources.torch.path is code that runs here, so it is a file of yours: no url, no hub"
+        return (
+            "sources.torch.path is code that runs here, so it must be a local file: no url, no hub"
+        )
     if form == "keras-applications" and (source.path or source.url or source.hub):
         return "sources.keras-applications names a model; Keras fetches its file"
     for companion in source.companions:
         if source.url and companion.sha256 is None:
-            return f"sources.{form}.companions: with a url, {companion.name} needs its sha256"
+            return f"sources.{form}.companions: with a url, {companion.name} needs a sha256"
     return None
 
 
 class Expected(Strict):
-    """The card's own figure for float32, and on how many items it was measured."""
+    """The card's accuracy in float32, and the number of items it was measured on."""
 
     value: Annotated[float, Field(ge=0, le=1)]
     items: PositiveInt
 
 
 class ModelCard(Strict):
-    """A model: its files by format, its inputs, its data and what it should reach.
+    """A model: its files by format, inputs, outputs, data and expected accuracy.
 
     Attributes:
         task: one of ``qbench.quality.TASKS``.
-        background: leading classes of the output that labels do not count, such as the first of
-            an ImageNet model's 1001.
-        decoder: how a detector's outputs become boxes.
-        metric: how ``evaluation`` is judged: one of the task's, its first if left out; ``none``:
-            the data set's labels are not this model's (fidelity only).
-        evaluation: labelled items; left out: made-up inputs (fidelity only).
+        background: number of leading classes of the output that labels do not count, such as the
+            first of an ImageNet model's 1001.
+        decoder: the conversion of a detector's outputs to boxes.
+        metric: a metric of the task for ``evaluation``; default: the task's first. ``none``: the
+            data set's labels do not fit this model (fidelity only).
+        evaluation: labelled items; default: random inputs (fidelity only).
         calibration: items for quantizers, disjoint from ``evaluation``.
     """
 
@@ -164,7 +167,7 @@ class ModelCard(Strict):
                     )
         unknown = set(self.preprocess) - set(self.inputs)
         if unknown:
-            raise ValueError(f"preprocess names {sorted(unknown)}, which is no input of the card")
+            raise ValueError(f"preprocess names {sorted(unknown)}, no input of the card")
         return self
 
     @field_validator("task")
@@ -215,16 +218,16 @@ class ModelCard(Strict):
     def _calibrated_and_judged(self) -> ModelCard:
         if self.calibration is not None and self.evaluation is None:
             raise ValueError(
-                "calibration needs evaluation items beside it: on made-up inputs a calibrated "
-                "model says nothing"
+                "calibration needs evaluation items, too: a calibrated model says nothing on "
+                "random inputs"
             )
         return self
 
     def judging(self, classes: int | None = None) -> Judging:
-        """How its outputs are judged.
+        """The rules to judge its outputs by.
 
         Args:
-            classes: how many the data set has; None if it does not say.
+            classes: number of classes of the data set; None if unknown.
         """
         task, first = TASKS[self.task], next(iter(self.outputs))
         metrics = () if self.metric == "none" else task.metrics

@@ -1,16 +1,17 @@
 """Model cards and data sets: find, fetch, verify, convert, and preprocess into ``.npy`` files.
 
-A catalogue sees the cards beside the user's suite first and the shipped ones after. Each root is
-a folder with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are relative to its root.
+Cards in the folder of the user's suite take precedence over the shipped ones. Each root is a folder
+with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are relative to its root.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from qbench.backend import Model, SourceTensor
-from qbench.cards import ModelCard, Tensor, TensorName
+from qbench.cards import ModelCard, ModelSource, Tensor, TensorName
 from qbench.convert import Converters, Origin
 from qbench.converter import Source
 from qbench.data.cards import DatasetCard, Split
@@ -26,19 +27,33 @@ from qbench.yamlfile import Lines, load
 
 
 def root_of(card: Path) -> Path:
-    """The folder that a card's paths are relative to: the one that holds ``models/`` or
-    ``datasets/``; for a card that lies elsewhere, its own."""
+    """The base of a card's relative paths: the parent of ``models/`` or ``datasets/``; for a card
+    elsewhere, its own folder."""
     folder = card.absolute().parent
     return folder.parent if folder.name in ("models", "datasets") else folder
 
 
+class _Files(NamedTuple):
+    """A source's files.
+
+    Attributes:
+        path: the model's file or folder.
+        companions: by name.
+        digest: SHA-256 of all of them.
+    """
+
+    path: Path
+    companions: dict[str, Path]
+    digest: str
+
+
 class Catalog:
-    """The cards that can be seen from a suite.
+    """The cards available to a suite.
 
     Args:
-        roots: folders to look in, the first wins.
-        report: told in a sentence what takes long (downloads, preprocessing, conversions).
-        converters: the installed ones if left out.
+        roots: folders to search; the first one takes precedence.
+        report: receives a sentence before each long step (download, preprocessing, conversion).
+        converters: None: the installed ones.
     """
 
     def __init__(
@@ -71,11 +86,11 @@ class Catalog:
         return sorted({*self._models, *self._extra})
 
     def add(self, card: ModelCard, folder: Path, items: dict[str, Items]) -> None:
-        """Add a model that has no card file, with its ready-made items by split name."""
+        """Add a model without a card file, with its preprocessed items by split name."""
         self._extra[card.name] = (card, folder, items)
 
     def add_card(self, path: Path) -> ModelCard:
-        """Add the card in the file ``path``; it goes before others of its name."""
+        """Add the card in the file ``path``; it replaces others of its name."""
         self._models[path.stem] = path
         return self.card(path.stem)
 
@@ -121,8 +136,8 @@ class Catalog:
         return card
 
     def origin(self, name: str) -> dict[str, dict[str, str | None] | None]:
-        """Licence and source of the model ``name``, and of the ``data`` that it is evaluated on
-        (None if that is made up), as their cards tell them."""
+        """Licence and source of the ``model``, and of the ``data`` that it is evaluated on (None
+        for random inputs), from their cards."""
         card = self.card(name)
         data = None
         if card.evaluation is not None and name not in self._extra:
@@ -135,15 +150,15 @@ class Catalog:
         }
 
     def can_give(self, card: ModelCard, form: str) -> bool:
-        """Whether the card has the model in format ``form``, or a converter leads there."""
+        """Whether the card has the model in format ``form``, or a converter makes that."""
         return form in card.sources or self._converters.route(card, form) is not None
 
     def model(self, card: ModelCard, form: str) -> Model:
-        """The card's model in format ``form``, as adapters get it; converted if need be.
+        """The card's model in format ``form`` for adapters, converted if necessary.
 
         Raises:
-            NoSource: it would have to be converted, and that cannot be done here or failed.
-            UserError: a file cannot be had.
+            NoSource: the conversion is impossible here, or failed.
+            UserError: a file cannot be obtained.
         """
         if form in card.sources:
             return self._own_model(card, form)
@@ -152,7 +167,7 @@ class Catalog:
             try:
                 self._converted[key] = self._converted_model(card, form)
             except NoSource as no:
-                self._converted[key] = no  # not to be tried again for every case
+                self._converted[key] = no  # do not try again for every case
         found = self._converted[key]
         if isinstance(found, NoSource):
             raise found
@@ -181,7 +196,7 @@ class Catalog:
         return self._converters.convert(route, origin, samples)
 
     def _origin(self, card: ModelCard, form: str) -> Origin:
-        """A source for a converter."""
+        """The converter's input from the source ``form``."""
         source = card.sources[form]
         path, weights, digests = None, None, []
         if source.model is None:
@@ -206,8 +221,8 @@ class Catalog:
             digest_json([form, digests]),
         )
 
-    def _files(self, card: ModelCard, form: str) -> tuple[Path, dict[str, Path], str]:
-        """The source's file or folder, its companions by name, and the digest of all of it."""
+    def _files(self, card: ModelCard, form: str) -> _Files:
+        """Obtain and verify a source's files."""
         source, root = card.sources[form], self._folder(card)
         path = locate(source, root, self._report)
         companions = {
@@ -219,7 +234,7 @@ class Catalog:
             digest = digest_json([digest, {n: digest_path(p) for n, p in companions.items()}])
         if form == "savedmodel":
             path = unpacked(path)
-        return path, companions, digest
+        return _Files(path, companions, digest)
 
     def _folder(self, card: ModelCard) -> Path:
         if card.name in self._extra:
@@ -229,11 +244,11 @@ class Catalog:
     # ------------------------------------------------------------------ items
 
     def items(self, card: ModelCard, split_name: str) -> Items | None:
-        """The preprocessed items of ``evaluation`` or ``calibration``; None if the card has no
-        such split. Made once, then read from the cache. For a card without data they are made up.
+        """The preprocessed items of ``evaluation`` or ``calibration``, from the cache if possible;
+        None if the card lacks the split. Random for a card without data.
 
         Raises:
-            UserError: files cannot be had, do not fit the card, or hold items of both splits.
+            UserError: files cannot be obtained, do not fit the card, or the splits share items.
         """
         if card.name in self._extra:
             return self._extra[card.name][2].get(split_name)
@@ -253,19 +268,19 @@ class Catalog:
         both = calibration.overlap(evaluation) if calibration and evaluation else 0
         if both:
             raise UserError(
-                f"{self._lines[card.name].at('calibration')}: {both} items are both calibrated and "
-                "evaluated on",
+                f"{self._lines[card.name].at('calibration')}: {both} items are used for both "
+                "calibration and evaluation",
                 "Accuracy would look better than it is: choose disjoint items.",
             )
 
     def no_pipeline(self, card: ModelCard, batch_size: int) -> str | None:
-        """Why there is no pipeline of the model to be timed; None if there is one."""
+        """Why the model cannot be timed as a pipeline; None if it can."""
         split = None if card.name in self._extra else card.evaluation
         return why_not(card, self.dataset(split.dataset) if split else None, batch_size)
 
     def pipeline(self, card: ModelCard, frames: int) -> PipelineRequest:
-        """The first ``frames`` evaluation items as their data set holds them, for a card that
-        ``no_pipeline`` says nothing against."""
+        """The first ``frames`` evaluation items, raw as in their data set. The card has a pipeline
+        (``no_pipeline`` is None)."""
         split, items = card.evaluation, self.items(card, "evaluation")
         assert split and items
         data, files = self._data(split)
@@ -273,7 +288,7 @@ class Catalog:
         return pipeline_request(card, data, files, items, frames, folder, self._report)
 
     def _data(self, split: Split) -> tuple[DatasetCard, dict[str, Path]]:
-        """The data set of a split, and its files."""
+        """The data set of a split, and its files by name."""
         data = self.dataset(split.dataset)
         root = root_of(self._datasets[split.dataset])
         return data, {name: locate(file, root, self._report) for name, file in data.files.items()}
@@ -288,8 +303,12 @@ class Catalog:
 def _names(
     tensors: Mapping[str, Tensor], names: Mapping[str, TensorName], default: bool
 ) -> dict[str, SourceTensor]:
-    """What a source calls the canonical tensors. Where the card gives no name: the canonical one
-    by ``default``, else none, for converters to find out."""
+    """A source's names for the canonical tensors.
+
+    Args:
+        default: where the card gives no name, take the canonical one; else "", and the converter
+            finds it.
+    """
     result = {}
     for canonical, tensor in tensors.items():
         given = names.get(canonical, TensorName())
@@ -301,12 +320,12 @@ def _names(
 def _origin(
     card: ModelCard | DatasetCard, files: Iterable[SourceFile], path: Path | None
 ) -> dict[str, str | None]:
-    """``licence`` and ``source``: the card's page, or else where its files come from."""
-    told = [card.homepage]
+    """``licence`` and ``source``: the card's home page, else the origin of its files."""
+    sources = [card.homepage]
     for file in files:
-        told += [file.hub and f"https://huggingface.co/{file.hub.repo}", file.url]
-        library = getattr(file, "model", None)
-        told += [f"keras.applications.{library}" if library else None]
+        sources += [file.hub and f"https://huggingface.co/{file.hub.repo}", file.url]
+        library = file.model if isinstance(file, ModelSource) else None
+        sources += [f"keras.applications.{library}" if library else None]
     if path is not None and path.is_relative_to(suites_dir()):
-        told.append("shipped with qbench")
-    return {"licence": card.licence, "source": next(filter(None, told), None)}
+        sources.append("shipped with qbench")
+    return {"licence": card.licence, "source": next(filter(None, sources), None)}

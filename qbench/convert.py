@@ -1,15 +1,15 @@
-"""Models in formats that no runtime reads: converted in a worker, checked, kept.
+"""Conversion of models from formats that no runtime reads: in a worker, checked, and cached.
 
 Layout below ``<cache>/converted``::
 
-    <key>/model.<format>     what the converter made
+    <key>/model.<format>     the converted model
     <key>/conversion.json    its SHA-256, its names for the card's tensors, and ``Model.conversion``
-    <key>.lock               held while it is being made
+    <key>.lock               held during the conversion
 
-The key digests the source, the card's description of its tensors, the samples, and the versions of
-converter and tools. Which way a model takes: from the source that stands first in its card, of
-those that an installed converter takes there; a format that converters make (TFLite) comes after
-those that they do not, because such a file has been through a conversion once already.
+The key is a digest of the source, the card's description of its tensors, the samples, and the
+versions of converter and tools. The source is the first of the card that an installed converter
+accepts; formats that converters produce (TFLite) come last, because such a file has been converted
+once already.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 GROUP = "qbench.converters"
 STORE_VERSION = 2
 SAMPLES = 16
-"""Items that source and converted file are compared on, at most."""
+"""Maximum number of items to compare source and converted model on."""
 LEAST_SQNR_DB = 40.0
-"""A conversion that agrees less with its source has failed."""
+"""Minimum agreement of a conversion with its source."""
 TIMEOUT_S = 1800.0
 RECORD = "conversion.json"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A source, found and verified, for a converter.
+    """A verified source for a converter.
 
     Attributes:
-        source: as the converter gets it.
+        source: the converter's input.
         name: the card's name.
-        task: the card's.
-        digest: SHA-256 over all that the source consists of.
+        task: the card's task.
+        digest: SHA-256 of all files of the source.
     """
 
     source: Source
@@ -65,11 +65,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Route:
-    """One step from a source of a card to a format.
+    """A conversion from a source of a card to a format.
 
     Attributes:
-        converter: its entry point's name.
-        missing: what has to be installed first; None if it can be gone.
+        converter: name of its entry point.
+        missing: the package that is not installed; None if there is nothing missing.
     """
 
     source: str
@@ -82,9 +82,9 @@ class Converters:
     """The installed converters.
 
     Args:
-        registry: adapters, to run what was converted; the installed ones if left out.
-        report: told in a sentence what takes long.
-        targets: ``module:Class`` by name; the installed entry points if left out.
+        report: receives a sentence before each conversion.
+        registry: adapters to run converted models with; None: the installed ones.
+        targets: ``module:Class`` by name; None: the installed entry points.
     """
 
     def __init__(
@@ -101,23 +101,23 @@ class Converters:
         self._runs: dict[str, str | None] = {}
 
     def route(self, card: ModelCard, form: str) -> Route | None:
-        """How the card's model comes to format ``form``; None if no converter leads there. One
-        that lacks a package is only given if there is no other."""
+        """The conversion of the card's model to format ``form``; None if there is none. One with a
+        missing package is returned only if there is no other."""
         routes = list(self._routes(card, form))
         return next((r for r in routes if r.missing is None), routes[0] if routes else None)
 
     def open_route(self, card: ModelCard, form: str) -> Route:
-        """``route``, if it can be gone here.
+        """``route``, if it is possible here.
 
         Raises:
-            NoSource: there is none, or a package is missing.
+            NoSource: there is no route, or a package is missing.
         """
         route = self.route(card, form)
         if route is None:
             raise NoSource(f"{form} cannot be made from {', '.join(card.sources)}")
         if route.missing is not None:
             raise NoSource(
-                f"{form} is to be made from {route.source}, and {route.missing.reason}: "
+                f"{form} would be made from {route.source}, but {route.missing.reason}: "
                 f"{route.missing.fix}"
             )
         return route
@@ -131,17 +131,16 @@ class Converters:
                 if form in converter.routes.get(source, ()):
                     yield Route(source, form, name, converter.probe(source, form))
 
-    def endings(self) -> dict[str, tuple[str, str]]:
-        """For files without a card: by the ending of a name, the source format, and the
-        ``module:Class`` that the job ``describe`` is given."""
+    def endings(self) -> dict[str, str]:
+        """Source formats by suffix of a file's name, for files without a card."""
         return {
-            ending: (source, self._targets[name])
+            ending: source
             for name in sorted(self._targets)
             for ending, source in self._load(name).endings.items()
         }
 
     def readers(self) -> dict[str, str]:
-        """By source format, the ``module:Class`` that the job ``describe`` is given for it."""
+        """``module:Class`` for the job ``describe``, by source format."""
         return {
             source: self._targets[name]
             for name in sorted(self._targets)
@@ -168,10 +167,10 @@ class Converters:
     # ------------------------------------------------------------------ converting
 
     def convert(self, route: Route, origin: Origin, samples: Items) -> Model:
-        """The model in ``route.form``, from the cache or converted and checked now.
+        """The model in ``route.form``, from the cache, or converted and checked now.
 
         Raises:
-            NoSource: it cannot be had here, or the conversion failed or changed the outputs.
+            NoSource: the conversion is impossible here, failed, or changed the outputs.
         """
         from filelock import FileLock
 
@@ -182,15 +181,15 @@ class Converters:
             [
                 [STORE_VERSION, route.converter, converter.convert_version, versions],
                 [origin.digest, described, route.form, samples.digest],
-                [list(origin.source.inputs), list(origin.source.outputs)],  # torch goes by order
+                [list(origin.source.inputs), list(origin.source.outputs)],  # torch uses their order
             ]
         )[:32]
         folder = cache_dir() / "converted" / key
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            record = _kept(folder)
+            record = _cached(folder)
             if record is None:
-                if folder.exists():  # damaged: made anew
+                if folder.exists():  # damaged: convert again
                     shutil.rmtree(folder)
                 self._report(f"converting {origin.name} from {route.source} to {route.form}")
                 with new_folder(folder) as out:
@@ -205,7 +204,7 @@ class Converters:
         versions: Mapping[str, str | None],
         out: Path,
     ) -> dict[str, Any]:
-        """Fill the folder ``out``: convert in a worker, check, describe. Returns the record."""
+        """Convert in a worker into the folder ``out`` and check the result; return the record."""
         work = cache_dir() / "work"
         with scratch_folder(work) as folder, scratch_folder(work) as checking:
             feeds = _first_items(samples, checking)
@@ -246,7 +245,7 @@ class Converters:
     def _run_converter(
         self, route: Route, source: Source, feeds: Mapping[str, Path], folder: Path
     ) -> Outcome:
-        """Everything reaches the worker under a name in its folder; endings are kept."""
+        """Run the worker; paths of ``source`` become names in its folder, with their suffix."""
         files = {path.name: path for path in feeds.values()}
         cache = cache_dir() / "downloads" / route.converter
         cache.mkdir(parents=True, exist_ok=True)
@@ -269,17 +268,17 @@ class Converters:
     def _run_converted(
         self, model: Model, feeds: Mapping[str, Path], folder: Path
     ) -> dict[str, np.ndarray]:
-        """Outputs of the converted file in a runtime that reads it, by canonical name.
+        """Outputs of the converted model in a runtime that reads it, by canonical name.
 
         Raises:
-            NoSource: there is none here, or it cannot run the file.
+            NoSource: there is no such runtime here, or it cannot run the model.
         """
         runner = self._runner(model.format)
         if runner is None:
-            raise NoSource(f"no backend here can run {model.format}, to check the conversion")
+            raise NoSource(f"no backend here can run {model.format} to check the conversion")
         target, source = self._registry.targets[runner], f"model.{model.format}"
         files = {path.name: path for path in feeds.values()}
-        for precision in ("fp32", "as-shipped"):  # a file that arrives quantized runs as it is
+        for precision in ("fp32", "as-shipped"):  # a quantized model runs as shipped
             prepared = folder / precision
             prepared.mkdir()
             request: dict[str, Any] = {
@@ -290,7 +289,7 @@ class Converters:
             stop_if_disk_full(outcome, prepared)
             if outcome.status == "ok":
                 break
-        for batch in (2, 1) if outcome.status == "ok" else ():  # 1: its batch may be fixed
+        for batch in (2, 1) if outcome.status == "ok" else ():  # 1: the batch size may be fixed
             evaluated = folder / f"batch-{batch}"
             evaluated.mkdir()
             request = {
@@ -306,11 +305,11 @@ class Converters:
             if outcome.status != "skipped":
                 break
         raise NoSource(
-            f"{runner} cannot run what was converted: {outcome.reason}", "prepare_failed"
+            f"{runner} cannot run the converted model: {outcome.reason}", "prepare_failed"
         )
 
     def _runner(self, form: str) -> str | None:
-        """The adapter to check a format with: one that prefers it."""
+        """The adapter to check a format with: the one that ranks it highest; None: no adapter."""
         if form not in self._runs:
             able = [name for name in self._registry.names if form in self._formats(name)]
             able.sort(key=lambda name: self._formats(name).index(form))
@@ -320,8 +319,8 @@ class Converters:
         return self._runs[form]
 
 
-def _kept(folder: Path) -> dict[str, Any] | None:
-    """The record of what was converted before; None if there is nothing, or it is damaged."""
+def _cached(folder: Path) -> dict[str, Any] | None:
+    """The record of an earlier conversion; None if there is none, or it is damaged."""
     try:
         record = json.loads((folder / RECORD).read_text())
         whole = digest_file(folder / record["file"]) == record["digest"]
@@ -342,10 +341,10 @@ def _first_items(items: Items, folder: Path) -> dict[str, Path]:
 def _compare(
     reference: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], route: Route
 ) -> dict[str, float]:
-    """SQNR in dB by output.
+    """SQNR in dB, by output.
 
     Raises:
-        NoSource: one is too low, or of another shape.
+        NoSource: an output differs too much, or in shape.
     """
     for name, exact in reference.items():
         if exact.shape != outputs[name].shape:

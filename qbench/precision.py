@@ -1,4 +1,4 @@
-"""The vocabulary of precisions: one name for each scheme, the same for every backend."""
+"""Precisions in suites and results: complete options, short names, and int8 in name only."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from qbench.kit.precisions import PRECISIONS, changed_options, normalized
 IN_NAME_ONLY = "int8 in name only"
 
 SHARED = ("int8-static",)
-"""The precisions that ``recipe: shared`` means something for."""
+"""Precisions with a ``recipe: shared``."""
 
 REFERENCE = "fp32"
-"""The precision that speed-ups, accuracy deltas and fidelity are taken against."""
+"""The reference of speed-ups, accuracy deltas and fidelity."""
 
 
 def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of ``precision`` with defaults filled in.
 
     Raises:
-        ValueError: an unknown option or a value it does not take; the message names the known.
+        ValueError: an unknown option or a wrong value; the message names the valid ones.
     """
     options = PRECISIONS[precision].options
     for name, value in given.items():
@@ -33,7 +33,7 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
         option = options[name]
         if value is None and option.default is None:
             continue
-        kinds = (int, float) if option.kind is float else option.kind  # of YAML: their subclasses
+        kinds = (int, float) if option.kind is float else option.kind  # YAML yields subclasses
         fits = isinstance(value, kinds) and isinstance(value, bool) == (option.kind is bool)
         if isinstance(value, list):
             fits = fits and all(isinstance(v, str) for v in value)
@@ -53,7 +53,7 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
 
 
 def variant(precision: str, options: Mapping[str, Any]) -> str:
-    """The options that differ from the default, short: ``per_channel=false``; "" if none do."""
+    """The options that differ from their defaults, short: ``per_channel=false``; "" if none do."""
     parts = []
     for name, value in changed_options(precision, options).items():
         text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -62,7 +62,7 @@ def variant(precision: str, options: Mapping[str, Any]) -> str:
 
 
 def int8_share(effective: Mapping[str, Any]) -> float | None:
-    """Share of the multiply-accumulates that run in int8, 0 to 1; None if they cannot be told.
+    """Share of the multiply-accumulates that run in int8, 0 to 1; None if they are unknown.
 
     Args:
         effective: ``backend.EffectivePrecision`` as JSON.
@@ -73,9 +73,9 @@ def int8_share(effective: Mapping[str, Any]) -> float | None:
 
 
 def flags(precision: str, effective: Mapping[str, Any]) -> list[str]:
-    """What the precision's name hides of what ran: ``int8 in name only`` where int8 was asked for
-    and less than half of the multiply-accumulates (of the computing operators, where those cannot
-    be told) run in int8."""
+    """Warnings about a precision that did not run as named: ``int8 in name only`` if int8 was
+    requested and less than half of the multiply-accumulates (of the computing operators, where
+    multiply-accumulates are unknown) run in int8."""
     asked = PRECISIONS[precision]
     if (asked.weights, asked.activations) != ("int8", "int8"):
         return []

@@ -1,6 +1,6 @@
-"""How inferences are issued: the scenarios that a suite may list, and their options.
+"""Scenarios: the patterns of issuing inferences that a suite may list, and their options.
 
-Each is a module of ``qbench.worker.scenarios``, which says how it measures.
+Each is measured by a module of ``qbench.worker.scenarios``.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ Count = Annotated[int, Field(ge=1)]
 Percentile = Annotated[float, Field(gt=0, lt=100)]
 
 STEADY = 40
-"""A server run lasts so many times its latency limit at least: at a rate 2.5 % too high, the queue
-then grows to the limit, which a shorter run would not show."""
+"""Minimum length of a server run, as a multiple of its latency limit: at a rate 2.5 % too high, the
+queue then grows to the limit, which a shorter run would not show."""
 
 
 class Options(Strict):
     """Options of every scenario.
 
     Attributes:
-        rounds: at most so many rounds of it; None: as many as the suite's other cases.
+        rounds: maximum number of rounds; None: as in the suite's other cases.
     """
 
     rounds: Count | None = None
 
     @property
     def longest_s(self) -> float:
-        """How long its own options let a trial take beside the suite's ``timed_s``, in seconds."""
+        """Time that these options add to a trial, in addition to the suite's ``timed_s``."""
         return 0.0
 
 
 class Sustained(Options):
-    """Minutes of load, so that a machine that heats up shows it.
+    """Minutes of load, which show whether a machine that heats up gets slower.
 
     Attributes:
-        duration_s: length of the load, in seconds.
-        step_s: length of a step of its time series, in seconds.
+        duration_s: length of the load.
+        step_s: length of a step of its time series.
     """
 
     rounds: Count | None = 1
@@ -57,7 +57,8 @@ class Sustained(Options):
     def _some_steps(self) -> Sustained:
         if self.duration_s < 5 * self.step_s:
             raise ValueError(
-                "duration_s is five times step_s at the least: first and last are compared"
+                "duration_s must be at least five times step_s: the first and last steps are "
+                "compared"
             )
         return self
 
@@ -67,12 +68,12 @@ class Sustained(Options):
 
 
 class Paced(Options):
-    """A camera: one frame every ``1 / rate_hz`` seconds, whether the last one is done or not.
+    """A camera: one frame every ``1 / rate_hz`` seconds, whether or not the last one is done.
 
     Attributes:
         rate_hz: frames per second.
-        duration_s: length of the window, in seconds.
-        deadline_ms: a result is too late so long after its frame was due; None: one period.
+        duration_s: length of the window.
+        deadline_ms: time from a frame's due time after which its result is late; None: one period.
     """
 
     rate_hz: Rate = 30.0
@@ -88,17 +89,17 @@ class Pipeline(Options):
     """Decode, preprocess, infer and postprocess, one frame after the other.
 
     Attributes:
-        frames: so many evaluation items are the frames, over and over.
+        frames: number of evaluation items that serve as frames, in a cycle.
     """
 
     frames: Count = 32
 
 
 class LoadGen(Options):
-    """MLPerf LoadGen's settings; what is valid is so by these, and MLPerf asks for 600 s.
+    """MLPerf LoadGen's settings. LoadGen's verdict is by these settings; MLPerf demands 600 s.
 
     Attributes:
-        min_duration_s: a run is valid only if it takes so long, in seconds.
+        min_duration_s: minimum length of a valid run.
     """
 
     rounds: Count | None = 3
@@ -106,11 +107,11 @@ class LoadGen(Options):
 
 
 class LoadGenQueries(LoadGen):
-    """The same where there are many queries.
+    """LoadGen's settings for scenarios of many queries.
 
     Attributes:
-        min_queries: a run is valid only if it has so many.
-        max_duration_s: a run is ended after so long, in seconds, valid or not.
+        min_queries: minimum number of queries of a valid run.
+        max_duration_s: a run ends after this time, valid or not.
     """
 
     min_queries: Count = 64
@@ -135,7 +136,7 @@ class MultiStream(LoadGenQueries):
     """One query of several samples after the other; early stopping needs 662 for a 99th percentile.
 
     Attributes:
-        samples_per_query: MLPerf has 8.
+        samples_per_query: 8 in MLPerf.
     """
 
     min_queries: Count = 662
@@ -146,7 +147,7 @@ class Offline(LoadGen):
     """All samples in one query.
 
     Attributes:
-        max_samples: at most so many, though the run may then be too short to be valid.
+        max_samples: maximum number of samples, even if the run is then too short to be valid.
     """
 
     max_samples: Count = 200_000
@@ -160,10 +161,10 @@ class Server(LoadGenQueries):
     """Random arrivals, at the highest rate that meets a latency limit.
 
     Attributes:
-        latency_ms: the limit; MLPerf has one for each of its models (resnet50: 15 ms).
-        percentile: so many percent of the queries have to meet it.
-        probes: so many rates are tried at the most, each for ``min_duration_s`` and
-            ``min_queries``, but no longer than ``max_duration_s``.
+        latency_ms: the limit; MLPerf sets one for each of its models (resnet50: 15 ms).
+        percentile: percentage of the queries that must meet it.
+        probes: maximum number of rates to try, each for ``min_duration_s`` and ``min_queries``, but
+            not longer than ``max_duration_s``.
     """
 
     rounds: Count | None = 1
@@ -178,26 +179,27 @@ class Server(LoadGenQueries):
         least = STEADY * self.latency_ms / 1e3
         if self.min_duration_s < least:
             raise ValueError(
-                f"a queue that grows does not show in so short a run: min_duration_s: {least:g} "
-                f"at the least, {STEADY} times latency_ms"
+                f"a growing queue does not show in so short a run: min_duration_s must be at "
+                f"least {least:g}, {STEADY} times latency_ms"
             )
         return self
 
     @property
     def longest_s(self) -> float:
-        return (self.probes + 5) * self.max_duration_s  # five at most confirm what was found
+        return (self.probes + 5) * self.max_duration_s  # at most five confirm the rate
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One scenario.
+    """A scenario.
 
     Attributes:
-        module: of ``qbench.worker.scenarios``; its ``drive`` issues the inferences.
-        summary: what it is, in a few words.
-        options: the model of its options.
-        streams: whether it uses the suite's ``streams``; if not, there is one.
-        package: the distribution that it needs beside the runtime, and the extra that has it.
+        module: name in ``qbench.worker.scenarios``; its ``drive`` issues the inferences.
+        summary: a description in a few words.
+        options: class of its options.
+        streams: whether it uses the suite's ``streams``; otherwise there is one.
+        package: the distribution that it needs in addition to the runtime, and qbench's extra that
+            installs it; None for most.
     """
 
     module: str
@@ -216,7 +218,7 @@ FIGURES = frozenset(
         "loadgen_latency_ms", "loadgen_qps", "target_qps", VERDICT,
     }
 )  # fmt: skip
-"""The columns of the case table that a scenario may fill; the verdict is true or false."""
+"""Columns of the case table that scenarios fill; the verdict is true or false."""
 
 LOADGEN = ("mlcommons-loadgen", "loadgen")
 
@@ -261,10 +263,10 @@ SCENARIOS: dict[str, Scenario] = {
 
 
 def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """All options of a scenario, defaults filled in.
+    """All options of a scenario, with defaults filled in.
 
     Raises:
-        ValueError: a wrong name or value, or one that has to be given is not.
+        ValueError: a wrong name or value, or a required option is missing.
     """
     kind = SCENARIOS[name].options
     unknown = sorted(set(options) - set(kind.model_fields))
@@ -275,15 +277,15 @@ def complete_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def longest_s(name: str, options: dict[str, Any]) -> float:
-    """How long these options let a trial take beside the suite's ``timed_s``, in seconds."""
+    """``Options.longest_s`` of these options of the scenario ``name``."""
     return SCENARIOS[name].options.model_validate(options).longest_s
 
 
 def why_not(name: str, packages: Mapping[str, str] | None = None) -> str | None:
-    """Why a scenario cannot run in an environment, and what mends it; None if it can.
+    """Why a scenario cannot run in an environment, with the remedy; None if it can.
 
     Args:
-        packages: versions of what is installed there, by canonical name; None for the environment
+        packages: versions of the installed packages, by canonical name; None for the environment
             that qbench runs in.
     """
     package = SCENARIOS[name].package

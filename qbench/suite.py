@@ -1,7 +1,7 @@
-"""A suite: which models, at which precisions, on which backends, and how long to measure.
+"""A suite: models, precisions and backends to measure, and for how long.
 
-``load_suite`` turns a YAML file into a :class:`Suite`, strictly: what is misspelt is an error
-with its file, its line and the nearest valid name.
+``load_suite`` reads a YAML file into a :class:`Suite`, strictly: a misspelt name is an error with
+its file, its line and the nearest valid name.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ Recipe = Literal["best", "shared"]
 
 
 def device_name(text: str) -> str:
-    """A device as cases name it: ``cpu``, ``cuda:0``; ``cuda`` is the first one.
+    """The canonical name of a device: ``cpu``, ``cuda:0``; ``cuda`` is ``cuda:0``.
 
     Raises:
-        ValueError: it is none.
+        ValueError: there is no such device name.
     """
     name = "cuda:0" if text == "cuda" else text
     if not re.fullmatch(r"cpu|cuda:(0|[1-9][0-9]?)", name):
@@ -60,12 +60,13 @@ Complete = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 def _long_form(value: Any, what: str, known: Mapping[str, Any], complete: Complete) -> Any:
-    """``fp32`` and ``{int8-static: {per_channel: false}}`` stand for a name with its options."""
+    """Expand the short forms ``fp32`` and ``{int8-static: {per_channel: false}}`` to a name with
+    its options."""
     if isinstance(value, str):
         value = {"name": value}
     elif isinstance(value, dict) and set(value) & set(known):
         if len(value) != 1:
-            raise ValueError(f"one {what} to an item, such as {{{next(iter(value))}: {{...}}}}")
+            raise ValueError(f"one {what} per item, such as {{{next(iter(value))}: {{...}}}}")
         name, options = next(iter(value.items()))
         value = {"name": name, "options": {} if options is None else options}
     if isinstance(value, dict) and isinstance(value.get("name"), str):
@@ -73,13 +74,13 @@ def _long_form(value: Any, what: str, known: Mapping[str, Any], complete: Comple
         if name not in known:
             raise ValueError(f"unknown {what} '{name}'. {nearest(name, known)}")
         if not isinstance(options, dict):
-            raise ValueError(f"the options of {name} are a mapping, not {options!r}")
+            raise ValueError(f"the options of {name} must be a mapping, not {options!r}")
         complete(name, options)
     return value
 
 
 class PrecisionChoice(Strict):
-    """One precision with the options that the suite sets for it."""
+    """A precision with the options set by the suite."""
 
     name: str
     options: dict[str, Any] = {}
@@ -91,7 +92,7 @@ class PrecisionChoice(Strict):
 
 
 class ScenarioChoice(Strict):
-    """One scenario with the options that the suite sets for it."""
+    """A scenario with the options set by the suite."""
 
     name: str
     options: dict[str, Any] = {}
@@ -103,13 +104,13 @@ class ScenarioChoice(Strict):
 
 
 class Rounds(Strict):
-    """As many rounds as a case needs.
+    """A number of rounds that adapts to each case.
 
     Attributes:
-        least: rounds that every case gets; below 6 there is no interval.
-        most: rounds after which a case is given up as inconclusive.
-        target: the half-width of the 95 % interval, relative, of p10 and of its paired ratio to
-            float32, at which a case is settled: 0.01 is one per cent.
+        least: minimum number of rounds of every case; below 6 there is no interval.
+        most: maximum number of rounds; a case not settled by then is inconclusive.
+        target: relative half-width of the 95 % intervals of p10, and of its paired ratio to
+            float32, at which a case is settled; 0.01 is one per cent.
     """
 
     least: Annotated[int, Field(ge=MIN_ROUNDS)] = MIN_ROUNDS
@@ -124,12 +125,12 @@ class Rounds(Strict):
 
 
 class Budget(Strict):
-    """How long trials may take, rests before them included; None for no limit. Every case gets its
-    least rounds whatever they take.
+    """Limits of the time for trials, including the rest before each; None for no limit. Every case
+    gets its minimum number of rounds regardless.
 
     Attributes:
-        case_minutes: of the trials of one case.
-        run_minutes: of all trials.
+        case_minutes: for the trials of one case.
+        run_minutes: for all trials.
     """
 
     case_minutes: PositiveFloat | None = None
@@ -155,21 +156,26 @@ class WorkerLimits(Strict):
 
 
 def _requirement(text: str) -> str:
-    """A requirement as pip takes it: a name with its version, ``name @ url``, or a file's path."""
+    """Check a requirement in pip's syntax: a name with its version, ``name @ url``, or the path of
+    a file.
+
+    Raises:
+        ValueError: it is none.
+    """
     from packaging.requirements import InvalidRequirement, Requirement
 
     if text.startswith("-") or not text.isprintable():
-        raise ValueError("a requirement is a package, such as onnxruntime==1.30.*, and no option")
+        raise ValueError("a requirement is a package, such as onnxruntime==1.30.*, not an option")
     if not is_file_requirement(text):
         try:
             Requirement(text)
         except InvalidRequirement as error:
-            raise ValueError(f"no requirement: {str(error).splitlines()[0]}") from None
+            raise ValueError(f"not a requirement: {str(error).splitlines()[0]}") from None
     return text
 
 
 def is_file_requirement(text: str) -> bool:
-    """Whether it is the path of a wheel or of a source archive."""
+    """Whether a requirement is the path of a wheel or a source archive."""
     return text.endswith((".whl", ".tar.gz", ".zip")) and " @ " not in text
 
 
@@ -181,11 +187,11 @@ def _once_each(value: list[Any] | None) -> list[Any] | None:
 
 
 class Override(Strict):
-    """What one backend gets otherwise than the rest of the suite.
+    """Settings of one backend that replace the suite's.
 
     Attributes:
-        options: by precision, options that replace the suite's.
-        hints: the runtime's own settings, handed to it unchanged.
+        options: options of precisions, by precision.
+        hints: the runtime's own settings, passed on unchanged.
         devices: replaces the suite's list.
         threads: replaces the suite's list.
         batch_sizes: replaces the suite's list.
@@ -210,18 +216,18 @@ class Override(Strict):
 
 
 class Environment(Strict):
-    """An interpreter with its packages in which backends' workers run.
+    """An interpreter and its packages for workers.
 
     Attributes:
-        requirements: packages as pip takes them, or the path of a wheel, relative to the suite.
-            NumPy comes along. Empty: ``python`` is used as it is.
-        python: the interpreter to make it with, or to use as it is; the one that qbench runs in if
-            left out.
-        variables: environment variables of the workers.
-        backends: which of the suite's backends run in it; those whose runtime is among the
-            requirements if left out.
-        prepare: whether artifacts are prepared in it, too; else they are prepared once, in the
-            default environment, so that a comparison of versions is one of runtimes. A list of
+        requirements: packages in pip's syntax, or paths of wheels relative to the suite. NumPy is
+            added. Empty: use ``python`` as it is.
+        python: the interpreter to build it with, or to use as it is. Default: the one that qbench
+            runs in.
+        variables: environment variables for the workers.
+        backends: backends of the suite that run in it. Default: those whose runtime is among the
+            requirements.
+        prepare: whether to prepare artifacts in it, too. Otherwise they are prepared once, in the
+            default environment, so that comparing versions compares runtimes alone. A list of
             precisions: it only prepares these, for all environments, and no case runs in it.
     """
 
@@ -253,14 +259,14 @@ class Environment(Strict):
     @model_validator(mode="after")
     def _of_something(self) -> Environment:
         if not self.requirements and self.python is None:
-            raise ValueError("give it requirements, or the python of an existing one")
+            raise ValueError("give requirements, or the python of an existing environment")
         if not self.requirements and self.backends is None:
-            raise ValueError("say which backends run in this python: backends: [...]")
+            raise ValueError("name the backends that run in this python: backends: [...]")
         return self
 
 
 class Exclusion(Strict):
-    """Combinations to leave out: those that match every key given here."""
+    """Combinations to leave out: those that match every key."""
 
     model: str | None = None
     environment: str | None = None
@@ -280,46 +286,45 @@ class Exclusion(Strict):
 
 
 class CpuPower(Strict):
-    """For the energy proxy: watts of one busy core, and where that figure is from."""
+    """Power of one busy core in watts, for the energy proxy, and the figure's source."""
 
     watts_per_core: PositiveFloat
     source: str
 
 
 class Suite(Strict):
-    """What a suite file says.
+    """A suite file.
 
     Attributes:
-        name: what bundles and their folders are called after.
-        description: a line for people.
+        name: part of the names of bundles.
+        description: one line for people.
         models: names of model cards.
-        precisions: names, each with options if need be; ``fp32`` is what others are held against.
+        precisions: names, with options where needed; ``fp32`` is the reference of all others.
         backends: names of adapters.
-        recipes: ``best``, each backend's own best path to a precision, and ``shared``, where one
-            quantized model is given to all that can read it; both may stand side by side.
-        scenarios: how inferences are issued: names, each with options if need be.
-        devices: ``cpu``, ``cuda`` (the first GPU), ``cuda:1``: where backends run.
-        batch_sizes: items in one call; several are a sweep, as with the next two.
-        threads: of one call.
-        rounds: how often every case is measured, each time in a fresh process: a number, or as
-            many as it needs.
-        budget: where rounds are as many as needed, how long that may take.
-        warmup_s: the longest warm-up of a trial; it ends sooner when the latency is stable.
+        recipes: ``best``: each backend's own best path to a precision. ``shared``: one quantized
+            model for all backends that can read it. Both may be listed.
+        scenarios: patterns of issuing inferences: names, with options where needed.
+        devices: ``cpu``, ``cuda`` (the first GPU), ``cuda:1``.
+        batch_sizes: items per call; several values are a sweep, as with the next key.
+        threads: threads per call.
+        rounds: number of trials of every case, each in a fresh process: a fixed number, or
+            ``least``, ``most`` and ``target``.
+        budget: limits of the time for trials, where the number of rounds is not fixed.
+        warmup_s: maximum length of a trial's warm-up; it ends earlier when the latency is stable.
         timed_s: length of a trial's timed loop.
-        streams: simultaneous inferences, of the scenarios that have several.
+        streams: simultaneous inferences, in scenarios that have several.
         cool_down_s: rest before every trial, for machines that heat up.
-        roofline: whether to measure what the machine could reach, beside the cases.
-        profile: whether evaluations tell their operators' times, too; timed trials never do.
-        limits: what a worker may take before it is ended.
+        roofline: whether to measure the machine's limits in addition to the cases.
+        profile: whether evaluations record the operators' times; timed trials never do.
+        limits: time and memory that a worker may use.
         exclude: combinations to leave out.
-        overrides: by backend, what it gets otherwise.
-        seed: of the order of the trials, and of random inputs.
-        cpu_power: for the energy proxy by processor time.
-        energy: how energy is measured, after all rounds, by this machine's sensors or a wall
-            meter; None: it is not.
-        environments: other interpreters that backends run in, beside the default one, in the same
-            rounds.
-        gate: what ``qbench gate`` calls a regression.
+        overrides: settings of single backends, by backend.
+        seed: of the order of trials, and of random inputs.
+        cpu_power: for the energy proxy from processor time.
+        energy: settings of the energy pass after all rounds, with this machine's sensors or a wall
+            meter; None: no energy pass.
+        environments: further interpreters to run backends in, in the same rounds.
+        gate: the rules of ``qbench gate``.
     """
 
     name: Name
@@ -364,23 +369,22 @@ class Suite(Strict):
     @classmethod
     def _default_is_taken(cls, value: dict[str, Environment]) -> dict[str, Environment]:
         if DEFAULT_ENVIRONMENT in value:
-            raise ValueError(f"'{DEFAULT_ENVIRONMENT}' is the environment that qbench runs in")
+            raise ValueError(f"'{DEFAULT_ENVIRONMENT}' names the environment that qbench runs in")
         return value
 
     def all_of(self, key: str) -> set[Any]:
-        """The values of ``devices``, ``batch_sizes`` or ``threads``, the overrides' included."""
+        """All values of ``devices``, ``batch_sizes`` or ``threads``, overrides included."""
         overrides = [getattr(override, key) or [] for override in self.overrides.values()]
         return {value for values in [getattr(self, key), *overrides] for value in values}
 
     def digest(self) -> str:
-        """SHA-256 of what the suite says, whatever its file's layout and comments; but for
-        ``profile``, which changes no figure."""
+        """SHA-256 of the suite's content, without ``profile``, which changes no figure."""
         text = json.dumps(self.model_dump(mode="json", exclude={"profile"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def suites_dir() -> Path:
-    """The folder of the shipped suites: in the installed package, or in a checkout."""
+    """The folder of the shipped suites, in the installed package or in a checkout."""
     packaged = Path(__file__).parent / "suites"
     return packaged if packaged.is_dir() else Path(__file__).parent.parent / "suites"
 
@@ -391,7 +395,11 @@ def shipped_suites() -> dict[str, Path]:
 
 
 def find_suite(name_or_path: str) -> Path:
-    """The file of a suite that is given as a path or as the name of a shipped one."""
+    """The file of a suite, given as a path or as the name of a shipped one.
+
+    Raises:
+        UserError: there is no such file or suite.
+    """
     path = Path(name_or_path)
     if path.suffix.lower() in (".yaml", ".yml") or "/" in name_or_path:
         if not path.exists() or path.is_dir():
@@ -401,8 +409,8 @@ def find_suite(name_or_path: str) -> Path:
     if name_or_path not in shipped:
         raise UserError(
             f"there is no suite '{name_or_path}'",
-            f"{nearest(name_or_path, shipped)} A suite of your own is given as a path to a .yaml "
-            "file; `qbench init` writes one.",
+            f"{nearest(name_or_path, shipped)} Give your own suite as the path of a .yaml file; "
+            "`qbench init` writes one.",
         )
     return shipped[name_or_path]
 
@@ -412,7 +420,10 @@ def load_suite(path: Path, backends: Collection[str], models: Collection[str]) -
 
     Args:
         backends: the names of the installed adapters.
-        models: the names of the model cards that the suite can see.
+        models: the names of the available model cards.
+
+    Raises:
+        UserError: the file cannot be read, or names something unknown; with the line.
     """
     suite, lines = load(path, Suite)
     for index, name in enumerate(suite.backends):

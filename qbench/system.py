@@ -1,6 +1,6 @@
-"""MLPerf's description of a system: what the machine tells, and what only a person knows.
+"""MLPerf's description of a system, from the machine's facts and the user's.
 
-The names are those that MLPerf Inference's submission checker asks for
+The names are those of MLPerf Inference's submission checker
 (``SYSTEM_DESC_REQUIRED_FIELDS`` and ``..._POWER`` in mlcommons/inference,
 tools/submission/submission_checker.py, v4.1).
 """
@@ -19,13 +19,13 @@ from qbench.yamlfile import Strict, load
 
 
 def _as_text(value: Any) -> Any:
-    """A number in the file is as good as its words: `host_network_card_count: 2`."""
+    """Accept a number where a text is expected, such as `host_network_card_count: 2`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else value
 
 
 def _as_date(value: Any) -> Any:
-    """JSON, and YAML with quotes, have dates as text."""
+    """Accept a date as text, as in JSON and in YAML with quotes."""
     return datetime.date.fromisoformat(value) if isinstance(value, str) else value
 
 
@@ -33,13 +33,13 @@ Text = Annotated[str, BeforeValidator(_as_text), Field(min_length=1, max_length=
 
 
 class Price(Strict):
-    """What the system costs.
+    """The price of a system.
 
     Attributes:
-        amount: of the whole system that was measured, in ``currency``.
+        amount: of the whole measured system, in ``currency``.
         currency: ISO 4217, such as EUR.
-        date: when the price was this.
-        source: who asks it, such as a shop's name, an offer or a price list.
+        date: the day of the price.
+        source: a shop, an offer or a price list.
     """
 
     amount: Annotated[float, Field(gt=0)]
@@ -49,7 +49,7 @@ class Price(Strict):
 
 
 class Power(Strict):
-    """What MLPerf asks of systems whose power is measured, by its names."""
+    """MLPerf's fields for systems with measured power, by its names."""
 
     power_management: Text | None = None
     filesystem: Text | None = None
@@ -69,9 +69,9 @@ class Power(Strict):
 
 
 class System(Strict):
-    """What a person says about a system; nothing is required. All but the last three are MLPerf's
-    fields by its names (``accelerator_on_chip_memories`` has a hyphen there). Where qbench can read
-    a field too, the person's word stands; what was read stays in the bundle beside it.
+    """The user's description of a system; all fields are optional. All except the last three are
+    MLPerf's, by its names (``accelerator_on_chip_memories`` has a hyphen there). The user's value
+    takes precedence over the value read from the machine, which the bundle keeps, too.
 
     Attributes:
         form_factor: such as ``laptop``, ``2U server`` or ``100 x 80 mm board``.
@@ -122,15 +122,14 @@ FIELDS = (
     "accelerator_interconnect_topology", "cooling", "hw_notes", "framework", "operating_system",
     "other_software_stack", "sw_notes",
 )  # fmt: skip
-"""What MLPerf asks of every system."""
+"""MLPerf's fields for every system."""
 
 
 def load_system(path: Path | None = None) -> System | None:
-    """The system that the file describes: ``path``, or the one that $QBENCH_SYSTEM names; None if
-    neither is given.
+    """Read the description in ``path``, else in $QBENCH_SYSTEM; None if neither is given.
 
     Raises:
-        UserError: it cannot be read, or says something else than a ``System`` does.
+        UserError: the file cannot be read, or is not a ``System``.
     """
     named = path or os.environ.get("QBENCH_SYSTEM")
     return load(Path(named), System)[0] if named else None
@@ -139,11 +138,11 @@ def load_system(path: Path | None = None) -> System | None:
 def mlperf_system(
     host: Mapping[str, Any], system: System | None, software: Mapping[str, str | None]
 ) -> dict[str, str | int | None]:
-    """MLPerf's description: ``FIELDS``, and those of ``Power`` that are given. None: not known.
+    """MLPerf's description: ``FIELDS``, and the given fields of ``Power``. None: unknown.
 
     Args:
         host: a fingerprint, such as a bundle's.
-        software: version by name of what ran the networks.
+        software: versions of the inference software, by name.
     """
     given = system.model_dump(exclude={"price", "power", "form_factor"}) if system else {}
     given["accelerator_on-chip_memories"] = given.pop("accelerator_on_chip_memories", None)
@@ -154,12 +153,12 @@ def mlperf_system(
 
 
 def missing(fields: Mapping[str, Any]) -> list[str]:
-    """The fields of a description that a person still has to fill in."""
+    """The fields of a description that the user has to fill in."""
     return [name for name in FIELDS if fields.get(name) is None]
 
 
 def _read(host: Mapping[str, Any], software: Mapping[str, str | None]) -> dict[str, Any]:
-    """The fields that the machine tells."""
+    """The fields that are read from the machine."""
     sockets, cores = host.get("sockets"), host.get("cores_physical")
     megahertz, size = host.get("max_frequency_mhz"), host.get("memory_bytes")
     names = dict.fromkeys([host.get("system_vendor"), host.get("system_product")])
@@ -200,7 +199,7 @@ def _accelerators(host: Mapping[str, Any]) -> dict[str, Any]:
             if lanes and first["pcie_generation"]
             else None,
         }
-    # A board's accelerator is not on the PCI bus, so only a PC can tell that there is none.
+    # A board's accelerator is not on the PCI bus: only on a PC does an empty bus mean none.
     if host.get("architecture") == "x86_64" and host.get("pci_accelerators") == []:
         none = [name for name in FIELDS if name.startswith("accelerator_")]
         return {"accelerators_per_node": 0, **dict.fromkeys(none, "N/A")}
@@ -226,7 +225,7 @@ def _joined(*parts: str | None) -> str | None:
 
 
 def _binary(size: int | None) -> str | None:
-    """Bytes in words: 32768 is ``32 KiB``."""
+    """A size with its unit: 32768 is ``32 KiB``."""
     if size is None:
         return None
     for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20)):

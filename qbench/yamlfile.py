@@ -1,4 +1,4 @@
-"""YAML files read strictly: every error names file and line, and the nearest valid word."""
+"""Strict reading of YAML files: every error names file and line, and the nearest valid name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_BYTES = 1_000_000
 
 
 class Strict(BaseModel):
-    """A mapping in a file: unknown keys and values of another type are errors."""
+    """A mapping in a file; unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -23,14 +23,14 @@ T = TypeVar("T", bound=Strict)
 
 
 class Lines:
-    """Where in a file each value stands."""
+    """The lines of a file's values."""
 
     def __init__(self, path: Path, data: Any) -> None:
         self.path = path
         self._data = data
 
     def at(self, *keys: str | int) -> str:
-        """``file:line`` of the value under ``keys``, or of the nearest thing around it."""
+        """``file:line`` of the value under ``keys``, or of the nearest one that encloses it."""
         node, line = self._data, 1
         for key in keys:
             if not hasattr(node, "lc"):
@@ -43,8 +43,8 @@ class Lines:
         return f"{self.path}:{line}"
 
     def name(self, *keys: str | int) -> str:
-        """What the file itself calls the value under ``keys``: without what pydantic adds of its
-        own, the names of union members."""
+        """The dotted keys of a value as in the file, without the names of union members that
+        pydantic adds."""
         node, names = self._data, []
         for key in keys:
             try:
@@ -59,22 +59,25 @@ def load(path: Path, kind: type[T]) -> tuple[T, Lines]:
     """Read ``path`` as a ``kind``.
 
     Raises:
-        UserError: the file is missing, is no YAML, or does not fit ``kind``.
+        UserError: the file is missing, is not YAML, or does not fit ``kind``.
     """
     return parse(_read(path), path, kind)
 
 
 def parse(text: str, path: Path, kind: type[T]) -> tuple[T, Lines]:
-    """``load`` of a file's text; ``path`` is what errors call it.
+    """``load`` from a file's text.
+
+    Args:
+        path: the file's name in errors.
 
     Raises:
-        UserError: it is no YAML, or does not fit ``kind``.
+        UserError: the text is not YAML, or does not fit ``kind``.
     """
     data = _parse(path, text)
     lines = Lines(path, data)
     if not isinstance(data, dict):
         raise UserError(
-            f"{path}:1: this file should hold keys and values, and it does not",
+            f"{path}:1: this file does not hold keys and values",
             "`qbench init` writes files to start from.",
         )
     try:
@@ -86,7 +89,7 @@ def parse(text: str, path: Path, kind: type[T]) -> tuple[T, Lines]:
 def _read(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a file for qbench")
+            raise UserError(f"{path} is larger than {MAX_BYTES} bytes: not a qbench file")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -128,7 +131,7 @@ def _parse(path: Path, text: str) -> Any:
     except UserError:
         raise
     except RecursionError:
-        raise UserError(f"{path}: not a file for qbench: it is nested too deeply") from None
+        raise UserError(f"{path}: nested too deeply for a qbench file") from None
     except Exception as error:  # ruamel: ValueError of 2001-99-99, TypeError of `? : []`, ...
         raise UserError(f"{path}: not valid YAML: {error}") from None
 
@@ -136,8 +139,8 @@ def _parse(path: Path, text: str) -> Any:
 def _explain(
     error: ValidationError, kind: type[BaseModel], data: Any, lines: Lines
 ) -> tuple[str, str]:
-    """One of pydantic's errors, as a sentence with its place, and what to do. A misspelt key is
-    told before what seems to be missing because of it."""
+    """The first of pydantic's errors as a sentence with its place, and the remedy. A misspelt key
+    comes before the key that seems to be missing because of it."""
     found = error.errors(include_url=False)
     first = min(found, key=lambda e: e["type"] != "extra_forbidden")
     keys = first["loc"]
@@ -152,14 +155,14 @@ def _explain(
     shown = repr(first["input"])
     given = f" (here: {shown[:60]})" if isinstance(first["input"], str | int | float) else ""
     if first["type"] == "string_pattern_mismatch":
-        message = f"this does not have the form it needs, {first.get('ctx', {}).get('pattern')}"
+        message = f"this does not match the pattern {first.get('ctx', {}).get('pattern')}"
     elif first["type"] == "too_short":
         message = "this list is empty"
     return f"{where}: {name + ': ' if name else ''}{message}{given}", ""
 
 
 def _fields(kind: Any, keys: Sequence[str | int]) -> list[str]:
-    """The names that were possible where the unknown key ``keys[-1]`` stands."""
+    """The valid names in place of the unknown key ``keys[-1]``."""
     for key in keys[:-1]:
         fields = getattr(kind, "model_fields", {})
         if key in fields:

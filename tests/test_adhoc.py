@@ -61,7 +61,7 @@ def test_a_card_without_data_gets_made_up_inputs(project):
     [
         (["models/none.yaml"], "no model file models/none.yaml"),
         (["models/net.yaml", "--inputs", "blobs.npz"], "names its own data"),
-        (["suite.txt"], "cannot tell its format"),
+        (["suite.txt"], "of no known format"),
     ],
 )
 def test_what_cannot_be_run_is_said(project, args: list[str], said: str):

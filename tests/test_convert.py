@@ -207,7 +207,7 @@ def test_a_source_in_the_format_itself_is_not_converted(toy, project):
 
 def test_files_without_a_card_are_told_by_their_ending(toy):
     converters = toy.catalog()._converters
-    assert converters.endings() == {".toy": ("toy", "toy_converter:Converter")}
+    assert converters.endings() == {".toy": "toy"}
     assert converters.readers() == dict.fromkeys(("toy", "other"), "toy_converter:Converter")
 
 

@@ -300,7 +300,7 @@ PRICE = "{amount: 5, currency: EUR, date: 2026-01-31, source: the list}"
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "costs.yaml:1: this file should hold keys and values, and it does not\n  `qbench"),
+        ("", "costs.yaml:1: this file does not hold keys and values\n  `qbench"),
         ("machines:\n  a:\n    prize: 3\n", "costs.yaml:3: unknown key 'prize'"),
         (
             "machines:\n  a:\n    price: {amount: 5, currency: EUR, date: 2026-01-31}\n",

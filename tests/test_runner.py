@@ -167,7 +167,7 @@ def test_renamed_data_do_not_hide_that_calibration_and_evaluation_overlap(projec
     edit_card(project, calibration={"dataset": "other", "items": "0:30"})
     done = project.qbench("run", project.suite())
     assert done.returncode == 2
-    assert "10 items are both calibrated and evaluated on" in done.stderr
+    assert "10 items are used for both calibration and evaluation" in done.stderr
 
 
 def test_a_run_where_every_case_turns_out_skipped_is_no_success(project):

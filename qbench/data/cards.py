@@ -1,4 +1,4 @@
-"""Data set cards, and which items of a data set are used."""
+"""Data set cards, and choices of items of a data set."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from qbench.yamlfile import Strict
 
 Truth = Literal["classes", "boxes", "masks", "scores"]
 IGNORE = 255
-"""In masks: a pixel that does not count."""
+"""The value of ignored pixels in masks."""
 
 
 class Sample(Strict):
-    """``count`` items drawn without replacement, the same ones for the same ``seed``.
+    """``count`` items drawn without replacement, reproducible by ``seed``.
 
     Attributes:
-        skip: leave out so many that are drawn first: what another sample of that count and the
-            same seed has drawn, so that the two are disjoint.
+        skip: number of items to discard first: those that a sample of this count and the same seed
+            draws, so that the two samples are disjoint.
     """
 
     count: PositiveInt
@@ -31,13 +31,12 @@ class Sample(Strict):
     skip: Annotated[int, Field(ge=0)] = 0
 
     def draw(self, indices: range) -> list[int]:
-        """The chosen ones of ``indices``, ascending.
-
-        They are the ``count`` indices with the smallest SHA-256 of ``"seed:index"``: the same on
-        every machine and with every version of every library, and part of any larger sample.
+        """The sample of ``indices``, ascending: after ``skip``, the ``count`` indices with the
+        smallest SHA-256 of ``"seed:index"``. The same on every machine and with every version of
+        every library; a larger sample contains it.
 
         Raises:
-            ValueError: there are fewer than ``skip`` and ``count`` together.
+            ValueError: there are fewer than ``skip + count`` indices.
         """
         if self.skip + self.count > len(indices):
             after = f" after the first {self.skip}" if self.skip else ""
@@ -50,11 +49,11 @@ class Sample(Strict):
 
 
 class Split(Strict):
-    """Some items of a data set.
+    """A choice of items of a data set.
 
     Attributes:
-        items: ``"first:end"`` as in Python; all items when it is left out.
-        sample: only so many of them, drawn at random; all when it is left out.
+        items: ``"first:end"`` as in Python. Default: all items.
+        sample: a random sample of them. Default: all.
     """
 
     dataset: Name
@@ -62,18 +61,18 @@ class Split(Strict):
     sample: Sample | None = None
 
     def range(self, total: int) -> range:
-        """The indices that ``items`` means in a data set of ``total``."""
+        """The indices of ``items`` in a data set of ``total`` items."""
         first, _, end = self.items.partition(":")
         return range(total)[slice(int(first) if first else None, int(end) if end else None)]
 
     def choose(self, total: int, pairs: bool = False) -> list[int]:
-        """The indices of the chosen items of a data set of ``total``, ascending.
+        """The indices of the chosen items in a data set of ``total`` items, ascending.
 
         Args:
             pairs: items 2k and 2k+1 belong together and are chosen together.
 
         Raises:
-            ValueError: the sample is larger than what it is drawn from, or pairs would be torn.
+            ValueError: the sample is larger than its population, or would split a pair.
         """
         indices = self.range(total)
         if not pairs:
@@ -82,7 +81,7 @@ class Split(Strict):
         parts = (indices.start, len(indices), sample.count if sample else 0)
         if any(part % 2 for part in (*parts, sample.skip if sample else 0)):
             raise ValueError(
-                "items 2k and 2k+1 are a pair, so first, end, count and skip have to be even"
+                "items 2k and 2k+1 are a pair: first, end, count and skip must be even"
             )
         both = range(indices.start // 2, indices.stop // 2)
         drawn: Iterable[int] = both
@@ -93,8 +92,8 @@ class Split(Strict):
 
 
 class PartOf(Strict):
-    """The official set that a data set is taken from, so that figures on a part of it are not
-    printed as the official score."""
+    """The official data set that contains this one, so that figures on a part of it are not printed
+    as the official score."""
 
     name: Annotated[str, Field(min_length=1)]
     items: PositiveInt
@@ -102,13 +101,13 @@ class PartOf(Strict):
 
 @dataclass(frozen=True)
 class Format:
-    """What a format needs.
+    """The requirements of a data set's format.
 
     Attributes:
-        files: the keys that ``files`` must have; ``optional`` ones it may have.
-        truths: what its labels can be, the usual one first.
-        arrays: whether the card's ``arrays`` and ``labels`` name arrays or columns of it.
-        encoded: whether its items are picture files, which have to be decoded.
+        files: required keys of ``files``; ``optional``: optional ones.
+        truths: possible kinds of labels, the default first.
+        arrays: whether the card's ``arrays`` and ``labels`` name arrays or columns.
+        encoded: whether its items are image files, to be decoded.
     """
 
     files: frozenset[str]
@@ -136,17 +135,17 @@ class DatasetCard(Strict):
     """A data set; docs/data-sets.md shows one for each format.
 
     Attributes:
-        files: what the format needs, see ``FORMATS``.
-        arrays: by the name that models ask for, an array (npz) or a column (CSV, TSV).
+        files: the format's files, see ``FORMATS``.
+        arrays: array (npz) or column (CSV, TSV), by the name that models use.
         labels: the array or column of labels; None if there are none, or the format has its own.
-        truth: what the labels are: classes, boxes (``yolo``), masks (``segmentation``), or
-            scores: one for every two items (items 2k and 2k+1 are a pair).
-        pair: format ``tsv`` with scores: the column of the second text.
-        part: format ``cifar10``: which of its files, where ``data`` holds both.
-        items: how many the files must hold; not checked when it is left out.
-        classes: how many there are, so that labels lie in 0..classes-1; unbounded when it is left
-            out (sub-folders tell it by themselves).
-        part_of: the official set that this is a part or the whole of.
+        truth: kind of labels: classes, boxes (``yolo``), masks (``segmentation``), or scores: one
+            for every two items (items 2k and 2k+1 are a pair).
+        pair: only ``tsv`` with scores: the column of the second text.
+        part: only ``cifar10``: its training or its test files, where ``data`` holds both.
+        items: number of items that the files must hold. Default: not checked.
+        classes: number of classes, so that labels lie in 0..classes-1. Default: unbounded, or the
+            number of sub-folders.
+        part_of: the official data set that contains this one, or equals it.
     """
 
     name: Name
@@ -169,7 +168,7 @@ class DatasetCard(Strict):
     @model_validator(mode="before")
     @classmethod
     def _usual_truth(cls, value: Any) -> Any:
-        """The labels of a format that has only one kind need not be said."""
+        """Fill in the format's default kind of labels."""
         if isinstance(value, dict) and "truth" not in value:
             form = FORMATS.get(str(value.get("format")))
             return {**value, "truth": form.truths[0]} if form else value
@@ -200,7 +199,7 @@ class DatasetCard(Strict):
         if self.pair is not None and len(self.arrays or "1") != 1:
             raise ValueError("with 'pair' there is one array: the column of the first text")
         if self.part is not None and self.format != "cifar10":
-            raise ValueError(f"format {self.format} has no 'part': it names its files one by one")
+            raise ValueError(f"format {self.format} has no 'part': name the files of a part")
         if self.truth == "masks" and self.classes is not None and self.classes > IGNORE:
             raise ValueError(f"masks hold at most {IGNORE} classes: {IGNORE} means ignore")
         return self

@@ -10,15 +10,15 @@ from qbench.yamlfile import Strict
 
 
 class EnergySettings(Strict):
-    """How the energy pass measures.
+    """Settings of the energy pass.
 
     Attributes:
-        window_s: length of the timed window of one worker. Sensors need seconds; a wall meter
-            with a reading per second is better off with 30.
-        windows: how many of them for each case, each in a fresh process and a random order; from
+        window_s: length of a worker's timed window. Sensors need seconds; a wall meter with one
+            reading per second gains from 30.
+        windows: number of windows of each case, each in a fresh process and in random order; from
             6 on, the figure has an interval.
-        idle_s: length of the baseline, with nothing running, before them.
-        sample_hz: how often the sensors are read.
+        idle_s: length of the idle baseline before the windows.
+        sample_hz: rate of reading the sensors.
     """
 
     window_s: Annotated[float, Field(ge=1, le=3600)] = 5.0

@@ -1,4 +1,4 @@
-"""The unit of a run: a case, the filters that choose cases, and how work on one ends."""
+"""A case, the unit of a run; filters of cases; the status of a step."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout
 
 
 class Case(BaseModel):
-    """One thing to measure: what was requested, without versions, so that nights compare.
+    """One configuration to measure, without versions, so that runs of different nights compare.
 
     Attributes:
-        precision, options: the scheme, with all its options.
-        recipe: ``best``, each backend's own best path to the precision; ``shared``, one quantized
-            model that all are given.
-        scenario_options: the scenario's options, all of them.
+        precision, options: the scheme with all its options.
+        recipe: ``best``: the backend's own best path to the precision; ``shared``: from the one
+            quantized model that all backends are given.
+        scenario_options: all options of the scenario.
         streams: simultaneous inferences; 1 unless the scenario has several.
-        hints: settings for the runtime from the suite's overrides.
+        hints: settings for the runtime, from the suite's overrides.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +48,7 @@ class Case(BaseModel):
 
     @property  # not cached: a changed copy would keep it
     def case_id(self) -> str:
-        """12 hexadecimal digits that stand for the request."""
+        """12 hexadecimal digits of the case's SHA-256."""
         return digest_json(self.model_dump(mode="json"))[:12]
 
     @property
@@ -57,7 +57,7 @@ class Case(BaseModel):
 
     @property
     def scenario_variant(self) -> str:
-        """The scenario's options that differ from its defaults, short."""
+        """The scenario's options that differ from their defaults, short."""
         fields = SCENARIOS[self.scenario].options.model_fields
         changed = {
             name: value
@@ -68,18 +68,18 @@ class Case(BaseModel):
 
     @property
     def longest_s(self) -> float:
-        """How long its scenario's options let a trial take beside the suite's ``timed_s``."""
+        """Time that the scenario adds to a trial, in addition to the suite's ``timed_s``."""
         return longest_s(self.scenario, self.scenario_options)
 
     @property
     def conditions(self) -> tuple[Any, ...]:
-        """All that two cases must have in common for a speed-up: the model, the backend and how it
-        was run; not the precision and the way to it."""
+        """Equal for cases that may be compared for a speed-up: model, backend and run settings,
+        without the precision, its options and recipe."""
         return (self.environment, *self.work)
 
     @property
     def work(self) -> tuple[Any, ...]:
-        """``conditions`` but for the environment."""
+        """``conditions`` without the environment."""
         return (
             self.model,
             self.backend,
@@ -93,7 +93,7 @@ class Case(BaseModel):
 
     @property
     def label(self) -> str:
-        """Short, for progress and messages."""
+        """A short name for progress and messages."""
         parts = [self.model, self.backend, self.precision]
         parts += [self.environment] if self.environment != DEFAULT_ENVIRONMENT else []
         parts += [self.device] if self.device != "cpu" else []
@@ -107,7 +107,7 @@ class Case(BaseModel):
         return " ".join(parts)
 
     def target(self) -> PrepareTarget:
-        kind = self.device.partition(":")[0]  # an artifact is of a class of devices
+        kind = self.device.partition(":")[0]  # an artifact fits a class of devices
         return PrepareTarget(self.precision, self.options, kind, self.recipe)
 
     def config(self) -> RunConfig:
@@ -116,7 +116,7 @@ class Case(BaseModel):
 
 @dataclass(frozen=True)
 class Filters:
-    """Which of a suite's cases to run: those that fit every non-empty list.
+    """A choice of a suite's cases: those that match every non-empty list.
 
     Attributes:
         cases: case ids.
@@ -129,7 +129,10 @@ class Filters:
     devices: tuple[str, ...] = ()
 
     def check(self, suite: Suite) -> None:
-        """Raise UserError for a name that the suite does not have."""
+        """
+        Raises:
+            UserError: the suite lacks a name.
+        """
         for given, known, what in (
             (self.models, suite.models, "model"),
             (self.backends, suite.backends, "backend"),
