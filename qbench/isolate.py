@@ -374,7 +374,7 @@ def _event(line: bytes) -> str | _Answer:
                 return _Answer("ok", result=result)
             case {"event": "failed", "status": str(status), "reason": str(reason)}:
                 if status in get_args(Status)[1:]:
-                    return _Answer(cast(Status, status), reason)
+                    return _Answer(cast("Status", status), reason)
     return _no_event(line)
 
 

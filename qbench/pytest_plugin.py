@@ -88,9 +88,9 @@ class SuiteFile(pytest.File):
     _measured: Measured | Exception | None = None
 
     def collect(self) -> Iterator[pytest.Item]:
-        from qbench.console.text import printable
         from qbench.errors import UserError
         from qbench.pytest_runs import ask_file
+        from qbench.text import printable
 
         try:
             self.wanted = ask_file(self.path)
@@ -321,7 +321,7 @@ def _plainly_told() -> Iterator[None]:
     except UserError as error:
         problem = str(error)
     if problem:  # out here, so that pytest shows no exception that this one came from
-        from qbench.console.text import printable
+        from qbench.text import printable
 
         pytest.fail(printable(problem), pytrace=False)
 

@@ -19,7 +19,6 @@ from qbench.analysis.table import case_rows
 from qbench.artifacts import ArtifactStore
 from qbench.bundle import Bundle
 from qbench.catalog import Catalog
-from qbench.console.text import figure, printable
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate import gate_run, measure_again
 from qbench.gate_settings import GateSettings
@@ -32,6 +31,7 @@ from qbench.runner import run_suite
 from qbench.spec.case import Case, Filters
 from qbench.storage import digest_json
 from qbench.suite import Suite, load_suite, suites_dir
+from qbench.text import figure, printable
 
 TOLD = {
     "latency_p50_ms": "p50 {} ms",

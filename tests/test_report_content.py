@@ -17,10 +17,10 @@ from test_report import HOSTILE, measured, written
 from qbench.analysis.columns import COLUMNS
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
-from qbench.console.text import figure, with_interval
 from qbench.report.cells import INTERVALS, accuracy_of
 from qbench.report.content import page_content
 from qbench.report.render import plotly_script
+from qbench.text import figure, with_interval
 
 LABELS = np.arange(400) % 4
 

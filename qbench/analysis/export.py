@@ -12,9 +12,9 @@ from qbench.analysis.columns import NAMES
 from qbench.analysis.latex import latex_table
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
-from qbench.console.text import markdown
 from qbench.errors import UserError, nearest
 from qbench.interchange.pytest_benchmark import pytest_benchmark_json
+from qbench.text import markdown
 
 
 def export_bundles(bundles: Sequence[Bundle], form: str, columns: Sequence[str] = ()) -> bytes:

@@ -16,8 +16,8 @@ from qbench.analysis.columns import COLUMNS
 from qbench.analysis.origin import DOUBTED, doubts, origin
 from qbench.bundle import Bundle
 from qbench.console.cases import told_conditions
-from qbench.console.text import printable
 from qbench.report import cells
+from qbench.text import printable
 
 LONGEST, LONGEST_NOTE = 60, 400
 """Characters of a cell and of a note; longer ones are cut, with dots."""

@@ -12,8 +12,8 @@ from qbench.analysis.choice import Choice
 from qbench.analysis.judging import Held, limit_text, with_unit
 from qbench.analysis.recommend import Answer, Recommendation
 from qbench.analysis.sensitivity import Change
-from qbench.console.text import figure
 from qbench.limits import ASPECTS
+from qbench.text import figure
 
 NAMED = 4
 """So many configurations are named in a sentence."""

@@ -6,7 +6,8 @@ from qbench.console.backends import backend_tables
 from qbench.console.cases import case_tables
 from qbench.console.plans import explanation_parts, plan_tables
 from qbench.console.progress import RichProgress
-from qbench.console.text import WIDE, figure, printable, simple_table, with_interval
+from qbench.console.text import WIDE, simple_table
+from qbench.text import figure, printable, with_interval
 
 __all__ = [
     "WIDE",

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qbench.console.text import STYLES, bare_table, figure, fitting, styled
+from qbench.console.text import STYLES, bare_table, fitting, styled
+from qbench.text import figure
 
 if TYPE_CHECKING:
     import pandas as pd

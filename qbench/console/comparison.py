@@ -14,8 +14,9 @@ from qbench.analysis.compare import FALSE_SHARE, Comparison, Pair
 from qbench.analysis.predictions import Delta
 from qbench.analysis.trials import Ratio
 from qbench.console.cases import told_conditions
-from qbench.console.text import bare_table, figure, fitting, markdown, styled
+from qbench.console.text import bare_table, fitting, styled
 from qbench.decide import Rule, Verdict
+from qbench.text import figure, markdown
 
 Row = Mapping[str, Any]
 

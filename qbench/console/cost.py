@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qbench.console.cases import CONDITIONS, told_conditions
-from qbench.console.text import bare_table, figure, fitting, simple_table, styled
+from qbench.console.text import bare_table, fitting, simple_table, styled
+from qbench.text import figure
 
 if TYPE_CHECKING:
     from qbench.analysis.cost import Costed, CostFigures

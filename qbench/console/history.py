@@ -8,8 +8,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from qbench.console.text import bare_table, figure, styled
+from qbench.console.text import bare_table, styled
 from qbench.history.describe import NO_VERDICT, RECENT, fact_words, told
+from qbench.text import figure
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKS = 30

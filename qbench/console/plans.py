@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qbench.console.cases import reasons_table
-from qbench.console.text import figure, simple_table, styled
+from qbench.console.text import simple_table, styled
+from qbench.text import figure
 
 if TYPE_CHECKING:
     from qbench.analysis.explain import Explanation, Kind

@@ -7,7 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from qbench.console.text import STYLES, printable, styled
+from qbench.console.text import STYLES, styled
+from qbench.text import printable
 
 REFRESHES_PER_S = 2
 """Enough to look alive; more would be work beside the measurement."""

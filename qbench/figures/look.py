@@ -18,8 +18,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qbench import __version__
-from qbench.console.text import printable
 from qbench.errors import UserError
+from qbench.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

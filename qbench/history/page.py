@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qbench.console.text import figure
 from qbench.history.describe import NO_VERDICT, RECENT, fact_words, told
 from qbench.storage import write_file
+from qbench.text import figure
 
 CHART = ("table", "drawing", "trend")
 """Of the page's script, what draws a trend; of the first only its helpers are used."""

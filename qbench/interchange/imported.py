@@ -17,10 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qbench.bundle import PERCENTILES, percentile
-from qbench.console.text import printable
 from qbench.errors import UserError
 from qbench.history.point import METRICS, Point
 from qbench.storage import digest_json, parse_json
+from qbench.text import printable
 
 MAX_BYTES = 256 << 20
 """Of a file: raw timings of hundreds of benchmarks fit, and memory holds it."""

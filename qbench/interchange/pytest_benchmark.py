@@ -18,9 +18,9 @@ import numpy as np
 
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
-from qbench.console.text import printable
 from qbench.errors import UserError
 from qbench.spec.case import Case
+from qbench.text import printable
 
 VERSION = "5.3.1"
 """The version of pytest-benchmark whose fields these are."""

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qbench.analysis.machines import machines_of
-from qbench.console.text import figure
 from qbench.precision import IN_NAME_ONLY, REFERENCE
 from qbench.report import cells
 from qbench.report.ranking import Verdict
 from qbench.report.run import Run
 from qbench.report.tables import otherwise
+from qbench.text import figure
 
 MOST_NAMED = 3
 

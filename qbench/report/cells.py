@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qbench.analysis.columns import NAMES
-from qbench.console.text import figure
+from qbench.text import figure
 
 Case = Mapping[str, Any]
 

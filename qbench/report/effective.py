@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.console.text import figure
 from qbench.report.run import Run
+from qbench.text import figure
 
 
 def effective_columns(run: Run) -> dict[str, dict[str, str]]:

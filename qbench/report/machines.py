@@ -10,11 +10,11 @@ from qbench.analysis.cost import Costed, costs_side_by_side
 from qbench.analysis.machines import DRIFT, Cell, Line, Machine, SideBySide, side_by_side
 from qbench.analysis.trials import Ratio
 from qbench.console.cost import SHOWN, by_currency, cell, said, said_reasons, said_sources
-from qbench.console.text import figure
 from qbench.report import Options, cells
 from qbench.report.ranking import sentence, verdicts
 from qbench.report.run import Run
 from qbench.report.traces import rounded
+from qbench.text import figure
 
 LONGEST = 26
 """Characters of a machine's name over a column; the list of machines has the whole."""

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qbench.console.text import figure
 from qbench.report.run import Run
 from qbench.report.traces import rounded
+from qbench.text import figure
 
 MOST_KINDS = 7
 """Types of operators of a model that the chart tells apart; the rest are one."""
