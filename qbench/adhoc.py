@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Ready, TensorSpec, Unavailable
 from qbench.cards import DTYPES, ModelCard
 from qbench.catalog import Catalog, root_of
 from qbench.convert import Converters
@@ -21,6 +20,8 @@ from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, nearest
 from qbench.files import digest_path
 from qbench.isolate import run_job, scratch_folder
+from qbench.kit.adapter import Ready, Unavailable
+from qbench.kit.model import TensorSpec
 from qbench.kit.precisions import PRECISIONS
 from qbench.registry import Registry
 from qbench.suite import Suite, suites_dir

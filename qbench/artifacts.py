@@ -26,10 +26,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qbench.backend import Backend, Model, PrepareTarget, Ready, RunConfig
 from qbench.data.items import Items
 from qbench.environments import BuiltEnvironment
 from qbench.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
+from qbench.kit.adapter import Backend, Ready
+from qbench.kit.model import Model, PrepareTarget, RunConfig
 from qbench.precision import variant
 from qbench.registry import KIND_OF_DEVICE, package_versions
 from qbench.storage import (

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
 
-from qbench.backend import TensorSpec
 from qbench.data.cards import Split
 from qbench.data.preprocess import Steps
 from qbench.errors import nearest
+from qbench.kit.model import TensorSpec
 from qbench.quality import TASKS, Decoder, Judging
 from qbench.spec.files import Digest, SourceFile
 from qbench.suite import Name, PositiveInt

@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from qbench.backend import Model, SourceTensor
 from qbench.cards import ModelCard, ModelSource, Tensor, TensorName
 from qbench.convert import Converters, Origin
-from qbench.converter import Source
 from qbench.data.cards import DatasetCard, Split
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, nearest
 from qbench.files import Report, digest_path, locate, unpacked
+from qbench.kit.converter import Source
+from qbench.kit.model import Model, SourceTensor
 from qbench.spec.files import SourceFile
 from qbench.storage import digest_json
 from qbench.suite import suites_dir

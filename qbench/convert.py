@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Model, Ready, SourceTensor, Unavailable
 from qbench.cards import ModelCard
-from qbench.converter import Converter, Source
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
 from qbench.files import Report
 from qbench.isolate import Outcome, run_job, scratch_folder, stop_if_disk_full
+from qbench.kit.adapter import Ready, Unavailable
+from qbench.kit.converter import Converter, Source
+from qbench.kit.model import Model, SourceTensor
 from qbench.quality import sqnr_db
 from qbench.registry import Registry, package_versions
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder

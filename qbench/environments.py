@@ -13,7 +13,7 @@ Layout below ``<cache>``::
     environments/<digest>/venv/...
     environments/asked/<digest>.json         what requirements resolved to last, for when no index
                                              can be reached
-    kits/<digest>/...                        the worker kit: qbench.worker, qbench.backend and the
+    kits/<digest>/...                        the worker kit: qbench.kit, qbench.kit.adapter and the
                                              adapters, all that an environment's workers import of
                                              qbench
 
@@ -38,9 +38,9 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from qbench.backend import Backend
 from qbench.errors import UserError
 from qbench.isolate import Interpreter
+from qbench.kit.adapter import Backend
 from qbench.storage import digest_file, digest_json, new_folder, write_file
 from qbench.suite import Environment, is_file_requirement
 

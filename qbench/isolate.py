@@ -50,7 +50,7 @@ _BOOT = """
 import sys
 if "" in sys.path:
     sys.path.remove("")  # the working folder holds no modules
-from qbench.worker.main import main
+from qbench.kit.main import main
 main()
 """
 
@@ -208,7 +208,7 @@ def run_job(
     """Run one job in a fresh process and wait for it.
 
     Args:
-        job: name of a module in ``qbench.worker``.
+        job: name of a module in ``qbench.kit``.
         backend: ``module:Class``.
         request: the job's own fields, JSON values; files are named as in ``files``.
         folder: the worker's working folder, unused so far; the worker's files stay there.

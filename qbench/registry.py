@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
-from qbench.backend import API_VERSION, Backend, Ready, Unavailable
 from qbench.errors import UserError, nearest
 from qbench.isolate import Interpreter, in_parallel, run_job, scratch_folder
+from qbench.kit.adapter import API_VERSION, Backend, Ready, Unavailable
 
 GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60

@@ -1,6 +1,6 @@
 """Scenarios: the patterns of issuing inferences that a suite may list, and their options.
 
-Each is measured by a module of ``qbench.worker.scenarios``.
+Each is measured by a module of ``qbench.kit.scenarios``.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class Scenario:
     """A scenario.
 
     Attributes:
-        module: name in ``qbench.worker.scenarios``; its ``drive`` issues the inferences.
+        module: name in ``qbench.kit.scenarios``; its ``drive`` issues the inferences.
         summary: a description in a few words.
         options: class of its options.
         streams: whether it uses the suite's ``streams``; otherwise there is one.

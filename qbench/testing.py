@@ -27,31 +27,29 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import (
+from qbench.kit.adapter import (
     API_VERSION,
-    EFFECTIVE,
-    Activation,
-    Artifact,
     Backend,
+    PrepareError,
+    Program,
+    Ready,
+    Unavailable,
+    Unsupported,
+)
+from qbench.kit.feeds import check_feed
+from qbench.kit.model import (
+    Artifact,
     Calibration,
-    EffectivePrecision,
     Feed,
     Model,
-    Operator,
-    PrepareError,
     PrepareTarget,
-    Profile,
-    Program,
     Provenance,
-    Ready,
     RunConfig,
     SourceTensor,
     TensorSpec,
-    Unavailable,
-    Unsupported,
     relayout_shape,
 )
-from qbench.worker.feeds import check_feed
+from qbench.kit.operators import EFFECTIVE, Activation, EffectivePrecision, Operator, Profile
 
 
 class FakeBackend:
@@ -143,7 +141,7 @@ FAKE_GPU: Mapping[str, Any] = {
     "pci_bus_id": "FFFF:FF:1F.0",
     "uuid": "GPU-00000000-0000-0000-0000-000000000000",
 }
-"""What the probe tells of it: as ``qbench.worker.cuda.Device`` has it. NVML knows no such card."""
+"""What the probe tells of it: as ``qbench.kit.cuda.Device`` has it. NVML knows no such card."""
 
 
 class FakeGpuBackend(FakeBackend):

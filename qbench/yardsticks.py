@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qbench.backend import Ready, Unavailable
+from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.precisions import PRECISIONS
 from qbench.precision import REFERENCE, complete_options
 from qbench.spec.case import Case

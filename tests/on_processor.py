@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from qbench.backend import Artifact, Calibration, Feed, Model, PrepareTarget, RunConfig
 from qbench.catalog import Catalog
+from qbench.kit.model import Artifact, Calibration, Feed, Model, PrepareTarget, RunConfig
 from qbench.quality.judge import Judging, Quality, judge
 from qbench.suite import suites_dir
 from qbench_onnxruntime import Backend

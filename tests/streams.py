@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Artifact, Feed, PrepareTarget, RunConfig, Stream
+from qbench.kit.adapter import Stream
+from qbench.kit.model import Artifact, Feed, PrepareTarget, RunConfig
+from qbench.kit.scenarios.window import Opened
 from qbench.scenario import SCENARIOS, complete_options
 from qbench.testing import FakeBackend, fake_model
-from qbench.worker.opened import Opened
 
 Seconds = Callable[[int], float]
 """How long the inference of this number takes."""

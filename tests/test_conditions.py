@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbench.worker import conditions
-from qbench.worker.conditions import Conditions
-from qbench.worker.proc import Memory
+from qbench.kit.readings import conditions
+from qbench.kit.readings.conditions import Conditions
+from qbench.kit.readings.memory import Memory
 
 SECOND = 1_000_000_000
 SPIN = """

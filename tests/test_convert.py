@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
-from qbench.backend import PrepareError, SourceTensor
 from qbench.catalog import Catalog
 from qbench.convert import Converters
-from qbench.converter import identifiers, match
 from qbench.errors import MachineryError, NoSource, UserError
+from qbench.kit.adapter import PrepareError
+from qbench.kit.converter import identifiers, match
+from qbench.kit.model import SourceTensor
 from qbench.registry import Registry
 from qbench.testing import fake_model
 
@@ -23,8 +24,9 @@ TOY = '''
 import json
 from pathlib import Path
 import numpy as np
-from qbench.backend import PrepareError, SourceTensor, Unsupported
-from qbench.converter import Converted, missing
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import SourceTensor
+from qbench.kit.converter import Converted, missing
 
 
 class Converter:

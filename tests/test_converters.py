@@ -16,11 +16,11 @@ import tomllib
 import yaml
 
 from qbench import adhoc
-from qbench.backend import Model
 from qbench.catalog import Catalog
 from qbench.convert import GROUP, Converters
 from qbench.errors import NoSource
 from qbench.isolate import run_job
+from qbench.kit.model import Model
 from qbench.registry import Registry, package_versions
 from qbench.suite import suites_dir
 
@@ -36,7 +36,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import h5py, keras, numpy as np, tensorflow as tf
 from pathlib import Path
-from qbench.backend import PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench_tensorflow.load import application, load_keras, load_savedmodel
 
 keras.utils.set_random_seed(1)
@@ -427,7 +427,7 @@ def test_a_trained_torch_module(digits: Cards, form: str):
 
 def test_weights_that_could_run_code_are_not_read(digits: Cards):
     torch = pytest.importorskip("torch")
-    from qbench.backend import PrepareError
+    from qbench.kit.adapter import PrepareError
 
     load = pytest.importorskip("qbench_torch.load")
     path = digits.root / "weights.pt"
@@ -456,7 +456,7 @@ def test_weights_that_could_run_code_are_not_read(digits: Cards):
 
 def test_a_module_that_cannot_be_made_says_what_its_code_said(digits: Cards):
     load = pytest.importorskip("qbench_torch.load")
-    from qbench.backend import PrepareError
+    from qbench.kit.adapter import PrepareError
 
     path, weights = digits.root / "net.py", digits.root / "weights.safetensors"
     for name, options, said in (

@@ -10,7 +10,7 @@ from pathlib import Path
 import fake_libcuda
 import pytest
 
-from qbench.worker import apart, cuda
+from qbench.kit import apart, cuda
 
 NO_INIT = "int cuInitialize(void) { return 0; }"
 OLD = "int cuInit(unsigned flags) { return 0; }"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from qbench.artifacts import ArtifactStore
-from qbench.backend import Ready, Unavailable
 from qbench.catalog import Catalog
 from qbench.errors import UserError
+from qbench.kit.adapter import Ready, Unavailable
 from qbench.plan import Plan
 from qbench.registry import Registry
 from qbench.run.planner import make_plan

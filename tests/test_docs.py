@@ -14,17 +14,18 @@ import pytest
 from ruamel.yaml import YAML
 
 from qbench.analysis.columns import COLUMNS
-from qbench.backend import PrepareTarget, Ready, Unavailable
 from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.cli import app
 from qbench.data.cards import DatasetCard
 from qbench.errors import UserError
+from qbench.kit.adapter import Ready, Unavailable
+from qbench.kit.cuda import Device
+from qbench.kit.model import PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.precision import complete_options
 from qbench.registry import Registry
 from qbench.suite import PrecisionChoice, Suite, shipped_suites, suites_dir
-from qbench.worker.cuda import Device
 from qbench.yamlfile import load
 from qbench_tensorrt.capability import offered
 from qbench_tensorrt.options import Hints

@@ -81,7 +81,7 @@ def test_a_plan_holds_the_cases_of_every_environment(project):
 
 ASKS = """
 import os, sys
-from qbench.backend import Unavailable
+from qbench.kit.adapter import Unavailable
 
 class Backend:
     name, api_version, prepare_version = "asks", 1, 1
@@ -130,7 +130,7 @@ def test_its_variables_reach_the_workers_and_nothing_of_qbenchs_own_path(project
 
 TOOL = """
 import os
-from qbench.backend import Unsupported
+from qbench.kit.adapter import Unsupported
 from qbench.testing import FakeBackend
 
 class Backend(FakeBackend):
@@ -169,7 +169,7 @@ def test_an_environment_may_do_nothing_but_prepare(project):
 
 THERE = """
 import os
-from qbench.backend import Unavailable
+from qbench.kit.adapter import Unavailable
 from qbench.testing import FakeBackend
 
 class Backend(FakeBackend):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import Project
 
-from qbench.backend import Model, RunConfig, SourceTensor, TensorSpec, Unsupported
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Model, RunConfig, SourceTensor, TensorSpec
 from qbench.suite import suites_dir
 from qbench.testing import AdapterConformance
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qbench.backend import TensorSpec
-from qbench.worker.feeds import convert
+from qbench.kit.feeds import convert
+from qbench.kit.model import TensorSpec
 
 REAL = TensorSpec("float32", ("N", 3))
 INT8 = TensorSpec("int8", ("N", 3), scale=0.5, zero_point=-10)

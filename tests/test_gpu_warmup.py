@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from energy_machine import gpu_facts
 
-from qbench.worker import gpu_clock, measure
-from qbench.worker.gpu_clock import GpuClock
+from qbench.kit.jobs import measure
+from qbench.kit.readings import gpu_clock
+from qbench.kit.readings.gpu_clock import GpuClock
 
 LIBRARY = r"""
 #include <string.h>

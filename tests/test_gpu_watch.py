@@ -22,7 +22,7 @@ from qbench.gpu.records import Gpu
 from qbench.gpu.sharing import refuse_shared
 from qbench.gpu.state import THROTTLING, read_state
 from qbench.gpu.watch import Watcher, watching
-from qbench.worker import gpu_clock
+from qbench.kit.readings import gpu_clock
 
 ROOT = Path(__file__).parent.parent
 GB = 10**9

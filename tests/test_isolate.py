@@ -199,7 +199,7 @@ def test_a_fork_of_the_parent_does_not_keep_the_watchdog():
 
 
 def test_a_safe_path_keeps_its_first_entry(monkeypatch: pytest.MonkeyPatch, adapter):
-    target = adapter("from qbench.backend import Ready\nreturn Ready('1', {'cpu': ('fp32',)})")
+    target = adapter("from qbench.kit.adapter import Ready\nreturn Ready('1', {'cpu': ('fp32',)})")
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
     outcome = probe(target)
     assert outcome.status == "ok", outcome
@@ -212,7 +212,7 @@ def test_the_working_folder_is_no_place_for_modules(tmp_path: Path):
 
 def test_a_result_that_json_cannot_hold_is_an_error_that_names_the_type(adapter):
     target = adapter(
-        "import numpy\nfrom qbench.backend import Ready\n"
+        "import numpy\nfrom qbench.kit.adapter import Ready\n"
         "return Ready('1', {'cpu': (numpy.int64(3),)})"
     )
     outcome = probe(target)

@@ -10,13 +10,13 @@ import pytest
 from conftest import Project
 from streams import first_scores, opened
 
-from qbench.backend import Unsupported
+from qbench.kit.adapter import Unsupported
 from qbench.scenario import why_not
 
 if reason := why_not("mlperf-server"):
     pytest.skip(reason, allow_module_level=True)
 
-from qbench.worker.scenarios import (
+from qbench.kit.scenarios import (
     mlperf_multi_stream,
     mlperf_offline,
     mlperf_server,

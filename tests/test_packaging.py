@@ -162,12 +162,12 @@ def test_the_command_line_starts_without_what_is_heavy():
 
 
 WORKER_MODULES = sorted(
-    f"qbench.worker.{p.stem}" for p in (REPOSITORY / "qbench/worker").glob("[!_]*.py")
+    f"qbench.kit.{p.stem}" for p in (REPOSITORY / "qbench/worker").glob("[!_]*.py")
 )
 
 
 def test_the_worker_kit_imports_numpy_and_nothing_else():
-    assert {f"qbench.worker.{name}" for name in ("main", "prepare", "evaluate", "measure")} <= set(
+    assert {f"qbench.kit.{name}" for name in ("main", "prepare", "evaluate", "measure")} <= set(
         WORKER_MODULES
     )
     for module in KIT_MODULES:
@@ -209,7 +209,7 @@ def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
         for name in names:
             assert name not in newer
             if name == "qbench" or name.startswith("qbench."):
-                assert name in modules or name.startswith(("qbench.kit", "qbench.worker")), name
+                assert name in modules or name.startswith(("qbench.kit", "qbench.kit")), name
     assert not any(isinstance(node, ast.TryStar) for node in ast.walk(tree))
 
 

@@ -18,7 +18,6 @@ from data_sets import data_card, encoded, model_card, picture, pixels, write_zip
 from PIL import Image
 
 from qbench.artifacts import ArtifactStore, feed_files
-from qbench.backend import Feed, PrepareTarget, RunConfig, Unavailable
 from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.data.cards import DatasetCard, Split
@@ -27,14 +26,16 @@ from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import UserError
 from qbench.files import locate
 from qbench.isolate import Outcome, run_job
+from qbench.kit.adapter import Unavailable
+from qbench.kit.model import Feed, PrepareTarget, RunConfig
+from qbench.kit.pipeline import answers
+from qbench.kit.scenarios import pipeline
+from qbench.kit.scenarios.window import Opened, Timed
 from qbench.quality import Decoder, Judging, judge
 from qbench.registry import Registry
 from qbench.scenario import SCENARIOS, complete_options
 from qbench.suite import suites_dir
 from qbench.testing import fake_model
-from qbench.worker.opened import Opened, Timed
-from qbench.worker.pipeline import answers
-from qbench.worker.scenarios import pipeline
 
 EVERY_STAGE = ["decode", "preprocess", "bind", "infer", "read", "postprocess"]
 STEPS = [{"resize": {"size": [8, 8]}}, {"normalize": {"mean": 100, "std": 50}}, {"layout": "NCHW"}]
@@ -356,7 +357,7 @@ def test_a_decoder_that_is_not_here_is_named(root: Path):
 def test_the_worker_imports_no_more_than_the_items_need():
     code = (
         "import sys, numpy; before = set(sys.modules);"
-        "import qbench.worker.scenarios.pipeline;"
+        "import qbench.kit.scenarios.pipeline;"
         "new = {name.partition('.')[0] for name in set(sys.modules) - before};"
         "print(*sorted(new - set(sys.stdlib_module_names)))"
     )

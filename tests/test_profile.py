@@ -17,9 +17,9 @@ from qbench.analysis.explain import by_kind
 from qbench.analysis.profile import MOST_KINDS, MOST_OPERATORS, summary
 from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems
-from qbench.backend import Operator, Profile
 from qbench.bundle import Bundle
 from qbench.catalog import Catalog
+from qbench.kit.operators import Operator, Profile
 from qbench.records import Profiled
 from qbench.registry import Registry
 from qbench.report import write_report
@@ -28,7 +28,7 @@ from qbench.runner import run_suite
 from qbench.suite import Suite, load_suite, suites_dir
 
 REFUSES = """
-from qbench.backend import Unsupported
+from qbench.kit.adapter import Unsupported
 from qbench.testing import FakeBackend, FakeProgram
 
 class Silent(FakeProgram):

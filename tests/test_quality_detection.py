@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from qbench.kit.pipeline.detectors import intersection_over_union, non_maximum_suppression
 from qbench.quality import Decoder, Judging, find_scores, judge
 from qbench.quality.boxes import mean_average_precision
-from qbench.worker.pipeline.detectors import intersection_over_union, non_maximum_suppression
 
 seeds = st.integers(0, 2**31)
 

@@ -7,7 +7,7 @@ import json
 OTHER = """
 import json
 import numpy as np
-from qbench.backend import Provenance
+from qbench.kit.model import Provenance
 from qbench.testing import FakeBackend
 class Backend(FakeBackend):
     name, shareable = "other", ()

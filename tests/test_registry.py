@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qbench.backend import Unavailable
+from qbench.kit.adapter import Unavailable
 from qbench.registry import Registry
 
 GOOD = """
@@ -75,7 +75,7 @@ def test_nonsense_from_a_probe_is_unavailable_with_its_reason(odd, answer: str):
     registry = odd(f"""
 import os, time
 from dataclasses import dataclass
-from qbench.backend import Ready, Unavailable
+from qbench.kit.adapter import Ready, Unavailable
 from qbench.testing import FakeBackend
 @dataclass(frozen=True)
 class Odd:

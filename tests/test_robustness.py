@@ -22,7 +22,7 @@ class Backend(FakeBackend):
     def open(self, artifact, config, inspect=False):
         program = super().open(artifact, config, inspect)
         import sys
-        if "qbench.worker.measure" in sys.modules:
+        if "qbench.kit.jobs.measure" in sys.modules:
             subprocess.Popen(["sleep", "600"])
             time.sleep(600)
         return program

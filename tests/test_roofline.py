@@ -15,18 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qbench.analysis.roofline import SUSPICIOUS, Ceilings, Run, columns, roofline, roofline_chart
-from qbench.backend import (
-    Artifact,
-    Calibration,
-    EffectivePrecision,
-    Model,
-    PrepareTarget,
-    Ready,
-    RunConfig,
-    Unavailable,
-)
 from qbench.catalog import Catalog
 from qbench.isolate import run_job
+from qbench.kit.adapter import Ready, Unavailable
+from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, RunConfig
+from qbench.kit.operators import EffectivePrecision
 from qbench.precision import complete_options
 from qbench.spec.case import Case
 from qbench.suite import suites_dir

@@ -12,10 +12,10 @@ import pytest
 from streams import first_scores, opened
 
 from qbench import scenario
+from qbench.kit.scenarios import lane, paced, sustained
+from qbench.kit.scenarios.window import Timed
 from qbench.scenario import SCENARIOS, complete_options, longest_s, why_not
 from qbench.suite import Suite
-from qbench.worker.opened import Timed
-from qbench.worker.scenarios import lane, paced, sustained
 from qbench.yamlfile import load
 
 
@@ -37,7 +37,7 @@ def figure(timed: Timed, name: str) -> float:
 def test_every_scenario_has_a_module_that_drives():
     for name, one in SCENARIOS.items():
         if why_not(name) is None:
-            module = importlib.import_module(f"qbench.worker.scenarios.{one.module}")
+            module = importlib.import_module(f"qbench.kit.scenarios.{one.module}")
             assert callable(module.drive), name
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qbench.backend import Model
+from qbench.kit.model import Model
 from qbench.testing import AdapterConformance, fake_model
 
 

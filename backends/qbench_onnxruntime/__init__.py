@@ -9,7 +9,7 @@ Importing this package imports nothing heavy. Groups of modules::
 
     session, options, tensors, effective     need NumPy and onnxruntime only: they measure
     gpu, cuda_stream                         the same, on CUDA devices only; gpu also probes
-    prepare -> quantize, weight_only;        need onnx (``qbench.worker.onnxfile``), and are never
+    prepare -> quantize, weight_only;        need onnx (``qbench.kit.onnxfile``), and are never
     activations                              imported while measuring
 """
 
@@ -20,22 +20,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qbench.backend import (
-    Activation,
+from qbench.kit.adapter import PrepareError, Ready, Unavailable, Unsupported
+from qbench.kit.model import (
     Artifact,
     Calibration,
     Feed,
     Model,
-    PrepareError,
     PrepareTarget,
     Provenance,
-    Ready,
     RunConfig,
     TensorSpec,
-    Unavailable,
-    Unsupported,
 )
-from qbench_onnxruntime.options import CPU_PROVIDER
+from qbench.kit.operators import Activation
+from qbench_onnxruntime.options import CPU_PROVIDER, GROUP_SIZES
 
 if TYPE_CHECKING:
     from qbench_onnxruntime.session import OrtProgram
@@ -43,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Backend"]
 
 FIX = "pip install 'qbench[onnxruntime]'"
-GROUP_SIZES = (16, 32, 64, 128, 256)
-"""How many weights along the input may share one scale in MatMulNBits."""
 
 _PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "w8", "w4", "as-shipped")
 _MISSING = {
@@ -84,7 +79,7 @@ def _needs_onnx() -> Iterator[None]:
 
 
 class Backend:
-    """ONNX Runtime, on the processor and on CUDA devices. See ``qbench.backend.Backend``.
+    """ONNX Runtime, on the processor and on CUDA devices. See ``qbench.kit.adapter.Backend``.
 
     The runtime is either of two distributions, which install the same package.
     """
@@ -141,7 +136,7 @@ class Backend:
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
         with _needs_onnx():
-            from qbench.worker.onnxfile import graph
+            from qbench.kit.onnxfile import graph
         return graph.describe(graph.load(path, weights=False))
 
     def prepare(

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import onnx
 
-from qbench.backend import Activation, Artifact, Feed, RunConfig, Unsupported
-from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.layers import layers, read_layers
-from qbench.worker.onnxfile.tools import FILE, save
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Artifact, Feed, RunConfig
+from qbench.kit.onnxfile import graph
+from qbench.kit.onnxfile.layers import layers, read_layers
+from qbench.kit.onnxfile.tools import FILE, save
+from qbench.kit.operators import Activation
 from qbench_onnxruntime.prepare import facts
 from qbench_onnxruntime.session import OrtProgram
 
@@ -22,9 +24,9 @@ _FLOATS = ("float16", "float32")
 def activations(
     artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """See ``qbench.backend.Backend.activations``.
+    """See ``qbench.kit.adapter.Backend.activations``.
 
-    Layers end where ``qbench.worker.onnxfile.layers`` says; their ends are outputs, so that they
+    Layers end where ``qbench.kit.onnxfile.layers`` says; their ends are outputs, so that they
     are fused less than those that are timed.
 
     Raises:

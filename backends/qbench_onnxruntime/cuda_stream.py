@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from qbench.backend import Feed
-from qbench_onnxruntime.session import OrtStream
+from qbench.kit.model import Feed
+from qbench_onnxruntime.stream import OrtStream
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -156,11 +156,11 @@ class CudaStream(OrtStream):
             self._cuda.check(self._cuda.copy(tensor.host, tensor.device, tensor.bytes, _TO_HOST))
 
     def segments(self, calls: int) -> Mapping[str, np.ndarray]:
-        """See ``qbench.backend.Stream``. By the host's clock, each segment waited for, since ONNX
-        Runtime records no events on its streams: ``compute`` begins with the first launch and ends
-        when the host knows that the device is done, so it is longer than the device's own time,
-        by about ten microseconds and by all that launching lags behind. Without transfers there
-        is no ``h2d`` and no ``d2h``.
+        """See ``qbench.kit.adapter.Stream``. By the host's clock, each segment waited for, since
+        ONNX Runtime records no events on its streams: ``compute`` begins with the first launch and
+        ends when the host knows that the device is done, so it is longer than the device's own
+        time, by about ten microseconds and by all that launching lags behind. Without transfers
+        there is no ``h2d`` and no ``d2h``.
         """
         import onnxruntime
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-from qbench.backend import EffectivePrecision, Operator, Unsupported
+from qbench.kit.adapter import Unsupported
+from qbench.kit.operators import EffectivePrecision, Operator
 
 # Operators that hold weights or dominate the work, plain and as the optimizer fuses them. By
 # operator, the index of the input that holds the weights of a convolution ...

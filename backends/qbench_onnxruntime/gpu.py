@@ -1,7 +1,7 @@
 """Whether ONNX Runtime's CUDA provider works here, on which devices, and why not.
 
 In this order: which build of onnxruntime is installed; NVIDIA's driver and its devices
-(``qbench.worker.cuda``); the CUDA that the build is for; then, in a process of its own, the CUDA
+(``qbench.kit.cuda``); the CUDA that the build is for; then, in a process of its own, the CUDA
 libraries and cuDNN, and a first computation on a device of each kind.
 
 Kernels are those that onnxruntime-gpu 1.31.1 registers (``get_all_opkernel_def``), architectures
@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from qbench.worker import apart, cuda
+from qbench.kit import apart, cuda
 from qbench_onnxruntime.options import CUDA_PROVIDER
 
 PIP = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
@@ -70,7 +70,7 @@ _LIBRARIES, _COMPUTATION = "loading of the CUDA provider", "first computation on
 def answer(
     onnxruntime: ModuleType, timeout_s: float = TIMEOUT_S
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
-    """What ``qbench.backend.Ready`` says of CUDA: precisions, missing and devices.
+    """What ``qbench.kit.adapter.Ready`` says of CUDA: precisions, missing and devices.
 
     Where there is no device, the reason stands at ``cuda:0`` for every precision.
     """

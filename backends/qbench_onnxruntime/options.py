@@ -11,10 +11,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qbench.backend import RunConfig, Unsupported
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import RunConfig
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+
+
+GROUP_SIZES = (16, 32, 64, 128, 256)
+"""How many weights along the input may share one scale in MatMulNBits."""
+
 
 FACTS_FILE = "io.json"
 CPU_PROVIDER = "CPUExecutionProvider"

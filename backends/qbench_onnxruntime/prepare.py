@@ -10,16 +10,10 @@ from pathlib import Path
 
 import onnx
 
-from qbench.backend import (
-    Calibration,
-    Model,
-    PrepareError,
-    PrepareTarget,
-    Provenance,
-    Unsupported,
-)
-from qbench.worker.onnxfile import graph, rewrite
-from qbench.worker.onnxfile.tools import FILE, copy, preprocessed, save, tool
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
+from qbench.kit.onnxfile import graph, rewrite
+from qbench.kit.onnxfile.tools import FILE, copy, preprocessed, save, tool
 from qbench_onnxruntime import quantize
 from qbench_onnxruntime.options import FileFacts
 
@@ -27,7 +21,8 @@ from qbench_onnxruntime.options import FileFacts
 def prepare(
     model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
 ) -> Provenance:
-    """Make ``model.onnx`` and ``io.json`` in ``out``. See ``qbench.backend.Backend.prepare``."""
+    """Make ``model.onnx`` and ``io.json`` in ``out``. See
+    ``qbench.kit.adapter.Backend.prepare``."""
     source = graph.load(model.path, weights=False)
     graph.check_names(model, source)
     arrives_quantized = graph.is_quantized(source)

@@ -17,9 +17,10 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from qbench.backend import Calibration, Model, PrepareTarget, Provenance, Unsupported
-from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.calibration import (
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
+from qbench.kit.onnxfile import graph
+from qbench.kit.onnxfile.calibration import (
     HISTOGRAM_ITEMS,
     Range,
     Reader,
@@ -28,7 +29,7 @@ from qbench.worker.onnxfile.calibration import (
     overrides,
     recorded,
 )
-from qbench.worker.onnxfile.tools import FILE, count, percent, tool
+from qbench.kit.onnxfile.tools import FILE, count, percent, tool
 
 # What static int8 quantizes in networks made of convolutions. The tool's own default adds average
 # pooling and softmax: no faster, and 0.3 to 0.8 points worse on resnet8 and dscnn_kws. Conv,

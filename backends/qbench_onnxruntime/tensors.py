@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from qbench.backend import Unsupported
+from qbench.kit.adapter import Unsupported
 
 _DTYPES = {
     "tensor(float)": "float32",

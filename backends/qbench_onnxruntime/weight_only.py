@@ -9,10 +9,11 @@ import onnx
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # needs onnx_ir
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from qbench.backend import PrepareError, PrepareTarget, Provenance, Unsupported
-from qbench.worker.onnxfile import graph, rewrite
-from qbench.worker.onnxfile.tools import FILE, count, percent, save, tool
-from qbench_onnxruntime import GROUP_SIZES
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import PrepareTarget, Provenance
+from qbench.kit.onnxfile import graph, rewrite
+from qbench.kit.onnxfile.tools import FILE, count, percent, save, tool
+from qbench_onnxruntime.options import GROUP_SIZES
 
 BITS = {"w8": 8, "w4": 4}
 DEFAULT_GROUP = 64

@@ -14,20 +14,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qbench.backend import (
-    Activation,
+from qbench.kit.adapter import Ready, Unavailable, Unsupported
+from qbench.kit.model import (
     Artifact,
     Calibration,
     Feed,
     Model,
     PrepareTarget,
     Provenance,
-    Ready,
     RunConfig,
     TensorSpec,
-    Unavailable,
-    Unsupported,
 )
+from qbench.kit.operators import Activation
 
 if TYPE_CHECKING:
     from qbench_openvino.program import OpenVinoProgram
@@ -46,7 +44,7 @@ _MISSING = {
 
 
 class Backend:
-    """OpenVINO on the CPU. See ``qbench.backend.Backend``."""
+    """OpenVINO on the CPU. See ``qbench.kit.adapter.Backend``."""
 
     name = "openvino"
     api_version = 1

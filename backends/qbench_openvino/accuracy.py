@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Calibration, Feed, Model, PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Calibration, Feed, Model
 from qbench_openvino.graph import quantized
-from qbench_openvino.quantize import Items, import_nncf
+from qbench_openvino.nncf import Items, import_nncf
 from qbench_openvino.runtime import DEVICE, import_openvino
 from qbench_openvino.tensors import find_ports
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Activation, Artifact, Feed, RunConfig
-from qbench.worker.feeds import check_feed
+from qbench.kit.feeds import check_feed
+from qbench.kit.model import Artifact, Feed, RunConfig
+from qbench.kit.operators import Activation
 from qbench_openvino.graph import WEIGHTED, bias_of, is_constant, is_depthwise
 from qbench_openvino.program import compile_artifact
 from qbench_openvino.tensors import find_ports
@@ -17,7 +18,7 @@ from qbench_openvino.tensors import find_ports
 def activations(
     openvino: Any, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """See ``qbench.backend.Backend.activations``.
+    """See ``qbench.kit.adapter.Backend.activations``.
 
     A layer is a convolution or matrix product with its bias, or a sum of two tensors. Its output is
     taken before activation function and quantizer, so it is a real number in a quantized model

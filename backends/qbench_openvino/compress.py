@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.backend import PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench_openvino.graph import CONVOLUTIONS, depth, products, quantized, stored_type
-from qbench_openvino.quantize import find_operators, import_nncf
+from qbench_openvino.nncf import import_nncf
+from qbench_openvino.quantize import find_operators
 from qbench_openvino.runtime import shorten
 from qbench_openvino.settings import GROUP_SIZE
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from qbench.backend import Model, PrepareError, TensorSpec
+from qbench.kit.adapter import PrepareError
+from qbench.kit.model import Model, TensorSpec
 from qbench_openvino.runtime import import_openvino, shorten
 from qbench_openvino.tensors import find_ports, port_spec
 
@@ -39,7 +40,7 @@ def convert(openvino: Any, model: Model) -> Any:
 
 
 def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """See ``qbench.backend.Backend.describe``."""
+    """See ``qbench.kit.adapter.Backend.describe``."""
     openvino = import_openvino()
     model = _read(openvino, path, openvino.Core().read_model)
     inputs = {port.get_any_name(): port_spec(port) for port in model.inputs}

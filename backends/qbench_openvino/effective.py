@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qbench.backend import (
-    EFFECTIVE,
-    EffectivePrecision,
-    Feed,
-    Operator,
-    Profile,
-    Unsupported,
-)
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Feed
+from qbench.kit.operators import EFFECTIVE, EffectivePrecision, Operator, Profile
 from qbench_openvino.graph import bias_of, depth, macs, products, quantized
 from qbench_openvino.runtime import WORDS
 
@@ -112,7 +107,7 @@ def operators(program: OpenVinoProgram) -> list[Operator]:
 
 
 def profile(program: OpenVinoProgram, feed: Feed, runs: int) -> Profile:
-    """See ``qbench.backend.Program.profile``. Times have a resolution of 1 µs.
+    """See ``qbench.kit.adapter.Program.profile``. Times have a resolution of 1 µs.
 
     The plugin tells the mean over all inferences since it compiled the model, the first, slow ones
     too. So the model is compiled anew, and what its first inference took is taken off again.

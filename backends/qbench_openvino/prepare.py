@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qbench.backend import (
-    Calibration,
-    Model,
-    PrepareError,
-    PrepareTarget,
-    Provenance,
-    Unsupported,
-)
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
 from qbench_openvino.convert import convert
 from qbench_openvino.graph import is_quantized, quantized
 from qbench_openvino.runtime import import_openvino
@@ -23,7 +17,7 @@ FILE = "model.xml"
 def prepare(
     model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
 ) -> Provenance:
-    """See ``qbench.backend.Backend.prepare``."""
+    """See ``qbench.kit.adapter.Backend.prepare``."""
     openvino = import_openvino()
     converted, record = _make(convert(openvino, model), model, target, calibration)
     half = target.precision == "fp16"

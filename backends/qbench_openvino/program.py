@@ -8,16 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from qbench.backend import (
-    Artifact,
-    EffectivePrecision,
-    Feed,
-    Profile,
-    RunConfig,
-    TensorSpec,
-    Unsupported,
-)
-from qbench.worker.feeds import check_feed
+from qbench.kit.adapter import Unsupported
+from qbench.kit.feeds import check_feed
+from qbench.kit.model import Artifact, Feed, RunConfig, TensorSpec
+from qbench.kit.operators import EffectivePrecision, Profile
 from qbench_openvino.runtime import DEVICE, shorten
 from qbench_openvino.settings import compile_settings, with_hints
 from qbench_openvino.tensors import (
@@ -29,7 +23,7 @@ from qbench_openvino.tensors import (
 
 
 class OpenVinoProgram:
-    """See ``qbench.backend.Program``.
+    """See ``qbench.kit.adapter.Program``.
 
     Attributes:
         compiled: the plugin's ``CompiledModel``.
@@ -163,7 +157,7 @@ def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig)
 
 
 class OpenVinoStream:
-    """One inference request with input tensors of its own. See ``qbench.backend.Stream``.
+    """One inference request with input tensors of its own. See ``qbench.kit.adapter.Stream``.
 
     Attributes:
         request: the plugin's ``InferRequest``.

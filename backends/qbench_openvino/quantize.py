@@ -22,14 +22,14 @@ here      27.1    28.9      27.7               39.9             31.5
 from __future__ import annotations
 
 import difflib
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbench.backend import Calibration, Feed, Model, PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Calibration, Model
 from qbench_openvino.graph import quantized
+from qbench_openvino.nncf import Items, import_nncf
 from qbench_openvino.runtime import shorten
-from qbench_openvino.tensors import batch_of, find_ports
 
 DEFAULT_PRESET = "mixed"
 OUTLIERS = 1e-4
@@ -68,22 +68,6 @@ _TYPES = {
 """The source formats' types as OpenVINO's, where those have other names."""
 
 
-def import_nncf() -> Any:
-    """NNCF, told to keep quiet.
-
-    Raises:
-        PrepareError: it cannot be imported.
-    """
-    try:
-        import nncf
-    except ImportError as error:
-        raise PrepareError(
-            f"NNCF, which quantizes, cannot be imported ({error}): pip install 'qbench[openvino]'"
-        ) from error
-    nncf.set_log_level(logging.WARNING)
-    return nncf
-
-
 def find_operators(converted: Any, wanted: Sequence[str]) -> list[str]:
     """The names in ``converted`` of the operators that ``wanted`` lists by name or type.
 
@@ -111,33 +95,6 @@ def find_operators(converted: Any, wanted: Sequence[str]) -> list[str]:
             )
         found += by_name or by_type
     return found
-
-
-class Items:
-    """Calibration items as NNCF takes them.
-
-    Attributes:
-        batch: items in one feed.
-        feeds: canonical feeds of ``batch`` items; a last, smaller one is left out.
-    """
-
-    def __init__(self, converted: Any, model: Model, calibration: Calibration) -> None:
-        inputs = find_ports(converted.inputs, model.source_inputs)
-        self._model = model
-        self._names = {
-            model.source_inputs[n].name: port.get_any_name() for n, port in inputs.items()
-        }
-        self.batch = batch_of(next(iter(inputs.values()))) or 1
-        if len(calibration) < self.batch:
-            raise PrepareError(
-                f"the file is fixed at batch {self.batch} and only {len(calibration)} calibration "
-                "items are given"
-            )
-        self.feeds = list(calibration.batches(self.batch))
-
-    def to_inputs(self, feed: Feed) -> Feed:
-        """A canonical feed under the names of OpenVINO's ports."""
-        return {self._names[n]: array for n, array in self._model.to_source(feed).items()}
 
 
 def settings(options: Mapping[str, Any], excluded: Sequence[str]) -> dict[str, Any]:

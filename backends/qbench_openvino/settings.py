@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.backend import RunConfig
+from qbench.kit.model import RunConfig
 from qbench_openvino.runtime import DEVICE
 
 PRECISION_HINTS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbench.backend import SourceTensor, TensorSpec, Unsupported, relayout_shape
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import SourceTensor, TensorSpec, relayout_shape
 
 
 def find_ports(ports: Sequence[Any], tensors: Mapping[str, SourceTensor]) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from qbench.backend import Feed, PrepareError, TensorSpec, Unavailable
-from qbench.converter import Converted, Source, missing
+from qbench.kit.adapter import PrepareError, Unavailable
+from qbench.kit.converter import Converted, Source, missing
+from qbench.kit.model import Feed, TensorSpec
 
 __all__ = ["Converter"]
 
@@ -71,7 +72,7 @@ class Converter:
         return describe(path)
 
     def convert(self, source: Source, form: str, samples: Feed, out: Path) -> Converted:
-        """One of ``routes``; see ``qbench.converter``."""
+        """One of ``routes``; see ``qbench.kit.converter``."""
         if source.cache is not None:
             os.environ["KERAS_HOME"] = str(source.cache.absolute())  # read when it is imported
         self.import_runtime()

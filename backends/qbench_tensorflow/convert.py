@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qbench.backend import Feed, PrepareError, SourceTensor, TensorSpec, relayout_shape
-from qbench.converter import Converted, Source, identifiers, match, short
+from qbench.kit.adapter import PrepareError
+from qbench.kit.converter import Converted, Source, identifiers, match, short
+from qbench.kit.model import Feed, SourceTensor, TensorSpec, relayout_shape
 from qbench_tensorflow.load import (
     Loaded,
     application,
@@ -37,7 +38,7 @@ def load(source: Source) -> Loaded:
 
 
 def describe(path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-    """Inputs and outputs by the source's own names; see ``qbench.converter``."""
+    """Inputs and outputs by the source's own names; see ``qbench.kit.converter``."""
     loaded = load_savedmodel(path) if path.is_dir() else keras_model(load_keras(path))
     return _specs(loaded.inputs), _specs(loaded.outputs)
 
@@ -56,7 +57,7 @@ def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
 
 
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
-    """See ``qbench.converter``; ``form`` is ``tflite`` or ``onnx``."""
+    """See ``qbench.kit.converter``; ``form`` is ``tflite`` or ``onnx``."""
     loaded = load(source)
     inputs = match("input", source.source_inputs, list(loaded.inputs))
     outputs = match("output", source.source_outputs, list(loaded.outputs))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qbench.backend import PrepareError, Unsupported
-from qbench.converter import short
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.converter import short
 
 Tensors = dict[str, Any]
 """TensorFlow's tensors by the source's own names."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qbench.backend import PrepareError
+from qbench.kit.adapter import PrepareError
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 

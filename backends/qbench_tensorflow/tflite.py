@@ -10,15 +10,16 @@ import numpy as np
 import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
 
-from qbench.backend import Feed, PrepareError, SourceTensor, TensorSpec
-from qbench.converter import Converted, Source, match, short
-from qbench.worker.feeds import convert as cast
+from qbench.kit.adapter import PrepareError
+from qbench.kit.converter import Converted, Source, match, short
+from qbench.kit.feeds import convert as cast
+from qbench.kit.model import Feed, SourceTensor, TensorSpec
 from qbench_tensorflow.convert import OPSET
 from qbench_tensorflow.onnxfile import float_ends, free_batch, save
 
 
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
-    """See ``qbench.converter``; ``form`` is ``onnx``."""
+    """See ``qbench.kit.converter``; ``form`` is ``onnx``."""
     assert source.path is not None
     try:
         interpreter = Interpreter(str(source.path))

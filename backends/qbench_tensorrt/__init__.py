@@ -29,21 +29,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qbench.backend import (
-    Activation,
+from qbench.kit.adapter import PrepareError, Ready, Unavailable, Unsupported
+from qbench.kit.model import (
     Artifact,
     Calibration,
     Feed,
     Model,
-    PrepareError,
     PrepareTarget,
     Provenance,
-    Ready,
     RunConfig,
     TensorSpec,
-    Unavailable,
-    Unsupported,
 )
+from qbench.kit.operators import Activation
 
 if TYPE_CHECKING:
     from qbench_tensorrt.session import TrtProgram
@@ -54,7 +51,7 @@ TOOLS = "pip install onnx onnxruntime ml_dtypes"
 
 
 class Backend:
-    """TensorRT. See ``qbench.backend.Backend``."""
+    """TensorRT. See ``qbench.kit.adapter.Backend``."""
 
     name = "tensorrt"
     api_version = 1

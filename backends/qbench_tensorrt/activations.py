@@ -12,10 +12,12 @@ from pathlib import Path
 
 from onnx import ModelProto, TensorProto, shape_inference
 
-from qbench.backend import Activation, Artifact, Feed, RunConfig, Unsupported
-from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.layers import Layer, layers, read_layers
-from qbench.worker.onnxfile.tools import FILE, save
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Artifact, Feed, RunConfig
+from qbench.kit.onnxfile import graph
+from qbench.kit.onnxfile.layers import Layer, layers, read_layers
+from qbench.kit.onnxfile.tools import FILE, save
+from qbench.kit.operators import Activation
 from qbench_tensorrt.build import compile_engine
 from qbench_tensorrt.io import Io
 from qbench_tensorrt.session import TrtProgram
@@ -26,7 +28,8 @@ _FLOATS = (TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.FLOAT16)
 def activations(
     artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """See ``qbench.backend.Backend.activations``. ``artifact`` is the prepared one, not an engine:
+    """See ``qbench.kit.adapter.Backend.activations``. ``artifact`` is the prepared one, not an
+    engine:
     an engine of its own is built, in which the ends of layers are outputs, so that they are fused
     less than those that are timed.
 

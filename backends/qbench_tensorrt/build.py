@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import tensorrt as trt  # pyright: ignore[reportMissingImports]
 
-from qbench.backend import Artifact, PrepareError, Provenance, RunConfig, Unsupported
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Artifact, Provenance, RunConfig
 from qbench_tensorrt.inspect import LAYERS_FILE
 from qbench_tensorrt.io import IO_FILE, Io
 from qbench_tensorrt.log import Log
@@ -31,7 +32,7 @@ _READING = (  # what is worth a reader's time, of the warnings that a builder gi
 
 
 def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
-    """See ``qbench.backend.Backend.compile``. Leaves in ``out``::
+    """See ``qbench.kit.adapter.Backend.compile``. Leaves in ``out``::
 
         model.engine   the engine: one profile, whose least, best and greatest batch is the same
         io.json        inputs and outputs of the ONNX file, as it was prepared

@@ -9,7 +9,7 @@ and Later".
 
 from __future__ import annotations
 
-from qbench.worker.cuda import Device
+from qbench.kit.cuda import Device
 
 Version = tuple[int, int]
 

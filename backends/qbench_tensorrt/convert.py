@@ -21,9 +21,10 @@ from onnx.numpy_helper import from_array, to_array
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from qbench.backend import PrepareError, PrepareTarget, Provenance
-from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.tools import FILE, preprocessed, save, tool
+from qbench.kit.adapter import PrepareError
+from qbench.kit.model import PrepareTarget, Provenance
+from qbench.kit.onnxfile import graph
+from qbench.kit.onnxfile.tools import FILE, preprocessed, save, tool
 
 # Sums and squares over an axis leave float16's range (65504) or lose their small terms. Softmax is
 # not among them: it subtracts the greatest value first, its results are at most 1, and casts around

@@ -21,7 +21,7 @@ from math import isqrt, prod
 from pathlib import Path
 from typing import Any
 
-from qbench.backend import EFFECTIVE, EffectivePrecision, Operator
+from qbench.kit.operators import EFFECTIVE, EffectivePrecision, Operator
 from qbench_tensorrt.source import Node, read_nodes
 
 LAYERS_FILE = "layers.json"

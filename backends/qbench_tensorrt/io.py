@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from qbench.backend import Model, TensorSpec, Unsupported, relayout_shape
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Model, TensorSpec, relayout_shape
 
 IO_FILE = "io.json"
 

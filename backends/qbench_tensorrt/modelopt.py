@@ -12,10 +12,11 @@ from typing import Any
 
 from onnx import ModelProto
 
-from qbench.backend import Calibration, Model, PrepareError, PrepareTarget, Provenance, Unsupported
-from qbench.worker.onnxfile import graph, rewrite
-from qbench.worker.onnxfile.calibration import Reader
-from qbench.worker.onnxfile.tools import FILE, count, percent, preprocessed, save, tool
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
+from qbench.kit.onnxfile import graph, rewrite
+from qbench.kit.onnxfile.calibration import Reader
+from qbench.kit.onnxfile.tools import FILE, count, percent, preprocessed, save, tool
 from qbench_tensorrt.convert import halved
 
 SNIPPET = (

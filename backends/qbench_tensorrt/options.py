@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from qbench.backend import Unsupported
+from qbench.kit.adapter import Unsupported
 
 
 @dataclass(frozen=True)

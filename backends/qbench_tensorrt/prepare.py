@@ -11,17 +11,10 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, TensorProto
 
-from qbench.backend import (
-    Calibration,
-    Model,
-    PrepareError,
-    PrepareTarget,
-    Provenance,
-    TensorSpec,
-    Unsupported,
-)
-from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.tools import copy
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, TensorSpec
+from qbench.kit.onnxfile import graph
+from qbench.kit.onnxfile.tools import copy
 from qbench_tensorrt import rules
 from qbench_tensorrt.io import Io
 
@@ -34,14 +27,15 @@ to it. int64 is passed as it is since 10.0."""
 
 
 def describe(path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-    """See ``qbench.backend.Backend.describe``."""
+    """See ``qbench.kit.adapter.Backend.describe``."""
     return graph.describe(graph.load(path, weights=False))
 
 
 def prepare(
     model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
 ) -> Provenance:
-    """Make ``model.onnx`` and ``io.json`` in ``out``. See ``qbench.backend.Backend.prepare``."""
+    """Make ``model.onnx`` and ``io.json`` in ``out``. See
+    ``qbench.kit.adapter.Backend.prepare``."""
     source = graph.load(model.path, weights=False)
     graph.check_names(model, source)
     _check_types(source)

@@ -1,6 +1,6 @@
 """Does TensorRT work here? Every way in which it does not has its own reason and its own remedy.
 
-In this order: NVIDIA's driver and its devices (``qbench.worker.cuda``), the devices' compute
+In this order: NVIDIA's driver and its devices (``qbench.kit.cuda``), the devices' compute
 capability, the package tensorrt, the package cuda-bindings, the CUDA that both are built for, a
 device that opens, a builder that is made. The last five run in a process of their own, which they
 may end.
@@ -16,8 +16,8 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
 from typing import Any
 
-from qbench.backend import Ready, Unavailable
-from qbench.worker import apart, cuda
+from qbench.kit import apart, cuda
+from qbench.kit.adapter import Ready, Unavailable
 from qbench_tensorrt import capability
 
 LEAST = (10, 0)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import tensorrt as trt  # pyright: ignore[reportMissingImports]
 
-from qbench.backend import Feed, Operator, Profile
+from qbench.kit.model import Feed
+from qbench.kit.operators import Operator, Profile
 from qbench_tensorrt import inspect
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Times(trt.IProfiler):
 
 
 def profile(program: TrtProgram, feed: Feed, runs: int) -> Profile:
-    """See ``qbench.backend.Program.profile``.
+    """See ``qbench.kit.adapter.Program.profile``.
 
     Raises:
         RuntimeError: TensorRT reported nothing, or zeros.

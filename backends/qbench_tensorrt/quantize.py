@@ -16,9 +16,9 @@ from typing import Any
 from onnx import GraphProto, ModelProto, NodeProto
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from qbench.backend import Calibration, Model, PrepareTarget, Provenance
-from qbench.worker.onnxfile import graph
-from qbench.worker.onnxfile.calibration import (
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
+from qbench.kit.onnxfile import graph
+from qbench.kit.onnxfile.calibration import (
     HISTOGRAM_ITEMS,
     Range,
     Reader,
@@ -27,7 +27,7 @@ from qbench.worker.onnxfile.calibration import (
     recorded,
     symmetric_mse_range,
 )
-from qbench.worker.onnxfile.tools import FILE, count, preprocessed, save, tool
+from qbench.kit.onnxfile.tools import FILE, count, preprocessed, save, tool
 from qbench_tensorrt.convert import halved
 
 WEIGHTED = ("Conv", "ConvTranspose", "MatMul", "Gemm")

@@ -21,17 +21,10 @@ import numpy as np
 import tensorrt as trt  # pyright: ignore[reportMissingImports]
 from cuda.bindings import runtime  # pyright: ignore[reportAttributeAccessIssue]
 
-from qbench.backend import (
-    Artifact,
-    EffectivePrecision,
-    Feed,
-    Profile,
-    RunConfig,
-    SourceTensor,
-    TensorSpec,
-    Unsupported,
-)
-from qbench.worker.feeds import check_feed, convert
+from qbench.kit.adapter import Unsupported
+from qbench.kit.feeds import check_feed, convert
+from qbench.kit.model import Artifact, Feed, RunConfig, SourceTensor, TensorSpec
+from qbench.kit.operators import EffectivePrecision, Profile
 from qbench_tensorrt.build import load_engine
 from qbench_tensorrt.io import Io
 from qbench_tensorrt.log import Log
@@ -151,9 +144,9 @@ class TrtStream:
         self.lane.wait()
 
     def segments(self, calls: int) -> Mapping[str, np.ndarray]:
-        """See ``qbench.backend.Stream``: the steps of ``infer``, in its order, with events between
-        them. ``enqueue`` is the host's time in those steps, without that of recording events. A
-        call that leaves data on the device has no ``h2d`` and no ``d2h``.
+        """See ``qbench.kit.adapter.Stream``: the steps of ``infer``, in its order, with events
+        between them. ``enqueue`` is the host's time in those steps, without that of recording
+        events. A call that leaves data on the device has no ``h2d`` and no ``d2h``.
 
         CUDA's events count in steps of about half a microsecond, and a part begins when the one
         before it ends: where the device is faster than the host hands over, it waits within them.

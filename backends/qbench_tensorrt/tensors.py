@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import TensorSpec, Unsupported
-from qbench.worker.feeds import convert
+from qbench.kit.adapter import Unsupported
+from qbench.kit.feeds import convert
+from qbench.kit.model import TensorSpec
 
 ALIGNMENT = 256  # bytes: what cudaMalloc aligns to, and TensorRT wants of an address
 

@@ -12,19 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qbench.backend import (
-    Activation,
+from qbench.kit.adapter import Ready, Unavailable
+from qbench.kit.model import (
     Artifact,
     Calibration,
     Feed,
     Model,
     PrepareTarget,
     Provenance,
-    Ready,
     RunConfig,
     TensorSpec,
-    Unavailable,
 )
+from qbench.kit.operators import Activation
 
 if TYPE_CHECKING:
     from qbench_tflite.program import TfliteProgram

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Activation, Artifact, Feed, RunConfig
+from qbench.kit.model import Artifact, Feed, RunConfig
+from qbench.kit.operators import Activation
 from qbench_tflite import graph
 from qbench_tflite.program import TfliteProgram
 

@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qbench.backend import (
-    Calibration,
-    Model,
-    PrepareError,
-    PrepareTarget,
-    SourceTensor,
-    Unsupported,
-    relayout_shape,
-)
-from qbench.converter import identifiers, match, short
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.converter import identifiers, match, short
+from qbench.kit.model import Calibration, Model, PrepareTarget, SourceTensor, relayout_shape
 from qbench_tflite.program import interpreter
 from qbench_tflite.signature import KEY, with_signature
 

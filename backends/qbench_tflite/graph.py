@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Operator
+from qbench.kit.operators import Operator
 
 COMPUTING = frozenset(
     {

@@ -6,17 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qbench.backend import (
-    Calibration,
-    Model,
-    Operator,
-    PrepareError,
-    PrepareTarget,
-    Provenance,
-    TensorSpec,
-    Unsupported,
-)
-from qbench.converter import short
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.converter import short
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, TensorSpec
+from qbench.kit.operators import Operator
 from qbench_tflite import graph, quantizer
 from qbench_tflite.program import interpreter
 from qbench_tflite.quantizer import Kept, call, excluded, quantized

@@ -8,18 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import (
-    Artifact,
-    EffectivePrecision,
-    Feed,
-    Model,
-    Operator,
-    Profile,
-    RunConfig,
-    TensorSpec,
-    Unsupported,
-)
-from qbench.worker.feeds import check_feed, convert
+from qbench.kit.adapter import Unsupported
+from qbench.kit.feeds import check_feed, convert
+from qbench.kit.model import Artifact, Feed, Model, RunConfig, TensorSpec
+from qbench.kit.operators import EffectivePrecision, Operator, Profile
 from qbench_tflite.tensors import Slot, slots
 
 _FLAGS = {

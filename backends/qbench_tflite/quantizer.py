@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from qbench.backend import Calibration, Model, PrepareError, PrepareTarget
-from qbench.converter import short
+from qbench.kit.adapter import PrepareError
+from qbench.kit.converter import short
+from qbench.kit.model import Calibration, Model, PrepareTarget
 from qbench_tflite import graph, ranges
 from qbench_tflite.program import interpreter
 from qbench_tflite.tensors import slots

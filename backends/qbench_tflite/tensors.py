@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import Model, SourceTensor, TensorSpec
+from qbench.kit.model import Model, SourceTensor, TensorSpec
 
 
 @dataclass(frozen=True)

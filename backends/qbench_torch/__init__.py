@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from qbench.backend import Feed, PrepareError, TensorSpec, Unavailable
-from qbench.converter import Converted, Source, missing
+from qbench.kit.adapter import PrepareError, Unavailable
+from qbench.kit.converter import Converted, Source, missing
+from qbench.kit.model import Feed, TensorSpec
 
 __all__ = ["Converter"]
 
@@ -50,7 +51,7 @@ class Converter:
         raise PrepareError("a torch module does not tell the shapes of its inputs: write a card")
 
     def convert(self, source: Source, form: str, samples: Feed, out: Path) -> Converted:
-        """One of ``routes``; see ``qbench.converter``."""
+        """One of ``routes``; see ``qbench.kit.converter``."""
         from qbench_torch.convert import convert
 
         return convert(source, form, samples, out)

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from qbench.backend import Feed, PrepareError, SourceTensor, relayout_shape
-from qbench.converter import Converted, Source, identifiers, short
+from qbench.kit.adapter import PrepareError
+from qbench.kit.converter import Converted, Source, identifiers, short
+from qbench.kit.model import Feed, SourceTensor, relayout_shape
 from qbench_torch.load import load_module
 
 
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
-    """See ``qbench.converter``; ``form`` is ``onnx`` or ``tflite``."""
+    """See ``qbench.kit.converter``; ``form`` is ``onnx`` or ``tflite``."""
     assert source.path is not None
     module = load_module(
         source.path,

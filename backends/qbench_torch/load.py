@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from qbench.backend import PrepareError
+from qbench.kit.adapter import PrepareError
 
 
 def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.backend import EffectivePrecision, Operator
+from qbench.kit.operators import EffectivePrecision, Operator
 from qbench.kit.precisions import PRECISIONS
 from qbench.precision import IN_NAME_ONLY, REFERENCE, flags
 from qbench.quality.fidelity import MAX_SQNR_DB

@@ -1,5 +1,5 @@
 """Whether a trial, and a case, can be believed: the verdict on what the worker read around the
-timed window (``qbench.worker.conditions``) and on the order of its calls.
+timed window (``qbench.kit.readings.conditions``) and on the order of its calls.
 
 A doubtful trial stays in every figure: it is marked, with the reason.
 """
@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from qbench.gpu.state import POWER_CAP
-from qbench.worker.conditions import TICK_NS
+from qbench.kit.readings.conditions import TICK_NS
 
 # Where a value was found by trial: 1 ms networks on a virtual machine of two processors, with one
 # and two threads and two streams, alone and beside one or two processes that never pause. Quotas,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from qbench.analysis.explain import Kind, by_kind
-from qbench.backend import Operator
+from qbench.kit.operators import Operator
 
 MOST_OPERATORS, MOST_KINDS = 30, 20
 """So many of each are kept by name; the others as one."""

@@ -2,7 +2,7 @@
 
 Williams, Waterman, Patterson: "Roofline: an insightful visual performance model for multicore
 architectures", CACM 52(4), 2009. The ceilings are measured, not computed from a data sheet: see
-``qbench.yardsticks`` and ``qbench.worker.bandwidth``. Pure functions of what a bundle holds.
+``qbench.yardsticks`` and ``qbench.kit.jobs.bandwidth``. Pure functions of what a bundle holds.
 
 An inference takes at least the time of its multiply-accumulates at the highest rate that any
 yardstick reached at their precision, and at least the time in which memory delivers the weights
@@ -39,7 +39,7 @@ class Run:
     Attributes:
         macs: multiply-accumulates of the whole batch by the precision they run at; None if they
             cannot be told.
-        weight_bytes, activation_bytes: as ``qbench.backend.EffectivePrecision`` has them.
+        weight_bytes, activation_bytes: as ``qbench.kit.operators.EffectivePrecision`` has them.
         p10_ns: 10th percentile of a call's duration: of a case the mean over its trials, of a
             yardstick the best trial. None if not measured.
     """

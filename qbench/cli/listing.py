@@ -44,8 +44,8 @@ def backends(as_json: AsJson = False) -> int:
     """
     from dataclasses import asdict
 
-    from qbench.backend import Ready
     from qbench.console import backend_tables
+    from qbench.kit.adapter import Ready
     from qbench.registry import Registry
 
     probes = Registry().probe()

@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from qbench.backend import Ready, Unavailable
 from qbench.console.text import simple_table
+from qbench.kit.adapter import Ready, Unavailable
 
 HEADERS = ("backend", "version", "device", "precisions, or why not")
 GPU_HEADERS = ("device", "GPU", "capability", "memory", "CUDA of the driver", "PCI bus")

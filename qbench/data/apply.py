@@ -8,7 +8,7 @@ import numpy as np
 
 from qbench.data.cards import IGNORE
 from qbench.data.preprocess import CenterCrop, Resize, Steps, as_json
-from qbench.worker.pipeline import transforms
+from qbench.kit.pipeline import transforms
 
 
 def apply(

@@ -19,8 +19,8 @@ from qbench.data.readers import READERS, Reader
 from qbench.data.tokens import tokenizer
 from qbench.errors import UserError, nearest
 from qbench.files import Report, digest_path, locate
+from qbench.kit.pipeline import transforms
 from qbench.storage import cache_dir, digest_json, new_folder
-from qbench.worker.pipeline import transforms
 
 PREPARE_VERSION = 3
 """Raise it when the same card and files would be preprocessed to something else."""

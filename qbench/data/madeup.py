@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from qbench.backend import TensorSpec
 from qbench.data.items import Items
+from qbench.kit.model import TensorSpec
 from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
 ITEMS = 64

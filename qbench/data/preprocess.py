@@ -196,7 +196,7 @@ def tokenize_options(steps: Steps) -> TokenizeOptions | None:
 
 
 def as_json(steps: Steps) -> list[dict[str, Any]]:
-    """Return the steps with all options, for ``qbench.worker.pipeline.transforms``."""
+    """Return the steps with all options, for ``qbench.kit.pipeline.transforms``."""
     return [step.model_dump(mode="json") for step in steps]
 
 

@@ -33,7 +33,7 @@ class PipelineRequest:
 
     Attributes:
         options: to be added to the scenario's options, see
-            ``qbench.worker.scenarios.pipeline``.
+            ``qbench.kit.scenarios.pipeline``.
         files: to be put into the worker's folder, by the names that ``options`` has for them.
     """
 

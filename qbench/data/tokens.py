@@ -11,7 +11,7 @@ import numpy as np
 from qbench.data.preprocess import TokenizeOptions
 from qbench.data.table import read_text
 from qbench.errors import UserError
-from qbench.worker.pipeline import tokens
+from qbench.kit.pipeline import tokens
 
 
 def tokenizer(options: TokenizeOptions, vocab: Path) -> Callable[[str], np.ndarray]:
@@ -28,7 +28,7 @@ def tokenizer(options: TokenizeOptions, vocab: Path) -> Callable[[str], np.ndarr
 
 
 def vocabulary(options: TokenizeOptions, path: Path) -> dict[str, int] | str:
-    """Read the vocabulary for ``qbench.worker.pipeline.tokens``: ids by token, or for kind ``json``
+    """Read the vocabulary for ``qbench.kit.pipeline.tokens``: ids by token, or for kind ``json``
     the text of the ``tokenizer.json``.
 
     Raises:

@@ -15,8 +15,8 @@ from qbench.host.cgroup import limits
 from qbench.host.processor import is_virtual
 from qbench.host.software import container
 from qbench.host.tree import Tree
+from qbench.kit.readings.conditions import Conditions
 from qbench.lock import measuring_lock
-from qbench.worker.conditions import Conditions
 
 BUSY = 0.05, 0.25
 """Shares of the machine that others keep busy: from the first on it is told, from the second on
@@ -36,7 +36,7 @@ class Watched:
 
     Attributes:
         seconds: how long.
-        conditions: as ``qbench.worker.conditions.Conditions`` tells them of a timed window.
+        conditions: as ``qbench.kit.readings.conditions.Conditions`` tells them of a timed window.
         busiest: name and processors' worth of the busiest other processes that we may see.
         swapped_pages: pages read from or written to swap space; None if the kernel does not say.
     """

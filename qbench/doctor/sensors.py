@@ -19,7 +19,7 @@ TRIED_S = 0.02
 def performance_counters() -> Finding:
     """Instructions and cycles through perf_event_open: tried on a little work, since some machines
     open a counter that never counts."""
-    from qbench.worker.counters import Counters
+    from qbench.kit.readings.counters import Counters
 
     check, counters = "performance counters", Counters()
     end = time.thread_time() + TRIED_S

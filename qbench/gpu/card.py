@@ -61,7 +61,7 @@ def find_card(nvml: Any, facts: Mapping[str, Any]) -> Card:
     CUDA_DEVICE_ORDER number devices otherwise than NVML does.
 
     Args:
-        facts: of ``qbench.worker.cuda.Device``: ``uuid`` and ``pci_bus_id``.
+        facts: of ``qbench.kit.cuda.Device``: ``uuid`` and ``pci_bus_id``.
 
     Raises:
         NoCard: NVML does not show it.

@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from qbench.errors import nearest
-from qbench.worker.pipeline import detectors
+from qbench.kit.pipeline import detectors
 
 GROUP = "qbench.decoders"
 

@@ -10,13 +10,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
 
 from qbench.errors import nearest
+from qbench.kit.pipeline import answers
 from qbench.quality import metrics
 from qbench.quality.boxes import mean_average_precision
 from qbench.quality.decoders import Decoder
 from qbench.quality.fidelity import Fidelity, Outputs, compare
 from qbench.quality.scores import Figure, Share
 from qbench.quality.tasks import TASKS
-from qbench.worker.pipeline import answers
 
 Score = Share | Figure
 
@@ -112,7 +112,7 @@ class Judging(BaseModel):
         return task
 
     def answer(self) -> dict[str, Any] | None:
-        """What of the outputs is read for each item, as ``qbench.worker.pipeline.answers.reader``
+        """What of the outputs is read for each item, as ``qbench.kit.pipeline.answers.reader``
         takes it; None if nothing is, as of embeddings, which only pairs are judged of.
 
         Raises:

@@ -7,12 +7,13 @@ from itertools import product
 from typing import Any
 
 from qbench.artifacts import ArtifactStore, ClassScores, Preparation
-from qbench.backend import Backend, Model, PrepareTarget, Ready, Unavailable
 from qbench.catalog import Catalog
 from qbench.data.items import Items
 from qbench.environments import BuiltEnvironment, backends_of
 from qbench.errors import NoSource, UserError
 from qbench.host import usable_cores
+from qbench.kit.adapter import Backend, Ready, Unavailable
+from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.plan import Plan, Planned
 from qbench.precision import REFERENCE, SHARED, complete_options

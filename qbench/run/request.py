@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qbench import __version__
-from qbench.backend import Ready, Unavailable
 from qbench.bundle import Bundle, find_incomplete
 from qbench.energy.wall import WallMeter
 from qbench.errors import UserError
 from qbench.host import fingerprint
 from qbench.isolate import DISK_FULL, scratch_folder
+from qbench.kit.adapter import Ready, Unavailable
 from qbench.plan import Plan
 from qbench.registry import Registry, package_versions
 from qbench.spec.case import Filters

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qbench.backend import PrepareTarget, RunConfig
 from qbench.errors import UserError, nearest
+from qbench.kit.model import PrepareTarget, RunConfig
 from qbench.precision import variant
 from qbench.scenario import SCENARIOS, longest_s
 from qbench.scenario import complete_options as complete_scenario

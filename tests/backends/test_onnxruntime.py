@@ -17,20 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qbench.backend import (
+from qbench.kit.adapter import PrepareError, Ready, Unavailable, Unsupported
+from qbench.kit.model import (
     Artifact,
     Calibration,
-    EffectivePrecision,
     Model,
-    PrepareError,
     PrepareTarget,
-    Ready,
     RunConfig,
     SourceTensor,
     TensorSpec,
-    Unavailable,
-    Unsupported,
 )
+from qbench.kit.operators import EffectivePrecision
 from qbench.kit.precisions import PRECISIONS
 from qbench.precision import complete_options
 from qbench.testing import AdapterConformance
@@ -38,7 +35,7 @@ from qbench.testing import AdapterConformance
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 
-from qbench.worker.onnxfile.calibration import mse_range  # noqa: E402
+from qbench.kit.onnxfile.calibration import mse_range  # noqa: E402
 from qbench_onnxruntime import Backend  # noqa: E402
 from qbench_onnxruntime.effective import read_operators, summary  # noqa: E402
 
@@ -250,7 +247,7 @@ def test_measuring_imports_neither_onnx_nor_quantizers(dense_model: Model, tmp_p
 import sys
 from pathlib import Path
 import numpy as np
-from qbench.backend import *
+from qbench.kit.adapter import *
 from qbench_onnxruntime import Backend
 spec = TensorSpec("float32", ("N", 64))
 tensor = {{"x": SourceTensor("x")}}, {{"y": SourceTensor("y")}}

@@ -20,17 +20,9 @@ import numpy as np
 import pytest
 import stand_in_cuda
 
-from qbench.backend import (
-    Artifact,
-    Model,
-    PrepareTarget,
-    Ready,
-    RunConfig,
-    SourceTensor,
-    Unavailable,
-    Unsupported,
-)
 from qbench.environments import backends_of
+from qbench.kit.adapter import Ready, Unavailable, Unsupported
+from qbench.kit.model import Artifact, Model, PrepareTarget, RunConfig, SourceTensor
 from qbench.kit.precisions import PRECISIONS
 from qbench.precision import complete_options
 from qbench.registry import Registry, package_versions
@@ -433,7 +425,8 @@ import sys, threading
 from pathlib import Path
 import numpy as np, onnx
 from onnx import TensorProto, helper, numpy_helper
-from qbench.backend import Artifact, Model, PrepareTarget, RunConfig, SourceTensor, Unsupported
+from qbench.kit.model import Artifact, Model, PrepareTarget, RunConfig, SourceTensor
+from qbench.kit.adapter import Unsupported
 from qbench_onnxruntime import Backend, gpu
 
 gpu.preload = lambda onnxruntime: None  # or it takes CUDA's own libraries, which find no device

@@ -15,19 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qbench.backend import (
-    Activation,
+from qbench.kit.adapter import PrepareError, Ready, Unsupported
+from qbench.kit.model import (
     Artifact,
     Calibration,
     Model,
-    PrepareError,
     PrepareTarget,
-    Ready,
     RunConfig,
     SourceTensor,
     TensorSpec,
-    Unsupported,
 )
+from qbench.kit.operators import Activation
 from qbench.precision import complete_options
 from qbench.testing import AdapterConformance
 

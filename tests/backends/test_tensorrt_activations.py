@@ -14,7 +14,9 @@ import pytest
 from test_tensorrt_build import ZOO, artifact, compiled
 
 import qbench_onnxruntime
-from qbench.backend import Activation, Artifact, PrepareTarget, RunConfig, Unsupported
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Artifact, PrepareTarget, RunConfig
+from qbench.kit.operators import Activation
 from qbench_tensorrt import Backend
 
 CUDA = RunConfig(device="cuda:0", batch=2)

@@ -12,16 +12,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from qbench.backend import (
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import (
     Artifact,
     Model,
-    PrepareError,
     PrepareTarget,
     Provenance,
     RunConfig,
     SourceTensor,
     TensorSpec,
-    Unsupported,
 )
 
 ZOO = Path(__file__).parents[2] / "suites" / "zoo"

@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_tensorrt_build import ZOO, artifact, compiled, small
 
-from qbench.backend import Calibration, EffectivePrecision, PrepareTarget, RunConfig
+from qbench.kit.model import Calibration, PrepareTarget, RunConfig
+from qbench.kit.operators import EffectivePrecision
 from qbench.precision import complete_options
 from qbench_tensorrt import Backend
 from qbench_tensorrt.inspect import read_operators
@@ -407,7 +408,7 @@ def trt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_both_versions_tell_the_same(trt: Any, tmp_path: Path, name: str, batch: int) -> None:
     """The work is that of the ONNX file, counted by another's arithmetic (qbench's own count of
     one item), however the version words it."""
-    from qbench.worker.onnxfile import graph
+    from qbench.kit.onnxfile import graph
 
     model = onnx.load(ZOO / f"{name}.onnx")
     out, _ = compiled(tmp_path, artifact(tmp_path / "in", model), batch=batch)

@@ -11,12 +11,13 @@ import fake_libcuda
 import pytest
 from test_cuda import ACTION
 
-from qbench.backend import Model, PrepareTarget, Ready, Unavailable
 from qbench.cli.listing import backends
+from qbench.kit.adapter import Ready, Unavailable
+from qbench.kit.cuda import Device
+from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.registry import Registry
 from qbench.testing import AdapterConformance
-from qbench.worker.cuda import Device
 from qbench_tensorrt import Backend, capability
 from qbench_tensorrt.probe import probe
 

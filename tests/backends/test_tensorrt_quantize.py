@@ -28,17 +28,9 @@ from onnx import ModelProto, TensorProto, helper  # noqa: E402
 from onnx.numpy_helper import from_array, to_array  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 
-from qbench.backend import (  # noqa: E402
-    Calibration,
-    Model,
-    PrepareError,
-    PrepareTarget,
-    Provenance,
-    SourceTensor,
-    TensorSpec,
-    Unsupported,
-)
 from qbench.errors import UserError  # noqa: E402
+from qbench.kit.adapter import PrepareError, Unsupported  # noqa: E402
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, SourceTensor, TensorSpec  # noqa: E402
 from qbench.precision import complete_options  # noqa: E402
 from qbench_onnxruntime import Backend as OnnxRuntime  # noqa: E402
 from qbench_tensorrt import Backend  # noqa: E402

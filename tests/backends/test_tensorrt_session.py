@@ -26,7 +26,8 @@ import pytest
 from fake_cuda import cudaError_t
 from onnx import TensorProto, helper
 
-from qbench.backend import (
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import (
     Artifact,
     Feed,
     Model,
@@ -35,7 +36,6 @@ from qbench.backend import (
     RunConfig,
     SourceTensor,
     TensorSpec,
-    Unsupported,
 )
 from qbench.testing import AdapterConformance
 from qbench_tensorrt.io import Io
@@ -616,7 +616,7 @@ def test_a_failure_on_the_way_leaves_nothing_behind(nvidia: Any, tmp_path: Path,
 def test_a_full_device_is_out_of_memory(
     nvidia: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qbench.worker.main import _failure
+    from qbench.kit.main import _failure
 
     monkeypatch.setenv("QBENCH_FAKE_CUDA_MEMORY", "256")
     fake_cuda.reset()

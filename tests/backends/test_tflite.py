@@ -16,17 +16,15 @@ import pytest
 interpreter_module = pytest.importorskip("ai_edge_litert.interpreter", reason="needs LiteRT")
 pytest.importorskip("ai_edge_quantizer", reason="needs ai-edge-quantizer")
 
-from qbench.backend import (  # noqa: E402
+from qbench.kit.adapter import PrepareError, Program, Unsupported  # noqa: E402
+from qbench.kit.model import (  # noqa: E402
     Artifact,
     Calibration,
     Model,
-    PrepareError,
     PrepareTarget,
-    Program,
     RunConfig,
     SourceTensor,
     TensorSpec,
-    Unsupported,
 )
 from qbench.precision import complete_options, int8_share  # noqa: E402
 from qbench.testing import AdapterConformance  # noqa: E402

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from qbench.backend import RunConfig
+from qbench.kit.jobs.evaluate import load_artifact
+from qbench.kit.model import RunConfig
+from qbench.kit.scenarios import mlperf_single_stream
+from qbench.kit.scenarios.closed_loop import time_calls
+from qbench.kit.scenarios.lane import Lane, Library
+from qbench.kit.scenarios.window import Opened
 from qbench.scenario import complete_options
-from qbench.worker.evaluate import load_artifact
-from qbench.worker.opened import Opened
-from qbench.worker.scenarios import mlperf_single_stream
-from qbench.worker.scenarios.closed_loop import time_calls
-from qbench.worker.scenarios.lane import Lane, Library
 
 WINDOW_NS = 500_000_000
 

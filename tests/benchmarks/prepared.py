@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from qbench.artifacts import ArtifactStore, Stored, feed_files
-from qbench.backend import Artifact, Feed, PrepareTarget, RunConfig, Unavailable
 from qbench.catalog import Catalog
 from qbench.data.items import Items
 from qbench.isolate import Outcome, run_job, scratch_folder
+from qbench.kit.adapter import Unavailable
+from qbench.kit.model import Artifact, Feed, PrepareTarget, RunConfig
 from qbench.precision import complete_options
 from qbench.registry import Registry
 from qbench.scenario import SCENARIOS

@@ -24,8 +24,8 @@ from prepared import Prepared, prepare
 from slowed import EVERY, SHARE
 
 from qbench import __version__
-from qbench.backend import RunConfig
 from qbench.host import fingerprint
+from qbench.kit.model import RunConfig
 from qbench.lock import measuring_lock
 from qbench.registry import package_versions
 from qbench.storage import write_file

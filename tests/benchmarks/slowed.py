@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from qbench.backend import Artifact, RunConfig
+from qbench.kit.model import Artifact, RunConfig
 from qbench_onnxruntime import Backend
-from qbench_onnxruntime.session import OrtProgram, OrtStream
+from qbench_onnxruntime.session import OrtProgram
+from qbench_onnxruntime.stream import OrtStream
 
 SHARE, EVERY = "slowed_share", "slowed_every"
 """Hints: by what share of its own duration a call is made longer, and which calls (every n-th)."""

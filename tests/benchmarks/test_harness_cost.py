@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 
 from qbench.artifacts import ArtifactStore, Stored
-from qbench.backend import PrepareTarget, RunConfig, Unavailable
 from qbench.catalog import Catalog
 from qbench.isolate import run_job
+from qbench.kit.adapter import Unavailable
+from qbench.kit.model import PrepareTarget, RunConfig
 from qbench.registry import Registry
 from qbench.run.request import Request
 from qbench.runner import run_suite
@@ -182,7 +183,7 @@ def test_help_is_quick(benchmark):
 
 def test_the_timed_loop_adds_little_to_a_call(benchmark):
     """The floor of a sample: what the loop reports for a call that does nothing."""
-    from qbench.worker.scenarios import closed_loop
+    from qbench.kit.scenarios import closed_loop
 
     def nothing() -> None:
         return None

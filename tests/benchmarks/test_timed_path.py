@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from prepared import Prepared, prepare
 
-from qbench.backend import Feed, RunConfig
 from qbench.decide import paired_shift
+from qbench.kit.model import Feed, RunConfig
+from qbench.kit.scenarios.closed_loop import time_calls
 from qbench.registry import Registry
-from qbench.worker.scenarios.closed_loop import time_calls
 
 OPENINGS, ALTERNATIONS, CALLS = 9, 60, 100
 MOST_NS = 500

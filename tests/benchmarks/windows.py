@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qbench.backend import RunConfig
-from qbench.worker.conditions import Conditions
-from qbench.worker.counters import Counters
-from qbench.worker.evaluate import load_artifact
-from qbench.worker.scenarios.closed_loop import time_blocks
+from qbench.kit.jobs.evaluate import load_artifact
+from qbench.kit.model import RunConfig
+from qbench.kit.readings.conditions import Conditions
+from qbench.kit.readings.counters import Counters
+from qbench.kit.scenarios.closed_loop import time_blocks
 
 
 def main(target: str, folder: str, feeds: str, length_ns: str) -> None:

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from gpu.running import DEVICE, Run, qbench
-from qbench.backend import Ready
 from qbench.bundle import Bundle
+from qbench.kit import cuda
+from qbench.kit.adapter import Ready
 from qbench.registry import Registry
-from qbench.worker import cuda
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from gpu.running import Run, child
 from qbench.gpu.card import NoCard, find_card
 from qbench.gpu.watch import Watcher
-from qbench.worker import cuda
+from qbench.kit import cuda
 
 pytestmark = pytest.mark.gpu
 

@@ -13,17 +13,10 @@ import pytest
 
 from gpu.conftest import offered
 from gpu.running import DEVICE
-from qbench.backend import (
-    Artifact,
-    Feed,
-    Model,
-    PrepareTarget,
-    RunConfig,
-    SourceTensor,
-    Unsupported,
-)
+from qbench.kit import cuda
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Artifact, Feed, Model, PrepareTarget, RunConfig, SourceTensor
 from qbench.precision import complete_options
-from qbench.worker import cuda
 from qbench_onnxruntime import Backend
 
 pytestmark = pytest.mark.gpu

@@ -12,8 +12,8 @@ import pytest
 from gpu_peers import apart, segments_ns, trtexec_command, trtexec_times
 
 from gpu.running import Run
-from qbench.backend import Ready
-from qbench.worker import cuda
+from qbench.kit import cuda
+from qbench.kit.adapter import Ready
 
 pytestmark = pytest.mark.gpu
 

@@ -48,7 +48,7 @@ class Reader(ABC):
 
     def stored(self, name: str, index: int) -> bytes | np.ndarray | str:
         """The item before anything is decoded: a picture's file where there is one (RGB pixels are
-        made of it by ``qbench.worker.pipeline.pictures``), else what ``get`` gives."""
+        made of it by ``qbench.kit.pipeline.pictures``), else what ``get`` gives."""
         return self.get(name, index)
 
     @abstractmethod

@@ -13,7 +13,7 @@ from qbench.data.readers.archive import Files, open_files
 from qbench.data.readers.base import Label, Reader
 from qbench.data.table import Table, decode
 from qbench.errors import UserError
-from qbench.worker.pipeline.pictures import decode as decode_picture
+from qbench.kit.pipeline.pictures import decode as decode_picture
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 

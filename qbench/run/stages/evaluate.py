@@ -11,10 +11,10 @@ import numpy as np
 
 from qbench.analysis.profile import summary
 from qbench.artifacts import feed_files
-from qbench.backend import RunConfig
 from qbench.cards import Expected
 from qbench.host import usable_cores
 from qbench.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
+from qbench.kit.model import RunConfig
 from qbench.plan import Planned
 from qbench.precision import REFERENCE, flags
 from qbench.quality import Quality, find_scores, judge

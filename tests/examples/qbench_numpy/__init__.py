@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager
 
 import numpy as np  # qbench has NumPy anyway; any other runtime belongs into import_runtime()
 
-from qbench import backend
+from qbench.kit import adapter
+from qbench.kit.feeds import check_feed
 from qbench.kit.precisions import changed_options
-from qbench.worker.feeds import check_feed
 
 
 class Backend:
@@ -22,7 +22,7 @@ class Backend:
 
     def probe(self):
         missing = {"cpu": {"fp16": "NumPy computes half precision in float32"}}
-        return backend.Ready(np.__version__, {"cpu": ("fp32", "int8-static")}, missing)
+        return adapter.Ready(np.__version__, {"cpu": ("fp32", "int8-static")}, missing)
 
     def supports(self, model, target):
         wanted = changed_options(target.precision, target.options)
@@ -34,7 +34,7 @@ class Backend:
 
     def describe(self, path):
         sizes = {"x": (layers := read(path))[0]["w"].shape[0], "y": layers[-1]["w"].shape[1]}
-        return tuple({n: backend.TensorSpec("float32", ("N", s))} for n, s in sizes.items())
+        return tuple({n: adapter.TensorSpec("float32", ("N", s))} for n, s in sizes.items())
 
     def prepare(self, model, target, calibration, out):
         layers, quantized = read(model.path), target.precision == "int8-static"
@@ -48,17 +48,17 @@ class Backend:
                 layer["w"] = np.rint(w / layer["s"]).astype(np.int8)
         np.savez(out / "model.npz", **{f"{k}{i}": y[k] for i, y in enumerate(layers) for k in y})
         tool, count = ("qbench_numpy.minmax", len(layers)) if quantized else (None, None)
-        return backend.Provenance("model.npz", tool, dict(target.options), count)
+        return adapter.Provenance("model.npz", tool, dict(target.options), count)
 
     def open(self, artifact, config, inspect=False):
         if config.hints:
             raise ValueError(f"unknown hints {', '.join(config.hints)}: there are none")
         if config.threads != 1:
-            raise backend.Unsupported(f"einsum uses one thread, not {config.threads}")
+            raise adapter.Unsupported(f"einsum uses one thread, not {config.threads}")
         return Program(artifact, config)
 
     def activations(self, artifact, config, feeds):
-        raise backend.Unsupported("this adapter does not show its layers")
+        raise adapter.Unsupported("this adapter does not show its layers")
 
 
 class Program(AbstractContextManager):
@@ -72,13 +72,13 @@ class Program(AbstractContextManager):
     def effective(self):
         words = ["int8" if layer["w"].dtype == np.int8 else "fp32" for layer in self.layers]
         macs = [self.batch * layer["w"].size for layer in self.layers]
-        return backend.EffectivePrecision.of(
-            backend.Operator(f"product-{i}", "einsum", "compute", word, count)
+        return adapter.EffectivePrecision.of(
+            adapter.Operator(f"product-{i}", "einsum", "compute", word, count)
             for i, (word, count) in enumerate(zip(words, macs, strict=True))
         )
 
     def profile(self, feed, runs):
-        raise backend.Unsupported("NumPy has no profiler")
+        raise adapter.Unsupported("NumPy has no profiler")
 
     def __exit__(self, *exc):
         self.layers = []
@@ -127,4 +127,4 @@ def read(path):
             x = x @ layer["w"] + layer["b"]
         return layers
     except Exception as error:  # NumPy has half a dozen for a damaged file
-        raise backend.PrepareError(f"not an .mlp file: {error}") from error
+        raise adapter.PrepareError(f"not an .mlp file: {error}") from error

@@ -1,0 +1,356 @@
+"""The CUDA devices of this machine, asked of NVIDIA's driver library itself.
+
+Nothing but ctypes: adapters ask here whether there is a device before they import a runtime that
+would crash without one. A damaged driver ends the process that asks it, or never answers; so the
+question is put in a process of its own.
+
+This module belongs to the worker kit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qbench.kit import apart
+
+LIBRARY = "libcuda.so.1"
+"""The driver's library. It comes with the driver, never with a Python package or the toolkit."""
+
+KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
+"""Is there as long as the kernel has NVIDIA's module loaded, inside of containers too."""
+
+DRIVER_SINCE = {11: "450", 12: "525", 13: "580"}
+"""The first Linux driver branch that serves a major version of CUDA (CUDA Compatibility guide,
+"Minor Version Compatibility")."""
+
+_MAJOR, _MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+
+
+class NoCuda(Exception):
+    """There is no CUDA device that can be used.
+
+    Attributes:
+        reason: one line, without a full stop.
+        fix: what to do about it, a sentence.
+    """
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(f"{reason}. {fix}")
+        self.reason, self.fix = reason, fix
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as CUDA shows it to this process.
+
+    Attributes:
+        index: its number here: after CUDA_VISIBLE_DEVICES, in CUDA's order, which need not be that
+            of nvidia-smi.
+        name: the product, such as ``NVIDIA H100 80GB HBM3``.
+        compute_capability: such as ``9.0``.
+        driver: the newest CUDA version that the driver serves, such as ``13.0``.
+        memory_bytes: all of its memory, whoever uses it.
+        pci_bus_id: ``domain:bus:device.function``, such as ``0000:3B:00.0``.
+        uuid: as nvidia-smi writes it, ``GPU-...``; ``MIG-...`` of a part of a GPU.
+        driver_release: the driver's own version, such as ``580.159.04``; ``unknown`` where the
+            kernel does not tell.
+    """
+
+    index: int
+    name: str
+    compute_capability: str
+    driver: str
+    memory_bytes: int
+    pci_bus_id: str
+    uuid: str
+    driver_release: str = "unknown"
+
+    @property
+    def key(self) -> str:
+        """Its name in suites and answers, such as ``cuda:0``."""
+        return f"cuda:{self.index}"
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """The compute capability as two numbers, which compare as they should (12.0 > 9.0)."""
+        major, minor = self.compute_capability.split(".")
+        return int(major), int(minor)
+
+    def facts(self) -> dict[str, Any]:
+        """For ``Ready.devices``."""
+        return asdict(self)
+
+    def require(self, cuda_major: int, what: str) -> None:
+        """Check that the driver serves what was built for a major version of CUDA. Within a major
+        version, an older driver serves newer builds.
+
+        Args:
+            what: the package, for the message.
+
+        Raises:
+            NoCuda: it does not.
+        """
+        if int(self.driver.split(".")[0]) < cuda_major:
+            since = DRIVER_SINCE.get(cuda_major)
+            raise NoCuda(
+                f"{what} is built for CUDA {cuda_major}, and the driver serves CUDA {self.driver} "
+                "at most",
+                f"Upgrade the NVIDIA driver{f' to {since} or newer' if since else ''}, or install "
+                f"a build of {what} for an older CUDA.",
+            )
+
+
+def devices(timeout_s: float = 30) -> list[Device]:
+    """The devices that this process may use, at least one. It starts no CUDA in this process.
+
+    Args:
+        timeout_s: a large machine takes seconds, where nothing keeps its GPUs awake.
+
+    Raises:
+        NoCuda: there is none, and why.
+    """
+    try:
+        answer = apart.call(f"{__name__}:answer", timeout_s)
+    except apart.Died as died:
+        raise NoCuda(
+            f"the NVIDIA driver {died.how} when it was asked for devices",
+            "Restart the machine; dmesg tells what the kernel's driver waits for."
+            if died.hung
+            else "Run nvidia-smi: if it fails as well, reinstall the driver; if not, see that "
+            f"LD_LIBRARY_PATH leads to that driver's {LIBRARY}.",
+        ) from died
+    if "reason" in answer:
+        raise NoCuda(answer["reason"], answer["fix"])
+    return [Device(**facts) for facts in answer["devices"]]
+
+
+def answer(step: apart.Step) -> dict[str, Any]:
+    """What :func:`devices` has asked in the other process."""
+    step("devices")
+    try:
+        return {"devices": [device.facts() for device in _devices()]}
+    except NoCuda as error:
+        return {"reason": error.reason, "fix": error.fix}
+
+
+def _devices() -> list[Device]:
+    cuda = _library()
+    _call(cuda, "cuInit", ctypes.c_uint(0))
+    driver = _driver_version(cuda)
+    count = ctypes.c_int()
+    _call(cuda, "cuDeviceGetCount", ctypes.byref(count))
+    if not count.value:
+        raise _no_device()
+    return [_device(cuda, index, driver) for index in range(count.value)]
+
+
+def _library() -> ctypes.CDLL:
+    try:
+        cuda = ctypes.CDLL(LIBRARY)
+    except OSError as error:
+        if LIBRARY not in str(error) or "cannot open shared object file" not in str(error):
+            raise NoCuda(
+                f"NVIDIA's driver library does not load: {error}", "Reinstall the NVIDIA driver."
+            ) from error
+        if KERNEL_DRIVER.exists():
+            raise NoCuda(
+                f"the kernel has NVIDIA's driver, but its library {LIBRARY} is not to be found",
+                "Start the container with NVIDIA's container toolkit (docker run --gpus all), or "
+                "put the library's folder into LD_LIBRARY_PATH.",
+            ) from error
+        raise NoCuda(
+            f"no NVIDIA driver: there is no {LIBRARY}",
+            "Run on a host with an NVIDIA GPU, and install its driver there.",
+        ) from error
+    if not hasattr(cuda, "cuInit"):
+        raise NoCuda(
+            f"what was loaded as {LIBRARY} is not NVIDIA's driver library: it has no cuInit",
+            "Take that file out of LD_LIBRARY_PATH.",
+        )
+    return cuda
+
+
+def _device(cuda: ctypes.CDLL, index: int, driver: str) -> Device:
+    handle = ctypes.c_int()
+    _call(cuda, "cuDeviceGet", ctypes.byref(handle), ctypes.c_int(index))
+    name = ctypes.create_string_buffer(256)
+    _call(cuda, "cuDeviceGetName", name, ctypes.c_int(len(name)), handle)
+    bus = ctypes.create_string_buffer(32)
+    _call(cuda, "cuDeviceGetPCIBusId", bus, ctypes.c_int(len(bus)), handle)
+    memory = ctypes.c_size_t()
+    _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), handle)
+    identity = (ctypes.c_ubyte * 16)()
+    _call(cuda, "cuDeviceGetUuid_v2", ctypes.byref(identity), handle)
+    product = name.value.decode(errors="replace")
+    return Device(
+        index=index,
+        name=product,
+        compute_capability=f"{_attribute(cuda, _MAJOR, handle)}.{_attribute(cuda, _MINOR, handle)}",
+        driver=driver,
+        memory_bytes=memory.value,
+        pci_bus_id=bus.value.decode(errors="replace"),
+        # the driver gives a part of a GPU the part's own UUID, and says so in its name only
+        uuid=f"{'MIG' if ' MIG ' in product else 'GPU'}-{uuid.UUID(bytes=bytes(identity))}",
+        driver_release=driver_release(KERNEL_DRIVER),
+    )
+
+
+def driver_release(file: Path) -> str:
+    """The release that ``/proc/driver/nvidia/version`` names: the first number with a point in
+    ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build``."""
+    try:
+        found = re.search(r"NVRM version:.*?\s(\d+\.[\d.]+)\s", file.read_text(errors="replace"))
+    except OSError:
+        return "unknown"
+    return found.group(1) if found else "unknown"
+
+
+def _attribute(cuda: ctypes.CDLL, attribute: int, handle: ctypes.c_int) -> int:
+    value = ctypes.c_int()
+    _call(cuda, "cuDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(attribute), handle)
+    return value.value
+
+
+def _driver_version(cuda: ctypes.CDLL) -> str:
+    version = ctypes.c_int()  # 1000 * major + 10 * minor
+    _call(cuda, "cuDriverGetVersion", ctypes.byref(version))
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _call(cuda: ctypes.CDLL, function: str, *arguments: Any) -> None:
+    """Call a function of the driver.
+
+    Raises:
+        NoCuda: the driver is too old to have it, or it answers with an error.
+    """
+    try:
+        status = getattr(cuda, function)(*arguments)
+    except AttributeError as error:
+        raise NoCuda(
+            f"the NVIDIA driver is too old: it has no {function}",
+            "Upgrade the NVIDIA driver to 525 or newer.",
+        ) from error
+    if status:
+        raise refused(function, status)
+
+
+# --------------------------------------------------------------------------- what can be amiss
+
+
+def _no_device() -> NoCuda:
+    """Why the driver, which works, sees no device."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return NoCuda(
+            f"no CUDA device: CUDA_VISIBLE_DEVICES is '{visible}', which leaves none",
+            "Unset CUDA_VISIBLE_DEVICES, or name a device that nvidia-smi -L lists.",
+        )
+    return NoCuda(
+        "no CUDA device: the driver finds no GPU that it can use",
+        "Run nvidia-smi: if it lists a GPU, give this user or container access to it (docker run "
+        "--gpus all); if not, run on a host with an NVIDIA GPU.",
+    )
+
+
+def refused(function: str, status: int) -> NoCuda:
+    """What an error of CUDA means to the person who meets it.
+
+    Args:
+        function: what answered with it.
+        status: of the driver API or the runtime API; what both have has one number.
+    """
+    if status == 100:  # CUDA_ERROR_NO_DEVICE
+        return _no_device()
+    name, meaning, fix = _ERRORS.get(
+        status,
+        ("", "the NVIDIA driver does not work", "Look for the cause in nvidia-smi and dmesg."),
+    )
+    code = f"CUDA error {status}{f', {name}' if name else ''}"
+    return NoCuda(f"{meaning} ({code}, of {function})", fix)
+
+
+_ERRORS: Mapping[int, tuple[str, str, str]] = {
+    2: (
+        "OUT_OF_MEMORY",
+        "the driver has not enough memory to start",
+        "End other processes that use the GPU (nvidia-smi lists them), or wait for them.",
+    ),
+    3: (
+        "NOT_INITIALIZED",
+        "the driver was started before this process was forked",
+        "Start qbench from a process that does not use CUDA itself.",
+    ),
+    34: (
+        "STUB_LIBRARY",
+        f"the {LIBRARY} that was loaded is the toolkit's stub, not the driver",
+        "Take the toolkit's folder 'stubs' out of LD_LIBRARY_PATH.",
+    ),
+    35: (
+        "INSUFFICIENT_DRIVER",
+        "the NVIDIA driver is older than this CUDA needs",
+        "Upgrade the NVIDIA driver.",
+    ),
+    36: (
+        "CALL_REQUIRES_NEWER_DRIVER",
+        "the driver's library asks for a newer kernel driver",
+        "Upgrade the NVIDIA driver, and restart the machine.",
+    ),
+    46: (
+        "DEVICE_UNAVAILABLE",
+        "the GPU is taken by another process that has it for itself",
+        "Wait for that process (nvidia-smi lists it), or ask for the compute mode 'Default'.",
+    ),
+    101: (
+        "INVALID_DEVICE",
+        "the GPU cannot be used as it is set up",
+        "Check CUDA_VISIBLE_DEVICES and, for a virtual GPU, its licence (nvidia-smi -q).",
+    ),
+    304: (
+        "OPERATING_SYSTEM",
+        "the system denies access to the GPU",
+        "Check the rights on /dev/nvidia*; in a container, start it with NVIDIA's container "
+        "toolkit.",
+    ),
+    801: (
+        "NOT_SUPPORTED",
+        "this machine or virtual GPU does not allow CUDA",
+        "Use a virtual GPU profile with compute, or a whole GPU.",
+    ),
+    802: (
+        "SYSTEM_NOT_READY",
+        "the machine's GPUs are not ready: their NVLink fabric is not set up",
+        "Start the fabric manager (systemctl start nvidia-fabricmanager), of the driver's version.",
+    ),
+    803: (
+        "SYSTEM_DRIVER_MISMATCH",
+        "the driver's library and the kernel's driver are of different versions",
+        "Restart the machine after the driver's upgrade; in a container, take its own driver "
+        "library away.",
+    ),
+    804: (
+        "COMPAT_NOT_SUPPORTED_ON_DEVICE",
+        "CUDA's forward compatibility package does not work with this GPU",
+        "Take the folder 'compat' out of LD_LIBRARY_PATH, and upgrade the NVIDIA driver instead.",
+    ),
+    805: (
+        "MPS_CONNECTION_FAILED",
+        "CUDA's MPS server does not answer",
+        "Restart it (nvidia-cuda-mps-control), or unset CUDA_MPS_PIPE_DIRECTORY.",
+    ),
+    999: (
+        "UNKNOWN",
+        "the driver does not start and does not know why, as after a suspend or without the kernel "
+        "module nvidia_uvm",
+        "Load that module anew (rmmod nvidia_uvm; modprobe nvidia_uvm), or restart the machine.",
+    ),
+}
+"""By error code of the driver API (cuda.h, CUresult; 35 is the runtime API's): its name, what it
+means, what to do."""

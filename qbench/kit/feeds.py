@@ -1,0 +1,68 @@
+"""Arrays on their way into and out of a program: checks, casts, quantized inputs and outputs.
+
+For adapters; NumPy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from qbench.kit.model import Feed, TensorSpec
+
+
+def check_feed(feed: Feed, inputs: Mapping[str, TensorSpec], batch: int) -> None:
+    """Whether ``feed`` is what the card describes, ``batch`` items of it.
+
+    Raises:
+        ValueError: another name, kind of number or shape; says what was expected and what came.
+    """
+    if set(feed) != set(inputs):
+        expected, got = ", ".join(inputs), ", ".join(feed) or "none"
+        raise ValueError(f"expected the inputs {expected}; got {got}")
+    for name, array in feed.items():
+        spec = inputs[name]
+        if _kind(array.dtype) != _kind(np.dtype(spec.dtype)):
+            raise ValueError(f"input '{name}': expected {spec.dtype}, got {array.dtype}")
+        sizes = (batch, *spec.shape[1:])
+        fits = len(sizes) == array.ndim and all(
+            want == got
+            for want, got in zip(sizes, array.shape, strict=True)
+            if isinstance(want, int)
+        )
+        if not fits:
+            raise ValueError(
+                f"input '{name}': expected shape {list(sizes)}, got {list(array.shape)}"
+            )
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "i" if dtype.kind in "iu" else dtype.kind
+
+
+def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray:
+    """``array`` of ``have``'s kind as ``want``'s: cast, quantized or dequantized.
+
+    Quantizing is ``round(x / scale) + zero_point``, half to even, saturated, as ONNX's
+    QuantizeLinear and TFLite's Quantize have it.
+
+    Raises:
+        ValueError: real numbers are to become integers and nobody knows the scale, or integers do
+            not fit.
+    """
+    have_kind, want_type = array.dtype.kind, np.dtype(want.dtype)
+    if have_kind == "f" and want_type.kind in "iu":
+        if want.scale is None:
+            raise ValueError(f"expected {want.dtype}, got {array.dtype}, and no scale is known")
+        limits = np.iinfo(want_type)
+        steps = np.rint(array / np.float32(want.scale)) + (want.zero_point or 0)
+        return np.clip(steps, limits.min, limits.max).astype(want_type)
+    if have_kind in "iu" and want_type.kind == "f" and have.scale is not None:
+        steps = array.astype(np.int32) - (have.zero_point or 0)
+        return (steps * np.float32(have.scale)).astype(want_type)
+    if have_kind in "iu" and want_type.kind in "iu" and not np.can_cast(array.dtype, want_type):
+        limits, low, high = np.iinfo(want_type), array.min(initial=0), array.max(initial=0)
+        if low < limits.min or high > limits.max:
+            raise ValueError(f"expected {want.dtype}, got {array.dtype} from {low} to {high}")
+    return array.astype(want_type, copy=False)

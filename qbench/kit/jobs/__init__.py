@@ -1,0 +1,1 @@
+"""The jobs of a worker, a module each with a function ``run``."""

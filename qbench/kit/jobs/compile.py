@@ -1,0 +1,52 @@
+"""Job: compile a prepared artifact for a device, into the folder ``out`` of the working folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from qbench.kit.adapter import Backend, PrepareError
+from qbench.kit.jobs.evaluate import load_artifact
+from qbench.kit.jobs.prepare import write_record
+from qbench.kit.main import Emit
+from qbench.kit.model import Artifact, Provenance, RunConfig
+from qbench.kit.readings.memory import Memory
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``artifact`` and ``kept`` (folders: what was prepared, and what earlier compilations
+    left for later ones; the second is changed in place), ``config``."""
+    prepared = load_artifact(Path(request["artifact"]))
+    config = RunConfig(**request["config"])
+    out = Path("out")
+    out.mkdir()
+    compiler: Any = backend  # ``compile`` is a method that most adapters lack
+
+    emit("import")
+    memory = Memory()
+    version = backend.import_runtime()
+    emit("compile")
+    start = time.perf_counter_ns()
+    provenance = compiler.compile(prepared, config, Path(request["kept"]), out)
+    elapsed_ns = time.perf_counter_ns() - start
+
+    if not (out / provenance.file).exists():
+        raise PrepareError(f"the adapter named '{provenance.file}' but did not write it")
+    whole = _whole(prepared.provenance, provenance)
+    artifact = Artifact(out, prepared.model, prepared.target, whole)
+    write_record(artifact, version, elapsed_ns, memory)
+    return {"provenance": asdict(whole), "prepare_ns": elapsed_ns}
+
+
+def _whole(prepared: Provenance, compiled: Provenance) -> Provenance:
+    """How the compiled artifact came to be from the source on: who quantized it is still told."""
+    count = compiled.quantized_ops
+    return replace(
+        compiled,
+        quantizer=compiled.quantizer or prepared.quantizer,
+        settings={**prepared.settings, **compiled.settings},
+        quantized_ops=prepared.quantized_ops if count is None else count,
+        notes=(*prepared.notes, *compiled.notes),
+    )

@@ -1,0 +1,21 @@
+"""Job: name the inputs and outputs of a source file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from qbench.kit.adapter import Backend
+from qbench.kit.jobs.prepare import import_tools
+from qbench.kit.main import Emit
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``path``, the file."""
+    import_tools(backend)
+    inputs, outputs = backend.describe(Path(request["path"]))
+    return {
+        "inputs": {name: asdict(spec) for name, spec in inputs.items()},
+        "outputs": {name: asdict(spec) for name, spec in outputs.items()},
+    }

@@ -1,0 +1,134 @@
+"""Job: run every evaluation item through an artifact; outputs come back as ``.npy`` files. Where it
+is asked for, its operators are profiled, too: here, and never in a worker that is timed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.kit.adapter import Backend, Program, Unsupported
+from qbench.kit.main import Emit
+from qbench.kit.model import Artifact, Feed, RunConfig
+from qbench.kit.operators import EFFECTIVE, EffectivePrecision
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``artifact`` (folder), ``config``, ``feeds`` (by input name, ``.npy`` file of
+    ``[items, ...]``), ``profile_runs`` (how many inferences are profiled; none if left out). Writes
+    ``output-<index>.npy`` for each output."""
+    artifact = load_artifact(Path(request["artifact"]))
+    config = RunConfig(**request["config"])
+    emit("import")
+    version = backend.import_runtime()
+    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
+    emit("inspect")
+    with backend.open(artifact, config, inspect=True) as program:
+        effective = program.effective()
+        _compare(artifact.target.precision, effective)
+        profile, refusal = None, ""
+        if request.get("profile_runs"):
+            emit("profile")
+            try:
+                profile = profiled(program, feeds, config.batch, request["profile_runs"])
+            except Exception as error:  # whatever it is, the outputs can still be judged
+                refusal = str(error) or type(error).__name__
+    emit("evaluate")
+    with backend.open(artifact, config) as program:
+        outputs = _predict(program, feeds, config.batch, list(artifact.model.outputs))
+    return {
+        "outputs": save_outputs(outputs),
+        "effective": asdict(effective),
+        "runtime_version": version,
+        "profile": profile,
+        "profile_refusal": refusal,
+    }
+
+
+PROFILES = 5
+"""Of so many profiles the median counts: else an operator that was interrupted once, for longer
+than the network takes, would seem to take nearly all of the time."""
+
+
+def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, Any]:
+    """The ``backend.Profile`` of an inspected program on the first items, as JSON. Its times are
+    the medians over ``PROFILES`` profiles, which share ``runs`` inferences.
+
+    Raises:
+        Unsupported, RuntimeError: as ``Program.profile``.
+    """
+    feed, each = next(batches(feeds, batch, batch)), max(1, runs // PROFILES)
+    first = program.profile(feed, each)
+    if any(operator.ns is None for operator in first.operators):
+        return asdict(first)
+    every = [first, *(program.profile(feed, each) for _ in range(PROFILES - 1))]
+    names = [operator.name for operator in first.operators]
+    alike = [one.operators for one in every if [op.name for op in one.operators] == names]
+    times = np.array([[operator.ns for operator in one] for one in alike], dtype=np.float64)
+    medians = np.median(times, axis=0).tolist()
+    operators = [replace(op, ns=ns) for op, ns in zip(first.operators, medians, strict=True)]
+    return asdict(replace(first, operators=tuple(operators)))
+
+
+def batches(feeds: Feed, batch: int, items: int) -> Iterator[Feed]:
+    """Whole batches of the first ``items`` items, one at the least."""
+    for start in range(0, max(items, batch), batch):
+        rows = np.arange(start, start + batch) % len(next(iter(feeds.values())))
+        yield {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
+
+
+COMPUTED_IN = {
+    "fp32": ("fp32",),
+    "tf32": ("tf32",),
+    "bf16": ("bf16",),
+    "fp16": ("fp16", "fp32"),  # fp32: half precision is only how the weights are stored
+    "fp8": ("fp8",),
+}
+"""By precision, what may be read back. The others may run at anything: a network that is only
+partly quantized is what its case says, and is flagged where it hardly is (``qbench.precision``)."""
+
+
+def _compare(asked: str, effective: EffectivePrecision) -> None:
+    """Refuse a program that runs at another precision than its case says."""
+    if effective.precision not in EFFECTIVE:
+        raise ValueError(
+            f"the adapter reads back '{effective.precision}', which is none of "
+            f"{', '.join(EFFECTIVE)}"
+        )
+    if effective.precision not in COMPUTED_IN.get(asked, EFFECTIVE):
+        counts = ", ".join(f"{n} in {word}" for word, n in effective.operators.items())
+        raise Unsupported(
+            f"{asked} was asked for, but most of the work runs in {effective.precision} ({counts})"
+        )
+
+
+def save_outputs(outputs: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Write every output as ``output-<index>.npy``; returns the files by output name."""
+    files = {name: f"output-{index}.npy" for index, name in enumerate(outputs)}
+    for name, file in files.items():
+        np.save(file, outputs[name])
+    return files
+
+
+def load_artifact(path: Path) -> Artifact:
+    """The artifact that lies in the folder ``path``."""
+    return Artifact.from_json(path, json.loads((path / "artifact.json").read_text()))
+
+
+def _predict(program: Program, feeds: Feed, batch: int, names: list[str]) -> dict[str, np.ndarray]:
+    """All items, ``batch`` at a time; the last batch is filled up with its first item."""
+    stream = program.stream()
+    items = len(next(iter(feeds.values())))
+    parts: dict[str, list[np.ndarray]] = {}
+    for start in range(0, items, batch):
+        rows = np.arange(start, start + batch)
+        rows[rows >= items] = start
+        stream.bind({name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()})
+        stream.infer()
+        for name, array in stream.read().items():
+            parts.setdefault(name, []).append(np.array(array)[: items - start])
+    return {name: np.concatenate(parts[name]) for name in names}

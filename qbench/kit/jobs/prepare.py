@@ -1,0 +1,141 @@
+"""Job: make an artifact, in the folder ``out`` of the working folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.kit.adapter import Backend, PrepareError, Unsupported
+from qbench.kit.main import Emit
+from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, TensorSpec, relayout_shape
+from qbench.kit.readings.memory import Memory
+
+QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4", "fp8")
+"""The precisions whose artifact has to say how much of it is quantized."""
+
+
+def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Request: ``model, target, calibration`` (by input name, ``.npy`` file; or None),
+    ``calibration_items, calibration_labels`` (``.npy`` or None), ``calibration_scores`` (the output
+    that tells the class, and how many leading classes of it the labels do not count; or None)."""
+    model = Model.from_json(request["model"])
+    target = PrepareTarget(**request["target"])
+    out = Path("out")
+    out.mkdir()
+
+    emit("import")
+    memory = Memory()
+    version = import_tools(backend)
+    emit("describe")
+    for name in model.companions:
+        _make_real(Path(name))
+    with suppress(Unsupported):  # the adapter looks at the names itself
+        inputs, outputs = backend.describe(model.path)
+        model = _named(model, inputs, outputs)
+        _compare(model, inputs, outputs)
+    emit("prepare")
+    start = time.perf_counter_ns()
+    provenance = backend.prepare(model, target, _calibration(request), out)
+    elapsed_ns = time.perf_counter_ns() - start
+
+    if not (out / provenance.file).exists():
+        raise PrepareError(f"the adapter named '{provenance.file}' but did not write it")
+    if provenance.quantized_ops == 0:
+        raise PrepareError("the quantizer finished but quantized no operator")
+    if target.precision in QUANTIZED and not provenance.quantized_ops:
+        raise PrepareError("the adapter does not say how many operators were quantized")
+    write_record(Artifact(out, model, target, provenance), version, elapsed_ns, memory)
+    return {"provenance": asdict(provenance), "prepare_ns": elapsed_ns}
+
+
+def write_record(artifact: Artifact, version: str, elapsed_ns: int, memory: Memory) -> None:
+    """``artifact.json``, without paths, beside what the adapter wrote."""
+    described = artifact.to_json()
+    record = {
+        **described,
+        "model": {**described["model"], "path": "", "companions": {}},
+        "runtime_version": version,
+        "prepare_ns": elapsed_ns,
+        "memory_peak_bytes": memory.peak(),
+    }
+    (artifact.path / "artifact.json").write_text(json.dumps(record, indent=1))
+
+
+def import_tools(backend: Backend) -> str:
+    """Import what an adapter describes and prepares files with; its version."""
+    return getattr(backend, "import_tools", backend.import_runtime)()
+
+
+def _make_real(path: Path) -> None:
+    """A file in place of a link: runtimes refuse to read external weights through links."""
+    target = path.resolve()
+    path.unlink()
+    shutil.copyfile(target, path)
+
+
+def _named(
+    model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+) -> Model:
+    """Where card and file have one tensor each and the card names none, it is the file's."""
+    found = []
+    for names, there in ((model.source_inputs, inputs), (model.source_outputs, outputs)):
+        if len(names) == len(there) == 1:
+            ((canonical, tensor),) = names.items()
+            if tensor.name == canonical:
+                names = {canonical: replace(tensor, name=next(iter(there)))}
+        found.append(names)
+    return replace(model, source_inputs=found[0], source_outputs=found[1])
+
+
+def _compare(
+    model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+) -> None:
+    """Refuse a file that is not what its card describes."""
+    for what, card, names, found in (
+        ("input", model.inputs, model.source_inputs, inputs),
+        ("output", model.outputs, model.source_outputs, outputs),
+    ):
+        for canonical, tensor in names.items():
+            if tensor.name not in found:
+                raise PrepareError(
+                    f"the card says that {what} '{canonical}' is called '{tensor.name}' in the "
+                    f"{model.format} file, whose {what}s are {', '.join(found)}"
+                )
+            have = found[tensor.name].shape
+            want = relayout_shape(card[canonical].shape, card[canonical].layout, tensor.layout)
+            known = len(have) > 0  # some operators tell their outputs' shapes only when they run
+            fits = not known or (
+                len(have) == len(want)
+                and all(
+                    a == b or isinstance(a, str) or isinstance(b, str)
+                    for a, b in zip(have[1:], want[1:], strict=True)
+                )
+            )
+            if not fits:
+                raise PrepareError(
+                    f"the card says that {what} '{canonical}' has shape {list(want)} in the "
+                    f"{model.format} file, where it has {list(have)}"
+                )
+    missing = set(inputs) - {tensor.name for tensor in model.source_inputs.values()}
+    if missing:
+        raise PrepareError(f"the card does not name the file's inputs {sorted(missing)}")
+
+
+def _calibration(request: dict[str, Any]) -> Calibration | None:
+    if not request.get("calibration"):
+        return None
+    items = request["calibration_items"]
+    feeds = {n: np.load(f, mmap_mode="r")[:items] for n, f in request["calibration"].items()}
+    labels = request.get("calibration_labels")
+    if not labels:
+        return Calibration(feeds)
+    scores, background = request["calibration_scores"]
+    return Calibration(feeds, np.load(labels)[:items] + background, scores)

@@ -1,0 +1,284 @@
+"""Models, tensors and artifacts as adapters see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+Feed = dict[str, "np.ndarray"]
+"""Arrays by canonical tensor name (the names of the model card), batch axis first."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes:
+        dtype: NumPy's name, such as ``float32`` or ``int8``.
+        shape: sizes, the batch first; a name (``"N"``) is a size that is free.
+        layout: ``NCHW`` or ``NHWC`` for images, else None.
+        scale: step of a quantized tensor, ``real = (q - zero_point) * scale``; None for others.
+        zero_point: see ``scale``.
+    """
+
+    dtype: str
+    shape: tuple[int | str, ...]
+    layout: str | None = None
+    scale: float | None = None
+    zero_point: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
+        return cls(**{**data, "shape": tuple(data["shape"])})
+
+    def sized(self, batch: int) -> tuple[int, ...]:
+        """The shape with every free size replaced: the first by ``batch``, others by 1.
+
+        A fixed first size of 1 is a batch axis too.
+        """
+        sizes = [d if isinstance(d, int) else 1 for d in self.shape]
+        return (batch, *sizes[1:])
+
+
+@dataclass(frozen=True)
+class SourceTensor:
+    """What one source file calls a canonical tensor, and in which layout it wants it."""
+
+    name: str
+    layout: str | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> SourceTensor:
+        return cls(**data)
+
+
+_TO_LAST = (0, 2, 3, 1)
+
+
+_TO_FIRST = (0, 3, 1, 2)
+
+
+def relayout_shape(
+    shape: tuple[int | str, ...], have: str | None, want: str | None
+) -> tuple[int | str, ...]:
+    """A shape in layout ``have`` as it is in layout ``want``."""
+    if have and want and have != want:
+        return tuple(shape[i] for i in (_TO_LAST if want == "NHWC" else _TO_FIRST))
+    return tuple(shape)
+
+
+def _relayout(array: np.ndarray, have: str | None, want: str | None) -> np.ndarray:
+    """``array`` in layout ``want``, contiguous. Unknown layouts are left as they are."""
+    import numpy as np
+
+    if have and want and have != want:
+        array = array.transpose(_TO_LAST if want == "NHWC" else _TO_FIRST)
+    return np.ascontiguousarray(array)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One source file of a model, found and verified, with the card's description of it.
+
+    Attributes:
+        name: the card's name.
+        format: ``onnx``, ``tflite``, or what an adapter declares in ``formats``.
+        path: the file.
+        digest: SHA-256 of the file, hexadecimal.
+        task: the card's task, such as ``image-classification``; transformers and CNNs may
+            want different settings, but look at the file rather than at this.
+        inputs, outputs: canonical names and what a feed holds: the card's dtype and layout.
+        source_inputs, source_outputs: by canonical name, the file's own names and layouts.
+        conversion: where qbench made the file from another format: ``source_format``, ``tool``,
+            ``versions`` and the check of it, ``sqnr_db`` by output; None for a file as it came.
+        companions: files that lie beside ``path`` and belong to it (external weights), by name.
+    """
+
+    name: str
+    format: str
+    path: Path
+    digest: str
+    task: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    source_inputs: Mapping[str, SourceTensor]
+    source_outputs: Mapping[str, SourceTensor]
+    conversion: Mapping[str, Any] | None = None
+    companions: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Size of its files, or of those in its folder."""
+        inside = [file for file in self.path.rglob("*") if file.is_file()]
+        files = [*(inside or [self.path]), *self.companions.values()]
+        return sum(file.stat().st_size for file in files)
+
+    def to_source(self, feed: Feed) -> Feed:
+        """A canonical feed as the file wants it: its names, its layouts, contiguous."""
+        result = {}
+        for name, array in feed.items():
+            tensor = self.source_inputs[name]
+            result[tensor.name] = _relayout(array, self.inputs[name].layout, tensor.layout)
+        return result
+
+    def from_source(self, outputs: Mapping[str, np.ndarray]) -> Feed:
+        """The file's outputs under their canonical names and layouts."""
+        result = {}
+        for name, tensor in self.source_outputs.items():
+            result[name] = _relayout(outputs[tensor.name], tensor.layout, self.outputs[name].layout)
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        companions = {name: str(path) for name, path in self.companions.items()}
+        return {**asdict(self), "path": str(self.path), "companions": companions}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Model:
+        specs = {
+            key: {n: TensorSpec.from_json(t) for n, t in data[key].items()}
+            for key in ("inputs", "outputs")
+        }
+        names = {
+            key: {n: SourceTensor.from_json(t) for n, t in data[key].items()}
+            for key in ("source_inputs", "source_outputs")
+        }
+        companions = {name: Path(path) for name, path in data["companions"].items()}
+        paths = {"path": Path(data["path"]), "companions": companions}
+        return cls(**{**data, **paths, **specs, **names})
+
+
+class Calibration:
+    """Items that a quantizer may look at; never those that accuracy is measured on.
+
+    Attributes:
+        feeds: by canonical input name, an array of all items, ``[items, ...]``, in the card's
+            dtype and layout (memory-mapped: copy what you change).
+        labels: ``[items]`` classes as ``scores`` counts them, where the data set has them; for
+            accuracy-aware tools.
+        scores: the canonical output whose greatest value tells the class; None if labels are None.
+    """
+
+    def __init__(
+        self, feeds: Feed, labels: np.ndarray | None = None, scores: str | None = None
+    ) -> None:
+        self.feeds = feeds
+        self.labels = labels
+        self.scores = scores
+
+    def __len__(self) -> int:
+        return len(next(iter(self.feeds.values())))
+
+    def batches(self, size: int = 1) -> Iterator[Feed]:
+        """Feeds of ``size`` items each; a last, smaller batch is left out."""
+        for start in range(0, len(self) - size + 1, size):
+            yield {name: array[start : start + size] for name, array in self.feeds.items()}
+
+
+@dataclass(frozen=True)
+class PrepareTarget:
+    """What an artifact depends on.
+
+    Attributes:
+        precision: a name of ``qbench.precision.PRECISIONS``.
+        options: that precision's options, all of them, defaults filled in; their meaning stands
+            in ``qbench.precision``. ``calibration_items`` is applied already: use all the items
+            that you are given. ``supports`` refuses a value that the tool does not have.
+        device: class of devices: ``cpu`` or ``cuda``.
+        recipe: ``best``: quantize in the way that is best on this runtime. ``shared``: the model
+            is an ONNX file that is quantized already (Q/DQ, made once for all backends): take
+            it as it is and quantize nothing.
+    """
+
+    precision: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+    recipe: str = "best"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What an artifact does not depend on: how it is opened.
+
+    Attributes:
+        device: ``cpu``, ``cuda:0``, ...
+        threads: threads that one inference uses. A runtime that cannot be told raises
+            ``Unsupported`` for what it would not do.
+        streams: inferences that may run at the same time.
+        batch: items in one inference.
+        hints: the runtime's own settings by their own names, from the suite, given through
+            unchanged. An adapter raises ValueError for one that it does not know.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    streams: int = 1
+    batch: int = 1
+    hints: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How an artifact was made.
+
+    Attributes:
+        file: the file in the artifact's folder that ``open`` starts from.
+        quantizer: tool and function, such as ``onnxruntime.quantize_static``; None if the
+            weights were only copied or converted.
+        settings: what was really given to the tool (JSON values).
+        quantized_ops: operators that the tool really quantized, counted in its result; None
+            where nothing was to be quantized. A quantizer that did nothing must not pass:
+            raise PrepareError instead of returning 0.
+        notes: sentences for the reader, such as ``fp16 is storage only: computed in fp32``.
+    """
+
+    file: str
+    quantizer: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    quantized_ops: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Provenance:
+        return cls(**{**data, "notes": tuple(data.get("notes", ()))})
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A prepared model: a folder, and what is known of it.
+
+    Layout of the folder (written by qbench; complete when ``artifact.json`` is there)::
+
+        artifact.json   this class but for ``path``
+        <file>, ...     what ``Backend.prepare`` left
+    """
+
+    path: Path
+    model: Model
+    target: PrepareTarget
+    provenance: Provenance
+
+    @property
+    def file(self) -> Path:
+        return self.path / self.provenance.file
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model.to_json(),
+            "target": asdict(self.target),
+            "provenance": asdict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, path: Path, data: Mapping[str, Any]) -> Artifact:
+        return cls(
+            path=path,
+            model=Model.from_json(data["model"]),
+            target=PrepareTarget(**data["target"]),
+            provenance=Provenance.from_json(data["provenance"]),
+        )

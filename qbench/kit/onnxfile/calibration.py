@@ -1,0 +1,189 @@
+"""Calibration items as ONNX Runtime's tools want them, and ranges of least squared error."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
+from onnxruntime.quantization.calibrate import HistogramCalibrater, create_calibrator
+
+from qbench.kit.adapter import PrepareError
+from qbench.kit.feeds import convert
+from qbench.kit.model import Calibration, Model
+from qbench.kit.onnxfile import graph
+
+HISTOGRAM_ITEMS = 8
+"""Histograms are made of all activations of so many items at a time, which are kept meanwhile."""
+
+_BINS = 4096
+_SHRINKS = np.linspace(1, 1 / 64, 64, dtype=np.float32)
+
+
+class Reader(CalibrationDataReader):
+    """Calibration items by the file's names, one batch at a time.
+
+    Attributes:
+        batch: items in one feed: the file's fixed batch, else 1.
+    """
+
+    def __init__(self, model: Model, source: onnx.ModelProto, calibration: Calibration) -> None:
+        self._model = model
+        self._calibration = calibration
+        self._specs = graph.describe(source)[0]
+        first = next(iter(model.source_inputs.values())).name
+        size = self._specs[first].shape[:1]
+        self.batch = size[0] if size and isinstance(size[0], int) else 1
+        if len(calibration) < self.batch:
+            raise PrepareError(
+                f"the file is fixed at batch {self.batch}, but there are only "
+                f"{len(calibration)} calibration items"
+            )
+        self.set_range(0, len(self))
+
+    def __len__(self) -> int:
+        return len(self._calibration) // self.batch
+
+    def stride(self, most: int) -> int:
+        """The greatest divisor of the length up to ``most`` (the tool wants a divisor)."""
+        return max(n for n in range(1, most + 1) if len(self) % n == 0)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._feeds = self._slice(start_index * self.batch, end_index * self.batch)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:  # type: ignore[override]  # None ends it
+        return next(self._feeds, None)
+
+    def get_first(self) -> dict[str, np.ndarray]:
+        """The first batch, out of turn: Model Optimizer wants this, and ``rewind``."""
+        return next(self._slice(0, self.batch))
+
+    def rewind(self) -> None:
+        self.set_range(0, len(self))
+
+    def _slice(self, start: int, end: int) -> Iterator[dict[str, np.ndarray]]:
+        model = self._model
+        for begin in range(start, end, self.batch):
+            stop = begin + self.batch
+            feed = {name: a[begin:stop] for name, a in self._calibration.feeds.items()}
+            arrays = model.to_source(feed)
+            yield {
+                tensor.name: convert(
+                    arrays[tensor.name], model.inputs[name], self._specs[tensor.name]
+                )
+                for name, tensor in model.source_inputs.items()
+            }
+
+
+Range = tuple[np.float32, np.float32]
+
+
+def mse_ranges(
+    file: Path,
+    operators: Sequence[str],
+    reader: Reader,
+    search: Callable[[np.ndarray, np.ndarray, float, float], Range],
+) -> dict[str, Range]:
+    """Per activation tensor, the range that ``search`` finds on all the items.
+
+    Args:
+        file: the preprocessed float32 model.
+        operators: types whose inputs and outputs are quantized.
+        search: :func:`mse_range` or :func:`symmetric_mse_range`.
+    """
+    with tempfile.TemporaryDirectory(prefix="qbench-calibration-") as folder:
+        calibrator = create_calibrator(
+            file,
+            operators,
+            str(Path(folder, "augmented.onnx")),
+            CalibrationMethod.Percentile,  # which collects plain histograms, and min and max
+            extra_options={"num_bins": _BINS, "symmetric": False},
+        )
+        assert isinstance(calibrator, HistogramCalibrater)
+        for start in range(0, len(reader), HISTOGRAM_ITEMS):
+            reader.set_range(start, min(start + HISTOGRAM_ITEMS, len(reader)))
+            calibrator.collect_data(reader)
+    assert calibrator.collector is not None
+    histograms = calibrator.collector.get_histogram_dict()
+    return {
+        tensor: search(counts, edges, float(low), float(high))
+        for tensor, (counts, edges, low, high, _) in histograms.items()
+    }
+
+
+def overrides(ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """Ranges as an extra option of ``quantize_static``, in place of those that it would choose."""
+    if not ranges:
+        return {}
+    return {
+        "TensorQuantOverrides": {
+            name: [{"rmin": np.array(low), "rmax": np.array(high)}]
+            for name, (low, high) in ranges.items()
+        }
+    }
+
+
+def recorded(ranges: Mapping[str, Range]) -> dict[str, Any]:
+    """The same as JSON, for what an artifact says of its making."""
+    if not ranges:
+        return {}
+    listed = {name: [float(low), float(high)] for name, (low, high) in ranges.items()}
+    return {"TensorQuantOverrides": listed}
+
+
+def mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:
+    """The range whose uint8 quantization has the least squared error over a histogram.
+
+    ``argmin ||V - V_hat(q_min, q_max)||^2`` (Nagel et al., A White Paper on Neural Network
+    Quantization, arXiv 2106.08295, section 3.1, "Mean squared error"), where ``V`` are the centers
+    of the bins. Each end is tried at 64 fractions of the extreme value, three times in turn.
+
+    Args:
+        counts: ``[bins]``; ``edges``: ``[bins + 1]``.
+        low, high: the extreme values seen. The range includes zero, which stays exact.
+    """
+    full = counts > 0
+    values = ((edges[:-1] + edges[1:]) / 2)[full].astype(np.float32)
+    weights = counts[full].astype(np.float64)
+    best_low, best_high = np.float32(min(low, 0)), np.float32(max(high, 0))
+    if best_low == best_high:
+        return best_low, best_high
+    lows, highs = best_low * _SHRINKS, best_high * _SHRINKS
+    for _ in range(3):
+        if best_high > 0:
+            best_high = highs[np.argmin(_errors(values, weights, best_low, highs))]
+        if best_low < 0:
+            best_low = lows[np.argmin(_errors(values, weights, lows, best_high))]
+    return best_low, best_high
+
+
+def symmetric_mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:
+    """As :func:`mse_range` for int8 with zero-point 0: the best of 64 fractions of the greatest
+    magnitude, each way alike."""
+    full = counts > 0
+    values = ((edges[:-1] + edges[1:]) / 2)[full].astype(np.float32)
+    limits = np.float32(max(-low, high, 0)) * _SHRINKS
+    if limits[0] == 0:
+        return np.float32(0), np.float32(0)
+    steps = (limits / 127)[:, None]
+    quantized = np.clip(np.rint(values / steps), -128, 127)
+    errors = ((values - quantized * steps) ** 2) @ counts[full].astype(np.float64)
+    best = limits[np.argmin(errors)]
+    return -best, best
+
+
+def _errors(
+    values: np.ndarray,
+    weights: np.ndarray,
+    low: np.ndarray | np.float32,
+    high: np.ndarray | np.float32,
+) -> np.ndarray:
+    """Summed squared error of quantizing ``values`` (``[n]``) to uint8, for each range."""
+    step = (np.atleast_1d(high - low) / 255)[:, None]
+    zero = np.rint(-np.atleast_1d(low)[:, None] / step)
+    quantized = np.clip(np.rint(values / step) + zero, 0, 255)
+    return ((values - (quantized - zero) * step) ** 2) @ weights

@@ -1,0 +1,337 @@
+"""Reading ONNX files: are they whole, what do they hold, where is the work. Needs onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from math import prod
+from pathlib import Path, PureWindowsPath
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
+
+from qbench.kit.adapter import PrepareError
+from qbench.kit.model import Model, TensorSpec
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
+_PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+_INTEGER_OPS = (
+    "ConvInteger",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "QAttention",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+)
+_BLOCKWISE_OPS = ("GatherBlockQuantized", "MatMulNBits")
+_QUANTIZED_SIGNS = (*_INTEGER_OPS, *_BLOCKWISE_OPS, "DequantizeLinear", "QuantizeLinear")
+_EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
+
+
+def load(path: Path, weights: bool = True) -> ModelProto:
+    """The model in ``path``; with ``weights`` also those kept in files of their own.
+
+    Raises:
+        PrepareError: it is no ONNX file, or not a whole one, or names weights outside its folder.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise PrepareError(f"not a valid ONNX file: {error} (truncated or not ONNX)") from error
+    except OSError as error:
+        raise PrepareError(f"the ONNX file cannot be read: {error}") from error
+    if not model.graph.node:  # protobuf reads an empty file, and some garbage, as an empty model
+        raise PrepareError("not a valid ONNX file: it holds no operators")
+    if weights:
+        for tensor in _tensors(model.graph):
+            if uses_external_data(tensor):
+                _take_in(tensor, path.parent)
+    return model
+
+
+def _take_in(tensor: TensorProto, folder: Path) -> None:
+    """Read a tensor's external data. (onnx's own reader refuses links, and in a worker's folder
+    every file is one.)"""
+    place = _place_of(tensor)
+    try:
+        with (folder / place["location"]).open("rb") as file:
+            file.seek(int(place.get("offset", 0)))
+            data = file.read(int(place.get("length", -1)))
+    except (OSError, ValueError) as error:
+        raise PrepareError(f"the weights of '{tensor.name}' cannot be read: {error}") from error
+    if len(data) < int(place.get("length", 1)):
+        raise PrepareError(
+            f"the weights of '{tensor.name}' cannot be read: {place['location']} is truncated"
+        )
+    tensor.raw_data = data
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _place_of(tensor: TensorProto) -> dict[str, str]:
+    """Location, offset and length of external data, the location checked."""
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    location = place.setdefault("location", "")
+    path = PureWindowsPath(location)  # knows both kinds of separators
+    if not path.parts or path.anchor or ".." in path.parts:
+        raise PrepareError(
+            f"the ONNX file keeps weights in '{location}', which is not inside its folder: save it "
+            "again with its weights beside it"
+        )
+    return place
+
+
+def has_external_weights(model: ModelProto) -> bool:
+    return any(uses_external_data(tensor) for tensor in _tensors(model.graph))
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Weights, and constants in attributes, of a graph and those inside it."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            elif attribute.type == AttributeProto.GRAPH:
+                yield from _tensors(attribute.g)
+            yield from attribute.tensors
+            for inner in attribute.graphs:
+                yield from _tensors(inner)
+
+
+def real_inputs(graph: GraphProto) -> list[onnx.ValueInfoProto]:
+    """Inputs that a caller feeds (old files list the weights as inputs too)."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
+def check_names(model: Model, source: ModelProto) -> None:
+    """The card's source names must be the file's.
+
+    Raises:
+        PrepareError: one is not; the message names those that there are.
+    """
+    for kind, names, values in (
+        ("input", model.source_inputs, real_inputs(source.graph)),
+        ("output", model.source_outputs, source.graph.output),
+    ):
+        have = [value.name for value in values]
+        for tensor in names.values():
+            if tensor.name not in have:
+                known = ", ".join(have)
+                raise PrepareError(f"the file has no {kind} '{tensor.name}'. It has: {known}.")
+
+
+def describe(model: ModelProto) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """Inputs and outputs by the file's names. The first free size of each is called ``N``."""
+    quantized = quantized_io(model.graph)
+    inputs = {v.name: _spec(v, quantized) for v in real_inputs(model.graph)}
+    return inputs, {v.name: _spec(v, quantized) for v in model.graph.output}
+
+
+def _spec(value: onnx.ValueInfoProto, quantized: Mapping[str, tuple[float, int]]) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape: list[int | str] = []
+    for axis, dim in enumerate(tensor.shape.dim):
+        if dim.HasField("dim_value"):
+            shape.append(dim.dim_value)
+        elif "N" not in shape:
+            shape.append("N")
+        else:
+            shape.append(dim.dim_param if dim.dim_param not in ("", *shape) else f"D{axis}")
+    scale, zero_point = quantized.get(value.name, (None, None))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return TensorSpec(dtype, tuple(shape), scale=scale, zero_point=zero_point)
+
+
+def is_quantized(model: ModelProto) -> bool:
+    return any(node.op_type in _QUANTIZED_SIGNS for node in model.graph.node)
+
+
+def batch_symbols(graph: GraphProto) -> tuple[str, ...]:
+    """Names of the free first axes of the inputs, where no other axis has them."""
+    first, other = set(), set()
+    for value in real_inputs(graph):
+        dims = value.type.tensor_type.shape.dim
+        first.update(dim.dim_param for dim in dims[:1] if dim.dim_param)
+        other.update(dim.dim_param for dim in dims[1:] if dim.dim_param)
+    return tuple(sorted(first - other))
+
+
+def quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:
+    """Scale and zero-point of 8-bit inputs that go into a DequantizeLinear, and of 8-bit outputs
+    that come out of a QuantizeLinear."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    inputs = {v.name for v in graph.input if v.type.tensor_type.elem_type in _EIGHT_BITS}
+    outputs = {v.name for v in graph.output if v.type.tensor_type.elem_type in _EIGHT_BITS}
+    found = {}
+    for node in graph.node:
+        name = None
+        if node.op_type == "DequantizeLinear" and node.input[0] in inputs:
+            name = node.input[0]
+        elif node.op_type == "QuantizeLinear" and node.output[0] in outputs:
+            name = node.output[0]
+        if name is None or node.input[1] not in constants:
+            continue
+        scale = numpy_helper.to_array(constants[node.input[1]])
+        zero = constants.get(node.input[2]) if len(node.input) > 2 else None
+        if scale.size == 1:
+            offset = int(numpy_helper.to_array(zero).item()) if zero is not None else 0
+            found[name] = (float(scale.item()), offset)
+    return found
+
+
+def count_quantized(model: ModelProto) -> int:
+    """Operators with quantized weights: integer ones, those that unpack blocks of weights, and
+    convolutions and matrix products whose weights come out of a DequantizeLinear."""
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:  # weights may also be kept in float32, before a pair of Q and DQ
+        if node.op_type == "QuantizeLinear" and node.input[0] in constants:
+            constants.add(node.output[0])
+    unpacked = {
+        node.output[0]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+    }
+    return sum(
+        node.op_type in (*_INTEGER_OPS, *_BLOCKWISE_OPS)
+        or (
+            node.op_type in (*_CONVOLUTIONS, *_PRODUCTS)
+            and any(name in unpacked for name in node.input[1:2])
+        )
+        for node in graph.node
+    )
+
+
+def lists_weights_as_inputs(model: ModelProto) -> bool:
+    return len(real_inputs(model.graph)) < len(model.graph.input)
+
+
+def activation_products(model: ModelProto) -> list[str]:
+    """Names of the matrix products that multiply two activations, as in attention."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type in _PRODUCTS and not weights.intersection(node.input[:2])
+    ]
+
+
+def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str]) -> list[str]:
+    """Names, in the preprocessed model, of the operators that a user leaves out.
+
+    Preprocessing renames and fuses: an operator of the source is looked for by its name, then by
+    its output, then by the outputs of those that alone use it, which it was fused with.
+
+    Args:
+        wanted: names of nodes or types of operators in ``source``, or of the tensors that its
+            layers end with (as ``qbench explain`` shows them); types that only fusion made (Gemm
+            of MatMul and Add) count too.
+
+    Raises:
+        PrepareError: there is no such operator; the message names near ones.
+    """
+    names = {node.name for node in clean.graph.node}
+    source_makers = {out: node for node in source.graph.node for out in node.output}
+    makers = {out: node.name for node in clean.graph.node for out in node.output}
+    users: dict[str, list[NodeProto]] = {}
+    for node in source.graph.node:
+        for tensor in node.input:
+            users.setdefault(tensor, []).append(node)
+    found = set()
+    for name in wanted:
+        chosen = (
+            [n for n in source.graph.node if n.name == name]
+            or [n for n in source.graph.node if n.op_type == name]
+            or _layer(name, source_makers)
+        )
+        places = {_place(node, names, makers, users) for node in chosen} - {None}
+        places = places or {n.name for n in clean.graph.node if n.op_type == name}
+        if not places:
+            known = {w for n in source.graph.node for w in (n.name, n.op_type) if w}
+            near = ", ".join(get_close_matches(name, sorted(known), n=5, cutoff=0.3))
+            raise PrepareError(
+                f"excluded_operators: '{name}' is folded into a constant, so it is not quantized"
+                if chosen
+                else f"excluded_operators: the file has no operator '{name}', neither a name nor "
+                f"a type; near: {near or ', '.join(sorted({n.op_type for n in source.graph.node}))}"
+            )
+        found |= places
+    return sorted(str(name) for name in found)
+
+
+FOLLOWING = ("BatchNormalization", "Cast", "Clip", "Relu")
+"""Operators that belong to the layer before them: they are fused into it."""
+
+
+def _layer(tensor: str, makers: Mapping[str, NodeProto]) -> list[NodeProto]:
+    """The operator whose layer ends with ``tensor``; none if there is no such tensor."""
+    node = makers.get(tensor)
+    while node is not None and node.op_type in FOLLOWING and node.input[0] in makers:
+        node = makers[node.input[0]]
+    return [] if node is None else [node]
+
+
+def _place(
+    node: NodeProto,
+    names: set[str],
+    makers: Mapping[str, str],
+    users: Mapping[str, list[NodeProto]],
+) -> str | None:
+    if node.name in names:
+        return node.name
+    tensor = node.output[0]
+    while tensor not in makers:
+        following = users.get(tensor, [])
+        if len(following) != 1 or following[0].input[0] != tensor:  # or it is folded into weights
+            return None
+        tensor = following[0].output[0]
+    return makers[tensor]
+
+
+def product_share(model: ModelProto) -> float:
+    """The share, 0 to 1, of the multiply-adds that are matrix products with constant weights.
+
+    The rest are convolutions and products of two activations. Free sizes count as 1; where a
+    shape is not known, the size of the weights stands for the multiply-adds (a lower bound).
+    """
+    dynamic = total = 0
+    for node, amount, constant in _multiply_adds(model.graph):
+        total += amount
+        if node.op_type in _PRODUCTS and constant:
+            dynamic += amount
+    return dynamic / total if total else 0.0
+
+
+def _multiply_adds(graph: GraphProto) -> Iterator[tuple[NodeProto, int, bool]]:
+    """Per computing operator: multiply-adds of one item, and whether its weights are constant."""
+    weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    shapes = {
+        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    shapes.update(weights)
+    for node in graph.node:
+        if node.op_type not in (*_CONVOLUTIONS, *_PRODUCTS):
+            continue
+        factor, out = shapes.get(node.input[1]), shapes.get(node.output[0])
+        constant = node.input[1] in weights
+        if not factor:
+            continue
+        if not out:
+            yield node, prod(factor), constant
+        elif node.op_type == "ConvTranspose":
+            positions = prod(shapes.get(node.input[0], [1, 1])[2:])
+            yield node, prod(factor) * positions, constant
+        elif node.op_type in _CONVOLUTIONS:
+            yield node, prod(out) * prod(factor[1:]), constant
+        else:
+            transposed = any(a.name == "transB" and a.i for a in node.attribute)
+            inner = factor[-1] if transposed or len(factor) == 1 else factor[-2]
+            yield node, prod(out) * inner, constant

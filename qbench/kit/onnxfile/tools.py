@@ -1,0 +1,100 @@
+"""What the ways of making an artifact share: running a tool, saving, counting."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import onnx
+
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.model import Provenance
+from qbench.kit.onnxfile import graph, rewrite
+
+FILE = "model.onnx"
+
+_OPERATOR = re.compile(r"(?:[Nn]ode|op_type|[Oo]perator|OpType)[^'\"\w]{0,12}\(?['\"]?([\w./:]+)")
+
+
+class tool:
+    """Turn whatever a tool raises into a PrepareError of one sentence; keep it quiet meanwhile."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        self._level = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # advice to preprocess, given even after preprocessing
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        logging.disable(self._level)
+        self._warnings.__exit__(None, None, None)
+        if error is None or isinstance(error, PrepareError | Unsupported | MemoryError):
+            return
+        if not isinstance(error, Exception):
+            return
+        text = " ".join(str(error).split()) or type(error).__name__
+        text = text if len(text) <= 300 else text[:297] + "..."
+        found = _OPERATOR.search(str(error))
+        message = f"{self._name}: {text}"
+        raise PrepareError(message, found.group(1) if found else None) from error
+
+
+def save(model: onnx.ModelProto, file: Path) -> None:
+    """Beyond protobuf's 2 GB the weights go to a file beside ``file``."""
+    large = sum(len(t.raw_data) for t in model.graph.initializer) > 1_900_000_000
+    onnx.save(model, file, save_as_external_data=large, location=f"{file.stem}.data")
+
+
+def copy(path: Path, source: onnx.ModelProto, out: Path) -> Provenance:
+    """The file ``path`` as it is, in one file and with constant weights.
+
+    Args:
+        source: the model in it, its external weights not loaded.
+    """
+    quantized = graph.count_quantized(source) or None
+    if graph.has_external_weights(source):
+        save(graph.load(path), out / FILE)
+        return Provenance(FILE, quantized_ops=quantized, notes=("weights were put in one file",))
+    if graph.lists_weights_as_inputs(source):
+        save(rewrite.without_weights_as_inputs(source), out / FILE)
+        note = "weights that were listed as inputs were made constants"
+        return Provenance(FILE, quantized_ops=quantized, notes=(note,))
+    shutil.copyfile(path, out / FILE)
+    return Provenance(FILE, quantized_ops=quantized)
+
+
+def preprocessed(path: Path, folder: Path) -> Path:
+    """A file in ``folder`` with the model in ``path`` as quantizers want it: batch normalization
+    folded, constants computed, shapes noted, of opset 13 at least, tidied."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    modern, clean = folder / "modern.onnx", folder / "preprocessed.onnx"
+    with tool("onnx.version_converter"):
+        save(rewrite.modernized(graph.load(path)), modern)
+    with tool("quant_pre_process"):
+        quant_pre_process(modern, clean, skip_symbolic_shape=True)
+    save(rewrite.tidied(graph.load(clean)), clean)
+    return clean
+
+
+def count(name: str, out: Path) -> int:
+    """How many operators the tool ``name`` quantized in the artifact in ``out``.
+
+    Raises:
+        PrepareError: none.
+    """
+    quantized = graph.count_quantized(graph.load(out / FILE, weights=False))
+    if quantized == 0:
+        raise PrepareError(f"{name} finished but quantized no operator")
+    return quantized
+
+
+def percent(share: float) -> str:
+    return "under 1 %" if share < 0.01 else f"{share:.0%}".replace("%", " %")

@@ -1,0 +1,1 @@
+"""What a worker reads of its process and its machine."""

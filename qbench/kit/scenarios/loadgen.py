@@ -1,0 +1,322 @@
+"""MLPerf LoadGen: it decides when queries come, takes the time of each, and gives its verdict.
+
+The modules ``mlperf_*`` are the scenarios; this is what they share. LoadGen's latency runs from the
+moment a query was due to the moment all its answers are given, so it includes placing the inputs,
+reading the outputs and what Python does in between, which a plain loop's latency does not; the
+facts tell the parts. Answers carry no data: accuracy is measured elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import mlperf_loadgen as lg
+import numpy as np
+
+from qbench.kit.adapter import Unsupported
+from qbench.kit.scenarios.closed_loop import in_threads, time_calls
+from qbench.kit.scenarios.lane import Lane, Library, describe
+from qbench.kit.scenarios.window import Opened, Timed
+
+REHEARSAL_NS, REHEARSAL_CALLS = 200_000_000, 5
+"""How long the rehearsal takes, at least; LoadGen's expectations come from it."""
+MARKER = ":::MLLOG "
+"""Begins each line of LoadGen's detailed log; JSON follows."""
+COMPLETE = re.compile(rb'"complete_ns":(\d+)')
+"""A query's latency in LoadGen's trace, from when it was due."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A closed loop over all streams, with placing and reading, before LoadGen begins.
+
+    Attributes:
+        call_ns: ``[calls]`` int64, of each batch.
+        items_per_s: of all streams together.
+        wall_ns, cpu_ns: how long it took; the processor's of the process.
+    """
+
+    call_ns: np.ndarray
+    items_per_s: float
+    wall_ns: int
+    cpu_ns: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """One LoadGen run.
+
+    Attributes:
+        log: its detailed log, the last value by key.
+        errors: what it calls errors in it.
+        query_ns: int64 ns of each query: as LoadGen tells where it was asked to trace, else from
+            when it was handed over until all of it was answered.
+        items: samples that were answered.
+        wall_ns, cpu_ns: from the first query to the last answer; the processor's of the process.
+        files: names of its logs.
+    """
+
+    log: Mapping[str, Any]
+    errors: Sequence[str]
+    query_ns: np.ndarray
+    items: int
+    wall_ns: int
+    cpu_ns: int
+    files: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        return self.log.get("result_validity") == "VALID"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not valid, in LoadGen's words; None if it is."""
+        if self.valid:
+            return None
+        told = [*self.errors, self.log.get("result_invalid_reason", "")]
+        if not self.log.get("early_stopping_met", True):
+            told.append("early stopping: " + self.log.get("early_stopping_result", ""))
+        told = [" ".join(text.replace("*", " ").split()) for text in told]
+        return " ".join(filter(None, told)) or "LoadGen gave no reason"
+
+    def number(self, key: str) -> float | None:
+        """A figure of the log; None where it is not told, which LoadGen writes as 0."""
+        return self.log.get(key) or None
+
+
+class System:
+    """LoadGen's system under test: every stream answers queries.
+
+    With one stream, LoadGen's own thread does the work, so that no hand-over between threads is in
+    the latency. With several, and in the server scenario (``queued``), each stream has a thread and
+    takes batches from one queue.
+
+    These threads never end. LoadGen logs from every thread that answers, and where one ends, it may
+    free what it still reads, and crash (seen with 6.0.17).
+    """
+
+    def __init__(self, opened: Opened, queued: bool = False) -> None:
+        self._batch = opened.config.batch
+        self._streams = opened.streams
+        self._library = Library(opened.items, opened.config.batch)
+        self._queued = queued
+        self._threaded = queued or len(self._streams) > 1
+        self._waiting: SimpleQueue[list[Any]] = SimpleQueue()
+        self._answered: SimpleQueue[int] = SimpleQueue()
+        self._start()
+        if self._threaded:
+            for index in range(len(self._streams)):
+                threading.Thread(target=self._work, args=(index,), daemon=True).start()
+
+    def rehearse(self) -> Rehearsal:
+        """How long a call takes, and how many items a second the streams do."""
+        indices = self._library.some()
+        cpu_begin, begin = time.process_time_ns(), time.perf_counter_ns()
+        deadline = begin + 10 * REHEARSAL_NS
+
+        def work(stream: Any) -> array[int]:
+            lane = Lane(stream, self._library)
+            return time_calls(lambda: lane.run(indices), REHEARSAL_NS, REHEARSAL_CALLS, deadline)
+
+        if len(self._streams) == 1:
+            calls = [work(self._streams[0])]
+        else:
+            calls = in_threads(self._streams, work)
+        wall_ns = time.perf_counter_ns() - begin
+        cpu_ns = time.process_time_ns() - cpu_begin
+        call_ns = np.concatenate([np.asarray(each, dtype=np.int64) for each in calls])
+        return Rehearsal(call_ns, len(call_ns) * self._batch / wall_ns * 1e9, wall_ns, cpu_ns)
+
+    def run(self, settings: lg.TestSettings, prefix: str = "", trace: bool = False) -> Result:
+        """One LoadGen run; its logs are left in the working folder under ``prefix``.
+
+        Args:
+            trace: have LoadGen tell every query's latency. It costs 7 µs of another processor a
+                query, so only where it cannot be told from here.
+
+        Raises:
+            BaseException: what a stream raised.
+        """
+        self._start()
+        sut = lg.ConstructSUT(self._issue, self._flush)
+        qsl = lg.ConstructQSL(
+            self._library.total, self._library.size, self._library.load, lambda indices: None
+        )
+        prefix += "mlperf_log_"
+        logs = lg.LogSettings()
+        output = lg.LogOutputSettings()
+        output.outdir, output.prefix = ".", prefix
+        logs.log_output, logs.enable_trace = output, trace
+        settings.mode = lg.TestMode.PerformanceOnly
+        try:
+            lg.StartTestWithLogSettings(sut, qsl, settings, logs)
+        finally:
+            lg.DestroyQSL(qsl)
+            lg.DestroySUT(sut)
+        if self._error is not None:
+            raise self._error
+        return self._result(prefix, trace)
+
+    def _start(self) -> None:
+        self.lanes = [Lane(stream, self._library) for stream in self._streams]
+        self._error: BaseException | None = None
+        self._query_ns = array("q")
+        self._items = 0
+        self._begin = self._cpu_begin = self._wall_ns = self._cpu_ns = 0
+
+    # ------------------------------------------------------------------ called by LoadGen
+
+    def _issue(self, query: list[Any]) -> None:
+        before = time.perf_counter_ns()
+        if not self._begin:
+            self._cpu_begin, self._begin = time.process_time_ns(), before
+        self._items += len(query)
+        if self._queued:
+            self._waiting.put(query)
+            return
+        batches = [query[i : i + self._batch] for i in range(0, len(query), self._batch)]
+        for batch in batches:
+            if self._threaded:
+                self._waiting.put(batch)
+            else:
+                self._answer(self.lanes[0], batch)
+        if self._threaded:
+            self._wait(len(query))
+        self._query_ns.append(time.perf_counter_ns() - before)
+
+    def _flush(self) -> None:
+        """No more queries come."""
+        if self._queued:
+            self._wait(self._items)
+        self._wall_ns = time.perf_counter_ns() - self._begin
+        self._cpu_ns = time.process_time_ns() - self._cpu_begin
+
+    def _wait(self, samples: int) -> None:
+        """Until so many are answered."""
+        while samples > 0:
+            samples -= self._answered.get()
+
+    # ------------------------------------------------------------------ the streams
+
+    def _work(self, index: int) -> None:
+        """A stream's thread: batch after batch."""
+        while True:
+            batch = self._waiting.get()
+            if self._queued:
+                self._fill(batch)
+            self._answer(self.lanes[index], batch)
+            self._answered.put(len(batch))
+
+    def _fill(self, batch: list[Any]) -> None:
+        """Add what else is waiting, up to a whole batch."""
+        with suppress(Empty):
+            while len(batch) < self._batch:
+                batch += self._waiting.get_nowait()
+
+    def _answer(self, lane: Lane, batch: list[Any]) -> None:
+        """LoadGen waits for every answer, so it is given whatever happens; the error is told when
+        LoadGen has ended."""
+        try:
+            if self._error is None:
+                lane.run([sample.index for sample in batch])
+        except BaseException as error:
+            self._error = error
+        lg.QuerySamplesComplete([lg.QuerySampleResponse(sample.id, 0, 0) for sample in batch])
+
+    def _result(self, prefix: str, trace: bool) -> Result:
+        log, errors = _read_log(Path(f"{prefix}detail.txt"))
+        query_ns = np.asarray(self._query_ns, dtype=np.int64)
+        trace_file = Path(f"{prefix}trace.json")
+        if trace:
+            found = COMPLETE.findall(trace_file.read_bytes())
+            query_ns = np.asarray([int(ns) for ns in found], dtype=np.int64)
+        trace_file.unlink()
+        Path(f"{prefix}accuracy.json").unlink()  # of a run for speed, it is empty
+        files = (f"{prefix}summary.txt", f"{prefix}detail.txt")
+        wall_ns, cpu_ns = self._wall_ns, self._cpu_ns
+        return Result(log, errors, query_ns, self._items, wall_ns, cpu_ns, files)
+
+
+def settings(opened: Opened, scenario: str) -> lg.TestSettings:
+    """LoadGen's settings of a scenario, as the options of all of them have it."""
+    made = lg.TestSettings()
+    made.scenario = getattr(lg.TestScenario, scenario)
+    made.min_duration_ms = round(opened.options["min_duration_s"] * 1e3)
+    if "max_duration_s" in opened.options:
+        made.max_duration_ms = round(opened.options["max_duration_s"] * 1e3)
+    return made
+
+
+def one_at_a_time(opened: Opened, scenario: str) -> None:
+    """
+    Raises:
+        Unsupported: the program takes batches.
+    """
+    if opened.config.batch != 1:
+        raise Unsupported(f"MLPerf's {scenario} sends one sample at a time: measure it at batch 1")
+
+
+def timed(
+    result: Result,
+    system: System,
+    figures: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
+    samples: np.ndarray | None = None,
+    more_files: Sequence[str] = (),
+) -> Timed:
+    """What a scenario gives back of its run.
+
+    Args:
+        figures: its own, beside LoadGen's verdict.
+        facts: its own, beside LoadGen's figures.
+        samples: ns, where they are not the queries'.
+        more_files: beside the logs of this run.
+    """
+    told = {
+        key: value for key, value in result.log.items() if key.startswith(("result_", "early_"))
+    }
+    return Timed(
+        samples=result.query_ns if samples is None else samples,
+        items=result.items,
+        wall_ns=result.wall_ns,
+        cpu_ns=result.cpu_ns,
+        figures={"loadgen_valid": result.valid, **figures},
+        facts={
+            "loadgen": {
+                "version": result.log.get("loadgen_version"),
+                "invalid_because": result.reason,
+                "latency_includes": "placing inputs and reading outputs",
+                **told,
+            },
+            **describe(system.lanes),
+            **(facts or {}),
+        },
+        files=(*more_files, *result.files),
+    )
+
+
+def milliseconds(ns: float | None) -> float | None:
+    return None if ns is None else ns / 1e6
+
+
+def _read_log(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The last value by key, and all that LoadGen calls errors."""
+    log: dict[str, Any] = {}
+    errors = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith(MARKER):
+            entry = json.loads(line[len(MARKER) :])
+            log[entry["key"]] = entry["value"]
+            if entry["metadata"]["is_error"]:
+                errors.append(str(entry["value"]))
+    return log, errors

@@ -1,0 +1,195 @@
+"""A frame from its stored form to its answer, one after the other: decode, preprocess, bind, infer,
+read, postprocess, with a reading of the clock between any two.
+
+The frames lie in memory as the data set stores them: pictures as their files' bytes, texts as
+texts, the rest as arrays. Nothing overlaps: the next frame begins when the last one's answer is
+there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qbench.kit.model import Feed
+from qbench.kit.pipeline import answers, pictures, tokens, transforms
+from qbench.kit.scenarios.window import FEWEST_FOR_P99, Opened, Timed
+
+STAGES = ("decode", "preprocess", "bind", "infer", "read", "postprocess")
+STAGES_FILE = "stages.npy"
+
+Raw = bytes | np.ndarray | str
+
+
+def drive(opened: Opened) -> Timed:
+    """All frames in passes, for ``timed_ns`` and one pass at the least; only whole passes, so that
+    every frame counts alike.
+
+    Options: ``frames``, and ``work``, which ``qbench.data.raw`` makes: ``titles`` of the frames;
+    ``arrays``: by name ``kind`` (``picture``, ``text``, ``array``), ``file`` and ``ends``;
+    ``inputs``: by canonical name ``array``, ``steps``, ``dtype`` and ``vocabulary``; ``answer``,
+    see ``qbench.kit.pipeline.answers``.
+
+    Samples are of whole frames. ``stages.npy`` holds int64 ns ``[frames, stages]`` of what
+    ``facts["stages"]`` names: where there is nothing to decode, or nothing is read of outputs, that
+    stage is missing, and its figure is None.
+
+    Raises:
+        RuntimeError: preprocessing gives something else than what was evaluated, or a frame cannot
+            be decoded or preprocessed.
+    """
+    work = opened.options["work"]
+    host = _Host(work)
+    frames = host.frames(opened.options["frames"])
+    for number, frame in enumerate(frames):  # which also imports what the stages need
+        _check(host, opened.items, frame, number)
+        _through(host, opened, frame, array("q"))
+
+    opened.begin()
+    marks = array("q")
+    clock = time.perf_counter_ns
+    cpu_begin, begin = time.process_time_ns(), clock()
+    while True:
+        for frame in frames:
+            _through(host, opened, frame, marks)
+        if clock() - begin >= opened.timed_ns:
+            break
+    wall_ns, cpu_ns = clock() - begin, time.process_time_ns() - cpu_begin
+    _through(host, opened, frames[0], array("q"))  # whose outputs the parent knows
+
+    times = np.frombuffer(marks, np.int64).reshape(-1, len(STAGES) + 1)
+    stages = np.diff(times, axis=1)
+    samples = times[:, -1] - times[:, 0]
+    there = [host.decodes, True, True, True, True, host.answer is not None]
+    kept = [index for index, is_there in enumerate(there) if is_there]
+    np.save(STAGES_FILE, stages[:, kept])
+    medians = np.median(stages, axis=0) / 1e6
+    p50, p99 = np.percentile(samples, [50, 99]) / 1e6
+    return Timed(
+        samples=samples,
+        items=len(samples),
+        wall_ns=wall_ns,
+        cpu_ns=cpu_ns,
+        figures={
+            "decode_ms": float(medians[0]) if host.decodes else None,
+            "preprocess_ms": float(medians[1]),
+            "postprocess_ms": float(medians[-1]) if host.answer else None,
+            "e2e_p50_ms": float(p50),
+            "e2e_p99_ms": float(p99) if len(samples) >= FEWEST_FOR_P99 else None,
+            "fps": len(samples) / (wall_ns / 1e9),
+        },
+        facts={"stages": [STAGES[index] for index in kept], "frames": len(frames)},
+        files=(STAGES_FILE,),
+    )
+
+
+@dataclass(frozen=True)
+class _Input:
+    """One input of the model: what it is made of, and how."""
+
+    name: str
+    array: str
+    steps: transforms.Plain
+    dtype: str
+    tokenize: Callable[[str], np.ndarray] | None
+
+
+class _Host:
+    """The stages beside the inference.
+
+    Attributes:
+        decodes: whether there are pictures to be decoded.
+        answer: what reads the outputs; None if nothing does.
+        titles: of the frames, for messages.
+    """
+
+    def __init__(self, work: Mapping[str, Any]) -> None:
+        self._arrays: Mapping[str, Mapping[str, str]] = work["arrays"]
+        self._inputs = [_input(name, given) for name, given in work["inputs"].items()]
+        self.decodes = any(one["kind"] == "picture" for one in self._arrays.values())
+        self.answer = None if work["answer"] is None else answers.reader(work["answer"])
+        self.titles: Sequence[str] = work["titles"]
+
+    def frames(self, count: int) -> list[dict[str, Raw]]:
+        """By array, each frame as it is stored."""
+        columns = {name: _load(**given) for name, given in self._arrays.items()}
+        return [{name: column[i] for name, column in columns.items()} for i in range(count)]
+
+    def decode(self, frame: Mapping[str, Raw]) -> Mapping[str, np.ndarray | str]:
+        """Pictures become pixels; the rest is as it is."""
+        return {
+            name: pictures.decode(raw, name) if isinstance(raw, bytes) else raw
+            for name, raw in frame.items()
+        }
+
+    def preprocess(self, items: Mapping[str, np.ndarray | str]) -> Feed:
+        """A feed of one item, as it was made for the evaluation."""
+        feed: Feed = {}
+        for one in self._inputs:
+            item = transforms.apply(one.steps, items[one.array], one.tokenize)
+            feed[one.name] = transforms.cast(item, one.dtype)[None]
+        return feed
+
+
+def _through(host: _Host, opened: Opened, frame: Mapping[str, Raw], marks: array[int]) -> None:
+    """One frame through all stages; what the clock says before, between and after goes to
+    ``marks``."""
+    clock, stream, answer = time.perf_counter_ns, opened.streams[0], host.answer
+    start = clock()
+    items = host.decode(frame) if host.decodes else frame
+    decoded = clock()
+    feed = host.preprocess(items)  # type: ignore[arg-type]
+    preprocessed = clock()
+    stream.bind(feed)
+    bound = clock()
+    stream.infer()
+    inferred = clock()
+    outputs = stream.read()
+    read = clock()
+    if answer is not None:
+        answer(outputs)
+    marks.extend((start, decoded, preprocessed, bound, inferred, read, clock()))
+
+
+def _check(
+    host: _Host, evaluated: Mapping[str, np.ndarray], frame: Mapping[str, Raw], number: int
+) -> None:
+    """Whether the frame becomes, bit for bit, what was evaluated: a pipeline that feeds something
+    else does other work."""
+    try:
+        feed = host.preprocess(host.decode(frame))
+    except ValueError as error:
+        raise RuntimeError(f"{host.titles[number]}: {error}") from None
+    for name, items in evaluated.items():
+        made, wanted = feed[name][0], items[number]
+        same = made.dtype == wanted.dtype and made.shape == wanted.shape
+        if not same or made.tobytes() != wanted.tobytes():
+            raise RuntimeError(
+                f"{host.titles[number]}: input '{name}' is not what was evaluated: decoding or "
+                "preprocessing here gives other values, so this would be another pipeline"
+            )
+
+
+def _input(name: str, given: Mapping[str, Any]) -> _Input:
+    steps, file, tokenize = given["steps"], given["vocabulary"], None
+    if file is not None:
+        options = next(step["tokenize"] for step in steps if "tokenize" in step)
+        tokenize = tokens.tokenizer(options, json.loads(Path(file).read_text()), name)
+    return _Input(name, given["array"], steps, given["dtype"], tokenize)
+
+
+def _load(kind: str, file: str, ends: str = "") -> Sequence[Raw]:
+    """The frames of one array, in memory."""
+    content = np.load(file)
+    if kind == "array":
+        return list(content)
+    stops = np.load(ends).tolist()
+    parts = [content[start:stop].tobytes() for start, stop in zip([0, *stops], stops, strict=False)]
+    return [part.decode() for part in parts] if kind == "text" else parts

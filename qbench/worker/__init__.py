@@ -1,1 +1,0 @@
-"""The child side: one request, one process. See ``qbench.worker.main`` for the protocol."""
