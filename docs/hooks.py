@@ -27,7 +27,7 @@ OUTSIDE = {"CONTRIBUTING.md": "adapters.md"}
 
 
 def keys_of(target: str) -> str:
-    """The keys of a model, such as ``qbench.suite:Suite``."""
+    """The keys of a model, such as ``qbench.spec.suite:Suite``."""
     module, _, name = target.partition(":")
     kind = getattr(import_module(module), name)
     return key_tables(kind, kind.model_json_schema(), name.lower())

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from qbench.cards import DTYPES, ModelCard
 from qbench.catalog import Catalog, root_of
 from qbench.convert import Converters
 from qbench.data.items import Items
@@ -24,7 +23,8 @@ from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import TensorSpec
 from qbench.kit.precisions import PRECISIONS
 from qbench.registry import Registry
-from qbench.suite import Suite, suites_dir
+from qbench.spec.models import DTYPES, ModelCard
+from qbench.spec.suite import Suite, suites_dir
 
 PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static", "as-shipped")
 ROUNDS = 5

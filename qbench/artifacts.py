@@ -31,8 +31,8 @@ from qbench.environments import BuiltEnvironment
 from qbench.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
 from qbench.kit.adapter import Backend, Ready
 from qbench.kit.model import Model, PrepareTarget, RunConfig
-from qbench.precision import variant
 from qbench.registry import KIND_OF_DEVICE, package_versions
+from qbench.spec.precisions import variant
 from qbench.storage import (
     cache_dir,
     digest_file,

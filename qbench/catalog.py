@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from qbench.cards import ModelCard, ModelSource, Tensor, TensorName
 from qbench.convert import Converters, Origin
-from qbench.data.cards import DatasetCard, Split
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
@@ -20,10 +18,12 @@ from qbench.errors import NoSource, UserError, nearest
 from qbench.files import Report, digest_path, locate, unpacked
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
+from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
+from qbench.spec.models import ModelCard, ModelSource, Tensor, TensorName
+from qbench.spec.suite import suites_dir
+from qbench.spec.yamlfile import Lines, load
 from qbench.storage import digest_json
-from qbench.suite import suites_dir
-from qbench.yamlfile import Lines, load
 
 
 def root_of(card: Path) -> Path:

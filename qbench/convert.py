@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 
-from qbench.cards import ModelCard
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
 from qbench.files import Report
@@ -35,6 +34,7 @@ from qbench.kit.converter import Converter, Source
 from qbench.kit.model import Model, SourceTensor
 from qbench.quality import sqnr_db
 from qbench.registry import Registry, package_versions
+from qbench.spec.models import ModelCard
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 
 GROUP = "qbench.converters"

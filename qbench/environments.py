@@ -41,8 +41,8 @@ from packaging.utils import canonicalize_name
 from qbench.errors import UserError
 from qbench.isolate import Interpreter
 from qbench.kit.adapter import Backend
+from qbench.spec.suite import Environment, is_file_requirement
 from qbench.storage import digest_file, digest_json, new_folder, write_file
-from qbench.suite import Environment, is_file_requirement
 
 KIT = ("__init__.py", "backend.py", "converter.py", "kit", "worker")
 """What workers may import of qbench; it needs the standard library and NumPy."""

@@ -16,11 +16,11 @@ from qbench.errors import UserError
 from qbench.host import fingerprint
 from qbench.isolate import run_job, scratch_folder
 from qbench.lock import measuring_lock
-from qbench.precision import REFERENCE
 from qbench.registry import Registry
 from qbench.spec.case import Case
+from qbench.spec.precisions import REFERENCE
+from qbench.spec.suite import DEFAULT_ENVIRONMENT
 from qbench.storage import cache_dir
-from qbench.suite import DEFAULT_ENVIRONMENT
 
 RUNS = 20
 """Inferences that are profiled."""

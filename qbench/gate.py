@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from qbench.accepted import NAME, Accepted, read_accepted
 from qbench.analysis.gate import Evidence, GateResult, judge
 from qbench.analysis.gate_export import to_json
 from qbench.bundle import Bundle, bundles, find_bundle
 from qbench.errors import UserError
-from qbench.gate_settings import GateSettings
+from qbench.spec.accepted import NAME, Accepted, read_accepted
+from qbench.spec.gate import GateSettings
 from qbench.storage import parse_json, write_file
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ def _request(
     """The run's own suite, as a request."""
     from qbench.catalog import Catalog
     from qbench.run.request import Request
-    from qbench.suite import find_suite, load_suite, suites_dir
+    from qbench.spec.suite import find_suite, load_suite, suites_dir
 
     path = find_suite(asked.suite or _suite_of(bundle))
     catalog = Catalog([path.parent, suites_dir()], progress.note)

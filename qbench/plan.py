@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from qbench.artifacts import ArtifactStore, Preparation
-from qbench.cards import ModelCard
 from qbench.data.items import Items
 from qbench.environments import BuiltEnvironment
 from qbench.gpu.card import place
@@ -16,8 +15,9 @@ from qbench.host import usable_cores
 from qbench.isolate import Interpreter
 from qbench.quality import Judging
 from qbench.spec.case import Case
+from qbench.spec.models import ModelCard
+from qbench.spec.suite import Suite
 from qbench.storage import digest_json
-from qbench.suite import Suite
 
 TRIAL_OVERHEAD_S = 0.35
 GPU_OVERHEAD_S = 3.0

@@ -21,7 +21,6 @@ from qbench.bundle import Bundle
 from qbench.catalog import Catalog
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate import gate_run, measure_again
-from qbench.gate_settings import GateSettings
 from qbench.kit.precisions import PRECISIONS
 from qbench.registry import Registry
 from qbench.run.planner import environments_of, expand, make_plan
@@ -29,8 +28,9 @@ from qbench.run.progress import Silent
 from qbench.run.request import Request
 from qbench.runner import run_suite
 from qbench.spec.case import Case, Filters
+from qbench.spec.gate import GateSettings
+from qbench.spec.suite import Suite, load_suite, suites_dir
 from qbench.storage import digest_json
-from qbench.suite import Suite, load_suite, suites_dir
 from qbench.text import figure, printable
 
 TOLD = {

@@ -17,10 +17,10 @@ from qbench.energy.records import EnergyRecord
 from qbench.gpu.records import Gpu
 from qbench.kit.precisions import PRECISIONS
 from qbench.quality import Judging, Quality
-from qbench.scenario import FIGURES, SCENARIOS, VERDICT, complete_options
 from qbench.spec.case import Case, Status
-from qbench.suite import Rounds
-from qbench.system import System
+from qbench.spec.scenarios import FIGURES, SCENARIOS, VERDICT, complete_options
+from qbench.spec.suite import Rounds
+from qbench.spec.system import System
 
 RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """A run's name, which is its folder's too: it leads nowhere else."""

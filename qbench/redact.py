@@ -277,11 +277,11 @@ def _found(folder: Path, host: Mapping[str, Any]) -> set[str]:
 def _vocabulary() -> frozenset[str]:
     """Words of the field, lower case: as a host's name they tell nothing, and everything is called
     so."""
-    from qbench.analysis.columns import NAMES
     from qbench.kit.precisions import PRECISIONS
-    from qbench.scenario import SCENARIOS
     from qbench.schema import json_schema
-    from qbench.suite import suites_dir
+    from qbench.spec.columns import NAMES
+    from qbench.spec.scenarios import SCENARIOS
+    from qbench.spec.suite import suites_dir
 
     known = [*PRECISIONS, *SCENARIOS, *NAMES, *(p.stem for p in suites_dir().rglob("*.yaml"))]
     text = " ".join([*known, *(str(json_schema(name)) for name in FILES)]).lower()

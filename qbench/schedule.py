@@ -14,9 +14,9 @@ from qbench import stats
 from qbench.analysis import noise
 from qbench.bundle import percentile
 from qbench.plan import Plan, Planned
-from qbench.precision import REFERENCE
 from qbench.spec.case import Case
-from qbench.suite import DEFAULT_ENVIRONMENT, MIN_ROUNDS, Rounds
+from qbench.spec.precisions import REFERENCE
+from qbench.spec.suite import DEFAULT_ENVIRONMENT, MIN_ROUNDS, Rounds
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qbench.suite import MIN_ROUNDS
+from qbench.spec.suite import MIN_ROUNDS
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054

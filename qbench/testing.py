@@ -357,7 +357,7 @@ class AdapterConformance:
     def model(self, folder: Path) -> Model:
         """A small model that the adapter reads. Adapters of other formats override this."""
         from qbench.catalog import Catalog
-        from qbench.suite import suites_dir
+        from qbench.spec.suite import suites_dir
 
         catalog = Catalog([suites_dir()])
         card = catalog.card("digits_cnn")
@@ -404,7 +404,7 @@ class AdapterConformance:
         return RunConfig(**{"device": self.device, **changes})
 
     def prepare_target(self, precision: str) -> PrepareTarget:
-        from qbench.precision import complete_options
+        from qbench.spec.precisions import complete_options
 
         kind = self.device.partition(":")[0]
         return PrepareTarget(precision, complete_options(precision, {}), kind)
@@ -509,7 +509,7 @@ class AdapterConformance:
             assert ran, "an adapter that declares more than fp32 should run one on this model"
 
     def test_a_quantized_artifact_says_what_was_done_and_runs_so(self, tmp_path: Path) -> None:
-        from qbench.precision import int8_share
+        from qbench.spec.precisions import int8_share
 
         precisions = self.precisions()
         exact = self.outputs(self.artifact(tmp_path, "fp32"))

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from qbench.analysis.publish import IDS
 from qbench.errors import UserError, nearest
-from qbench.yamlfile import Strict, load
+from qbench.spec.yamlfile import Strict, load
 
 
 def _said(reason: str) -> str:

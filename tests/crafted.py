@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from qbench.bundle import Bundle
-from qbench.precision import variant
 from qbench.quality import Judging, judge
+from qbench.spec.precisions import variant
 
 TOP1 = Judging(task="image-classification", metric="top1", scores="scores")
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qbench.cards import ModelCard
-from qbench.data.cards import DatasetCard, Split
 from qbench.data.items import Items, make_items
 from qbench.errors import UserError
+from qbench.spec.datasets import DatasetCard, Split
+from qbench.spec.models import ModelCard
 
 
 def model_card(

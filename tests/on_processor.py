@@ -13,8 +13,9 @@ import numpy as np
 
 from qbench.catalog import Catalog
 from qbench.kit.model import Artifact, Calibration, Feed, Model, PrepareTarget, RunConfig
-from qbench.quality.judge import Judging, Quality, judge
-from qbench.suite import suites_dir
+from qbench.quality.judge import judge
+from qbench.spec.judging import Judging, Quality
+from qbench.spec.suite import suites_dir
 from qbench_onnxruntime import Backend
 
 _HINTS = {"graph_optimization_level": "ORT_DISABLE_ALL"}

@@ -12,7 +12,7 @@ import numpy as np
 from qbench.kit.adapter import Stream
 from qbench.kit.model import Artifact, Feed, PrepareTarget, RunConfig
 from qbench.kit.scenarios.window import Opened
-from qbench.scenario import SCENARIOS, complete_options
+from qbench.spec.scenarios import SCENARIOS, complete_options
 from qbench.testing import FakeBackend, fake_model
 
 Seconds = Callable[[int], float]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qbench.suite import suites_dir
+from qbench.spec.suite import suites_dir
 
 
 def ran(project, *args: str | Path) -> list[dict]:

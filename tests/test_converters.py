@@ -22,7 +22,7 @@ from qbench.errors import NoSource
 from qbench.isolate import run_job
 from qbench.kit.model import Model
 from qbench.registry import Registry, package_versions
-from qbench.suite import suites_dir
+from qbench.spec.suite import suites_dir
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

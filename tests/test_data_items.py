@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from qbench.data import items as module
-from qbench.data.cards import DatasetCard, Split
 from qbench.data.items import Items, make_items
 from qbench.errors import UserError
+from qbench.spec.datasets import DatasetCard, Split
 
 SHAPE = ["N", 1, 8, 8]
 

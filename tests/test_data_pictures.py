@@ -25,10 +25,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from qbench.data.cards import DatasetCard
 from qbench.data.readers import READERS, Reader
 from qbench.data.readers.pictures import parse_yolo
 from qbench.errors import UserError
+from qbench.spec.datasets import DatasetCard
 
 SMALL = [{"resize": {"size": [8, 8]}}]
 FED = ["N", 8, 8, 3]

@@ -23,11 +23,11 @@ from data_sets import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbench.data.cards import DatasetCard
 from qbench.data.readers import READERS, Reader
 from qbench.data.readers import arrays as arrays_module
 from qbench.data.readers.arrays import read_idx
 from qbench.errors import UserError
+from qbench.spec.datasets import DatasetCard
 
 
 @pytest.fixture

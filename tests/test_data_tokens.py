@@ -15,11 +15,11 @@ from data_sets import data_card, made, model_card, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbench.data.cards import Split
 from qbench.data.items import make_items
-from qbench.data.preprocess import TokenizeOptions
 from qbench.data.tokens import read_vocab, tokenizer
 from qbench.errors import UserError
+from qbench.spec.datasets import Split
+from qbench.spec.preprocess import TokenizeOptions
 
 WORDS = "<PAD> 0\n<START> 1\n<UNKNOWN> 2\nthe 3\na 4\nit 5\n's 6\ncaf\u00e9 7\n"
 BERT = "[PAD]\n[UNK]\n[CLS]\n[SEP]\nplay\n##ing\nthe\n,\ncafe\n"

@@ -20,7 +20,7 @@ from qbench.plan import Plan
 from qbench.registry import Registry
 from qbench.run.planner import make_plan
 from qbench.spec.case import Filters
-from qbench.suite import Suite, load_suite
+from qbench.spec.suite import Suite, load_suite
 from qbench.testing import FakeBackend, FakeGpuBackend
 
 GPU = "from qbench.testing import FakeGpuBackend as Backend\n"

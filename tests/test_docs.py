@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from qbench.analysis.columns import COLUMNS
-from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.cli import app
-from qbench.data.cards import DatasetCard
 from qbench.errors import UserError
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.cuda import Device
 from qbench.kit.model import PrepareTarget
 from qbench.kit.precisions import PRECISIONS
-from qbench.precision import complete_options
 from qbench.registry import Registry
-from qbench.suite import PrecisionChoice, Suite, shipped_suites, suites_dir
-from qbench.yamlfile import load
+from qbench.spec.columns import COLUMNS
+from qbench.spec.datasets import DatasetCard
+from qbench.spec.models import ModelCard
+from qbench.spec.precisions import complete_options
+from qbench.spec.suite import PrecisionChoice, Suite, shipped_suites, suites_dir
+from qbench.spec.yamlfile import load
 from qbench_tensorrt.capability import offered
 from qbench_tensorrt.options import Hints
 

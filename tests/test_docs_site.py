@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from qbench.analysis.columns import COLUMNS
 from qbench.cli import app
+from qbench.spec.columns import COLUMNS
 
 pytest.importorskip("material", reason="mkdocs-material is not installed")
 

@@ -31,9 +31,9 @@ from qbench.bundle import Bundle, find_bundle
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.records import EnergyRecord
 from qbench.energy.sensors import find_sensors
-from qbench.energy.settings import EnergySettings
 from qbench.energy.wall import PowerLog
 from qbench.isolate import Outcome
+from qbench.spec.energy import EnergySettings
 from qbench.stats import Estimate
 
 NO_GPU = FakeNvml(problem="Driver Not Loaded")

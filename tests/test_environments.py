@@ -11,7 +11,7 @@ import pytest
 from packaging.version import Version
 
 from qbench.environments import EnvironmentStore, find_uv
-from qbench.suite import Environment
+from qbench.spec.suite import Environment
 
 NUMPY = "numpy==2.4.*"
 OLDER = "onnxruntime==1.30.*"

@@ -12,7 +12,7 @@ from conftest import Project
 
 from qbench.kit.adapter import Unsupported
 from qbench.kit.model import Model, RunConfig, SourceTensor, TensorSpec
-from qbench.suite import suites_dir
+from qbench.spec.suite import suites_dir
 from qbench.testing import AdapterConformance
 
 EXAMPLES = Path(__file__).parent / "examples"

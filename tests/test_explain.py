@@ -14,8 +14,8 @@ from crafted import Crafted
 from qbench.analysis.explain import Explanation, by_kind, explain, layer_errors
 from qbench.explain import find_case
 from qbench.kit.operators import Operator, Profile
-from qbench.precision import complete_options
 from qbench.spec.case import Case
+from qbench.spec.precisions import complete_options
 
 CONV = Operator("c", "Conv", "compute", "fp32", macs=1_000_000, ns=100_000)
 INT8 = Operator("q", "QLinearConv", "compute", "int8", macs=1_000_000, ns=40_000)

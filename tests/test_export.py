@@ -24,7 +24,7 @@ from qbench.analysis.latex import escaped
 from qbench.analysis.systems import MAY_BE_EMPTY, system_files
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.system import FIELDS
+from qbench.spec.system import FIELDS
 
 HOSTILE = r"\input{/etc/passwd} & 100% $x^2$ #1 {_} ~ [*] <b> '' \\ |" + "\u202e你"
 HOST = {

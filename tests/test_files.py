@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from qbench import files
-from qbench.cards import Companion, ModelSource
 from qbench.errors import UserError
 from qbench.files import digest_path, locate, unpacked
 from qbench.spec.files import HubFile, SourceFile
+from qbench.spec.models import Companion, ModelSource
 from qbench.storage import digest_file
 
 CONTENT = b"weights" * 1000

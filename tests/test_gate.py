@@ -20,13 +20,13 @@ from crafted import MEMORY, PHASES, Crafted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbench.accepted import Acceptance, Accepted, accept, read_accepted
 from qbench.analysis.gate import Evidence, Figure, Finding, GateResult, Judged, judge
 from qbench.analysis.gate_export import to_json, to_junit, to_markdown
 from qbench.analysis.gate_figures import adjusted_twice
 from qbench.bundle import Bundle
 from qbench.errors import MachineryError, UserError
-from qbench.gate_settings import GateSettings
+from qbench.spec.accepted import Acceptance, Accepted, accept, read_accepted
+from qbench.spec.gate import GateSettings
 
 ITEMS, CLASSES = 400, 10
 LABELS = np.arange(ITEMS) % CLASSES

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from crafted import Crafted
 
-from qbench.accepted import read_accepted
 from qbench.errors import UserError
 from qbench.gate import earlier_runs, find_run, is_valid
-from qbench.suite import Suite
-from qbench.yamlfile import load
+from qbench.spec.accepted import read_accepted
+from qbench.spec.suite import Suite
+from qbench.spec.yamlfile import load
 
 LAGGING = """
 import os

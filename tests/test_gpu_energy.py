@@ -13,8 +13,8 @@ from qbench.analysis.energy import NoEnergy, energy_columns, measured
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.records import EnergyRecord
 from qbench.energy.sensors import find_sensors
-from qbench.energy.settings import EnergySettings
 from qbench.gpu.card import place
+from qbench.spec.energy import EnergySettings
 
 IDLE_W = (60.0, 80.0)
 LOAD_W = 300.0

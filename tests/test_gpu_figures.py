@@ -16,8 +16,8 @@ from qbench.analysis.recommend import recommend
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
 from qbench.console import case_tables
-from qbench.limits import Limit, Question
 from qbench.report.content import page_content
+from qbench.spec.question import Limit, Question
 
 SECOND = 1_000_000_000
 STEADY = {

@@ -11,7 +11,7 @@ from conftest import Project
 from streams import first_scores, opened
 
 from qbench.kit.adapter import Unsupported
-from qbench.scenario import why_not
+from qbench.spec.scenarios import why_not
 
 if reason := why_not("mlperf-server"):
     pytest.skip(reason, allow_module_level=True)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from crafted import Crafted
 
-from qbench.analysis.columns import NAMES
 from qbench.analysis.machines import Cell, Line, machine_of, machines_of, side_by_side
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
-from qbench.costs import CostSheet
 from qbench.errors import UserError
 from qbench.report import Options, write_report
+from qbench.spec.columns import NAMES
+from qbench.spec.costs import CostSheet
 
 DAY = "2026-01-31"
 HOST = {

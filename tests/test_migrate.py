@@ -24,9 +24,9 @@ from qbench.analysis.verify import find_problems, recompute
 from qbench.bundle import Bundle, find_incomplete
 from qbench.errors import UserError
 from qbench.migrate import SCHEMA, STEPS, Upgrade, migrate_bundle
-from qbench.precision import complete_options
 from qbench.report import write_report
 from qbench.spec.case import Case
+from qbench.spec.precisions import complete_options
 from qbench.storage import digest_file
 
 DATA = Path(__file__).parent / "data"

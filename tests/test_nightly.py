@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from qbench.suite import Suite
-from qbench.yamlfile import load
+from qbench.spec.suite import Suite
+from qbench.spec.yamlfile import load
 
 RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
 GITHUB, GITLAB = "github-actions.yml", "gitlab-ci.yml"

@@ -215,6 +215,6 @@ def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
 
 @pytest.mark.parametrize("name", ["models", "datasets"])
 def test_the_suites_are_found_in_a_checkout(name: str):
-    from qbench.suite import suites_dir
+    from qbench.spec.suite import suites_dir
 
     assert list((suites_dir() / name).glob("*.yaml"))

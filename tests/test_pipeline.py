@@ -18,9 +18,7 @@ from data_sets import data_card, encoded, model_card, picture, pixels, write_zip
 from PIL import Image
 
 from qbench.artifacts import ArtifactStore, feed_files
-from qbench.cards import ModelCard
 from qbench.catalog import Catalog
-from qbench.data.cards import DatasetCard, Split
 from qbench.data.items import Items, make_items
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import UserError
@@ -33,8 +31,10 @@ from qbench.kit.scenarios import pipeline
 from qbench.kit.scenarios.window import Opened, Timed
 from qbench.quality import Decoder, Judging, judge
 from qbench.registry import Registry
-from qbench.scenario import SCENARIOS, complete_options
-from qbench.suite import suites_dir
+from qbench.spec.datasets import DatasetCard, Split
+from qbench.spec.models import ModelCard
+from qbench.spec.scenarios import SCENARIOS, complete_options
+from qbench.spec.suite import suites_dir
 from qbench.testing import fake_model
 
 EVERY_STAGE = ["decode", "preprocess", "bind", "infer", "read", "postprocess"]

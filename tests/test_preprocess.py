@@ -1,4 +1,4 @@
-"""qbench.data.preprocess: expectations are written out by hand or taken from plain NumPy."""
+"""qbench.spec.preprocess: expectations are written out by hand or taken from plain NumPy."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from qbench.data.apply import apply
-from qbench.data.preprocess import Steps
+from qbench.spec.preprocess import Steps
 
 
 def steps(text: str) -> Steps:

@@ -25,7 +25,7 @@ from qbench.registry import Registry
 from qbench.report import write_report
 from qbench.run.request import Request
 from qbench.runner import run_suite
-from qbench.suite import Suite, load_suite, suites_dir
+from qbench.spec.suite import Suite, load_suite, suites_dir
 
 REFUSES = """
 from qbench.kit.adapter import Unsupported

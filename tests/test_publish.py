@@ -24,7 +24,7 @@ from qbench.bundle import Bundle
 from qbench.copies import pack_bundle
 from qbench.errors import UserError
 from qbench.report import Options, write_report
-from qbench.system import FIELDS
+from qbench.spec.system import FIELDS
 from qbench.waivers import load_waivers, parse_waiver
 
 NOT_THERE = (

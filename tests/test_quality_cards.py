@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from qbench import stats
-from qbench.cards import ModelCard
 from qbench.catalog import Catalog
 from qbench.errors import UserError
 from qbench.quality import TASKS, Decoder, Judging, judge
-from qbench.suite import suites_dir
-from qbench.yamlfile import load
+from qbench.spec.models import ModelCard
+from qbench.spec.suite import suites_dir
+from qbench.spec.yamlfile import load
 
 CARDS = sorted((suites_dir() / "models").glob("*.yaml"))
 

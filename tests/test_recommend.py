@@ -19,17 +19,17 @@ from test_report import Page
 
 from qbench.analysis.candidates import Measured, median
 from qbench.analysis.choice import Choice
-from qbench.analysis.columns import NAMES
 from qbench.analysis.machines import Machine
 from qbench.analysis.recommend import Answer, Recommendation, choose, recommend
 from qbench.analysis.recommend_words import changed, sentences, to_json
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
 from qbench.console.recommend import recommendation_parts
-from qbench.costs import CostSheet
 from qbench.errors import UserError
-from qbench.limits import ASPECTS, Limit, Question, read_limit, read_objective
 from qbench.report import Options, write_report
+from qbench.spec.columns import NAMES
+from qbench.spec.costs import CostSheet
+from qbench.spec.question import ASPECTS, Limit, Question, read_limit, read_objective
 from qbench.stats import Estimate
 
 A, B = Machine("a0", "board A", "chip A"), Machine("b0", "board B", "chip B")

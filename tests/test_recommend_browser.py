@@ -22,8 +22,8 @@ from test_report_browser import (
     rows,
 )
 
-from qbench.limits import Question, read_limit
 from qbench.report import Options, write_report
+from qbench.spec.question import Question, read_limit
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH")
 __all__ = ["chromium"]  # a fixture

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report import HOSTILE, measured, written
 
-from qbench.analysis.columns import COLUMNS
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
 from qbench.report.cells import INTERVALS, accuracy_of
 from qbench.report.content import page_content
 from qbench.report.render import plotly_script
+from qbench.spec.columns import COLUMNS
 from qbench.text import figure, with_interval
 
 LABELS = np.arange(400) % 4

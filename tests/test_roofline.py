@@ -20,10 +20,10 @@ from qbench.isolate import run_job
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, RunConfig
 from qbench.kit.operators import EffectivePrecision
-from qbench.precision import complete_options
 from qbench.spec.case import Case
-from qbench.suite import suites_dir
-from qbench.yardsticks import NOTHING, RATES, cards, yardsticks
+from qbench.spec.precisions import complete_options
+from qbench.spec.suite import suites_dir
+from qbench.spec.yardsticks import NOTHING, RATES, cards, yardsticks
 
 RUN = Run("net", "b", "default", "cpu", 1, {"fp32": 100_000_000}, 4_000_000, 1_000_000, 4e6)
 CEILINGS = Ceilings(

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from streams import first_scores, opened
 
-from qbench import scenario
 from qbench.kit.scenarios import lane, paced, sustained
 from qbench.kit.scenarios.window import Timed
-from qbench.scenario import SCENARIOS, complete_options, longest_s, why_not
-from qbench.suite import Suite
-from qbench.yamlfile import load
+from qbench.spec import scenarios
+from qbench.spec.scenarios import SCENARIOS, complete_options, longest_s, why_not
+from qbench.spec.suite import Suite
+from qbench.spec.yamlfile import load
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +97,7 @@ def test_a_missing_package_is_told_with_what_installs_it(monkeypatch: pytest.Mon
     monkeypatch.setitem(
         SCENARIOS,
         "mlperf-offline",
-        scenario.Scenario("mlperf_offline", "", package=("no-such-distribution", "loadgen")),
+        scenarios.Scenario("mlperf_offline", "", package=("no-such-distribution", "loadgen")),
     )
     reason = why_not("mlperf-offline")
     assert reason is not None

@@ -10,7 +10,7 @@ import pytest
 from qbench.plan import Plan, Planned
 from qbench.schedule import Schedule
 from qbench.spec.case import Case
-from qbench.suite import Suite
+from qbench.spec.suite import Suite
 
 FP32 = Case(model="net", backend="fake", precision="fp32")
 INT8 = Case(model="net", backend="fake", precision="int8-static")

@@ -115,7 +115,7 @@ def test_a_recording_goes_on_where_it_was(
 def test_nights_find_the_planted_case_and_no_other(study: Any, monkeypatch: pytest.MonkeyPatch):
     import nights  # type: ignore[import-not-found]
 
-    from qbench.gate_settings import GateSettings
+    from qbench.spec.gate import GateSettings
 
     monkeypatch.setattr(nights, "CASES", 10)
     settings, random = GateSettings(confirm_rounds=15), np.random.RandomState(0)

@@ -1,4 +1,4 @@
-"""qbench.suite: what a suite file may say, where errors point, and what cases it makes."""
+"""qbench.spec.suite: what a suite file may say, where errors point, and what cases it makes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from qbench.artifacts import ArtifactStore
 from qbench.catalog import Catalog
 from qbench.errors import UserError
 from qbench.plan import Plan
-from qbench.precision import complete_options
 from qbench.registry import Registry
 from qbench.run.planner import make_plan
 from qbench.spec.case import Case, Filters
-from qbench.suite import Suite, find_suite, load_suite, shipped_suites, suites_dir
+from qbench.spec.precisions import complete_options
+from qbench.spec.suite import Suite, find_suite, load_suite, shipped_suites, suites_dir
+from qbench.spec.yamlfile import load
 from qbench.testing import FakeBackend
-from qbench.yamlfile import load
 
 LEAST = """\
 name: small

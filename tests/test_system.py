@@ -12,8 +12,8 @@ import pytest
 
 from qbench.errors import UserError
 from qbench.host import fingerprint
-from qbench.suite import suites_dir
-from qbench.system import FIELDS, Power, System, load_system, missing, mlperf_system
+from qbench.spec.suite import suites_dir
+from qbench.spec.system import FIELDS, Power, System, load_system, missing, mlperf_system
 
 ROOT = Path(__file__).parent.parent
 SOFTWARE = {"qbench": "1.0", "onnxruntime": "1.23.0", "openvino": None}

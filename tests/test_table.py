@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from crafted import Crafted
 
-from qbench.analysis.columns import COLUMNS
 from qbench.analysis.export import OF_TABLES, export_table
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle, find_bundle
+from qbench.spec.columns import COLUMNS
 
 DOCUMENTED = """
 model task source_format backend backend_version environment precision variant

@@ -95,7 +95,7 @@ def test_the_steps_of_the_card_give_the_items(name):
     from pydantic import TypeAdapter
 
     from qbench.data.apply import apply
-    from qbench.data.preprocess import Steps
+    from qbench.spec.preprocess import Steps
 
     steps = TypeAdapter(Steps).validate_python(card(name)["preprocess"]["image"])
     item = apply(steps, digits()[0][TEST.start])

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter
 
-from qbench.suite import Name
+from qbench.spec.suite import Name
 from qbench_docs.cells import code, table, text
 from qbench_docs.docstrings import attributes, summary
 

@@ -35,7 +35,8 @@ class Message(NamedTuple):
 
 
 def message_table(names: str) -> str:
-    """Of every ``UserError`` of the modules or packages, such as ``qbench.suite qbench.data``."""
+    """Of every ``UserError`` of the modules or packages, such as ``qbench.spec.suite
+    qbench.data``."""
     rows = [m for m in _messages_of(names) if m.kind in ERRORS]
     return table(
         ("message", "what to do", "exit code"),

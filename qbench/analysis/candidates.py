@@ -20,12 +20,12 @@ from qbench.analysis.gpu import device_memory
 from qbench.analysis.machines import Machine
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
-from qbench.costs import CostSheet
 from qbench.decide import paired_shift
-from qbench.limits import ASPECTS, Question
-from qbench.precision import REFERENCE
+from qbench.spec.costs import CostSheet
+from qbench.spec.precisions import REFERENCE
+from qbench.spec.question import ASPECTS, Question
+from qbench.spec.suite import MIN_ROUNDS
 from qbench.stats import Estimate
-from qbench.suite import MIN_ROUNDS
 
 Row = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from qbench.analysis.candidates import Candidate, Figure
 from qbench.analysis.comparable import energy_groups
 from qbench.analysis.judging import Held, hold
 from qbench.analysis.pareto import ACCURACY, FIDELITY, LATENCY, Place, pareto
-from qbench.limits import Question
+from qbench.spec.question import Question
 
 _TOLD = ("environment", "recipe", "device", "threads", "streams")
 """Columns that a label tells where they differ."""

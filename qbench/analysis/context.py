@@ -12,9 +12,9 @@ from qbench.analysis import roofline
 from qbench.analysis.roofline import Ceilings
 from qbench.analysis.trials import Trials
 from qbench.bundle import PERCENTILES, Bundle, percentile_name
-from qbench.precision import REFERENCE
 from qbench.spec.case import Case
-from qbench.suite import DEFAULT_ENVIRONMENT, Rounds
+from qbench.spec.precisions import REFERENCE
+from qbench.spec.suite import DEFAULT_ENVIRONMENT, Rounds
 
 MS = 1e-6
 """Milliseconds in a nanosecond."""

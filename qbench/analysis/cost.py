@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from qbench.analysis.comparable import WALL
 from qbench.analysis.cost_inputs import BETTER, NOT_ALL, Given, Input, Missing, Row
 from qbench.analysis.machines import Machine, SideBySide
-from qbench.costs import CostSheet
+from qbench.spec.costs import CostSheet
 from qbench.stats import Estimate
 
 PER_MILLION = 1e6

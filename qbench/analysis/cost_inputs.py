@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from qbench.analysis.comparable import WALL
 from qbench.analysis.machines import Machine
-from qbench.costs import CostSheet, MachineCosts
+from qbench.spec.costs import CostSheet, MachineCosts
+from qbench.spec.system import Price
 from qbench.stats import Estimate
-from qbench.system import Price
 
 Row = Mapping[str, Any]
 """A case's row of the case table."""

@@ -11,9 +11,9 @@ import numpy as np
 
 from qbench.kit.operators import EffectivePrecision, Operator
 from qbench.kit.precisions import PRECISIONS
-from qbench.precision import IN_NAME_ONLY, REFERENCE, flags
 from qbench.quality.fidelity import MAX_SQNR_DB
 from qbench.spec.case import Case
+from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE, flags
 
 SLOW_RATE = 1.5
 """A kind of operator is slow if a multiply-accumulate takes it so much longer than float32's do."""

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
-from qbench.analysis.columns import NAMES
 from qbench.analysis.latex import latex_table
 from qbench.analysis.table import case_table
 from qbench.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.interchange.pytest_benchmark import pytest_benchmark_json
+from qbench.spec.columns import NAMES
 from qbench.text import markdown
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qbench.accepted import Acceptance, Accepted
 from qbench.analysis.compare import Row
 from qbench.analysis.gate_baselines import (
     Against,
@@ -39,8 +38,9 @@ from qbench.analysis.gate_findings import (
 )
 from qbench.bundle import Bundle
 from qbench.errors import MachineryError
-from qbench.gate_settings import GateSettings, Kind
-from qbench.suite import MIN_ROUNDS
+from qbench.spec.accepted import Acceptance, Accepted
+from qbench.spec.gate import GateSettings, Kind
+from qbench.spec.suite import MIN_ROUNDS
 
 __all__ = [
     "Evidence", "Figure", "Finding", "GateResult", "Judged", "Night", "Severity", "judge",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qbench.accepted import Accepted
 from qbench.analysis.compare import Comparison, Pair, compare_runs, compare_within
 from qbench.analysis.gate_findings import Before, Night
 from qbench.bundle import Bundle
 from qbench.errors import UserError, nearest
-from qbench.gate_settings import BASELINE, Baseline, GateSettings
+from qbench.spec.accepted import Accepted
+from qbench.spec.gate import BASELINE, Baseline, GateSettings
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from qbench.analysis.compare import Delta, Pair, Ratio
 from qbench.analysis.gate_baselines import Against
 from qbench.analysis.gate_findings import MEASURED, Figure, Finding, Night
 from qbench.decide import Shift, adjusted
-from qbench.gate_settings import GateSettings, Kind
+from qbench.spec.gate import GateSettings, Kind
 
 LEAST_GROWN_MB = 2.0
 """Memory that has grown by less has not grown."""

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qbench.analysis.columns import COLUMNS, INTERVALS
 from qbench.analysis.table import case_rows
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.gate_settings import GateSettings, Kind, Limit
 from qbench.spec.case import Case
+from qbench.spec.columns import COLUMNS, INTERVALS
+from qbench.spec.gate import GateSettings, Kind, Limit
 
 Row = Mapping[str, Any]
 Severity = Literal["regression", "suspicion", "notice", "accepted"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qbench.analysis.candidates import SUSTAINED, Candidate, Figure
-from qbench.limits import ASPECTS, Limit
+from qbench.spec.question import ASPECTS, Limit
 from qbench.text import figure, with_interval
 
 State = Literal["kept", "open", "broken"]

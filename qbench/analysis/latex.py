@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from qbench.analysis.columns import COLUMNS
 from qbench.analysis.origin import DOUBTED, doubts, origin
 from qbench.bundle import Bundle
 from qbench.console.cases import told_conditions
 from qbench.report import cells
+from qbench.spec.columns import COLUMNS
 from qbench.text import printable
 
 LONGEST, LONGEST_NOTE = 60, 400

@@ -21,7 +21,7 @@ from qbench.analysis.matching import Row, match_runs
 from qbench.analysis.trials import Ratio, Trials, welch_ratios
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.system import Price
+from qbench.spec.system import Price
 
 BY_RATE = ("offline", "mlperf-offline", "sustained")
 """Scenarios in which machines are told apart by their throughput; in the others by p50."""

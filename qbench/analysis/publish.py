@@ -20,8 +20,8 @@ from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems, not_recomputed
 from qbench.bundle import Bundle
 from qbench.migrate import SCHEMA
-from qbench.suite import MIN_ROUNDS
-from qbench.system import missing
+from qbench.spec.suite import MIN_ROUNDS
+from qbench.spec.system import missing
 
 
 @dataclass(frozen=True)

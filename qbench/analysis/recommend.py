@@ -19,9 +19,9 @@ from qbench.analysis.comparable import same_work
 from qbench.analysis.machines import machines_of
 from qbench.analysis.sensitivity import Change, changes_of
 from qbench.bundle import Bundle
-from qbench.costs import CostSheet
 from qbench.errors import UserError, nearest
-from qbench.limits import Question
+from qbench.spec.costs import CostSheet
+from qbench.spec.question import Question
 
 _WORK = ("model", "scenario", "scenario_options", "batch_size")
 

@@ -12,7 +12,7 @@ from qbench.analysis.choice import Choice
 from qbench.analysis.judging import Held, limit_text, with_unit
 from qbench.analysis.recommend import Answer, Recommendation
 from qbench.analysis.sensitivity import Change
-from qbench.limits import ASPECTS
+from qbench.spec.question import ASPECTS
 from qbench.text import figure
 
 NAMED = 4

@@ -2,7 +2,7 @@
 
 Williams, Waterman, Patterson: "Roofline: an insightful visual performance model for multicore
 architectures", CACM 52(4), 2009. The ceilings are measured, not computed from a data sheet: see
-``qbench.yardsticks`` and ``qbench.kit.jobs.bandwidth``. Pure functions of what a bundle holds.
+``qbench.spec.yardsticks`` and ``qbench.kit.jobs.bandwidth``. Pure functions of what a bundle holds.
 
 An inference takes at least the time of its multiply-accumulates at the highest rate that any
 yardstick reached at their precision, and at least the time in which memory delivers the weights
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from qbench.yardsticks import NOTHING, RATES
+from qbench.spec.yardsticks import NOTHING, RATES
 
 SUSPICIOUS = 1.15
 """A share from which on a case is suspicious. The best of many other shapes was 5 % faster than the

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qbench.analysis.choice import Choice, against
-from qbench.limits import Limit, Question
+from qbench.spec.question import Limit, Question
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.system import FIELDS, System, mlperf_system
+from qbench.spec.system import FIELDS, System, mlperf_system
 
 MAY_BE_EMPTY = (
     "system_type_detail", "host_processor_frequency", "host_processor_caches",

@@ -11,7 +11,6 @@ import pandas as pd
 
 from qbench import stats
 from qbench.analysis import roofline
-from qbench.analysis.columns import COLUMNS, NAMES, CaseRow
 from qbench.analysis.context import MS, Context
 from qbench.analysis.energy import energy_columns
 from qbench.analysis.gpu import gpu_columns
@@ -19,14 +18,15 @@ from qbench.analysis.noise import noise_columns
 from qbench.analysis.roofline import Ceilings
 from qbench.bundle import PERCENTILES, Bundle, percentile_name
 from qbench.errors import UserError
-from qbench.precision import flags, int8_share
-from qbench.suite import MIN_ROUNDS
+from qbench.spec.columns import COLUMNS, NAMES, CaseRow
+from qbench.spec.precisions import flags, int8_share
+from qbench.spec.suite import MIN_ROUNDS
 
 WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped", "ok")
 
 
 def case_table(bundle: Bundle) -> pd.DataFrame:
-    """``case_rows`` as a table with the columns of ``qbench.analysis.columns``."""
+    """``case_rows`` as a table with the columns of ``qbench.spec.columns``."""
     rows = case_rows(bundle, bundle.trials_frame())
     return pd.DataFrame(map(attrgetter(*NAMES), rows), columns=list(NAMES), dtype=object)
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from qbench.bundle import PERCENTILES, TRIAL_COLUMNS, percentile_name
 from qbench.decide import Shift, paired_shift
+from qbench.spec.suite import MIN_ROUNDS
 from qbench.stats import CONFIDENCE, Estimate, geometric_means, moments
-from qbench.suite import MIN_ROUNDS
 
 FIGURES = ("p10", "p50", "p99", "throughput", "memory", "load")
 """What of trials is compared."""

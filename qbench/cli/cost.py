@@ -14,7 +14,7 @@ from qbench.errors import UserError
 
 if TYPE_CHECKING:
     from qbench.analysis.cost import Costed
-    from qbench.costs import CostSheet
+    from qbench.spec.costs import CostSheet
 
 Costs = Annotated[
     Path | None,
@@ -37,7 +37,7 @@ def read_costs(costs: Path | None, rate: float | None) -> CostSheet | None:
     Raises:
         UserError: it cannot be read or is wrong, or there is a rate without it, or no such rate.
     """
-    from qbench.costs import load_costs
+    from qbench.spec.costs import load_costs
 
     if rate is not None and not (math.isfinite(rate) and rate > 0):
         raise UserError(f"--rate {rate:g} is no rate", "Give items per second, above 0.")

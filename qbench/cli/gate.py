@@ -154,13 +154,13 @@ def accept(
     from datetime import date
     from typing import get_args
 
-    from qbench.accepted import NAME, Acceptance
-    from qbench.accepted import accept as keep
     from qbench.analysis.gate import Night
     from qbench.console import printable
     from qbench.explain import find_case
     from qbench.gate import find_run
-    from qbench.gate_settings import Kind
+    from qbench.spec.accepted import NAME, Acceptance
+    from qbench.spec.accepted import accept as keep
+    from qbench.spec.gate import Kind
 
     for name in kind or ():
         if name not in get_args(Kind):

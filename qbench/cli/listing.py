@@ -65,7 +65,7 @@ def models(as_json: AsJson = False) -> int:
     """List the shipped model cards (a suite's own cards lie beside it, in models/)."""
     from qbench.catalog import Catalog
     from qbench.console import simple_table
-    from qbench.suite import suites_dir
+    from qbench.spec.suite import suites_dir
 
     catalog = Catalog([suites_dir()])
     cards = [catalog.card(name) for name in catalog.names]
@@ -83,8 +83,8 @@ def models(as_json: AsJson = False) -> int:
 def suites(as_json: AsJson = False) -> int:
     """List the shipped suites."""
     from qbench.console import simple_table
-    from qbench.suite import Suite, shipped_suites
-    from qbench.yamlfile import load
+    from qbench.spec.suite import Suite, shipped_suites
+    from qbench.spec.yamlfile import load
 
     found = [load(path, Suite)[0] for path in shipped_suites().values()]
     if as_json:

@@ -18,7 +18,7 @@ from qbench.cli.common import (
 from qbench.cli.cost import Costs, RequiredRate, read_costs
 
 if TYPE_CHECKING:
-    from qbench.limits import Question
+    from qbench.spec.question import Question
 
 MaxP50 = Annotated[str | None, typer.Option(help="Median latency, such as 2ms.")]
 MaxP99 = Annotated[str | None, typer.Option(help="99th percentile of latency, such as 10ms.")]
@@ -54,7 +54,7 @@ def asked(
     Raises:
         UserError: one cannot be read.
     """
-    from qbench.limits import Question, read_limit, read_objective
+    from qbench.spec.question import Question, read_limit, read_objective
 
     read = tuple(read_limit(name, text) for name, text in limits.items() if text is not None)
     if not read and minimize is None:

@@ -88,7 +88,7 @@ def run(
     from qbench.console import RichProgress, case_tables
     from qbench.registry import Registry
     from qbench.runner import run_suite
-    from qbench.system import load_system
+    from qbench.spec.system import load_system
 
     registry = Registry()
     told, wall = load_system(system), _wall_meter(power_log, power_command)
@@ -206,7 +206,7 @@ def _request(
     from qbench import adhoc
     from qbench.run.request import Request
     from qbench.spec.case import Filters
-    from qbench.suite import device_name, find_suite
+    from qbench.spec.suite import device_name, find_suite
 
     try:
         devices = [device_name(name) for name in devices or ()]
@@ -249,7 +249,7 @@ def _request(
 
 def _load_suite(name: str, registry: Any, note: Any) -> tuple[Any, str, Catalog]:
     from qbench.catalog import Catalog
-    from qbench.suite import find_suite, load_suite, suites_dir
+    from qbench.spec.suite import find_suite, load_suite, suites_dir
 
     path = find_suite(name)
     catalog = Catalog([path.parent, suites_dir()], note)
@@ -343,8 +343,8 @@ def _write_template(name: str, path: Path) -> None:
     Raises:
         UserError: there is such a file, or no such folder.
     """
+    from qbench.spec.suite import suites_dir
     from qbench.storage import write_file
-    from qbench.suite import suites_dir
 
     if path.exists():
         raise UserError(f"{path} exists", "Give another name; nothing was overwritten.")

@@ -19,7 +19,7 @@ from qbench.analysis.recommend_words import (
     why_not,
 )
 from qbench.console.text import bare_table, styled
-from qbench.limits import ASPECTS
+from qbench.spec.question import ASPECTS
 
 
 def recommendation_parts(of: Recommendation) -> list[Table | Text]:

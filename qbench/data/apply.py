@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from qbench.data.cards import IGNORE
-from qbench.data.preprocess import CenterCrop, Resize, Steps, as_json
 from qbench.kit.pipeline import transforms
+from qbench.spec.datasets import IGNORE
+from qbench.spec.preprocess import CenterCrop, Resize, Steps, as_json
 
 
 def apply(

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from qbench.cards import ModelCard, Tensor
-from qbench.data import preprocess
-from qbench.data.cards import DatasetCard, Split
 from qbench.data.labels import make_labels
 from qbench.data.readers import READERS, Reader
 from qbench.data.tokens import tokenizer
 from qbench.errors import UserError, nearest
 from qbench.files import Report, digest_path, locate
 from qbench.kit.pipeline import transforms
+from qbench.spec import preprocess
+from qbench.spec.datasets import DatasetCard, Split
+from qbench.spec.models import ModelCard, Tensor
 from qbench.storage import cache_dir, digest_json, new_folder
 
 PREPARE_VERSION = 3

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from qbench.data.apply import apply_to_boxes, apply_to_mask
-from qbench.data.cards import IGNORE
-from qbench.data.preprocess import Steps, moves_pixels
 from qbench.data.readers import Reader
+from qbench.spec.datasets import IGNORE
+from qbench.spec.preprocess import Steps, moves_pixels
 
 
 def make_labels(

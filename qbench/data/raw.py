@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from qbench.cards import ModelCard
-from qbench.data import preprocess
-from qbench.data.cards import FORMATS, DatasetCard
 from qbench.data.items import Items, array_for, find_vocabularies, readable
 from qbench.data.readers import READERS, Reader
 from qbench.data.tokens import vocabulary
 from qbench.errors import UserError
 from qbench.files import Report
+from qbench.spec import preprocess
+from qbench.spec.datasets import FORMATS, DatasetCard
+from qbench.spec.models import ModelCard
 from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
 RAW_VERSION = 1

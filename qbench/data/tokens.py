@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from qbench.data.preprocess import TokenizeOptions
 from qbench.data.table import read_text
 from qbench.errors import UserError
 from qbench.kit.pipeline import tokens
+from qbench.spec.preprocess import TokenizeOptions
 
 
 def tokenizer(options: TokenizeOptions, vocab: Path) -> Callable[[str], np.ndarray]:

@@ -15,12 +15,12 @@ from qbench.energy.integral import NoReading, joules
 from qbench.energy.meter import Clock, Meter
 from qbench.energy.records import Met
 from qbench.energy.sensors import Found, Scope, Sensor
-from qbench.energy.settings import EnergySettings
 from qbench.energy.wall import Log, WallMeter
 from qbench.errors import UserError
 from qbench.host import usable_cores
 from qbench.isolate import Outcome
 from qbench.run.progress import Progress
+from qbench.spec.energy import EnergySettings
 
 BUSY_IDLE = 0.05
 """A machine busier than this is not idle: what it does is taken off every figure."""

@@ -12,7 +12,7 @@ class Metric(NamedTuple):
     """A figure whose trend can be followed.
 
     Attributes:
-        column: its name in the case table, with the unit: see ``qbench.analysis.columns``.
+        column: its name in the case table, with the unit: see ``qbench.spec.columns``.
         unit: for people; "" if it has none.
         less_is_better: None where neither direction is better.
         relative: whether changes are ratios; else they are differences, as of accuracies.

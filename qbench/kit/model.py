@@ -185,10 +185,10 @@ class PrepareTarget:
     """What an artifact depends on.
 
     Attributes:
-        precision: a name of ``qbench.precision.PRECISIONS``.
+        precision: a name of ``qbench.spec.precisions.PRECISIONS``.
         options: that precision's options, all of them, defaults filled in; their meaning stands
-            in ``qbench.precision``. ``calibration_items`` is applied already: use all the items
-            that you are given. ``supports`` refuses a value that the tool does not have.
+            in ``qbench.spec.precisions``. ``calibration_items`` is applied already: use all the
+            items that you are given. ``supports`` refuses a value that the tool does not have.
         device: class of devices: ``cpu`` or ``cuda``.
         recipe: ``best``: quantize in the way that is best on this runtime. ``shared``: the model
             is an ONNX file that is quantized already (Q/DQ, made once for all backends): take

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+
+from qbench.spec.judging import Fidelity
 
 MAX_SQNR_DB = 200.0
 """A ratio above this, that of identical outputs included, is given as this: beyond float64."""
@@ -14,22 +15,6 @@ _BLOCK = 4_000_000
 
 Outputs = Mapping[str, np.ndarray]
 """By output name, ``[items, ...]``."""
-
-
-class Fidelity(BaseModel):
-    """One output against the reference's.
-
-    Attributes:
-        sqnr_db: signal to quantization noise over all items, in dB.
-        cosine: mean over items of the cosine similarity.
-        max_abs_difference: the largest difference of two values, in the output's own unit.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sqnr_db: float
-    cosine: float
-    max_abs_difference: float
 
 
 def compare(reference: Outputs, outputs: Outputs) -> dict[str, Fidelity]:

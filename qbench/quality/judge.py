@@ -7,127 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
 
-from qbench.errors import nearest
 from qbench.kit.pipeline import answers
 from qbench.quality import metrics
 from qbench.quality.boxes import mean_average_precision
-from qbench.quality.decoders import Decoder
-from qbench.quality.fidelity import Fidelity, Outputs, compare
+from qbench.quality.fidelity import Outputs, compare
 from qbench.quality.scores import Figure, Share
-from qbench.quality.tasks import TASKS
+from qbench.spec.judging import Judging, Metric, Quality
+from qbench.spec.tasks import TASKS
 
 Score = Share | Figure
-
-
-class Metric(BaseModel):
-    """One metric's value with its 95 % interval; None where there are too few items for one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-class Quality(BaseModel):
-    """What one evaluation found.
-
-    Attributes:
-        items: how many were evaluated.
-        metric: None if there are no labels; then so are the accuracies.
-        accuracy: the metric's value, with its 95 % interval: Wilson's for a share of items, else
-            by the bootstrap over items.
-        accuracy_delta: accuracy less the float32 reference's on the same items, with its 95 %
-            interval (Agresti and Min's for matched pairs, or the paired bootstrap); None for the
-            reference itself.
-        accuracy_delta_p: McNemar's exact p-value; None where the metric is no share of items.
-        items_needed: how many items would give the delta an interval of ±1 point at the
-            disagreement seen; None where the metric is no share of items.
-        metrics: all of the task's, the chosen one among them.
-        sqnr_db: signal to quantization noise of the outputs against the reference, of the worst
-            output; None for the reference itself.
-        cosine: mean over items of the cosine similarity to the reference, of the worst output.
-        max_abs_difference: the largest difference of two values, of the worst output.
-        agreement: share of items with the reference's top class, of pixels in segmentation; None
-            if the task has no classes.
-        fidelity: by output.
-        outputs_digest: SHA-256 over all outputs.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    items: int
-    metric: str | None = None
-    accuracy: float | None = None
-    accuracy_low: float | None = None
-    accuracy_high: float | None = None
-    accuracy_delta: float | None = None
-    accuracy_delta_low: float | None = None
-    accuracy_delta_high: float | None = None
-    accuracy_delta_p: float | None = None
-    items_needed: int | None = None
-    metrics: dict[str, Metric] = {}
-    sqnr_db: float | None = None
-    cosine: float | None = None
-    max_abs_difference: float | None = None
-    agreement: float | None = None
-    fidelity: dict[str, Fidelity] = {}
-    outputs_digest: str
-
-
-class Judging(BaseModel):
-    """How a model's outputs are judged; kept in the bundle, so that they can be judged again.
-
-    Attributes:
-        task: one of ``TASKS``.
-        metric: the one that ``accuracy`` is; None if nothing is to be made of labels.
-        scores: the output that holds one score for each class; None if the task does not sort
-            items into classes.
-        output: the output of the other tasks' metrics: classes of pixels, anomaly scores or
-            embeddings; None where there is none, and for detection, whose decoder reads all.
-        background: leading classes of ``scores`` that the labels do not count.
-        class_axis: of ``output``, if it holds a score for each class of a pixel.
-        classes: how many the data set has; None if it does not say.
-        decoder: of a detector.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str
-    metric: str | None = None
-    scores: str | None = None
-    output: str | None = None
-    background: NonNegativeInt = 0
-    class_axis: int = -1
-    classes: PositiveInt | None = None
-    decoder: Decoder | None = None
-
-    @field_validator("task")
-    @classmethod
-    def _task_is_known(cls, task: str) -> str:
-        if task not in TASKS:
-            raise ValueError(f"there is no task '{task}'. {nearest(task, TASKS)}")
-        return task
-
-    def answer(self) -> dict[str, Any] | None:
-        """What of the outputs is read for each item, as ``qbench.kit.pipeline.answers.reader``
-        takes it; None if nothing is, as of embeddings, which only pairs are judged of.
-
-        Raises:
-            ValueError: the decoder is not installed here.
-        """
-        if self.decoder is not None:
-            options = self.decoder.complete()
-            return {"kind": "boxes", "decoder": self.decoder.target(), "options": options}
-        if self.scores is not None:
-            return {"kind": "class", "output": self.scores, "background": self.background}
-        if self.output is not None and self.task == "semantic-segmentation":
-            return {"kind": "pixels", "output": self.output, "class_axis": self.class_axis}
-        if self.output is not None and self.task == "anomaly-detection":
-            return {"kind": "anomaly", "output": self.output}
-        return None
 
 
 def judge(

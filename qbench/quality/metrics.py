@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from qbench.data.cards import IGNORE
 from qbench.quality.scores import Figure, Share
+from qbench.spec.datasets import IGNORE
 
 
 def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> Share:

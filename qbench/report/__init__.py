@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qbench.analysis.publish import Publishing
     from qbench.bundle import Bundle
-    from qbench.costs import CostSheet
-    from qbench.limits import Question
+    from qbench.spec.costs import CostSheet
+    from qbench.spec.question import Question
 
 
 @dataclass(frozen=True)

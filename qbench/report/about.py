@@ -9,8 +9,8 @@ from typing import Any
 from qbench import stats
 from qbench.bundle import Bundle
 from qbench.report.run import Run
+from qbench.spec.suite import MIN_ROUNDS
 from qbench.storage import digest_file
-from qbench.suite import MIN_ROUNDS
 
 SUITE_CHARACTERS = 20_000
 

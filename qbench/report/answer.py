@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qbench.analysis.machines import machines_of
-from qbench.precision import IN_NAME_ONLY, REFERENCE
 from qbench.report import cells
 from qbench.report.ranking import Verdict
 from qbench.report.run import Run
 from qbench.report.tables import otherwise
+from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE
 from qbench.text import figure
 
 MOST_NAMED = 3

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qbench.analysis.columns import NAMES
+from qbench.spec.columns import NAMES
 from qbench.text import figure
 
 Case = Mapping[str, Any]

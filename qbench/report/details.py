@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qbench.analysis.columns import COLUMNS
 from qbench.report import cells
 from qbench.report.run import Run
+from qbench.spec.columns import COLUMNS
 
 Case = Mapping[str, Any]
 ENDS = {end for both in cells.INTERVALS.values() for end in both}

@@ -8,7 +8,7 @@ from typing import Any
 from qbench.analysis.comparable import compare_bundles
 from qbench.analysis.systems import described
 from qbench.bundle import Bundle
-from qbench.system import missing
+from qbench.spec.system import missing
 
 HOST_FACTS = {
     "hostname": "host name",

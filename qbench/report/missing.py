@@ -11,8 +11,8 @@ from pydantic import ConfigDict
 from qbench.bundle import Bundle
 from qbench.errors import UserError
 from qbench.report.run import Run
-from qbench.suite import Exclusion
-from qbench.yamlfile import Strict, parse
+from qbench.spec.suite import Exclusion
+from qbench.spec.yamlfile import Strict, parse
 
 LOG_LINES = 20
 MOST_NAMED = 12

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from qbench.report import cells
-from qbench.suite import MIN_ROUNDS
+from qbench.spec.suite import MIN_ROUNDS
 
 SAME_WORK = ("model", "scenario", "scenario_options", "batch_size", "threads", "streams")
 """Cases are ranked that agree in these."""

@@ -18,10 +18,10 @@ from qbench.analysis.recommend_words import (
     title,
     why_not,
 )
-from qbench.limits import ASPECTS
 from qbench.report import Options
 from qbench.report.run import Run
 from qbench.report.traces import rounded
+from qbench.spec.question import ASPECTS
 
 STANDINGS = {"sure": "surely", "maybe": "perhaps", "fails": "not"}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qbench.analysis.columns import COLUMNS, NAMES
 from qbench.analysis.comparable import energy_groups
 from qbench.report import cells
 from qbench.report.energy import described
 from qbench.report.sweeps import doubt
+from qbench.spec.columns import COLUMNS, NAMES
 
 Case = Mapping[str, Any]
 

@@ -16,15 +16,15 @@ from qbench.kit.adapter import Backend, Ready, Unavailable
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.plan import Plan, Planned
-from qbench.precision import REFERENCE, SHARED, complete_options
 from qbench.quality import Judging
 from qbench.registry import Registry
-from qbench.scenario import SCENARIOS, why_not
-from qbench.scenario import complete_options as complete_scenario
 from qbench.spec.case import EVERY_CASE, Case, Filters
-from qbench.suite import DEFAULT_ENVIRONMENT, Override, Suite
-from qbench.yardsticks import cards as yardstick_cards
-from qbench.yardsticks import yardsticks
+from qbench.spec.precisions import REFERENCE, SHARED, complete_options
+from qbench.spec.scenarios import SCENARIOS, why_not
+from qbench.spec.scenarios import complete_options as complete_scenario
+from qbench.spec.suite import DEFAULT_ENVIRONMENT, Override, Suite
+from qbench.spec.yardsticks import cards as yardstick_cards
+from qbench.spec.yardsticks import yardsticks
 
 
 def make_plan(

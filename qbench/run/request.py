@@ -18,9 +18,9 @@ from qbench.kit.adapter import Ready, Unavailable
 from qbench.plan import Plan
 from qbench.registry import Registry, package_versions
 from qbench.spec.case import Filters
+from qbench.spec.suite import Suite
+from qbench.spec.system import System
 from qbench.storage import digest_json
-from qbench.suite import Suite
-from qbench.system import System
 
 SETTINGS = (
     "rounds", "budget", "warmup_s", "timed_s", "cool_down_s", "limits", "cpu_power", "energy",

@@ -9,7 +9,7 @@ import numpy as np
 from qbench import stats
 from qbench.analysis.comparable import DIGESTS, REQUEST, WORK
 from qbench.analysis.trials import FIGURES, ROUNDING
-from qbench.suite import MIN_ROUNDS
+from qbench.spec.suite import MIN_ROUNDS
 
 
 def comparison_rules() -> dict[str, Any]:

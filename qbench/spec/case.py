@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from qbench.errors import UserError, nearest
 from qbench.kit.model import PrepareTarget, RunConfig
-from qbench.precision import variant
-from qbench.scenario import SCENARIOS, longest_s
-from qbench.scenario import complete_options as complete_scenario
+from qbench.spec.precisions import variant
+from qbench.spec.scenarios import SCENARIOS, longest_s
+from qbench.spec.scenarios import complete_options as complete_scenario
+from qbench.spec.suite import DEFAULT_ENVIRONMENT, PositiveInt, Suite
 from qbench.storage import digest_json
-from qbench.suite import DEFAULT_ENVIRONMENT, PositiveInt, Suite
 
 Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout", "oom"]
 

@@ -34,7 +34,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from qbench.data.apply import apply
-from qbench.data.preprocess import Steps
+from qbench.spec.preprocess import Steps
 
 SEED = 20240613
 TRAIN, TEST = slice(0, 1347), slice(1347, 1797)

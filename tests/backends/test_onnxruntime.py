@@ -29,7 +29,7 @@ from qbench.kit.model import (
 )
 from qbench.kit.operators import EffectivePrecision
 from qbench.kit.precisions import PRECISIONS
-from qbench.precision import complete_options
+from qbench.spec.precisions import complete_options
 from qbench.testing import AdapterConformance
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

@@ -24,9 +24,9 @@ from qbench.environments import backends_of
 from qbench.kit.adapter import Ready, Unavailable, Unsupported
 from qbench.kit.model import Artifact, Model, PrepareTarget, RunConfig, SourceTensor
 from qbench.kit.precisions import PRECISIONS
-from qbench.precision import complete_options
 from qbench.registry import Registry, package_versions
-from qbench.suite import Environment
+from qbench.spec.precisions import complete_options
+from qbench.spec.suite import Environment
 from qbench_onnxruntime import Backend, gpu
 from qbench_onnxruntime.effective import read_operators, summary
 from qbench_onnxruntime.options import FileFacts, providers, session_options

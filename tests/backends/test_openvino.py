@@ -26,7 +26,7 @@ from qbench.kit.model import (
     TensorSpec,
 )
 from qbench.kit.operators import Activation
-from qbench.precision import complete_options
+from qbench.spec.precisions import complete_options
 from qbench.testing import AdapterConformance
 
 if importlib.util.find_spec("openvino") is None or importlib.util.find_spec("nncf") is None:

@@ -23,7 +23,7 @@ from test_tensorrt_build import ZOO, artifact, compiled, small
 
 from qbench.kit.model import Calibration, PrepareTarget, RunConfig
 from qbench.kit.operators import EffectivePrecision
-from qbench.precision import complete_options
+from qbench.spec.precisions import complete_options
 from qbench_tensorrt import Backend
 from qbench_tensorrt.inspect import read_operators
 from qbench_tensorrt.source import Node, read_nodes, write_nodes

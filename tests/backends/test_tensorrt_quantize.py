@@ -31,7 +31,7 @@ from onnx.reference import ReferenceEvaluator  # noqa: E402
 from qbench.errors import UserError  # noqa: E402
 from qbench.kit.adapter import PrepareError, Unsupported  # noqa: E402
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, SourceTensor, TensorSpec  # noqa: E402
-from qbench.precision import complete_options  # noqa: E402
+from qbench.spec.precisions import complete_options  # noqa: E402
 from qbench_onnxruntime import Backend as OnnxRuntime  # noqa: E402
 from qbench_tensorrt import Backend  # noqa: E402
 from qbench_tensorrt.io import Io  # noqa: E402

@@ -26,7 +26,7 @@ from qbench.kit.model import (  # noqa: E402
     SourceTensor,
     TensorSpec,
 )
-from qbench.precision import complete_options, int8_share  # noqa: E402
+from qbench.spec.precisions import complete_options, int8_share  # noqa: E402
 from qbench.testing import AdapterConformance  # noqa: E402
 from qbench_tflite import Backend, ranges  # noqa: E402
 from qbench_tflite import quantizer as quantizer_module  # noqa: E402

@@ -26,7 +26,7 @@ from qbench.kit.scenarios import mlperf_single_stream
 from qbench.kit.scenarios.closed_loop import time_calls
 from qbench.kit.scenarios.lane import Lane, Library
 from qbench.kit.scenarios.window import Opened
-from qbench.scenario import complete_options
+from qbench.spec.scenarios import complete_options
 
 WINDOW_NS = 500_000_000
 

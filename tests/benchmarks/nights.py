@@ -30,7 +30,7 @@ import study
 from qbench.analysis.gate_figures import adjusted_twice, is_suspicious
 from qbench.analysis.gate_findings import Figure
 from qbench.decide import paired_shift, stall_share
-from qbench.gate_settings import GateSettings
+from qbench.spec.gate import GateSettings
 from qbench.stats import wilson
 from qbench.storage import write_file
 

@@ -16,11 +16,11 @@ from qbench.data.items import Items
 from qbench.isolate import Outcome, run_job, scratch_folder
 from qbench.kit.adapter import Unavailable
 from qbench.kit.model import Artifact, Feed, PrepareTarget, RunConfig
-from qbench.precision import complete_options
 from qbench.registry import Registry
-from qbench.scenario import SCENARIOS
-from qbench.scenario import complete_options as scenario_options
-from qbench.suite import suites_dir
+from qbench.spec.precisions import complete_options
+from qbench.spec.scenarios import SCENARIOS
+from qbench.spec.scenarios import complete_options as scenario_options
+from qbench.spec.suite import suites_dir
 
 
 @dataclass(frozen=True)

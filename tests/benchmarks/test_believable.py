@@ -21,7 +21,7 @@ from qbench.catalog import Catalog
 from qbench.registry import Registry
 from qbench.run.request import Request
 from qbench.runner import run_suite
-from qbench.suite import load_suite, suites_dir
+from qbench.spec.suite import load_suite, suites_dir
 
 WITHIN = 0.015
 

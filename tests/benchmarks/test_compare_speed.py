@@ -16,9 +16,9 @@ from crafted import MEMORY, PHASES, TOP1, Crafted
 
 from qbench.analysis.compare import compare_runs
 from qbench.bundle import TRIAL_COLUMNS, Bundle
-from qbench.precision import complete_options
 from qbench.quality import judge
 from qbench.spec.case import Case
+from qbench.spec.precisions import complete_options
 
 MODELS, BACKENDS, THREADS = 20, 2, 5
 PRECISIONS = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static")

@@ -18,7 +18,7 @@ from qbench.catalog import Catalog
 from qbench.registry import Registry
 from qbench.run.request import Request
 from qbench.runner import run_suite
-from qbench.suite import load_suite, suites_dir
+from qbench.spec.suite import load_suite, suites_dir
 
 WIDTH, DEPTH, EPOCHS = 256, 4, 30
 HELD_OUT = 1347

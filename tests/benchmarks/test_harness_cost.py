@@ -27,7 +27,7 @@ from qbench.registry import Registry
 from qbench.run.request import Request
 from qbench.runner import run_suite
 from qbench.spec.case import Filters
-from qbench.suite import load_suite, suites_dir
+from qbench.spec.suite import load_suite, suites_dir
 
 PAIRS = 10
 MAX_TRIAL_RATIO = 1.3

@@ -13,7 +13,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 from on_processor import subject  # noqa: E402
 
 from qbench.kit.model import PrepareTarget  # noqa: E402
-from qbench.precision import complete_options  # noqa: E402
+from qbench.spec.precisions import complete_options  # noqa: E402
 from qbench_tensorrt import Backend  # noqa: E402
 from qbench_tensorrt.rules import check  # noqa: E402
 

@@ -16,7 +16,7 @@ from gpu.running import DEVICE
 from qbench.kit import cuda
 from qbench.kit.adapter import Unsupported
 from qbench.kit.model import Artifact, Feed, Model, PrepareTarget, RunConfig, SourceTensor
-from qbench.precision import complete_options
+from qbench.spec.precisions import complete_options
 from qbench_onnxruntime import Backend
 
 pytestmark = pytest.mark.gpu

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from qbench.data.cards import DatasetCard
 from qbench.data.readers.arrays import Cifar10Reader, MnistReader, NpzReader
 from qbench.data.readers.base import Label, Reader
 from qbench.data.readers.pictures import ClassReader, SegmentationReader, YoloReader
 from qbench.data.readers.text import TsvReader
+from qbench.spec.datasets import DatasetCard
 
 __all__ = ["READERS", "Label", "Reader"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qbench.data.cards import DatasetCard
 from qbench.data.readers.base import Label, Reader
 from qbench.errors import UserError, nearest
+from qbench.spec.datasets import DatasetCard
 from qbench.spec.files import inside
 
 MAX_ARRAY_BYTES = 16_000_000_000

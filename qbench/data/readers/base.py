@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qbench.data.cards import DatasetCard
 from qbench.errors import UserError
+from qbench.spec.datasets import DatasetCard
 
 Label = int | float | np.ndarray
 

@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from qbench.data.cards import DatasetCard
 from qbench.data.readers.archive import Files, open_files
 from qbench.data.readers.base import Label, Reader
 from qbench.data.table import Table, decode
 from qbench.errors import UserError
 from qbench.kit.pipeline.pictures import decode as decode_picture
+from qbench.spec.datasets import DatasetCard
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qbench.data.cards import DatasetCard
 from qbench.data.readers.base import Label, Reader
 from qbench.data.table import Table
+from qbench.spec.datasets import DatasetCard
 
 
 class TsvReader(Reader):

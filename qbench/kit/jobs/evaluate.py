@@ -89,7 +89,8 @@ COMPUTED_IN = {
     "fp8": ("fp8",),
 }
 """By precision, what may be read back. The others may run at anything: a network that is only
-partly quantized is what its case says, and is flagged where it hardly is (``qbench.precision``)."""
+partly quantized is what its case says, and is flagged where it hardly is
+(``qbench.spec.precisions``)."""
 
 
 def _compare(asked: str, effective: EffectivePrecision) -> None:

@@ -1,6 +1,6 @@
 """From a detector's raw outputs to its boxes: the built-in decoders, and suppression.
 
-``qbench.quality.decoders`` says how a card names a decoder, and what one from elsewhere has to
+``qbench.spec.decoders`` says how a card names a decoder, and what one from elsewhere has to
 be. The decoders here take their options complete.
 """
 

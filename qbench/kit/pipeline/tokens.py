@@ -1,4 +1,4 @@
-"""Tokenize texts. ``qbench.data.preprocess.TokenizeOptions`` documents the options."""
+"""Tokenize texts. ``qbench.spec.preprocess.TokenizeOptions`` documents the options."""
 
 from __future__ import annotations
 

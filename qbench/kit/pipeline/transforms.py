@@ -1,6 +1,6 @@
 """Preprocessing as it is carried out: plain steps on one item, with NumPy and Pillow.
 
-A step is a JSON object with one key, its options complete, as ``qbench.data.preprocess`` makes it
+A step is a JSON object with one key, its options complete, as ``qbench.spec.preprocess`` makes it
 of a card; that module says what each step means.
 """
 

@@ -2,6 +2,6 @@
 
     def drive(opened: Opened) -> Timed: ...
 
-``qbench.scenario`` says which scenario is driven by which module. A module here imports the
+``qbench.spec.scenarios`` says which scenario is driven by which module. A module here imports the
 standard library and NumPy, and what its scenario's ``package`` names, and nothing else.
 """

@@ -24,7 +24,7 @@ class Opened:
         model: the artifact's, with the canonical names and layouts of a feed.
         streams: as many as ``config.streams``, all bound.
         items: by canonical input, ``[items, ...]`` in the card's dtype, memory-mapped.
-        options: the scenario's own, all of them, as ``qbench.scenario`` completes them.
+        options: the scenario's own, all of them, as ``qbench.spec.scenarios`` completes them.
         timed_ns: how long a timed window is, where the options say nothing else.
         begin: the window begins now, for what is read around it; called by a scenario that makes
             ready first.

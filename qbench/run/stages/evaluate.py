@@ -11,15 +11,15 @@ import numpy as np
 
 from qbench.analysis.profile import summary
 from qbench.artifacts import feed_files
-from qbench.cards import Expected
 from qbench.host import usable_cores
 from qbench.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.kit.model import RunConfig
 from qbench.plan import Planned
-from qbench.precision import REFERENCE, flags
 from qbench.quality import Quality, find_scores, judge
 from qbench.run.stages.prepare import prepare_one
 from qbench.run.stages.sitting import Sitting
+from qbench.spec.models import Expected
+from qbench.spec.precisions import REFERENCE, flags
 
 PROFILE_RUNS = 20
 """Profiled inferences of an evaluation, where the suite asks for a profile."""

@@ -11,15 +11,15 @@ import psutil
 from qbench.bundle import Bundle
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.sensors import find_sensors
-from qbench.energy.settings import EnergySettings
 from qbench.isolate import Outcome, run_job, scratch_folder
 from qbench.plan import YARDSTICK_S
 from qbench.run.request import now
 from qbench.run.stages.sitting import Sitting
 from qbench.run.stages.trial import run_trial
-from qbench.scenario import SCENARIOS
 from qbench.schedule import Next, Schedule
 from qbench.spec.case import Case
+from qbench.spec.energy import EnergySettings
+from qbench.spec.scenarios import SCENARIOS
 
 LEAST_COPIED, COPIED_CACHES, MOST_COPIED, COPIES = 1 << 26, 4, 0.2, 10
 """Bytes that are copied to measure the memory's bandwidth: 64 MiB or four times the capacity of all

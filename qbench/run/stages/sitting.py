@@ -16,7 +16,7 @@ from qbench.quality import Score
 from qbench.registry import Registry
 from qbench.run.progress import Progress
 from qbench.run.request import Request
-from qbench.suite import WorkerLimits
+from qbench.spec.suite import WorkerLimits
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from qbench.isolate import Outcome, run_job, stop_if_disk_full
 from qbench.plan import Planned
 from qbench.quality import sqnr_db
 from qbench.run.stages.sitting import Sitting
-from qbench.scenario import SCENARIOS
+from qbench.spec.scenarios import SCENARIOS
 
 SAME_OUTPUTS_DB = 20.0
 """Two openings of an artifact, with other threads or streams, agree better than this (SQNR);

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qbench.analysis.columns import NAMES
 from qbench.errors import nearest
-from qbench.yamlfile import Strict
+from qbench.spec.columns import NAMES
+from qbench.spec.yamlfile import Strict
 
 Share = Annotated[float, Field(ge=0, le=10)]
 """0.01 is 1 %."""

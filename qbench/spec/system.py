@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from qbench.yamlfile import Strict, load
+from qbench.spec.yamlfile import Strict, load
 
 
 def _as_text(value: Any) -> Any:

@@ -22,9 +22,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from qbench.gate_settings import Kind
+from qbench.spec.gate import Kind
+from qbench.spec.yamlfile import Strict, load
 from qbench.storage import write_file
-from qbench.yamlfile import Strict, load
 
 NAME = "accepted.yaml"
 

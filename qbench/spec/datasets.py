@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from qbench.spec.files import SourceFile
-from qbench.suite import Name, PositiveInt
-from qbench.yamlfile import Strict
+from qbench.spec.suite import Name, PositiveInt
+from qbench.spec.yamlfile import Strict
 
 Truth = Literal["classes", "boxes", "masks", "scores"]
 IGNORE = 255

@@ -23,13 +23,13 @@ from pydantic import (
     model_validator,
 )
 
-from qbench import precision, scenario
-from qbench.energy.settings import EnergySettings
 from qbench.errors import UserError, nearest
-from qbench.gate_settings import GateSettings
 from qbench.kit.precisions import PRECISIONS
-from qbench.scenario import SCENARIOS
-from qbench.yamlfile import Lines, Strict, load
+from qbench.spec import precisions, scenarios
+from qbench.spec.energy import EnergySettings
+from qbench.spec.gate import GateSettings
+from qbench.spec.scenarios import SCENARIOS
+from qbench.spec.yamlfile import Lines, Strict, load
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 DEFAULT_ENVIRONMENT = "default"
@@ -88,7 +88,7 @@ class PrecisionChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        return _long_form(value, "precision", PRECISIONS, precision.complete_options)
+        return _long_form(value, "precision", PRECISIONS, precisions.complete_options)
 
 
 class ScenarioChoice(Strict):
@@ -100,7 +100,7 @@ class ScenarioChoice(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        return _long_form(value, "scenario", SCENARIOS, scenario.complete_options)
+        return _long_form(value, "scenario", SCENARIOS, scenarios.complete_options)
 
 
 class Rounds(Strict):
@@ -211,7 +211,7 @@ class Override(Strict):
         for name, options in value.items():
             if name not in PRECISIONS:
                 raise ValueError(f"unknown precision '{name}'. {nearest(name, PRECISIONS)}")
-            precision.complete_options(name, options)
+            precisions.complete_options(name, options)
         return value
 
 
@@ -270,10 +270,10 @@ class Exclusion(Strict):
 
     model: str | None = None
     environment: str | None = None
-    precision: str | None = None
+    precisions: str | None = None
     backend: str | None = None
     recipe: Recipe | None = None
-    scenario: str | None = None
+    scenarios: str | None = None
     device: Device | None = None
     batch_size: int | None = None
     threads: int | None = None
@@ -385,8 +385,9 @@ class Suite(Strict):
 
 def suites_dir() -> Path:
     """The folder of the shipped suites, in the installed package or in a checkout."""
-    packaged = Path(__file__).parent / "suites"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "suites"
+    package = Path(__file__).parents[1]
+    packaged = package / "suites"
+    return packaged if packaged.is_dir() else package.parent / "suites"
 
 
 def shipped_suites() -> dict[str, Path]:

@@ -13,8 +13,8 @@ from typing import Annotated, Protocol
 from pydantic import Field, model_validator
 
 from qbench.errors import UserError, nearest
-from qbench.system import Price, Text
-from qbench.yamlfile import Strict, load
+from qbench.spec.system import Price, Text
+from qbench.spec.yamlfile import Strict, load
 
 
 class Machine(Protocol):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.precisions import PRECISIONS
-from qbench.precision import REFERENCE, complete_options
 from qbench.spec.case import Case
-from qbench.suite import suites_dir
+from qbench.spec.precisions import REFERENCE, complete_options
+from qbench.spec.suite import suites_dir
 
 NOTHING = "yardstick_nothing"
 RATES = ("yardstick_matmul", "yardstick_conv")

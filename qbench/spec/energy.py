@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from qbench.yamlfile import Strict
+from qbench.spec.yamlfile import Strict
 
 
 class EnergySettings(Strict):

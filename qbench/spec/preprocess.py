@@ -25,8 +25,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from qbench.spec.files import SourceFile
-from qbench.suite import PositiveInt
-from qbench.yamlfile import Strict
+from qbench.spec.suite import PositiveInt
+from qbench.spec.yamlfile import Strict
 
 Interpolation = Literal["bilinear", "nearest", "bicubic", "lanczos"]
 Pixels = Annotated[int, Field(ge=1, le=16384)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from qbench.data.cards import Truth
+from qbench.spec.datasets import Truth
 
 
 @dataclass(frozen=True)

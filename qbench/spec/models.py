@@ -7,14 +7,14 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
 
-from qbench.data.cards import Split
-from qbench.data.preprocess import Steps
 from qbench.errors import nearest
 from qbench.kit.model import TensorSpec
 from qbench.quality import TASKS, Decoder, Judging
+from qbench.spec.datasets import Split
 from qbench.spec.files import Digest, SourceFile
-from qbench.suite import Name, PositiveInt
-from qbench.yamlfile import Strict
+from qbench.spec.preprocess import Steps
+from qbench.spec.suite import Name, PositiveInt
+from qbench.spec.yamlfile import Strict
 
 Layout = Literal["NCHW", "NHWC"]
 Dtype = Literal[
