@@ -14,10 +14,10 @@ import numpy as np
 
 from qbench.catalog import Catalog, root_of
 from qbench.convert import Converters
+from qbench.data.files import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, nearest
-from qbench.files import digest_path
 from qbench.isolate import run_job, scratch_folder
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import TensorSpec

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qbench.convert import Converters, Origin
+from qbench.data.files import Report, digest_path, locate, unpacked
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, nearest
-from qbench.files import Report, digest_path, locate, unpacked
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
 from qbench.spec.datasets import DatasetCard, Split

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from qbench.data.files import Report
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
-from qbench.files import Report
 from qbench.isolate import Outcome, run_job, scratch_folder, stop_if_disk_full
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.converter import Converter, Source

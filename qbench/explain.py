@@ -13,9 +13,9 @@ from qbench.analysis.table import case_table
 from qbench.artifacts import RECORD, ArtifactStore, digest_artifact
 from qbench.bundle import Bundle
 from qbench.errors import UserError
-from qbench.host import fingerprint
 from qbench.isolate import run_job, scratch_folder
-from qbench.lock import measuring_lock
+from qbench.machine.host import fingerprint
+from qbench.machine.lock import measuring_lock
 from qbench.registry import Registry
 from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE

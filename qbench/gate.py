@@ -249,7 +249,7 @@ def measure_again(
     Raises:
         UserError: this is not the machine of the run.
     """
-    from qbench.host import fingerprint
+    from qbench.machine.host import fingerprint
     from qbench.runner import run_suite
     from qbench.spec.case import Filters
 

@@ -30,7 +30,7 @@ from qbench.analysis.table import case_table
 from qbench.analysis.verify import find_problems, recompute
 from qbench.bundle import Bundle, bundles, check_outside, find_bundle
 from qbench.errors import MachineryError, UserError
-from qbench.lock import alone_in
+from qbench.machine.lock import alone_in
 from qbench.storage import (
     digest_file,
     new_folder,

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from qbench.artifacts import ArtifactStore, Preparation
 from qbench.data.items import Items
 from qbench.environments import BuiltEnvironment
-from qbench.gpu.card import place
-from qbench.host import usable_cores
 from qbench.isolate import Interpreter
+from qbench.machine.gpu.card import place
+from qbench.machine.host import usable_cores
 from qbench.quality import Judging
 from qbench.spec.case import Case
 from qbench.spec.models import ModelCard

@@ -422,7 +422,7 @@ def _one_at_a_time(config: pytest.Config) -> Iterator[None]:
         return
     from filelock import FileLock
 
-    from qbench.lock import lock_path
+    from qbench.machine.lock import lock_path
 
     with FileLock(f"{lock_path()}.pytest", mode=0o666):
         yield

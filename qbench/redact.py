@@ -9,7 +9,8 @@ A worker's log, a reason or a comment may say anything, so all text is searched:
 
 - *private words* wherever they stand as words of their own: the host's names, the users whose home
   folders are named anywhere in the bundle, who redacts and where;
-- what has a form of its own: an absolute path keeps its last part, as ``qbench.host.software``
+- what has a form of its own: an absolute path keeps its last part, as
+``qbench.machine.host.software``
   keeps variables; addresses, UUIDs and serial numbers go.
 
 Names that were given on purpose (of models, suites, data sets, environments, and whatever is a

@@ -9,8 +9,8 @@ from __future__ import annotations
 from qbench.artifacts import ArtifactStore
 from qbench.bundle import Bundle
 from qbench.catalog import Catalog
-from qbench.gpu.sharing import refuse_shared
-from qbench.lock import alone_in, measuring_lock
+from qbench.machine.gpu.sharing import refuse_shared
+from qbench.machine.lock import alone_in, measuring_lock
 from qbench.registry import Registry
 from qbench.run.planner import check_runnable, make_plan
 from qbench.run.progress import Progress, Silent

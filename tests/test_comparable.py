@@ -19,7 +19,7 @@ from qbench.analysis.comparable import (
     same_work,
 )
 from qbench.bundle import Bundle
-from qbench.host import fingerprint
+from qbench.machine.host import fingerprint
 
 HOST = {
     **fingerprint(),

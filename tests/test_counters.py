@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qbench.doctor.sensors import performance_counters
 from qbench.kit.readings import counters
 from qbench.kit.readings.counters import Counters
+from qbench.machine.doctor.sensors import performance_counters
 
 TASK_CLOCK = {"task_clock": (1, 1)}
 """PERF_TYPE_SOFTWARE, PERF_COUNT_SW_TASK_CLOCK: the kernel's own count of ns on a processor, which

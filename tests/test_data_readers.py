@@ -298,7 +298,7 @@ def test_pairs_of_texts_are_two_items_with_one_score(root: Path):
 
 def test_every_shipped_card_loads_and_fits_its_files(assets: Path):
     from qbench.catalog import Catalog
-    from qbench.files import locate
+    from qbench.data.files import locate
 
     suites = Path(__file__).parent.parent / "suites"
     catalog = Catalog([suites])

@@ -164,7 +164,7 @@ def test_what_a_command_says_is_found_there(said, command: str, tmp_path: Path, 
 
 
 def test_what_the_doctor_examines_is_found_there(said):
-    from qbench.doctor import examine
+    from qbench.machine.doctor import examine
 
     table = said.check_table()
     for finding in examine(watch_s=0.01):

@@ -13,8 +13,8 @@ from typing import Any
 import machines
 import pytest
 
-from qbench.doctor import Finding, examine, rows, verdict
-from qbench.lock import measuring_lock
+from qbench.machine.doctor import Finding, examine, rows, verdict
+from qbench.machine.lock import measuring_lock
 
 CPU = machines.CPU
 
@@ -192,7 +192,7 @@ def test_another_run_is_seen(tmp_path: Path):
 
 HOLD = """
 import sys
-from qbench.lock import measuring_lock
+from qbench.machine.lock import measuring_lock
 with measuring_lock():
     print("held", flush=True)
     sys.stdin.read()
@@ -340,7 +340,7 @@ def test_what_makes_a_gpu_slower_than_its_kind_is_said(
 
 
 def test_the_fingerprint_names_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from qbench.host import fingerprint
+    from qbench.machine.host import fingerprint
 
     library = Nvml(refuses=("DeviceGetMigMode",))
     monkeypatch.setitem(sys.modules, "pynvml", library)

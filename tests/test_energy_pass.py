@@ -30,9 +30,9 @@ from qbench.analysis.verify import recompute
 from qbench.bundle import Bundle, find_bundle
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.energy.records import EnergyRecord
-from qbench.energy.sensors import find_sensors
-from qbench.energy.wall import PowerLog
 from qbench.isolate import Outcome
+from qbench.machine.energy.sensors import find_sensors
+from qbench.machine.energy.wall import PowerLog
 from qbench.spec.energy import EnergySettings
 from qbench.stats import Estimate
 
@@ -428,7 +428,7 @@ def test_joules_are_derived_again_from_what_the_bundle_keeps(machine: Machine, t
 
 
 WITH_A_GAUGE = """
-from qbench.energy import sensors
+from qbench.machine.energy import sensors
 gauge = sensors.Sensor("gauge", "a gauge", "board", "power", lambda: 5.0)
 sensors.find_sensors = lambda: sensors.Found([gauge], [])
 from qbench.cli import main

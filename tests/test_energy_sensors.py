@@ -13,9 +13,10 @@ from energy_machine import FakeNvml, Machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbench.energy.integral import NoReading, joules
-from qbench.energy.meter import Meter
-from qbench.energy.sensors import Sensor, SensorError, find_sensors
+from qbench.machine.energy.integral import NoReading, joules
+from qbench.machine.energy.meter import Meter
+from qbench.machine.energy.sensor import Sensor, SensorError
+from qbench.machine.energy.sensors import find_sensors
 
 NO_GPU = FakeNvml(problem="Driver Not Loaded")
 

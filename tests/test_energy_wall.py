@@ -15,9 +15,9 @@ from energy_machine import START_NS, Machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbench.energy import marker
-from qbench.energy.wall import Log, PowerCommand, PowerLog, read_power_log
 from qbench.errors import UserError
+from qbench.machine.energy import marker
+from qbench.machine.energy.wall import Log, PowerCommand, PowerLog, read_power_log
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -97,7 +97,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, name: str):
 def test_a_log_that_is_missing_or_huge_is_refused(tmp_path: Path, monkeypatch):
     with pytest.raises(UserError, match="cannot read the power log"):
         read_power_log(tmp_path / "none.csv")
-    monkeypatch.setattr("qbench.energy.wall.MAX_BYTES", 10)
+    monkeypatch.setattr("qbench.machine.energy.wall.MAX_BYTES", 10)
     with pytest.raises(UserError, match="is larger than"):
         read_power_log(written(tmp_path, "time,watts\n0,10\n"))
     with pytest.raises(UserError, match="no folder"), PowerLog(tmp_path / "x/y.csv").running():

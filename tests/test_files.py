@@ -1,4 +1,4 @@
-"""qbench.files: where files come from, what is downloaded, verified and unpacked."""
+"""qbench.data.files: where files come from, what is downloaded, verified and unpacked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from qbench import files
+from qbench.data import files
+from qbench.data.files import digest_path, locate, unpacked
 from qbench.errors import UserError
-from qbench.files import digest_path, locate, unpacked
 from qbench.spec.files import HubFile, SourceFile
 from qbench.spec.models import Companion, ModelSource
 from qbench.storage import digest_file

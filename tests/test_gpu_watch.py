@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 from energy_machine import FakeNvml, Machine, gpu_facts
 
-from qbench.energy.sensors import find_sensors
 from qbench.errors import UserError
-from qbench.gpu.card import NoCard, find_card, is_ours, place
 from qbench.gpu.records import Gpu
-from qbench.gpu.sharing import refuse_shared
-from qbench.gpu.state import THROTTLING, read_state
-from qbench.gpu.watch import Watcher, watching
 from qbench.kit.readings import gpu_clock
+from qbench.machine.energy.sensors import find_sensors
+from qbench.machine.gpu.card import NoCard, find_card, is_ours, place
+from qbench.machine.gpu.sharing import refuse_shared
+from qbench.machine.gpu.state import THROTTLING, read_state
+from qbench.machine.gpu.watch import Watcher, watching
 
 ROOT = Path(__file__).parent.parent
 GB = 10**9

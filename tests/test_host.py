@@ -15,7 +15,7 @@ from pathlib import Path
 import machines
 import pytest
 
-from qbench.host import fingerprint, usable_cores
+from qbench.machine.host import fingerprint, usable_cores
 
 
 def of(root: Path, **environment: str) -> dict:
@@ -75,7 +75,7 @@ def test_the_machine_stays_the_same_whatever_it_runs(
     before = of(tmp_path)
     machines.write(tmp_path, {"proc/sys/kernel/osrelease": "6.8"})
     monkeypatch.setattr("platform.python_version", lambda: "3.99")
-    monkeypatch.setattr("qbench.host.software.installed", lambda: {"numpy": "99"})
+    monkeypatch.setattr("qbench.machine.host.software.installed", lambda: {"numpy": "99"})
     after = of(tmp_path, OMP_NUM_THREADS="2")
     for changed in ("kernel", "python", "packages_digest", "environment_variables"):
         assert after[changed] != before[changed]

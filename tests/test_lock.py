@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from qbench.errors import UserError
-from qbench.lock import lock_path, measuring_lock
+from qbench.machine.lock import lock_path, measuring_lock
 
 HOLD = """
 import sys
-from qbench.lock import measuring_lock
+from qbench.machine.lock import measuring_lock
 with measuring_lock():
     print("held", flush=True)
     sys.stdin.read()

@@ -19,10 +19,10 @@ from PIL import Image
 
 from qbench.artifacts import ArtifactStore, feed_files
 from qbench.catalog import Catalog
+from qbench.data.files import locate
 from qbench.data.items import Items, make_items
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import UserError
-from qbench.files import locate
 from qbench.isolate import Outcome, run_job
 from qbench.kit.adapter import Unavailable
 from qbench.kit.model import Feed, PrepareTarget, RunConfig

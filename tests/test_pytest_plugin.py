@@ -204,7 +204,7 @@ def test_a_run_that_goes_on_elsewhere_is_named(project):
         [
             sys.executable,
             "-c",
-            "import sys; from qbench.lock import measuring_lock\n"
+            "import sys; from qbench.machine.lock import measuring_lock\n"
             "with measuring_lock(): print(flush=True); sys.stdin.read()",
             "nightly",
         ],

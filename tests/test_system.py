@@ -11,7 +11,7 @@ import machines
 import pytest
 
 from qbench.errors import UserError
-from qbench.host import fingerprint
+from qbench.machine.host import fingerprint
 from qbench.spec.suite import suites_dir
 from qbench.spec.system import FIELDS, Power, System, load_system, missing, mlperf_system
 

@@ -75,7 +75,7 @@ def check_table(_: str = "") -> str:
     """Of every check of ``qbench doctor``: its name, why it matters, and what mends it."""
     found: dict[str, tuple[list[str], list[str]]] = {}
     for module in sources():
-        if module.startswith("qbench.doctor."):
+        if module.startswith("qbench.machine.doctor."):
             for check, why, fix in _checks(module):
                 for words, kept in zip((why, fix), found.setdefault(check, ([], [])), strict=True):
                     if words.strip("… ") and words not in kept:

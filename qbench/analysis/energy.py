@@ -97,7 +97,7 @@ def energy_columns(
         cpu_power: the suite's, or None.
         macs: multiply-accumulates of one call by effective precision, or None.
         moved_bytes: bytes that one call moves from and to memory, or None.
-        gpu: where its GPU sits (``qbench.gpu.card.place``), or None.
+        gpu: where its GPU sits (``qbench.machine.gpu.card.place``), or None.
     """
     reasons: list[str] = []
     if records:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from qbench.gpu.state import POWER_CAP
 from qbench.kit.readings.conditions import TICK_NS
+from qbench.machine.gpu.state import POWER_CAP
 
 # Where a value was found by trial: 1 ms networks on a virtual machine of two processors, with one
 # and two threads and two streams, alone and beside one or two processes that never pause. Quotas,

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from qbench.bundle import Bundle
-from qbench.energy.integral import Kind, NoReading, joules
 from qbench.errors import UserError
+from qbench.machine.energy.integral import Kind, NoReading, joules
 from qbench.quality import Judging, Quality, Score, find_scores, judge
 from qbench.records import FILES
 

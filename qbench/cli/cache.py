@@ -38,7 +38,7 @@ def cache_clean(
     """Remove what is kept; it is made or fetched again when needed."""
     from qbench.artifacts import ArtifactStore
     from qbench.errors import nearest
-    from qbench.lock import measuring_lock
+    from qbench.machine.lock import measuring_lock
 
     store = ArtifactStore()
     known = list(store.sizes())

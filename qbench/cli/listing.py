@@ -18,7 +18,7 @@ def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
     from dataclasses import asdict
 
     from qbench.console import simple_table
-    from qbench.doctor import HEADERS, examine, rows, verdict
+    from qbench.machine.doctor import HEADERS, examine, rows, verdict
     from qbench.storage import cache_dir
 
     findings = examine(folders={"results": results, "cache": cache_dir()})

@@ -175,7 +175,7 @@ def _name_only(value: str) -> str:
 
 
 def _wall_meter(log: Path | None, command: str | None) -> Any:
-    from qbench.energy.wall import PowerCommand, PowerLog
+    from qbench.machine.energy.wall import PowerCommand, PowerLog
 
     if log and command:
         raise UserError("--power-log and --power-command are two meters", "Give one of them.")

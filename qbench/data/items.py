@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from qbench.data.files import Report, digest_path, locate
 from qbench.data.labels import make_labels
 from qbench.data.readers import READERS, Reader
 from qbench.data.tokens import tokenizer
 from qbench.errors import UserError, nearest
-from qbench.files import Report, digest_path, locate
 from qbench.kit.pipeline import transforms
 from qbench.spec import preprocess
 from qbench.spec.datasets import DatasetCard, Split

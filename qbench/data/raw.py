@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from qbench.data.files import Report
 from qbench.data.items import Items, array_for, find_vocabularies, readable
 from qbench.data.readers import READERS, Reader
 from qbench.data.tokens import vocabulary
 from qbench.errors import UserError
-from qbench.files import Report
 from qbench.spec import preprocess
 from qbench.spec.datasets import FORMATS, DatasetCard
 from qbench.spec.models import ModelCard

@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from qbench.energy import marker
-from qbench.energy.integral import NoReading, joules
-from qbench.energy.meter import Clock, Meter
 from qbench.energy.records import Met
-from qbench.energy.sensors import Found, Scope, Sensor
-from qbench.energy.wall import Log, WallMeter
 from qbench.errors import UserError
-from qbench.host import usable_cores
 from qbench.isolate import Outcome
+from qbench.machine.clock import Clock
+from qbench.machine.energy import marker
+from qbench.machine.energy.integral import NoReading, joules
+from qbench.machine.energy.meter import Meter
+from qbench.machine.energy.sensor import Scope, Sensor
+from qbench.machine.energy.sensors import Found
+from qbench.machine.energy.wall import Log, WallMeter
+from qbench.machine.host import usable_cores
 from qbench.run.progress import Progress
 from qbench.spec.energy import EnergySettings
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from qbench.energy.integral import Kind
-from qbench.energy.sensors import Scope
 from qbench.gpu.records import Gpu
+from qbench.machine.energy.integral import Kind
+from qbench.machine.energy.sensor import Scope
 from qbench.spec.case import Status
 
 
@@ -24,7 +24,7 @@ class Reading(_Record):
     """What one sensor told of one window.
 
     Attributes:
-        name, method, scope, kind: of the sensor; see ``qbench.energy.sensors.Sensor``.
+        name, method, scope, kind: of the sensor; see ``qbench.machine.energy.sensor.Sensor``.
         joules: of the whole window, idle included; None if there is no reading.
         watts: joules over the window's length.
         idle_w: of the same sensor with nothing running, in the same sitting.

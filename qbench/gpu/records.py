@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 class Gpu(BaseModel):
     """What NVML told of the card around a trial's window; of each value None where it did not, and
-    ``missing`` has the reason. See ``qbench.gpu.watch.Watcher.summary``."""
+    ``missing`` has the reason. See ``qbench.machine.gpu.watch.Watcher.summary``."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 

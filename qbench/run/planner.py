@@ -11,10 +11,10 @@ from qbench.catalog import Catalog
 from qbench.data.items import Items
 from qbench.environments import BuiltEnvironment, backends_of
 from qbench.errors import NoSource, UserError
-from qbench.host import usable_cores
 from qbench.kit.adapter import Backend, Ready, Unavailable
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
+from qbench.machine.host import usable_cores
 from qbench.plan import Plan, Planned
 from qbench.quality import Judging
 from qbench.registry import Registry

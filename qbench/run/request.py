@@ -10,11 +10,11 @@ from pathlib import Path
 
 from qbench import __version__
 from qbench.bundle import Bundle, find_incomplete
-from qbench.energy.wall import WallMeter
 from qbench.errors import UserError
-from qbench.host import fingerprint
 from qbench.isolate import DISK_FULL, scratch_folder
 from qbench.kit.adapter import Ready, Unavailable
+from qbench.machine.energy.wall import WallMeter
+from qbench.machine.host import fingerprint
 from qbench.plan import Plan
 from qbench.registry import Registry, package_versions
 from qbench.spec.case import Filters

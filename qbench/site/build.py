@@ -19,7 +19,7 @@ from qbench.bundle import Bundle, bundles
 from qbench.errors import UserError
 from qbench.history.page import CHART
 from qbench.history.sources import GATE, is_valid
-from qbench.lock import alone_in
+from qbench.machine.lock import alone_in
 from qbench.report.content import content_of
 from qbench.report.render import PARTS, Shared, fill, plotly_script, script, style
 from qbench.report.run import lettered

@@ -1,4 +1,4 @@
-"""Files that cards name, as a person writes them. ``qbench.files`` finds and verifies them."""
+"""Files that cards name, as a person writes them. ``qbench.data.files`` finds and verifies them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class SourceFile(Strict):
         path: relative, below the folder that holds ``models/`` or below ``$QBENCH_ASSETS``.
         url: where to download the file if it is not found.
         hub: its place on the Hugging Face Hub, instead of a url.
-        sha256: digest of its content, for a folder as ``qbench.files.digest_path`` computes it;
+        sha256: digest of its content, for a folder as ``qbench.data.files.digest_path`` computes
+        it;
             required with a url. A file of the Hub is always compared with the Hub's own digest.
     """
 

@@ -24,9 +24,9 @@ from prepared import Prepared, prepare
 from slowed import EVERY, SHARE
 
 from qbench import __version__
-from qbench.host import fingerprint
 from qbench.kit.model import RunConfig
-from qbench.lock import measuring_lock
+from qbench.machine.host import fingerprint
+from qbench.machine.lock import measuring_lock
 from qbench.registry import package_versions
 from qbench.storage import write_file
 

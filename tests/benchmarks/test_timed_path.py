@@ -143,8 +143,9 @@ def test_a_call_costs_no_more_than_in_the_best_loop(benchmark, backend: str):
 def sensors_read() -> Iterator[None]:
     """What the parent reads while energy is measured, at 10 Hz; where the machine has no sensor,
     a file of the kernel stands for one."""
-    from qbench.energy.meter import Meter
-    from qbench.energy.sensors import Sensor, find_sensors
+    from qbench.machine.energy.meter import Meter
+    from qbench.machine.energy.sensor import Sensor
+    from qbench.machine.energy.sensors import find_sensors
 
     def stands_for_one() -> float:
         return float(len(Path("/proc/stat").read_bytes()))

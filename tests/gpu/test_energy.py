@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gpu.running import Run
-from qbench.energy.integral import joules
+from qbench.machine.energy.integral import joules
 
 pytestmark = pytest.mark.gpu
 

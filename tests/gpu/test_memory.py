@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gpu.running import Run, child
-from qbench.gpu.card import NoCard, find_card
-from qbench.gpu.watch import Watcher
 from qbench.kit import cuda
+from qbench.machine.gpu.card import NoCard, find_card
+from qbench.machine.gpu.watch import Watcher
 
 pytestmark = pytest.mark.gpu
 

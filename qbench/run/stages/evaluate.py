@@ -11,9 +11,9 @@ import numpy as np
 
 from qbench.analysis.profile import summary
 from qbench.artifacts import feed_files
-from qbench.host import usable_cores
 from qbench.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.kit.model import RunConfig
+from qbench.machine.host import usable_cores
 from qbench.plan import Planned
 from qbench.quality import Quality, find_scores, judge
 from qbench.run.stages.prepare import prepare_one

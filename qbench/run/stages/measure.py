@@ -10,8 +10,8 @@ import psutil
 
 from qbench.bundle import Bundle
 from qbench.energy.measure import EnergyPass, measure_energy
-from qbench.energy.sensors import find_sensors
 from qbench.isolate import Outcome, run_job, scratch_folder
+from qbench.machine.energy.sensors import find_sensors
 from qbench.plan import YARDSTICK_S
 from qbench.run.request import now
 from qbench.run.stages.sitting import Sitting

@@ -7,8 +7,8 @@ from typing import Any
 
 from qbench.artifacts import ArtifactStore, Preparation
 from qbench.environments import BuiltEnvironment, EnvironmentStore
-from qbench.host import usable_cores
 from qbench.isolate import Outcome, in_parallel, stop_if_disk_full
+from qbench.machine.host import usable_cores
 from qbench.registry import Registry
 from qbench.run.planner import environments_of, preparers_of
 from qbench.run.progress import Progress

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qbench.doctor.finding import Finding, Status, judged
 from qbench.errors import MachineryError, UserError
-from qbench.host.cgroup import limits
-from qbench.host.processor import is_virtual
-from qbench.host.software import container
-from qbench.host.tree import Tree
 from qbench.kit.readings.conditions import Conditions
-from qbench.lock import measuring_lock
+from qbench.machine.doctor.finding import Finding, Status, judged
+from qbench.machine.host.cgroup import limits
+from qbench.machine.host.processor import is_virtual
+from qbench.machine.host.software import container
+from qbench.machine.host.tree import Tree
+from qbench.machine.lock import measuring_lock
 
 BUSY = 0.05, 0.25
 """Shares of the machine that others keep busy: from the first on it is told, from the second on

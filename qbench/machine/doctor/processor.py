@@ -8,9 +8,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from qbench.doctor.finding import Finding, Status, judged
-from qbench.host.processor import CPUS, is_virtual, power_mode, turbo
-from qbench.host.tree import Tree, cpu_numbers
+from qbench.machine.doctor.finding import Finding, Status, judged
+from qbench.machine.host.processor import CPUS, is_virtual, power_mode, turbo
+from qbench.machine.host.tree import Tree, cpu_numbers
 
 GOOD_CLOCKS = {"tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page", "timebase"}
 """Clock sources that programs read without a system call (vDSO)."""

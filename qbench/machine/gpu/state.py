@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.gpu.card import Card
-from qbench.host.devices import ask
+from qbench.machine.gpu.card import Card
+from qbench.machine.gpu.nvml import ask
 
 POWER_CAP = "power cap"
 THROTTLING: Mapping[str, str] = {

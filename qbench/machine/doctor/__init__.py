@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qbench.doctor import load, processor, sensors
-from qbench.doctor.finding import Finding, Status
-from qbench.host.tree import Tree
+from qbench.machine.doctor import load, processor, sensors
+from qbench.machine.doctor.finding import Finding, Status
+from qbench.machine.host.tree import Tree
 
 __all__ = ["HEADERS", "Finding", "Status", "examine", "rows", "verdict"]
 

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from qbench.host.tree import Tree
+from qbench.machine.host.tree import Tree
 
 CPU_FLAGS = (
     "avx2",

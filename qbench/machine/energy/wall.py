@@ -1,6 +1,6 @@
 """A meter in the machine's power cord: its log (``--power-log``), or a command that prints watts
 (``--power-command``). Both are read after the energy pass, and both clocks are checked against ours
-by ``qbench.energy.marker``.
+by ``qbench.machine.energy.marker``.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.doctor.finding import Finding, Status, judged
-from qbench.host.devices import NVIDIA, NoNvml, ask, handles, nvml, pci_accelerators
-from qbench.host.tree import Tree
+from qbench.machine.doctor.finding import Finding, Status, judged
+from qbench.machine.gpu.nvml import NVIDIA, NoNvml, ask, handles, nvml
+from qbench.machine.host.devices import pci_accelerators
+from qbench.machine.host.tree import Tree
 
 BUSY_GPU_PERCENT = 5
 TRIED_S = 0.02
@@ -42,7 +43,7 @@ def performance_counters() -> Finding:
 
 def energy_sensors(tree: Tree) -> Finding:
     """Counters and sensors of power: there, and readable."""
-    from qbench.energy.sensors import RAPL_HIDDEN, find_sensors
+    from qbench.machine.energy.sensors import RAPL_HIDDEN, find_sensors
 
     check, why = "energy sensors", "energy is then a proxy, or read from a wall meter"
     found = find_sensors(tree.root)
@@ -91,8 +92,8 @@ def gpus(tree: Tree) -> list[Finding]:
 
 
 def _gpu(library: Any, handle: Any, index: int) -> list[Finding]:
-    from qbench.gpu.card import Card, settings
-    from qbench.gpu.state import read_state
+    from qbench.machine.gpu.card import Card, settings
+    from qbench.machine.gpu.state import read_state
 
     card = Card.of_gpu(library, handle)
     state, (set_to, refused) = read_state(library, card), settings(library, card)
@@ -110,7 +111,7 @@ def _gpu(library: Any, handle: Any, index: int) -> list[Finding]:
 
 
 def _gpu_users(library: Any, handle: Any, index: int) -> Finding:
-    from qbench.gpu.card import named
+    from qbench.machine.gpu.card import named
 
     check, why = f"GPU {index}, users", "they share its clocks, memory and time"
     running, reason = ask(library, "nvmlDeviceGetComputeRunningProcesses", handle)

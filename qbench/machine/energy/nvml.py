@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qbench.energy.sensors import Refused, Sensor, SensorError
-from qbench.gpu.card import card_bus_id
-from qbench.gpu.state import read_power
-from qbench.host.devices import ask
+from qbench.machine.energy.sensor import Refused, Sensor, SensorError
+from qbench.machine.gpu.card import card_bus_id
+from qbench.machine.gpu.nvml import ask
+from qbench.machine.gpu.state import read_power
 
 SPOT_POWER = (
     "NVML's power is an average over part of the time only: a quarter of it on A100 and H100 "

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any, Protocol
 
-from qbench.energy.meter import Clock
-from qbench.gpu.card import (
+from qbench.machine.clock import Clock
+from qbench.machine.gpu.card import (
     Card,
     NoCard,
     compute_processes,
@@ -20,8 +20,8 @@ from qbench.gpu.card import (
     is_ours,
     settings,
 )
-from qbench.gpu.state import read_state
-from qbench.host.devices import NoNvml, nvml
+from qbench.machine.gpu.nvml import NoNvml, nvml
+from qbench.machine.gpu.state import read_state
 
 HZ = 10.0
 """Readings a second. The GPU's own figures are no newer: NVML renews power every 20 to 100 ms, by
@@ -129,7 +129,8 @@ class Watcher:
         - ``others``: other processes that computed on the card.
         - ``ecc_corrected``, ``ecc_uncorrected``: memory errors that came while the worker ran.
         - ``pcie_generation``, ``pcie_width``: the fastest that the link was.
-        - the settings of ``qbench.gpu.card.settings``; ``mig``: whether it is a part of a GPU.
+        - the settings of ``qbench.machine.gpu.card.settings``; ``mig``: whether it is a part of a
+        GPU.
         - ``watch_cpu_share``: what all of this cost the parent, as a share of one core.
         """
         inside = [sample for sample in self._samples if begin_ns <= sample.at_ns <= end_ns]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qbench.energy.wall import Log
+from qbench.machine.energy.wall import Log
 
 CODE = (1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0)
 CHIP_S = 2.0

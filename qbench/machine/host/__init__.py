@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qbench.host.cgroup import limits, usable_cores
-from qbench.host.devices import board_facts, memory_facts, nvidia_gpus, pci_accelerators
-from qbench.host.processor import processor_facts
-from qbench.host.software import software_facts
-from qbench.host.tree import Tree
+from qbench.machine.gpu.listing import nvidia_gpus
+from qbench.machine.host.cgroup import limits, usable_cores
+from qbench.machine.host.devices import board_facts, memory_facts, pci_accelerators
+from qbench.machine.host.processor import processor_facts
+from qbench.machine.host.software import software_facts
+from qbench.machine.host.tree import Tree
 
 __all__ = ["fingerprint", "usable_cores"]
 

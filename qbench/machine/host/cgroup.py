@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qbench.host.tree import Tree
+from qbench.machine.host.tree import Tree
 
 _MOUNT = "sys/fs/cgroup"
 

@@ -8,16 +8,13 @@ packages of a machine with several sockets, which are disjoint by construction a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from qbench.energy.integral import Kind
-
-Scope = Literal["wall", "board", "platform", "cpu package", "gpu", "dram", "rail"]
-"""What a sensor covers: all that the machine draws from its socket; all that its board is fed; the
-processor's whole platform; the processor; one GPU; its memory; or some part of the board."""
+from qbench.machine.energy.integral import Kind
+from qbench.machine.energy.sensor import Refused, Scope, Sensor, SensorError
 
 LONGEST_READING = 64
 """A file of a sensor holds one number; whatever is longer is none."""
@@ -32,41 +29,6 @@ BOARD_DRIVERS = ("power_meter",)
 BOARD_RAILS = ("VDD_IN", "POM_5V_IN", "5V_IN")
 """INA3221 channels that feed a whole Jetson module, by NVIDIA's developer guides (TX1, TX2, Nano,
 Xavier NX, Orin NX, Orin Nano). AGX modules have no such channel, only rails of parts."""
-
-
-class SensorError(Exception):
-    """A sensor cannot be read; the message is the reason."""
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """One sensor.
-
-    Attributes:
-        name: of its own on this machine, and fit for a file's name.
-        method: how the figure comes about, such as ``rapl package-0``; figures of different
-            methods are never compared.
-        kind: ``counter``: joules, rising; ``power``: watts at this moment.
-        read: gives the value, or raises SensorError.
-        note: what a reader of its figures has to know; "" if nothing.
-        device: of a GPU's sensor, where the GPU sits on the PCI bus (``host.devices.bus_id``), so
-            that it is known which GPU's cases it counts; None where that is not told.
-    """
-
-    name: str
-    method: str
-    scope: Scope
-    kind: Kind
-    read: Callable[[], float]
-    note: str = ""
-    device: str | None = None
-
-
-class Refused(NamedTuple):
-    """A sensor that is there and does not answer."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +46,7 @@ def find_sensors(root: Path = Path("/"), nvml: Any = None) -> Found:
         root: the file system, another one in tests.
         nvml: the module ``pynvml``; imported if None, and done without where it is not installed.
     """
-    from qbench.energy.nvml import nvml_sensors
+    from qbench.machine.energy.nvml import nvml_sensors
 
     sensors: list[Sensor] = []
     refused: list[Refused] = []

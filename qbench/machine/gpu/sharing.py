@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qbench.errors import UserError
-from qbench.gpu.card import NoCard, compute_processes, find_card, is_ours, named
-from qbench.host.devices import NoNvml, nvml
+from qbench.machine.gpu.card import NoCard, compute_processes, find_card, is_ours, named
+from qbench.machine.gpu.nvml import NoNvml, nvml
 
 
 def refuse_shared(devices: Mapping[str, Mapping[str, Any]]) -> None:

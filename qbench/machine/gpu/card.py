@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qbench.host.devices import ask, bus_id
+from qbench.machine.gpu.nvml import ask, bus_id
 
 COMPUTE_MODES = {
     "NVML_COMPUTEMODE_DEFAULT": "default",
@@ -33,7 +33,7 @@ class Card:
         whole: NVML's handle of the GPU: clocks, power, temperature and the bus are the GPU's.
         part: its handle of the MIG instance, if the device is one, else the same as ``whole``:
             memory and processes are the instance's own.
-        pci_bus_id: as ``qbench.host.devices.bus_id`` writes it; "" where it is not told.
+        pci_bus_id: as ``qbench.machine.gpu.nvml.bus_id`` writes it; "" where it is not told.
         mig: whether it is a part of a GPU.
     """
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from importlib.metadata import Distribution, distributions
 from typing import Any
 
-from qbench.host.tree import Tree
+from qbench.machine.host.tree import Tree
 from qbench.storage import digest_json
 
 KERNEL_PARAMETERS = {

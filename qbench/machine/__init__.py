@@ -1,0 +1,1 @@
+"""What this machine is and does: fingerprint, GPUs, power sensors, lock, doctor."""
