@@ -35,8 +35,8 @@ def keys_of(target: str) -> str:
 
 def record_files(_: str) -> str:
     """What each file of a bundle holds."""
-    from qbench.records import FILES
-    from qbench.schema import json_schema
+    from qbench.bundle.records.run import FILES
+    from qbench.bundle.schema import json_schema
 
     return "\n".join(
         f"## {name}\n\n[JSON Schema](../schema/{name.partition('.')[0]}.schema.json)\n"

@@ -11,7 +11,7 @@ from typing import Any
 from qbench.analysis.explain import Explanation, explain
 from qbench.analysis.table import case_table
 from qbench.artifacts import RECORD, ArtifactStore, digest_artifact
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.isolate import run_job, scratch_folder
 from qbench.machine.host import fingerprint

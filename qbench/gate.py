@@ -14,7 +14,7 @@ the verdict of the same trials, and does not draw new ones until they suit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
@@ -24,20 +24,19 @@ from pydantic import ValidationError
 
 from qbench.analysis.gate import Evidence, GateResult, judge
 from qbench.analysis.gate_export import to_json
-from qbench.bundle import Bundle, bundles, find_bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import earlier_runs, find_anchor, find_confirmation, find_run
+from qbench.bundle.verdict import verdict_path
 from qbench.errors import UserError
 from qbench.spec.accepted import NAME, Accepted, read_accepted
 from qbench.spec.gate import GateSettings
-from qbench.storage import parse_json, write_file
+from qbench.storage import write_file
 
 if TYPE_CHECKING:
     from qbench.catalog import Catalog
     from qbench.registry import Registry
     from qbench.run.progress import Progress
     from qbench.run.request import Request
-
-ANCHORS = ("anchors", "reference")
-"""Folders below the results folder in which runs are kept to be held against."""
 
 
 @dataclass(frozen=True)
@@ -126,20 +125,6 @@ def gate_run(
     return result
 
 
-def find_run(run: str, results: Path) -> Bundle:
-    """The run to judge.
-
-    Raises:
-        UserError: there is none, or it only confirms another.
-    """
-    bundle = find_bundle(run, results)
-    if bundle.begin.get("confirms"):
-        raise UserError(
-            f"{bundle.run_id} only confirms {bundle.begin['confirms']}", "Give that run."
-        )
-    return bundle
-
-
 def settings_of(
     bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[Mapping[str, Any]] = ()
 ) -> GateSettings:
@@ -156,77 +141,6 @@ def settings_of(
 
 
 # --------------------------------------------------------------------------- other runs
-
-
-def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
-    """Runs before this one that are of the same suite, cases and machine, complete, valid and no
-    confirmation; the newest first, at most so many."""
-    begin, found = bundle.begin, []
-    for other in _newest_first(results):
-        same = all(other.begin.get(key) == begin.get(key) for key in ("suite", "filters")) and (
-            other.begin["host"]["host_id"] == begin["host"]["host_id"]
-        )
-        before = _started(other) < _started(bundle)
-        if same and before and not other.begin.get("confirms") and is_valid(other):
-            found.append(other)
-        if len(found) == most:
-            break
-    return found
-
-
-def _newest_first(results: Path) -> Iterator[Bundle]:
-    """Complete bundles that can be read."""
-    for path in reversed(bundles(results)):
-        try:
-            bundle = Bundle(path)
-            if bundle.complete and bundle.begin:
-                yield bundle
-        except UserError:
-            continue  # of another version, or damaged: `qbench verify` says so
-
-
-def _started(bundle: Bundle) -> float:
-    try:
-        return datetime.fromisoformat(bundle.begin["started"]).timestamp()
-    except ValueError:
-        raise UserError(
-            f"{bundle.path}: begin.json: it does not say when it started",
-            "The bundle is damaged; run the suite again.",
-        ) from None
-
-
-def find_anchor(name: str, results: Path) -> Bundle:
-    """A run to be held against: a path, an id, or a name in one of the folders ``ANCHORS``."""
-    for folder in ANCHORS:
-        if (results / folder / name / "begin.json").is_file():
-            return Bundle(results / folder / name)
-    return find_bundle(name, results)
-
-
-def find_confirmation(bundle: Bundle, results: Path, cases: Sequence[str]) -> Bundle | None:
-    """A run that has confirmed, or not, just these cases."""
-    for other in _newest_first(results):
-        if _started(other) < _started(bundle):
-            break
-        if other.begin.get("confirms") == bundle.run_id:
-            planned = {entry["case_id"] for entry in other.plan["cases"]}
-            if set(cases) <= planned:
-                return other
-    return None
-
-
-def verdict_path(bundle: Bundle) -> Path:
-    """Where the gate keeps its verdict on a run."""
-    return bundle.path.with_name(f"{bundle.path.name}.gate.json")
-
-
-def is_valid(bundle: Bundle) -> bool:
-    """False if the gate has called the run invalid; True if it has not, or was not asked."""
-    try:
-        verdict = parse_json(verdict_path(bundle).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return True
-    return not (isinstance(verdict, dict) and verdict.get("valid") is False)
 
 
 # --------------------------------------------------------------------------- new trials

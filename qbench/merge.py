@@ -27,8 +27,10 @@ import pandas as pd
 from qbench.analysis.comparable import Claim, compare_bundles, same_artifact, same_work
 from qbench.analysis.export import export_table
 from qbench.analysis.table import case_table
-from qbench.analysis.verify import find_problems, recompute
-from qbench.bundle import Bundle, bundles, check_outside, find_bundle
+from qbench.analysis.verify import recompute
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.check import find_problems
+from qbench.bundle.find import INDEX, bundles, check_outside
 from qbench.errors import MachineryError, UserError
 from qbench.machine.lock import alone_in
 from qbench.storage import (
@@ -39,7 +41,6 @@ from qbench.storage import (
     write_file,
 )
 
-INDEX = "collection.json"
 VERSION = 1
 TABLES = {"cases.csv": "csv", "cases.parquet": "parquet"}
 _HOST = ("hostname", "cpu_model", "architecture", "cores_usable", "memory_bytes", "os", "kernel")
@@ -81,22 +82,6 @@ def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) ->
     if _listed(folder) != {b["run_id"]: b["manifest_sha256"] for b in collection["bundles"]}:
         raise MachineryError(f"another command has made {folder} meanwhile", "Merge again.")
     return collection
-
-
-def find_bundles(runs: Sequence[str], results: Path) -> list[Bundle]:
-    """The bundles that runs name, as ``find_bundle`` takes them; a collection's folder stands for
-    all bundles in it.
-
-    Raises:
-        UserError: there is no such bundle.
-    """
-    found = []
-    for run in runs:
-        if (Path(run) / INDEX).is_file():
-            found += [Bundle(path) for path in bundles(Path(run))]
-        else:
-            found.append(find_bundle(run, results))
-    return found
 
 
 def _expanded(paths: Iterable[Path]) -> list[Path]:

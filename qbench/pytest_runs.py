@@ -17,7 +17,7 @@ from qbench import adhoc
 from qbench.analysis.gate import Finding, GateResult
 from qbench.analysis.table import case_rows
 from qbench.artifacts import ArtifactStore
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.catalog import Catalog
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.gate import gate_run, measure_again

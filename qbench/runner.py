@@ -7,7 +7,7 @@ the same command continues an interrupted run.
 from __future__ import annotations
 
 from qbench.artifacts import ArtifactStore
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.catalog import Catalog
 from qbench.machine.gpu.sharing import refuse_shared
 from qbench.machine.lock import alone_in, measuring_lock

@@ -12,7 +12,7 @@ import numpy as np
 
 from qbench import stats
 from qbench.analysis import noise
-from qbench.bundle import percentile
+from qbench.bundle.trials import percentile
 from qbench.plan import Plan, Planned
 from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.quality import Judging, judge
 from qbench.spec.precisions import variant
 

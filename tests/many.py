@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from crafted import Crafted
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from crafted import Crafted
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 
 HOST = {
     "host_id": "h" * 12, "hostname": "quietbox", "cpu_model": "a processor", "cpu_flags": ["avx2"],

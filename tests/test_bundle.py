@@ -1,4 +1,4 @@
-"""qbench.bundle: what is read of a bundle that was damaged, edited or written to do harm."""
+"""qbench.bundle.bundle: what is read of a bundle that was damaged, edited or written to do harm."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from crafted import Crafted
 
 from qbench.analysis.table import case_table
 from qbench.analysis.verify import recompute
-from qbench.bundle import Bundle, find_bundle, find_incomplete
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import find_bundle, find_incomplete
+from qbench.bundle.upgrade import SCHEMA
 from qbench.errors import UserError
-from qbench.migrate import SCHEMA
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from qbench.analysis.comparable import (
     same_artifact,
     same_work,
 )
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.machine.host import fingerprint
 
 HOST = {

@@ -24,7 +24,8 @@ from qbench.analysis.compare import Comparison, compare_runs, compare_within
 from qbench.analysis.matching import find_column, match_runs
 from qbench.analysis.table import case_table
 from qbench.analysis.trials import Trials, ratio_of_estimates, welch_ratios
-from qbench.bundle import TRIAL_COLUMNS, Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.trials import TRIAL_COLUMNS
 from qbench.cli.compare import compare
 from qbench.console.comparison import comparison_markdown, comparison_parts
 from qbench.decide import Verdict

@@ -27,9 +27,10 @@ from qbench.analysis.energy import (
     operations_proxy,
 )
 from qbench.analysis.verify import recompute
-from qbench.bundle import Bundle, find_bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import find_bundle
+from qbench.bundle.records.energy import EnergyRecord
 from qbench.energy.measure import EnergyPass, measure_energy
-from qbench.energy.records import EnergyRecord
 from qbench.isolate import Outcome
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.energy.wall import PowerLog

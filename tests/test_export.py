@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from qbench.analysis.export import export_bundles, export_table
 from qbench.analysis.latex import escaped
 from qbench.analysis.systems import MAY_BE_EMPTY, system_files
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.system import FIELDS
 

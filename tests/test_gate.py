@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from qbench.analysis.gate import Evidence, Figure, Finding, GateResult, Judged, judge
 from qbench.analysis.gate_export import to_json, to_junit, to_markdown
 from qbench.analysis.gate_figures import adjusted_twice
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError, UserError
 from qbench.spec.accepted import Acceptance, Accepted, accept, read_accepted
 from qbench.spec.gate import GateSettings

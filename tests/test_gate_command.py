@@ -15,8 +15,9 @@ import pytest
 import yaml
 from crafted import Crafted
 
+from qbench.bundle.find import earlier_runs, find_run
+from qbench.bundle.verdict import is_valid
 from qbench.errors import UserError
-from qbench.gate import earlier_runs, find_run, is_valid
 from qbench.spec.accepted import read_accepted
 from qbench.spec.suite import Suite
 from qbench.spec.yamlfile import load

@@ -10,8 +10,8 @@ import pytest
 from energy_machine import FakeNvml, Kept, Machine, gpu_facts
 
 from qbench.analysis.energy import NoEnergy, energy_columns, measured
+from qbench.bundle.records.energy import EnergyRecord
 from qbench.energy.measure import EnergyPass, measure_energy
-from qbench.energy.records import EnergyRecord
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.gpu.card import place
 from qbench.spec.energy import EnergySettings

@@ -14,7 +14,7 @@ from qbench.analysis.gpu import gpu_columns
 from qbench.analysis.noise import disturbed, trial_noise
 from qbench.analysis.recommend import recommend
 from qbench.analysis.table import case_table
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.console import case_tables
 from qbench.report.content import page_content
 from qbench.spec.question import Limit, Question

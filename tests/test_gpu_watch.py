@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from energy_machine import FakeNvml, Machine, gpu_facts
 
+from qbench.bundle.records.gpu import Gpu
 from qbench.errors import UserError
-from qbench.gpu.records import Gpu
 from qbench.kit.readings import gpu_clock
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.gpu.card import NoCard, find_card, is_ours, place

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from crafted import Crafted
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.prune import Item, Retention, plan_pruning, remove
 from qbench.errors import UserError
-from qbench.history.prune import Item, Retention, plan_pruning, remove
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=timezone.utc)
 

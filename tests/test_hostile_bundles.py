@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from crafted import Crafted
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.upgrade import SCHEMA
 from qbench.cli import main
-from qbench.migrate import SCHEMA
 from qbench.storage import digest_file
 
 HARM = "<script>alert(1)</script><img src=x onerror=alert(2)>"

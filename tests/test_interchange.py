@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_pytest_plugin import Pytest
 
 from qbench.analysis.export import export_bundles
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.interchange import imported
 from qbench.interchange.imported import read_benchmarks

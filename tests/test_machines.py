@@ -13,7 +13,7 @@ from crafted import Crafted
 
 from qbench.analysis.machines import Cell, Line, machine_of, machines_of, side_by_side
 from qbench.analysis.table import case_rows
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.report import Options, write_report
 from qbench.spec.columns import NAMES

@@ -13,10 +13,10 @@ import pytest
 from crafted import Crafted
 from filelock import FileLock
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.copies import migrate_bundle
 from qbench.errors import MachineryError, UserError
 from qbench.merge import merge_bundles
-from qbench.migrate import migrate_bundle
 from qbench.storage import digest_file
 
 OLD = Path(__file__).parent / "data" / "bundle-schema-2"

@@ -20,10 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qbench.analysis.table import case_table
-from qbench.analysis.verify import find_problems, recompute
-from qbench.bundle import Bundle, find_incomplete
+from qbench.analysis.verify import recompute
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.check import find_problems
+from qbench.bundle.copies import migrate_bundle
+from qbench.bundle.find import find_incomplete
+from qbench.bundle.upgrade import SCHEMA, STEPS, Upgrade
 from qbench.errors import UserError
-from qbench.migrate import SCHEMA, STEPS, Upgrade, migrate_bundle
 from qbench.report import write_report
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options

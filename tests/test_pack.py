@@ -11,9 +11,10 @@ import pytest
 
 from qbench.analysis.compare import compare_runs
 from qbench.analysis.table import case_table
-from qbench.analysis.verify import find_problems, not_recomputed, recompute
-from qbench.bundle import Bundle
-from qbench.copies import pack_bundle
+from qbench.analysis.verify import not_recomputed, recompute
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.check import find_problems
+from qbench.bundle.copies import pack_bundle
 from qbench.errors import UserError
 from qbench.merge import merge_bundles
 from qbench.storage import digest_file, folder_bytes

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from qbench.analysis.explain import by_kind
 from qbench.analysis.profile import MOST_KINDS, MOST_OPERATORS, summary
 from qbench.analysis.table import case_table
-from qbench.analysis.verify import find_problems
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.check import find_problems
+from qbench.bundle.records.run import Profiled
 from qbench.catalog import Catalog
 from qbench.kit.operators import Operator, Profile
-from qbench.records import Profiled
 from qbench.registry import Registry
 from qbench.report import write_report
 from qbench.run.request import Request

@@ -20,8 +20,8 @@ from qbench.analysis.publish import (
     Publishing,
     check,
 )
-from qbench.bundle import Bundle
-from qbench.copies import pack_bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.copies import pack_bundle
 from qbench.errors import UserError
 from qbench.report import Options, write_report
 from qbench.spec.system import FIELDS

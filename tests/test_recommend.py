@@ -23,7 +23,7 @@ from qbench.analysis.machines import Machine
 from qbench.analysis.recommend import Answer, Recommendation, choose, recommend
 from qbench.analysis.recommend_words import changed, sentences, to_json
 from qbench.analysis.table import case_table
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.console.recommend import recommendation_parts
 from qbench.errors import UserError
 from qbench.report import Options, write_report

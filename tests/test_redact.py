@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from qbench.analysis.comparable import compare_bundles
 from qbench.analysis.compare import compare_runs
 from qbench.analysis.table import case_table
-from qbench.analysis.verify import find_problems, recompute
-from qbench.bundle import Bundle
-from qbench.copies import pack_bundle
+from qbench.analysis.verify import recompute
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.check import find_problems
+from qbench.bundle.copies import pack_bundle
+from qbench.bundle.redact import Redactor, redact_bundle, redacted
 from qbench.errors import UserError
 from qbench.merge import merge_bundles
-from qbench.redact import Redactor, redact_bundle, redacted
 from qbench.report import Options, write_report
 from qbench.storage import digest_file
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from qbench.analysis.verify import find_problems, not_recomputed, recompute
-from qbench.bundle import Bundle, bundles
+from qbench.analysis.verify import not_recomputed, recompute
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.check import find_problems
+from qbench.bundle.find import bundles
 
 ROOT = Path(__file__).parent.parent
 RUNS = bundles(ROOT / "results" / "reference")

@@ -18,7 +18,7 @@ from crafted import Crafted
 from test_report_measuring import COLUMNS, PACED, SERVER, SUSTAINED, saved, series
 
 from qbench.analysis.table import case_table
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

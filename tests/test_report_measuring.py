@@ -14,7 +14,7 @@ from rich.console import Console
 from test_report import Page, browsed, browser, written
 
 from qbench.analysis.table import case_table
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.console import case_tables
 from qbench.errors import UserError
 from qbench.report.content import page_content

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from crafted import Crafted
 
-from qbench.bundle import Bundle
-from qbench.migrate import SCHEMA, migrate_bundle
-from qbench.records import FILES
-from qbench.schema import json_schema, schema_files
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.copies import migrate_bundle
+from qbench.bundle.records.run import FILES
+from qbench.bundle.schema import json_schema, schema_files
+from qbench.bundle.upgrade import SCHEMA
 
 PUBLISHED = Path(__file__).parent.parent / "docs" / "schema"
 OLD = Path(__file__).parent / "data" / "bundle-schema-2"

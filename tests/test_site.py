@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from site_runs import NOISE, Page, four_nights, measured, pages
 
 from qbench.analysis.comparable import comparable_energy, energy_key
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.site import folder as site_folder
 from qbench.site import write_site

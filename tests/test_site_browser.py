@@ -15,7 +15,7 @@ import pytest
 from site_runs import four_nights, measured
 
 from qbench.analysis.compare import compare_runs
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.site import write_site
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -19,7 +19,8 @@ from crafted import Crafted
 
 from qbench.analysis.export import OF_TABLES, export_table
 from qbench.analysis.table import case_table
-from qbench.bundle import Bundle, find_bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import find_bundle
 from qbench.spec.columns import COLUMNS
 
 DOCUMENTED = """

@@ -15,7 +15,7 @@ def read_back_table(_: str = "") -> str:
     """By backend and precision, over all cases of the committed bundles: what quantized them, what
     they ran at, and the share of multiply-accumulates in int8."""
     from qbench.analysis.table import case_table
-    from qbench.bundle import Bundle
+    from qbench.bundle.bundle import Bundle
     from qbench.kit.precisions import PRECISIONS
 
     found = [case_table(Bundle(path.parent)) for path in sorted(REFERENCE.glob("**/manifest.json"))]

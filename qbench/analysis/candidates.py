@@ -19,7 +19,7 @@ from qbench.analysis.cost import cost_of
 from qbench.analysis.gpu import device_memory
 from qbench.analysis.machines import Machine
 from qbench.analysis.table import case_rows
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.decide import paired_shift
 from qbench.spec.costs import CostSheet
 from qbench.spec.precisions import REFERENCE

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 
 Claim = Literal["choice", "regression"]
 Level = Literal["same machine and software", "same machine", "different machine"]

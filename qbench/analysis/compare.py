@@ -34,7 +34,7 @@ from qbench.analysis.trials import (
     ratio_of_shift,
     welch_ratios,
 )
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.decide import Decision, Shift, Verdict
 from qbench.errors import UserError, nearest
 from qbench.spec.case import Case, Filters

@@ -11,7 +11,8 @@ import pandas as pd
 from qbench.analysis import roofline
 from qbench.analysis.roofline import Ceilings
 from qbench.analysis.trials import Trials
-from qbench.bundle import PERCENTILES, Bundle, percentile_name
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.trials import PERCENTILES, percentile_name
 from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.suite import DEFAULT_ENVIRONMENT, Rounds

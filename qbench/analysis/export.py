@@ -10,7 +10,7 @@ import pandas as pd
 
 from qbench.analysis.latex import latex_table
 from qbench.analysis.table import case_table
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.interchange.pytest_benchmark import pytest_benchmark_json
 from qbench.spec.columns import NAMES

@@ -36,7 +36,7 @@ from qbench.analysis.gate_findings import (
     missing,
     over_limit,
 )
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError
 from qbench.spec.accepted import Acceptance, Accepted
 from qbench.spec.gate import GateSettings, Kind

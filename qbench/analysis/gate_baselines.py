@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from qbench.analysis.compare import Comparison, Pair, compare_runs, compare_within
 from qbench.analysis.gate_findings import Before, Night
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.spec.accepted import Accepted
 from qbench.spec.gate import BASELINE, Baseline, GateSettings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qbench.analysis.table import case_rows
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.case import Case
 from qbench.spec.columns import COLUMNS, INTERVALS

@@ -19,7 +19,7 @@ from qbench.analysis.comparable import compare_bundles, same_work
 from qbench.analysis.compare import energy_of
 from qbench.analysis.matching import Row, match_runs
 from qbench.analysis.trials import Ratio, Trials, welch_ratios
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.system import Price
 

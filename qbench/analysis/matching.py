@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 
 Row = Mapping[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qbench.analysis.machines import machine_of
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 
 DOUBTED = "?"
 """The mark of a case that is noisy or inconclusive."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.quality import Judging, Score, find_scores
 

@@ -17,7 +17,7 @@ LONGEST = 200
 
 
 def summary(profile: Mapping[str, Any] | None, refusal: str, runs: int) -> dict[str, Any]:
-    """A profile as ``qbench.records.Profiled`` has it.
+    """A profile as ``qbench.bundle.records.run.Profiled`` has it.
 
     Args:
         profile: ``backend.Profile`` as JSON; None if there is none.

@@ -17,9 +17,10 @@ from packaging.version import InvalidVersion, Version
 
 from qbench.analysis.systems import MAY_BE_EMPTY, described
 from qbench.analysis.table import case_table
-from qbench.analysis.verify import find_problems, not_recomputed
-from qbench.bundle import Bundle
-from qbench.migrate import SCHEMA
+from qbench.analysis.verify import not_recomputed
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.check import find_problems
+from qbench.bundle.upgrade import SCHEMA
 from qbench.spec.suite import MIN_ROUNDS
 from qbench.spec.system import missing
 

@@ -18,7 +18,7 @@ from qbench.analysis.choice import Choice, asked_of, choices_of, closest, ranked
 from qbench.analysis.comparable import same_work
 from qbench.analysis.machines import machines_of
 from qbench.analysis.sensitivity import Change, changes_of
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.spec.costs import CostSheet
 from qbench.spec.question import Question

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.system import FIELDS, System, mlperf_system
 

@@ -16,7 +16,8 @@ from qbench.analysis.energy import energy_columns
 from qbench.analysis.gpu import gpu_columns
 from qbench.analysis.noise import noise_columns
 from qbench.analysis.roofline import Ceilings
-from qbench.bundle import PERCENTILES, Bundle, percentile_name
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.trials import PERCENTILES, percentile_name
 from qbench.errors import UserError
 from qbench.spec.columns import COLUMNS, NAMES, CaseRow
 from qbench.spec.precisions import flags, int8_share

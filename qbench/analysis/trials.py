@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from qbench.bundle import PERCENTILES, TRIAL_COLUMNS, percentile_name
+from qbench.bundle.trials import PERCENTILES, TRIAL_COLUMNS, percentile_name
 from qbench.decide import Shift, paired_shift
 from qbench.spec.suite import MIN_ROUNDS
 from qbench.stats import CONFIDENCE, Estimate, geometric_means, moments

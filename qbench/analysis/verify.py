@@ -4,85 +4,20 @@ say."""
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.machine.energy.integral import Kind, NoReading, joules
 from qbench.quality import Judging, Quality, Score, find_scores, judge
-from qbench.records import FILES
 
 TOLERANCE = 1e-9
 """Relative; floating-point sums may be ordered otherwise on another machine."""
-
-
-def find_problems(bundle: Bundle) -> list[str]:
-    """What is wrong with a bundle's files and records, one line each with the file's name; empty if
-    nothing is. Whether its figures follow from its data is for ``recompute`` to say."""
-    found = bundle.problems()
-    if bundle.complete:
-        found += _records(bundle)
-    lines = (" ".join(line.replace(f"{bundle.path}/", "").split()) for line in found)
-    return list(dict.fromkeys(lines))
-
-
-def _records(bundle: Bundle) -> list[str]:
-    """Records that do not hold what they have to, torn lines, trials of no case, and files that
-    records name and that are not there, whatever the manifest says."""
-    found = []
-    reads: list[Callable[[], Any]] = [lambda: bundle.begin, lambda: bundle.plan]
-    reads += [partial(bundle.lines, name) for name in FILES if name.endswith(".jsonl")]
-    reads += [lambda: bundle.bandwidth, bundle.trials_frame]
-    for read in reads:
-        try:
-            read()
-        except UserError as error:
-            found.append(error.message)
-    for name in FILES:
-        path = bundle.path / name
-        if name.endswith(".jsonl") and path.is_file() and not _ends_whole(path):
-            found.append(f"{name}: its last line is torn")
-    return found or _named(bundle)
-
-
-def _named(bundle: Bundle) -> list[str]:
-    """Cases and files that records name and that are not there."""
-    trials, found = bundle.trials, []
-    planned = {e["case_id"] for e in [*bundle.plan["cases"], *bundle.plan["yardsticks"]]}
-    packed = bundle.packed
-    files = []
-    if packed is None:
-        files += [("samples", f"{t['trial']}.npy") for t in trials if t["status"] == "ok"]
-    for trial in trials:
-        if trial["case_id"] not in planned:
-            case = f"case {trial['case_id']}, which is none of the plan's"
-            found.append(f"journal.jsonl: trial {trial['trial']} is of {case}")
-        files += [("traces", trial["trial"], name) for name in trial.get("traces", ())]
-    evaluated = bundle.evaluated if packed is None or packed["predictions"] else {}
-    for key, record in evaluated.items():
-        files += [("predictions", key, name) for name in record["outputs"].values()]
-    for parts in files:
-        try:
-            if not bundle.inside(*parts).is_file():
-                found.append(f"{'/'.join(parts)} is missing")
-        except UserError as error:
-            found.append(error.message)
-    return found
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 1))
-        return file.read() in (b"", b"\n")
 
 
 def recompute(bundle: Bundle) -> list[str]:

@@ -32,9 +32,9 @@ def merge(
       qbench merge results/20261124-0300* laptop/20261124-0915* -o fleet
       qbench report fleet/* -o fleet.html
     """
-    from qbench.bundle import find_bundle
+    from qbench.bundle.find import INDEX, find_bundle
     from qbench.console import printable
-    from qbench.merge import INDEX, merge_bundles
+    from qbench.merge import merge_bundles
 
     is_collection = [(Path(name) / INDEX).is_file() for name in run]
     paths = [
@@ -100,8 +100,8 @@ def migrate(
     Example:
       qbench migrate results/20261122-041530-quick-ab12 -o results/migrated
     """
-    from qbench.bundle import find_bundle
-    from qbench.migrate import migrate_bundle
+    from qbench.bundle.copies import migrate_bundle
+    from qbench.bundle.find import find_bundle
 
     written = []
     for name in run:
@@ -136,8 +136,8 @@ def pack(
       qbench pack latest -o results/reference
       qbench pack latest --no-predictions -o results/reference
     """
-    from qbench.bundle import find_bundle
-    from qbench.copies import pack_bundle
+    from qbench.bundle.copies import pack_bundle
+    from qbench.bundle.find import find_bundle
     from qbench.storage import folder_bytes
 
     written = []
@@ -181,8 +181,8 @@ def redact(
       qbench redact latest -o published
       qbench redact latest -o published --also acme --also vienna-lab
     """
-    from qbench.bundle import find_bundle
-    from qbench.redact import redact_bundle
+    from qbench.bundle.find import find_bundle
+    from qbench.bundle.redact import redact_bundle
 
     written = []
     for name in run:
@@ -211,9 +211,9 @@ def schema(
       qbench schema journal.jsonl
       qbench schema -o docs/schema
     """
+    from qbench.bundle.records.run import FILES
+    from qbench.bundle.schema import json_schema, schema_files
     from qbench.errors import nearest
-    from qbench.records import FILES
-    from qbench.schema import json_schema, schema_files
     from qbench.storage import write_file
 
     if name is not None and name not in FILES:

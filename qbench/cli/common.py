@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qbench.bundle import Bundle
+    from qbench.bundle.bundle import Bundle
     from qbench.report import Options
 
 INTERRUPTED = 130

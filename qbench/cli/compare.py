@@ -96,7 +96,7 @@ def compare(
 def _compared(a: str, b: str, run: str | None, results: Path, filters: Filters) -> Comparison:
     from qbench.analysis.compare import compare_runs, compare_within
     from qbench.analysis.matching import find_column
-    from qbench.bundle import find_bundle
+    from qbench.bundle.find import find_bundle
 
     if run is None and (_is_bundle(a, results) or _is_bundle(b, results)):
         return compare_runs(find_bundle(a, results), find_bundle(b, results), filters)

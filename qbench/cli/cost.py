@@ -68,8 +68,8 @@ def cost(
     from qbench.analysis.cost import costs_side_by_side
     from qbench.analysis.machines import side_by_side
     from qbench.analysis.table import case_rows
+    from qbench.bundle.find import find_bundles
     from qbench.console.cost import cost_parts
-    from qbench.merge import find_bundles
     from qbench.storage import write_file
 
     sheet = read_costs(costs, rate)

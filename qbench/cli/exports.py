@@ -13,7 +13,7 @@ from qbench.cli.publishing import Redact
 from qbench.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from qbench.bundle import Bundle
+    from qbench.bundle.bundle import Bundle
 
 RunsOrLatest = Annotated[
     list[str] | None,
@@ -169,12 +169,12 @@ def _export_systems(bundles: list[Bundle], columns: list[str], output: Path | No
 
 
 def _bundles(runs: list[str] | None, results: Path, redact: bool) -> list[Bundle]:
-    from qbench.merge import find_bundles
+    from qbench.bundle.find import find_bundles
 
     bundles = find_bundles(list(dict.fromkeys(runs or ["latest"])), results)
     if not redact:
         return bundles
-    from qbench.redact import redacted
+    from qbench.bundle.redact import redacted
 
     return [redacted(bundle) for bundle in bundles]
 

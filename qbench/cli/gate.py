@@ -155,9 +155,9 @@ def accept(
     from typing import get_args
 
     from qbench.analysis.gate import Night
+    from qbench.bundle.find import find_run
     from qbench.console import printable
     from qbench.explain import find_case
-    from qbench.gate import find_run
     from qbench.spec.accepted import NAME, Acceptance
     from qbench.spec.accepted import accept as keep
     from qbench.spec.gate import Kind

@@ -144,8 +144,8 @@ def prune(
       qbench prune --keep-days 365
       qbench prune --keep-runs 90 --keep 20260101-020000-nightly-ab12 --yes
     """
+    from qbench.bundle.prune import Retention, plan_pruning, remove
     from qbench.console import printable, simple_table
-    from qbench.history.prune import Retention, plan_pruning, remove
 
     if keep_days is None and keep_runs is None:
         raise UserError("nothing says what to keep", "Give --keep-days, --keep-runs or both.")

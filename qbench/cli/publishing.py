@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qbench.analysis.publish import Finding, Publishing
-    from qbench.bundle import Bundle
+    from qbench.bundle.bundle import Bundle
 
 Redact = Annotated[
     bool,

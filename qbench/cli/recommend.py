@@ -99,8 +99,8 @@ def recommend(
     """
     from qbench.analysis.recommend import recommend as recommended
     from qbench.analysis.recommend_words import to_json
+    from qbench.bundle.find import find_bundles
     from qbench.console.recommend import recommendation_parts
-    from qbench.merge import find_bundles
 
     limits = {
         "p50": max_p50,

@@ -56,7 +56,7 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
       qbench show results/20261122-041530-quick-ab12 --json
     """
     from qbench.analysis.table import case_table
-    from qbench.bundle import find_bundle
+    from qbench.bundle.find import find_bundle
     from qbench.console import case_tables, printable
 
     bundle = find_bundle(run, results)
@@ -96,7 +96,7 @@ def explain(
     """
     from dataclasses import asdict
 
-    from qbench.bundle import find_bundle
+    from qbench.bundle.find import find_bundle
     from qbench.console import explanation_parts
     from qbench.explain import explain_case
     from qbench.registry import Registry
@@ -149,8 +149,8 @@ def report(
       qbench report latest --max-p99 10ms --max-accuracy-drop 1pp --minimize latency
       qbench report latest --redact --publish --waive "energy-proxy=no meter is at hand"
     """
-    from qbench.merge import find_bundles
-    from qbench.redact import redacted
+    from qbench.bundle.find import find_bundles
+    from qbench.bundle.redact import redacted
     from qbench.report import Options
 
     limits = {
@@ -196,9 +196,10 @@ def verify(
     Example:
       qbench verify latest --recompute
     """
-    from qbench.analysis.verify import find_problems, not_recomputed
+    from qbench.analysis.verify import not_recomputed
     from qbench.analysis.verify import recompute as recomputed
-    from qbench.bundle import find_bundle
+    from qbench.bundle.check import find_problems
+    from qbench.bundle.find import find_bundle
     from qbench.console import printable
 
     bundle = find_bundle(run, results)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.energy.records import Met
+from qbench.bundle.records.energy import Met
 from qbench.errors import UserError
 from qbench.isolate import Outcome
 from qbench.machine.clock import Clock
@@ -44,7 +44,7 @@ class EnergyPass:
         run_window: runs one worker of a case whose timed window is ``settings.window_s`` long.
             When it went well, its result has ``window``, ``[begin, end]`` in nanoseconds of the
             machine's monotonic clock; ``items``, how many were inferred in it; and what
-            ``qbench.energy.records.Met`` holds.
+            ``qbench.bundle.records.energy.Met`` holds.
         record: keeps a line of ``energy.jsonl`` and, by file name, the series that it names.
         sitting: of the run, told apart since the monotonic clock may start anew in between.
         seed: of the order of the windows.
@@ -71,7 +71,7 @@ def measure_energy(
 
     Args:
         cases: by id, what to call them.
-        done: the bundle's records so far (``qbench.energy.records``).
+        done: the bundle's records so far (``qbench.bundle.records.energy``).
 
     Raises:
         UserError: the wall meter's command or log cannot be used at all.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qbench.analysis.origin import DOUBTED, doubts, origin
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.figures.look import words
 from qbench.report.charts import chart_data

@@ -124,7 +124,7 @@ def read_source(results: Path, source: str) -> Read:
 
 def _read_bundle(path: Path) -> Read:
     from qbench.analysis.table import case_rows
-    from qbench.bundle import Bundle
+    from qbench.bundle.bundle import Bundle
 
     bundle = Bundle(path)
     begin = bundle.begin

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qbench.bundle import PERCENTILES, percentile
+from qbench.bundle.trials import PERCENTILES, percentile
 from qbench.errors import UserError
 from qbench.history.point import METRICS, Point
 from qbench.storage import digest_json, parse_json

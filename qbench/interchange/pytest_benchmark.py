@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from qbench.analysis.table import case_rows
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.case import Case
 from qbench.text import printable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from qbench.analysis.publish import Publishing
-    from qbench.bundle import Bundle
+    from qbench.bundle.bundle import Bundle
     from qbench.spec.costs import CostSheet
     from qbench.spec.question import Question
 

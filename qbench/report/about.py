@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from qbench import stats
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.report.run import Run
 from qbench.spec.suite import MIN_ROUNDS
 from qbench.storage import digest_file

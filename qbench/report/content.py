@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from qbench.analysis.table import WORST_FIRST
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.console.cases import told_conditions
 from qbench.report import (
     PLAIN,

@@ -9,7 +9,7 @@ import numpy as np
 
 from qbench.analysis.comparable import energy_groups
 from qbench.analysis.energy import ACROSS_MACHINES
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.report import cells
 from qbench.report.traces import rounded

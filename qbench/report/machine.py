@@ -7,7 +7,7 @@ from typing import Any
 
 from qbench.analysis.comparable import compare_bundles
 from qbench.analysis.systems import described
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.spec.system import missing
 
 HOST_FACTS = {

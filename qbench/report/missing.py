@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.report.run import Run
 from qbench.spec.suite import Exclusion

@@ -25,8 +25,8 @@ import jinja2
 from markupsafe import Markup
 
 from qbench import __version__
-from qbench.bundle import Bundle
-from qbench.redact import redacted
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.redact import redacted
 from qbench.report import Options
 from qbench.report.content import page_content
 

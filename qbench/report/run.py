@@ -10,7 +10,7 @@ from typing import Any
 from qbench.analysis import roofline
 from qbench.analysis.roofline import Ceilings
 from qbench.analysis.table import case_table, ceilings
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 
 
 @dataclass(frozen=True)

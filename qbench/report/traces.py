@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qbench.bundle import Bundle, read_array
+from qbench.bundle.bundle import Bundle, read_array
 from qbench.errors import UserError
 
 DIGITS = 6

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qbench import __version__
-from qbench.bundle import Bundle, find_incomplete
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import find_incomplete
 from qbench.errors import UserError
 from qbench.isolate import DISK_FULL, scratch_folder
 from qbench.kit.adapter import Ready, Unavailable

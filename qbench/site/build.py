@@ -15,7 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from qbench.bundle import Bundle, bundles
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import bundles
 from qbench.errors import UserError
 from qbench.history.page import CHART
 from qbench.history.sources import GATE, is_valid
@@ -258,7 +259,7 @@ def _made(task: _Task) -> tuple[str, str]:
         raise UserError(f"{path} was changed: {'; '.join(changed[:3])}")
     valid = is_valid(path.with_name(path.name + GATE))
     if task.redact:
-        from qbench.redact import redacted
+        from qbench.bundle.redact import redacted
 
         bundle = redacted(bundle)
     (run,) = lettered([bundle])

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from qbench.bundle import check_outside
+from qbench.bundle.find import check_outside
 from qbench.errors import UserError
 from qbench.storage import parse_json, write_file
 

@@ -26,7 +26,7 @@ from qbench.analysis.comparable import (
 from qbench.analysis.machines import machine_of
 from qbench.analysis.matching import run_keys
 from qbench.analysis.trials import FIGURES, Trials
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.history.point import METRICS
 from qbench.history.sources import CASE_FACTS, run_facts
 from qbench.report.cells import INTERVALS, accuracy_of

@@ -15,7 +15,8 @@ import fake_tensorrt
 import pytest
 from conftest import Project
 
-from qbench.bundle import Bundle, bundles
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import bundles
 
 SUITE: Mapping[str, Any] = {
     "models": ["digits_cnn"],

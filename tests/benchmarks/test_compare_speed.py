@@ -15,7 +15,8 @@ import pytest
 from crafted import MEMORY, PHASES, TOP1, Crafted
 
 from qbench.analysis.compare import compare_runs
-from qbench.bundle import TRIAL_COLUMNS, Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.trials import TRIAL_COLUMNS
 from qbench.quality import judge
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from many import many_cases
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.report import write_report
 
 

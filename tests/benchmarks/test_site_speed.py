@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qbench.bundle import Bundle, bundles
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import bundles
 from qbench.storage import digest_file
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"

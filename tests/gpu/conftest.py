@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from gpu.running import DEVICE, Run, qbench
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.kit import cuda
 from qbench.kit.adapter import Ready
 from qbench.registry import Registry

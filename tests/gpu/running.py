@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 
 DEVICE = "cuda:0"
 MINUTES = 20

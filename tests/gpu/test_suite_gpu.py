@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpu.running import qbench
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 
 pytestmark = pytest.mark.gpu
 

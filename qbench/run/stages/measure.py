@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.isolate import Outcome, run_job, scratch_folder
 from qbench.machine.energy.sensors import find_sensors

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qbench.artifacts import ArtifactStore, Stored
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
 from qbench.catalog import Catalog
 from qbench.plan import Plan, Planned
 from qbench.quality import Score

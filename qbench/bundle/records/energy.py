@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from qbench.gpu.records import Gpu
+from qbench.bundle.records.gpu import Gpu
 from qbench.machine.energy.integral import Kind
 from qbench.machine.energy.sensor import Scope
 from qbench.spec.case import Status

@@ -34,16 +34,22 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
-from qbench.errors import UserError, nearest
-from qbench.migrate import SCHEMA, TABLES, Upgrade, check_schema
-from qbench.records import FILES, Bandwidth, Begin, Manifest, Plan
-from qbench.spec.case import Status
+from qbench.bundle.records.run import FILES, Bandwidth, Begin, Manifest, Plan
+from qbench.bundle.trials import (
+    PERCENTILES,
+    TRIAL_COLUMNS,
+    _check_trials,
+    percentile,
+    percentile_name,
+)
+from qbench.bundle.upgrade import SCHEMA, TABLES, Upgrade, check_schema
+from qbench.errors import UserError
 from qbench.storage import (
     TEMPORARY,
     append_line,
@@ -60,7 +66,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 class Bundle:
     """A bundle on disk, complete or not. Records of an older schema are read as this version's; see
-    ``qbench.migrate``.
+    ``qbench.bundle.upgrade``.
 
     Attributes:
         path: its folder.
@@ -202,7 +208,8 @@ class Bundle:
 
     @property
     def packed(self) -> dict[str, Any] | None:
-        """How this bundle was made smaller, see ``qbench.records.Packed``; None for most."""
+        """How this bundle was made smaller, see ``qbench.bundle.records.run.Packed``; None for
+        most."""
         return self.begin.get("packed")
 
     @cached_property
@@ -365,12 +372,12 @@ class Bundle:
         append_line(self.path / "energy.jsonl", dict(record))
 
     def energy_series(self, name: str) -> np.ndarray:
-        """A series that a record of the energy pass names: see ``qbench.energy.records``."""
+        """A series that a record of the energy pass names: see ``qbench.bundle.records.energy``."""
         return read_array(self.inside("energy", name))
 
     @property
     def energy(self) -> list[dict[str, Any]]:
-        """The records of the energy pass, in their order; see ``qbench.energy.records``."""
+        """The records of the energy pass, in their order; see ``qbench.bundle.records.energy``."""
         return self.lines("energy.jsonl")
 
     def add_items(self, model: str, labels: Path | None, chosen: Path | None) -> None:
@@ -498,47 +505,6 @@ class Bundle:
         return files, strange
 
 
-PERCENTILES: dict[float, int] = {10: 10, 50: 1, 90: 10, 99: 100, 99.9: 1000}
-"""The percentiles of a trial, and how many calls each needs to be more than a guess at the edge."""
-
-
-def percentile(samples: np.ndarray, point: float) -> float | None:
-    """A percentile of a trial's calls, in their unit; None if there are too few for it."""
-    return float(np.percentile(samples, point)) if len(samples) >= PERCENTILES[point] else None
-
-
-def percentile_name(point: float) -> str:
-    """``p50``, ``p99_9``: as columns call it."""
-    return f"p{point:g}".replace(".", "_")
-
-
-TRIAL_COLUMNS = [
-    "trial", "case_id", "round", "sitting", "status", "reason", "started", "calls", "wall_ns",
-    "items", "cpu_ns", "instructions", "cycles", "runtime_version",
-    "p10_ns", "p50_ns", "p90_ns", "p99_ns", "p99_9_ns",
-    "start_ns", "import_ns", "load_ns", "bind_ns", "first_inference_ns", "cold_ns",
-    "warmup_calls", "warmup_ns", "warmup_stable",
-    "memory_baseline_bytes", "memory_load_peak_bytes", "memory_load_anonymous_bytes",
-    "memory_load_file_bytes", "memory_peak_bytes", "memory_anonymous_bytes", "memory_file_bytes",
-    "memory_process_peak_bytes",
-]  # fmt: skip
-_WORDS = ["trial", "case_id", "status", "reason", "started", "runtime_version"]
-
-
-def _check_trials(frame: pd.DataFrame) -> None:
-    """
-    Raises:
-        ValueError, TypeError: no such figures come of trials.
-    """
-    for column in frame.columns.difference(_WORDS):
-        pd.to_numeric(frame[column])
-    if unknown := set(frame["status"]) - set(get_args(Status)):
-        raise ValueError(f"there is no status {', '.join(map(repr, unknown))}")
-    good = frame[frame["status"] == "ok"]
-    if not (good[["calls", "items", "wall_ns"]].astype(float) > 0).all(axis=None):
-        raise ValueError("a good trial has no calls or items, or took no time")
-
-
 def _is_file_name(name: Any) -> bool:
     """Whether it names a file in its folder, and none elsewhere, nor a temporary one."""
     return isinstance(name, str) and bool(_NAME.match(name)) and not name.startswith(TEMPORARY)
@@ -582,66 +548,3 @@ def read_array(path: Path) -> np.ndarray:
         return array
     except (OSError, ValueError, EOFError, OverflowError, TypeError, TokenError) as error:
         raise UserError(f"{path} is missing or damaged: {error}", "Run the suite again.") from None
-
-
-def bundles(results: Path) -> list[Path]:
-    """Folders of bundles below ``results``, the oldest first."""
-    found = [p.parent for p in results.glob("*/begin.json")]
-    whole = [path for path in found if not path.name.startswith(TEMPORARY)]
-    return sorted(whole, key=lambda path: path.name)
-
-
-def check_outside(folder: Path) -> None:
-    """
-    Raises:
-        UserError: the folder is a bundle or within one, which is never changed.
-    """
-    for parent in (folder.absolute(), *folder.absolute().parents):
-        if (parent / "begin.json").is_file():
-            raise UserError(f"{parent} is a bundle, and not changed", "Give another folder.")
-
-
-def find_bundle(run: str, results: Path) -> Bundle:
-    """A bundle given by its path, its id, or ``latest``: the newest complete one, but for those
-    that only confirm another."""
-    if run == "latest":
-        for path in reversed(bundles(results)):
-            if (path / "manifest.json").is_file():
-                bundle = Bundle(path)
-                if not bundle.begin.get("confirms"):
-                    return bundle
-        raise UserError(
-            f"there is no complete bundle in {results}/",
-            "`qbench run quick` makes one; --results names another folder.",
-        )
-    path = Path(run)
-    if path.is_dir():
-        return Bundle(path)
-    if (results / run / "begin.json").is_file():
-        return Bundle(results / run)
-    known = [p.name for p in bundles(results)]
-    raise UserError(
-        f"there is no bundle '{run}', neither as a path nor in {results}/", nearest(run, known)
-    )
-
-
-def find_incomplete(results: Path, run_key: str) -> Bundle | None:
-    """The newest incomplete bundle of the same request, to go on with."""
-    for path in reversed(bundles(results)):
-        if (path / "manifest.json").exists():
-            continue
-        try:
-            bundle = Bundle(path)
-            if bundle.schema != SCHEMA:
-                continue
-            bundle.resume()
-            if bundle.begin["run_key"] == run_key and bundle.plan and bundle.prepared is not None:
-                bundle.compute_trials()
-                for evaluation_id, record in bundle.evaluated.items():
-                    if record["status"] == "ok":
-                        bundle.outputs(evaluation_id)
-                _ = bundle.energy, bundle.bandwidth
-                return bundle
-        except UserError:
-            continue  # damaged: a new one is begun
-    return None

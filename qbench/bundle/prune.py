@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.find import ANCHORS
+from qbench.bundle.verdict import verdict_path
 from qbench.errors import UserError, nearest
-from qbench.gate import ANCHORS, verdict_path
 from qbench.storage import folder_bytes, parse_json
 
 YOUNG = timedelta(days=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from qbench.migrate import SCHEMA
-from qbench.records import FILES
+from qbench.bundle.records.run import FILES
+from qbench.bundle.upgrade import SCHEMA
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -12,13 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qbench.errors import UserError
 from qbench.storage import digest_json
-
-if TYPE_CHECKING:
-    from qbench.bundle import Bundle
 
 SCHEMA = 4
 """Raised when records change their meaning or have to hold more; then a step is added below."""
@@ -200,18 +197,3 @@ def _applied(change: Callable[..., Any], *given: Any) -> Any:
 
 
 # --------------------------------------------------------------------------- writing
-
-
-def migrate_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Write a finished bundle of an older schema anew as ``folder/<run id>``, in this version's
-    schema. The old one stays as it is, and its manifest's digest stands in ``begin.json``.
-
-    Raises:
-        UserError: it is unfinished, changed or damaged, is of this schema already, or there is such
-            a bundle in ``folder``.
-    """
-    from qbench.copies import write_copy
-
-    if bundle.schema == SCHEMA:
-        raise UserError(f"{bundle.path} is of schema {SCHEMA} already", "There is nothing to do.")
-    return write_copy(bundle, folder, "migrated", {"schema": bundle.schema})

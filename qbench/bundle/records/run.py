@@ -13,8 +13,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from qbench.energy.records import EnergyRecord
-from qbench.gpu.records import Gpu
+from qbench.bundle.records.energy import EnergyRecord
+from qbench.bundle.records.gpu import Gpu
 from qbench.kit.precisions import PRECISIONS
 from qbench.quality import Judging, Quality
 from qbench.spec.case import Case, Status

@@ -32,9 +32,9 @@ from typing import Any
 
 import pandas as pd
 
-from qbench.bundle import Bundle
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import FILES
 from qbench.errors import UserError
-from qbench.records import FILES
 
 GONE = "redacted"
 """What stands where something was."""
@@ -113,9 +113,9 @@ def redact_bundle(
     ``begin.json`` names the digest of the one that it was made from, which stays as it is.
 
     Raises:
-        UserError: as ``redacted`` and ``qbench.copies.write_copy``.
+        UserError: as ``redacted`` and ``qbench.bundle.copies.write_copy``.
     """
-    from qbench.copies import write_copy
+    from qbench.bundle.copies import write_copy
 
     return write_copy(redacted(bundle, words, keep), folder, "redacted", {})
 
@@ -278,8 +278,8 @@ def _found(folder: Path, host: Mapping[str, Any]) -> set[str]:
 def _vocabulary() -> frozenset[str]:
     """Words of the field, lower case: as a host's name they tell nothing, and everything is called
     so."""
+    from qbench.bundle.schema import json_schema
     from qbench.kit.precisions import PRECISIONS
-    from qbench.schema import json_schema
     from qbench.spec.columns import NAMES
     from qbench.spec.scenarios import SCENARIOS
     from qbench.spec.suite import suites_dir

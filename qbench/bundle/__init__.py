@@ -1,0 +1,1 @@
+"""The folder that a run leaves: records, finding, checking, packing, redacting, pruning."""

@@ -1,0 +1,169 @@
+"""Find bundles: by path, id or ``latest``, interrupted ones, and earlier runs of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.upgrade import SCHEMA
+from qbench.bundle.verdict import is_valid
+from qbench.errors import UserError, nearest
+from qbench.storage import TEMPORARY
+
+ANCHORS = ("anchors", "reference")
+"""Folders below the results folder in which runs are kept to be held against."""
+
+
+def find_run(run: str, results: Path) -> Bundle:
+    """The run to judge.
+
+    Raises:
+        UserError: there is none, or it only confirms another.
+    """
+    bundle = find_bundle(run, results)
+    if bundle.begin.get("confirms"):
+        raise UserError(
+            f"{bundle.run_id} only confirms {bundle.begin['confirms']}", "Give that run."
+        )
+    return bundle
+
+
+def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
+    """Runs before this one that are of the same suite, cases and machine, complete, valid and no
+    confirmation; the newest first, at most so many."""
+    begin, found = bundle.begin, []
+    for other in _newest_first(results):
+        same = all(other.begin.get(key) == begin.get(key) for key in ("suite", "filters")) and (
+            other.begin["host"]["host_id"] == begin["host"]["host_id"]
+        )
+        before = _started(other) < _started(bundle)
+        if same and before and not other.begin.get("confirms") and is_valid(other):
+            found.append(other)
+        if len(found) == most:
+            break
+    return found
+
+
+def _newest_first(results: Path) -> Iterator[Bundle]:
+    """Complete bundles that can be read."""
+    for path in reversed(bundles(results)):
+        try:
+            bundle = Bundle(path)
+            if bundle.complete and bundle.begin:
+                yield bundle
+        except UserError:
+            continue  # of another version, or damaged: `qbench verify` says so
+
+
+def _started(bundle: Bundle) -> float:
+    try:
+        return datetime.fromisoformat(bundle.begin["started"]).timestamp()
+    except ValueError:
+        raise UserError(
+            f"{bundle.path}: begin.json: it does not say when it started",
+            "The bundle is damaged; run the suite again.",
+        ) from None
+
+
+def find_anchor(name: str, results: Path) -> Bundle:
+    """A run to be held against: a path, an id, or a name in one of the folders ``ANCHORS``."""
+    for folder in ANCHORS:
+        if (results / folder / name / "begin.json").is_file():
+            return Bundle(results / folder / name)
+    return find_bundle(name, results)
+
+
+def find_confirmation(bundle: Bundle, results: Path, cases: Sequence[str]) -> Bundle | None:
+    """A run that has confirmed, or not, just these cases."""
+    for other in _newest_first(results):
+        if _started(other) < _started(bundle):
+            break
+        if other.begin.get("confirms") == bundle.run_id:
+            planned = {entry["case_id"] for entry in other.plan["cases"]}
+            if set(cases) <= planned:
+                return other
+    return None
+
+
+INDEX = "collection.json"
+
+
+def find_bundles(runs: Sequence[str], results: Path) -> list[Bundle]:
+    """The bundles that runs name, as ``find_bundle`` takes them; a collection's folder stands for
+    all bundles in it.
+
+    Raises:
+        UserError: there is no such bundle.
+    """
+    found = []
+    for run in runs:
+        if (Path(run) / INDEX).is_file():
+            found += [Bundle(path) for path in bundles(Path(run))]
+        else:
+            found.append(find_bundle(run, results))
+    return found
+
+
+def bundles(results: Path) -> list[Path]:
+    """Folders of bundles below ``results``, the oldest first."""
+    found = [p.parent for p in results.glob("*/begin.json")]
+    whole = [path for path in found if not path.name.startswith(TEMPORARY)]
+    return sorted(whole, key=lambda path: path.name)
+
+
+def check_outside(folder: Path) -> None:
+    """
+    Raises:
+        UserError: the folder is a bundle or within one, which is never changed.
+    """
+    for parent in (folder.absolute(), *folder.absolute().parents):
+        if (parent / "begin.json").is_file():
+            raise UserError(f"{parent} is a bundle, and not changed", "Give another folder.")
+
+
+def find_bundle(run: str, results: Path) -> Bundle:
+    """A bundle given by its path, its id, or ``latest``: the newest complete one, but for those
+    that only confirm another."""
+    if run == "latest":
+        for path in reversed(bundles(results)):
+            if (path / "manifest.json").is_file():
+                bundle = Bundle(path)
+                if not bundle.begin.get("confirms"):
+                    return bundle
+        raise UserError(
+            f"there is no complete bundle in {results}/",
+            "`qbench run quick` makes one; --results names another folder.",
+        )
+    path = Path(run)
+    if path.is_dir():
+        return Bundle(path)
+    if (results / run / "begin.json").is_file():
+        return Bundle(results / run)
+    known = [p.name for p in bundles(results)]
+    raise UserError(
+        f"there is no bundle '{run}', neither as a path nor in {results}/", nearest(run, known)
+    )
+
+
+def find_incomplete(results: Path, run_key: str) -> Bundle | None:
+    """The newest incomplete bundle of the same request, to go on with."""
+    for path in reversed(bundles(results)):
+        if (path / "manifest.json").exists():
+            continue
+        try:
+            bundle = Bundle(path)
+            if bundle.schema != SCHEMA:
+                continue
+            bundle.resume()
+            if bundle.begin["run_key"] == run_key and bundle.plan and bundle.prepared is not None:
+                bundle.compute_trials()
+                for evaluation_id, record in bundle.evaluated.items():
+                    if record["status"] == "ok":
+                        bundle.outputs(evaluation_id)
+                _ = bundle.energy, bundle.bandwidth
+                return bundle
+        except UserError:
+            continue  # damaged: a new one is begun
+    return None

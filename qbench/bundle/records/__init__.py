@@ -1,0 +1,1 @@
+"""The records of a bundle, by the file that holds them."""
