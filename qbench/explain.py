@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.analysis.explain import Explanation, explain
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.artifacts import RECORD, ArtifactStore, digest_artifact
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError

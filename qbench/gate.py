@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from qbench.analysis.gate import Evidence, GateResult, judge
-from qbench.analysis.gate_export import to_json
+from qbench.analysis.gate.judge import Evidence, GateResult, judge
+from qbench.analysis.gate.record import to_json
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import earlier_runs, find_anchor, find_confirmation, find_run
 from qbench.bundle.verdict import verdict_path

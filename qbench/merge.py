@@ -24,10 +24,10 @@ from typing import Any
 
 import pandas as pd
 
-from qbench.analysis.comparable import Claim, compare_bundles, same_artifact, same_work
+from qbench.analysis.compare.comparable import Claim, compare_bundles, same_artifact, same_work
 from qbench.analysis.export import export_table
-from qbench.analysis.table import case_table
-from qbench.analysis.verify import recompute
+from qbench.analysis.recompute import recompute
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.find import INDEX, bundles, check_outside
@@ -257,7 +257,7 @@ def _compared(a: Bundle, b: Bundle, tables: Mapping[str, pd.DataFrame]) -> dict[
     """What two bundles have in common.
 
     ``choice`` and ``regression`` count the cases of the same request that bear such a claim (see
-    ``qbench.analysis.comparable``); ``against`` says why the runs bear none, by claim.
+    ``qbench.analysis.compare.comparable``); ``against`` says why the runs bear none, by claim.
     """
     comparability = compare_bundles(a, b)
     first, last = (_good_cases(tables[bundle.run_id]) for bundle in (a, b))

@@ -13,8 +13,8 @@ from qbench.environments import BuiltEnvironment
 from qbench.isolate import Interpreter
 from qbench.machine.gpu.card import place
 from qbench.machine.host import usable_cores
-from qbench.quality import Judging
 from qbench.spec.case import Case
+from qbench.spec.judging import Judging
 from qbench.spec.models import ModelCard
 from qbench.spec.suite import Suite
 from qbench.storage import digest_json

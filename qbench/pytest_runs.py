@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from qbench import adhoc
-from qbench.analysis.gate import Finding, GateResult
-from qbench.analysis.table import case_rows
+from qbench.analysis.gate.judge import Finding, GateResult
+from qbench.analysis.table.table import case_rows
 from qbench.artifacts import ArtifactStore
 from qbench.bundle.bundle import Bundle
 from qbench.catalog import Catalog

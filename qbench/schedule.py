@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qbench import stats
-from qbench.analysis import noise
+from qbench.analysis.statistics import estimates
+from qbench.analysis.table import noise
 from qbench.bundle.trials import percentile
 from qbench.plan import Plan, Planned
 from qbench.spec.case import Case
@@ -187,10 +187,10 @@ def settled_to(
     Args:
         p10_ns: by sitting and round; ``bases`` likewise.
     """
-    widths = [stats.half_width(np.array(list(p10_ns.values())))]
+    widths = [estimates.half_width(np.array(list(p10_ns.values())))]
     for base_ns in bases:
         both = sorted(set(p10_ns) & set(base_ns))
-        widths.append(stats.half_width(np.array([p10_ns[k] / base_ns[k] for k in both])))
+        widths.append(estimates.half_width(np.array([p10_ns[k] / base_ns[k] for k in both])))
     known = [width for width in widths if width is not None]
     return max(known) if len(known) == len(widths) else None
 

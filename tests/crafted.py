@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from qbench.analysis.quality.judge import judge
 from qbench.bundle.bundle import Bundle
-from qbench.quality import Judging, judge
+from qbench.spec.judging import Judging
 from qbench.spec.precisions import variant
 
 TOP1 = Judging(task="image-classification", metric="top1", scores="scores")

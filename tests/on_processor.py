@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from qbench.analysis.quality.judge import judge
 from qbench.catalog import Catalog
 from qbench.kit.model import Artifact, Calibration, Feed, Model, PrepareTarget, RunConfig
-from qbench.quality.judge import judge
 from qbench.spec.judging import Judging, Quality
 from qbench.spec.suite import suites_dir
 from qbench_onnxruntime import Backend

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from crafted import Crafted
 
-from qbench.analysis.table import case_table
-from qbench.analysis.verify import recompute
+from qbench.analysis.recompute import recompute
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle, find_incomplete
 from qbench.bundle.upgrade import SCHEMA

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from crafted import Crafted
 
-from qbench.analysis.comparable import (
+from qbench.analysis.compare.comparable import (
     Comparability,
     NotComparable,
     comparable_energy,

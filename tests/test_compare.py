@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from rich.console import Console
 from scipy import stats as scipy_stats
 
-from qbench.analysis.compare import Comparison, compare_runs, compare_within
-from qbench.analysis.matching import find_column, match_runs
-from qbench.analysis.table import case_table
-from qbench.analysis.trials import Trials, ratio_of_estimates, welch_ratios
+from qbench.analysis.compare.compare import Comparison, compare_runs, compare_within
+from qbench.analysis.compare.matching import find_column, match_runs
+from qbench.analysis.statistics.estimates import Estimate
+from qbench.analysis.statistics.verdict import Verdict
+from qbench.analysis.table.table import case_table
+from qbench.analysis.table.trials import Trials, ratio_of_estimates, welch_ratios
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.trials import TRIAL_COLUMNS
 from qbench.cli.compare import compare
 from qbench.console.comparison import comparison_markdown, comparison_parts
-from qbench.decide import Verdict
 from qbench.errors import UserError
 from qbench.spec.case import Filters
-from qbench.stats import Estimate
 
 NINE = [1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09]
 """Ratios of nine rounds. Their median is 1.05; the second on either side bounds the sign test's

@@ -14,15 +14,15 @@ from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbench.analysis.cost import CostFigures, cost_of
-from qbench.analysis.machines import Machine
+from qbench.analysis.compare.machines import Machine
+from qbench.analysis.cost.figures import CostFigures, cost_of
+from qbench.analysis.statistics.estimates import Estimate
 from qbench.cli import app
 from qbench.errors import UserError
 from qbench.spec.columns import NAMES
 from qbench.spec.costs import CostSheet, load_costs
 from qbench.spec.suite import suites_dir
 from qbench.spec.system import Price
-from qbench.stats import Estimate
 
 MACHINE = Machine("0123456789ab", "board", "a chip")
 DAY = "2026-01-31"

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from qbench.decide import Decision, Rule, Verdict, adjusted, decide, paired_shift, stall_share
+from qbench.analysis.statistics.verdict import (
+    Decision,
+    Rule,
+    Verdict,
+    adjusted,
+    decide,
+    paired_shift,
+    stall_share,
+)
 
 RULE = Rule()
 

@@ -17,7 +17,9 @@ from crafted import Crafted
 from energy_machine import FakeNvml, Kept, Machine
 from pydantic import ValidationError
 
-from qbench.analysis.energy import (
+from qbench.analysis.recompute import recompute
+from qbench.analysis.statistics.estimates import Estimate
+from qbench.analysis.table.energy import (
     OPERATIONS,
     Energy,
     NoEnergy,
@@ -26,7 +28,6 @@ from qbench.analysis.energy import (
     measured,
     operations_proxy,
 )
-from qbench.analysis.verify import recompute
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle
 from qbench.bundle.records.energy import EnergyRecord
@@ -35,7 +36,6 @@ from qbench.isolate import Outcome
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.energy.wall import PowerLog
 from qbench.spec.energy import EnergySettings
-from qbench.stats import Estimate
 
 NO_GPU = FakeNvml(problem="Driver Not Loaded")
 CASES = {"fast": "net fp32", "slow": "net int8"}

@@ -18,7 +18,7 @@ import pytest
 from crafted import Crafted
 from PIL import Image
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.figures import CHARTS, NoData, figures

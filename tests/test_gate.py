@@ -20,9 +20,10 @@ from crafted import MEMORY, PHASES, Crafted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbench.analysis.gate import Evidence, Figure, Finding, GateResult, Judged, judge
-from qbench.analysis.gate_export import to_json, to_junit, to_markdown
-from qbench.analysis.gate_figures import adjusted_twice
+from qbench.analysis.gate.figures import adjusted_twice
+from qbench.analysis.gate.judge import Evidence, Figure, Finding, GateResult, Judged, judge
+from qbench.analysis.gate.record import to_json
+from qbench.analysis.gate_export import to_junit, to_markdown
 from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError, UserError
 from qbench.spec.accepted import Acceptance, Accepted, accept, read_accepted

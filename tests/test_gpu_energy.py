@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from energy_machine import FakeNvml, Kept, Machine, gpu_facts
 
-from qbench.analysis.energy import NoEnergy, energy_columns, measured
+from qbench.analysis.table.energy import NoEnergy, energy_columns, measured
 from qbench.bundle.records.energy import EnergyRecord
 from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.machine.energy.sensors import find_sensors

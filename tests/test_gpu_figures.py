@@ -10,10 +10,10 @@ import pytest
 from crafted import Crafted
 from rich.console import Console
 
-from qbench.analysis.gpu import gpu_columns
-from qbench.analysis.noise import disturbed, trial_noise
-from qbench.analysis.recommend import recommend
-from qbench.analysis.table import case_table
+from qbench.analysis.recommend.recommend import recommend
+from qbench.analysis.table.gpu import gpu_columns
+from qbench.analysis.table.noise import disturbed, trial_noise
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.console import case_tables
 from qbench.report.content import page_content

@@ -20,11 +20,11 @@ from crafted import Crafted
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from qbench.analysis.history.point import METRICS, Point
+from qbench.analysis.history.query import History
+from qbench.analysis.history.sources import add_series
+from qbench.analysis.history.trend import trends
 from qbench.errors import UserError
-from qbench.history.point import METRICS, Point
-from qbench.history.query import History
-from qbench.history.sources import add_series
-from qbench.history.trend import trends
 
 FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=timezone.utc)
 HOST = {
@@ -263,7 +263,7 @@ def fsync(handle):
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 os.fsync = fsync
-from qbench.history.query import History
+from qbench.analysis.history.query import History
 History([Path(sys.argv[1])])
 """
 
@@ -287,7 +287,7 @@ def test_two_at_a_time(tmp_path):
     for number in range(4):
         night(tmp_path, number)
     code = (
-        "from pathlib import Path; import sys; from qbench.history.query import History\n"
+        "from pathlib import Path; import sys; from qbench.analysis.history.query import History\n"
         "print(len(History([Path(sys.argv[1])]).points('c00000000000')))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

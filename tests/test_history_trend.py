@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qbench.analysis.history.point import Point
+from qbench.analysis.history.trend import change_points, hampel, trends
 from qbench.history.describe import describe, fact_words
-from qbench.history.point import Point
-from qbench.history.trend import change_points, hampel, trends
 
 FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=timezone.utc)
 P50 = "latency_p50_ms"

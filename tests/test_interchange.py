@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from test_pytest_plugin import Pytest
 
 from qbench.analysis.export import export_bundles
+from qbench.analysis.history import imported
+from qbench.analysis.history.imported import read_benchmarks
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.interchange import imported
-from qbench.interchange.imported import read_benchmarks
 from qbench.interchange.pytest_benchmark import stats
 
 # --------------------------------------------------------------------------- export

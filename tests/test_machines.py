@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from crafted import Crafted
 
-from qbench.analysis.machines import Cell, Line, machine_of, machines_of, side_by_side
-from qbench.analysis.table import case_rows
+from qbench.analysis.compare.machines import Cell, Line, machine_of, machines_of, side_by_side
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.report import Options, write_report

@@ -19,8 +19,8 @@ from crafted import Crafted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qbench.analysis.table import case_table
-from qbench.analysis.verify import recompute
+from qbench.analysis.recompute import recompute
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.copies import migrate_bundle

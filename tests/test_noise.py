@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qbench.analysis.noise import case_noise, trial_noise
+from qbench.analysis.table.noise import case_noise, trial_noise
 
 SECOND = 1_000_000_000
 CALM = {

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qbench.analysis.compare import compare_runs
-from qbench.analysis.table import case_table
-from qbench.analysis.verify import not_recomputed, recompute
+from qbench.analysis.compare.compare import compare_runs
+from qbench.analysis.recompute import not_recomputed, recompute
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.copies import pack_bundle

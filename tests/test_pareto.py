@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbench.analysis.pareto import ACCURACY, FIDELITY, LATENCY, Respect, pareto
+from qbench.analysis.recommend.pareto import ACCURACY, FIDELITY, LATENCY, Respect, pareto
 
 BOTH = (LATENCY, ACCURACY)
 SIZE = Respect("artifact_size_mb")

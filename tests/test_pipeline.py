@@ -17,6 +17,7 @@ import pytest
 from data_sets import data_card, encoded, model_card, picture, pixels, write_zip
 from PIL import Image
 
+from qbench.analysis.quality.judge import judge
 from qbench.artifacts import ArtifactStore, feed_files
 from qbench.catalog import Catalog
 from qbench.data.files import locate
@@ -29,9 +30,10 @@ from qbench.kit.model import Feed, PrepareTarget, RunConfig
 from qbench.kit.pipeline import answers
 from qbench.kit.scenarios import pipeline
 from qbench.kit.scenarios.window import Opened, Timed
-from qbench.quality import Decoder, Judging, judge
 from qbench.registry import Registry
 from qbench.spec.datasets import DatasetCard, Split
+from qbench.spec.decoders import Decoder
+from qbench.spec.judging import Judging
 from qbench.spec.models import ModelCard
 from qbench.spec.scenarios import SCENARIOS, complete_options
 from qbench.spec.suite import suites_dir

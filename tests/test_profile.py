@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qbench.analysis.explain import by_kind
-from qbench.analysis.profile import MOST_KINDS, MOST_OPERATORS, summary
-from qbench.analysis.table import case_table
+from qbench.analysis.table.profile import MOST_KINDS, MOST_OPERATORS, summary
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.records.run import Profiled

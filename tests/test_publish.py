@@ -12,20 +12,13 @@ from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbench.analysis.publish import (
-    CHECKS,
-    IDS,
-    UNEQUAL,
-    Finding,
-    Publishing,
-    check,
-)
+from qbench.analysis.publish.checks import CHECKS, IDS, UNEQUAL, Finding, Publishing, check
+from qbench.analysis.publish.waivers import load_waivers, parse_waiver
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.copies import pack_bundle
 from qbench.errors import UserError
 from qbench.report import Options, write_report
 from qbench.spec.system import FIELDS
-from qbench.waivers import load_waivers, parse_waiver
 
 NOT_THERE = (
     "system_name", "host_processor_frequency", "host_processor_interconnect",

@@ -1,4 +1,4 @@
-"""qbench.quality: what every task has, by numbers worked out by hand and by properties."""
+"""qbench.analysis.quality: what every task has, by numbers worked out by hand and by properties."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from qbench.analysis.verify import recompute
-from qbench.quality import Judging, find_scores, judge
-from qbench.quality.fidelity import MAX_SQNR_DB, cosine, max_abs_difference, sqnr_db
-from qbench.quality.judge import digest_outputs
+from qbench.analysis.quality.fidelity import MAX_SQNR_DB, cosine, max_abs_difference, sqnr_db
+from qbench.analysis.quality.judge import digest_outputs, find_scores, judge
+from qbench.analysis.recompute import recompute
+from qbench.spec.judging import Judging
 
 matrices = arrays.arrays(
     np.float32,

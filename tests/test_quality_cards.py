@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qbench import stats
+from qbench.analysis.quality.judge import judge
+from qbench.analysis.statistics import estimates
 from qbench.catalog import Catalog
 from qbench.errors import UserError
-from qbench.quality import TASKS, Decoder, Judging, judge
+from qbench.spec.decoders import Decoder
+from qbench.spec.judging import Judging
 from qbench.spec.models import ModelCard
 from qbench.spec.suite import suites_dir
+from qbench.spec.tasks import TASKS
 from qbench.spec.yamlfile import load
 
 CARDS = sorted((suites_dir() / "models").glob("*.yaml"))
@@ -186,7 +189,7 @@ def test_the_document_names_every_task_metric_and_decoder():
             assert all(f"`{metric}`" in row for metric in task.metrics)
             assert task.labels is None or f"| {task.labels}" in row
     for share, items in re.findall(r"^\| (\d+) % \| (\d+) \|$", text, re.M):
-        assert stats.items_needed(int(share) / 100, 0.01) == int(items)
+        assert estimates.items_needed(int(share) / 100, 0.01) == int(items)
     for decoder in ("ssd", "fastestdet", "yolo"):
         Decoder(name=decoder).check()
         assert any(row.startswith(f"| `{decoder}` |") for row in rows)

@@ -1,5 +1,5 @@
-"""qbench.quality: detection. COCO's own evaluator is the witness, run on the same boxes in pixels
-and, for resamples, on data sets in which pictures are repeated."""
+"""qbench.analysis.quality: detection. COCO's own evaluator is the witness, run on the same boxes in
+pixels and, for resamples, on data sets in which pictures are repeated."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from qbench.analysis.quality.boxes import mean_average_precision
+from qbench.analysis.quality.judge import find_scores, judge
 from qbench.kit.pipeline.detectors import intersection_over_union, non_maximum_suppression
-from qbench.quality import Decoder, Judging, find_scores, judge
-from qbench.quality.boxes import mean_average_precision
+from qbench.spec.decoders import Decoder
+from qbench.spec.judging import Judging
 
 seeds = st.integers(0, 2**31)
 

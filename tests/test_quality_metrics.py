@@ -1,4 +1,5 @@
-"""qbench.quality: the metrics of each task, against scikit-learn, SciPy and numbers by hand."""
+"""qbench.analysis.quality: the metrics of each task, against scikit-learn, SciPy and numbers by
+hand."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score, top_k_accuracy_score
 
-from qbench.quality import TASKS, Judging, judge
-from qbench.quality import metrics as m
-from qbench.quality.scores import Figure
+from qbench.analysis.quality import metrics as m
+from qbench.analysis.quality.judge import judge
+from qbench.analysis.quality.scores import Figure
+from qbench.spec.judging import Judging
+from qbench.spec.tasks import TASKS
 
 seeds = st.integers(0, 2**31)
 

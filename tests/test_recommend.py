@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 from test_report import Page
 
-from qbench.analysis.candidates import Measured, median
-from qbench.analysis.choice import Choice
-from qbench.analysis.machines import Machine
-from qbench.analysis.recommend import Answer, Recommendation, choose, recommend
+from qbench.analysis.compare.machines import Machine
+from qbench.analysis.recommend.candidates import Measured, median
+from qbench.analysis.recommend.ranking import Choice
+from qbench.analysis.recommend.recommend import Answer, Recommendation, choose, recommend
 from qbench.analysis.recommend_words import changed, sentences, to_json
-from qbench.analysis.table import case_table
+from qbench.analysis.statistics.estimates import Estimate
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.console.recommend import recommendation_parts
 from qbench.errors import UserError
@@ -30,7 +31,6 @@ from qbench.report import Options, write_report
 from qbench.spec.columns import NAMES
 from qbench.spec.costs import CostSheet
 from qbench.spec.question import ASPECTS, Limit, Question, read_limit, read_objective
-from qbench.stats import Estimate
 
 A, B = Machine("a0", "board A", "chip A"), Machine("b0", "board B", "chip B")
 PROXY = {

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from qbench.analysis.comparable import compare_bundles
-from qbench.analysis.compare import compare_runs
-from qbench.analysis.table import case_table
-from qbench.analysis.verify import recompute
+from qbench.analysis.compare.comparable import compare_bundles
+from qbench.analysis.compare.compare import compare_runs
+from qbench.analysis.recompute import recompute
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.copies import pack_bundle

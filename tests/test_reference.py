@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qbench.analysis.verify import not_recomputed, recompute
+from qbench.analysis.recompute import not_recomputed, recompute
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.find import bundles

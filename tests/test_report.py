@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.report import write_report
 from qbench.report.ranking import sentence as told

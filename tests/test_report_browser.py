@@ -17,7 +17,7 @@ import pytest
 from crafted import Crafted
 from test_report_measuring import COLUMNS, PACED, SERVER, SUSTAINED, saved, series
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.report import write_report
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_report import HOSTILE, measured, written
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.report.cells import INTERVALS, accuracy_of
 from qbench.report.content import page_content

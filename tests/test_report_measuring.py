@@ -13,7 +13,7 @@ from crafted import Crafted
 from rich.console import Console
 from test_report import Page, browsed, browser, written
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.console import case_tables
 from qbench.errors import UserError

@@ -14,7 +14,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbench.analysis.roofline import SUSPICIOUS, Ceilings, Run, columns, roofline, roofline_chart
+from qbench.analysis.table.roofline import (
+    SUSPICIOUS,
+    Ceilings,
+    Run,
+    columns,
+    roofline,
+    roofline_chart,
+)
 from qbench.catalog import Catalog
 from qbench.isolate import run_job
 from qbench.kit.adapter import Ready, Unavailable

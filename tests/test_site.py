@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from site_runs import NOISE, Page, four_nights, measured, pages
 
-from qbench.analysis.comparable import comparable_energy, energy_key
+from qbench.analysis.compare.comparable import comparable_energy, energy_key
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.site import folder as site_folder

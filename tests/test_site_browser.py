@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from site_runs import four_nights, measured
 
-from qbench.analysis.compare import compare_runs
+from qbench.analysis.compare.compare import compare_runs
 from qbench.bundle.bundle import Bundle
 from qbench.site import write_site
 

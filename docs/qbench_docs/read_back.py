@@ -14,7 +14,7 @@ REFERENCE = Path(__file__).parent.parent.parent / "results" / "reference"
 def read_back_table(_: str = "") -> str:
     """By backend and precision, over all cases of the committed bundles: what quantized them, what
     they ran at, and the share of multiply-accumulates in int8."""
-    from qbench.analysis.table import case_table
+    from qbench.analysis.table.table import case_table
     from qbench.bundle.bundle import Bundle
     from qbench.kit.precisions import PRECISIONS
 

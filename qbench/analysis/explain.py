@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from qbench.analysis.quality.fidelity import MAX_SQNR_DB
 from qbench.kit.operators import EffectivePrecision, Operator
 from qbench.kit.precisions import PRECISIONS
-from qbench.quality.fidelity import MAX_SQNR_DB
 from qbench.spec.case import Case
 from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE, flags
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from qbench.analysis.latex import latex_table
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.interchange.pytest_benchmark import pytest_benchmark_json

@@ -7,11 +7,10 @@ and control characters are left out.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
-from typing import Any
 from xml.etree import ElementTree
 
-from qbench.analysis.gate import Finding, GateResult
+from qbench.analysis.gate.judge import Finding, GateResult
+from qbench.analysis.gate.record import headline
 
 _NOT_XML = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
@@ -27,28 +26,6 @@ TITLES = {
 }
 MOST = 50
 """Findings of one severity that a summary lists."""
-
-
-def headline(result: GateResult) -> str:
-    """The verdict in a sentence."""
-    if result.invalid is not None:
-        return f"invalid: {result.invalid}"
-    failed = {f.case_id for f in result.of("regression")}
-    suspected = {f.case_id for f in result.of("suspicion")} - failed
-    words = f"{len(failed)} of {len(result.cases)} cases failed" if failed else "passed"
-    if suspected:
-        words += f"; {len(suspected)} suspected and not confirmed"
-    return words
-
-
-def to_json(result: GateResult) -> dict[str, Any]:
-    """All of it. ``valid``: whether the run says anything."""
-    return {
-        **asdict(result),
-        "valid": result.invalid is None,
-        "exit_code": result.exit_code,
-        "verdict": headline(result),
-    }
 
 
 def to_junit(result: GateResult) -> bytes:

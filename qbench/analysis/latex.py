@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from qbench.analysis.origin import DOUBTED, doubts, origin
+from qbench.analysis.compare.origin import DOUBTED, doubts, origin
 from qbench.bundle.bundle import Bundle
 from qbench.console.cases import told_conditions
 from qbench.report import cells

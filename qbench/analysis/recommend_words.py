@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
-from qbench.analysis.candidates import Figure
-from qbench.analysis.choice import Choice
-from qbench.analysis.judging import Held, limit_text, with_unit
-from qbench.analysis.recommend import Answer, Recommendation
-from qbench.analysis.sensitivity import Change
+from qbench.analysis.recommend.candidates import Figure
+from qbench.analysis.recommend.limits import Held, limit_text, with_unit
+from qbench.analysis.recommend.ranking import Choice
+from qbench.analysis.recommend.recommend import Answer, Recommendation
+from qbench.analysis.recommend.sensitivity import Change
 from qbench.spec.question import ASPECTS
 from qbench.text import figure
 

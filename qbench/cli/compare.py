@@ -21,7 +21,7 @@ from qbench.cli.common import (
 from qbench.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from qbench.analysis.compare import Comparison
+    from qbench.analysis.compare.compare import Comparison
     from qbench.spec.case import Filters
 
 FORMATS = ("terminal", "markdown", "json")
@@ -94,8 +94,8 @@ def compare(
 
 
 def _compared(a: str, b: str, run: str | None, results: Path, filters: Filters) -> Comparison:
-    from qbench.analysis.compare import compare_runs, compare_within
-    from qbench.analysis.matching import find_column
+    from qbench.analysis.compare.compare import compare_runs, compare_within
+    from qbench.analysis.compare.matching import find_column
     from qbench.bundle.find import find_bundle
 
     if run is None and (_is_bundle(a, results) or _is_bundle(b, results)):
@@ -121,7 +121,7 @@ def _why_none(comparison: Comparison) -> str:
 
 def _plain(value: Any) -> Any:
     """As JSON has it: dataclasses and named tuples as objects."""
-    from qbench.analysis.compare import Pair
+    from qbench.analysis.compare.compare import Pair
 
     if is_dataclass(value) and not isinstance(value, type):
         found = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}

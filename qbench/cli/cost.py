@@ -13,7 +13,7 @@ from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, Runs, console, p
 from qbench.errors import UserError
 
 if TYPE_CHECKING:
-    from qbench.analysis.cost import Costed
+    from qbench.analysis.cost.figures import Costed
     from qbench.spec.costs import CostSheet
 
 Costs = Annotated[
@@ -65,9 +65,9 @@ def cost(
       qbench cost results/RUN-A results/RUN-B --costs costs.yaml
       qbench cost latest --costs costs.yaml --rate 1000 -o costs.csv
     """
-    from qbench.analysis.cost import costs_side_by_side
-    from qbench.analysis.machines import side_by_side
-    from qbench.analysis.table import case_rows
+    from qbench.analysis.compare.machines import side_by_side
+    from qbench.analysis.cost.figures import costs_side_by_side
+    from qbench.analysis.table.table import case_rows
     from qbench.bundle.find import find_bundles
     from qbench.console.cost import cost_parts
     from qbench.storage import write_file

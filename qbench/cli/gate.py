@@ -60,7 +60,8 @@ def gate(
       qbench gate latest --baseline environment:baseline --baseline anchor:v1.0 --junit gate.xml
       qbench gate latest --limit 'latency_p99_ms<=10' --summary "$GITHUB_STEP_SUMMARY"
     """
-    from qbench.analysis.gate_export import to_json, to_junit, to_markdown
+    from qbench.analysis.gate.record import to_json
+    from qbench.analysis.gate_export import to_junit, to_markdown
     from qbench.console import RichProgress
     from qbench.console.gate import gate_parts
     from qbench.gate import Asked, hold
@@ -154,7 +155,7 @@ def accept(
     from datetime import date
     from typing import get_args
 
-    from qbench.analysis.gate import Night
+    from qbench.analysis.gate.judge import Night
     from qbench.bundle.find import find_run
     from qbench.console import printable
     from qbench.explain import find_case

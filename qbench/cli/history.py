@@ -50,11 +50,11 @@ def history(
       qbench history digits_cnn onnxruntime int8-static
       qbench history digits_cnn onnxruntime fp32 --metric memory -o memory.html
     """
+    from qbench.analysis.history.point import METRICS
+    from qbench.analysis.history.query import History
     from qbench.console import printable
     from qbench.errors import nearest
     from qbench.history.describe import describe
-    from qbench.history.point import METRICS
-    from qbench.history.query import History
 
     if metric not in METRICS:
         raise UserError(f"there is no metric '{metric}'", nearest(metric, METRICS))

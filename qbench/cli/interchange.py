@@ -25,9 +25,9 @@ def import_files(
       qbench import .benchmarks/*/*.json
       qbench import nightly.json --project mylibrary
     """
+    from qbench.analysis.history.imported import read_benchmarks
+    from qbench.analysis.history.sources import add_series
     from qbench.console import printable
-    from qbench.history.sources import add_series
-    from qbench.interchange.imported import read_benchmarks
 
     read = [read_benchmarks(path, project) for path in file]  # all are sound before one is kept
     kept = []

@@ -12,7 +12,7 @@ from qbench.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qbench.analysis.publish import Finding, Publishing
+    from qbench.analysis.publish.checks import Finding, Publishing
     from qbench.bundle.bundle import Bundle
 
 Redact = Annotated[
@@ -51,8 +51,8 @@ def check_publishing(
     Raises:
         UserError: a waiver is none, or one is given and nobody asks.
     """
-    from qbench.analysis.publish import Publishing, check
-    from qbench.waivers import load_waivers, parse_waiver
+    from qbench.analysis.publish.checks import Publishing, check
+    from qbench.analysis.publish.waivers import load_waivers, parse_waiver
 
     if not publish:
         if waive or waivers or as_json:

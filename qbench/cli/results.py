@@ -55,7 +55,7 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
       qbench show latest
       qbench show results/20261122-041530-quick-ab12 --json
     """
-    from qbench.analysis.table import case_table
+    from qbench.analysis.table.table import case_table
     from qbench.bundle.find import find_bundle
     from qbench.console import case_tables, printable
 
@@ -196,8 +196,8 @@ def verify(
     Example:
       qbench verify latest --recompute
     """
-    from qbench.analysis.verify import not_recomputed
-    from qbench.analysis.verify import recompute as recomputed
+    from qbench.analysis.recompute import not_recomputed
+    from qbench.analysis.recompute import recompute as recomputed
     from qbench.bundle.check import find_problems
     from qbench.bundle.find import find_bundle
     from qbench.console import printable

@@ -84,7 +84,7 @@ def run(
 
     begin = time.monotonic()
     messages = console(to_stderr=True)
-    from qbench.analysis.table import case_table
+    from qbench.analysis.table.table import case_table
     from qbench.console import RichProgress, case_tables
     from qbench.registry import Registry
     from qbench.runner import run_suite

@@ -156,7 +156,7 @@ def told_conditions(names: Sequence[str], cases: Sequence[Case]) -> list[str]:
 def _energy(ran: Sequence[Case], console: Console) -> tuple[list[Shown], list[Table | Text]]:
     """Energy's column of the main table, if all energies may be compared; else a table for each
     group that may. And a note on what the figures are."""
-    from qbench.analysis.comparable import energy_groups
+    from qbench.analysis.compare.comparable import energy_groups
     from qbench.report.energy import described
 
     groups = energy_groups(ran)

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qbench.analysis.compare import FALSE_SHARE, Comparison, Pair
-from qbench.analysis.predictions import Delta
-from qbench.analysis.trials import Ratio
+from qbench.analysis.compare.compare import FALSE_SHARE, Comparison, Pair
+from qbench.analysis.compare.predictions import Delta
+from qbench.analysis.statistics.verdict import Rule, Verdict
+from qbench.analysis.table.trials import Ratio
 from qbench.console.cases import told_conditions
 from qbench.console.text import bare_table, fitting, styled
-from qbench.decide import Rule, Verdict
 from qbench.text import figure, markdown
 
 Row = Mapping[str, Any]

@@ -14,7 +14,7 @@ from qbench.console.text import bare_table, fitting, simple_table, styled
 from qbench.text import figure
 
 if TYPE_CHECKING:
-    from qbench.analysis.cost import Costed, CostFigures
+    from qbench.analysis.cost.figures import Costed, CostFigures
 
 
 class Shown(NamedTuple):

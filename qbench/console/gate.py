@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from qbench.analysis.gate import Finding, GateResult
-from qbench.analysis.gate_export import TITLES, headline, told
+from qbench.analysis.gate.judge import Finding, GateResult
+from qbench.analysis.gate.record import headline
+from qbench.analysis.gate_export import TITLES, told
 from qbench.console.text import bare_table, styled
 
 COLOURS = {"regression": "red", "suspicion": "yellow", "accepted": "cyan", "notice": ""}

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from qbench.analysis.choice import Choice
-from qbench.analysis.recommend import Answer, Recommendation
+from qbench.analysis.recommend.ranking import Choice
+from qbench.analysis.recommend.recommend import Answer, Recommendation
 from qbench.analysis.recommend_words import (
     against,
     changed,

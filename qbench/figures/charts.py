@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qbench.analysis.comparable import energy_groups
-from qbench.analysis.origin import DOUBTED
+from qbench.analysis.compare.comparable import energy_groups
+from qbench.analysis.compare.origin import DOUBTED
 from qbench.figures.look import (
     HATCHES,
     LONGEST,

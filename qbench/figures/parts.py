@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from qbench.analysis.origin import DOUBTED
+from qbench.analysis.compare.origin import DOUBTED
 from qbench.errors import UserError
 from qbench.figures.look import DASHES, SHAPES, Look, pick, words
 from qbench.figures.shown import Shown

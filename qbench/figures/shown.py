@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qbench.analysis.origin import DOUBTED, doubts, origin
+from qbench.analysis.compare.origin import DOUBTED, doubts, origin
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.figures.look import words

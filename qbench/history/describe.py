@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qbench.history.point import METRICS, Point
-from qbench.history.trend import Change, Find, Trend, difference, trends
+from qbench.analysis.history.point import METRICS, Point
+from qbench.analysis.history.trend import Change, Find, Trend, difference, trends
 
 RECENT = 7
 """Nights over which a summary tells the change."""

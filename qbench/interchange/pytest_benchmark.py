@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.table import case_rows
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.case import Case

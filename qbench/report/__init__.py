@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qbench.analysis.publish import Publishing
+    from qbench.analysis.publish.checks import Publishing
     from qbench.bundle.bundle import Bundle
     from qbench.spec.costs import CostSheet
     from qbench.spec.question import Question

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from qbench import stats
+from qbench.analysis.statistics import estimates
 from qbench.bundle.bundle import Bundle
 from qbench.report.run import Run
 from qbench.spec.suite import MIN_ROUNDS
@@ -70,7 +70,7 @@ def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str,
     return {
         **numbers,
         "least_rounds": MIN_ROUNDS,
-        "confidence": f"{100 * stats.CONFIDENCE:g} %",
+        "confidence": f"{100 * estimates.CONFIDENCE:g} %",
         "metrics": sorted({str(c["accuracy_metric"]) for c in cases if c["accuracy_metric"]}),
         "energy": sorted({str(c["energy_method"]) for c in cases if c["energy_method"]}),
         "proxy": any(case["energy_is_measured"] is False for case in cases),

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qbench.analysis.machines import machines_of
+from qbench.analysis.compare.machines import machines_of
 from qbench.report import cells
 from qbench.report.ranking import Verdict
 from qbench.report.run import Run

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.noise import trial_noise
-from qbench.analysis.pareto import ACCURACY, FIDELITY, LATENCY, Place, pareto
+from qbench.analysis.recommend.pareto import ACCURACY, FIDELITY, LATENCY, Place, pareto
+from qbench.analysis.table.noise import trial_noise
 from qbench.report import traces
 from qbench.report.energy import energy_bars, power_series
 from qbench.report.ranking import SAME_WORK
@@ -36,10 +36,10 @@ FEWEST_FOR_P10 = 10
 
 
 def chart_data(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """``cases``: those that went well, each with its ``place`` (see ``qbench.analysis.pareto``),
-    ``trials`` and what its scenario left; ``sweeps``; ``energy``, by group of what may be compared;
-    by run ``roofs`` and ``power``; and in ``runs``, ``backends`` and ``precisions`` the names that
-    colours and shapes go by."""
+    """``cases``: those that went well, each with its ``place`` (see
+    ``qbench.analysis.recommend.pareto``), ``trials`` and what its scenario left; ``sweeps``;
+    ``energy``, by group of what may be compared; by run ``roofs`` and ``power``; and in ``runs``,
+    ``backends`` and ``precisions`` the names that colours and shapes go by."""
     by_letter = {run.letter: run for run in runs}
     count = sum(len(trials) for run in runs for trials in run.trials.values())
     points = max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, count)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from qbench.analysis.table import WORST_FIRST
+from qbench.analysis.table.table import WORST_FIRST
 from qbench.bundle.bundle import Bundle
 from qbench.console.cases import told_conditions
 from qbench.report import (

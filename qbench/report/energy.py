@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.comparable import energy_groups
-from qbench.analysis.energy import ACROSS_MACHINES
+from qbench.analysis.compare.comparable import energy_groups
+from qbench.analysis.table.energy import ACROSS_MACHINES
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.report import cells

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbench.analysis.comparable import compare_bundles
+from qbench.analysis.compare.comparable import compare_bundles
 from qbench.analysis.systems import described
 from qbench.bundle.bundle import Bundle
 from qbench.spec.system import missing

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from qbench.analysis.cost import Costed, costs_side_by_side
-from qbench.analysis.machines import DRIFT, Cell, Line, Machine, SideBySide, side_by_side
-from qbench.analysis.trials import Ratio
+from qbench.analysis.compare.machines import DRIFT, Cell, Line, Machine, SideBySide, side_by_side
+from qbench.analysis.cost.figures import Costed, costs_side_by_side
+from qbench.analysis.table.trials import Ratio
 from qbench.console.cost import SHOWN, by_currency, cell, said, said_reasons, said_sources
 from qbench.report import Options, cells
 from qbench.report.ranking import sentence, verdicts

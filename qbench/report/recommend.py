@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qbench.analysis.candidates import Figure
-from qbench.analysis.choice import Choice
-from qbench.analysis.judging import with_unit
-from qbench.analysis.recommend import Answer, Recommendation, recommend
+from qbench.analysis.recommend.candidates import Figure
+from qbench.analysis.recommend.limits import with_unit
+from qbench.analysis.recommend.ranking import Choice
+from qbench.analysis.recommend.recommend import Answer, Recommendation, recommend
 from qbench.analysis.recommend_words import (
     against,
     changed,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from qbench.analysis import roofline
-from qbench.analysis.roofline import Ceilings
-from qbench.analysis.table import case_table, ceilings
+from qbench.analysis.table import roofline
+from qbench.analysis.table.roofline import Ceilings
+from qbench.analysis.table.table import case_table, ceilings
 from qbench.bundle.bundle import Bundle
 
 

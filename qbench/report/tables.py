@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from qbench.analysis.comparable import energy_groups
+from qbench.analysis.compare.comparable import energy_groups
 from qbench.report import cells
 from qbench.report.energy import described
 from qbench.report.sweeps import doubt

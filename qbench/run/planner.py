@@ -16,9 +16,9 @@ from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.machine.host import usable_cores
 from qbench.plan import Plan, Planned
-from qbench.quality import Judging
 from qbench.registry import Registry
 from qbench.spec.case import EVERY_CASE, Case, Filters
+from qbench.spec.judging import Judging
 from qbench.spec.precisions import REFERENCE, SHARED, complete_options
 from qbench.spec.scenarios import SCENARIOS, why_not
 from qbench.spec.scenarios import complete_options as complete_scenario

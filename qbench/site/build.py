@@ -15,11 +15,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
+from qbench.analysis.history.sources import GATE, is_valid
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import bundles
 from qbench.errors import UserError
 from qbench.history.page import CHART
-from qbench.history.sources import GATE, is_valid
 from qbench.machine.lock import alone_in
 from qbench.report.content import content_of
 from qbench.report.render import PARTS, Shared, fill, plotly_script, script, style

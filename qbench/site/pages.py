@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbench.analysis.comparable import energy_groups
+from qbench.analysis.compare.comparable import energy_groups
+from qbench.analysis.history.point import METRICS, Point
 from qbench.console import figure
 from qbench.history.describe import NO_VERDICT, RECENT, describe, fact_words, told
-from qbench.history.point import METRICS, Point
 from qbench.report.tables import MAIN, Shown, case_rows
 from qbench.site.names import file_stem
 from qbench.site.rules import comparison_rules

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from qbench import stats
-from qbench.analysis.comparable import DIGESTS, REQUEST, WORK
-from qbench.analysis.trials import FIGURES, ROUNDING
+from qbench.analysis.compare.comparable import DIGESTS, REQUEST, WORK
+from qbench.analysis.statistics import estimates
+from qbench.analysis.table.trials import FIGURES, ROUNDING
 from qbench.spec.suite import MIN_ROUNDS
 
 
@@ -34,7 +34,7 @@ def _quantile() -> np.ndarray:
     from scipy import special
 
     def point(inverse: np.ndarray) -> np.ndarray:
-        return special.stdtrit(1 / inverse, (1 + stats.CONFIDENCE) / 2)
+        return special.stdtrit(1 / inverse, (1 + estimates.CONFIDENCE) / 2)
 
     least = 1 / (MIN_ROUNDS - 1)
     fitted = np.polynomial.Chebyshev.interpolate(point, 12, [1e-9, least])

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.comparable import (
+from qbench.analysis.compare.comparable import (
     DIGESTS,
     REQUEST,
     WORK,
@@ -23,12 +23,12 @@ from qbench.analysis.comparable import (
     is_software,
     spoiled,
 )
-from qbench.analysis.machines import machine_of
-from qbench.analysis.matching import run_keys
-from qbench.analysis.trials import FIGURES, Trials
+from qbench.analysis.compare.machines import machine_of
+from qbench.analysis.compare.matching import run_keys
+from qbench.analysis.history.point import METRICS
+from qbench.analysis.history.sources import CASE_FACTS, run_facts
+from qbench.analysis.table.trials import FIGURES, Trials
 from qbench.bundle.bundle import Bundle
-from qbench.history.point import METRICS
-from qbench.history.sources import CASE_FACTS, run_facts
 from qbench.report.cells import INTERVALS, accuracy_of
 from qbench.report.render import harmless, script_json
 from qbench.report.tables import MAIN

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qbench.history.point import METRICS, Point
-from qbench.history.sources import CASE_FACTS, SHORT, case_label
-from qbench.history.trend import Find, change_points
+from qbench.analysis.history.point import METRICS, Point
+from qbench.analysis.history.sources import CASE_FACTS, SHORT, case_label
+from qbench.analysis.history.trend import Find, change_points
 from qbench.site.summary import Summary
 
 SHOWN_METRICS = ("p50", "throughput", "memory", "accuracy")

@@ -9,11 +9,13 @@ from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, mod
 
 from qbench.errors import nearest
 from qbench.kit.model import TensorSpec
-from qbench.quality import TASKS, Decoder, Judging
 from qbench.spec.datasets import Split
+from qbench.spec.decoders import Decoder
 from qbench.spec.files import Digest, SourceFile
+from qbench.spec.judging import Judging
 from qbench.spec.preprocess import Steps
 from qbench.spec.suite import Name, PositiveInt
+from qbench.spec.tasks import TASKS
 from qbench.spec.yamlfile import Strict
 
 Layout = Literal["NCHW", "NHWC"]
@@ -127,7 +129,7 @@ class ModelCard(Strict):
     """A model: its files by format, inputs, outputs, data and expected accuracy.
 
     Attributes:
-        task: one of ``qbench.quality.TASKS``.
+        task: one of ``qbench.spec.tasks.TASKS``.
         background: number of leading classes of the output that labels do not count, such as the
             first of an ImageNet model's 1001.
         decoder: the conversion of a detector's outputs to boxes.

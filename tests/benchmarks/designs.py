@@ -60,7 +60,7 @@ def signed_rank(quantile: float) -> Callable[[Samples, Samples], bool]:
 
 
 def sign_test(quantile: float) -> Callable[[Samples, Samples], bool]:
-    """How many rounds B is slower in: what ``qbench.decide`` builds on."""
+    """How many rounds B is slower in: what ``qbench.analysis.statistics.verdict`` builds on."""
     return lambda a, b: _p(
         stats.binomtest(int(np.sum(_differences(a, b, quantile) > 0)), len(a), 0.5)
     )

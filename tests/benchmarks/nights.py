@@ -27,11 +27,11 @@ import numpy as np
 import recording
 import study
 
-from qbench.analysis.gate_figures import adjusted_twice, is_suspicious
-from qbench.analysis.gate_findings import Figure
-from qbench.decide import paired_shift, stall_share
+from qbench.analysis.gate.figures import adjusted_twice, is_suspicious
+from qbench.analysis.gate.findings import Figure
+from qbench.analysis.statistics.estimates import wilson
+from qbench.analysis.statistics.verdict import paired_shift, stall_share
 from qbench.spec.gate import GateSettings
-from qbench.stats import wilson
 from qbench.storage import write_file
 
 NIGHTS, CASES, SEED = 90, 100, 20251124

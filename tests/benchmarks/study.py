@@ -6,8 +6,8 @@
 ``record`` measures real trials (see ``recording.py``) and goes on where it was when it is given the
 same folder again. ``analyse`` plays comparisons from what was recorded: each begins at a round
 drawn by lot and takes the following ones, A and B of a round lying next to each other as they do in
-a run of two cases, until ``qbench.decide`` has decided. It writes ``results.json`` and
-``results.md``; the same recording gives the same.
+a run of two cases, until ``qbench.analysis.statistics.verdict`` has decided. It writes
+``results.json`` and ``results.md``; the same recording gives the same.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 import recording
 
-from qbench.decide import Decision, Rule, Verdict, decide, stall_share
-from qbench.stats import wilson
+from qbench.analysis.statistics.estimates import wilson
+from qbench.analysis.statistics.verdict import Decision, Rule, Verdict, decide, stall_share
 from qbench.storage import write_file
 
 COMPARISONS = 400

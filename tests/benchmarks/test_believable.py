@@ -16,7 +16,7 @@ import pytest
 import yaml
 from recording import LOAD
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.catalog import Catalog
 from qbench.registry import Registry
 from qbench.run.request import Request

@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from crafted import MEMORY, PHASES, TOP1, Crafted
 
-from qbench.analysis.compare import compare_runs
+from qbench.analysis.compare.compare import compare_runs
+from qbench.analysis.quality.judge import judge
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.trials import TRIAL_COLUMNS
-from qbench.quality import judge
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.catalog import Catalog
 from qbench.registry import Registry
 from qbench.run.request import Request

@@ -22,8 +22,8 @@ import pandas as pd
 import pytest
 from crafted import Crafted
 
-from qbench.history.query import History
-from qbench.history.trend import change_points, trends
+from qbench.analysis.history.query import History
+from qbench.analysis.history.trend import change_points, trends
 
 RUNS, CASES, ROUNDS = 2000, 100, 2
 PACKAGES, UPDATES = 150, 20

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qbench.analysis.table import case_table
+from qbench.analysis.table.table import case_table
 from qbench.catalog import Catalog
 from qbench.registry import Registry
 from qbench.run.request import Request

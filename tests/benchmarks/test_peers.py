@@ -2,9 +2,9 @@
 pytest tests/benchmarks/test_peers.py --benchmark-enable -s
 
 A ratio is of the best of three fresh processes each, in turns and in random order; the interval of
-the median of ten ratios (``qbench.decide``) has to lie within 2 % of 1. Both sides give the same
-percentile, a low one, and the best of several, since what disturbs a shared machine makes calls
-slower and never faster.
+the median of ten ratios (``qbench.analysis.statistics.verdict``) has to lie within 2 % of 1. Both
+sides give the same percentile, a low one, and the best of several, since what disturbs a shared
+machine makes calls slower and never faster.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from prepared import Prepared, prepare
 
-from qbench.decide import paired_shift
+from qbench.analysis.statistics.verdict import paired_shift
 
 PAIRS, BEST_OF = 10, 3
 WITHIN = (0.98, 1.02)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from prepared import Prepared, prepare
 
-from qbench.decide import paired_shift
+from qbench.analysis.statistics.verdict import paired_shift
 from qbench.kit.model import Feed, RunConfig
 from qbench.kit.scenarios.closed_loop import time_calls
 from qbench.registry import Registry

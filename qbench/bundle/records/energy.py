@@ -94,7 +94,7 @@ class Idle(_Record):
 
 class Met(_Record):
     """What the worker read around its window, as in a trial's record: for the verdict on noise
-    (``qbench.analysis.noise``)."""
+    (``qbench.analysis.table.noise``)."""
 
     cpu_ns: Annotated[int, Field(ge=0)]
     wall_ns: Annotated[int, Field(ge=1)]

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qbench.bundle.records.energy import EnergyRecord
 from qbench.bundle.records.gpu import Gpu
 from qbench.kit.precisions import PRECISIONS
-from qbench.quality import Judging, Quality
 from qbench.spec.case import Case, Status
+from qbench.spec.judging import Judging, Quality
 from qbench.spec.scenarios import FIGURES, SCENARIOS, VERDICT, complete_options
 from qbench.spec.suite import Rounds
 from qbench.spec.system import System

@@ -15,7 +15,8 @@ def reader(how: Mapping[str, Any]) -> Callable[[Outputs], object]:
     """A function from outputs, by canonical name ``[items, ...]``, to the answers.
 
     Args:
-        how: ``kind`` and its options, as ``qbench.quality.Judging.answer`` gives them. ``class``:
+        how: ``kind`` and its options, as ``qbench.spec.judging.Judging.answer`` gives them.
+        ``class``:
             the greatest score's (``output``, ``background``); ``pixels``: each pixel's class
             (``output``, ``class_axis``); ``anomaly``: a score (``output``); ``boxes``: a decoder's
             (``decoder``: ``module:function``, ``options``).

@@ -13,5 +13,5 @@
 ==============  ===================================================================
 
 What the records come to in the case table, and the proxies where nothing is measured, is in
-``qbench.analysis.energy``.
+``qbench.analysis.table.energy``.
 """

@@ -9,5 +9,5 @@
 ===========  ======================================================================
 
 Every function takes the module ``pynvml`` (distribution ``nvidia-ml-py``), or a fake of it. What
-the figures come to is in ``qbench.analysis.gpu``.
+the figures come to is in ``qbench.analysis.table.gpu``.
 """

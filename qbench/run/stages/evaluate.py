@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.profile import summary
+from qbench.analysis.quality.judge import find_scores, judge
+from qbench.analysis.table.profile import summary
 from qbench.artifacts import feed_files
 from qbench.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.kit.model import RunConfig
 from qbench.machine.host import usable_cores
 from qbench.plan import Planned
-from qbench.quality import Quality, find_scores, judge
 from qbench.run.stages.prepare import prepare_one
 from qbench.run.stages.sitting import Sitting
+from qbench.spec.judging import Quality
 from qbench.spec.models import Expected
 from qbench.spec.precisions import REFERENCE, flags
 

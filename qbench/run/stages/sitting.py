@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from qbench.analysis.quality.judge import Score
 from qbench.artifacts import ArtifactStore, Stored
 from qbench.bundle.bundle import Bundle
 from qbench.catalog import Catalog
 from qbench.plan import Plan, Planned
-from qbench.quality import Score
 from qbench.registry import Registry
 from qbench.run.progress import Progress
 from qbench.run.request import Request

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from qbench.analysis.quality.fidelity import sqnr_db
 from qbench.artifacts import feed_files
 from qbench.isolate import Outcome, run_job, stop_if_disk_full
 from qbench.machine.gpu.watch import watching
 from qbench.plan import Planned
-from qbench.quality import sqnr_db
 from qbench.run.stages.sitting import Sitting
 from qbench.spec.scenarios import SCENARIOS
 

@@ -1,0 +1,1 @@
+"""Two bundles, or two configurations of one, compared."""

@@ -1,0 +1,324 @@
+"""Runs of several machines side by side: which machine a run is of, which of its runs stands for
+it, and how much faster one does the same work than another.
+
+Two machines are never measured in the same rounds, so their ratios are unpaired and come with
+intervals, not with verdicts. Accuracy is each machine's own: the same artifact may compute other
+numbers on another processor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from qbench.analysis.compare.comparable import compare_bundles, same_work
+from qbench.analysis.compare.compare import energy_of
+from qbench.analysis.compare.matching import Row, match_runs
+from qbench.analysis.table.trials import Ratio, Trials, welch_ratios
+from qbench.bundle.bundle import Bundle
+from qbench.errors import UserError
+from qbench.spec.system import Price
+
+BY_RATE = ("offline", "mlperf-offline", "sustained")
+"""Scenarios in which machines are told apart by their throughput; in the others by p50."""
+DRIFT = 1.05
+"""How much a machine may differ from itself from one hour to the next, as far as this package takes
+it: of two that were measured at two times, none is called faster by less (own; of equal versions
+one after the other, 20 to 48 of 100 come out as different: ``docs/method.md``)."""
+
+
+# --------------------------------------------------------------------------- machines
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that bundles are of.
+
+    Attributes:
+        key: its ``host_id``, by which it is told apart.
+        name: the system's (``system.yaml``), else the host's; unique among those of one page
+            (``machines_of``).
+        chip: the processor's name.
+        gpu: the GPU's, by its driver; None where there is none, or it is not known.
+        price: of the whole system, by ``system.yaml``; None where it says none.
+    """
+
+    key: str
+    name: str
+    chip: str
+    gpu: str | None = None
+    price: Price | None = None
+
+    def chip_of(self, device: str) -> str:
+        """The chip that cases on ``device`` run on: the GPU's name for ``cuda``, the processor's
+        for ``cpu``, and what the runtime calls it for any other."""
+        if device == "cpu":
+            return self.chip
+        return (self.gpu if device.startswith("cuda") else None) or device
+
+
+def machine_of(bundle: Bundle) -> Machine:
+    """The machine of one bundle; its name need not be unique.
+
+    Raises:
+        UserError: the bundle is damaged.
+    """
+    begin = bundle.begin
+    host, system = begin["host"], begin.get("system") or {}
+    key = str(host["host_id"])
+    named = [gpu for gpu in host.get("gpus") or [] if isinstance(gpu, Mapping) and gpu.get("name")]
+    gpus = [str(gpu["name"]) for gpu in named]
+    return Machine(
+        key=key,
+        name=str(system.get("system_name") or host.get("hostname") or f"machine {key}"),
+        chip=str(host.get("cpu_model") or "an unnamed processor"),
+        gpu=gpus[0] if gpus else system.get("accelerator_model_name"),
+        price=_price(bundle, system.get("price")),
+    )
+
+
+def machines_of(bundles: Iterable[Bundle]) -> list[Machine]:
+    """The machines of several bundles, each once, as its newest bundle describes it, in the order
+    of their first bundles. Where two have one name, the key is added to it."""
+    found: dict[str, list[Bundle]] = defaultdict(list)
+    for bundle in bundles:
+        found[str(bundle.begin["host"]["host_id"])].append(bundle)
+    machines = [machine_of(max(runs, key=_age)) for runs in found.values()]
+    while True:
+        counts = Counter(machine.name for machine in machines)
+        if max(counts.values(), default=1) == 1:
+            return machines
+        machines = [m if counts[m.name] == 1 else replace(m, name=f"{m.name} ({m.key})")
+                    for m in machines]  # fmt: skip
+
+
+def _price(bundle: Bundle, told: Any) -> Price | None:
+    try:
+        return None if told is None else Price.model_validate(told)
+    except ValidationError as error:
+        raise UserError(
+            f"{bundle.path / 'begin.json'}: damaged: its system's price: "
+            f"{error.errors(include_url=False)[0]['msg']}",
+            "Run the suite again.",
+        ) from None
+
+
+def _age(bundle: Bundle) -> tuple[bool, str, str]:
+    """The greater, the more a bundle stands for its machine."""
+    return bundle.complete, str(bundle.begin["started"]), bundle.run_id
+
+
+# --------------------------------------------------------------------------- side by side
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A machine's case of a line.
+
+    Attributes:
+        row: of the case table of the run that stands for it.
+        reason: why it is not compared with the first machine's; None: it is, or it is that.
+        p50: of a call, over the first machine's: below 1 is faster.
+        throughput: over the first machine's: above 1 is faster.
+        energy: over the first machine's; None for the reason in ``energy_reason``.
+    """
+
+    row: Row
+    reason: str | None = None
+    p50: Ratio | None = None
+    throughput: Ratio | None = None
+    energy: Ratio | None = None
+    energy_reason: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.row["status"] == "ok"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A case as several machines did it.
+
+    Attributes:
+        cells: one for each machine, in their order; None where it has no such case.
+    """
+
+    cells: tuple[Cell | None, ...]
+
+    @property
+    def decided_by(self) -> str:
+        """The column that tells which machine is the faster one."""
+        scenario = next(cell.row["scenario"] for cell in self.cells if cell)
+        return "throughput_ips" if scenario in BY_RATE else "latency_p50_ms"
+
+    @property
+    def fastest(self) -> int | None:
+        """The machine whose figure is better than that of every other one that may be compared:
+        their 95 % intervals lie ``DRIFT`` apart; None where that is not known."""
+        more = self.decided_by == "throughput_ips"
+        names = ("throughput_ips_{}" if more else "latency_p50_{}_ms").format
+        ends: dict[int, tuple[float, float]] = {}
+        for index, cell in enumerate(self.cells):
+            if cell is None or not cell.ok or cell.reason is not None:
+                continue
+            low, high = cell.row[names("low")], cell.row[names("high")]
+            if low is None or high is None:
+                return None
+            ends[index] = (1 / high, 1 / low) if more else (low, high)  # the less, the better
+        if len(ends) < 2:
+            return None
+        best, *others = sorted(ends, key=lambda index: ends[index])
+        slowest = DRIFT * ends[best][1]
+        return best if all(slowest < ends[other][0] for other in others) else None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How many of a run's cases stand for their machine; the others are of a run that is newer, or
+    complete."""
+
+    machine: Machine
+    run_id: str
+    complete: bool
+    stand: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What machines did.
+
+    Attributes:
+        machines: ratios are over the first one's figures.
+        lines: each case once that went well on some machine.
+        runs: of each machine, the newest first.
+    """
+
+    machines: tuple[Machine, ...]
+    lines: tuple[Line, ...]
+    runs: tuple[Standing, ...]
+
+    def rows_of(self, machine: Machine) -> list[Row]:
+        """The rows that stand for a machine, of the cases that went well on some machine."""
+        place = self.machines.index(machine)
+        return [cell.row for line in self.lines if (cell := line.cells[place]) is not None]
+
+
+def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[Row]]) -> SideBySide:
+    """Several runs, by machine. Two runs of one machine are one machine: for each case the newest
+    complete run in which it went well stands for it.
+
+    Args:
+        bundles: at least one.
+        tables: their case tables' rows, with whatever more a caller keeps in them.
+
+    Raises:
+        UserError: a bundle is damaged.
+    """
+    by_id = {b.run_id: (b, rows) for b, rows in zip(bundles, tables, strict=True)}
+    machines = machines_of(bundles)
+    runs = sorted(by_id.values(), key=lambda run: _age(run[0]), reverse=True)
+    standing: list[list[Row]] = []
+    told: list[Standing] = []
+    for machine in machines:
+        own = [(b, rows) for b, rows in runs if b.begin["host"]["host_id"] == machine.key]
+        chosen = _newest_good(rows for _, rows in own)
+        standing.append(chosen)
+        counts = Counter(row["run_id"] for row in chosen)
+        told += [
+            Standing(machine, b.run_id, b.complete, counts[b.run_id], len(rows)) for b, rows in own
+        ]
+    lines = [line for line in _lined_up(standing) if any(r and r["status"] == "ok" for r in line)]
+    compared = _Compared({run_id: b for run_id, (b, _) in by_id.items()}, lines)
+    return SideBySide(tuple(machines), tuple(map(compared.line, lines)), tuple(told))
+
+
+def _newest_good(tables: Iterable[Sequence[Row]]) -> list[Row]:
+    """Of each case the first row that is ok, else the first; ``tables``: the newest first."""
+    found: dict[str, Row] = {}
+    for rows in tables:
+        for row in rows:
+            held = found.setdefault(row["case_id"], row)
+            if held["status"] != "ok" and row["status"] == "ok":
+                found[row["case_id"]] = row
+    return list(found.values())
+
+
+def _lined_up(standing: Sequence[Sequence[Row]]) -> list[list[Row | None]]:
+    """``[lines, machines]``: in one line stand cases that were requested alike, but for what the
+    machine decides, such as the number of threads."""
+    lines: list[list[Row | None]] = []
+    for place, rows in enumerate(standing):
+        first = {id(row): line for line in lines if (row := next(filter(None, line))) is not None}
+        heads = [next(filter(None, line)) for line in lines]
+        matches = match_runs(heads, rows)
+        for head, row in matches.pairs:
+            first[id(head)][place] = row
+        for row in matches.only_b:
+            line: list[Row | None] = [None] * len(standing)
+            line[place] = row
+            lines.append(line)
+    return lines
+
+
+class _Compared:
+    """Compares the rows of lines; of each two runs all cases at once."""
+
+    def __init__(
+        self, bundles: Mapping[str, Bundle], lines: Sequence[Sequence[Row | None]]
+    ) -> None:
+        self._bundles = bundles
+        self._against: dict[tuple[str, str], list[str]] = {}
+        pairs: dict[tuple[str, str], list[tuple[Row, Row]]] = defaultdict(list)
+        for base, *others in lines:
+            for row in others:
+                if base is not None and row is not None and self._reason(base, row) is None:
+                    pairs[base["run_id"], row["run_id"]].append((base, row))
+        trials = {run: Trials(bundles[run].trials_frame()) for run in {r for p in pairs for r in p}}
+        self._ratios: dict[tuple[str, int], Ratio | None] = {}
+        for (a, b), rows in pairs.items():
+            cases = [(base["case_id"], row["case_id"]) for base, row in rows]
+            for figure in ("p50", "throughput"):
+                ratios = welch_ratios(trials[a], trials[b], cases, figure)
+                for (_, row), ratio in zip(rows, ratios, strict=True):
+                    self._ratios[figure, id(row)] = ratio
+
+    def line(self, rows: Sequence[Row | None]) -> Line:
+        base, *others = rows
+        first = None if base is None else Cell(base)
+        return Line((first, *(None if row is None else self._cell(base, row) for row in others)))
+
+    def _cell(self, base: Row | None, row: Row) -> Cell:
+        reason = self._reason(base, row)
+        if reason is not None or base is None:
+            return Cell(row, reason)
+        energy, why = energy_of(base, row)
+        return Cell(
+            row,
+            None,
+            self._ratios[("p50", id(row))],
+            self._ratios[("throughput", id(row))],
+            energy,
+            why,
+        )
+
+    def _reason(self, base: Row | None, row: Row) -> str | None:
+        """Why a row is not compared with the first machine's; None if it is."""
+        if base is None:
+            return "the first machine has no such case"
+        for one, whose in ((base, "the first machine: "), (row, "")):
+            if one["status"] != "ok":
+                return f"{whose}{one['status'] or 'open'}: {one['reason']}"
+        runs = base["run_id"], row["run_id"]
+        if runs not in self._against:
+            a, b = (self._bundles[run] for run in runs)
+            self._against[runs] = compare_bundles(a, b).reasons_against("choice")
+        if against := self._against[runs]:
+            return f"not measured in the same way: {'; '.join(against)}"
+        if fields := same_work(base, row):
+            return f"not the same work: {', '.join(fields)}"
+        return None

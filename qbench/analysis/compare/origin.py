@@ -1,0 +1,45 @@
+"""What figures are of, in a line that a table or a picture can carry to wherever it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qbench.analysis.compare.machines import machine_of
+from qbench.bundle.bundle import Bundle
+
+DOUBTED = "?"
+"""The mark of a case that is noisy or inconclusive."""
+
+
+def origin(bundle: Bundle, cases: Sequence[Mapping[str, Any]]) -> str:
+    """Run, machine, rounds and version: ``ID: two cores of a server (AMD EPYC, 2 cores), 6 to 12
+    rounds, qbench 0.1.0``.
+
+    Args:
+        cases: those of its case table that are shown.
+    """
+    begin = bundle.begin
+    host, system = begin["host"], begin.get("system") or {}
+    cores = host.get("cores_usable") or host.get("cores_logical")
+    count = f"{cores} {'core' if cores == 1 else 'cores'}" if cores else ""
+    machine = ", ".join(filter(None, [machine_of(bundle).chip, count]))
+    named = f"{system['system_name']} ({machine})" if system.get("system_name") else machine
+    version = begin["software"].get("qbench")
+    told = [named, rounds(cases), f"qbench {version}" if version else ""]
+    return f"{bundle.run_id}: {', '.join(filter(None, told))}"
+
+
+def rounds(cases: Sequence[Mapping[str, Any]]) -> str:
+    """``12 rounds``, ``6 to 12 rounds``; "" of none."""
+    counts = [case["rounds"] for case in cases if case["rounds"]]
+    if not counts:
+        return ""
+    least, most = min(counts), max(counts)
+    return f"{least} to {most} rounds" if least < most else f"{most} round{'s' * (most > 1)}"
+
+
+def doubts(cases: Sequence[Mapping[str, Any]], sign: str = DOUBTED) -> str:
+    """What ``sign`` means, if it stands anywhere; else ""."""
+    count = sum(bool(case["noisy"] or case["inconclusive"]) for case in cases)
+    return f"{sign}: noisy or inconclusive, {count} of {len(cases)} cases" if count else ""

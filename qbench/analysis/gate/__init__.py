@@ -1,0 +1,1 @@
+"""Has anything become worse? The verdict of `qbench gate`."""

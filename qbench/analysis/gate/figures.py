@@ -1,0 +1,250 @@
+"""Is a case slower, or worse in another figure, than its baseline? Over all cases at once.
+
+Two looks decide. In the night's trials a case is *suspicious* if its 95 % interval excludes zero
+and its size is at least the guard. It is a regression if new trials make it suspicious once more,
+and its p-value *stands* after Benjamini & Hochberg's correction over all cases: that of both looks
+together, by Fisher's method, where those that were looked at once count as showing nothing. To ask
+the correction of the night's trials alone would cost what a slower case among a hundred is found
+by: ``tests/benchmarks/nights.py`` measures both.
+
+What does not differ from trial to trial (accuracy, size) needs no second look. A low percentile of
+the latency does not see a call that stalls now and then, so the share of stalls has a rule of its
+own beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from qbench.analysis.compare.compare import Delta, Pair, Ratio
+from qbench.analysis.gate.baselines import Against
+from qbench.analysis.gate.findings import MEASURED, Figure, Finding, Night
+from qbench.analysis.statistics.verdict import Shift, adjusted
+from qbench.spec.gate import GateSettings, Kind
+
+LEAST_GROWN_MB = 2.0
+"""Memory that has grown by less has not grown."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One figure of one case against one baseline.
+
+    Attributes:
+        p_value: as it was, before ``figure.adjusted_p``.
+        suspicious: its interval excludes zero, and its size is at least the guard.
+        stands: its adjusted p-value is at most q, or it has none.
+    """
+
+    pair: Pair
+    against: Against
+    kind: Kind
+    figure: Figure
+    p_value: float | None
+    suspicious: bool
+    stands: bool
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Where a kind's figure comes from, and what is too much."""
+
+    figure: Callable[[Pair], tuple[Figure, float | None] | None]
+    guard: Callable[[GateSettings, bool], float | None]
+    words: Callable[[Pair, Figure], str]
+
+
+def look_at(
+    against: Against, settings: GateSettings, only: Collection[tuple[str, Kind]] | None = None
+) -> list[Tested]:
+    """Every figure of every case that has one.
+
+    Args:
+        only: case ids with the kinds of figures that are wanted of them; None: all.
+    """
+    found = []
+    for kind, rule in RULES.items():
+        guard = rule.guard(settings, against.paired)
+        if guard is None or (kind in MEASURED and not against.same_machine):
+            continue
+        rows = [
+            (pair, *figure)
+            for pair in against.pairs
+            if (only is None or (pair.b["case_id"], kind) in only)
+            and (figure := rule.figure(pair)) is not None
+        ]
+        adjusted_ps = adjusted_twice([p_value for _, _, p_value in rows])
+        found += [
+            Tested(
+                pair,
+                against,
+                kind,
+                replace(figure, adjusted_p=adjusted_p),
+                p_value,
+                is_suspicious(figure, guard),
+                adjusted_p is None or adjusted_p <= settings.q,
+            )
+            for (pair, figure, p_value), adjusted_p in zip(rows, adjusted_ps, strict=True)
+        ]
+    return found
+
+
+def is_suspicious(figure: Figure, guard: float) -> bool:
+    """Whether its interval excludes zero, and it is at least the guard."""
+    return figure.low is not None and figure.low > 0 and figure.value >= guard
+
+
+def adjusted_twice(
+    first: Sequence[float | None], again: Mapping[int, float | None] | None = None
+) -> list[float | None]:
+    """P-values of one figure of all cases, after Benjamini & Hochberg.
+
+    Args:
+        first: of the first look; None where there is no test, as for a size: it is left out.
+        again: of the second look, by place in ``first``. Both looks are combined by Fisher's
+            method, and cases without a second one count as 1: looked at again is only what seemed
+            worse, and that choice must not make anything likelier. None: there was no second look.
+    """
+    known = {place: p_value for place, p_value in enumerate(first) if p_value is not None}
+    if again is not None:
+        known = {place: _fisher(p_value, again.get(place)) for place, p_value in known.items()}
+    values = iter(adjusted(list(known.values())).tolist() if known else [])
+    return [next(values) if place in known else None for place in range(len(first))]
+
+
+def _fisher(first: float, again: float | None) -> float:
+    """Two independent p-values as one (Fisher, Statistical Methods for Research Workers, 21.1)."""
+    from scipy import stats
+
+    if again is None:
+        return 1.0
+    _, p_value = stats.combine_pvalues([first, again], method="fisher")
+    return float(p_value)  # type: ignore[arg-type]
+
+
+def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
+    """What is worse: a suspicion where the run's noise can feign it."""
+    for one in tested:
+        if one.suspicious and (one.kind in MEASURED or one.stands):
+            row = one.pair.b
+            severity = "suspicion" if one.kind in MEASURED else "regression"
+            says = RULES[one.kind].words(one.pair, one.figure) + f", against {one.against.where}"
+            versions = row["backend_version"], one.pair.a["backend_version"]
+            if None not in versions and versions[0] != versions[1]:
+                says += f"; {row['backend']} is {versions[0]} here, and {versions[1]} there"
+            if one.pair.claim == "same work":
+                says += f" (not the same artifact: {', '.join(one.pair.differs)})"
+            yield night.finding(
+                row,
+                one.kind,
+                severity,
+                says,
+                against=one.against.name,
+                counterpart=one.pair.a["case_id"] if one.against.paired else None,
+                figure=one.figure,
+            )
+
+
+# --------------------------------------------------------------------------- figures
+
+
+def _growth(ratio: Ratio | None) -> tuple[Figure, float | None] | None:
+    if ratio is None:
+        return None
+    low, high = (None if end is None else end - 1 for end in (ratio.low, ratio.high))
+    return Figure(ratio.value - 1, low, high, rounds=ratio.rounds or None), ratio.p_value
+
+
+def _memory(pair: Pair) -> tuple[Figure, float | None] | None:
+    """Below ``LEAST_GROWN_MB`` it is how the page cache holds a library's pages, which differs from
+    one installation of the same version to another."""
+    before, after = pair.a.get("memory_peak_mb"), pair.b.get("memory_peak_mb")
+    if before is None or after is None or after - before < LEAST_GROWN_MB:
+        return None
+    return _growth(pair.memory)
+
+
+def _size(pair: Pair) -> tuple[Figure, float | None] | None:
+    """A size does not vary: its interval is itself."""
+    if pair.size is None:
+        return None
+    growth = pair.size.value - 1
+    return Figure(growth, growth, growth), None
+
+
+def _stalls(shift: Shift | None, pair: Pair) -> tuple[Figure, float | None] | None:
+    if shift is None:
+        return None
+    rounds = pair.decision.rounds if pair.decision else None
+    return Figure(shift.value, shift.low, shift.high, rounds=rounds), shift.p_value
+
+
+def _lost(delta: Delta | None) -> tuple[Figure, float | None] | None:
+    if delta is None:
+        return None
+    low = None if delta.high is None else -delta.high
+    high = None if delta.low is None else -delta.low
+    return Figure(-delta.value, low, high), delta.p_value
+
+
+def _percent(figure: Figure, more: str) -> str:
+    """``3.1 % more (2.5 to 3.8 %; 20 rounds, p 0.0004)``"""
+    notes = []
+    if figure.low is not None and figure.high is not None and figure.low != figure.high:
+        notes.append(f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %")
+    rounds = [f"{figure.rounds} rounds"] if figure.rounds else []
+    p_value = [] if figure.adjusted_p is None else [f"adjusted p {figure.adjusted_p:.2g}"]
+    notes += [", ".join(rounds + p_value)] if rounds or p_value else []
+    return f"{100 * figure.value:.1f} % {more}" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _points(figure: Figure) -> str:
+    """``1.5 points (0.6 to 2.4)``"""
+    shown = f"{100 * figure.value:.2f} points"
+    if figure.low is not None and figure.high is not None:
+        shown += f" ({100 * figure.low:.2f} to {100 * figure.high:.2f})"
+    return shown
+
+
+def _slowdown_guard(settings: GateSettings, paired: bool) -> float | None:
+    return settings.slowdown if paired else settings.unpaired_slowdown
+
+
+def _accuracy_guard(settings: GateSettings, paired: bool) -> float | None:
+    points = settings.accuracy_drop_points
+    return None if points is None else points / 100
+
+
+RULES: Mapping[Kind, _Rule] = {
+    "slower": _Rule(
+        lambda pair: _growth(pair.latency),
+        _slowdown_guard,
+        lambda pair, figure: f"{pair.percentile} of its latency is {_percent(figure, 'higher')}",
+    ),
+    "stalls": _Rule(
+        lambda pair: _stalls(pair.stalls, pair),
+        lambda settings, _: settings.stalls,
+        lambda _, figure: f"{_percent(figure, 'more of its calls stall')}",
+    ),
+    "accuracy": _Rule(
+        lambda pair: _lost(pair.accuracy_delta),
+        _accuracy_guard,
+        lambda pair, figure: f"{pair.b['accuracy_metric']} is lower by {_points(figure)}",
+    ),
+    "memory": _Rule(
+        _memory,
+        lambda settings, _: settings.memory_growth,
+        lambda _, figure: f"its peak of memory is {_percent(figure, 'higher')}",
+    ),
+    "size": _Rule(
+        _size,
+        lambda settings, _: settings.size_growth,
+        lambda _, figure: f"its artifact is {_percent(figure, 'larger')}",
+    ),
+    "start_up": _Rule(
+        lambda pair: _growth(pair.load),
+        lambda settings, _: settings.start_growth,
+        lambda _, figure: f"loading and compiling takes {_percent(figure, 'longer')}",
+    ),
+}

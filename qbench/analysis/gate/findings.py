@@ -1,0 +1,250 @@
+"""What a night shows by itself and beside the runs before it: cases that broke, are gone, run at
+another precision, stay inconclusive, or pass an absolute limit. The figures are ``gate_figures``'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qbench.analysis.table.table import case_rows
+from qbench.bundle.bundle import Bundle
+from qbench.errors import UserError
+from qbench.spec.case import Case
+from qbench.spec.columns import COLUMNS, INTERVALS
+from qbench.spec.gate import GateSettings, Kind, Limit
+
+Row = Mapping[str, Any]
+Severity = Literal["regression", "suspicion", "notice", "accepted"]
+MEASURED: frozenset[Kind] = frozenset({"slower", "stalls", "memory", "start_up"})
+"""What differs from trial to trial, so that new trials can confirm it or not."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """By how much a case is worse, with its 95 % interval.
+
+    Attributes:
+        value: above 0 is worse. Of latency, memory, size and start-up the growth as a share (0.03
+            is 3 % more); of stalls a difference of shares of calls; of accuracy what was lost, in
+            the metric's unit; of a limit the value itself.
+        low, high: None where there is no interval.
+        adjusted_p: after Benjamini & Hochberg over all cases; None where there is no p-value.
+        rounds: pairs of trials, or the smaller number of trials; None for figures without trials.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    adjusted_p: float | None = None
+    rounds: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with one case, or worth knowing.
+
+    Attributes:
+        case_id: of the run that is judged; of the last run, where the case is missing.
+        severity: ``regression`` fails; ``suspicion`` would, if new trials confirmed it; ``notice``
+            is only said; ``accepted`` is a regression, or a suspicion, that a person has accepted.
+        says: a sentence with the figures.
+        against: the baseline it was found against, such as ``environment:baseline`` or ``last``;
+            None where the run itself shows it.
+        counterpart: the id of the case in the same run that it was compared with.
+        figure: None where there is none.
+        confirmed: whether new trials show it too; None if there are none.
+        again: the figure of the new trials.
+    """
+
+    case_id: str
+    label: str
+    kind: Kind
+    severity: Severity
+    says: str
+    against: str | None = None
+    counterpart: str | None = None
+    figure: Figure | None = None
+    confirmed: bool | None = None
+    again: Figure | None = None
+
+
+class Night:
+    """A run's case table, with what its cases are called."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        rows = case_rows(bundle, bundle.trials_frame())
+        self.rows: dict[str, Row] = {row["case_id"]: row for row in rows}
+        entries = {entry["case_id"]: entry for entry in bundle.plan["cases"]}
+        self.entries: dict[str, Mapping[str, Any]] = entries
+
+    def label(self, case_id: str) -> str:
+        return Case.model_validate(self.entries[case_id]["case"]).label
+
+    @property
+    def environments(self) -> list[str]:
+        return list(dict.fromkeys(row["environment"] for row in self.rows.values()))
+
+    def finding(self, row: Row, kind: Kind, severity: Severity, says: str, **more: Any) -> Finding:
+        return Finding(row["case_id"], self.label(row["case_id"]), kind, severity, says, **more)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a case was before.
+
+    Attributes:
+        row: its row of the case table.
+        where: in words: ``in environment baseline``, ``in run 20261122-...``.
+        against: the baseline's name.
+    """
+
+    row: Row
+    where: str
+    against: str
+
+
+def broken(night: Night, befores: Mapping[str, Sequence[Before]]) -> list[Row]:
+    """The cases that should have run and did not: all that are not ok, but for those that were
+    skipped and never known to run."""
+    return [
+        row
+        for row in night.rows.values()
+        if row["status"] != "ok"
+        and (row["status"] != "skipped" or _was_ok(befores.get(row["case_id"], ())))
+    ]
+
+
+def _was_ok(befores: Iterable[Before]) -> Before | None:
+    return next((before for before in befores if before.row["status"] == "ok"), None)
+
+
+def failures(night: Night, befores: Mapping[str, Sequence[Before]]) -> Iterator[Finding]:
+    """Cases that failed; and those that were skipped although they ran before."""
+    for row in broken(night, befores):
+        before = _was_ok(befores.get(row["case_id"], ()))
+        what = f"{row['status']}: {row['reason']}"
+        if before is None:
+            yield night.finding(row, "failing", "regression", what)
+        else:
+            says = f"it was ok {before.where}, and is {what}"
+            yield night.finding(row, "newly_failing", "regression", says, against=before.against)
+
+
+def missing(night: Night, last: Night | None, settings: GateSettings) -> Iterator[Finding]:
+    """Cases that ran last time and are none of this run's."""
+    if last is None:
+        return
+    new = [row for case_id, row in night.rows.items() if case_id not in last.rows]
+    changed = night.bundle.begin.get("suite_digest") != last.bundle.begin.get("suite_digest")
+    for case_id, row in last.rows.items():
+        if case_id in night.rows or row["status"] != "ok":
+            continue
+        alike = [
+            night.label(other["case_id"])
+            for other in new
+            if all(other[key] == row[key] for key in ("backend", "precision", "environment"))
+        ]
+        says = f"it was ok in run {last.bundle.run_id}, and this run has no such case"
+        says += "; the suite was changed" if changed else ""
+        says += f"; perhaps it is now '{alike[0]}'" if alike else ""
+        severity = "regression" if settings.missing == "fail" else "notice"
+        yield Finding(case_id, last.label(case_id), "missing", severity, says, "last")
+
+
+def lost_precision(
+    night: Night, befores: Mapping[str, Sequence[Before]], settings: GateSettings
+) -> Iterator[Finding]:
+    """Cases that most multiply-accumulates of ran at another precision before."""
+    severity = "regression" if settings.effective_precision == "fail" else "notice"
+    for case_id, row in night.rows.items():
+        for before in befores.get(case_id, ()):
+            was, now = before.row["effective_precision"], row["effective_precision"]
+            if None not in (was, now) and was != now:
+                says = f"most of it ran at {was} {before.where}, and runs at {now}"
+                yield night.finding(
+                    row, "effective_precision_lost", severity, says, against=before.against
+                )
+                break
+
+
+def inconclusive(
+    night: Night, earlier: Iterable[Bundle], settings: GateSettings
+) -> Iterator[Finding]:
+    """Cases that were inconclusive this time and every time before, for too many runs in a row.
+
+    Args:
+        earlier: runs, the newest first; as few are read as are needed.
+    """
+    needed = settings.inconclusive_nights
+    streak = {case_id for case_id, row in night.rows.items() if row["inconclusive"]}
+    runs = iter(earlier)
+    for _ in range((needed or 1) - 1):
+        before = next(runs, None) if streak else None
+        if before is None:
+            return
+        rows = Night(before).rows
+        streak = {case_id for case_id in streak if rows.get(case_id, {}).get("inconclusive")}
+    for case_id in sorted(streak) if needed else ():
+        says = f"it has been inconclusive for {needed} runs: more rounds, or a quieter machine"
+        yield night.finding(night.rows[case_id], "inconclusive_for_nights", "regression", says)
+
+
+# --------------------------------------------------------------------------- limits
+
+_REPEATABLE = ("case", "quality")
+"""Groups of columns that new trials would not change."""
+_MATCHED = ("model", "backend", "environment", "precision", "scenario")
+
+
+def over_limit(night: Night, settings: GateSettings, exempt: Iterable[str]) -> Iterator[Finding]:
+    """Cases beyond an absolute limit. Of a figure that has an interval over trials, all of the
+    interval has to be: else it is said, and does not fail.
+
+    Args:
+        exempt: environments that only a limit which names them is for: the baseline's.
+    """
+    exempt = set(exempt)
+    for limit in settings.limits:
+        for row in night.rows.values():
+            wanted = all(getattr(limit, key) in (None, row[key]) for key in _MATCHED)
+            if wanted and (limit.environment or row["environment"] not in exempt):
+                found = _beyond(night, row, limit)
+                if found is not None:
+                    yield found
+
+
+def _beyond(night: Night, row: Row, limit: Limit) -> Finding | None:
+    value = row[limit.metric]
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise UserError(
+            f"there is a limit on {limit.metric}, which holds words: {value[:40]}",
+            "Limit a column of figures.",
+        )
+    repeatable = COLUMNS[limit.metric].group in _REPEATABLE or limit.metric.endswith("size_mb")
+    ends = None if repeatable else INTERVALS.get(limit.metric)
+    low, high = (row[ends[0]], row[ends[1]]) if ends else (None, None)
+    figure = Figure(float(value), low, high, rounds=None if repeatable else row["rounds"])
+    for bound, word, far in (
+        (limit.most, "above", value if low is None else low),
+        (limit.least, "below", value if high is None else high),
+    ):
+        if bound is None or (value <= bound if word == "above" else value >= bound):
+            continue
+        wholly = far > bound if word == "above" else far < bound
+        says = f"{limit.metric} is {value:.4g}, {word} its limit of {bound:g}"
+        says += "" if wholly else f", which lies within its interval ({low:.4g} to {high:.4g})"
+        severity = "regression" if wholly else "notice"
+        return night.finding(row, "limit", severity, says, figure=figure)
+    return None
+
+
+def can_be_confirmed(finding: Finding) -> bool:
+    """Whether new trials could show otherwise."""
+    if finding.kind == "limit":
+        return bool(finding.figure and finding.figure.rounds) and finding.severity == "regression"
+    return finding.kind in MEASURED and finding.severity == "suspicion"

@@ -1,0 +1,60 @@
+"""Where series were cut before. Importing ruptures takes longer than all else that a question for
+one case does, so what it found is kept beside the index; like that, it can be removed any time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from qbench import __version__
+from qbench.analysis.history.trend import change_points
+from qbench.storage import parse_json, write_file
+
+MOST = 20_000
+"""Series that are remembered, the newest."""
+
+
+class KnownCuts:
+    """``change_points`` with a memory.
+
+    Args:
+        path: its file, ``cuts.json``; what is damaged in it is found anew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known = _read(path)
+        self._before = len(self._known)
+
+    def __call__(self, values: np.ndarray) -> list[int]:
+        """As ``change_points``."""
+        key = hashlib.sha256(__version__.encode() + values.tobytes()).hexdigest()[:24]
+        cuts = self._known.get(key)
+        if cuts is None or not _are_cuts(cuts, len(values)):
+            cuts = self._known[key] = change_points(values)
+        return cuts
+
+    def save(self) -> None:
+        """Keep what was found since."""
+        if len(self._known) > self._before:
+            newest = dict(list(self._known.items())[-MOST:])
+            write_file(self._path, json.dumps(newest, separators=(",", ":")))
+
+
+def _read(path: Path) -> dict[str, list[int]]:
+    try:
+        known = parse_json(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _are_cuts(cuts: object, nights: int) -> bool:
+    return (
+        isinstance(cuts, list)
+        and all(isinstance(cut, int) and 0 < cut < nights for cut in cuts)
+        and cuts == sorted(set(cuts))
+    )

@@ -1,0 +1,1 @@
+"""What a stranger would miss in a report."""

@@ -1,0 +1,1 @@
+"""Which configuration satisfies the limits, and which is best."""

@@ -1,0 +1,171 @@
+"""Does a case keep a limit? Surely, if its whole interval does; not, if none of it does; else what
+would settle it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from qbench.analysis.recommend.candidates import SUSTAINED, Candidate, Figure
+from qbench.spec.question import ASPECTS, Limit
+from qbench.text import figure, with_interval
+
+State = Literal["kept", "open", "broken"]
+
+_MANY = 10
+"""Where rounds would have to grow by more than this factor, they are no remedy."""
+_OF_ITEMS = ("accuracy", "accuracy_drop")
+_NO_ROOM = 1e-3
+"""Points of accuracy: a value so near to the limit is taken to lie on it."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A case held against one limit.
+
+    Attributes:
+        state: ``kept`` or ``broken``: its whole interval lies on one side. ``open``: neither, or
+            there is no interval.
+        worst: the end of its interval that is nearer to breaking any limit; None if ``open`` for
+            want of an interval.
+        excess: by what share of the limit it is broken at the least, or would be at the worst;
+            None if not known; 0 if kept. Of accuracies in points.
+        says: the figure beside the limit, in words.
+        settles: of an open one: what would settle it.
+    """
+
+    limit: Limit
+    figure: Figure
+    state: State
+    worst: float | None
+    excess: float | None
+    says: str
+    settles: str = ""
+
+
+def hold(candidate: Candidate, limit: Limit) -> Held:
+    """A case that was measured, against a limit."""
+    found = candidate.figures[limit.aspect]
+    says = f"{told(limit.aspect, found)}, {_allowed(limit)}"
+    ends = found.interval
+    if ends is None or found.reason:
+        needs = found.reason or "no interval"
+        return Held(limit, found, "open", None, _beyond(limit, found), says, _needed(limit, needs))
+    best, worst = reversed(ends) if limit.of.least else ends
+    if _keeps(worst, limit):
+        return Held(limit, found, "kept", worst, 0.0, says)
+    if not _keeps(best, limit):
+        by = _excess(best, limit)
+        return Held(limit, found, "broken", worst, by, f"{says}: {_by(by, limit)}")
+    settles = _settles(candidate, limit, found, ends)
+    return Held(limit, found, "open", worst, _excess(worst, limit), says, settles)
+
+
+def told(aspect: str, found: Figure) -> str:
+    """A figure in words: ``sustained p99 12.31 ms (12.02 … 12.61)``."""
+    of = ASPECTS[aspect]
+    name = f"{found.of} {of.words}".strip()
+    if found.estimate is None:
+        return f"no {name}"
+    value, low, high = found.estimate
+    return f"{name} {with_unit(value, low, high, of.unit)}"
+
+
+def with_unit(value: float, low: float | None, high: float | None, unit: str) -> str:
+    """``12.31 ms (12.02 … 12.61)``; without an interval that says nothing, as a cost's may."""
+    low, high = (None, None) if low == high else (low, high)
+    number, bracket, ends = with_interval(value, low, high).partition(" (")
+    return f"{number} {unit}{bracket}{ends}"
+
+
+def _allowed(limit: Limit) -> str:
+    word = "at least" if limit.of.least else "at most"
+    return f"{word} {limit_text(limit.value, limit.of.unit)}"
+
+
+def limit_text(value: float, unit: str) -> str:
+    """A limit with its unit, with all its digits."""
+    return f"{value:.10g} {unit}"
+
+
+def _keeps(value: float, limit: Limit) -> bool:
+    return value >= limit.value if limit.of.least else value <= limit.value
+
+
+def _excess(value: float, limit: Limit) -> float:
+    over = limit.value - value if limit.of.least else value - limit.value
+    return over if limit.aspect in _OF_ITEMS else over / limit.value
+
+
+def _beyond(limit: Limit, found: Figure) -> float | None:
+    if found.estimate is None:
+        return None
+    return max(0.0, _excess(found.estimate.value, limit))
+
+
+def _by(excess: float, limit: Limit) -> str:
+    """How far beyond the limit."""
+    side = "below" if limit.of.least else "over"
+    if limit.aspect in _OF_ITEMS:
+        return f"{figure(excess)} pp {side} it at the least"
+    return f"{figure(100 * excess)} % {side} it at the least"
+
+
+# --------------------------------------------------------------------------- what would settle it
+
+
+def _needed(limit: Limit, reason: str) -> str:
+    return f"{limit.of.words}: {reason}"
+
+
+def _settles(candidate: Candidate, limit: Limit, found: Figure, ends: tuple[float, float]) -> str:
+    """Of an interval that the limit lies in: how much more it takes until it does not, if the value
+    stays as it is. Widths fall with the root of the number of trials, or of items."""
+    assert found.estimate is not None
+    value = found.estimate.value
+    low, high = ends
+    if limit.aspect in _OF_ITEMS:
+        return _items(candidate, limit, value, ends)
+    towards = high if limit.value >= value else low
+    if min(value, towards, limit.value) > 0:
+        width, room = (abs(math.log(end / value)) for end in (towards, limit.value))
+    else:
+        width, room = abs(towards - value), abs(limit.value - value)
+    growth = (width / room) ** 2 if room else math.inf
+    what = "sustained round" if found.of == SUSTAINED else "round"
+    if limit.aspect == "energy":
+        what, rounds = "window", 0
+    else:
+        rounds = found.rounds
+    words = limit.of.words
+    if growth > _MANY:
+        return f"{words}: it lies at the limit, and more {what}s would hardly settle it"
+    if not rounds:
+        return f"{words}: about {figure(growth)} times as many {what}s"
+    more = max(1, math.ceil(rounds * growth) - rounds)
+    return f"{words}: about {more:,} more {what}{'' if more == 1 else 's'}"
+
+
+def _items(candidate: Candidate, limit: Limit, value: float, ends: tuple[float, float]) -> str:
+    """Of an accuracy, in per cent, or a drop of it, in points.
+
+    For matched pairs of shares ``accuracy_items_needed`` has the disagreement that was seen
+    (``stats.items_needed``): it is of ±1 point, and here the room to the limit takes its place.
+    """
+    room = abs(limit.value - value)
+    have = candidate.row["accuracy_items"]
+    of_a_point = candidate.row["accuracy_items_needed"]
+    if room < _NO_ROOM:
+        return f"{limit.of.words}: it lies at the limit, and no number of items would settle it"
+    if limit.aspect == "accuracy_drop" and of_a_point is not None:
+        needed = of_a_point / room**2
+    else:
+        width = ends[1] - value if limit.value >= value else value - ends[0]
+        needed = have * (width / room) ** 2
+    # the interval's small-sample terms may ask for one more than the plain formula does
+    needed = max(math.ceil(needed), have + 1)
+    return (
+        f"{limit.of.words}: {needed:,} items needed for {limit_text(limit.value, limit.of.unit)}, "
+        f"you have {have:,}"
+    )

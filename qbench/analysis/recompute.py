@@ -1,0 +1,195 @@
+"""Whether a bundle is whole, unchanged, and says what its raw samples, predictions and readings
+say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qbench.analysis.quality.judge import Score, find_scores, judge
+from qbench.bundle.bundle import Bundle
+from qbench.errors import UserError
+from qbench.machine.energy.integral import Kind, NoReading, joules
+from qbench.spec.judging import Judging, Quality
+
+TOLERANCE = 1e-9
+"""Relative; floating-point sums may be ordered otherwise on another machine."""
+
+
+def recompute(bundle: Bundle) -> list[str]:
+    """What the raw data says otherwise than the bundle's derived figures; empty if all agree."""
+    found = []
+    for check in (_samples, _tables, _trials, _quality, _energy):
+        try:
+            found += check(bundle)
+        except UserError as error:  # damaged: one more thing to say, not the end of it
+            found.append(error.message)
+    return found
+
+
+def not_recomputed(bundle: Bundle) -> str:
+    """What ``recompute`` has to leave out, and why; "" if nothing."""
+    if bundle.packed is None or bundle.packed["predictions"]:
+        return ""
+    return (
+        "accuracy and fidelity cannot be recomputed: the predictions were left out when this "
+        f"bundle was packed, from the one whose manifest is {bundle.packed['manifest_sha256']}"
+    )
+
+
+def _samples(bundle: Bundle) -> list[str]:
+    """Against the digests of the journal, which are of the file of each trial as it was saved."""
+    found = []
+    for trial in bundle.trials:
+        if trial["status"] != "ok":
+            continue
+        samples = bundle.samples(trial)
+        if len(samples) != trial.get("calls"):
+            found.append(f"trial {trial['trial']}: the journal says {trial.get('calls')} calls")
+        saved = BytesIO()
+        np.save(saved, samples)
+        if hashlib.sha256(saved.getvalue()).hexdigest() != trial.get("samples_sha256"):
+            found.append(f"trial {trial['trial']}: its samples are not those of the journal")
+    return found
+
+
+def _tables(bundle: Bundle) -> list[str]:
+    try:
+        stored = pd.read_parquet(bundle.path / "samples.parquet")
+    except (OSError, ValueError) as error:
+        return [f"samples.parquet is missing or damaged: {error}"]
+    fresh = bundle.compute_samples()
+    return [] if stored.equals(fresh) else ["samples.parquet does not hold the raw samples"]
+
+
+def _trials(bundle: Bundle) -> list[str]:
+    """Of the columns that both have: an older schema's table has fewer."""
+    fresh = bundle.compute_trials()
+    try:
+        stored = pd.read_parquet(bundle.path / "trials.parquet")
+        trials = list(stored["trial"])
+        columns = fresh.select_dtypes("number").columns.intersection(stored.columns)
+        numbers = stored[columns].apply(pd.to_numeric).astype(float)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"trials.parquet is missing or damaged: {error}"]
+    if trials != list(fresh["trial"]):
+        return ["trials.parquet does not list the journal's trials"]
+    found = []
+    for column in columns:
+        same = np.isclose(
+            numbers[column].to_numpy(),
+            fresh[column].to_numpy(float),
+            rtol=TOLERANCE,
+            atol=0,
+            equal_nan=True,
+        )
+        found += [
+            f"trials.parquet: {column} of {trial} differs" for trial in np.array(trials)[~same]
+        ]
+    return found
+
+
+def _quality(bundle: Bundle) -> list[str]:
+    """Accuracy and fidelity, from predictions and labels."""
+    found: list[str] = []
+    if not_recomputed(bundle):
+        return found
+    candidates = [entry for entries in bundle.plan["references"].values() for entry in entries]
+    models = {
+        entry["evaluation_id"]: entry["case"]["model"]
+        for entry in [*bundle.plan["cases"], *bundle.plan["yardsticks"], *candidates]
+    }
+    references: dict[str, Mapping[str, Score] | None] = {}  # what each scores, found once
+    for key, record in bundle.evaluated.items():
+        if record["status"] != "ok":
+            continue
+        if key not in models:
+            found.append(f"evaluate.jsonl: damaged: evaluation {key} is none of the plan's")
+            continue
+        model = models[key]
+        stored = Quality.model_validate(record["quality"])
+        base = bundle.reference(model)
+        reference = bundle.outputs(base) if base and base != key else None
+        labels = bundle.labels(model)
+        how = Judging.model_validate(bundle.plan["models"][model])
+        try:
+            if base and base not in references:
+                references[base] = find_scores(bundle.outputs(base), labels, how)
+            scores = references[base] if base else None
+            fresh = judge(bundle.outputs(key), reference, labels, how, scores)
+        except (ValueError, KeyError, IndexError, MemoryError) as error:
+            found.append(f"evaluation {key} of {model}: damaged: {error}")
+            continue
+        found += [
+            f"{model}, evaluation {key}: {difference}"
+            for difference in _differences(fresh.model_dump(), stored.model_dump())
+        ]
+    return found
+
+
+def _energy(bundle: Bundle) -> list[str]:
+    """Joules and watts of every window, from its sensor's readings; a wall meter's are in one
+    series for a sitting, and named after its windows."""
+    found = []
+    spans: dict[tuple[int, str | None, int | None], tuple[int | None, int | None]] = {}
+    for record in bundle.energy:
+        told: list[tuple[Mapping[str, Any], Mapping[str, Any], str | None]] = []
+        if record["kind"] in ("idle", "window"):
+            spans[_place(record["sitting"], record)] = record["begin_ns"], record["end_ns"]
+            told = [(record, reading, reading.get("series")) for reading in record["sensors"]]
+        elif record["kind"] == "alignment":
+            idle = [record["idle"]] if record["idle"] else []
+            told = [(reading, reading, record["series"]) for reading in [*idle, *record["windows"]]]
+        for window, reading, file in told:
+            place = _place(record["sitting"], window)
+            begin, end = spans.get(place, (None, None))
+            if file is None or begin is None or end is None:
+                continue
+            used = _joules(bundle, file, reading["kind"], begin, end)
+            fresh = {
+                "joules": used,
+                "watts": None if used is None else used / ((end - begin) * 1e-9),
+            }
+            _, case, number = place
+            of = "idle" if case is None else f"window {number} of {case}"
+            found += _differences(
+                fresh, {name: reading[name] for name in fresh}, f"energy/{file}, {of}: "
+            )
+    return found
+
+
+def _place(sitting: int, window: Mapping[str, Any]) -> tuple[int, str | None, int | None]:
+    """Sitting, case and round of a window; of the baseline, there is no case."""
+    return sitting, window.get("case_id"), window.get("round")
+
+
+def _joules(bundle: Bundle, file: str, kind: Kind, begin_ns: int, end_ns: int) -> float | None:
+    series = np.asarray(bundle.energy_series(file), dtype=np.float64)
+    if series.ndim != 2 or series.shape[1] != 2:
+        raise UserError(f"{bundle.path}/energy/{file} is damaged: not a list of times and values")
+    try:
+        return joules(series, kind, begin_ns, end_ns)
+    except NoReading:
+        return None
+
+
+def _differences(fresh: Mapping[str, Any], stored: Mapping[str, Any], at: str = "") -> list[str]:
+    """Where two mappings of the same keys differ, those within them too."""
+    found = []
+    for name in {**fresh, **stored}:
+        value, other = fresh.get(name), stored.get(name)
+        if isinstance(value, dict) and isinstance(other, dict):
+            found += _differences(value, other, f"{at}{name}.")
+            continue
+        if isinstance(value, float) and isinstance(other, float):
+            same = bool(np.isclose(value, other, rtol=1e-6))
+        else:
+            same = value == other
+        if not same:
+            found.append(f"{at}{name} is {value}, recorded {other}")
+    return found

@@ -1,0 +1,1 @@
+"""The case table of a bundle, and the columns that it computes."""
