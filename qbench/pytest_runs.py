@@ -13,20 +13,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qbench import adhoc
 from qbench.analysis.gate.judge import Finding, GateResult
 from qbench.analysis.table.table import case_rows
-from qbench.artifacts import ArtifactStore
 from qbench.bundle.bundle import Bundle
-from qbench.catalog import Catalog
 from qbench.errors import MachineryError, UserError, nearest
-from qbench.gate import gate_run, measure_again
 from qbench.kit.precisions import PRECISIONS
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore
+from qbench.run.gate import gate_run, measure_again
 from qbench.run.planner import environments_of, expand, make_plan
 from qbench.run.progress import Silent
 from qbench.run.request import Request
-from qbench.runner import run_suite
+from qbench.run.runner import run_suite
+from qbench.run.sources import adhoc
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.registry import Registry
 from qbench.spec.case import Case, Filters
 from qbench.spec.gate import GateSettings
 from qbench.spec.suite import Suite, load_suite, suites_dir

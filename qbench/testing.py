@@ -356,7 +356,7 @@ class AdapterConformance:
 
     def model(self, folder: Path) -> Model:
         """A small model that the adapter reads. Adapters of other formats override this."""
-        from qbench.catalog import Catalog
+        from qbench.run.sources.catalog import Catalog
         from qbench.spec.suite import suites_dir
 
         catalog = Catalog([suites_dir()])
@@ -456,7 +456,7 @@ class AdapterConformance:
 
     def test_declares_itself(self) -> None:
         from qbench.kit.precisions import PRECISIONS
-        from qbench.registry import KIND_OF_DEVICE
+        from qbench.run.workers.registry import KIND_OF_DEVICE
 
         backend = self.backend()
         assert backend.api_version == API_VERSION
@@ -742,7 +742,7 @@ class AdapterConformance:
                 self._run_in_workers(folder, precision)
 
     def _run_in_workers(self, folder: Path, precision: str) -> None:
-        from qbench.isolate import run_job
+        from qbench.run.workers.isolate import run_job
 
         model = self.model(folder)
         items = {name: f"{name}.npy" for name in model.inputs}

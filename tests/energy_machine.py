@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from qbench.isolate import Outcome
 from qbench.machine.clock import Clock
+from qbench.run.workers.isolate import Outcome
 
 START_NS = 40_000_000_000_000
 STEP_NS = 100_000_000

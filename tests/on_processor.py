@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from qbench.analysis.quality.judge import judge
-from qbench.catalog import Catalog
 from qbench.kit.model import Artifact, Calibration, Feed, Model, PrepareTarget, RunConfig
+from qbench.run.sources.catalog import Catalog
 from qbench.spec.judging import Judging, Quality
 from qbench.spec.suite import suites_dir
 from qbench_onnxruntime import Backend

@@ -1,4 +1,4 @@
-"""qbench.catalog: what is refused of cards and data."""
+"""qbench.run.sources.catalog: what is refused of cards and data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from qbench.catalog import Catalog
 from qbench.errors import UserError
+from qbench.run.sources.catalog import Catalog
 
 SHA256 = hashlib.sha256(b"weights").hexdigest()
 

@@ -1,5 +1,5 @@
-"""qbench.convert: which way a model takes, the check of what was made, and what is kept. With a
-converter of a few lines; the real ones are in test_converters.py."""
+"""qbench.run.sources.convert: which way a model takes, the check of what was made, and what is
+kept. With a converter of a few lines; the real ones are in test_converters.py."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import yaml
 
-from qbench.catalog import Catalog
-from qbench.convert import Converters
 from qbench.errors import MachineryError, NoSource, UserError
 from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import identifiers, match
 from qbench.kit.model import SourceTensor
-from qbench.registry import Registry
+from qbench.run.sources.catalog import Catalog
+from qbench.run.sources.convert import Converters
+from qbench.run.workers.registry import Registry
 from qbench.testing import fake_model
 
 TOY = '''

@@ -15,13 +15,13 @@ import pytest
 import tomllib
 import yaml
 
-from qbench import adhoc
-from qbench.catalog import Catalog
-from qbench.convert import GROUP, Converters
 from qbench.errors import NoSource
-from qbench.isolate import run_job
 from qbench.kit.model import Model
-from qbench.registry import Registry, package_versions
+from qbench.run.sources import adhoc
+from qbench.run.sources.catalog import Catalog
+from qbench.run.sources.convert import GROUP, Converters
+from qbench.run.workers.isolate import run_job
+from qbench.run.workers.registry import Registry, package_versions
 from qbench.spec.suite import suites_dir
 
 ROOT = Path(__file__).parent.parent

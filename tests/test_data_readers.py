@@ -297,8 +297,8 @@ def test_pairs_of_texts_are_two_items_with_one_score(root: Path):
 
 
 def test_every_shipped_card_loads_and_fits_its_files(assets: Path):
-    from qbench.catalog import Catalog
     from qbench.data.files import locate
+    from qbench.run.sources.catalog import Catalog
 
     suites = Path(__file__).parent.parent / "suites"
     catalog = Catalog([suites])
@@ -312,7 +312,7 @@ def test_every_shipped_card_loads_and_fits_its_files(assets: Path):
 
 
 def test_boxes_of_coco_are_what_its_own_texts_say(assets: Path):
-    from qbench.catalog import Catalog
+    from qbench.run.sources.catalog import Catalog
 
     suites = Path(__file__).parent.parent / "suites"
     card = Catalog([suites]).dataset("coco_val128")

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qbench.artifacts import ArtifactStore
-from qbench.catalog import Catalog
 from qbench.errors import UserError
 from qbench.kit.adapter import Ready, Unavailable
-from qbench.plan import Plan
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore
+from qbench.run.plan import Plan
 from qbench.run.planner import make_plan
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.registry import Registry
 from qbench.spec.case import Filters
 from qbench.spec.suite import Suite, load_suite
 from qbench.testing import FakeBackend, FakeGpuBackend

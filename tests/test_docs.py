@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from qbench.catalog import Catalog
 from qbench.cli import app
 from qbench.errors import UserError
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.cuda import Device
 from qbench.kit.model import PrepareTarget
 from qbench.kit.precisions import PRECISIONS
-from qbench.registry import Registry
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.registry import Registry
 from qbench.spec.columns import COLUMNS
 from qbench.spec.datasets import DatasetCard
 from qbench.spec.models import ModelCard

@@ -31,10 +31,10 @@ from qbench.analysis.table.energy import (
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle
 from qbench.bundle.records.energy import EnergyRecord
-from qbench.energy.measure import EnergyPass, measure_energy
-from qbench.isolate import Outcome
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.energy.wall import PowerLog
+from qbench.run.energy import EnergyPass, measure_energy
+from qbench.run.workers.isolate import Outcome
 from qbench.spec.energy import EnergySettings
 
 NO_GPU = FakeNvml(problem="Driver Not Loaded")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from qbench.environments import EnvironmentStore, find_uv
+from qbench.run.workers.environments import EnvironmentStore, find_uv
 from qbench.spec.suite import Environment
 
 NUMPY = "numpy==2.4.*"

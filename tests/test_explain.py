@@ -12,8 +12,8 @@ import pytest
 from crafted import Crafted
 
 from qbench.analysis.explain import Explanation, by_kind, explain, layer_errors
-from qbench.explain import find_case
 from qbench.kit.operators import Operator, Profile
+from qbench.run.explain import find_case
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options
 

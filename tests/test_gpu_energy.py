@@ -11,9 +11,9 @@ from energy_machine import FakeNvml, Kept, Machine, gpu_facts
 
 from qbench.analysis.table.energy import NoEnergy, energy_columns, measured
 from qbench.bundle.records.energy import EnergyRecord
-from qbench.energy.measure import EnergyPass, measure_energy
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.gpu.card import place
+from qbench.run.energy import EnergyPass, measure_energy
 from qbench.spec.energy import EnergySettings
 
 IDLE_W = (60.0, 80.0)

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qbench import isolate
-from qbench.isolate import Ended, in_parallel, remove_stale, run_job, scratch_folder
-from qbench.watchdog import Watchdog
+from qbench.run.workers import isolate
+from qbench.run.workers.isolate import Ended, in_parallel, remove_stale, run_job, scratch_folder
+from qbench.run.workers.watchdog import Watchdog
 
 FAKE = "qbench.testing:FakeBackend"
 
@@ -144,7 +144,7 @@ def test_the_watchdog_is_one_starts_with_the_first_job_and_is_reaped(tmp_path: P
 import atexit, psutil
 atexit.register(lambda: print("left", len(psutil.Process().children())))
 from pathlib import Path
-from qbench import isolate
+from qbench.run.workers import isolate
 print("before", len(psutil.Process().children()))
 for _ in range(2):
     with isolate.scratch_folder() as folder:

@@ -18,19 +18,19 @@ from data_sets import data_card, encoded, model_card, picture, pixels, write_zip
 from PIL import Image
 
 from qbench.analysis.quality.judge import judge
-from qbench.artifacts import ArtifactStore, feed_files
-from qbench.catalog import Catalog
 from qbench.data.files import locate
 from qbench.data.items import Items, make_items
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import UserError
-from qbench.isolate import Outcome, run_job
 from qbench.kit.adapter import Unavailable
 from qbench.kit.model import Feed, PrepareTarget, RunConfig
 from qbench.kit.pipeline import answers
 from qbench.kit.scenarios import pipeline
 from qbench.kit.scenarios.window import Opened, Timed
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore, feed_files
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.isolate import Outcome, run_job
+from qbench.run.workers.registry import Registry
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.decoders import Decoder
 from qbench.spec.judging import Judging

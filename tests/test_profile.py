@@ -19,12 +19,12 @@ from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.records.run import Profiled
-from qbench.catalog import Catalog
 from qbench.kit.operators import Operator, Profile
-from qbench.registry import Registry
 from qbench.report import write_report
 from qbench.run.request import Request
-from qbench.runner import run_suite
+from qbench.run.runner import run_suite
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.registry import Registry
 from qbench.spec.suite import Suite, load_suite, suites_dir
 
 REFUSES = """

@@ -14,8 +14,8 @@ import pytest
 
 from qbench.analysis.quality.judge import judge
 from qbench.analysis.statistics import estimates
-from qbench.catalog import Catalog
 from qbench.errors import UserError
+from qbench.run.sources.catalog import Catalog
 from qbench.spec.decoders import Decoder
 from qbench.spec.judging import Judging
 from qbench.spec.models import ModelCard

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qbench.kit.adapter import Unavailable
-from qbench.registry import Registry
+from qbench.run.workers.registry import Registry
 
 GOOD = """
 from qbench.testing import FakeBackend

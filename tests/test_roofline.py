@@ -22,11 +22,11 @@ from qbench.analysis.table.roofline import (
     roofline,
     roofline_chart,
 )
-from qbench.catalog import Catalog
-from qbench.isolate import run_job
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, RunConfig
 from qbench.kit.operators import EffectivePrecision
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.isolate import run_job
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options
 from qbench.spec.suite import suites_dir

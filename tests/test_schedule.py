@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qbench.plan import Plan, Planned
-from qbench.schedule import Schedule
+from qbench.run.plan import Plan, Planned
+from qbench.run.schedule import Schedule
 from qbench.spec.case import Case
 from qbench.spec.suite import Suite
 

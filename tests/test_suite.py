@@ -11,12 +11,12 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qbench.artifacts import ArtifactStore
-from qbench.catalog import Catalog
 from qbench.errors import UserError
-from qbench.plan import Plan
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore
+from qbench.run.plan import Plan
 from qbench.run.planner import make_plan
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.registry import Registry
 from qbench.spec.case import Case, Filters
 from qbench.spec.precisions import complete_options
 from qbench.spec.suite import Suite, find_suite, load_suite, shipped_suites, suites_dir

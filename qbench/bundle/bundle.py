@@ -119,7 +119,7 @@ class Bundle:
 
     @cached_property
     def plan(self) -> dict[str, Any]:
-        """What ``plan.json`` says; see ``qbench.plan.Plan.to_json``."""
+        """What ``plan.json`` says; see ``qbench.run.plan.Plan.to_json``."""
         record = self._upgraded("plan.json", _json(self.path / "plan.json"))
         return _checked(record, Plan, "plan.json", self.path)
 

@@ -15,8 +15,8 @@ cache_app = typer.Typer(help="Show or clear what is kept between runs.", no_args
 @cache_app.command("size")
 def cache_size(as_json: AsJson = False) -> int:
     """Show how much is kept, and where."""
-    from qbench.artifacts import ArtifactStore
     from qbench.console import simple_table
+    from qbench.run.artifacts import ArtifactStore
 
     store = ArtifactStore()
     sizes = store.sizes()
@@ -36,9 +36,9 @@ def cache_clean(
     ] = None,
 ) -> int:
     """Remove what is kept; it is made or fetched again when needed."""
-    from qbench.artifacts import ArtifactStore
     from qbench.errors import nearest
     from qbench.machine.lock import measuring_lock
+    from qbench.run.artifacts import ArtifactStore
 
     store = ArtifactStore()
     known = list(store.sizes())

@@ -64,7 +64,7 @@ def gate(
     from qbench.analysis.gate_export import to_junit, to_markdown
     from qbench.console import RichProgress
     from qbench.console.gate import gate_parts
-    from qbench.gate import Asked, hold
+    from qbench.run.gate import Asked, hold
     from qbench.storage import write_file
 
     for path in (junit, summary):
@@ -158,7 +158,7 @@ def accept(
     from qbench.analysis.gate.judge import Night
     from qbench.bundle.find import find_run
     from qbench.console import printable
-    from qbench.explain import find_case
+    from qbench.run.explain import find_case
     from qbench.spec.accepted import NAME, Acceptance
     from qbench.spec.accepted import accept as keep
     from qbench.spec.gate import Kind

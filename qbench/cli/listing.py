@@ -46,7 +46,7 @@ def backends(as_json: AsJson = False) -> int:
 
     from qbench.console import backend_tables
     from qbench.kit.adapter import Ready
-    from qbench.registry import Registry
+    from qbench.run.workers.registry import Registry
 
     probes = Registry().probe()
     if as_json:
@@ -63,8 +63,8 @@ def backends(as_json: AsJson = False) -> int:
 
 def models(as_json: AsJson = False) -> int:
     """List the shipped model cards (a suite's own cards lie beside it, in models/)."""
-    from qbench.catalog import Catalog
     from qbench.console import simple_table
+    from qbench.run.sources.catalog import Catalog
     from qbench.spec.suite import suites_dir
 
     catalog = Catalog([suites_dir()])

@@ -98,8 +98,8 @@ def explain(
 
     from qbench.bundle.find import find_bundle
     from qbench.console import explanation_parts
-    from qbench.explain import explain_case
-    from qbench.registry import Registry
+    from qbench.run.explain import explain_case
+    from qbench.run.workers.registry import Registry
 
     found = explain_case(find_bundle(run, results), case, Registry())
     if as_json:

@@ -25,8 +25,8 @@ from qbench.cli.common import (
 from qbench.errors import UserError
 
 if TYPE_CHECKING:
-    from qbench.catalog import Catalog
     from qbench.run.request import Request
+    from qbench.run.sources.catalog import Catalog
 
 
 def run(
@@ -86,8 +86,8 @@ def run(
     messages = console(to_stderr=True)
     from qbench.analysis.table.table import case_table
     from qbench.console import RichProgress, case_tables
-    from qbench.registry import Registry
-    from qbench.runner import run_suite
+    from qbench.run.runner import run_suite
+    from qbench.run.workers.registry import Registry
     from qbench.spec.system import load_system
 
     registry = Registry()
@@ -203,8 +203,8 @@ def _request(
     note: Any,
 ) -> tuple[Request, Catalog]:
     """What the arguments of ``run`` and ``plan`` ask for."""
-    from qbench import adhoc
     from qbench.run.request import Request
+    from qbench.run.sources import adhoc
     from qbench.spec.case import Filters
     from qbench.spec.suite import device_name, find_suite
 
@@ -248,7 +248,7 @@ def _request(
 
 
 def _load_suite(name: str, registry: Any, note: Any) -> tuple[Any, str, Catalog]:
-    from qbench.catalog import Catalog
+    from qbench.run.sources.catalog import Catalog
     from qbench.spec.suite import find_suite, load_suite, suites_dir
 
     path = find_suite(name)
@@ -272,10 +272,10 @@ def plan(
       qbench plan quick
       qbench plan mysuite.yaml --json
     """
-    from qbench.artifacts import ArtifactStore
     from qbench.console import plan_tables
-    from qbench.registry import Registry
+    from qbench.run.artifacts import ArtifactStore
     from qbench.run.planner import make_plan
+    from qbench.run.workers.registry import Registry
 
     registry, store = Registry(), ArtifactStore()
     messages = console(to_stderr=True)

@@ -15,7 +15,7 @@ from qbench.text import figure
 
 if TYPE_CHECKING:
     from qbench.analysis.explain import Explanation, Kind
-    from qbench.plan import Plan
+    from qbench.run.plan import Plan
 
 MAX_KINDS = 12
 """Types of operators that an explanation lists."""

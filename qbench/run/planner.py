@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from qbench.artifacts import ArtifactStore, ClassScores, Preparation
-from qbench.catalog import Catalog
 from qbench.data.items import Items
-from qbench.environments import BuiltEnvironment, backends_of
 from qbench.errors import NoSource, UserError
 from qbench.kit.adapter import Backend, Ready, Unavailable
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.machine.host import usable_cores
-from qbench.plan import Plan, Planned
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore, ClassScores, Preparation
+from qbench.run.plan import Plan, Planned
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.environments import BuiltEnvironment, backends_of
+from qbench.run.workers.registry import Registry
 from qbench.spec.case import EVERY_CASE, Case, Filters
 from qbench.spec.judging import Judging
 from qbench.spec.precisions import REFERENCE, SHARED, complete_options

@@ -12,12 +12,12 @@ from qbench import __version__
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_incomplete
 from qbench.errors import UserError
-from qbench.isolate import DISK_FULL, scratch_folder
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.machine.energy.wall import WallMeter
 from qbench.machine.host import fingerprint
-from qbench.plan import Plan
-from qbench.registry import Registry, package_versions
+from qbench.run.plan import Plan
+from qbench.run.workers.isolate import DISK_FULL, scratch_folder
+from qbench.run.workers.registry import Registry, package_versions
 from qbench.spec.case import Filters
 from qbench.spec.suite import Suite
 from qbench.spec.system import System

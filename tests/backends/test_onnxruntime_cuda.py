@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import stand_in_cuda
 
-from qbench.environments import backends_of
 from qbench.kit.adapter import Ready, Unavailable, Unsupported
 from qbench.kit.model import Artifact, Model, PrepareTarget, RunConfig, SourceTensor
 from qbench.kit.precisions import PRECISIONS
-from qbench.registry import Registry, package_versions
+from qbench.run.workers.environments import backends_of
+from qbench.run.workers.registry import Registry, package_versions
 from qbench.spec.precisions import complete_options
 from qbench.spec.suite import Environment
 from qbench_onnxruntime import Backend, gpu

@@ -16,7 +16,7 @@ from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.cuda import Device
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
-from qbench.registry import Registry
+from qbench.run.workers.registry import Registry
 from qbench.testing import AdapterConformance
 from qbench_tensorrt import Backend, capability
 from qbench_tensorrt.probe import probe

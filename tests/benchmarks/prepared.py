@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from qbench.artifacts import ArtifactStore, Stored, feed_files
-from qbench.catalog import Catalog
 from qbench.data.items import Items
-from qbench.isolate import Outcome, run_job, scratch_folder
 from qbench.kit.adapter import Unavailable
 from qbench.kit.model import Artifact, Feed, PrepareTarget, RunConfig
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore, Stored, feed_files
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.isolate import Outcome, run_job, scratch_folder
+from qbench.run.workers.registry import Registry
 from qbench.spec.precisions import complete_options
 from qbench.spec.scenarios import SCENARIOS
 from qbench.spec.scenarios import complete_options as scenario_options

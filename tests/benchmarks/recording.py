@@ -27,7 +27,7 @@ from qbench import __version__
 from qbench.kit.model import RunConfig
 from qbench.machine.host import fingerprint
 from qbench.machine.lock import measuring_lock
-from qbench.registry import package_versions
+from qbench.run.workers.registry import package_versions
 from qbench.storage import write_file
 
 BACKEND = "onnxruntime"

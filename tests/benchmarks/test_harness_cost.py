@@ -18,14 +18,14 @@ from statistics import median
 import numpy as np
 import pytest
 
-from qbench.artifacts import ArtifactStore, Stored
-from qbench.catalog import Catalog
-from qbench.isolate import run_job
 from qbench.kit.adapter import Unavailable
 from qbench.kit.model import PrepareTarget, RunConfig
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore, Stored
 from qbench.run.request import Request
-from qbench.runner import run_suite
+from qbench.run.runner import run_suite
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.isolate import run_job
+from qbench.run.workers.registry import Registry
 from qbench.spec.case import Filters
 from qbench.spec.suite import load_suite, suites_dir
 

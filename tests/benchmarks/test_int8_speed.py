@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from qbench.analysis.table.table import case_table
-from qbench.catalog import Catalog
-from qbench.registry import Registry
 from qbench.run.request import Request
-from qbench.runner import run_suite
+from qbench.run.runner import run_suite
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.registry import Registry
 from qbench.spec.case import Filters
 from qbench.spec.suite import load_suite, suites_dir
 

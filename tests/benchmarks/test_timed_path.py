@@ -21,7 +21,7 @@ from prepared import Prepared, prepare
 from qbench.analysis.statistics.verdict import paired_shift
 from qbench.kit.model import Feed, RunConfig
 from qbench.kit.scenarios.closed_loop import time_calls
-from qbench.registry import Registry
+from qbench.run.workers.registry import Registry
 
 OPENINGS, ALTERNATIONS, CALLS = 9, 60, 100
 MOST_NS = 500

@@ -18,7 +18,7 @@ from gpu.running import DEVICE, Run, qbench
 from qbench.bundle.bundle import Bundle
 from qbench.kit import cuda
 from qbench.kit.adapter import Ready
-from qbench.registry import Registry
+from qbench.run.workers.registry import Registry
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

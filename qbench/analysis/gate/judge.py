@@ -3,8 +3,8 @@
 ``judge`` holds a run against its baselines and gives every finding with its figures. A regression
 of a measured figure needs four things: its interval excludes zero, its size reaches the guard, new
 trials in another run show both again, and both looks together stand among all cases
-(``gate_figures``). Without those trials it is a suspicion. ``qbench.gate`` finds the bundles and
-has the trials made.
+(``gate_figures``). Without those trials it is a suspicion. ``qbench.run.gate`` finds the bundles
+and has the trials made.
 """
 
 from __future__ import annotations

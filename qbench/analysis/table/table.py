@@ -315,8 +315,8 @@ def _add_speedups(rows: list[dict[str, Any]], context: Context) -> None:
 
 
 def _add_widths(rows: list[dict[str, Any]], context: Context) -> None:
-    """How well the cases are known, as ``qbench.schedule`` has it, and whether that is as well as
-    the suite wants."""
+    """How well the cases are known, as ``qbench.run.schedule`` has it, and whether that is as well
+    as the suite wants."""
     measured = [row for row in rows if row["rounds"]]
     pairs: list[tuple[str, str]] = []
     for row in measured:

@@ -11,13 +11,13 @@ import numpy as np
 
 from qbench.analysis.quality.judge import find_scores, judge
 from qbench.analysis.table.profile import summary
-from qbench.artifacts import feed_files
-from qbench.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.kit.model import RunConfig
 from qbench.machine.host import usable_cores
-from qbench.plan import Planned
+from qbench.run.artifacts import feed_files
+from qbench.run.plan import Planned
 from qbench.run.stages.prepare import prepare_one
 from qbench.run.stages.sitting import Sitting
+from qbench.run.workers.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.spec.judging import Quality
 from qbench.spec.models import Expected
 from qbench.spec.precisions import REFERENCE, flags

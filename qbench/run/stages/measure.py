@@ -9,14 +9,14 @@ from typing import Any
 import psutil
 
 from qbench.bundle.bundle import Bundle
-from qbench.energy.measure import EnergyPass, measure_energy
-from qbench.isolate import Outcome, run_job, scratch_folder
 from qbench.machine.energy.sensors import find_sensors
-from qbench.plan import YARDSTICK_S
+from qbench.run.energy import EnergyPass, measure_energy
+from qbench.run.plan import YARDSTICK_S
 from qbench.run.request import now
+from qbench.run.schedule import Next, Schedule
 from qbench.run.stages.sitting import Sitting
 from qbench.run.stages.trial import run_trial
-from qbench.schedule import Next, Schedule
+from qbench.run.workers.isolate import Outcome, run_job, scratch_folder
 from qbench.spec.case import Case
 from qbench.spec.energy import EnergySettings
 from qbench.spec.scenarios import SCENARIOS

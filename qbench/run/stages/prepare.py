@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.artifacts import ArtifactStore, Preparation
-from qbench.environments import BuiltEnvironment, EnvironmentStore
-from qbench.isolate import Outcome, in_parallel, stop_if_disk_full
 from qbench.machine.host import usable_cores
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore, Preparation
 from qbench.run.planner import environments_of, preparers_of
 from qbench.run.progress import Progress
 from qbench.run.request import Request
 from qbench.run.stages.sitting import Sitting
+from qbench.run.workers.environments import BuiltEnvironment, EnvironmentStore
+from qbench.run.workers.isolate import Outcome, in_parallel, stop_if_disk_full
+from qbench.run.workers.registry import Registry
 
 KEPT = (
     "digest", "bytes", "prepare_ns", "memory_peak_bytes", "provenance", "versions",

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qbench.analysis.quality.judge import Score
-from qbench.artifacts import ArtifactStore, Stored
 from qbench.bundle.bundle import Bundle
-from qbench.catalog import Catalog
-from qbench.plan import Plan, Planned
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore, Stored
+from qbench.run.plan import Plan, Planned
 from qbench.run.progress import Progress
 from qbench.run.request import Request
+from qbench.run.sources.catalog import Catalog
+from qbench.run.workers.registry import Registry
 from qbench.spec.suite import WorkerLimits
 
 

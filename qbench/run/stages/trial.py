@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from qbench.analysis.quality.fidelity import sqnr_db
-from qbench.artifacts import feed_files
-from qbench.isolate import Outcome, run_job, stop_if_disk_full
 from qbench.machine.gpu.watch import watching
-from qbench.plan import Planned
+from qbench.run.artifacts import feed_files
+from qbench.run.plan import Planned
 from qbench.run.stages.sitting import Sitting
+from qbench.run.workers.isolate import Outcome, run_job, stop_if_disk_full
 from qbench.spec.scenarios import SCENARIOS
 
 SAME_OUTPUTS_DB = 20.0

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from qbench.artifacts import ArtifactStore, Preparation
 from qbench.data.items import Items
-from qbench.environments import BuiltEnvironment
-from qbench.isolate import Interpreter
 from qbench.machine.gpu.card import place
 from qbench.machine.host import usable_cores
+from qbench.run.artifacts import ArtifactStore, Preparation
+from qbench.run.workers.environments import BuiltEnvironment
+from qbench.run.workers.isolate import Interpreter
 from qbench.spec.case import Case
 from qbench.spec.judging import Judging
 from qbench.spec.models import ModelCard

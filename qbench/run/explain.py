@@ -10,13 +10,13 @@ from typing import Any
 
 from qbench.analysis.explain import Explanation, explain
 from qbench.analysis.table.table import case_table
-from qbench.artifacts import RECORD, ArtifactStore, digest_artifact
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.isolate import run_job, scratch_folder
 from qbench.machine.host import fingerprint
 from qbench.machine.lock import measuring_lock
-from qbench.registry import Registry
+from qbench.run.artifacts import RECORD, ArtifactStore, digest_artifact
+from qbench.run.workers.isolate import run_job, scratch_folder
+from qbench.run.workers.registry import Registry
 from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.suite import DEFAULT_ENVIRONMENT

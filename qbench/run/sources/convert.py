@@ -29,11 +29,11 @@ from qbench.analysis.quality.fidelity import sqnr_db
 from qbench.data.files import Report
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
-from qbench.isolate import Outcome, run_job, scratch_folder, stop_if_disk_full
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.converter import Converter, Source
 from qbench.kit.model import Model, SourceTensor
-from qbench.registry import Registry, package_versions
+from qbench.run.workers.isolate import Outcome, run_job, scratch_folder, stop_if_disk_full
+from qbench.run.workers.registry import Registry, package_versions
 from qbench.spec.models import ModelCard
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from qbench.convert import Converters, Origin
 from qbench.data.files import Report, digest_path, locate, unpacked
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
@@ -18,6 +17,7 @@ from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, nearest
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
+from qbench.run.sources.convert import Converters, Origin
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
 from qbench.spec.models import ModelCard, ModelSource, Tensor, TensorName

@@ -12,7 +12,6 @@ import numpy as np
 
 from qbench.bundle.records.energy import Met
 from qbench.errors import UserError
-from qbench.isolate import Outcome
 from qbench.machine.clock import Clock
 from qbench.machine.energy import marker
 from qbench.machine.energy.integral import NoReading, joules
@@ -22,6 +21,7 @@ from qbench.machine.energy.sensors import Found
 from qbench.machine.energy.wall import Log, WallMeter
 from qbench.machine.host import usable_cores
 from qbench.run.progress import Progress
+from qbench.run.workers.isolate import Outcome
 from qbench.spec.energy import EnergySettings
 
 BUSY_IDLE = 0.05

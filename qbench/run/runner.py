@@ -6,19 +6,19 @@ the same command continues an interrupted run.
 
 from __future__ import annotations
 
-from qbench.artifacts import ArtifactStore
 from qbench.bundle.bundle import Bundle
-from qbench.catalog import Catalog
 from qbench.machine.gpu.sharing import refuse_shared
 from qbench.machine.lock import alone_in, measuring_lock
-from qbench.registry import Registry
+from qbench.run.artifacts import ArtifactStore
 from qbench.run.planner import check_runnable, make_plan
 from qbench.run.progress import Progress, Silent
 from qbench.run.request import Request, begin, check_writable, now
+from qbench.run.sources.catalog import Catalog
 from qbench.run.stages.evaluate import evaluate
 from qbench.run.stages.measure import measure, measure_energy_windows, measure_memory
 from qbench.run.stages.prepare import build_environments, prepare
 from qbench.run.stages.sitting import Sitting, next_number
+from qbench.run.workers.registry import Registry
 
 
 def run_suite(

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast, get_args
 
 from qbench.errors import MachineryError
+from qbench.run.workers.watchdog import Watchdog
 from qbench.spec.case import Status
-from qbench.watchdog import Watchdog
 
 T = TypeVar("T")
 R = TypeVar("R")

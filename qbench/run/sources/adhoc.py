@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from qbench.catalog import Catalog, root_of
-from qbench.convert import Converters
 from qbench.data.files import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, nearest
-from qbench.isolate import run_job, scratch_folder
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import TensorSpec
 from qbench.kit.precisions import PRECISIONS
-from qbench.registry import Registry
+from qbench.run.sources.catalog import Catalog, root_of
+from qbench.run.sources.convert import Converters
+from qbench.run.workers.isolate import run_job, scratch_folder
+from qbench.run.workers.registry import Registry
 from qbench.spec.models import DTYPES, ModelCard
 from qbench.spec.suite import Suite, suites_dir
 

@@ -13,7 +13,7 @@ import numpy as np
 from qbench.analysis.statistics import estimates
 from qbench.analysis.table import noise
 from qbench.bundle.trials import percentile
-from qbench.plan import Plan, Planned
+from qbench.run.plan import Plan, Planned
 from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.suite import DEFAULT_ENVIRONMENT, MIN_ROUNDS, Rounds

@@ -39,8 +39,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from qbench.errors import UserError
-from qbench.isolate import Interpreter
 from qbench.kit.adapter import Backend
+from qbench.run.workers.isolate import Interpreter
 from qbench.spec.suite import Environment, is_file_requirement
 from qbench.storage import digest_file, digest_json, new_folder, write_file
 
@@ -267,7 +267,7 @@ class EnvironmentStore:
     def _kit(self, targets: Iterable[str]) -> Path:
         """A folder that holds all that workers import of qbench, and nothing else: an environment
         has its own packages, and must not find qbench's."""
-        own = Path(__file__).parent
+        own = Path(__file__).parents[2]
         sources = {f"qbench/{name}": own / name for name in KIT}
         for target in targets:
             top = target.partition(":")[0].partition(".")[0]

@@ -8,8 +8,8 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from typing import Any
 
 from qbench.errors import UserError, nearest
-from qbench.isolate import Interpreter, in_parallel, run_job, scratch_folder
 from qbench.kit.adapter import API_VERSION, Backend, Ready, Unavailable
+from qbench.run.workers.isolate import Interpreter, in_parallel, run_job, scratch_folder
 
 GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60

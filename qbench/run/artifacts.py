@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qbench.data.items import Items
-from qbench.environments import BuiltEnvironment
-from qbench.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
 from qbench.kit.adapter import Backend, Ready
 from qbench.kit.model import Model, PrepareTarget, RunConfig
-from qbench.registry import KIND_OF_DEVICE, package_versions
+from qbench.run.workers.environments import BuiltEnvironment
+from qbench.run.workers.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
+from qbench.run.workers.registry import KIND_OF_DEVICE, package_versions
 from qbench.spec.precisions import variant
 from qbench.storage import (
     cache_dir,

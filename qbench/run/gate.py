@@ -33,10 +33,10 @@ from qbench.spec.gate import GateSettings
 from qbench.storage import write_file
 
 if TYPE_CHECKING:
-    from qbench.catalog import Catalog
-    from qbench.registry import Registry
     from qbench.run.progress import Progress
     from qbench.run.request import Request
+    from qbench.run.sources.catalog import Catalog
+    from qbench.run.workers.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def hold(asked: Asked, progress: Progress, today: date | None = None) -> GateRes
     settings = settings_of(bundle, asked.overrides, asked.limits)
 
     def measure(cases: Sequence[str]) -> Bundle:
-        from qbench.registry import Registry
+        from qbench.run.workers.registry import Registry
 
         registry = Registry()
         request, catalog = _request(bundle, asked, registry, progress)
@@ -164,7 +164,7 @@ def measure_again(
         UserError: this is not the machine of the run.
     """
     from qbench.machine.host import fingerprint
-    from qbench.runner import run_suite
+    from qbench.run.runner import run_suite
     from qbench.spec.case import Filters
 
     if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
@@ -190,8 +190,8 @@ def _request(
     bundle: Bundle, asked: Asked, registry: Registry, progress: Progress
 ) -> tuple[Request, Catalog]:
     """The run's own suite, as a request."""
-    from qbench.catalog import Catalog
     from qbench.run.request import Request
+    from qbench.run.sources.catalog import Catalog
     from qbench.spec.suite import find_suite, load_suite, suites_dir
 
     path = find_suite(asked.suite or _suite_of(bundle))

@@ -1,0 +1,1 @@
+"""Worker processes, the interpreters they run in, and the installed adapters."""
