@@ -183,7 +183,7 @@ class CaseItem(_SuiteItem):
         if session is None or session.disabled or session.skip:
             return
         if measured.bundle is not None and row["status"] == "ok":
-            from qbench.interchange.pytest_benchmark import session_benchmark
+            from qbench.present.exports.pytest_benchmark import session_benchmark
 
             session.benchmarks.append(session_benchmark(measured.bundle, row, self.name))
 

@@ -29,8 +29,8 @@ from qbench.analysis.table.trials import Trials, ratio_of_estimates, welch_ratio
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.trials import TRIAL_COLUMNS
 from qbench.cli.compare import compare
-from qbench.console.comparison import comparison_markdown, comparison_parts
 from qbench.errors import UserError
+from qbench.present.terminal.comparison import comparison_markdown, comparison_parts
 from qbench.spec.case import Filters
 
 NINE = [1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09]

@@ -19,11 +19,11 @@ from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbench.analysis.export import export_bundles, export_table
-from qbench.analysis.latex import escaped
 from qbench.analysis.systems import MAY_BE_EMPTY, system_files
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
+from qbench.present.exports.latex import escaped
+from qbench.present.exports.tables import export_bundles, export_table
 from qbench.spec.system import FIELDS
 
 HOSTILE = r"\input{/etc/passwd} & 100% $x^2$ #1 {_} ~ [*] <b> '' \\ |" + "\u202e你"

@@ -21,9 +21,9 @@ from PIL import Image
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.figures import CHARTS, NoData, figures
-from qbench.figures.look import DOTS_PER_INCH, PALETTE, PARTS, SCALE, Look, drawing
-from qbench.figures.shown import shown
+from qbench.present.pictures import CHARTS, NoData, figures
+from qbench.present.pictures.look import DOTS_PER_INCH, PALETTE, PARTS, SCALE, Look, drawing
+from qbench.present.pictures.shown import shown
 
 pytest.importorskip("matplotlib", reason="pictures need the extra 'figures'")
 
@@ -428,7 +428,7 @@ def test_threads_draw_without_disturbing_each_other_or_their_user(bundle: Bundle
 def test_pyplot_is_not_needed(bundle: Bundle):
     code = (
         "import sys; from pathlib import Path; from qbench.bundle.bundle import Bundle\n"
-        "from qbench.figures import figures\n"
+        "from qbench.present.pictures import figures\n"
         f"figures([Bundle(Path({str(bundle.path)!r}))], ['memory'], 'png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from qbench.analysis.gate.figures import adjusted_twice
 from qbench.analysis.gate.judge import Evidence, Figure, Finding, GateResult, Judged, judge
 from qbench.analysis.gate.record import to_json
-from qbench.analysis.gate_export import to_junit, to_markdown
 from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError, UserError
+from qbench.present.exports.gate import to_junit, to_markdown
 from qbench.spec.accepted import Acceptance, Accepted, accept, read_accepted
 from qbench.spec.gate import GateSettings
 

@@ -15,8 +15,8 @@ from qbench.analysis.table.gpu import gpu_columns
 from qbench.analysis.table.noise import disturbed, trial_noise
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
-from qbench.console import case_tables
-from qbench.report.content import page_content
+from qbench.present.page.content import page_content
+from qbench.present.terminal import case_tables
 from qbench.spec.question import Limit, Question
 
 SECOND = 1_000_000_000

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qbench.analysis.history.point import Point
 from qbench.analysis.history.trend import change_points, hampel, trends
-from qbench.history.describe import describe, fact_words
+from qbench.present.words.history import describe, fact_words
 
 FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=timezone.utc)
 P50 = "latency_p50_ms"

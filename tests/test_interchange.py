@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_pytest_plugin import Pytest
 
-from qbench.analysis.export import export_bundles
 from qbench.analysis.history import imported
 from qbench.analysis.history.imported import read_benchmarks
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.interchange.pytest_benchmark import stats
+from qbench.present.exports.pytest_benchmark import stats
+from qbench.present.exports.tables import export_bundles
 
 # --------------------------------------------------------------------------- export
 

@@ -15,7 +15,8 @@ from qbench.analysis.compare.machines import Cell, Line, machine_of, machines_of
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.report import Options, write_report
+from qbench.present.page import write_report
+from qbench.present.page.options import Options
 from qbench.spec.columns import NAMES
 from qbench.spec.costs import CostSheet
 

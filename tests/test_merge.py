@@ -1,4 +1,4 @@
-"""qbench.merge: bundles of several machines in one folder."""
+"""qbench.present.exports.collection: bundles of several machines in one folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from filelock import FileLock
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.copies import migrate_bundle
 from qbench.errors import MachineryError, UserError
-from qbench.merge import merge_bundles
+from qbench.present.exports.collection import merge_bundles
 from qbench.storage import digest_file
 
 OLD = Path(__file__).parent / "data" / "bundle-schema-2"

@@ -27,7 +27,7 @@ from qbench.bundle.copies import migrate_bundle
 from qbench.bundle.find import find_incomplete
 from qbench.bundle.upgrade import SCHEMA, STEPS, Upgrade
 from qbench.errors import UserError
-from qbench.report import write_report
+from qbench.present.page import write_report
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options
 from qbench.storage import digest_file

@@ -16,7 +16,7 @@ from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.copies import pack_bundle
 from qbench.errors import UserError
-from qbench.merge import merge_bundles
+from qbench.present.exports.collection import merge_bundles
 from qbench.storage import digest_file, folder_bytes
 
 

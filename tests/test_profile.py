@@ -20,7 +20,7 @@ from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.records.run import Profiled
 from qbench.kit.operators import Operator, Profile
-from qbench.report import write_report
+from qbench.present.page import write_report
 from qbench.run.request import Request
 from qbench.run.runner import run_suite
 from qbench.run.sources.catalog import Catalog

@@ -17,7 +17,8 @@ from qbench.analysis.publish.waivers import load_waivers, parse_waiver
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.copies import pack_bundle
 from qbench.errors import UserError
-from qbench.report import Options, write_report
+from qbench.present.page import write_report
+from qbench.present.page.options import Options
 from qbench.spec.system import FIELDS
 
 NOT_THERE = (

@@ -21,13 +21,14 @@ from qbench.analysis.compare.machines import Machine
 from qbench.analysis.recommend.candidates import Measured, median
 from qbench.analysis.recommend.ranking import Choice
 from qbench.analysis.recommend.recommend import Answer, Recommendation, choose, recommend
-from qbench.analysis.recommend_words import changed, sentences, to_json
 from qbench.analysis.statistics.estimates import Estimate
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
-from qbench.console.recommend import recommendation_parts
 from qbench.errors import UserError
-from qbench.report import Options, write_report
+from qbench.present.page import write_report
+from qbench.present.page.options import Options
+from qbench.present.terminal.recommend import recommendation_parts
+from qbench.present.words.recommend import changed, sentences, to_json
 from qbench.spec.columns import NAMES
 from qbench.spec.costs import CostSheet
 from qbench.spec.question import ASPECTS, Limit, Question, read_limit, read_objective

@@ -22,7 +22,8 @@ from test_report_browser import (
     rows,
 )
 
-from qbench.report import Options, write_report
+from qbench.present.page import write_report
+from qbench.present.page.options import Options
 from qbench.spec.question import Question, read_limit
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH")

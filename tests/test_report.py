@@ -15,10 +15,10 @@ import pytest
 
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
-from qbench.report import write_report
-from qbench.report.ranking import sentence as told
-from qbench.report.ranking import verdicts
-from qbench.report.render import harmless, script_json
+from qbench.present.page import write_report
+from qbench.present.page.render import harmless, script_json
+from qbench.present.words.ranking import sentence as told
+from qbench.present.words.ranking import verdicts
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;\u202eevil\u2028</style>"
 LOADS = {"src", "srcset", "href", "action", "poster", "data", "background", "ping", "xlink:href"}

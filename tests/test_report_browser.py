@@ -19,7 +19,7 @@ from test_report_measuring import COLUMNS, PACED, SERVER, SUSTAINED, saved, seri
 
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
-from qbench.report import write_report
+from qbench.present.page import write_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")

@@ -16,9 +16,9 @@ from test_report import HOSTILE, measured, written
 
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
-from qbench.report.cells import INTERVALS, accuracy_of
-from qbench.report.content import page_content
-from qbench.report.render import plotly_script
+from qbench.present.page.content import page_content
+from qbench.present.page.render import plotly_script
+from qbench.present.words.cells import INTERVALS, accuracy_of
 from qbench.spec.columns import COLUMNS
 from qbench.text import figure, with_interval
 

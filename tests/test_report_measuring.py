@@ -15,10 +15,10 @@ from test_report import Page, browsed, browser, written
 
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
-from qbench.console import case_tables
 from qbench.errors import UserError
-from qbench.report.content import page_content
-from qbench.report.traces import MOST_PROBES, MOST_STEPS
+from qbench.present.page.content import page_content
+from qbench.present.terminal import case_tables
+from qbench.present.words.traces import MOST_PROBES, MOST_STEPS
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202eevil"
 COLUMNS = ["end_s", "calls", "p50_ms", "p99_ms", "frequency_khz", "temperature_c"]

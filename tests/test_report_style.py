@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from many import many_cases
 
-from qbench.report import write_report
-from qbench.report.render import plotly_script, style
+from qbench.present.page import write_report
+from qbench.present.page.render import plotly_script, style
 
 COLOURS = {
     name: {"light": light, "dark": dark}

@@ -22,11 +22,11 @@ from site_runs import NOISE, Page, four_nights, measured, pages
 from qbench.analysis.compare.comparable import comparable_energy, energy_key
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.site import folder as site_folder
-from qbench.site import write_site
-from qbench.site.folder import STATE
-from qbench.site.names import file_stem
-from qbench.site.rules import comparison_rules
+from qbench.present.site import folder as site_folder
+from qbench.present.site import write_site
+from qbench.present.site.folder import STATE
+from qbench.present.site.names import file_stem
+from qbench.present.site.rules import comparison_rules
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;\u202eevil\u2028</style>"
 NAMES = ("Net", "../../up", "__proto__", "con", "x" * 500, HOSTILE, "net-" + "0" * 20)

@@ -16,7 +16,7 @@ from site_runs import four_nights, measured
 
 from qbench.analysis.compare.compare import compare_runs
 from qbench.bundle.bundle import Bundle
-from qbench.site import write_site
+from qbench.present.site import write_site
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

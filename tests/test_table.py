@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 from crafted import Crafted
 
-from qbench.analysis.export import OF_TABLES, export_table
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle
+from qbench.present.exports.tables import OF_TABLES, export_table
 from qbench.spec.columns import COLUMNS
 
 DOCUMENTED = """

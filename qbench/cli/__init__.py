@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from qbench.console import printable
+    from qbench.present.terminal import printable
 
     print(f"qbench: {printable(message)}", file=sys.stderr)
     sys.exit(code)

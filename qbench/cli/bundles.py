@@ -33,8 +33,8 @@ def merge(
       qbench report fleet/* -o fleet.html
     """
     from qbench.bundle.find import INDEX, find_bundle
-    from qbench.console import printable
-    from qbench.merge import merge_bundles
+    from qbench.present.exports.collection import merge_bundles
+    from qbench.present.terminal import printable
 
     is_collection = [(Path(name) / INDEX).is_file() for name in run]
     paths = [
@@ -52,7 +52,7 @@ def merge(
 
 
 def _told(found: dict[str, Any]) -> list[Any]:
-    from qbench.console import simple_table
+    from qbench.present.terminal import simple_table
 
     rows = [
         (

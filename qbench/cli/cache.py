@@ -15,7 +15,7 @@ cache_app = typer.Typer(help="Show or clear what is kept between runs.", no_args
 @cache_app.command("size")
 def cache_size(as_json: AsJson = False) -> int:
     """Show how much is kept, and where."""
-    from qbench.console import simple_table
+    from qbench.present.terminal import simple_table
     from qbench.run.artifacts import ArtifactStore
 
     store = ArtifactStore()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qbench.bundle.bundle import Bundle
-    from qbench.report import Options
+    from qbench.present.page.options import Options
 
 INTERRUPTED = 130
 FAILED, MACHINERY = 1, 3
@@ -50,7 +50,7 @@ DEFAULT_RESULTS = Path("results")
 def console(to_stderr: bool = False) -> Console:
     from rich.console import Console
 
-    from qbench.console import WIDE
+    from qbench.present.terminal import WIDE
 
     class Patient(Console):
         """A console whose reader may leave (``qbench show | head``): what is left goes nowhere, and
@@ -70,7 +70,8 @@ def print_json(value: Any) -> None:
 
 
 def write_page(bundles: list[Bundle], path: Path, options: Options | None = None) -> Path:
-    from qbench.report import PLAIN, write_report
+    from qbench.present.page import write_report
+    from qbench.present.page.options import PLAIN
 
     write_report(bundles, path, options or PLAIN)
     return path

@@ -62,7 +62,7 @@ def compare(
       qbench compare default ort-previous --run 20261122-041530-nightly-ab12 --format markdown
       qbench compare results/20261121-041530-quick-ab12 latest
     """
-    from qbench.console.comparison import comparison_markdown, comparison_parts
+    from qbench.present.terminal.comparison import comparison_markdown, comparison_parts
     from qbench.spec.case import Filters
     from qbench.storage import write_file
 

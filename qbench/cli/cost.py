@@ -69,7 +69,7 @@ def cost(
     from qbench.analysis.cost.figures import costs_side_by_side
     from qbench.analysis.table.table import case_rows
     from qbench.bundle.find import find_bundles
-    from qbench.console.cost import cost_parts
+    from qbench.present.terminal.cost import cost_parts
     from qbench.storage import write_file
 
     sheet = read_costs(costs, rate)
@@ -122,7 +122,7 @@ def _csv(costs: list[Costed]) -> bytes:
     """One row for each case and machine: figures with their ends, then reasons and sources."""
     import pandas as pd
 
-    from qbench.analysis.export import export_table
+    from qbench.present.exports.tables import export_table
 
     rows = []
     for plain in _plain(costs):

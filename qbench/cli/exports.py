@@ -60,7 +60,7 @@ def export(
       qbench export latest --format system -o systems/
       qbench export latest --format pytest-benchmark -o .benchmarks/nightly/0001_main.json
     """
-    from qbench.analysis.export import FORMATS, export_bundles
+    from qbench.present.exports.tables import FORMATS, export_bundles
     from qbench.storage import write_file
 
     ending = output.suffix if output else ""
@@ -116,8 +116,8 @@ def figure(
       qbench figure A B speedup -o speedup.svg --model resnet50
       qbench figure latest all -o figures/ --format png
     """
-    from qbench.figures import CHARTS, NoData, figures
-    from qbench.figures.look import Look
+    from qbench.present.pictures import CHARTS, NoData, figures
+    from qbench.present.pictures.look import Look
     from qbench.storage import write_file
 
     *runs, chart = names
@@ -187,6 +187,6 @@ def _in_folder(path: Path) -> Path:
 
 
 def _tell(words: str) -> None:
-    from qbench.console import printable
+    from qbench.present.terminal import printable
 
     print(printable(words), file=sys.stderr)

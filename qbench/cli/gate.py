@@ -61,9 +61,9 @@ def gate(
       qbench gate latest --limit 'latency_p99_ms<=10' --summary "$GITHUB_STEP_SUMMARY"
     """
     from qbench.analysis.gate.record import to_json
-    from qbench.analysis.gate_export import to_junit, to_markdown
-    from qbench.console import RichProgress
-    from qbench.console.gate import gate_parts
+    from qbench.present.exports.gate import to_junit, to_markdown
+    from qbench.present.terminal import RichProgress
+    from qbench.present.terminal.gate import gate_parts
     from qbench.run.gate import Asked, hold
     from qbench.storage import write_file
 
@@ -157,7 +157,7 @@ def accept(
 
     from qbench.analysis.gate.judge import Night
     from qbench.bundle.find import find_run
-    from qbench.console import printable
+    from qbench.present.terminal import printable
     from qbench.run.explain import find_case
     from qbench.spec.accepted import NAME, Acceptance
     from qbench.spec.accepted import accept as keep

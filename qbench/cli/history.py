@@ -52,9 +52,9 @@ def history(
     """
     from qbench.analysis.history.point import METRICS
     from qbench.analysis.history.query import History
-    from qbench.console import printable
     from qbench.errors import nearest
-    from qbench.history.describe import describe
+    from qbench.present.terminal import printable
+    from qbench.present.words.history import describe
 
     if metric not in METRICS:
         raise UserError(f"there is no metric '{metric}'", nearest(metric, METRICS))
@@ -79,7 +79,7 @@ def history(
     for problem in past.problems:
         print(f"qbench: left out: {printable(problem)}", file=sys.stderr)
     if output is not None:
-        from qbench.history.page import write_page
+        from qbench.present.page.history import write_page
 
         write_page(
             described, metric, METRICS[metric].unit, [*_kept_out(left_out), *past.problems], output
@@ -96,7 +96,7 @@ def _reading(done: int, total: int) -> None:
 
 
 def _print(described: list[dict], left_out: dict[str, int], single: bool) -> None:
-    from qbench.console.history import summary_table, trend_parts
+    from qbench.present.terminal.history import summary_table, trend_parts
 
     out = console()
     if single:
@@ -145,7 +145,7 @@ def prune(
       qbench prune --keep-runs 90 --keep 20260101-020000-nightly-ab12 --yes
     """
     from qbench.bundle.prune import Retention, plan_pruning, remove
-    from qbench.console import printable, simple_table
+    from qbench.present.terminal import printable, simple_table
 
     if keep_days is None and keep_runs is None:
         raise UserError("nothing says what to keep", "Give --keep-days, --keep-runs or both.")

@@ -27,7 +27,7 @@ def import_files(
     """
     from qbench.analysis.history.imported import read_benchmarks
     from qbench.analysis.history.sources import add_series
-    from qbench.console import printable
+    from qbench.present.terminal import printable
 
     read = [read_benchmarks(path, project) for path in file]  # all are sound before one is kept
     kept = []

@@ -17,8 +17,8 @@ def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
     """
     from dataclasses import asdict
 
-    from qbench.console import simple_table
     from qbench.machine.doctor import HEADERS, examine, rows, verdict
+    from qbench.present.terminal import simple_table
     from qbench.storage import cache_dir
 
     findings = examine(folders={"results": results, "cache": cache_dir()})
@@ -44,8 +44,8 @@ def backends(as_json: AsJson = False) -> int:
     """
     from dataclasses import asdict
 
-    from qbench.console import backend_tables
     from qbench.kit.adapter import Ready
+    from qbench.present.terminal import backend_tables
     from qbench.run.workers.registry import Registry
 
     probes = Registry().probe()
@@ -63,7 +63,7 @@ def backends(as_json: AsJson = False) -> int:
 
 def models(as_json: AsJson = False) -> int:
     """List the shipped model cards (a suite's own cards lie beside it, in models/)."""
-    from qbench.console import simple_table
+    from qbench.present.terminal import simple_table
     from qbench.run.sources.catalog import Catalog
     from qbench.spec.suite import suites_dir
 
@@ -82,7 +82,7 @@ def models(as_json: AsJson = False) -> int:
 
 def suites(as_json: AsJson = False) -> int:
     """List the shipped suites."""
-    from qbench.console import simple_table
+    from qbench.present.terminal import simple_table
     from qbench.spec.suite import Suite, shipped_suites
     from qbench.spec.yamlfile import load
 

@@ -64,7 +64,7 @@ def check_publishing(
 
 
 def print_publishing(found: Publishing, page: Path) -> None:
-    from qbench.console import printable
+    from qbench.present.terminal import printable
 
     for finding in found.findings:
         for line in _lines(finding):

@@ -98,9 +98,9 @@ def recommend(
       qbench recommend RUN_ON_A RUN_ON_B --max-p99 10ms --minimize cost --costs costs.yaml
     """
     from qbench.analysis.recommend.recommend import recommend as recommended
-    from qbench.analysis.recommend_words import to_json
     from qbench.bundle.find import find_bundles
-    from qbench.console.recommend import recommendation_parts
+    from qbench.present.terminal.recommend import recommendation_parts
+    from qbench.present.words.recommend import to_json
 
     limits = {
         "p50": max_p50,

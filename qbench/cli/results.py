@@ -57,7 +57,7 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
     """
     from qbench.analysis.table.table import case_table
     from qbench.bundle.find import find_bundle
-    from qbench.console import case_tables, printable
+    from qbench.present.terminal import case_tables, printable
 
     bundle = find_bundle(run, results)
     cases = case_table(bundle)
@@ -97,7 +97,7 @@ def explain(
     from dataclasses import asdict
 
     from qbench.bundle.find import find_bundle
-    from qbench.console import explanation_parts
+    from qbench.present.terminal import explanation_parts
     from qbench.run.explain import explain_case
     from qbench.run.workers.registry import Registry
 
@@ -151,7 +151,7 @@ def report(
     """
     from qbench.bundle.find import find_bundles
     from qbench.bundle.redact import redacted
-    from qbench.report import Options
+    from qbench.present.page.options import Options
 
     limits = {
         "p50": max_p50,
@@ -200,7 +200,7 @@ def verify(
     from qbench.analysis.recompute import recompute as recomputed
     from qbench.bundle.check import find_problems
     from qbench.bundle.find import find_bundle
-    from qbench.console import printable
+    from qbench.present.terminal import printable
 
     bundle = find_bundle(run, results)
     name = bundle.path.resolve().name  # begin.json, which has the run id, may be damaged

@@ -85,7 +85,7 @@ def run(
     begin = time.monotonic()
     messages = console(to_stderr=True)
     from qbench.analysis.table.table import case_table
-    from qbench.console import RichProgress, case_tables
+    from qbench.present.terminal import RichProgress, case_tables
     from qbench.run.runner import run_suite
     from qbench.run.workers.registry import Registry
     from qbench.spec.system import load_system
@@ -272,7 +272,7 @@ def plan(
       qbench plan quick
       qbench plan mysuite.yaml --json
     """
-    from qbench.console import plan_tables
+    from qbench.present.terminal import plan_tables
     from qbench.run.artifacts import ArtifactStore
     from qbench.run.planner import make_plan
     from qbench.run.workers.registry import Registry

@@ -12,7 +12,7 @@ import typer
 from qbench.cli.common import DEFAULT_RESULTS, AsJson, print_json
 
 if TYPE_CHECKING:
-    from qbench.site import Written
+    from qbench.present.site.progress import Written
 
 STEP = 10
 """Runs after which progress is told."""
@@ -41,7 +41,7 @@ def site(
       qbench site -o reports/site
       qbench site results results/reference -o public --redact
     """
-    from qbench.site import write_site
+    from qbench.present.site import write_site
 
     written = write_site(results or [DEFAULT_RESULTS], output, redact, _reading)
     if as_json:
@@ -57,7 +57,7 @@ def _reading(done: int, total: int) -> None:
 
 
 def _print(written: Written, output: Path) -> None:
-    from qbench.console import printable
+    from qbench.present.terminal import printable
 
     for name, reason in written.problems:
         print(printable(f"qbench: left out: {name}: {reason}"), file=sys.stderr)

@@ -11,7 +11,7 @@ import pytest
 from many import many_cases
 
 from qbench.bundle.bundle import Bundle
-from qbench.report import write_report
+from qbench.present.page import write_report
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Values to words, terminal tables, pages, sites, pictures and export files."""

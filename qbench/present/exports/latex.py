@@ -1,0 +1,205 @@
+"""The case table as a LaTeX table for a paper: booktabs, plain columns, everything escaped.
+
+The text is ASCII and needs the package booktabs alone, so that it is set alike by every engine.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from qbench.analysis.compare.origin import DOUBTED, doubts, origin
+from qbench.bundle.bundle import Bundle
+from qbench.present.words import cells
+from qbench.present.words.named import told_conditions
+from qbench.spec.columns import COLUMNS
+from qbench.text import printable
+
+LONGEST, LONGEST_NOTE = 60, 400
+"""Characters of a cell and of a note; longer ones are cut, with dots."""
+CONDITIONS = (
+    "environment", "recipe", "variant", "device", "scenario", "scenario_options", "batch_size",
+    "threads", "streams", "run_id", "host_id",
+)  # fmt: skip
+"""Told of a case only where they differ between cases."""
+PAPER: Mapping[str, str] = {
+    "model": "Model",
+    "backend": "Backend",
+    "precision": "Precision",
+    "latency_p50_ms": "p50",
+    "speedup": "Speed-up",
+    "accuracy": "Accuracy",
+    "accuracy_delta": r"$\Delta$ accuracy",
+    "artifact_size_mb": "Size",
+}
+"""The columns of a paper, unless others are asked for, and their titles in LaTeX."""
+
+
+def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[Bundle]) -> str:
+    """A floating table of the cases that went well, each figure with its interval and rounded by
+    it; below it, what the figures are of.
+
+    Args:
+        columns: of the case table; if none, those of ``PAPER`` and the conditions that differ.
+        bundles: that the cases are of.
+    """
+    rows = [{str(name): value for name, value in row.items()} for row in cases.to_dict("records")]
+    good = [row for row in rows if row["status"] == "ok"]
+    names = list(columns) or _for_paper(good)
+    bare = set() if columns else set(PAPER) - {"latency_p50_ms"}  # all intervals have no room
+    titles = [PAPER.get(name, rf"\texttt{{{escaped(name)}}}") for name in names]
+    units = [escaped(cells.unit(name)) for name in names]
+    numbers = [any(_is_number(row[name]) for row in good) for name in names]
+    lines = [
+        "% Made by `qbench export`. In the preamble: \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
+        rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numbers)}}}",
+        r"\toprule",
+        _line(titles),
+        *([_line(units)] if any(units) else []),
+        r"\midrule",
+        *(_line([_cell(row, name, name not in bare) for name in names]) for row in good),
+        r"\bottomrule",
+        r"\end{tabular}",
+        "",
+        r"\smallskip",
+        r"\raggedright",
+        *(rf"{note}\par" for note in _notes(good, len(rows) - len(good), names, bundles, columns)),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _for_paper(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+    """``PAPER``'s columns that hold something, after the names the conditions that differ."""
+    filled = [name for name in PAPER if any(case[name] is not None for case in cases)]
+    told = told_conditions(CONDITIONS, cases)
+    return [*filled[:3], *told, *filled[3:]] if cases else list(PAPER)
+
+
+def _line(parts: Sequence[str]) -> str:
+    return " & ".join(parts) + r" \\"
+
+
+def _cell(case: Mapping[str, Any], name: str, with_interval: bool) -> str:
+    if not _is_number(case[name]):
+        return "--" if case[name] is None else _short(str(case[name]), LONGEST)
+    text, ends = escaped(cells.text(case, name)), cells.ends(case, name)
+    if ends and with_interval:
+        text += rf" {{\scriptsize {escaped(f'[{ends}]')}}}"
+    signs = DOUBTED if name in _SPEEDS and (case["noisy"] or case["inconclusive"]) else ""
+    signs += r"\approx" if not with_interval and _may_be_none(case, name) else ""
+    return f"{text}$^{{{signs}}}$" if signs else text
+
+
+_NONE = {"speedup": 1.0, "accuracy_delta": 0.0}
+"""What these columns are where nothing has changed."""
+
+
+def _may_be_none(case: Mapping[str, Any], name: str) -> bool:
+    """Whether a change is told whose interval holds no change, or is not known."""
+    if name not in _NONE:
+        return False
+    low, high = (case[end] for end in cells.INTERVALS[name])
+    return low is None or high is None or low <= _NONE[name] <= high
+
+
+_SPEEDS = {name for name, column in COLUMNS.items() if column.group == "speed"}
+
+
+def _notes(
+    cases: Sequence[Mapping[str, Any]],
+    left_out: int,
+    names: Sequence[str],
+    bundles: Sequence[Bundle],
+    columns: Sequence[str],
+) -> list[str]:
+    """What the table's figures are, for those who see nothing else of them."""
+    notes = [
+        origin(bundle, [case for case in cases if case["run_id"] == bundle.run_id])
+        for bundle in bundles
+    ]
+    if any(cells.ends(case, name) for case in cases for name in names):
+        notes.append("In brackets: 95 % intervals, over rounds or items; they round the figures.")
+    if any(name.startswith("accuracy") for name in names):
+        sets = dict.fromkeys(case["accuracy_data"] for case in cases if case["accuracy_data"])
+        notes += [f"Accuracy: {'; '.join(sets)}."] if sets else []
+    if any(name in _SPEEDS for name in names):
+        notes.append(doubts(cases))
+    if not columns and any(
+        _may_be_none(c, name) for c in cases for name in names if c[name] is not None
+    ):
+        notes.append("≈: the interval holds no change, or is not known.")
+    if left_out:
+        notes.append(f"Left out: {left_out} cases that gave no figures.")
+    return [_short(note, LONGEST_NOTE) for note in notes if note]
+
+
+def _short(text: str, longest: int) -> str:
+    """In one line, escaped, and cut where it is too long."""
+    words = " ".join(printable(text).split())
+    return escaped(words) if len(words) <= longest else escaped(words[: longest - 1]) + r"\dots{}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# --------------------------------------------------------------------------- characters
+
+
+_SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    **{sign: f"{{{sign}}}" for sign in "[]*"},  # after a row's end they would be its options
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\symbol{34}",
+    "`": r"\symbol{96}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "Δ": r"$\Delta$",
+    "≈": r"$\approx$",
+    "µ": r"$\mu$",
+    "μ": r"$\mu$",
+    "°": r"$^\circ$",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "\u00a0": "~",
+}
+_ACCENTS = {
+    "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u",
+    "\u0307": ".", "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """``text`` so that LaTeX sets it as it is. A character that not every engine can set is named
+    by its code point: ``[U+4F60]``."""
+    return "{}".join("".join(map(_character, part)) for part in _BETWEEN.split(text))
+
+
+_BETWEEN = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=,)(?=,)")
+"""Where two signs would become one: a dash, a quotation mark."""
+
+
+def _character(sign: str) -> str:
+    if sign in _SPECIAL:
+        return _SPECIAL[sign]
+    if sign.isascii():
+        return sign if sign.isprintable() else " "
+    base, *marks = unicodedata.normalize("NFD", sign)
+    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
+        letter = {"i": r"\i", "j": r"\j"}.get(base, base)
+        return f"{{\\{_ACCENTS[marks[0]]}{{{letter}}}}}"
+    return f"{{[}}U+{ord(sign):04X}{{]}}"

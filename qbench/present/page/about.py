@@ -1,0 +1,88 @@
+"""About the runs: what the header says of them, how they were measured and how to repeat that."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from qbench.analysis.statistics import estimates
+from qbench.bundle.bundle import Bundle
+from qbench.present.words.run import Run
+from qbench.spec.suite import MIN_ROUNDS
+from qbench.storage import digest_file
+
+SUITE_CHARACTERS = 20_000
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """The header's facts, and how to run the same again."""
+    begin = run.bundle.begin
+    host = begin["host"]
+    filters = {key: value for key, value in (begin.get("filters") or {}).items() if value}
+    return {
+        "letter": run.letter,
+        "run_id": run.bundle.run_id,
+        "suite": begin["suite"],
+        "cases": len(run.cases),
+        "started": str(begin.get("started") or "").replace("T", " "),
+        "cpu": host.get("cpu_model") or "an unnamed processor",
+        "cores": host.get("cores_usable") or host.get("cores_logical"),
+        "os": host.get("os") or host.get("system") or "an unnamed system",
+        "complete": run.bundle.complete,
+        "command": shlex.join(["qbench", *(str(part) for part in begin.get("command") or [])]),
+        "digests": [
+            ("suite’s digest", begin.get("suite_digest")),
+            ("plan’s digest", begin.get("plan_digest")),
+            ("manifest’s digest", _manifest_digest(run.bundle)),
+        ],
+        "seed": begin.get("seed"),
+        "filters": "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in filters.items()),
+        "software": begin.get("software") or {},
+        "environments": [
+            {
+                "name": name,
+                **{key: made.get(key) for key in ("python", "requirements", "digest", "failure")},
+            }
+            for name, made in begin.get("environments", {}).items()
+        ],
+        "packages": [f"{name}=={version}" for name, version in _packages(host)],
+        "suite_text": run.bundle.suite_text[:SUITE_CHARACTERS],
+    }
+
+
+def _manifest_digest(bundle: Bundle) -> str | None:
+    """It stands for every file of a complete bundle."""
+    return digest_file(bundle.path / "manifest.json") if bundle.complete else None
+
+
+def _packages(host: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    packages = host.get("packages")
+    return sorted(packages.items()) if isinstance(packages, Mapping) else []
+
+
+def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    settings = [run.bundle.begin["settings"] for run in runs]
+    numbers = {
+        key: ", ".join(dict.fromkeys(_setting(s[key]) for s in settings if key in s)) or "–"
+        for key in ("rounds", "warmup_s", "timed_s")
+    }
+    return {
+        **numbers,
+        "least_rounds": MIN_ROUNDS,
+        "confidence": f"{100 * estimates.CONFIDENCE:g} %",
+        "metrics": sorted({str(c["accuracy_metric"]) for c in cases if c["accuracy_metric"]}),
+        "energy": sorted({str(c["energy_method"]) for c in cases if c["energy_method"]}),
+        "proxy": any(case["energy_is_measured"] is False for case in cases),
+        "random_data": any(
+            record.get("data_is_random") for run in runs for record in run.evaluated.values()
+        ),
+    }
+
+
+def _setting(value: Any) -> str:
+    """A number, or how rounds are decided."""
+    if isinstance(value, Mapping):
+        target = f"until p10 is known to {100 * value['target']:g} %" if "target" in value else ""
+        return f"{value.get('least', '–')} to {value.get('most', '–')}, {target}"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -1,0 +1,142 @@
+"""Energy on the page: kept apart by method, and power over time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from qbench.analysis.compare.comparable import energy_groups
+from qbench.bundle.bundle import Bundle
+from qbench.errors import UserError
+from qbench.present.words import cells
+from qbench.present.words.energy import Case
+from qbench.present.words.traces import rounded
+
+BARS = ("energy_mj_per_inference", "energy_gross_mj_per_inference")
+MOST_READINGS = 2000
+"""Readings of a meter that a page holds; of more, so many neighbours become one, their mean."""
+
+IDLE = ("idle", 0)
+"""The baseline's place among the windows, which go by case and round."""
+
+
+def energy_bars(cases: Iterable[Case]) -> list[list[dict[str, Any]]]:
+    """For each group of cases whose energies may be compared, in the order of the page's tables:
+    each case's energy above idle with its interval, and ``gross``, with the idle share."""
+    return [
+        [
+            {
+                **{name: case[name] for name in ("run", "model", "label", "anchor")},
+                "texts": cells.texts(case, BARS),
+                "mj": rounded(case["energy_mj_per_inference"]),
+                "low": rounded(case["energy_mj_per_inference_low"]),
+                "high": rounded(case["energy_mj_per_inference_high"]),
+                "gross": rounded(case["energy_gross_mj_per_inference"]),
+                "doubt": case["energy_noise"] or "",
+            }
+            for case in group
+        ]
+        for group in energy_groups(cases)
+    ]
+
+
+def energy_reasons(cases: Iterable[Case]) -> list[tuple[str, list[str]]]:
+    """Why cases have no energy, or none by a better method: each reason with its cases' names."""
+    reasons: dict[str, list[str]] = {}
+    for case in cases:
+        if case["energy_reason"]:
+            name = f"{case['model']} {case['label']}"
+            reasons.setdefault(str(case["energy_reason"]), []).append(name)
+    return list(reasons.items())
+
+
+def power_series(bundle: Bundle, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """By sitting and sensor, the power of the energy pass over time.
+
+    Each has ``name``; ``seconds`` and ``watts`` of a wall meter's readings, else empty; and
+    ``windows``: ``from``, ``to`` (seconds since the pass began), ``watts`` (their mean) and
+    ``label``, the idle baseline first.
+
+    Args:
+        labels: by case id.
+    """
+    records = bundle.energy
+    found: list[dict[str, Any]] = []
+    for sitting in dict.fromkeys(record["sitting"] for record in records):
+        own = [record for record in records if record["sitting"] == sitting]
+        spans = {
+            _key(record): (record["begin_ns"], record["end_ns"])
+            for record in own
+            if record["kind"] == "idle" or (record["kind"] == "window" and record["status"] == "ok")
+        }
+        if not spans:
+            continue
+        begin = min(first for first, _ in spans.values())
+        readings: dict[str, list[dict[str, Any]]] = {}
+        methods: dict[str, str] = {}
+        lines: dict[str, np.ndarray] = {}
+        for key, reading in _readings(own):
+            if reading["watts"] is None or key not in spans:
+                continue
+            first, last = ((at - begin) * 1e-9 for at in spans[key])
+            label = "idle" if key == IDLE else labels.get(key[0], key[0])
+            readings.setdefault(reading["name"], []).append(
+                {
+                    "from": rounded(first),
+                    "to": rounded(last),
+                    "watts": rounded(reading["watts"]),
+                    "label": label,
+                }
+            )
+            methods[reading["name"]] = f"{reading['method']}, {reading['scope']}"
+        for record in own:
+            if record["kind"] == "alignment" and record["series"] and record["idle"]:
+                lines[record["idle"]["name"]] = _series(bundle, record["series"])
+        for name, windows in readings.items():
+            line = _thinned(lines[name]) if name in lines else np.empty((0, 2))
+            several = len({record["sitting"] for record in records}) > 1
+            found.append(
+                {
+                    "name": methods[name] + (f", sitting {sitting}" if several else ""),
+                    "seconds": [rounded(float(at)) for at in (line[:, 0] - begin) * 1e-9],
+                    "watts": [rounded(float(watts)) for watts in line[:, 1]],
+                    "windows": sorted(windows, key=lambda window: window["from"]),
+                }
+            )
+    return found
+
+
+def _key(record: Mapping[str, Any]) -> tuple[str, int]:
+    """What a record of the baseline, of a window, or a reading of one is of."""
+    return (record["case_id"], record["round"]) if "case_id" in record else IDLE
+
+
+def _readings(
+    records: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[tuple[str, int], Mapping[str, Any]]]:
+    """Every sensor's reading of the baseline and of every window, with what it is of."""
+    for record in records:
+        if record["kind"] in ("idle", "window"):
+            yield from ((_key(record), reading) for reading in record["sensors"])
+        elif record["kind"] == "alignment":
+            wall = [record["idle"]] if record["idle"] else []
+            yield from ((_key(reading), reading) for reading in [*wall, *record["windows"]])
+
+
+def _series(bundle: Bundle, name: str) -> np.ndarray:
+    """``[readings, 2]``: nanoseconds and watts."""
+    series = bundle.energy_series(name)
+    if series.ndim != 2 or series.shape[1] != 2:
+        raise UserError(
+            f"{bundle.path}/energy/{name} is damaged: not a list of times and watts",
+            "Run the suite again.",
+        )
+    return series
+
+
+def _thinned(series: np.ndarray) -> np.ndarray:
+    width = -(-len(series) // MOST_READINGS) or 1
+    parts = [series[start : start + width].mean(axis=0) for start in range(0, len(series), width)]
+    return np.array(parts).reshape(-1, 2)

@@ -1,0 +1,395 @@
+"""Machines side by side on the page, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from qbench.analysis.compare.machines import DRIFT, Cell, Line, Machine, SideBySide, side_by_side
+from qbench.analysis.cost.figures import Costed, costs_side_by_side
+from qbench.analysis.table.trials import Ratio
+from qbench.present.page.options import Options
+from qbench.present.words import cells
+from qbench.present.words.cost import SHOWN, by_currency, cell, said, said_reasons, said_sources
+from qbench.present.words.ranking import sentence, verdicts
+from qbench.present.words.run import Run
+from qbench.present.words.traces import rounded
+from qbench.text import figure
+
+LONGEST = 26
+"""Characters of a machine's name over a column; the list of machines has the whole."""
+MOST_ROWS = 400
+"""Rows of a table; ``qbench export`` and ``qbench cost`` give all."""
+RATIO_DOC = (
+    "Over machine 1, with its 95 % interval: Welch's, on the logarithms over trials, for the two "
+    "were not measured in the same rounds."
+)
+_PERCENT = f"{100 * (DRIFT - 1):.0f} %"
+FASTEST_DOC = (
+    f"The machine whose 95 % interval lies more than {_PERCENT} apart from those of all others that"
+    " did the same work."
+)
+
+
+class Compared(NamedTuple):
+    """What the section is made of."""
+
+    side: SideBySide
+    costs: list[Costed]
+
+
+def compared(
+    runs: Sequence[Run], cases: Sequence[dict[str, Any]], options: Options
+) -> Compared | None:
+    """The runs by machine, if they are of several or it is asked what they cost; else None.
+
+    Raises:
+        UserError: the costs are of other machines.
+    """
+    keys = {run.bundle.begin["host"]["host_id"] for run in runs}
+    if len(keys) == 1 and options.costs is None:
+        return None
+    tables = [[case for case in cases if case["run"] == run.letter] for run in runs]
+    side = side_by_side([run.bundle for run in runs], tables)
+    if options.costs is None:
+        return Compared(side, [])
+    return Compared(side, costs_side_by_side(side, options.costs, options.rate_ips))
+
+
+def section(found: Compared | None, runs: Sequence[Run]) -> dict[str, Any] | None:
+    """What the section prints: ``machines``, ``sentences``, ``tables`` of figures side by side,
+    ``best`` and ``costs``; None where there is nothing to say."""
+    if found is None:
+        return None
+    side = found.side
+    several = len(side.machines) > 1
+    return {
+        "drift": _PERCENT,
+        "machines": [_described(side, machine, runs) for machine in side.machines],
+        "sentences": list(sentences(side)) if several else [],
+        "tables": _tables(side) if several else [],
+        "best": _best(side) if several else [],
+        "costs": _costs(found) if found.costs else None,
+    }
+
+
+def chart(found: Compared | None) -> dict[str, Any]:
+    """What is drawn: ``points``, one for each case on each machine; ``machines``, the names that
+    shapes go by; ``axes``, what there is of prices and watts, each price in one ``currency``."""
+    if found is None or not found.costs:
+        return {"points": [], "machines": [], "axes": []}
+    points = [point for costed in found.costs if (point := _point(found.side, costed)) is not None]
+    currencies = list(dict.fromkeys(point["currency"] for point in points if point["currency"]))
+    axes = [
+        {"name": name, "title": title.format(currency=currency), "currency": currency}
+        for name, title in _AXES.items()
+        for currency in (currencies if "{" in title else [None])
+        if any(p[name] is not None and currency in (None, p["currency"]) for p in points)
+    ]
+    return {
+        "points": points if axes else [],
+        "machines": [_numbered(side_name, n) for n, side_name in _names(found.side)],
+        "axes": axes,
+    }
+
+
+# --------------------------------------------------------------------------- machines
+
+
+def _names(side: SideBySide) -> list[tuple[int, str]]:
+    return list(enumerate((machine.name for machine in side.machines), 1))
+
+
+def _numbered(name: str, number: int) -> str:
+    """Machines have numbers, as runs have letters."""
+    return f"{number}: {name if len(name) <= LONGEST else name[: LONGEST - 1] + '…'}"
+
+
+def _described(side: SideBySide, machine: Machine, runs: Sequence[Run]) -> dict[str, Any]:
+    letters = {run.bundle.run_id: run.letter for run in runs}
+    devices = dict.fromkeys(str(row["device"]) for row in side.rows_of(machine))
+    return {
+        "number": 1 + side.machines.index(machine),
+        "name": machine.name,
+        "key": machine.key,
+        "chips": list(dict.fromkeys(machine.chip_of(device) for device in devices)),
+        "runs": [
+            {
+                "letter": letters[run.run_id],
+                "complete": run.complete,
+                "stand": run.stand,
+                "cases": run.cases,
+            }
+            for run in side.runs
+            if run.machine == machine
+        ],
+    }
+
+
+def sentences(side: SideBySide) -> Iterable[str]:
+    """Of each machine after the first: in how many cases it is faster, by intervals that lie beyond
+    what a machine drifts, and by how much."""
+    for place, machine in enumerate(side.machines[1:], 1):
+        ratios = [
+            speed
+            for line in side.lines
+            if (held := line.cells[place]) is not None and (speed := _speed(line, held)) is not None
+        ]
+        name = _numbered(machine.name, place + 1)
+        if not ratios:
+            yield f"Machine {name} has no case that may be compared with machine 1."
+            continue
+        known = [ratio for ratio in ratios if ratio.low is not None and ratio.high is not None]
+        faster = [ratio.value for ratio in known if ratio.low is not None and ratio.low > DRIFT]
+        slower = [
+            ratio.value for ratio in known if ratio.high is not None and ratio.high < 1 / DRIFT
+        ]
+        parts = []
+        for word, some in (("faster", faster), ("slower", slower)):
+            if some:
+                parts.append(f"{word} than machine 1 in {len(some)} ({_span(some)} times as fast)")
+        if undecided := len(known) - len(faster) - len(slower):
+            parts.append(f"not told apart from machine 1 by more than {_PERCENT} in {undecided}")
+        if unknown := len(ratios) - len(known):
+            parts.append(f"without an interval in {unknown}, of too few rounds")
+        count = "1 case" if len(ratios) == 1 else f"{len(ratios)} cases"
+        yield f"Machine {name}, of {count} that did the same work: {'; '.join(parts)}."
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = (figure(end) for end in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _speed(line: Line, held: Cell) -> Ratio | None:
+    """How fast it is, over the first machine's: above 1 is faster."""
+    if line.decided_by == "throughput_ips" or held.p50 is None:
+        return held.throughput
+    p50 = held.p50
+    low, high = (None if end is None else 1 / end for end in (p50.high, p50.low))
+    return replace(p50, value=1 / p50.value, low=low, high=high)
+
+
+def _best(side: SideBySide) -> list[dict[str, Any]]:
+    """For every model and way of calling it: on each machine, which case is the best."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for place, machine in enumerate(side.machines):
+        rows = [{**row, "label": _called(row)} for row in side.rows_of(machine)]
+        for verdict in verdicts(rows):
+            key = verdict.model, verdict.conditions
+            row = found.setdefault(key, [cells.NOTHING] * len(side.machines))
+            row[place] = sentence(verdict)
+    return [
+        {"model": model, "conditions": conditions, "texts": texts}
+        for (model, conditions), texts in found.items()
+    ]
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def _tables(side: SideBySide) -> list[dict[str, Any]]:
+    """A table for each figure that machines are compared by, and for what is each one's own."""
+    by_latency = [line for line in side.lines if line.decided_by == "latency_p50_ms"]
+    made = [
+        _table(side, by_latency, "Median latency of a call", "latency_p50_ms", "p50"),
+        _table(side, side.lines, "Throughput", "throughput_ips", "throughput"),
+        _table(side, side.lines, "Energy of an inference", "energy_mj_per_inference", "energy"),
+        _table(side, side.lines, "Accuracy, measured on each machine", "accuracy", ""),
+        _table(side, side.lines, "Peak memory", "memory_peak_mb", ""),
+    ]
+    return [table for table in made if table is not None]
+
+
+def _table(
+    side: SideBySide, lines: Sequence[Line], title: str, name: str, ratio: str
+) -> dict[str, Any] | None:
+    """``name`` of every machine, and ``ratio``, an attribute of ``Cell``, over the first's; None
+    where no machine has it."""
+    kept = [
+        line for line in lines if any(c and c.ok and c.row[name] is not None for c in line.cells)
+    ]
+    if not kept:
+        return None
+    columns = [_column("model", "model"), _column("label", "case")]
+    for number, machine in _names(side):
+        doc = f"{title}. {machine}."
+        columns.append(_column(name, _numbered(machine, number), cells.unit(name), doc, True))
+        if ratio and number > 1:
+            columns.append(_column(ratio, "over 1", "×", RATIO_DOC, True))
+    decides = [line for line in kept if name == line.decided_by]
+    if decides:
+        columns.append(_column("fastest", "fastest", "", FASTEST_DOC))
+    return {
+        "id": f"machines-{name}",
+        "title": title,
+        "columns": columns,
+        "rows": [
+            {
+                "cells": [
+                    *_line_cells(line, name, ratio),
+                    *([_fastest(line) if name == line.decided_by else _NONE] if decides else []),
+                ]
+            }
+            for line in kept[:MOST_ROWS]
+        ],
+        "left_out": max(0, len(kept) - MOST_ROWS),
+    }
+
+
+def _column(
+    name: str, title: str, unit: str = "", doc: str = "", number: bool = False
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": title,
+        "unit": unit,
+        "doc": doc or title,
+        "prose": False,
+        "number": number,
+    }
+
+
+def _line_cells(line: Line, name: str, ratio: str) -> list[dict[str, Any]]:
+    head = next(held.row for held in line.cells if held)
+    found = [_plain(head["model"]), _plain(_called(head))]
+    for place, held in enumerate(line.cells):
+        found.append(_value(held, name))
+        if ratio and place:
+            found.append(_ratio(line, held, ratio))
+    return found
+
+
+def _fastest(line: Line) -> dict[str, Any]:
+    return _NONE if line.fastest is None else _plain(f"machine {line.fastest + 1}")
+
+
+def _called(row: Any) -> str:
+    """What the page calls a case, without its run's letter: the line is of several."""
+    return str(row["label"]).removeprefix(f"{row['run']} ")
+
+
+def _plain(text: str) -> dict[str, Any]:
+    return {"text": text, "sort": text, "range": "", "marks": []}
+
+
+_NONE = {"text": cells.NOTHING, "sort": None, "range": "", "marks": []}
+
+
+def _value(held: Cell | None, name: str) -> dict[str, Any]:
+    if held is None:
+        return _NONE
+    row = held.row
+    if not held.ok:
+        return {
+            **_NONE,
+            "text": "",
+            "marks": [(row["status"], row["reason"] or "not measured yet")],
+        }
+    marks = [("noisy", row["noise_reason"])] if row["noisy"] and name != "accuracy" else []
+    return {
+        "text": cells.text(row, name),
+        "sort": row[name],
+        "range": cells.ends(row, name),
+        "marks": marks,
+    }
+
+
+def _ratio(line: Line, held: Cell | None, name: str) -> dict[str, Any]:
+    if held is None or not held.ok or line.cells[0] is None or not line.cells[0].ok:
+        return _NONE
+    found: Ratio | None = getattr(held, name)
+    if found is None:
+        why = held.reason or (held.energy_reason if name == "energy" else None)
+        return {**_NONE, "marks": [("not compared", why)] if why else []}
+    ends = (found.low, found.high)
+    return {
+        "text": figure(found.value, *ends),
+        "sort": found.value,
+        "range": " … ".join(figure(end, *ends) for end in ends if end is not None),
+        "marks": [],
+    }
+
+
+# --------------------------------------------------------------------------- costs
+
+
+def _costs(found: Compared) -> dict[str, Any]:
+    """Tables of what cases cost, one for each currency, with the reasons and sources."""
+    costs = found.costs
+    rate = costs[0].figures.rate_ips
+    return {
+        "rate": None if rate is None else figure(rate),
+        "tables": [
+            _cost_table(found.side, some, currency) for currency, some in by_currency(costs)
+        ],
+        "reasons": said_reasons(costs),
+        "sources": said_sources(costs),
+    }
+
+
+def _cost_table(side: SideBySide, costs: Sequence[Costed], currency: str | None) -> dict[str, Any]:
+    kept = [s for s in SHOWN if any(getattr(c.figures, s.name) is not None for c in costs)]
+    names = [_column("model", "model"), _column("label", "case"), _column("machine", "machine")]
+    rows = []
+    for row, figures in costs[:MOST_ROWS]:
+        number = 1 + side.machines.index(figures.machine)
+        words = [row["model"], _called(row), _numbered(figures.machine.name, number)]
+        values = []
+        for shown in kept:
+            value = getattr(figures, shown.name)
+            text, ends = said(figures, shown)
+            sort = None if value is None else value.value
+            values.append({"text": text, "sort": sort, "range": ends, "marks": []})
+        rows.append({"cells": [*map(_plain, words), *values]})
+    return {
+        "id": f"costs-{currency or 'none'}",
+        "title": "What an inference costs",
+        "columns": [
+            *names,
+            *(_column(s.name, s.title, s.unit.format(currency or "?"), s.doc, True) for s in kept),
+        ],
+        "rows": rows,
+        "left_out": max(0, len(costs) - MOST_ROWS),
+    }
+
+
+_AXES = {
+    "price": "purchase price, {currency}",
+    "hourly_price": "price of an hour, {currency}",
+    "watts": "power under load, W",
+}
+
+
+def _point(side: SideBySide, costed: Costed) -> dict[str, Any] | None:
+    """A case on its machine; prices and watts follow from what a unit of each gives."""
+    row, figures = costed
+    ips = figures.throughput_ips
+    if ips is None:
+        return None
+    over = {
+        "price": figures.ips_per_price,
+        "hourly_price": figures.ips_per_hourly_price,
+        "watts": figures.ips_per_watt if figures.watts_scope == "wall" else None,
+    }
+    number = 1 + side.machines.index(figures.machine)
+    return {
+        **{name: row[name] for name in ("run", "model", "backend", "precision", "anchor")},
+        "label": _called(row),
+        "machine": _numbered(figures.machine.name, number),
+        "currency": figures.currency,
+        "doubt": row["doubt"],
+        "ips": rounded(ips.value),
+        "ips_low": rounded(ips.low),
+        "ips_high": rounded(ips.high),
+        **{
+            name: None if each is None else rounded(ips.value / each.value)
+            for name, each in over.items()
+        },
+        "texts": {
+            shown.name: f"{cell(figures, shown)} {shown.unit.format(figures.currency)}".strip()
+            for shown in SHOWN
+            if getattr(figures, shown.name) is not None
+        },
+    }

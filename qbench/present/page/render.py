@@ -1,0 +1,204 @@
+"""From bundles to HTML text. Nothing in a bundle is trusted; the defences all stand here.
+
+- ``harmless`` goes over every value first: characters that reorder or hide text become visible.
+- Jinja2 escapes every value that the template prints.
+- ``script_json`` makes data that cannot end the script element it stands in.
+- The page's policy lets only the scripts run whose digests it names, or those of the page's own
+  site, and forbids the network.
+- The page's own script writes text nodes only, and escapes what plotly would read as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from qbench import __version__
+from qbench.bundle.bundle import Bundle
+from qbench.bundle.redact import redacted
+from qbench.present.page.content import page_content
+from qbench.present.page.options import Options
+
+PARTS = (
+    "table", "scheme", "drawing", "figure", "picture", "charts", "speedup", "measuring",
+    "scenarios", "energy", "roofline", "profile", "costs", "recommend", "page",
+)  # fmt: skip
+"""The files of the page's own script, in their order."""
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+"""Unicode categories of controls, formats (bidirectional overrides, zero widths), surrogates,
+private characters, and separators of lines and paragraphs."""
+
+
+def render(bundles: Sequence[Bundle], options: Options) -> str:
+    """The whole page."""
+    shown = [redacted(bundle) for bundle in bundles] if options.redact else bundles
+    return fill("page/page.html.j2", PARTS, page_content(shown, options))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Files that the pages of a site have in common, by their addresses relative to the page, which
+    loads them instead of holding them.
+
+    Attributes:
+        style: what ``style`` gives.
+        script: what ``script`` gives.
+        plotly: what ``plotly_script`` gives; None on a page without charts.
+    """
+
+    style: str
+    script: str
+    plotly: str | None
+
+
+def fill(
+    template: str,
+    parts: tuple[str, ...],
+    content: Mapping[str, Any],
+    shared: Shared | None = None,
+) -> str:
+    """A page of this look.
+
+    Args:
+        template: a file of this package. Beside ``content`` it is given ``version``, ``policy``,
+            the elements ``style``, ``plotly`` and ``script``, whether these are ``shared``, and
+            ``data``: what stands under ``charts``, for the script to draw.
+        parts: the files of the page's own script, in their order.
+        content: not trusted; made harmless here.
+        shared: where the page finds style and scripts; None: it holds them.
+    """
+    content = harmless(content)
+    page = _templates().get_template(template)
+    return page.render(
+        **content,
+        **(_held(parts) if shared is None else _loaded(shared)),
+        version=__version__,
+        shared=shared is not None,
+        data=Markup(script_json(content["charts"])),
+    )
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    """Kept, since compiling them takes as long as a page."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("qbench.present", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _held(parts: tuple[str, ...]) -> dict[str, str]:
+    """Style and scripts within the page, and a policy that names these very scripts."""
+    plotly, own = plotly_script(), script(parts)
+    digests = " ".join(map(_digest, (plotly, own)))
+    return {
+        "policy": _policy(digests, "'unsafe-inline'", "data: blob:"),
+        "style": Markup(f"<style>{style()}</style>"),
+        "plotly": Markup(f"<script>{plotly}</script>"),
+        "script": Markup(f"<script>{own}</script>"),
+    }
+
+
+def _loaded(shared: Shared) -> dict[str, str]:
+    """Style and scripts of the site. A digest would be stricter than ``'self'``, but browsers check
+    none of a file that is loaded from a disk (``file:``)."""
+    element = Markup('<script src="{}"></script>')
+    charts = shared.plotly is not None
+    return {
+        "policy": _policy(
+            "'self'",
+            "'self' 'unsafe-inline'" if charts else "'self'",
+            "data: blob:" if charts else "data:",
+        ),
+        "style": Markup('<link rel="stylesheet" href="{}">').format(shared.style),
+        "plotly": element.format(shared.plotly) if charts else Markup(),
+        "script": element.format(shared.script),
+    }
+
+
+def style() -> str:
+    """The look of every page."""
+    return _read("page/page.css")
+
+
+@cache
+def script(parts: tuple[str, ...]) -> str:
+    """A page's own script, of files of this package."""
+    return _lines("\n".join(_read(f"{part}.js") for part in parts))
+
+
+@cache
+def plotly_script() -> str:
+    """What draws the charts: 4.8 MB."""
+    from plotly.offline import get_plotlyjs
+
+    return _lines(get_plotlyjs())
+
+
+def _read(name: str) -> str:
+    return files("qbench.present").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _lines(script: str) -> str:
+    """With the line ends that a browser's parser makes of them, so that digests agree."""
+    return script.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@cache
+def _digest(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _policy(scripts: str, styles: str, images: str) -> str:
+    """Content-Security-Policy: what is named, and nothing else: no network above all."""
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src {images}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def harmless(value: Any) -> Any:
+    """The same value with hidden characters written out and what is no JSON number as None."""
+    if isinstance(value, str):
+        return _visible(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {harmless(key): harmless(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        if all(type(inner) is float for inner in value):  # most of a page's values
+            return [inner if math.isfinite(inner) else None for inner in value]
+        return [harmless(inner) for inner in value]
+    return value
+
+
+def _visible(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        f"[U+{ord(c):04X}]" if c not in "\n\t" and unicodedata.category(c) in HIDDEN else c
+        for c in text
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand inside a script element: no ``<``, ``>``, ``&``, U+2028 or U+2029."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text

@@ -1,0 +1,115 @@
+"""What pictures are drawn from: the case tables of bundles, as a report of the same names it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qbench.analysis.compare.origin import DOUBTED, doubts, origin
+from qbench.bundle.bundle import Bundle
+from qbench.errors import UserError, nearest
+from qbench.present.page.charts import chart_data
+from qbench.present.pictures.look import words
+from qbench.present.words.named import named_cases
+from qbench.present.words.run import Run, lettered
+
+Case = Mapping[str, Any]
+MOST_GROUPS = 24
+"""Models, each counted once for a run, that a picture has panels for."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """
+    Attributes:
+        cases: those that went well, of the chosen models: rows of the case table as ``named_cases``
+            has them, each with its ``trials`` and what its scenario left (``chart_data``).
+        alike: those of them under one condition, which can be drawn side by side.
+        condition: that; "" if all cases are under one.
+        left_out: how many good cases are under others.
+        too_many: how many more runs of models there are than pictures have room for.
+        data: the rest of ``chart_data``: ``sweeps`` and ``roofs``, and the names that colours and
+            shapes go by.
+    """
+
+    runs: Sequence[Run]
+    cases: list[dict[str, Any]]
+    alike: list[dict[str, Any]]
+    condition: str
+    left_out: int
+    too_many: int
+    data: dict[str, Any]
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(str(case["model"]) for case in self.cases))
+
+    def by_model(self, cases: Sequence[Case]) -> list[Case]:
+        """Those of a model together, in the order of its runs."""
+        return sorted(cases, key=lambda case: self.models.index(case["model"]))  # stable
+
+    def titled(self, case: Case, *names: str) -> str:
+        """Names of a panel, with the run where there are several."""
+        run = [f"{case['run']}:"] if len(self.runs) > 1 else []
+        return " ".join([*run, *(str(case[name]) for name in names)])
+
+    def notes(
+        self, cases: Sequence[Case], *more: str, condition: bool = True, sign: str = DOUBTED
+    ) -> list[str]:
+        """What ``cases``, which a picture shows, are of.
+
+        Args:
+            condition: whether it shows those of one condition only.
+            sign: what marks those in doubt; "" if nothing does.
+        """
+        found = []
+        for run in self.runs:
+            own = [case for case in cases if case["run"] == run.letter]
+            letter = f"{run.letter}: " if len(self.runs) > 1 else ""
+            found += [words(letter + origin(run.bundle, own), 300)] if own else []
+        if condition and self.left_out:
+            named = words(self.condition, 120) or "no further condition"
+            found.append(f"Shown: {named}. {self.left_out} cases of other conditions are left out.")
+        if self.too_many:
+            found.append(f"{self.too_many} more models, or runs of them, are left out: choose one.")
+        return [*found, *filter(None, [*more, doubts(cases, sign) if sign else ""])]
+
+
+def shown(bundles: Sequence[Bundle], model: str | None, condition: str | None) -> Shown:
+    """
+    Args:
+        model: only this one's cases; None: all models'.
+        condition: the one that charts of cases side by side show; None: the one of most cases.
+
+    Raises:
+        UserError: there is no such model or condition, or no case went well.
+    """
+    runs = lettered(bundles)
+    rows = named_cases(runs)
+    data = chart_data(runs, rows)
+    good = [row for row in rows if row["status"] == "ok"]
+    if not good:
+        raise UserError(
+            "no case of these bundles went well, so there is nothing to draw",
+            "`qbench show` says why.",
+        )
+    cases = [{**charted, **row} for charted, row in zip(data["cases"], good, strict=True)]
+    if model is not None:
+        cases = [case for case in cases if case["model"] == model]
+        if not cases:
+            names = sorted({str(row["model"]) for row in good})
+            raise UserError(f"no case of the model '{model}' went well", nearest(model, names))
+    groups = list(dict.fromkeys((case["model"], case["run"]) for case in cases))
+    kept = set(groups[:MOST_GROUPS])
+    cases = [case for case in cases if (case["model"], case["run"]) in kept]
+    counts = Counter(str(case["condition"]) for case in cases)
+    if condition is None:
+        condition = counts.most_common(1)[0][0]
+    elif condition not in counts:
+        raise UserError(f"no case ran under '{condition}'", nearest(condition, counts))
+    alike = [case for case in cases if case["condition"] == condition]
+    return Shown(
+        runs, cases, alike, condition, len(cases) - len(alike), len(groups) - len(kept), data
+    )

@@ -1,0 +1,333 @@
+"""A comparison in words and a table: for the terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from qbench.analysis.compare.compare import FALSE_SHARE, Comparison, Pair
+from qbench.analysis.compare.predictions import Delta
+from qbench.analysis.statistics.verdict import Rule, Verdict
+from qbench.analysis.table.trials import Ratio
+from qbench.present.terminal.tables import bare_table, fitting, styled
+from qbench.present.words.named import told_conditions
+from qbench.text import figure, markdown
+
+Row = Mapping[str, Any]
+
+SHOWN_FIELDS = 8
+"""So many fields on which two machines differ are told; JSON has all."""
+FEWEST_ROUNDS = next(n for n in range(1, 99) if 2 * 0.5**n < Rule().level)
+"""The sign test's least p-value is below the rule's level from so many rounds on."""
+_CONDITIONS = (
+    "environment", "scenario", "scenario_options", "batch_size", "threads", "streams", "recipe",
+    "device",
+)  # fmt: skip
+_WORDS = {Verdict.REGRESSION: "slower", Verdict.IMPROVEMENT: "faster"}
+_STYLES = {"slower": "red", "faster": "green"}
+
+
+class _Column(NamedTuple):
+    """A column of the table of pairs.
+
+    ``rank``: the higher, the sooner it is left out where the terminal is narrow; 0: never.
+    """
+
+    title: str
+    cell: Callable[[Pair], str | None]
+    rank: int = 0
+    is_word: bool = False
+
+
+# --------------------------------------------------------------------------- two forms
+
+
+def comparison_parts(comparison: Comparison, console: Console) -> list[Table | Text]:
+    """The terminal's form."""
+    columns = _columns(comparison)
+    rows = _cells(comparison, columns)
+
+    def below(rank: int) -> Table:
+        table = bare_table()
+        for column in (column for column in columns if column.rank < rank):
+            side = "left" if column.is_word else "right"
+            table.add_column(column.title, justify=side, no_wrap=True)
+        for row in rows:
+            cells = [cell for cell, column in zip(row, columns, strict=True) if column.rank < rank]
+            table.add_row(*[styled(cell, _STYLES.get(cell.split(" ")[0], "")) for cell in cells])
+        return table
+
+    table = fitting(below, [c.rank for c in columns], console, "--format markdown")
+    return [
+        *[styled(line) for line in _head(comparison)],
+        table,
+        *[styled(line, style="dim") for line in _notes(comparison)],
+    ]
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The same as Markdown; what comes from bundles is escaped."""
+    columns = _columns(comparison)
+    lines = ["- " + markdown(line) for line in _head(comparison)] + [""]
+    lines.append("| " + " | ".join(markdown(column.title) for column in columns) + " |")
+    lines.append(
+        "|" + "|".join(" --- " if column.is_word else " ---: " for column in columns) + "|"
+    )
+    for row in _cells(comparison, columns):
+        lines.append("| " + " | ".join(markdown(cell) for cell in row) + " |")
+    notes = _notes(comparison)
+    lines += ["", *["- " + markdown(note) for note in notes]] if notes else []
+    return "\n".join(lines) + "\n"
+
+
+# --------------------------------------------------------------------------- what is compared
+
+
+def _head(comparison: Comparison) -> list[str]:
+    """What is compared, how far it bears a claim, and how much of it there is."""
+    pairs, a, b = comparison.pairs, comparison.a_label, comparison.b_label
+    if comparison.column is not None:
+        lines = [f"{comparison.column} A: {a}, B: {b}, in {comparison.run_id}"]
+        rounds = sorted({pair.decision.rounds for pair in pairs if pair.decision is not None})
+        lines.append(
+            f"Paired: from the same rounds ({_span(rounds)}). The verdict is of a low percentile "
+            "and of stalls, by the sign test, among all pairs (at most "
+            f"{100 * FALSE_SHARE:.0f} % of the alarms false)."
+        )
+    else:
+        lines = [
+            f"A: {a}",
+            f"B: {b}",
+            "Not paired: two runs, one after the other. Of 100 such comparisons of equal versions "
+            "20 to 48 come out different, so there are intervals and no verdicts; for a verdict, "
+            "measure both in the same rounds of one run.",
+        ]
+    lines += [*_machines(comparison), *_versions(pairs)]
+    same = sum(pair.claim == "same artifact" for pair in pairs)
+    lines.append(f"{_count(len(pairs), 'pair')}: {same} of the same artifact{_only_work(pairs)}")
+    lines.append("Ratios are B over A, with 95 % intervals.")
+    return lines
+
+
+def _machines(comparison: Comparison) -> list[str]:
+    found = comparison.comparability
+    if found is None:
+        return []
+    told = [str(difference) for difference in found.differences[:SHOWN_FIELDS]]
+    more = len(found.differences) - len(told)
+    told += [f"and {more} more (--json has them all)"] if more else []
+    line = found.level[0].upper() + found.level[1:]
+    line += f"; they differ in {'; '.join(told)}" if told else ", set up alike"
+    against = found.reasons_against("regression")
+    lines = [line]
+    if against:
+        lines.append(
+            "Good for a choice, not for telling a regression: "
+            + "; ".join(against[:3])
+            + ("; ..." if len(against) > 3 else "")
+        )
+    return lines
+
+
+def _versions(pairs: Sequence[Pair]) -> Iterable[str]:
+    """Which runtimes are of two versions."""
+    changed = {
+        f"{a['backend']} {a['backend_version']} → {b['backend_version']}": None
+        for a, b in ((pair.a, pair.b) for pair in pairs)
+        if a["backend"] == b["backend"] and a["backend_version"] != b["backend_version"]
+    }
+    if changed:
+        yield f"Versions: {', '.join(changed)}"
+
+
+def _only_work(pairs: Sequence[Pair]) -> str:
+    rest = [pair for pair in pairs if pair.claim == "same work"]
+    if not rest:
+        return ""
+    fields = dict.fromkeys(name for pair in rest for name in pair.differs)
+    return f", {len(rest)} only of the same work (they differ in {', '.join(fields)})"
+
+
+def _span(rounds: Sequence[int]) -> str:
+    if not rounds:
+        return "none are shared"
+    return " to ".join(map(str, sorted({rounds[0], rounds[-1]}))) + " each"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+# --------------------------------------------------------------------------- the table
+
+
+def _columns(comparison: Comparison) -> list[_Column]:
+    """The columns that hold something."""
+    pairs = comparison.pairs
+    told = told_conditions(_CONDITIONS, [pair.b for pair in pairs]) if pairs else []
+    names = [
+        _Column(name, lambda pair, name=name: _name(pair, name), is_word=True)
+        for name in ("model", "backend", "precision")
+    ]
+    names += [
+        _Column(name.replace("_", " "), lambda pair, name=name: _name(pair, name), 0, True)
+        for name in told
+        if name != comparison.column
+    ]
+    latency = "/".join(dict.fromkeys(pair.percentile for pair in pairs if pair.percentile))
+    both = {pair.claim for pair in pairs} == {"same artifact", "same work"}
+    figures = [
+        _Column(latency or "latency", lambda pair: _ratio(pair.latency)),
+        _Column("shows", _shows, is_word=True),
+        _Column("p50", lambda pair: _ratio(pair.p50), 3),
+        _Column("p99", lambda pair: _ratio(pair.p99), 7),
+        _Column("items/s", lambda pair: _ratio(pair.throughput), 4),
+        _Column("memory", lambda pair: _ratio(pair.memory), 5),
+        _Column("size", lambda pair: _ratio(pair.size), 6),
+        _Column("load", lambda pair: _ratio(pair.load), 8),
+        _Column("energy", lambda pair: _ratio(pair.energy), 7),
+        _Column("accuracy Δ pp", lambda pair: _points(pair.accuracy_delta), 1),
+        _Column("SQNR dB", _fidelity, 6),
+        _Column("outputs", lambda pair: "changed" if pair.outputs_changed else None, 2, True),
+    ]
+    figures += [_Column("same", lambda pair: pair.claim[5:], 2, True)] if both else []
+    return names + [one for one in figures if any(one.cell(pair) is not None for pair in pairs)]
+
+
+def _cells(comparison: Comparison, columns: Sequence[_Column]) -> list[list[str]]:
+    return [[column.cell(pair) or "–" for column in columns] for pair in comparison.pairs]
+
+
+def _name(pair: Pair, name: str) -> str:
+    """The value of both, or A's and B's."""
+    values = [str(row[name]) if row[name] is not None else "–" for row in (pair.a, pair.b)]
+    if name == "precision":
+        values = [
+            value + (f" [{row['variant']}]" if row["variant"] else "")
+            for value, row in zip(values, (pair.a, pair.b), strict=True)
+        ]
+    return values[0] if values[0] == values[1] else " → ".join(values)
+
+
+def _ratio(ratio: Ratio | None) -> str | None:
+    if ratio is None:
+        return None
+    if ratio.low is None or ratio.high is None:
+        return _times(ratio.value)
+    return f"{_times(ratio.value)} ({_times(ratio.low)} to {_times(ratio.high)})"
+
+
+def _times(value: float) -> str:
+    """Near 1 to a tenth of a percent, else to three digits."""
+    return f"{value:.3f}" if 0.5 <= value < 2 else figure(value)
+
+
+def _shows(pair: Pair) -> str | None:
+    """The verdict; unpaired, where the interval lies."""
+    if pair.verdict is not None and pair.decision is not None:
+        word = _WORDS.get(pair.verdict, pair.verdict.value)
+        return f"{word} (stalls)" if pair.decision.because == ("stalls",) else word
+    ratio = pair.latency
+    if ratio is None:
+        return None
+    if ratio.low is None or ratio.high is None:
+        return "too few trials"
+    if ratio.low <= 1 <= ratio.high:
+        return "holds 1"
+    return "above 1" if ratio.low > 1 else "below 1"
+
+
+def _points(delta: Delta | None) -> str | None:
+    if delta is None:
+        return None
+    if delta.low is None or delta.high is None:
+        return f"{100 * delta.value:+.2f}" + ("" if delta.paired else " (not paired)")
+    return f"{100 * delta.value:+.2f} ({100 * delta.low:+.2f} to {100 * delta.high:+.2f})"
+
+
+def _fidelity(pair: Pair) -> str | None:
+    values = [row["sqnr_db"] for row in (pair.a, pair.b)]
+    if values == [None, None]:
+        return None
+    shown = ["–" if value is None else f"{value:.0f}" for value in values]
+    return shown[0] if shown[0] == shown[1] else " → ".join(shown)
+
+
+# --------------------------------------------------------------------------- notes
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """What has to be known of the figures, and what was left out."""
+    return [
+        *_few_rounds(comparison),
+        *_noise(comparison.pairs),
+        *_energy(comparison.pairs),
+        *_outputs(comparison.pairs),
+        *_left_out(comparison),
+    ]
+
+
+def _few_rounds(comparison: Comparison) -> Iterable[str]:
+    few = [p for p in comparison.pairs if p.decision and p.decision.rounds < FEWEST_ROUNDS]
+    if few:
+        yield (
+            f"{_count(len(few), 'pair')} with fewer than {FEWEST_ROUNDS} rounds: too few to call "
+            "one slower or faster"
+        )
+    apart = sum(comparison.paired and pair.decision is None for pair in comparison.pairs)
+    if apart:
+        yield f"{_count(apart, 'pair')} without a round in common: no ratios of speed"
+
+
+def _noise(pairs: Sequence[Pair]) -> Iterable[str]:
+    rows = {row["case_id"]: row for pair in pairs for row in (pair.a, pair.b) if row["noisy"]}
+    if rows:
+        reason, _ = Counter(row["noise_reason"] for row in rows.values()).most_common(1)[0]
+        yield f"{_count(len(rows), 'case')} disturbed while measured, such as: {reason}"
+
+
+def _energy(pairs: Sequence[Pair]) -> Iterable[str]:
+    methods = Counter(pair.b["energy_method"] for pair in pairs if pair.energy is not None)
+    for method, count in methods.items():
+        yield f"energy, {_count(count, 'pair')}: {method}"
+    missing = Counter(
+        pair.energy_reason
+        for pair in pairs
+        if pair.energy_reason and pair.a["energy_method"] and pair.b["energy_method"]
+    )
+    for reason, count in missing.items():
+        yield f"no ratio of energy, {_count(count, 'pair')}: {reason}"
+
+
+def _outputs(pairs: Sequence[Pair]) -> Iterable[str]:
+    changed = sum(pair.outputs_changed is True for pair in pairs)
+    if changed:
+        yield f"{_count(changed, 'pair')} of the same artifact with other outputs: see 'outputs'"
+    unpaired = sum(p.accuracy_delta is not None and not p.accuracy_delta.paired for p in pairs)
+    if unpaired:
+        yield (
+            f"{_count(unpaired, 'pair')} whose accuracies are not compared item by item: their "
+            "predictions or labels are missing, or of other items"
+        )
+
+
+def _left_out(comparison: Comparison) -> Iterable[str]:
+    for side, rows in (("A", comparison.only_a), ("B", comparison.only_b)):
+        if rows:
+            yield f"only in {side}, {_count(len(rows), 'case')}: {_labels(rows)}"
+    reasons: dict[str, list[Row]] = {}
+    for refusal in comparison.refused:
+        reasons.setdefault(refusal.reason, []).append(refusal.a)
+    for reason, rows in reasons.items():
+        yield f"not compared, {_count(len(rows), 'case')}: {_labels(rows)}: {reason}"
+
+
+def _labels(rows: Sequence[Row]) -> str:
+    labels = [" ".join(row[name] for name in ("model", "backend", "precision")) for row in rows]
+    shown = list(dict.fromkeys(labels))
+    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")

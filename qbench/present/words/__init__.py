@@ -1,0 +1,1 @@
+"""Figures and findings as words, shared by terminal, pages and sites."""

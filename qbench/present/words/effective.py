@@ -1,0 +1,33 @@
+"""What ran of what was asked for, as the runtime told when the outputs were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qbench.present.words.run import Run
+from qbench.text import figure
+
+
+def effective_columns(run: Run) -> dict[str, dict[str, str]]:
+    """By case, ``work`` (its multiply-accumulates by precision, in percent; of operators, where
+    those are not known) and ``runtime_notes``, for ``tables.EFFECTIVE``."""
+    found = {}
+    for entry in run.bundle.plan["cases"]:
+        effective = run.evaluated.get(entry["evaluation_id"], {}).get("effective")
+        if effective is not None:
+            notes = "; ".join(map(str, effective.get("notes") or []))
+            found[entry["case_id"]] = {"work": _shares(effective), "runtime_notes": notes}
+    return found
+
+
+def _shares(effective: Mapping[str, Any]) -> str:
+    """``int8 96.1 %, fp32 3.88 %``."""
+    macs = effective["macs"] or {}
+    counts = macs if sum(macs.values()) else effective["operators"]
+    total = sum(counts.values())
+    if not total:
+        return ""
+    ordered = sorted(counts.items(), key=lambda pair: -pair[1])
+    told = ", ".join(f"{name} {figure(100 * count / total)} %" for name, count in ordered if count)
+    return told if counts is macs else f"{told} of {total:,} operators"
