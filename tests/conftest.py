@@ -16,7 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from qbench.testing import fake_model
+from qbench.testing.fake import fake_model
 
 ENTRY_POINTS = "[qbench.backends]\nfake = qbench.testing:FakeBackend\n"
 

@@ -13,7 +13,7 @@ from qbench.kit.adapter import Stream
 from qbench.kit.model import Artifact, Feed, PrepareTarget, RunConfig
 from qbench.kit.scenarios.window import Opened
 from qbench.spec.scenarios import SCENARIOS, complete_options
-from qbench.testing import FakeBackend, fake_model
+from qbench.testing.fake import FakeBackend, fake_model
 
 Seconds = Callable[[int], float]
 """How long the inference of this number takes."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 from ruamel.yaml import YAML
 
 from qbench.cli import app
@@ -30,7 +31,6 @@ from qbench.spec.yamlfile import load
 from qbench_tensorrt.capability import offered
 from qbench_tensorrt.options import Hints
 
-ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 REFERENCE = (ROOT / "docs" / "reference" / "commands.md").read_text()
 

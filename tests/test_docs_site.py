@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import ROOT
 from typer.testing import CliRunner
 
 from qbench.cli import app
@@ -19,7 +20,6 @@ from qbench.spec.columns import COLUMNS
 
 pytest.importorskip("material", reason="mkdocs-material is not installed")
 
-ROOT = Path(__file__).parent.parent
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

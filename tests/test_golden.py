@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 import yaml
+from paths import ROOT
 
 GOLDEN = Path(__file__).parent / "golden"
-MODELS = Path(__file__).parent.parent / "suites" / "models"
+MODELS = ROOT / "suites" / "models"
 RUNTIMES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tflite": "ai_edge_litert"}
 
 

@@ -18,6 +18,7 @@ import pytest
 from crafted import Crafted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from paths import FIXTURES
 
 from qbench.analysis.recompute import recompute
 from qbench.analysis.table.table import case_table
@@ -32,7 +33,7 @@ from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options
 from qbench.storage import digest_file
 
-DATA = Path(__file__).parent / "data"
+DATA = FIXTURES
 OLD = DATA / "bundle-schema-2"
 SHOWN = json.loads((DATA / "bundle-schema-2.json").read_text())
 

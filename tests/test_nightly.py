@@ -16,11 +16,12 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from paths import ROOT
 
 from qbench.spec.suite import Suite
 from qbench.spec.yamlfile import load
 
-RECIPES = Path(__file__).parent.parent / "docs" / "recipes"
+RECIPES = ROOT / "docs" / "recipes"
 GITHUB, GITLAB = "github-actions.yml", "gitlab-ci.yml"
 INSTALLS = re.compile(r"-m venv|bin/pip|GITHUB_PATH|export PATH")
 
@@ -113,7 +114,7 @@ def test_requirements_are_what_pip_takes():
     requirements = pytest.importorskip("packaging.requirements")
     lines = (RECIPES / "requirements.txt").read_text().splitlines()
     (asked,) = [requirements.Requirement(line) for line in lines if not line.startswith("#")]
-    text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text()
     version = re.search(r'^version = "(.*)"$', text, re.M)
     assert version and asked.specifier.contains(version[1])
     assert all(re.search(rf"^{extra} = ", text, re.M) for extra in asked.extras)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 import tomllib
+from paths import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-PLUGINS = sorted(p.name for p in (REPOSITORY / "backends").glob("qbench_*") if p.is_dir())
+PLUGINS = sorted(p.name for p in (ROOT / "backends").glob("qbench_*") if p.is_dir())
 CONVERTERS = ["qbench_tensorflow", "qbench_torch"]
 ADAPTERS = sorted(set(PLUGINS) - set(CONVERTERS))
 every_plugin = pytest.mark.parametrize("plugin", PLUGINS)
@@ -27,7 +27,7 @@ RUNTIMES = {
 
 @pytest.fixture(scope="module")
 def project_file() -> dict:
-    return tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 # --------------------------------------------------------------------------- registration
@@ -73,9 +73,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     source.mkdir()
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in ("qbench", "backends", "suites", "tests"):
-        shutil.copytree(REPOSITORY / name, source / name, ignore=ignored)
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source / name)
+        shutil.copy(ROOT / name, source / name)
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=source,
@@ -91,7 +91,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def shipped(folder: str, pattern: str) -> set[str]:
     """Files of the checkout below ``folder``, relative to it."""
-    base = REPOSITORY / folder
+    base = ROOT / folder
     return {str(p.relative_to(base)) for p in base.rglob(pattern) if "__pycache__" not in p.parts}
 
 
@@ -161,9 +161,7 @@ def test_the_command_line_starts_without_what_is_heavy():
     assert "typer" in found
 
 
-WORKER_MODULES = sorted(
-    f"qbench.kit.{p.stem}" for p in (REPOSITORY / "qbench/worker").glob("[!_]*.py")
-)
+WORKER_MODULES = sorted(f"qbench.kit.{p.stem}" for p in (ROOT / "qbench/worker").glob("[!_]*.py"))
 
 
 def test_the_worker_kit_imports_numpy_and_nothing_else():
@@ -184,16 +182,16 @@ def test_a_plugin_is_imported_without_its_runtime(plugin: str):
 KIT_MODULES = ("backend", "converter", "errors")
 KIT = sorted(
     [
-        REPOSITORY / "qbench" / "__init__.py",
-        *(REPOSITORY / "qbench" / f"{name}.py" for name in KIT_MODULES),
-        *(REPOSITORY / "qbench" / "kit").rglob("*.py"),
-        *(REPOSITORY / "qbench" / "worker").glob("*.py"),
-        *(REPOSITORY / "backends").rglob("*.py"),
+        ROOT / "qbench" / "__init__.py",
+        *(ROOT / "qbench" / f"{name}.py" for name in KIT_MODULES),
+        *(ROOT / "qbench" / "kit").rglob("*.py"),
+        *(ROOT / "qbench" / "worker").glob("*.py"),
+        *(ROOT / "backends").rglob("*.py"),
     ]
 )
 
 
-@pytest.mark.parametrize("path", KIT, ids=lambda p: str(p.relative_to(REPOSITORY)))
+@pytest.mark.parametrize("path", KIT, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
     """It is copied to other interpreters: these modules, qbench/worker and the plugins, no more."""
     modules = {"qbench", *(f"qbench.{name}" for name in KIT_MODULES)}

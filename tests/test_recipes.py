@@ -8,7 +8,7 @@ OTHER = """
 import json
 import numpy as np
 from qbench.kit.model import Provenance
-from qbench.testing import FakeBackend
+from qbench.testing.fake import FakeBackend
 class Backend(FakeBackend):
     name, shareable = "other", ()
     def prepare(self, model, target, calibration, out):
@@ -22,7 +22,7 @@ class Backend(FakeBackend):
         return done
 """
 BLIND = """
-from qbench.testing import FakeBackend
+from qbench.testing.fake import FakeBackend
 class Backend(FakeBackend):
     name, shareable = "blind", ()
     def supports(self, model, target):

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from qbench.analysis.recompute import not_recomputed, recompute
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.find import bundles
 
-ROOT = Path(__file__).parent.parent
 RUNS = bundles(ROOT / "results" / "reference")
 
 

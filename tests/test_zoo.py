@@ -5,14 +5,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from paths import ROOT
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-SUITES = REPOSITORY / "suites"
+SUITES = ROOT / "suites"
 MODELS = {"digits_cnn": 8, "digits_mobilenet": 96, "digits_vit": 32}  # height and width, pixels
 TEST = slice(1347, 1797)
 
@@ -151,7 +150,7 @@ def test_the_data_is_a_permutation_of_scikit_learns():
 
 def run_recipe(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(SUITES / "zoo" / "train.py"), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 

@@ -2,7 +2,7 @@
 
 A plan holds the model as it was parsed; ``execute_async_v3`` queues a run of it by ONNX Runtime's
 CPU provider on the addresses that were set, through ``fake_cuda.enqueue``. Names, values of
-enumerations and what a version lacks come from ``tests/data/tensorrt-api``, which was read off the
+enumerations and what a version lacks come from ``tests/files/tensorrt-api``, which was read off the
 real bindings. What the real one refuses, this one refuses with the same call: a dynamic input
 without a profile, Q/DQ in a weakly typed network of 10, a plan of another version.
 
@@ -19,7 +19,6 @@ import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fake_layers
@@ -27,8 +26,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
+from paths import FIXTURES
 
-API = Path(__file__).parents[1] / "data" / "tensorrt-api"
+API = FIXTURES / "tensorrt-api"
 VERSIONS = {"10": "10.16.1.11", "11": "11.4.0.106"}
 _MAGIC = b"plan of the fake TensorRT\n"
 _CACHE = b"timings of the fake TensorRT "

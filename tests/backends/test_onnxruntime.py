@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from qbench.kit.adapter import PrepareError, Ready, Unavailable, Unsupported
 from qbench.kit.model import (
@@ -30,7 +31,7 @@ from qbench.kit.model import (
 from qbench.kit.operators import EffectivePrecision
 from qbench.kit.precisions import PRECISIONS
 from qbench.spec.precisions import complete_options
-from qbench.testing import AdapterConformance
+from qbench.testing.conformance import AdapterConformance
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -39,7 +40,6 @@ from qbench.kit.onnxfile.calibration import mse_range  # noqa: E402
 from qbench_onnxruntime import Backend  # noqa: E402
 from qbench_onnxruntime.effective import read_operators, summary  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "suites" / "zoo"
 BACKEND = Backend()
 

@@ -19,6 +19,7 @@ import fake_libcuda
 import numpy as np
 import pytest
 import stand_in_cuda
+from paths import TESTS
 
 from qbench.kit.adapter import Ready, Unavailable, Unsupported
 from qbench.kit.model import Artifact, Model, PrepareTarget, RunConfig, SourceTensor
@@ -34,7 +35,7 @@ from qbench_onnxruntime.options import FileFacts, providers, session_options
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
-TESTS = Path(__file__).parents[1]
+TESTS = TESTS
 ZOO = TESTS.parent / "suites" / "zoo"
 PROFILE = TESTS / "data" / "onnxruntime-cuda-profile.json"
 """Events of two inferences, recorded with the CUDA provider of onnxruntime-gpu 1.31.1 over a

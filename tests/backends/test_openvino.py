@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from qbench.kit.adapter import PrepareError, Ready, Unsupported
 from qbench.kit.model import (
@@ -27,14 +28,14 @@ from qbench.kit.model import (
 )
 from qbench.kit.operators import Activation
 from qbench.spec.precisions import complete_options
-from qbench.testing import AdapterConformance
+from qbench.testing.conformance import AdapterConformance
 
 if importlib.util.find_spec("openvino") is None or importlib.util.find_spec("nncf") is None:
     pytest.skip("needs openvino and nncf: pip install 'qbench[openvino]'", allow_module_level=True)
 
 from qbench_openvino import Backend
 
-ZOO = Path(__file__).parents[2] / "suites" / "zoo"
+ZOO = ROOT / "suites" / "zoo"
 
 
 # --------------------------------------------------------------------------- models and data

@@ -1,6 +1,6 @@
 """Names of TensorRT and CUDA: those that the adapter and the fakes use are in the real ones.
 
-TensorRT's were read off the real bindings of both versions (``tests/data/tensorrt-api/read.py``);
+TensorRT's were read off the real bindings of both versions (``tests/files/tensorrt-api/read.py``);
 CUDA's are looked up in the real cuda-bindings, which import without a driver.
 """
 
@@ -16,8 +16,9 @@ from typing import Any
 
 import fake_tensorrt
 import pytest
+from paths import ROOT
 
-ADAPTER = Path(__file__).parents[2] / "backends" / "qbench_tensorrt"
+ADAPTER = ROOT / "backends" / "qbench_tensorrt"
 FILES = sorted(ADAPTER.glob("*.py"))
 FAKES = {version: fake_tensorrt.make(version) for version in fake_tensorrt.VERSIONS}
 REAL = {version: fake_tensorrt.api(version) for version in fake_tensorrt.VERSIONS}

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from paths import ROOT
 
 from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import (
@@ -23,7 +24,7 @@ from qbench.kit.model import (
     TensorSpec,
 )
 
-ZOO = Path(__file__).parents[2] / "suites" / "zoo"
+ZOO = ROOT / "suites" / "zoo"
 
 
 @pytest.fixture(params=["10", "11"])

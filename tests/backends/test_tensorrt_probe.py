@@ -17,7 +17,7 @@ from qbench.kit.cuda import Device
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.run.workers.registry import Registry
-from qbench.testing import AdapterConformance
+from qbench.testing.conformance import AdapterConformance
 from qbench_tensorrt import Backend, capability
 from qbench_tensorrt.probe import probe
 

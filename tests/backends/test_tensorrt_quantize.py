@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import FIXTURES
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -37,7 +38,7 @@ from qbench_tensorrt import Backend  # noqa: E402
 from qbench_tensorrt.io import Io  # noqa: E402
 from qbench_tensorrt.rules import check  # noqa: E402
 
-RECORDED = Path(__file__).parents[1] / "data" / "tensorrt-modelopt"
+RECORDED = FIXTURES / "tensorrt-modelopt"
 ZOO = ("digits_cnn", "digits_mobilenet", "digits_vit")
 
 

@@ -25,6 +25,7 @@ import onnx
 import pytest
 from fake_cuda import cudaError_t
 from onnx import TensorProto, helper
+from paths import FIXTURES, ROOT
 
 from qbench.kit.adapter import Unsupported
 from qbench.kit.model import (
@@ -37,10 +38,10 @@ from qbench.kit.model import (
     SourceTensor,
     TensorSpec,
 )
-from qbench.testing import AdapterConformance
+from qbench.testing.conformance import AdapterConformance
 from qbench_tensorrt.io import Io
 
-SIGNATURES = Path(__file__).parents[1] / "data" / "cuda-bindings" / "12.9.10.json"
+SIGNATURES = FIXTURES / "cuda-bindings" / "12.9.10.json"
 SPIN, BLOCKING = 1, 4
 
 
@@ -220,7 +221,7 @@ def _parameters(line: str) -> list[str]:
 
 def test_the_adapter_calls_nothing_that_the_real_bindings_lack() -> None:
     real = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
-    folder = Path(__file__).parents[2] / "backends" / "qbench_tensorrt"
+    folder = ROOT / "backends" / "qbench_tensorrt"
     used = {
         word
         for file in folder.glob("*.py")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 interpreter_module = pytest.importorskip("ai_edge_litert.interpreter", reason="needs LiteRT")
 pytest.importorskip("ai_edge_quantizer", reason="needs ai-edge-quantizer")
@@ -27,13 +28,13 @@ from qbench.kit.model import (  # noqa: E402
     TensorSpec,
 )
 from qbench.spec.precisions import complete_options, int8_share  # noqa: E402
-from qbench.testing import AdapterConformance  # noqa: E402
+from qbench.testing.conformance import AdapterConformance  # noqa: E402
 from qbench_tflite import Backend, ranges  # noqa: E402
 from qbench_tflite import quantizer as quantizer_module  # noqa: E402
 from qbench_tflite.signature import with_signature  # noqa: E402
 
 ASSETS = os.environ.get("QBENCH_ASSETS")
-ZOO = Path(__file__).parents[2] / "suites" / "zoo"
+ZOO = ROOT / "suites" / "zoo"
 needs_assets = pytest.mark.skipif(not ASSETS, reason="QBENCH_ASSETS is not set")
 
 

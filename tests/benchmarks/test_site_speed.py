@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import bundles
 from qbench.storage import digest_file
 
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+REFERENCE = ROOT / "results" / "reference"
 RUNS, MACHINES = 200, 2
 MOST_BUILD_S, MOST_UPDATE_S = 60, 3
 FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=timezone.utc)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import ROOT
 
 from gpu.conftest import offered
 from gpu.running import DEVICE
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.gpu
 
 pytest.importorskip("onnx", reason="onnx is not installed")
 
-ZOO = Path(__file__).parents[2] / "suites" / "zoo"
+ZOO = ROOT / "suites" / "zoo"
 BACKEND = Backend()
 BATCH = 8
 LEAST_DB = {"fp32": 80, "tf32": 40, "fp16": 40, "w8": 35, "w4": 15}
