@@ -101,7 +101,8 @@ def test_the_wheel_holds_all_that_runs(wheel: set[str]):
         wanted = {f"{package}/{name}" for name in shipped(folder, "*.py")}
         assert wanted and wanted <= wheel
     for pattern in ("*.j2", "*.css", "*.js"):
-        assert {f"qbench/report/{n}" for n in shipped("qbench/report", pattern)} <= wheel
+        found = shipped("qbench/present/assets", pattern)
+        assert found and {f"qbench/present/assets/{name}" for name in found} <= wheel
 
 
 def test_the_wheel_holds_the_suites_cards_models_and_templates(wheel: set[str]):
@@ -161,11 +162,15 @@ def test_the_command_line_starts_without_what_is_heavy():
     assert "typer" in found
 
 
-WORKER_MODULES = sorted(f"qbench.kit.{p.stem}" for p in (ROOT / "qbench/worker").glob("[!_]*.py"))
+WORKER_MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for folder in ("jobs", "readings", "scenarios")
+    for path in (ROOT / "qbench/kit" / folder).glob("[!_]*.py")
+)
 
 
 def test_the_worker_kit_imports_numpy_and_nothing_else():
-    assert {f"qbench.kit.{name}" for name in ("main", "prepare", "evaluate", "measure")} <= set(
+    assert {f"qbench.kit.jobs.{name}" for name in ("prepare", "evaluate", "measure")} <= set(
         WORKER_MODULES
     )
     for module in KIT_MODULES:
@@ -179,13 +184,12 @@ def test_a_plugin_is_imported_without_its_runtime(plugin: str):
     assert imported_by(plugin) <= {"qbench", "numpy", plugin}
 
 
-KIT_MODULES = ("backend", "converter", "errors")
+KIT_MODULES = ("errors",)
 KIT = sorted(
     [
         ROOT / "qbench" / "__init__.py",
         *(ROOT / "qbench" / f"{name}.py" for name in KIT_MODULES),
         *(ROOT / "qbench" / "kit").rglob("*.py"),
-        *(ROOT / "qbench" / "worker").glob("*.py"),
         *(ROOT / "backends").rglob("*.py"),
     ]
 )
@@ -193,7 +197,7 @@ KIT = sorted(
 
 @pytest.mark.parametrize("path", KIT, ids=lambda p: str(p.relative_to(ROOT)))
 def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
-    """It is copied to other interpreters: these modules, qbench/worker and the plugins, no more."""
+    """It is copied to other interpreters: these modules, qbench/kit and the plugins, no more."""
     modules = {"qbench", *(f"qbench.{name}" for name in KIT_MODULES)}
     tree = ast.parse(path.read_text(), feature_version=(3, 10))
     newer = {"tomllib", "asyncio.taskgroups"}
@@ -207,7 +211,7 @@ def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
         for name in names:
             assert name not in newer
             if name == "qbench" or name.startswith("qbench."):
-                assert name in modules or name.startswith(("qbench.kit", "qbench.kit")), name
+                assert name in modules or name.startswith("qbench.kit"), name
     assert not any(isinstance(node, ast.TryStar) for node in ast.walk(tree))
 
 

@@ -438,7 +438,7 @@ def test_pyplot_is_not_needed(bundle: Bundle):
 
 
 def test_colours_are_the_pages():
-    style = (ROOT / "qbench" / "report" / "page.css").read_text()
+    style = (ROOT / "qbench" / "present" / "assets" / "page" / "page.css").read_text()
     named = dict(re.findall(r"--([\w-]+): light-dark\(([^)]*)\)", style))
     for colours, names in (
         (PALETTE, [f"hue-{number}" for number in range(1, 9)]),
