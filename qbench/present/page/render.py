@@ -137,8 +137,10 @@ def style() -> str:
 
 @cache
 def script(parts: tuple[str, ...]) -> str:
-    """A page's own script, of files of this package."""
-    return _lines("\n".join(_read(f"{part}.js") for part in parts))
+    """A page's own script, from files of ``present/assets``; a name without a folder is of the
+    folder ``page``."""
+    paths = (part if "/" in part else f"page/{part}" for part in parts)
+    return _lines("\n".join(_read(f"{path}.js") for path in paths))
 
 
 @cache
