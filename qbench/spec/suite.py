@@ -270,10 +270,10 @@ class Exclusion(Strict):
 
     model: str | None = None
     environment: str | None = None
-    precisions: str | None = None
+    precision: str | None = None
     backend: str | None = None
     recipe: Recipe | None = None
-    scenarios: str | None = None
+    scenario: str | None = None
     device: Device | None = None
     batch_size: int | None = None
     threads: int | None = None
