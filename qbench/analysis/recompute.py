@@ -68,12 +68,11 @@ def _tables(bundle: Bundle) -> list[str]:
 
 
 def _trials(bundle: Bundle) -> list[str]:
-    """Of the columns that both have: an older schema's table has fewer."""
     fresh = bundle.compute_trials()
     try:
         stored = pd.read_parquet(bundle.path / "trials.parquet")
         trials = list(stored["trial"])
-        columns = fresh.select_dtypes("number").columns.intersection(stored.columns)
+        columns = fresh.select_dtypes("number").columns
         numbers = stored[columns].apply(pd.to_numeric).astype(float)
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"trials.parquet is missing or damaged: {error}"]

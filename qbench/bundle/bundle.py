@@ -38,9 +38,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from qbench.bundle.records.run import FILES, Bandwidth, Begin, Manifest, Plan
+from qbench.bundle.records.run import FILES, SCHEMA
 from qbench.bundle.trials import (
     PERCENTILES,
     TRIAL_COLUMNS,
@@ -48,7 +48,6 @@ from qbench.bundle.trials import (
     percentile,
     percentile_name,
 )
-from qbench.bundle.upgrade import SCHEMA, TABLES, Upgrade, check_schema
 from qbench.errors import UserError
 from qbench.storage import (
     TEMPORARY,
@@ -65,15 +64,13 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 class Bundle:
-    """A bundle on disk, complete or not. Records of an older schema are read as this version's; see
-    ``qbench.bundle.upgrade``.
+    """A bundle on disk, complete or not.
 
     Attributes:
         path: its folder.
-        schema: the one that it was written with.
 
     Raises:
-        UserError: the folder is no bundle, or one that this version cannot read.
+        UserError: the folder is not a bundle, or a bundle of another schema.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,8 +80,12 @@ class Bundle:
                 f"{path} is no bundle: it has no begin.json",
                 "Give the path of a bundle, its id, or 'latest'.",
             )
-        self.schema = check_schema(_json(path / "begin.json").get("schema"), path)
-        self._upgrade = Upgrade(self.schema)
+        schema = _json(path / "begin.json").get("schema")
+        if type(schema) is not int or schema != SCHEMA:
+            raise UserError(
+                f"{path} was written with schema {schema!r:.40}, this version reads {SCHEMA}",
+                "Run the suite again, or use the qbench that begin.json names under software.",
+            )
 
     @classmethod
     def create(
@@ -114,19 +115,17 @@ class Bundle:
     @cached_property
     def begin(self) -> dict[str, Any]:
         """What ``begin.json`` says."""
-        record = self._upgraded("begin.json", _json(self.path / "begin.json"))
-        return _checked(record, Begin, "begin.json", self.path)
+        return self._record("begin.json", _json(self.path / "begin.json"))
 
     @cached_property
     def plan(self) -> dict[str, Any]:
         """What ``plan.json`` says; see ``qbench.run.plan.Plan.to_json``."""
-        record = self._upgraded("plan.json", _json(self.path / "plan.json"))
-        return _checked(record, Plan, "plan.json", self.path)
+        return self._record("plan.json", _json(self.path / "plan.json"))
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What ``manifest.json`` of a complete bundle says."""
-        return _checked(_json(self.path / "manifest.json"), Manifest, "manifest.json", self.path)
+        return self._record("manifest.json", _json(self.path / "manifest.json"))
 
     @property
     def suite_text(self) -> str:
@@ -166,30 +165,21 @@ class Bundle:
             records = read_lines(self.path / name)
         except ValueError as error:
             raise UserError(str(error), "The bundle is damaged; run the suite again.") from None
-        if self.schema != SCHEMA:
-            _ = self.plan  # the upgrade of lines needs it
         return [
-            _checked(
-                self._upgraded(name, record, f":{number}"),
-                FILES[name],
-                f"{name}:{number}",
-                self.path,
-            )
-            for number, record in enumerate(records, 1)
+            self._record(name, record, f":{number}") for number, record in enumerate(records, 1)
         ]
 
-    def _upgraded(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
-        """The record as this version's schema has it."""
+    def _record(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
+        """``record`` of the file ``name``, if it has the required fields."""
         try:
-            if name == "begin.json":
-                return self._upgrade.begin(record)
-            if name == "plan.json":
-                return self._upgrade.plan(record)
-            return self._upgrade.line(name, record)
-        except ValueError as error:
+            FILES[name].model_validate(record, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            keys = ".".join(str(key) for key in first["loc"])
             raise UserError(
-                f"{self.path / name}{line}: damaged: {error}", "Run the suite again."
+                f"{self.path / name}{line}: damaged: {keys}: {first['msg']}", "Run the suite again."
             ) from None
+        return record
 
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
         """``[calls]`` int64 nanoseconds of one good trial."""
@@ -291,11 +281,10 @@ class Bundle:
 
     def trials_frame(self) -> pd.DataFrame:
         """One row for each trial, with the percentiles of its samples: from ``trials.parquet``
-        if the bundle is complete and of no older schema than has its columns, else computed."""
-        stored = self.complete and self.schema >= TABLES
-        name = "trials.parquet" if stored else "journal.jsonl"
+        if the bundle is complete, else computed."""
+        name = "trials.parquet" if self.complete else "journal.jsonl"
         try:
-            if stored:
+            if self.complete:
                 frame = pd.read_parquet(self.path / name)[TRIAL_COLUMNS]
             else:
                 frame = self.compute_trials()
@@ -359,7 +348,7 @@ class Bundle:
         path = self.path / "bandwidth.json"
         if not path.exists():
             return None
-        return _checked(_json(path), Bandwidth, path.name, self.path)
+        return self._record(path.name, _json(path))
 
     def add_energy(self, record: Mapping[str, Any], series: Mapping[str, np.ndarray]) -> None:
         """Add a line of the energy pass, after the series of readings that it names."""
@@ -519,21 +508,6 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}", "Run the suite again.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: not a JSON object", "Run the suite again.")
-    return value
-
-
-def _checked(
-    value: dict[str, Any], kind: type[BaseModel], place: str, path: Path
-) -> dict[str, Any]:
-    """``value``, if it holds what ``kind`` asks for."""
-    try:
-        kind.model_validate(value, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        keys = ".".join(str(key) for key in first["loc"])
-        raise UserError(
-            f"{path / place}: damaged: {keys}: {first['msg']}", "Run the suite again."
-        ) from None
     return value
 
 

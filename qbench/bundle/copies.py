@@ -1,38 +1,17 @@
-"""A finished bundle written anew: of a newer schema, smaller, or without names. The one that it is
-made from is never changed."""
+"""Rewrite a finished bundle: packed or redacted. The original is never modified."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.find import check_outside
-from qbench.bundle.upgrade import SCHEMA
 from qbench.errors import UserError
 from qbench.storage import digest_file, new_folder, write_file
-
-if TYPE_CHECKING:
-    from qbench.bundle.bundle import Bundle
-
-
-def migrate_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Write a finished bundle of an older schema anew as ``folder/<run id>``, in this version's
-    schema. The old one stays as it is, and its manifest's digest stands in ``begin.json``.
-
-    Raises:
-        UserError: it is unfinished, changed or damaged, is of this schema already, or there is such
-            a bundle in ``folder``.
-    """
-    from qbench.bundle.copies import write_copy
-
-    if bundle.schema == SCHEMA:
-        raise UserError(f"{bundle.path} is of schema {SCHEMA} already", "There is nothing to do.")
-    return write_copy(bundle, folder, "migrated", {"schema": bundle.schema})
-
 
 DERIVED = ("trials.parquet", "samples.parquet", "manifest.json")
 """What ``Bundle.finish`` makes of the rest."""

@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.upgrade import SCHEMA
 from qbench.bundle.verdict import is_valid
 from qbench.errors import UserError, nearest
 from qbench.storage import TEMPORARY
@@ -154,8 +153,6 @@ def find_incomplete(results: Path, run_key: str) -> Bundle | None:
             continue
         try:
             bundle = Bundle(path)
-            if bundle.schema != SCHEMA:
-                continue
             bundle.resume()
             if bundle.begin["run_key"] == run_key and bundle.plan and bundle.prepared is not None:
                 bundle.compute_trials()

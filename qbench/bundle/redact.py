@@ -26,7 +26,7 @@ import re
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +139,11 @@ class _Redacted(Bundle):
         self._redactor = Redactor(private, _versions(begin))
         self._check_names(plain)
 
-    def _upgraded(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
-        found = self._redactor.record(super()._upgraded(name, record, line))
+    def _record(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
+        found = self._redactor.record(record)
         if name == "begin.json":
             found["host"] = _host(found["host"])
-        return found
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        return self._redactor.record(super().manifest)
+        return super()._record(name, found, line)
 
     @property
     def suite_text(self) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from qbench.bundle.records.run import FILES
-from qbench.bundle.upgrade import SCHEMA
+from qbench.bundle.records.run import FILES, SCHEMA
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -37,7 +37,7 @@ COMMANDS = (
     running.run, running.plan, running.init,
     listing.doctor, listing.backends, listing.models, listing.suites,
     results.show, results.explain, exports.export, exports.figure, results.report, results.verify,
-    bundles.merge, bundles.migrate, bundles.pack, bundles.redact, bundles.schema,
+    bundles.merge, bundles.pack, bundles.redact, bundles.schema,
     compare, cost, recommend, gate, accept, history, site, prune,
 )  # fmt: skip
 """In the order of ``qbench --help``."""

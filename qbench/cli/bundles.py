@@ -1,4 +1,4 @@
-"""Commands about bundles of many machines and versions: merge, migrate, pack, redact, schema."""
+"""Commands about bundles: merge, pack, redact, schema."""
 
 from __future__ import annotations
 
@@ -81,38 +81,6 @@ def _told(found: dict[str, Any]) -> list[Any]:
         headers = ["run", "and run", "level", "fields differ", "same work", "same artifact, set-up"]
         parts.append(simple_table(headers, pairs))
     return parts
-
-
-def migrate(
-    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder that the new bundles are written to.")
-    ],
-    results: Results = DEFAULT_RESULTS,
-    as_json: AsJson = False,
-) -> int:
-    """Write bundles of an older schema anew in the present one.
-
-    The old ones stay as they are: all commands read them, too. What an older version did not
-    measure is empty in the new bundle, which names the old one's digest.
-
-    \b
-    Example:
-      qbench migrate results/20261122-041530-quick-ab12 -o results/migrated
-    """
-    from qbench.bundle.copies import migrate_bundle
-    from qbench.bundle.find import find_bundle
-
-    written = []
-    for name in run:
-        old = find_bundle(name, results)
-        new = migrate_bundle(old, output)
-        written.append({"from": str(old.path), "schema": old.schema, "to": str(new.path)})
-        if not as_json:
-            print(new.path)
-    if as_json:
-        print_json(written)
-    return 0
 
 
 def pack(

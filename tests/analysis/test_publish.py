@@ -136,15 +136,6 @@ def test_predictions_that_were_left_out(tmp_path):
     assert ids(packed) == ["recomputable"]
 
 
-def test_an_older_schema(tmp_path):
-    bundle = sound(tmp_path)
-    begin = json.loads((bundle.path / "begin.json").read_text())
-    (bundle.path / "begin.json").write_text(json.dumps({**begin, "schema": 3}))
-    (bundle.path / "manifest.json").unlink()
-    Bundle(bundle.path).finish({"finished": "2026-01-01T00:00:01+0000"})
-    assert "old-schema" in ids(Bundle(bundle.path))
-
-
 @pytest.mark.parametrize(
     ("version", "told"),
     [("1.0.0", False), ("1.1.0.dev3", True), ("1.0.0+g1a2b3c.dirty", True), ("?", True)],

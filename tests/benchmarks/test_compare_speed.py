@@ -17,6 +17,7 @@ from crafted import MEMORY, PHASES, TOP1, Crafted
 from qbench.analysis.compare.compare import compare_runs
 from qbench.analysis.quality.judge import judge
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import SCHEMA
 from qbench.bundle.trials import TRIAL_COLUMNS
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options
@@ -101,7 +102,7 @@ def a_night(folder: Path, run_id: str, seed: int) -> Bundle:
     for name, records in (("prepare", prepared), ("evaluate", evaluated), ("journal", journal)):
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (bundle.path / f"{name}.jsonl").write_text(lines)
-    manifest = {"schema": bundle.schema, "run_id": run_id, "files": {}}
+    manifest = {"schema": SCHEMA, "run_id": run_id, "files": {}}
     (bundle.path / "manifest.json").write_text(json.dumps(manifest))
     return Bundle(bundle.path)
 

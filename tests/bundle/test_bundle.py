@@ -17,7 +17,7 @@ from qbench.analysis.recompute import recompute
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle, find_incomplete
-from qbench.bundle.upgrade import SCHEMA
+from qbench.bundle.records.run import SCHEMA
 from qbench.errors import UserError
 
 
@@ -119,11 +119,19 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     assert "has no begin.json" in refused(lambda: Bundle(tmp_path))
 
 
-def test_a_bundle_of_a_newer_schema_is_refused_with_both_versions(bundle: Bundle):
-    edit(bundle.path / "begin.json", lambda begin: begin.update(schema=SCHEMA + 1))
+@pytest.mark.parametrize("schema", [SCHEMA + 1, SCHEMA - 1, -1, None, "4", 4.0, True, [4]])
+def test_a_bundle_of_another_schema_is_refused_with_both_numbers(bundle: Bundle, schema: Any):
+    edit(bundle.path / "begin.json", lambda begin: begin.update(schema=schema))
     message = refused(lambda: Bundle(bundle.path))
-    assert f"schema {SCHEMA + 1}, this version reads 2 to {SCHEMA}" in message
-    assert "Update qbench" in message and "software" in message
+    assert f"schema {schema!r}, this version reads {SCHEMA}" in message
+    assert "Run the suite again" in message and "software" in message
+
+
+def test_an_interrupted_run_of_another_schema_is_not_continued(tmp_path: Path):
+    bundle = Crafted(tmp_path, "a", run_key="k").open()
+    assert find_incomplete(tmp_path, "k") is not None
+    edit(bundle.path / "begin.json", lambda begin: begin.update(schema=SCHEMA - 1))
+    assert find_incomplete(tmp_path, "k") is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '"text"', "\xff", "{}"])

@@ -18,7 +18,7 @@ import pytest
 from crafted import Crafted
 
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.upgrade import SCHEMA
+from qbench.bundle.records.run import SCHEMA
 from qbench.cli import main
 from qbench.storage import digest_file
 
@@ -99,14 +99,15 @@ def lines_of(done: Done) -> list[str]:
     return [line for line in (done.out + done.err).splitlines() if line.strip()]
 
 
-# --------------------------------------------------------------------------- newer, foreign
+# --------------------------------------------------------------------------- foreign bundles
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_newer_schema_is_refused_by_number(qbench: Run, bundle: Path, tmp_path: Path, name: str):
+def test_another_schema_is_refused_by_number(qbench: Run, bundle: Path, tmp_path: Path, name: str):
     edit(bundle / "begin.json", lambda begin: begin.update(schema=SCHEMA + 7))
     done = qbench(*command(name, bundle, tmp_path))
-    assert done.code == 2 and f"schema {SCHEMA + 7}" in done.err and "Update qbench" in done.err
+    assert done.code == 2 and f"schema {SCHEMA + 7}" in done.err
+    assert "Run the suite again" in done.err
     assert not (tmp_path / "page.html").exists() and not (tmp_path / "fleet").exists()
 
 

@@ -12,15 +12,12 @@ import pandas as pd
 import pytest
 from crafted import Crafted
 from filelock import FileLock
-from paths import FIXTURES
 
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.copies import migrate_bundle
+from qbench.bundle.copies import pack_bundle
 from qbench.errors import MachineryError, UserError
 from qbench.present.exports.collection import merge_bundles
 from qbench.storage import digest_file
-
-OLD = FIXTURES / "bundle-schema-2"
 
 ONE, TWO, THREE = (f"2026010{n}-000000-crafted-000{n}" for n in (1, 2, 3))
 
@@ -129,17 +126,6 @@ def test_no_common_cases_is_no_fault(two: list[Path], tmp_path: Path):
     found = merge_bundles([two[0], crafted.done().path], tmp_path / "fleet")
     (pair,) = found["pairs"]
     assert pair["common_cases"] == pair["choice"] == pair["regression"] == 0
-
-
-def test_an_old_bundle_is_taken_as_it_is(two: list[Path], tmp_path: Path):
-    found = merge_bundles([OLD, two[0]], tmp_path / "fleet")
-    run_id = json.loads((OLD / "begin.json").read_text())["run_id"]
-    assert digests(tmp_path / "fleet" / run_id) == digests(OLD)
-    assert {b["run_id"]: b["schema"] for b in found["bundles"]}[run_id] == 2
-    new = migrate_bundle(Bundle(OLD), tmp_path / "new").path
-    assert "was migrated from the other" in refused(
-        lambda: merge_bundles([new], tmp_path / "fleet")
-    )
 
 
 # --------------------------------------------------------------------------- adding
@@ -258,7 +244,7 @@ def test_a_folder_that_is_no_collection_is_left_alone(two: list[Path], tmp_path:
 def test_no_bundle_is_written_into(two: list[Path], inside: str):
     assert "is a bundle, and not changed" in refuses(two, two[0] / inside)
     assert "is a bundle, and not changed" in refused(
-        lambda: migrate_bundle(Bundle(OLD), two[0] / inside)
+        lambda: pack_bundle(Bundle(two[1]), two[0] / inside)
     )
     assert Bundle(two[0]).problems() == []
 

@@ -11,7 +11,6 @@ import pytest
 from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
-from paths import FIXTURES
 from test_report import HOSTILE, measured, written
 
 from qbench.analysis.table.table import case_table
@@ -359,10 +358,3 @@ def test_a_page_of_two_thousand_cases_is_still_a_page(tmp_path):
     html, page = written(crafted.done(), path=tmp_path / "page.html")
     assert len(page.cases) == 2000
     assert len(html.encode()) - len(plotly_script().encode()) < 6_000_000
-
-
-@pytest.mark.parametrize("folder", ["bundle-schema-2"])
-def test_an_old_bundle_has_a_page(tmp_path, folder):
-    path = FIXTURES / folder
-    _, page = written(Bundle(path), path=tmp_path / "page.html")
-    assert page.cases

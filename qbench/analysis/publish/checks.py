@@ -20,7 +20,6 @@ from qbench.analysis.systems import MAY_BE_EMPTY, described
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
-from qbench.bundle.upgrade import SCHEMA
 from qbench.spec.suite import MIN_ROUNDS
 from qbench.spec.system import missing
 
@@ -172,17 +171,6 @@ def _recomputable(run: _Run) -> Iterator[Finding]:
     reason = not_recomputed(run.bundle)
     if reason:
         yield run.whole("recomputable", reason, "Pack the bundle with its predictions.")
-
-
-def _schema(run: _Run) -> Iterator[Finding]:
-    """The bundle is of the present schema."""
-    if run.bundle.schema != SCHEMA:
-        yield run.whole(
-            "old-schema",
-            f"the bundle is of schema {run.bundle.schema}, which did not record all that schema "
-            f"{SCHEMA} does",
-            "Run the suite again; `qbench migrate` writes the bundle anew, but cannot measure.",
-        )
 
 
 def _version(run: _Run) -> Iterator[Finding]:
@@ -337,7 +325,6 @@ CHECKS: Mapping[str, Callable[[_Run], Iterator[Finding]]] = {
     "incomplete": _incomplete,
     "modified": _modified,
     "recomputable": _recomputable,
-    "old-schema": _schema,
     "development-version": _version,
     "system-fields": _system,
     "rounds": _rounds,

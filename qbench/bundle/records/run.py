@@ -22,6 +22,9 @@ from qbench.spec.scenarios import FIGURES, SCENARIOS, VERDICT, complete_options
 from qbench.spec.suite import Rounds
 from qbench.spec.system import System
 
+SCHEMA = 4
+"""Number of the bundle schema; it grows when a record changes its meaning or requires more."""
+
 RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """A run's name, which is its folder's too: it leads nowhere else."""
 
@@ -93,13 +96,6 @@ class Environment(Record):
     failure: str = ""
 
 
-class Migrated(Record):
-    """The bundle that this one was migrated from: its schema, and the SHA-256 of its manifest."""
-
-    schema_: Annotated[int, Field(alias="schema")]
-    manifest_sha256: Digest
-
-
 class Packed(Record):
     """The bundle that this one is a smaller copy of: the SHA-256 of its manifest, and whether its
     predictions are here, too. The samples are in ``samples.parquet`` alone."""
@@ -126,7 +122,6 @@ class Begin(Record):
         backends: by name, what its probe told.
         environments: by name, beside the default one.
         confirms: the run whose findings this one measures anew; None for most.
-        migrated: the older bundle that this one was made from; None for most.
         packed: the larger bundle that this one was made from; None for most.
         redacted: the bundle with all names that this one was made from; None for most.
     """
@@ -143,7 +138,6 @@ class Begin(Record):
     settings: Settings
     environments: dict[str, Environment] = {}
     confirms: Annotated[str, Field(pattern=RUN_ID)] | None = None
-    migrated: Migrated | None = None
     packed: Packed | None = None
     redacted: Redacted | None = None
 

@@ -169,7 +169,7 @@ def _new_ones(given: Sequence[Bundle], held: Iterable[Bundle]) -> list[Bundle]:
 
 def _why_two(a: Bundle, b: Bundle) -> str:
     for old, new in ((a, b), (b, a)):
-        for how in ("migrated", "packed", "redacted"):
+        for how in ("packed", "redacted"):
             made = new.begin.get(how)
             if made and made["manifest_sha256"] == _digest(old):
                 return f"{new.path} was {how} from the other: leave one of them out."
@@ -241,12 +241,10 @@ def _described(bundle: Bundle, cases: pd.DataFrame) -> dict[str, Any]:
     return {
         "run_id": bundle.run_id,
         "manifest_sha256": _digest(bundle),
-        "schema": bundle.schema,
         "qbench": begin["software"].get("qbench"),
         "suite": begin["suite"],
         "started": begin["started"],
         "confirms": begin.get("confirms"),
-        "migrated": begin.get("migrated"),
         "host": {name: begin["host"].get(name) for name in ("host_id", *_HOST)},
         "cases": len(cases),
         "ok": int((cases["status"] == "ok").sum()),
