@@ -22,7 +22,7 @@ RUNS = bundles(ROOT / "results" / "reference")
 def test_a_reference_bundle_is_whole_and_names_no_machine(path: Path):
     bundle = Bundle(path)
     assert bundle.complete and find_problems(bundle) == []
-    assert bundle.packed and bundle.begin["host"]["hostname"] is None
+    assert bundle.begin["packed"] and bundle.begin["host"]["hostname"] is None
     if "-quick-" in path.name:
         assert not_recomputed(bundle) == "" and recompute(bundle) == []
 

@@ -9,15 +9,14 @@ Layout::
     prepare.jsonl     one line for each artifact
     evaluate.jsonl    one line for each evaluation: quality, effective precision
     journal.jsonl     one line for each trial, written before the next begins
-    samples/          <trial>.npy: int64 nanoseconds of every call of the timed window; not in a
-                      packed bundle, which has them in samples.parquet alone
-    traces/           <trial>/...: what a scenario left beside them: series, LoadGen's logs
+    samples/          <trial>.npy, only until the run ends: see samples.parquet
+    traces/           <trial>/...: other files of a scenario: series, LoadGen's logs
     predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; by model,
                       labels-<model>.npy and chosen-<model>.npy: which items of the data set
     energy.jsonl      one line for each window, and for the baseline, of the energy pass
     energy/           the sensors' readings: [readings, 2], when (ns) and joules or watts
     trials.parquet    derived from journal and samples: one row for each trial
-    samples.parquet   derived from samples: one row for each call
+    samples.parquet   one row for each call of a timed window: trial, int64 nanoseconds
     manifest.json     digests of all these; written last: a folder without it is incomplete
 
 A bundle may come from another machine, so nothing in it is trusted: JSON and arrays only, and no
@@ -182,14 +181,14 @@ class Bundle:
         return record
 
     def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
-        """``[calls]`` int64 nanoseconds of one good trial."""
-        name = trial["trial"]
-        if self.packed is not None:
-            path = self.path / "samples.parquet"
-            samples = self._packed_samples.get(name, np.array([]))
-        else:
-            path = self.inside("samples", f"{name}.npy")
+        """``[calls]`` int64 nanoseconds of one good trial: from ``samples.parquet``, or, until the
+        run ends, from the trial's own file."""
+        path = self.inside("samples", f"{trial['trial']}.npy")
+        if not self.complete and path.exists():
             samples = read_array(path)
+        else:
+            path = self.path / "samples.parquet"
+            samples = self._stored_samples.get(trial["trial"], np.array([]))
         if samples.ndim != 1 or samples.dtype != np.int64 or (samples <= 0).any():
             raise UserError(
                 f"{path} is damaged: not a list of positive int64", "Run the suite again."
@@ -197,14 +196,14 @@ class Bundle:
         return samples
 
     @property
-    def packed(self) -> dict[str, Any] | None:
-        """How this bundle was made smaller, see ``qbench.bundle.records.run.Packed``; None for
-        most."""
-        return self.begin.get("packed")
+    def has_predictions(self) -> bool:
+        """Whether the bundle has its predictions; ``qbench pack`` leaves them out."""
+        packed = self.begin.get("packed")
+        return packed is None or bool(packed["predictions"])
 
     @cached_property
-    def _packed_samples(self) -> dict[str, np.ndarray]:
-        """Of a packed bundle, the samples by trial."""
+    def _stored_samples(self) -> dict[str, np.ndarray]:
+        """``samples.parquet`` by trial."""
         import pyarrow.parquet as pq
 
         try:
@@ -320,6 +319,7 @@ class Bundle:
 
     def resume(self) -> None:
         """Make the bundle ready for more after a crash: no torn lines, no temporary files."""
+        (self.path / "samples").mkdir(exist_ok=True)
         for name in ("prepare.jsonl", "evaluate.jsonl", "journal.jsonl", "energy.jsonl"):
             drop_torn_line(self.path / name)
         for path in [p for p in self.path.rglob(f"{TEMPORARY}*") if p.is_file()]:
@@ -388,7 +388,7 @@ class Bundle:
             The line.
         """
         if samples is not None:
-            target = self.path / "samples" / f"{record['trial']}.npy"
+            target = self.inside("samples", f"{record['trial']}.npy")
             copy_file(samples, target)
             record = {**record, "samples_sha256": digest_file(target)}
         if traces:
@@ -405,10 +405,15 @@ class Bundle:
         return self.inside("traces", str(trial["trial"]), name)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write the derived tables and then the manifest: from now on the bundle is complete."""
+        """Write the tables and then the manifest: from now on the bundle is complete.
+
+        The trials' own files are removed once ``samples.parquet`` is on disk, so a run that is
+        killed in between goes on.
+        """
         self._write_table("trials.parquet", self.compute_trials(), "DELTA_BINARY_PACKED")
-        if self.packed is None:
-            self.write_samples(self.compute_samples())
+        self._write_table("samples.parquet", self.compute_samples(), "BYTE_STREAM_SPLIT")
+        self.__dict__.pop("_stored_samples", None)
+        shutil.rmtree(self.path / "samples")
         files = {
             str(path.relative_to(self.path)): digest_file(path)
             for path in sorted(self.path.rglob("*"))
@@ -416,11 +421,6 @@ class Bundle:
         }
         manifest = {**facts, "schema": SCHEMA, "run_id": self.run_id, "files": files}
         write_file(self.path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
-
-    def write_samples(self, samples: pd.DataFrame) -> None:
-        """Write ``samples.parquet``: what ``compute_samples`` found, or found in the bundle that
-        this one is packed from."""
-        self._write_table("samples.parquet", samples, "BYTE_STREAM_SPLIT")
 
     def compute_samples(self) -> pd.DataFrame:
         """One row for each timed call of the good trials: ``trial``, ``latency_ns``."""

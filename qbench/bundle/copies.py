@@ -13,10 +13,10 @@ from qbench.bundle.find import check_outside
 from qbench.errors import UserError
 from qbench.storage import digest_file, new_folder, write_file
 
-DERIVED = ("trials.parquet", "samples.parquet", "manifest.json")
-"""What ``Bundle.finish`` makes of the rest."""
+DERIVED = ("trials.parquet", "manifest.json")
+"""Files that ``Bundle.finish`` makes from the others."""
 OWN_FACTS = ("files", "schema", "run_id")
-"""Of a manifest, what is the new one's own."""
+"""Fields of a manifest that are not copied."""
 
 
 def write_copy(
@@ -55,30 +55,20 @@ def write_copy(
     return Bundle(target)
 
 
-def pack_bundle(bundle: Bundle, folder: Path, predictions: bool = True) -> Bundle:
-    """Write a finished bundle anew as ``folder/<run id>``, several times smaller, to be published:
-    the samples in ``samples.parquet`` alone.
-
-    Args:
-        predictions: without them, accuracy and fidelity cannot be recomputed, nor the accuracy of
-            two runs be compared item by item.
+def pack_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Copy a finished bundle to ``folder/<run id>`` without its predictions. Accuracy and fidelity
+    of the copy cannot be recomputed, nor compared item by item with another run's.
 
     Raises:
-        UserError: as ``write_copy``; or it is a packed bundle already.
+        UserError: as ``write_copy``; or the bundle has no predictions.
     """
-    if bundle.packed is not None:
+    if not bundle.has_predictions:
         raise UserError(f"{bundle.path} is packed already", "Give the one that it was made from.")
-    return write_copy(
-        bundle,
-        folder,
-        "packed",
-        {"predictions": predictions},
-        lambda name: name.startswith("samples/") or (not predictions and _is_prediction(name)),
-    )
+    return write_copy(bundle, folder, "packed", {"predictions": False}, _is_prediction)
 
 
 def _is_prediction(name: str) -> bool:
-    """Labels and the choice of items lie beside the folders of predictions, and stay."""
+    """Labels and the choice of items lie next to the folders of predictions, and stay."""
     return name.startswith("predictions/") and name.count("/") > 1
 
 
@@ -95,7 +85,5 @@ def _write(
             write_file(path, "".join(f"{json.dumps(record)}\n" for record in bundle.lines(name)))
         else:
             bundle.copy_file(name, path)  # synced with the folder
-    if copied.packed is not None:
-        copied.write_samples(bundle.compute_samples())
     facts = {name: fact for name, fact in bundle.manifest.items() if name not in OWN_FACTS}
     copied.finish(facts)

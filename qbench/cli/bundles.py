@@ -88,21 +88,17 @@ def pack(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder that the smaller bundles are written to.")
     ],
-    predictions: Annotated[
-        bool, typer.Option(help="Keep them; else accuracy cannot be recomputed.")
-    ] = True,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Write bundles anew, several times smaller, to be published.
+    """Copy bundles without their predictions, to publish them.
 
-    They are bundles like any other; `qbench verify --recompute` holds for them. Every sample is
-    kept. Each names the digest of the one that it was made from, which stays as it is.
+    Accuracy stands as it was recorded, but cannot be recomputed. Every sample is kept. Each copy
+    names the digest of its original, which is not modified.
 
     \b
-    Examples:
+    Example:
       qbench pack latest -o results/reference
-      qbench pack latest --no-predictions -o results/reference
     """
     from qbench.bundle.copies import pack_bundle
     from qbench.bundle.find import find_bundle
@@ -111,7 +107,7 @@ def pack(
     written = []
     for name in run:
         old = find_bundle(name, results)
-        new = pack_bundle(old, output, predictions)
+        new = pack_bundle(old, output)
         sizes = {"from_bytes": folder_bytes(old.path), "to_bytes": folder_bytes(new.path)}
         written.append({"from": str(old.path), "to": str(new.path), **sizes})
         if not as_json:

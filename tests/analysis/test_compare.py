@@ -549,9 +549,9 @@ def test_names_from_elsewhere_do_nothing(tmp_path: Path):
 
 def test_missing_samples_are_named_and_runs_do_not_need_them(tmp_path: Path):
     bundle = two_environments(tmp_path).done()
-    (bundle.path / "samples" / "r003-c00000000001.npy").unlink()
+    (bundle.path / "samples.parquet").unlink()
     assert len(compare_runs(bundle, bundle).pairs) == 2
-    with pytest.raises(UserError, match=r"r003-c00000000001\.npy is missing or damaged"):
+    with pytest.raises(UserError, match=r"samples\.parquet is missing or damaged"):
         compare_within(bundle, "environment", "old", "new")
 
 

@@ -132,7 +132,7 @@ def test_a_changed_file(tmp_path):
 
 
 def test_predictions_that_were_left_out(tmp_path):
-    packed = pack_bundle(sound(tmp_path), tmp_path / "packed", predictions=False)
+    packed = pack_bundle(sound(tmp_path), tmp_path / "packed")
     assert ids(packed) == ["recomputable"]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -44,7 +43,6 @@ def template(folder: Path) -> Path:
         for index in range(ROUNDS):
             made.trial(case, index, 1.0)
     path = made.done().path
-    shutil.rmtree(path / "samples")
     (path / "samples.parquet").unlink()
     return path
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from crafted import Crafted
 
@@ -19,6 +20,7 @@ from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle, find_incomplete
 from qbench.bundle.records.run import SCHEMA
 from qbench.errors import UserError
+from qbench.storage import write_file
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,16 @@ def one(bundle: Bundle, folder: str) -> Path:
     return sorted((bundle.path / folder).rglob("*.npy"))[0]
 
 
+def edit_samples(bundle: Bundle, change: Callable[[pd.DataFrame], pd.DataFrame]) -> str:
+    """Change the rows of the first trial in samples.parquet; returns the trial's name."""
+    path = bundle.path / "samples.parquet"
+    frame = pd.read_parquet(path)
+    name = str(frame["trial"].iloc[0])
+    first = frame["trial"] == name
+    pd.concat([change(frame[first]), frame[~first]]).to_parquet(path, index=False)
+    return name
+
+
 # --------------------------------------------------------------------------- whole bundles
 
 
@@ -76,9 +88,8 @@ def test_a_bundle_gives_back_what_was_put_into_it(bundle: Bundle):
     assert frame["p50_ns"].tolist() == [4e6, 2e6, 5e6, 2e6]
 
 
-def test_every_sample_is_in_the_derived_table(bundle: Bundle):
-    import pandas as pd
-
+def test_every_sample_is_in_one_table(bundle: Bundle):
+    assert not (bundle.path / "samples").exists()
     frame = pd.read_parquet(bundle.path / "samples.parquet")
     assert frame["latency_ns"].sum() == 100 * (4 + 2 + 5 + 2) * 1_000_000
     assert frame.groupby("trial", observed=True).size().tolist() == [100] * 4
@@ -187,17 +198,38 @@ def test_a_resumed_bundle_is_rid_of_what_a_kill_left_half_written(tmp_path):
     assert sorted(bundle.path.rglob("*")) == whole
 
 
-def test_missing_samples_are_reported(bundle: Bundle):
-    path = one(bundle, "samples")
-    path.unlink()
-    assert bundle.problems() == [f"samples/{path.name} is missing"]
-    assert any(path.name in problem for problem in recompute(bundle))
+@pytest.mark.parametrize("step", ["trials.parquet", "samples.parquet", "samples", "manifest.json"])
+def test_a_run_killed_while_it_finishes_loses_nothing(tmp_path, monkeypatch, step: str):
+    crafted = Crafted(tmp_path, run_key="k")
+    case = crafted.case("fp32")
+    for number in range(3):
+        crafted.trial(case, number, 1.0 + number)
+    bundle = crafted.open()
 
+    def write(path: Path, content: bytes | str) -> None:
+        if path.name == step:
+            raise KeyboardInterrupt
+        write_file(path, content)
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"hello"])
-def test_samples_that_are_no_array_are_refused(bundle: Bundle, content: bytes):
-    one(bundle, "samples").write_bytes(content)
-    assert "missing or damaged" in refused(lambda: bundle.samples(bundle.trials[0]))
+    def remove(folder: Path) -> None:
+        files = sorted(folder.iterdir())
+        for file in files[:1] if folder.name == step else files:
+            file.unlink()
+        if folder.name == step:
+            raise KeyboardInterrupt
+        folder.rmdir()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qbench.bundle.bundle.write_file", write)
+        patch.setattr("qbench.bundle.bundle.shutil.rmtree", remove)
+        with pytest.raises(KeyboardInterrupt):
+            bundle.finish({})
+    resumed = find_incomplete(tmp_path, "k")
+    assert resumed is not None and not resumed.complete
+    assert [resumed.samples(t)[0] for t in resumed.trials] == [1_000_000, 2_000_000, 3_000_000]
+    resumed.finish({})
+    assert resumed.problems() == [] and recompute(resumed) == []
+    assert not (resumed.path / "samples").exists()
 
 
 def test_a_pickled_array_is_never_opened(bundle: Bundle, tmp_path):
@@ -205,12 +237,9 @@ def test_a_pickled_array_is_never_opened(bundle: Bundle, tmp_path):
         def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "harmed",))
 
-    for folder, read in (
-        ("samples", lambda: bundle.samples(bundle.trials[0])),
-        ("predictions/ec00000000000", lambda: bundle.outputs("ec00000000000")),
-    ):
-        np.save(one(bundle, folder), np.array([Harm()], dtype=object), allow_pickle=True)
-        assert "damaged" in refused(read)
+    folder = "predictions/ec00000000000"
+    np.save(one(bundle, folder), np.array([Harm()], dtype=object), allow_pickle=True)
+    assert "damaged" in refused(lambda: bundle.outputs("ec00000000000"))
     assert not (tmp_path / "harmed").exists()
 
 
@@ -218,18 +247,40 @@ def test_a_pickled_array_is_never_opened(bundle: Bundle, tmp_path):
 
 
 def test_edited_samples_are_found_even_when_the_manifest_is_edited_too(bundle: Bundle):
-    path = one(bundle, "samples")
-    np.save(path, np.load(path) // 2)
-    assert bundle.problems() == [f"samples/{path.name} was changed"]
+    trial = edit_samples(bundle, lambda rows: rows.assign(latency_ns=rows["latency_ns"] // 2))
+    assert bundle.problems() == ["samples.parquet was changed"]
     found = recompute(bundle)
-    assert f"trial {path.stem}: its samples are not those of the journal" in found
-    assert f"trials.parquet: p50_ns of {path.stem} differs" in found
+    assert f"trial {trial}: its samples are not those of the journal" in found
+    assert f"trials.parquet: p50_ns of {trial} differs" in found
 
 
 def test_a_call_less_is_found(bundle: Bundle):
-    path = one(bundle, "samples")
-    np.save(path, np.load(path)[:-1])
-    assert f"trial {path.stem}: the journal says 100 calls" in recompute(bundle)
+    trial = edit_samples(bundle, lambda rows: rows[:-1])
+    assert f"trial {trial}: the journal says 100 calls" in recompute(bundle)
+
+
+def test_calls_of_no_trial_are_found(bundle: Bundle):
+    edit_samples(bundle, lambda rows: pd.concat([rows.assign(trial="r009-x"), rows]))
+    assert recompute(bundle) == ["samples.parquet has 500 calls, the good trials have 400"]
+
+
+@pytest.mark.parametrize("damage", ["torn", "missing", "no column", "a trial less", "words"])
+def test_damaged_samples_are_an_error_with_the_file(bundle: Bundle, damage: str):
+    path = bundle.path / "samples.parquet"
+    frame = pd.read_parquet(path)
+    first = bundle.trials[0]
+    if damage == "torn":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif damage == "missing":
+        path.unlink()
+    elif damage == "no column":
+        frame[["trial"]].to_parquet(path)
+    elif damage == "a trial less":
+        frame[frame["trial"] != first["trial"]].to_parquet(path)
+    else:
+        frame.assign(latency_ns="fast").to_parquet(path)
+    with pytest.raises(UserError, match=r"samples\.parquet"):
+        bundle.samples(first)
 
 
 def test_an_edited_figure_is_found(bundle: Bundle):
@@ -255,18 +306,18 @@ def test_edited_predictions_and_labels_are_found(bundle: Bundle):
 
 
 def test_a_file_too_many_is_reported(bundle: Bundle):
-    (bundle.path / "samples" / "extra.npy").write_bytes(b"x")
-    assert bundle.problems() == ["samples/extra.npy was added"]
+    (bundle.path / "predictions" / "extra.npy").write_bytes(b"x")
+    assert bundle.problems() == ["predictions/extra.npy was added"]
 
 
 def test_the_command_line_fails_on_an_edited_bundle(project, made: Path):
     shutil.copytree(made, project.root / "results" / made.name)
     assert project.qbench("verify", "latest", "--recompute").returncode == 0
-    path = one(Bundle(project.root / "results" / made.name), "samples")
-    np.save(path, np.load(path) // 2)
+    bundle = Bundle(project.root / "results" / made.name)
+    edit_samples(bundle, lambda rows: rows.assign(latency_ns=rows["latency_ns"] // 2))
     done = project.qbench("verify", "latest", "--recompute", "--json")
     assert done.returncode == 1
-    assert f"samples/{path.name} was changed" in json.loads(done.stdout)["problems"]
+    assert "samples.parquet was changed" in json.loads(done.stdout)["problems"]
 
 
 # --------------------------------------------------------------------------- harm
@@ -410,9 +461,7 @@ def npy(header: str) -> bytes:
     ],
 )
 def test_a_header_that_promises_what_is_not_there_is_refused(bundle: Bundle, header: str):
-    for folder in ("samples", "predictions/ec00000000000"):
-        one(bundle, folder).write_bytes(npy(header) + b"12345678")
-    assert "damaged" in refused(lambda: bundle.samples(bundle.trials[0]))
+    one(bundle, "predictions/ec00000000000").write_bytes(npy(header) + b"12345678")
     assert "damaged" in refused(lambda: bundle.outputs("ec00000000000"))
     assert any("damaged" in line for line in recompute(bundle))
 
@@ -422,8 +471,6 @@ def test_a_header_that_promises_what_is_not_there_is_refused(bundle: Bundle, hea
     [("calls", "many"), ("calls", 0), ("wall_ns", None), ("status", "fine"), ("p50_ns", "x")],
 )
 def test_a_derived_table_of_impossible_trials_is_refused(bundle: Bundle, column: str, value: Any):
-    import pandas as pd
-
     path = bundle.path / "trials.parquet"
     pd.read_parquet(path).assign(**{column: value}).to_parquet(path)
     assert "trials.parquet is missing or damaged" in refused(lambda: case_table(bundle))
@@ -454,11 +501,11 @@ def test_a_file_outside_that_a_manifest_names_is_a_problem(bundle: Bundle, name:
 def test_a_link_that_leads_outside_is_refused(bundle: Bundle):
     outside = bundle.path.parent / "outside.npy"
     np.save(outside, np.arange(100))
-    path = one(bundle, "samples")
+    path = one(bundle, "predictions/ec00000000000")
     path.unlink()
     path.symlink_to(outside)
-    assert "leads out of the bundle" in refused(lambda: bundle.samples(bundle.trials[0]))
-    found = [f"samples/{path.name} is a link that leads out of the bundle"]
+    assert "leads out of the bundle" in refused(lambda: bundle.outputs("ec00000000000"))
+    found = ["predictions/ec00000000000/0.npy is a link that leads out of the bundle"]
     assert bundle.problems() == found
 
 

@@ -149,7 +149,7 @@ def test_removing_never_follows_a_link(tmp_path):
     (precious / "thesis.txt").write_text("years of work")
     path = night(results, 50)
     (path / "traces").symlink_to(precious, target_is_directory=True)
-    (path / "samples" / "more").symlink_to(precious / "thesis.txt")
+    (path / "predictions" / "more").symlink_to(precious / "thesis.txt")
     (item,) = plan_pruning(results, Retention(days=10), NOW).going
     assert item.bytes < 200_000
     remove(results, item)

@@ -246,7 +246,7 @@ def test_each_case_has_all_its_figures_and_each_figure_its_formula(project, tmp_
         common = html[html.index("The same in all of them") : html.index('class="target"')]
         linked = {*re.findall(r"#formula-(\w+)", own), *re.findall(r"#formula-(\w+)", common)}
         assert known == linked
-        assert f"samples/*-{row['case_id']}.npy" in own
+        assert f"Case <code>{row['case_id']}</code>" in own
     for name in ("latency_p50_ms", "throughput_ips", "sqnr_db"):
         assert f'<tr id="formula-{name}">' in html
     assert "exp(Σ ln p50ᵢ / n)" in page.text

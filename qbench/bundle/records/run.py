@@ -97,8 +97,8 @@ class Environment(Record):
 
 
 class Packed(Record):
-    """The bundle that this one is a smaller copy of: the SHA-256 of its manifest, and whether its
-    predictions are here, too. The samples are in ``samples.parquet`` alone."""
+    """The bundle that this one is a smaller copy of: the SHA-256 of its manifest, and whether the
+    copy has its predictions."""
 
     manifest_sha256: Digest
     predictions: bool
@@ -414,7 +414,7 @@ class Trial(Outcome):
     """A line of ``journal.jsonl``: one fresh process with its timed window. Times are nanoseconds.
 
     Attributes:
-        trial: its name, and that of its file in ``samples/``.
+        trial: its name.
         sitting: counts how often the run was gone on with; only trials of one are paired.
         seconds: the whole worker.
         calls, items: in the timed window: a call has a batch of items.
@@ -428,14 +428,14 @@ class Trial(Outcome):
         figures: what only its scenario measures.
         traces: files in ``traces/<trial>/``.
         window: begin and end on the machine's monotonic clock; None where no clock was kept.
-        samples_sha256: of its file in ``samples/``.
+        samples_sha256: of its calls as a ``.npy`` file: int64 ``[calls]``, nanoseconds.
         segments: a call's parts; None where the runtime does not tell, and in older bundles.
         device_memory: bytes on the device by purpose, as the runtime counts them; empty where it
             does not.
         gpu: the card meanwhile; None on the processor, and in older bundles.
     """
 
-    trial: str
+    trial: Annotated[str, Field(pattern=RUN_ID)]
     case_id: str
     round: int
     sitting: int
