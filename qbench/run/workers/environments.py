@@ -5,8 +5,8 @@ A suite names them::
     environments:
       ort-previous: onnxruntime==1.30.*
 
-so that two versions of a runtime are measured in the same rounds. Each is made once, by uv where it
-is installed, else by venv and pip, and kept by the digest of what its requirements resolve to.
+so that two versions of a runtime are measured in the same rounds. Each is built once, by uv, and
+kept by the digest of the versions that its requirements resolve to.
 Layout below ``<cache>``::
 
     environments/<digest>/environment.json   what it holds; its presence marks the folder complete
@@ -37,6 +37,7 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from uv import find_uv_bin
 
 from qbench.errors import UserError
 from qbench.kit.adapter import Backend
@@ -247,20 +248,11 @@ class EnvironmentStore:
             venv = half / "venv"
             lines = half / "requirements.txt"
             lines.write_text("\n".join(pin for pin, _ in pins) + "\n")
-            uv = find_uv()
-            if uv:
-                _run([uv, "venv", "--quiet", "--python", base, venv])
-                python = venv / "bin" / "python"
-                options = ["--quiet", "--no-deps", "--compile-bytecode", "--python", python]
-                options += _uv_settings()
-                _run([uv, "pip", "install", *options, "-r", lines])
-            else:
-                _run([base, "-m", "venv", venv])
-                python = venv / "bin" / "python"
-                options = ["--quiet", "--no-deps", "--no-input"]
-                _run([python, "-m", "pip", "install", *options, "-r", lines])
-            facts = {"pins": pins, "made_with": "uv" if uv else "pip"}
-            (half / RECORD).write_text(json.dumps(facts, indent=1))
+            _run([find_uv_bin(), "venv", "--quiet", "--python", base, venv])
+            options = ["--quiet", "--no-deps", "--compile-bytecode", *_uv_settings()]
+            options += ["--python", str(venv / "bin" / "python")]
+            _run([find_uv_bin(), "pip", "install", *options, "-r", lines])
+            (half / RECORD).write_text(json.dumps({"pins": pins}, indent=1))
 
     # ------------------------------------------------------------------ the worker kit
 
@@ -292,27 +284,14 @@ class EnvironmentStore:
         return folder
 
 
-# --------------------------------------------------------------------------- installers
-
-
-def find_uv() -> str | None:
-    """The uv that is installed beside qbench, or found on the PATH; None if there is none, or
-    ``QBENCH_NO_UV`` is set."""
-    if os.environ.get("QBENCH_NO_UV"):
-        return None
-    return shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+# --------------------------------------------------------------------------- uv
 
 
 def _pins(base: Path, wanted: Sequence[str]) -> list[str]:
-    """What requirements resolve to, as requirements that leave no choice."""
-    uv = find_uv()
-    if uv:
-        options = ["--quiet", "--no-header", "--no-annotate", "--python", base, *_uv_settings()]
-        lines = _run([uv, "pip", "compile", *options, "-"], "\n".join(map(_as_line, wanted)))
-        return [line for line in lines.splitlines() if line and not line.startswith((" ", "#"))]
-    options = ["--quiet", "--dry-run", "--ignore-installed", "--no-input", "--report", "-"]
-    report = json.loads(_run([base, "-m", "pip", "install", *options, *wanted]))
-    return [_pin(item) for item in report["install"]]
+    """Resolve requirements: one line for each package, pinned to a version, commit or file."""
+    options = ["--quiet", "--no-header", "--no-annotate", "--python", base, *_uv_settings()]
+    lines = _run([find_uv_bin(), "pip", "compile", *options, "-"], "\n".join(map(_as_line, wanted)))
+    return [line for line in lines.splitlines() if line and not line.startswith((" ", "#"))]
 
 
 def _as_line(requirement: str) -> str:
@@ -320,19 +299,6 @@ def _as_line(requirement: str) -> str:
     if not is_file_requirement(requirement):
         return requirement
     return f"{_name_of(requirement)} @ {Path(requirement).as_uri()}"
-
-
-def _pin(item: Mapping[str, Any]) -> str:
-    """An item of pip's installation report (its reference manual, "Installation Report")."""
-    name, found = item["metadata"]["name"], item["download_info"]
-    if not item["is_direct"]:
-        return f"{name}=={item['metadata']['version']}"
-    vcs = found.get("vcs_info")
-    return (
-        f"{name} @ {vcs['vcs']}+{found['url']}@{vcs['commit_id']}"
-        if vcs
-        else f"{name} @ {found['url']}"
-    )
 
 
 def _digest_of(pin: str) -> str:
@@ -353,8 +319,8 @@ _AS_UV = {
 
 
 def _uv_settings() -> list[str]:
-    """What pip is configured to (files and variables), as uv's options: uv reads only its own
-    settings, and where a person has those, they count."""
+    """pip's configuration (files and variables) as options of uv, which reads only its own
+    settings; none where uv's index is configured."""
     if any(name.startswith("UV_") and "INDEX" in name for name in os.environ):
         return []
     listed = _run([sys.executable, "-m", "pip", "config", "list"], may_fail=True)
