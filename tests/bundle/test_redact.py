@@ -59,9 +59,10 @@ def planted(bundle: Bundle, path: Path, host: str, user: str, folder: str) -> Bu
     trial = next(t for t in Bundle(path).trials if t["status"] == "ok")["trial"]
     (path / "traces" / trial).mkdir(parents=True)
     (path / "traces" / trial / "summary.txt").write_text(told)
-    for name in ("manifest.json", "trials.parquet", "samples.parquet"):
+    for name in ("manifest.json", "trials.parquet"):
         (path / name).unlink()
     fresh = Bundle(path)
+    fresh.resume()
     fresh.finish({"finished": "2026-11-24T12:00:00+0000"})
     return fresh
 

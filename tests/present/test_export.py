@@ -192,7 +192,7 @@ def test_a_paper_tells_the_conditions_that_differ(tmp_path: Path):
     for batch in (1, 4):
         crafted.trial(crafted.case("fp32", batch_size=batch), 0, 4.0)
     text = export_bundles([crafted.done()], "latex").decode()
-    assert r"Model & Backend & Precision & \texttt{batch\_size} & p50 & Size \\" in text
+    assert r"Model & Backend & Precision & \texttt{batch\_size} & p50 (ms) & Size (MB) \\" in text
     assert r"net & fake & fp32 & 4 & 4.00 & 0.500 \\" in text
 
 
@@ -301,7 +301,7 @@ def test_the_command_writes_what_the_files_ending_says(project):
     names = [bundle.path.name for bundle in bundles]
     done = project.qbench("export", *names, "-o", "t.tex", "--columns", "model, latency_p50_ms")
     assert done.returncode == 0, done.stderr
-    assert r"Model & p50 \\" in (project.root / "t.tex").read_text()
+    assert r"Model & p50 (ms) \\" in (project.root / "t.tex").read_text()
     done = project.qbench("export", names[0], "--columns", "precision")
     assert done.stdout.split() == ["precision", "fp32", "int8-static", "fp16"]
     done = project.qbench("export", names[0], "-o", "nowhere/t.csv")

@@ -51,22 +51,14 @@ def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[B
     good = [row for row in rows if row["status"] == "ok"]
     names = list(columns) or _for_paper(good)
     bare = set() if columns else set(PAPER) - {"latency_p50_ms"}  # all intervals have no room
-    titles = [PAPER.get(name, rf"\texttt{{{escaped(name)}}}") for name in names]
-    units = [escaped(cells.unit(name)) for name in names]
+    body = [[_cell(row, name, name not in bare) for name in names] for row in good]
     numbers = [any(_is_number(row[name]) for row in good) for name in names]
+    table = pd.DataFrame(body, columns=[_title(name) for name in names]).style.hide(axis="index")
     lines = [
         "% Made by `qbench export`. In the preamble: \\usepackage{booktabs}",
         r"\begin{table}",
         r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-        rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numbers)}}}",
-        r"\toprule",
-        _line(titles),
-        *([_line(units)] if any(units) else []),
-        r"\midrule",
-        *(_line([_cell(row, name, name not in bare) for name in names]) for row in good),
-        r"\bottomrule",
-        r"\end{tabular}",
-        "",
+        table.to_latex(column_format="".join("lr"[n] for n in numbers), hrules=True),
         r"\smallskip",
         r"\raggedright",
         *(rf"{note}\par" for note in _notes(good, len(rows) - len(good), names, bundles, columns)),
@@ -75,15 +67,17 @@ def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[B
     return "\n".join(lines) + "\n"
 
 
+def _title(name: str) -> str:
+    unit = cells.unit(name)
+    title = PAPER.get(name, rf"\texttt{{{escaped(name)}}}")
+    return f"{title} ({escaped(unit)})" if unit else title
+
+
 def _for_paper(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     """``PAPER``'s columns that hold something, after the names the conditions that differ."""
     filled = [name for name in PAPER if any(case[name] is not None for case in cases)]
     told = told_conditions(CONDITIONS, cases)
     return [*filled[:3], *told, *filled[3:]] if cases else list(PAPER)
-
-
-def _line(parts: Sequence[str]) -> str:
-    return " & ".join(parts) + r" \\"
 
 
 def _cell(case: Mapping[str, Any], name: str, with_interval: bool) -> str:
