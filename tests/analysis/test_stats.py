@@ -123,23 +123,6 @@ def test_wilsons_interval_as_published(counts: tuple[int, int]):
     assert (estimate.low, estimate.high) == pytest.approx(NEWCOMBE[counts], abs=5e-5)
 
 
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilsons_interval_solves_its_equation(counts: tuple[int, int]):
-    """Its ends are the proportions p from which the observed share is 1.96 standard errors off:
-    (share - p)^2 = z^2 p (1 - p) / n."""
-    successes, items = counts
-    share, low, high = estimates.wilson(successes, items)
-    assert low is not None and high is not None
-    assert 0 <= low <= share <= high <= 1
-    for end in (low, high):
-        if 0 < end < 1:
-            assert (share - end) ** 2 == pytest.approx(
-                1.959964**2 * end * (1 - end) / items, rel=1e-5, abs=1e-12
-            )
-    mirrored = estimates.wilson(items - successes, items)
-    assert (mirrored.low, mirrored.high) == pytest.approx((1 - high, 1 - low), abs=1e-12)
-
-
 def booleans(both: int, gained: int, lost: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
     """``other, base`` with these counts."""
     cells = [(True, True)] * both + [(True, False)] * gained

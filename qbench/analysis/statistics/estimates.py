@@ -112,12 +112,10 @@ def _t_quantile(degrees: int) -> float:
 
 def wilson(successes: int, items: int) -> Estimate:
     """A proportion with Wilson's score interval (Wilson, JASA 1927)."""
-    share = successes / items
-    centre = (share + Z * Z / (2 * items)) / (1 + Z * Z / items)
-    half = Z / (1 + Z * Z / items) * np.sqrt(share * (1 - share) / items + Z * Z / (4 * items**2))
-    low, high = float(centre - half), float(centre + half)
-    # at 0 and 1 an end is the share itself, but for rounding
-    return Estimate(share, min(share, max(0.0, low)), max(share, min(1.0, high)))
+    from scipy import stats
+
+    interval = stats.binomtest(successes, items).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(successes / items, float(interval.low), float(interval.high))
 
 
 def paired_difference(other: np.ndarray, base: np.ndarray) -> Estimate:
