@@ -1,4 +1,4 @@
-"""Bundles written by hand, with latencies that are chosen: for tests of what is made of them."""
+"""Write bundles with chosen latencies, to test the analysis."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def made(
 
 
 def refused(*args: Any, **more: Any) -> str:
-    """What ``made`` says that is wrong; nothing is kept of it."""
+    """The error that ``made`` raises; it must leave nothing in the cache."""
     cache = Path(os.environ["QBENCH_CACHE"])
     before = set(cache.rglob("*"))
     with pytest.raises(UserError) as caught:

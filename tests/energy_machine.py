@@ -119,8 +119,8 @@ class Machine:
         noise_w: float = 0.0,
         begin_ns: int = START_NS - 60 * 10**9,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What a meter logs from ``begin_ns`` until a minute after now: the mean power since its
-        last line, by a clock that shows ``offset_s + rate * ours``."""
+        """A meter's log from ``begin_ns`` until a minute after now: the mean power since its last
+        line, by a clock that shows ``offset_s + rate * ours``."""
         step = 1e9 / hz
         ends = np.arange(begin_ns, self.now_ns + 60e9, step)
         watts = (self._energy(ends) - self._energy(ends - step)) / (step * 1e-9)
@@ -283,7 +283,7 @@ def _refuse(*args: Any) -> Any:
 
 
 def gpu_facts(index: int) -> dict[str, Any]:
-    """What CUDA tells of the GPU that NVML calls ``index``."""
+    """CUDA's description of the GPU with the NVML index ``index``."""
     return {
         "index": 0,
         "name": "NVIDIA H100 80GB HBM3",

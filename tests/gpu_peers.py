@@ -1,4 +1,4 @@
-"""What the tests of tests/gpu compare with: trtexec, and arithmetic. It needs no GPU."""
+"""References for tests/gpu: trtexec, and arithmetic. Needs no GPU."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def trtexec_command(
     waiting actively.
 
     TensorRT 10's does none of these by itself, and copies data. TensorRT 11's has graphs and
-    active waiting on and copies off until it is told otherwise, by flags that 10's does not know.
-    So what ``trtexec --help`` prints decides.
+    active waiting on and copies off by default, and flags that 10's does not know. So the output
+    of ``trtexec --help`` decides.
 
     Args:
-        help_text: what ``trtexec --help`` prints.
-        times: the JSON file that it is to write, for ``trtexec_times``.
+        help_text: output of ``trtexec --help``.
+        times: the JSON file to write, for ``trtexec_times``.
         transfers: whether inputs and outputs are copied in every call.
     """
     flags = []

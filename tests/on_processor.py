@@ -1,5 +1,5 @@
-"""What a prepared ONNX file computes on ONNX Runtime's CPU provider, for models of the catalogue:
-for adapters whose own runtime is not here."""
+"""Outputs of prepared ONNX files on ONNX Runtime's CPU provider, for models of the catalogue: for
+adapters whose own runtime is not installed here."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def opened(
 
 
 def first_scores(given: Opened) -> np.ndarray:
-    """What the first batch gives on a stream of its own."""
+    """Outputs of the first batch on a stream of its own."""
     stream, batch = given.streams[-1], given.config.batch
     images = given.items["image"]
     stream.bind({"image": images[np.arange(batch) % len(images)]})

@@ -1,4 +1,4 @@
-"""The documents say what is true: links lead somewhere, commands exist, examples load."""
+"""The documents are true: links resolve, commands exist, examples load."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_links_lead_somewhere(page: Path):
 
 
 def commands_in(text: str) -> Iterator[tuple[str, bool]]:
-    """What calls qbench, each from ``qbench`` to the end of that command, and whether it stands in
-    prose: there, words that an option or the command needs may be left out."""
+    """Calls of qbench, each from ``qbench`` to the end of the command, and whether it is in prose,
+    where required arguments may be left out."""
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.S)
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
     inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]

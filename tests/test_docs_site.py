@@ -38,7 +38,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(page: Path) -> str:
-    """What a page's article says, its markup left out."""
+    """The text of a page's article, without markup."""
     article = re.search(r"<article.*?</article>", page.read_text(), re.S)
     assert article, page
     return html.unescape(re.sub(r"<[^>]+>", "", article[0]))

@@ -1,7 +1,7 @@
-"""What is known of the runtimes from experience, and that `qbench explain` finds out why: real
-networks on the real runtimes, through the command line.
+"""`qbench explain` finds known problems of the runtimes: real networks on the real runtimes, on the
+command line.
 
-The shipped MobileNet shows what is slow; the assets' MobileNets show what is wrong.
+The shipped MobileNet is slow; the assets' MobileNets are inaccurate.
 """
 
 from __future__ import annotations

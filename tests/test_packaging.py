@@ -1,4 +1,4 @@
-"""What is shipped, what it imports, and that every adapter is registered."""
+"""The wheel's contents, its imports, and registered adapters."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def study(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def made_up(study: Any, planted: bool) -> pd.DataFrame:
-    """Trials with a little noise between processes and within; what is injected has an effect only
-    if ``planted``."""
+    """Trials with a little noise between processes and within; injections have an effect only if
+    ``planted``."""
     random = np.random.default_rng(5)
     rows = []
     slots = [*study.recording.SAME, *study.recording.INJECTED]
@@ -94,7 +94,7 @@ def test_a_recording_comes_back_as_it_was_written(study: Any, tmp_path: Path):
 def test_a_recording_goes_on_where_it_was(
     study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Real trials of the smallest network that is shipped, beside a busy process."""
+    """Real trials of the smallest shipped network, next to a busy process."""
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS))
     monkeypatch.setattr(study.recording, "WARMUP_S", 0.01)

@@ -1,5 +1,5 @@
-"""Comparing two runs, or two environments, backends or precisions of one: which cases go together,
-by figures worked out by hand or by SciPy, and what is refused."""
+"""Compare two runs, or two environments, backends or precisions of one run: matching of cases,
+figures worked out by hand or by SciPy, and refusals."""
 
 from __future__ import annotations
 

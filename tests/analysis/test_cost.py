@@ -1,5 +1,4 @@
-"""What an inference costs: figures against arithmetic done by hand, what they must never do, and
-what is wrong with a file of costs."""
+"""Cost of an inference: figures worked out by hand, invariants, and errors in a file of costs."""
 
 from __future__ import annotations
 
@@ -379,7 +378,7 @@ def crafted(folder: Path) -> Path:
 
 
 def command(capsys: pytest.CaptureFixture[str], *args: str | Path) -> str:
-    """What `qbench ...` prints; it has to go well."""
+    """The output of `qbench ...`, which must succeed."""
     assert app([str(arg) for arg in args], standalone_mode=False) == 0
     return capsys.readouterr().out
 

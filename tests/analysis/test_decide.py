@@ -127,8 +127,8 @@ def test_whatever_the_noise_is_equal_cases_seldom_pass_the_level():
 
 @pytest.mark.parametrize("size", [0.005, 0.02, 0.05])
 def test_looking_often_raises_few_false_alarms(size: int):
-    """Noise as a shared machine has it, one in three rounds far off, and stalls that come and go;
-    2 % of the comparisons at the most, which 300 of them would exceed by 12 once in 100 times."""
+    """Noise of a shared machine: one in three rounds is far off, and stalls come and go. At most
+    2 % of comparisons may alarm; at that rate more than 12 of 300 alarm once in 100 times."""
     random = np.random.default_rng(7)
     alarms = 0
     for _ in range(300):

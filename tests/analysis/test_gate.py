@@ -1,5 +1,4 @@
-"""The gate's judging, on bundles with figures that are chosen: what fails, what is said, and what
-passes. The commands: ``test_gate_command.py``."""
+"""The gate's verdicts on bundles with chosen figures. The commands: ``test_gate_command.py``."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def not_for_eternity(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @dataclass
 class Change:
-    """What is other about one case, from the rest of a night."""
+    """How one case differs from the rest of a night."""
 
     slower: float = 1.0
     memory: float = 1.0
@@ -132,7 +131,7 @@ def judged(bundle: Bundle, *earlier: Bundle, confirmation: Bundle | None = None,
 
 
 def found(result: GateResult) -> set[tuple[str, str, str]]:
-    """Kind, severity and label of what is more than a notice."""
+    """Kind, severity and label of findings above a notice."""
     return {(f.kind, f.severity, f.label) for f in result.findings if f.severity != "notice"}
 
 

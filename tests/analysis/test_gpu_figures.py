@@ -1,4 +1,4 @@
-"""What trials on a GPU come to: columns, trtexec's warnings, signs of noise, and where it shows."""
+"""Figures of trials on a GPU: columns, trtexec's warnings, noise, and where they are shown."""
 
 from __future__ import annotations
 

@@ -451,7 +451,7 @@ def test_a_regression_in_words(project):
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "wrong"])
 def test_where_series_were_cut_is_remembered(tmp_path, monkeypatch, content):
-    """... and found anew where the memory is damaged."""
+    """A damaged memory of change points is recomputed."""
     for number in range(12):
         night(tmp_path, number, 1.0 if number < 6 else 1.5)
     first = History([tmp_path])

@@ -1,4 +1,4 @@
-"""Trends of made-up nights: levels, change points, and what is told beside them."""
+"""Trends of made-up nights: levels, change points, and their context."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Machines side by side: told apart, compared only where they did the same, on the page with their
-costs."""
+"""Machines side by side: distinguished, compared only on the same work, on the page with costs."""
 
 from __future__ import annotations
 

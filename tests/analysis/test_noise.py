@@ -26,7 +26,7 @@ def case(threads=1, streams=1, scenario="single-stream", device="cpu") -> dict[s
 def trial(
     cores=0.998, stable: bool | None = True, loop: dict[str, Any] | None = None, **met: Any
 ) -> dict[str, Any]:
-    """One second's window on a calm machine, but for what is given."""
+    """One second's window on a calm machine, except the given fields."""
     calm = {"clean_share": 0.99, "head_over_rest": 1.01, "worst_work": 1.4, **(loop or {})}
     return {
         "status": "ok", "calls": 1000, "wall_ns": SECOND, "window": [0, SECOND],
@@ -88,7 +88,7 @@ def test_each_sign_alone_says_how_far_off(record, said):
 
 
 def test_waiting_is_told_once():
-    """A processor that was taken away is not told again as processor time that is missing."""
+    """A processor that was taken away does not count again as missing processor time."""
     record = trial(cores=0.7, run_delay_ns=290_000_000)
     assert trial_noise(record, case()) == ["waited 29 % of the time for a processor"]
     record = trial(cores=0.5, run_delay_ns=290_000_000)

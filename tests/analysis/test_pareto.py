@@ -1,4 +1,4 @@
-"""The Pareto front, held against its definition and against what must hold of any front."""
+"""The Pareto front, compared with its definition and with properties of any front."""
 
 from __future__ import annotations
 

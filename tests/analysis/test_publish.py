@@ -1,4 +1,4 @@
-"""The publishing check: what it misses, what is waived, and what the page and the command say."""
+"""The publishing check: findings, waivers, the page and the command."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def pooled_mann_whitney(a: Samples, b: Samples) -> bool:
 
 
 def unpaired(a: Samples, b: Samples) -> bool:
-    """Welch's t-test on the trials' p10: for trials of A that were all made before those of B."""
+    """Welch's t-test on the trials' p10, for designs that run all trials of A before any of B."""
     return _p(stats.ttest_ind(log_quantiles(a, 0.1), log_quantiles(b, 0.1), equal_var=False))
 
 

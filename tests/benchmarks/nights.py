@@ -4,15 +4,16 @@ a hundred has become slower::
     python tests/benchmarks/nights.py results/reference/study-quiet results/reference/study-load
 
 Nights are replayed from the trials that ``study.py`` has recorded, 90 of them with 100 cases each.
-A case of a night is so many successive rounds of a recording, from one drawn by lot: of each round
-two trials next to each other in time, one as the baseline's and one as the candidate's. All cases
-go through the gate's own rule (``gate_figures``): what is suspicious is looked at again in the
-rounds that follow, other trials than the night's, and both looks have to stand among the hundred.
-Beside it is what the night's trials alone would say, corrected for a hundred cases. It writes
-``results.json`` and ``results.md``; the same recordings give the same.
+A case of a night is a number of successive rounds of a recording, starting at a random one; each
+round gives two trials adjacent in time, one for the baseline and one for the candidate. All cases
+go through the gate's own rule (``gate_figures``): a suspicious case is measured again in the rounds
+that follow, on other trials than the night's, and both results must hold after correction for a
+hundred cases. For comparison it also gives the verdict of the night's trials alone, corrected for a
+hundred cases. It writes ``results.json`` and ``results.md``; the same recordings give the same
+results.
 
-What this cannot show: the cases of a night come from the same 100 rounds of one model, so they are
-less independent of each other than a hundred models' would be.
+Limit: the cases of a night come from the same 100 rounds of one model, so they are less independent
+of each other than a hundred models' would be.
 """
 
 from __future__ import annotations
@@ -91,9 +92,9 @@ def replay(of: Recorded, settings: GateSettings, nights: int, repeats: int) -> d
     """All figures, by rounds of a night.
 
     Returns:
-        ``{rounds: {"nothing changed": {...}, "slower by 3 %": {...}, ...}}``: of nights in which
-        nothing changed, how many cases were suspected and confirmed in each set of nights; of
-        those with one slower case, the share in which that one was.
+        ``{rounds: {"nothing changed": {...}, "slower by 3 %": {...}, ...}}``: for nights in which
+        nothing changed, how many cases were suspected and confirmed in each set of nights; for
+        nights with one slower case, the share in which it was found.
     """
     found: dict[str, Any] = {}
     for rounds in ROUNDS:
@@ -127,12 +128,12 @@ def replay(of: Recorded, settings: GateSettings, nights: int, repeats: int) -> d
 
 
 class Played(NamedTuple):
-    """What the gate said of one night: indices of cases; the planted one is 0.
+    """The gate's verdict on one night, as indices of cases; the planted one is 0.
 
     Attributes:
-        suspected: looked at again.
+        suspected: measured again.
         confirmed: a regression.
-        alone: what would be one by the night's trials alone.
+        alone: a regression by the night's trials alone.
     """
 
     suspected: set[int]

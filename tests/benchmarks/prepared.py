@@ -1,4 +1,4 @@
-"""What the benchmarks measure: a model of the catalogue, prepared, with its feeds."""
+"""A prepared model of the catalogue with its feeds, for the benchmarks to measure."""
 
 from __future__ import annotations
 

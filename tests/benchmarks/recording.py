@@ -1,9 +1,9 @@
-"""Recording the trials that ``study.py`` analyses: rounds of fresh processes, in random order.
+"""Record trials for ``study.py``: rounds of fresh processes, in random order.
 
 A recording is a folder::
 
-    trials.parquet   one row for each trial, its raw samples in it; written anew after every round
-    setup.json       model, versions, machine, times; what must be equal to go on with a recording
+    trials.parquet   one row for each trial, with its raw samples; rewritten after every round
+    setup.json       model, versions, machine, times; must be equal to continue a recording
 """
 
 from __future__ import annotations

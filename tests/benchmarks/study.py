@@ -130,8 +130,8 @@ def analyse(rounds: Sequence[Round], comparisons: int = COMPARISONS) -> dict[str
 
 
 def by_rule(rounds: Sequence[Round], quantile: float, comparisons: int) -> dict[str, Any]:
-    """What the rule says of A and A, and of A and each slow-down, where ``quantile`` of a trial's
-    calls is its latency."""
+    """The rule's verdicts on A against A, and on A against each slow-down, with ``quantile`` of a
+    trial's calls as its latency."""
     figures = [
         {
             slot: (float(np.log(np.quantile(t.samples, quantile))), stall_share(t.samples))
@@ -235,8 +235,8 @@ def spread(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
 
 
 def compare_designs(rounds: Sequence[Round], comparisons: int) -> dict[str, dict[str, float]]:
-    """Shares of comparisons that each of the designs calls different: of A with A, and of A with
-    what is slower by 3 %."""
+    """Share of comparisons that each design calls different: A with A, and A with a slow-down of
+    3 %."""
     count = designs.ROUNDS
     random = np.random.RandomState(SEED)
     result: dict[str, dict[str, float]] = {}

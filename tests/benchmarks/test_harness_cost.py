@@ -1,7 +1,6 @@
-"""What the harness itself costs. Run with: pytest tests/benchmarks --benchmark-enable -s
+"""The cost of the harness itself. Run with: pytest tests/benchmarks --benchmark-enable -s
 
-Ratios of things run in turn, on a machine that is otherwise idle; medians, since contamination is
-one-sided.
+Ratios of alternating runs on an otherwise idle machine; medians, since contamination is one-sided.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A history of years: how long its index takes, how quick its answers are, and how far its change
-points can be relied on: pytest tests/benchmarks/test_history.py --benchmark-enable -s
+"""A history of years: the time to index and to query it, and the reliability of its change points:
+pytest tests/benchmarks/test_history.py --benchmark-enable -s
 
 The 2,000 runs of 100 cases are bundles without samples and predictions, which the index does not
-read; but for their begin.json and the trials' figures they share their files by hard links.
+read; except begin.json and the trials' figures they share their files by hard links.
 """
 
 from __future__ import annotations

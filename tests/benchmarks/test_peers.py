@@ -1,10 +1,10 @@
-"""What the runtimes' own benchmark tools say of the same files:
+"""Compare with the runtimes' own benchmark tools on the same files:
 pytest tests/benchmarks/test_peers.py --benchmark-enable -s
 
 A ratio is of the best of three fresh processes each, in turns and in random order; the interval of
 the median of ten ratios (``qbench.analysis.statistics.verdict``) has to lie within 2 % of 1. Both
-sides give the same percentile, a low one, and the best of several, since what disturbs a shared
-machine makes calls slower and never faster.
+sides give the same percentile, a low one, and the best of several, since disturbances on a shared
+machine make calls slower and never faster.
 """
 
 from __future__ import annotations

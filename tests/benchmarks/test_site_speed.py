@@ -1,8 +1,8 @@
-"""How long a site of 200 runs takes, and one more run: pytest tests/benchmarks/test_site_speed.py
+"""Time to build a site of 200 runs, and to add one run: pytest tests/benchmarks/test_site_speed.py
 --benchmark-enable -s
 
-The runs are copies of the reference run of the quick suite: but for their begin.json, the trials'
-figures and the manifest they share its files by hard links.
+The runs are copies of the reference run of the quick suite: except begin.json, the trials' figures
+and the manifest they share its files by hard links.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What TensorRT's portable artifacts lose, all models of the assets, computed on ONNX Runtime:
+"""Accuracy loss of TensorRT's portable artifacts, all models of the assets, on ONNX Runtime:
 pytest tests/benchmarks/test_tensorrt_accuracy.py --benchmark-enable -s
 """
 

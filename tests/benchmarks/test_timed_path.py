@@ -1,4 +1,4 @@
-"""What stands between a network and its figure:
+"""Overhead of the timed path:
 pytest tests/benchmarks/test_timed_path.py --benchmark-enable -s
 """
 
@@ -101,8 +101,8 @@ def times(call: Callable[[], Any]) -> list[int]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", BY_HAND)
 def test_a_call_costs_no_more_than_in_the_best_loop(benchmark, backend: str):
-    """Medians of short blocks in turn within one process; the files are opened anew several times,
-    since where memory lies changes a call by more than the loops do."""
+    """Medians of alternating short blocks within one process; the files are opened several times,
+    since memory placement changes a call by more than the loops do."""
     if not benchmark.enabled:
         pytest.skip("takes a minute: run with --benchmark-enable")
     prepared = prepare(TINY, backend)
@@ -141,8 +141,8 @@ def test_a_call_costs_no_more_than_in_the_best_loop(benchmark, backend: str):
 
 @contextmanager
 def sensors_read() -> Iterator[None]:
-    """What the parent reads while energy is measured, at 10 Hz; where the machine has no sensor,
-    a file of the kernel stands for one."""
+    """The parent's sensor readings during the energy pass, at 10 Hz; on a machine without a sensor
+    a kernel file stands in for one."""
     from qbench.machine.energy.meter import Meter
     from qbench.machine.energy.sensor import Sensor
     from qbench.machine.energy.sensors import find_sensors
@@ -203,8 +203,8 @@ def test_sensors_do_not_change_the_median(benchmark):
 
 @pytest.mark.timeout(600)
 def test_loadgen_tells_the_same_latency(benchmark, assets: Path):
-    """LoadGen's single-stream against a plain loop of the same steps, in turns in one process. What
-    placing and reading add to the inference alone is told beside."""
+    """LoadGen's single-stream against a plain loop of the same steps, alternating in one process.
+    Also prints how much placing inputs and reading outputs add to the inference."""
     if not benchmark.enabled:
         pytest.skip("takes a minute: run with --benchmark-enable")
     pytest.importorskip("mlperf_loadgen")

@@ -1,4 +1,4 @@
-"""qbench.bundle.bundle: what is read of a bundle that was damaged, edited or written to do harm."""
+"""Bundles: damaged, edited, and written to do harm."""
 
 from __future__ import annotations
 

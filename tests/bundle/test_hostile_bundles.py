@@ -1,5 +1,5 @@
-"""Bundles from elsewhere that are wrong, foreign or meant to do harm, through the command line:
-each command says so in words, or shows what is there, and none breaks."""
+"""Bundles from elsewhere that are damaged, foreign or meant to do harm, on the command line: each
+command reports the problem or shows the content, and none crashes."""
 
 from __future__ import annotations
 

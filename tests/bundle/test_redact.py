@@ -1,4 +1,4 @@
-"""Redacted bundles: nothing tells whose machine it was, and every figure is the same."""
+"""Redacted bundles: private names are gone, and every figure is the same."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOST, USER, FOLDER = "vienna-lab-3.acme.example", "mfischer", "/lustre/acme-secr
 
 
 def planted(bundle: Bundle, path: Path, host: str, user: str, folder: str) -> Bundle:
-    """A copy of a bundle of whose machine everything tells something: sound, with a manifest."""
+    """A valid copy of a bundle with private names in every record."""
     shutil.copytree(bundle.path, path)
     begin = json.loads((path / "begin.json").read_text())
     begin["host"] |= {
@@ -80,7 +80,7 @@ def everything(folder: Path) -> str:
 
 
 def rows(bundle: Bundle) -> list[dict]:
-    """The case table but for the reasons, which are text."""
+    """The case table without the reasons, which are text."""
     return case_table(bundle).drop(columns="reason").to_dict("records")
 
 

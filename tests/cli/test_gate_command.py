@@ -1,5 +1,5 @@
 """``qbench gate`` and ``qbench accept`` as commands: a planted regression is caught, confirmed by a
-run of its own and accepted; exit codes; files that CI reads; what is refused."""
+run of its own and accepted; exit codes; files for CI; refusals."""
 
 from __future__ import annotations
 

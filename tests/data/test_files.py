@@ -1,4 +1,4 @@
-"""qbench.data.files: where files come from, what is downloaded, verified and unpacked."""
+"""Files of cards: finding, downloading, verifying and unpacking."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ from qbench.run.workers.registry import Registry
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What computes on the GPU in pytest's own process comes last: CUDA stays started in it until
-    it ends, and every run after that would be refused, or marked, for another one on the card."""
+    """Run tests that compute on the GPU in pytest's own process last: CUDA stays active in it until
+    it ends, and any later run would be refused or marked because the card is busy."""
     items.sort(key=lambda item: item.path.name == "test_onnxruntime_cuda.py")
 
 
@@ -50,7 +50,7 @@ def nvml(gpu: cuda.Device) -> Iterator[tuple[Any, Any]]:
 
 
 def offered(backend: str) -> Ready:
-    """What a backend answers, if it runs on the GPU; else the test is skipped."""
+    """The backend's probe, if it runs on the GPU; else skip the test."""
     answer = Registry().probe([backend])[backend]
     if not isinstance(answer, Ready):
         pytest.skip(f"{backend}: {answer.reason}")

@@ -1,4 +1,4 @@
-"""Runs on the GPU, and processes beside them, for the tests of this folder."""
+"""Runs on the GPU, and processes alongside, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINUTES = 20
 
 @dataclass(frozen=True)
 class Run:
-    """What a run left.
+    """The results of a run.
 
     Attributes:
         cases: the rows of the case table.
@@ -40,7 +40,7 @@ class Run:
 
 
 def qbench(*words: str | Path, folder: Path, ok: tuple[int, ...] = (0, 1)) -> str:
-    """What a command prints; anything but these exit codes fails the test."""
+    """The output of a command; any other exit code fails the test."""
     done = subprocess.run(
         [sys.executable, "-m", "qbench.cli", *map(str, words)],
         cwd=folder,

@@ -21,7 +21,7 @@ POINTS = 0.015
 
 @pytest.fixture
 def answered(run: Callable[..., Run], backend: str) -> Run:
-    """One backend on the GPU, held against float32 of ONNX Runtime on the processor."""
+    """Compare a backend on the GPU with ONNX Runtime's float32 on the processor."""
     return run(
         models=NETWORKS,
         precisions=list(LEAST_DB),

@@ -1,4 +1,4 @@
-"""Joules by the GPU's counter against power that is read beside it."""
+"""Compare joules by the GPU's counter with its power readings."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 def held(pynvml: Any, gpu: cuda.Device, amount: int) -> dict[str, Any]:
-    """What the watcher says of a process that holds so many bytes."""
+    """The watcher's figures for a process that holds this many bytes."""
     try:
         card = find_card(pynvml, gpu.facts())
     except NoCard as error:
@@ -42,7 +42,7 @@ def test_what_was_allocated_is_seen(gpu: cuda.Device, nvml: tuple[Any, Any]):
 
 
 def test_a_program_holds_what_it_says_it_holds(run: Callable[..., Run], backend: str):
-    """The engine's own figures are part of what the process holds, beside CUDA's own memory."""
+    """The process holds the engine's memory and CUDA's own."""
     done = run(models=["digits_mobilenet"], backends=[backend], batch_sizes=[32], timed_s=2.0)
     for trial in done.trials():
         if not trial.get("device_memory"):

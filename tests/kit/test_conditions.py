@@ -1,4 +1,4 @@
-"""What a worker reads around the timed window: made-up machines, and this one."""
+"""Machine conditions around the timed window: on made-up machines, and on this one."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_a_quota_of_version_2_of_ones_own_group_or_one_above(machine):
 @pytest.mark.parametrize("folder", ["cpu,cpuacct", "cpu"])
 @pytest.mark.parametrize("group", ["/box", "/not/seen/from/inside", "/../../outside"])
 def test_a_quota_of_version_1(machine, folder, group):
-    """A container sees its own group as the mount, whatever the name it is told."""
+    """A container sees its own group at the mount point, whatever the group's name."""
     machine.write("proc/self/cgroup", f"9:memory:/m\n4:cpu,cpuacct:{group}\n0::/\n")
     place = f"sys/fs/cgroup/{folder}/box" if group == "/box" else f"sys/fs/cgroup/{folder}"
     machine.write("outside/cpu.stat", "nr_periods 1\nnr_throttled 1\nthrottled_time 1\n")
@@ -492,7 +492,7 @@ def test_a_thread_that_says_so_and_has_not_ended_yet_is_counted_once():
 
 @linux
 def test_reading_costs_little():
-    """The best of several: a hundredth of a window of 0.3 s at the most."""
+    """The best of several readings takes at most 1 % of a window of 0.3 s."""
     read, seconds = Conditions(), []
     for _ in range(10):
         begin = time.perf_counter()

@@ -182,7 +182,7 @@ def test_counts_of_a_part_of_the_time_are_scaled_up_and_say_so(kernel):
 
 
 def test_an_event_that_never_had_its_turn_is_not_zero(kernel):
-    """It was opened, so that only a reading tells: the trial's record then says why."""
+    """The counter opens, so only a reading shows it: the trial's record then says why."""
     made = kernel(instructions=(1000, 80, 80), cycles=(0, 80, 0))
     assert made.reason is None
     assert made.read() is None

@@ -1,4 +1,4 @@
-"""What is said of the machine's CUDA devices, by a driver library that answers as it is told."""
+"""The machine's CUDA devices, as reported by a scripted driver library."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def in_a_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def check_logs(files: tuple[str, ...]) -> str:
-    """The last run's summary. All files that are told are there, and no trace or accuracy log."""
+    """The last run's summary. All listed files exist, and no trace or accuracy log."""
     there = {path.name for path in Path().iterdir()}
     assert there >= set(files)
     assert not [name for name in there if name.endswith(".json")]

@@ -281,7 +281,7 @@ def test_why_there_is_no_pipeline():
 
 
 def answered(how: Judging, outputs: dict[str, np.ndarray]) -> Any:
-    """What is read of the outputs, item by item as a pipeline reads them."""
+    """Decoded outputs, item by item as a pipeline reads them."""
     given = how.answer()
     assert given is not None
     read = answers.reader(given)

@@ -21,8 +21,8 @@ LOAD_W = 300.0
 
 
 class Gpus(FakeNvml):
-    """Two GPUs of which the second does the work. ``wrong``: what the power says more than there
-    is; ``order``: of NVML's numbers, which may change when the machine is started anew."""
+    """Two GPUs, of which the second does the work. ``wrong``: error of the power reading;
+    ``order``: of NVML's indices, which may change at a reboot."""
 
     def __init__(self, machine: Machine, wrong: float = 1.0, order: Sequence[int] = (0, 1)) -> None:
         super().__init__(gpus=2)

@@ -1,4 +1,4 @@
-"""What the tests of tests/gpu compare with, itself tested where there is no GPU."""
+"""Tests of the references for tests/gpu, without a GPU."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_the_processor_has_no_gpu_and_a_gpu_without_nvml_a_reason(monkeypatch: p
 
 
 def test_watching_for_real_costs_the_parent_next_to_nothing(monkeypatch: pytest.MonkeyPatch):
-    """By its own clock, of Python's part; what NVML's calls take, only a GPU tells."""
+    """The cost of Python's part, by the watcher's own clock; NVML's calls need a GPU."""
     monkeypatch.setitem(sys.modules, "pynvml", FakeNvml())
     with watching(gpu_facts(0)) as watcher:
         begin = time.monotonic_ns()

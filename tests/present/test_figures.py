@@ -323,7 +323,7 @@ def test_names_are_text_in_every_picture(tmp_path: Path):
 
 
 def labels_of(axis: Any) -> list[Any]:
-    """Those that are drawn, but for turned ones, whose boxes overlap where they do not."""
+    """The visible ones, except rotated ones, whose boxes overlap where the text does not."""
     low, high = sorted(axis.get_view_interval())
     labels = [t.label1 for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
     labels += [t.label2 for t in axis.get_major_ticks() if low <= t.get_loc() <= high]
@@ -331,7 +331,7 @@ def labels_of(axis: Any) -> list[Any]:
 
 
 def texts_of(figure: Any) -> list[Any]:
-    """All text but labels of ticks, and those of them that are drawn."""
+    """All text; of tick labels only the visible ones."""
     ticks = {
         id(label)
         for panel in figure.axes

@@ -1,5 +1,5 @@
 """The report's recommendation in Chromium: nothing overlaps or is cut, axe finds nothing serious,
-and each figure is drawn beside its limit."""
+and each figure is drawn next to its limit."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ BEYOND = """
 
 
 def serious(page: Any, rules: list[str] | None = None) -> list[tuple[str, list[str]]]:
-    """What axe finds that is serious or critical, by any rule or by these."""
+    """Serious or critical findings of axe, by all rules or by these."""
     options: dict[str, Any] = {"resultTypes": ["violations"]}
     if rules:
         options["runOnly"] = {"type": "rule", "values": rules}
@@ -210,7 +210,7 @@ def test_nothing_overlaps_or_is_cut_and_axe_finds_nothing_serious(opened, name, 
 
 
 def rows(page: Any, chart: str) -> list[dict[str, str]]:
-    """What the CSV of a chart holds."""
+    """Rows of a chart's CSV."""
     with page.expect_download() as waiting:
         page.locator(f"figure:has(#{chart}) button[data-as='csv']").click()
     text = Path(waiting.value.path()).read_bytes().decode()

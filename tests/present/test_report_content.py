@@ -1,4 +1,4 @@
-"""What the page says: the answer, figures with their digits, links, exclusions, what ran."""
+"""Content of the page: the answer, rounded figures, links, exclusions, what ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page and the terminal show of scenarios, sweeps, noise, energy and machines."""
+"""Scenarios, sweeps, noise, energy and machines on the page and in the terminal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def crafted(tmp_path: Path) -> Crafted:
 
 
 def saved(bundle: Bundle, trial: str, name: str, array: np.ndarray) -> None:
-    """Put a file beside a trial's samples, as its scenario does."""
+    """Add a file to a trial's traces, as its scenario does."""
     path = bundle.path / "traces" / trial / name
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, array)

@@ -1,4 +1,4 @@
-"""The page's look, as far as it can be told without a browser: contrasts, and how large it is."""
+"""The page's contrasts and size, without a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""qbench.run.sources.catalog: what is refused of cards and data."""
+"""The catalog refuses wrong cards and data."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""qbench.run.sources.convert: which way a model takes, the check of what was made, and what is
-kept. With a converter of a few lines; the real ones are in test_converters.py."""
+"""Conversion: the route of a model, the check of the result, and the cache. With a converter of a
+few lines; test_converters.py has the real ones."""
 
 from __future__ import annotations
 

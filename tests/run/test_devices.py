@@ -28,7 +28,7 @@ GPU = "from qbench.testing.fake import FakeGpuBackend as Backend\n"
 
 @pytest.fixture
 def gpu(project):
-    """A project with the backend ``fakegpu``, which has a device ``cuda:0``, beside ``fake``."""
+    """A project with ``fake`` and ``fakegpu``, a backend with a device ``cuda:0``."""
     project.adapter("fakegpu", GPU)
     return project
 

@@ -191,7 +191,7 @@ def test_a_load_below_the_idle_power_is_not_a_negative_energy(machine: Machine):
 
 
 def windows(joules: list[float], scope: str = "board", idle_w: float | None = 4.0) -> list[Any]:
-    """Records of windows of 5 s and 100 items, as a sensor tells of them."""
+    """Records of windows of 5 s and 100 items, as a sensor gives them."""
     readings = [
         {
             "name": scope, "method": f"the {scope}'s", "scope": scope, "kind": "power",

@@ -1,4 +1,4 @@
-"""Environments: what a suite may say, what is made of it, and two versions in the same rounds."""
+"""Environments: the suite's keys, building, and two versions in the same rounds."""
 
 from __future__ import annotations
 

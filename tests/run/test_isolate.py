@@ -43,7 +43,7 @@ def probe(target: str = FAKE, timeout_s: float = 20) -> isolate.Outcome:
 
 
 def children() -> list[psutil.Process]:
-    """This process's, but for the watchdog."""
+    """Children of this process, except the watchdog."""
     watchdog = isolate._watchdog._process
     found = psutil.Process().children()
     return [p for p in found if watchdog is None or p.pid != watchdog.pid]

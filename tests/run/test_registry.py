@@ -47,7 +47,7 @@ PROBES = {
 
 @pytest.fixture
 def odd(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """Makes a registry with the adapter ``odd:Backend`` of a text, beside a good one."""
+    """Makes a registry with a good adapter and ``odd:Backend``, from its source text."""
 
     def make(text: str) -> Registry:
         (tmp_path / "odd.py").write_text(text)

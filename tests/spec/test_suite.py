@@ -40,7 +40,7 @@ def read(path: Path, text: str | bytes) -> Suite:
 
 
 def refusal(folder: Path, text: str | bytes) -> str:
-    """What qbench says about a suite that it refuses, less the path of the file."""
+    """qbench's error about a suite, without the path of the file."""
     path = folder / "suite.yaml"
     with pytest.raises(UserError) as caught:
         read(path, text)
@@ -353,7 +353,7 @@ def test_a_shipped_card_loads_and_its_splits_are_disjoint(path: Path):
 
 
 def test_the_commented_lines_of_the_template_can_be_used(tmp_path):
-    """What stands after ``# `` in the template is YAML that fits, once uncommented."""
+    """The template's commented lines (``# ``) are valid YAML once uncommented."""
     text = (suites_dir() / "templates" / "suite.yaml").read_text()
     for old, new in {
         "  # - int8-static: {per_channel": "  - int8-static: {per_channel",

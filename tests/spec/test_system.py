@@ -1,4 +1,4 @@
-"""The description of a system: what the machine tells, and what a person adds."""
+"""The description of a system: fields read from the machine, and fields of a person."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ be imported, and pybind11 writes every signature into the docstrings. With a C c
         python tests/data/tensorrt-api/read.py $version
     done
 
-Each writes ``<version>.json`` beside this file: all public names of the package; of the classes
+Each writes ``<version>.json`` next to this file: all public names of the package; of the classes
 that build, inspect and run an engine the members: a list of signatures of a method, ``property``,
 or the value of an enumeration's member.
 """
