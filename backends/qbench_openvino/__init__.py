@@ -63,21 +63,25 @@ class Backend:
             return Unavailable(f"OpenVINO's CPU plugin does not work: {error}", _FIX)
 
     def _probe(self) -> Ready:
-        from qbench_openvino.runtime import capabilities, has_dynamic_quantization, import_openvino
+        from qbench_openvino.runtime import (
+            applied_precision,
+            capabilities,
+            has_dynamic_quantization,
+            import_openvino,
+            is_emulated,
+        )
 
         openvino = import_openvino()
         core = openvino.Core()
         able = capabilities(core)
         precisions = ["fp32", "w8", "w4", "as-shipped"]
         missing = dict(_MISSING)
-        for precision, capability in (("bf16", "BF16"), ("fp16", "FP16")):
-            if capability in able:
+        for precision, hint in (("bf16", "bf16"), ("fp16", "f16")):
+            ran = applied_precision(openvino, core, hint)
+            if ran == precision:
                 precisions.append(precision)
             else:
-                missing[precision] = (
-                    f"OpenVINO does not compute {precision} on this CPU "
-                    f"(it lists {', '.join(sorted(able))})"
-                )
+                missing[precision] = f"OpenVINO computes {precision} in {ran} on this CPU"
         if "INT8" in able:
             precisions.append("int8-static")
         else:
@@ -92,6 +96,7 @@ class Backend:
             version=openvino.__version__,
             precisions={"cpu": tuple(precisions)},
             missing={"cpu": missing},
+            emulated={"cpu": tuple(p for p in precisions if is_emulated(p, able))},
             isa=" ".join(sorted(able & {"AMX", "BF16", "FP16", "FP32", "INT8"})),
         )
 

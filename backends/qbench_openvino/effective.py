@@ -13,7 +13,7 @@ from qbench.kit.adapter import Unsupported
 from qbench.kit.model import Feed
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision, Operator, Profile
 from qbench_openvino.graph import bias_of, depth, macs, products, quantized
-from qbench_openvino.runtime import WORDS
+from qbench_openvino.runtime import capabilities, is_emulated, node_precision, read_info
 
 if TYPE_CHECKING:
     from qbench_openvino.program import OpenVinoProgram
@@ -76,19 +76,20 @@ def operators(program: OpenVinoProgram) -> list[Operator]:
     """Every operator that runs, in the order of execution."""
     every = program.compiled.get_runtime_model().get_ordered_ops()
     constants = _constants(every)
-    graph = [node for node in every if _info(node, "layerType") not in _NOT_RUN]
-    graph.sort(key=lambda node: int(_info(node, "execOrder") or 0))
+    graph = [node for node in every if read_info(node, "layerType") not in _NOT_RUN]
+    graph.sort(key=lambda node: int(read_info(node, "execOrder") or 0))
     layers = [_layers(node) for node in graph]
     work = _assign(program.model, graph, layers)
     deep = _deep_products(program) if _is_dynamic(program) else set()
+    able = capabilities(program.openvino.Core())
     result = []
     for index, node in enumerate(graph):
-        kind, mine = _info(node, "layerType"), work.get(index, [])
+        kind, mine = read_info(node, "layerType"), work.get(index, [])
         computing = kind in _COMPUTING or bool(mine)
         # Products narrower than the group have int8 weights too, but multiply in float32.
         dynamic = any(product.get_friendly_name() in deep for product in mine)
         counts = [macs(product) for product in mine]
-        word = _precision(node, dynamic)
+        word = node_precision(node, dynamic)
         weights, activations = _bytes(node, word, constants)
         result.append(
             Operator(
@@ -99,7 +100,8 @@ def operators(program: OpenVinoProgram) -> list[Operator]:
                 macs=None if not counts or None in counts else sum(c or 0 for c in counts),
                 weight_bytes=weights,
                 activation_bytes=activations,
-                fallback=computing and _info(node, "primitiveType").startswith("ref"),
+                fallback=computing and read_info(node, "primitiveType").startswith("ref"),
+                emulated=is_emulated(word, able),
                 layers=tuple(layers[index]),
             )
         )
@@ -148,14 +150,9 @@ def _mean_ns(request: Any) -> dict[str, int]:
 # --------------------------------------------------------------------------- one operator
 
 
-def _info(node: Any, key: str) -> str:
-    info = node.get_rt_info()
-    return info[key].astype(str) if key in info else ""
-
-
 def _layers(node: Any) -> list[str]:
     """Names of the artifact's layers that were fused into ``node``."""
-    return [name for name in _info(node, "originalLayersNames").split(",") if name]
+    return [name for name in read_info(node, "originalLayersNames").split(",") if name]
 
 
 def _assign(
@@ -191,28 +188,13 @@ def _other_role(kind: str, layers: Sequence[str], model: Any) -> str:
     return "other"
 
 
-def _precision(node: Any, dynamic: bool) -> str:
-    """The format that ``node`` computes in, in qbench's words where it has one.
-
-    An operator with compressed weights reads back their type even if it multiplies in float32.
-    The implementation's name ends in what it computes in: ``brgemm_avx512_f32``; a compiled
-    subgraph (attention) goes by its first input, for all that was fused into it. Where
-    activations are quantized at run time (``dynamic``, which is proved apart) it says f32 too.
-    """
-    own = _info(node, "runtimePrecision")
-    if dynamic:
-        return WORDS.get(own, own)
-    ending = _info(node, "primitiveType").rpartition("_")[2].lower()
-    return WORDS.get(ending) or WORDS.get(own, own)
-
-
 # --------------------------------------------------------------------------- bytes
 
 
 def _bytes(node: Any, word: str, constants: Collection[str]) -> tuple[int, int] | tuple[None, None]:
     """Bytes of weights and of activations of ``node``, which computes in ``word``; None where a
     size is not fixed."""
-    if node.get_friendly_name() in constants or _info(node, "layerType") in _COPYING_NOTHING:
+    if node.get_friendly_name() in constants or read_info(node, "layerType") in _COPYING_NOTHING:
         return 0, 0
     weights: list[int | None] = []
     activations = [_size(port, port.get_element_type().bitwidth) for port in node.outputs()]
@@ -229,7 +211,7 @@ def _bytes(node: Any, word: str, constants: Collection[str]) -> tuple[int, int] 
     if made is None or None in weights or None in activations:
         return None, None
     read = sum(size or 0 for size in weights)
-    if _info(node, "layerType") in _LOOKUPS:
+    if read_info(node, "layerType") in _LOOKUPS:
         read = min(read, made)
     return read, sum(size or 0 for size in activations)
 
@@ -241,7 +223,7 @@ def _constants(ordered: Sequence[Any]) -> set[str]:
     for node in ordered:
         sources = [node.input_value(index).get_node() for index in range(node.get_input_size())]
         made = sources and all(source.get_friendly_name() in found for source in sources)
-        if made or _info(node, "layerType") == "Const":
+        if made or read_info(node, "layerType") == "Const":
             found.add(node.get_friendly_name())
     return found
 

@@ -36,8 +36,60 @@ def import_openvino() -> Any:
 
 
 def capabilities(core: Any) -> set[str]:
-    """What the CPU plugin says it computes here, such as ``{"BF16", "FP32", "INT8"}``."""
+    """Number formats that this processor has instructions for, as the CPU plugin lists them, such
+    as ``{"BF16", "FP32", "INT8"}``.
+
+    The plugin computes more than it lists: it takes the hint bf16 on every processor with AVX-512,
+    and emulates bf16 with float32 instructions where the list lacks ``BF16``.
+    """
     return set(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
+
+
+def is_emulated(word: str, able: set[str]) -> bool:
+    """Whether operators that run in ``word`` (``bf16``, ``fp16``) are emulated on a processor of
+    the capabilities ``able``."""
+    return word in ("bf16", "fp16") and word.upper() not in able
+
+
+def applied_precision(openvino: Any, core: Any, hint: str) -> str:
+    """The precision that a convolution runs in where INFERENCE_PRECISION_HINT is ``hint``, read
+    from the execution graph. The plugin ignores a hint that it cannot follow and says nothing."""
+    import numpy as np
+
+    ops = openvino.opset13
+    source = ops.parameter([1, 16, 8, 8], np.float32)
+    weights = ops.constant(np.ones((16, 16, 3, 3), np.float32))
+    product = ops.convolution(source, weights, [1, 1], [1, 1], [1, 1], [1, 1])
+    settings = {"INFERENCE_PRECISION_HINT": hint}
+    compiled = core.compile_model(openvino.Model([product], [source]), DEVICE, settings)
+    (node,) = (
+        node
+        for node in compiled.get_runtime_model().get_ordered_ops()
+        if read_info(node, "layerType") == "Convolution"
+    )
+    return node_precision(node)
+
+
+def read_info(node: Any, key: str) -> str:
+    """An entry of what the execution graph says of ``node``; "" if it has none."""
+    info = node.get_rt_info()
+    return info[key].astype(str) if key in info else ""
+
+
+def node_precision(node: Any, dynamic: bool = False) -> str:
+    """The format that ``node`` of an execution graph computes in, in qbench's words where it has
+    one.
+
+    An operator with compressed weights reads back their type even if it multiplies in float32.
+    The implementation's name ends in what it computes in: ``brgemm_avx512_f32``; a compiled
+    subgraph (attention) goes by its first input, for all that was fused into it. Where
+    activations are quantized at run time (``dynamic``, which is proved apart) it says f32 too.
+    """
+    own = read_info(node, "runtimePrecision")
+    if dynamic:
+        return WORDS.get(own, own)
+    ending = read_info(node, "primitiveType").rpartition("_")[2].lower()
+    return WORDS.get(ending) or WORDS.get(own, own)
 
 
 def has_dynamic_quantization(openvino: Any, core: Any) -> bool:

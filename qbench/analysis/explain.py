@@ -227,6 +227,14 @@ def _speed(
                 "the processor has it",
             )
         )
+    elif case.precision in effective.emulated:
+        findings.append(
+            Finding(
+                f"{case.precision} is emulated: this processor has no instructions for it, so each "
+                "product takes several others",
+                f"expect no speed-up here; measure {case.precision} on a processor that has it",
+            )
+        )
     elif IN_NAME_ONLY in flags(case.precision, {**vars(effective)}):
         ran = ", ".join(f"{n} in {word}" for word, n in effective.operators.items())
         findings.append(

@@ -95,6 +95,8 @@ class Ready:
         version: the runtime's version.
         precisions: by device (``cpu``, ``cuda:0``, ``cuda:1``), the precisions it really computes
             or stores here.
+        emulated: by device, the precisions among them that the processor has no instructions for;
+            the runtime computes them with others, as a rule more slowly than fp32.
         missing: by device, for precisions that someone may expect but that are not to be had:
             the reason, one sentence.
         isa: instruction sets that matter for the figures, as the runtime reports them, or "".
@@ -110,6 +112,7 @@ class Ready:
     isa: str = ""
     devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     compiled: tuple[str, ...] = ()
+    emulated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ class Operator:
         activation_bytes: bytes of its other inputs and of its outputs, each once, in the types they
             have; 0 if it copies nothing (a reshape). None if it cannot be told.
         fallback: whether the fast path did not take it (another provider, outside the delegate).
+        emulated: whether the processor has no instructions for ``precision``, so that others
+            compute it.
         layers: names of the source's layers that were fused into it, where the runtime tells.
         ns: mean time of one inference, in nanoseconds; None where it is not measured.
     """
@@ -45,6 +47,7 @@ class Operator:
     weight_bytes: int | None = None
     activation_bytes: int | None = None
     fallback: bool = False
+    emulated: bool = False
     layers: tuple[str, ...] = ()
     ns: float | None = None
 
@@ -67,6 +70,8 @@ class EffectivePrecision:
         macs: their multiply-accumulates by precision; None where they cannot be told.
         fallback_ops: operators that the fast path did not take (another provider, outside the
             delegate); 0 where there is only one path, None where the runtime does not tell.
+        emulated: precisions among ``operators`` that the processor has no instructions for; each
+            is flagged.
         notes: sentences for the reader.
         weight_bytes: the sum of those of all operators, so what one inference reads of weights at
             least. Weights that several operators share count at each.
@@ -81,6 +86,7 @@ class EffectivePrecision:
     notes: tuple[str, ...] = ()
     weight_bytes: int | None = None
     activation_bytes: int | None = None
+    emulated: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, operators: Iterable[Operator], notes: Iterable[str] = ()) -> EffectivePrecision:
@@ -106,6 +112,7 @@ class EffectivePrecision:
             operators=dict(counts),
             macs=None if macs is None else dict(macs),
             fallback_ops=sum(op.fallback for op in every),
+            emulated=tuple(sorted({str(op.precision) for op in computing if op.emulated})),
             notes=tuple(notes),
             weight_bytes=_total(op.weight_bytes for op in every),
             activation_bytes=_total(op.activation_bytes for op in every),

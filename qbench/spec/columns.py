@@ -63,7 +63,7 @@ class CaseRow:
     calibration_items: Annotated[Count, Column("case", "calibration items", "", "Number of items that the quantizer was calibrated on.")] = None
     effective_precision: Annotated[Words, Column("case", "ran at", "", "Precision of most multiply-accumulates, as read back from the runtime.", rank=2)] = None
     int8_mac_share: Annotated[Number, Column("case", "in int8", "%", "Share of multiply-accumulates that ran in int8.", "multiply-accumulates in int8 / all multiply-accumulates of a call.")] = None
-    flags: Annotated[Words, Column("case", "flags", "", "Warnings that the precision's name hides, such as `int8 in name only`.")] = None
+    flags: Annotated[Words, Column("case", "flags", "", "Warnings that the precision's name hides: `int8 in name only`, `bf16 emulated`.")] = None
     fallback_ops: Annotated[Count, Column("case", "fallback operators", "", "Number of operators that ran outside the fast path.")] = None
     device: Annotated[str, Column("case", "device", "", "Device that it ran on.")]
     scenario: Annotated[str, Column("case", "scenario", "", "How inferences were issued.")]

@@ -73,16 +73,20 @@ def int8_share(effective: Mapping[str, Any]) -> float | None:
 
 
 def flags(precision: str, effective: Mapping[str, Any]) -> list[str]:
-    """Warnings about a precision that did not run as named: ``int8 in name only`` if int8 was
-    requested and less than half of the multiply-accumulates (of the computing operators, where
-    multiply-accumulates are unknown) run in int8."""
+    """Warnings that the precision's name hides.
+
+    - ``int8 in name only``: int8 was asked for, and less than half of the multiply-accumulates (of
+      the computing operators, where their multiply-accumulates are not known) run in int8.
+    - ``bf16 emulated``: the processor has no instructions for a precision that operators run in.
+    """
+    found = [f"{word} emulated" for word in effective.get("emulated") or ()]
     asked = PRECISIONS[precision]
     if (asked.weights, asked.activations) != ("int8", "int8"):
-        return []
+        return found
     share = int8_share(effective)
     if share is None:
         counts = effective["operators"]
         if not counts:
-            return []
+            return found
         share = counts.get("int8", 0) / sum(counts.values())
-    return [IN_NAME_ONLY] if share < 0.5 else []
+    return [IN_NAME_ONLY, *found] if share < 0.5 else found

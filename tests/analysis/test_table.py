@@ -300,6 +300,12 @@ def test_a_model_that_computes_nothing_is_not_flagged(crafted: Crafted, operator
     assert (row["flags"], row["int8_mac_share"]) == (flag, None)
 
 
+def test_what_the_processor_emulates_is_flagged(crafted: Crafted):
+    crafted.evaluation(crafted.case("bf16"), np.eye(3), precision="bf16", emulated=["bf16"])
+    (row,) = rows(crafted.done())
+    assert (row["effective_precision"], row["flags"]) == ("bf16", "bf16 emulated")
+
+
 # --------------------------------------------------------------------------- a real run
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,11 +29,13 @@ from qbench.kit.model import (
     TensorSpec,
 )
 from qbench.kit.operators import Activation
-from qbench.spec.precisions import complete_options
+from qbench.spec.precisions import complete_options, flags
 from qbench.testing.conformance import AdapterConformance
 
 if importlib.util.find_spec("openvino") is None or importlib.util.find_spec("nncf") is None:
     pytest.skip("needs openvino and nncf: pip install 'qbench[openvino]'", allow_module_level=True)
+
+from openvino import Core as CORE
 
 from qbench_openvino import Backend
 
@@ -589,16 +593,87 @@ def test_4_bits_are_refused_where_nothing_would_be_stored_so(tmp_path: Path) -> 
 # --------------------------------------------------------------------------- effective precision
 
 
+BF16_INSTRUCTIONS = {"avx512_bf16", "avx_ne_convert", "bf16"}
+"""As /proc/cpuinfo calls them, on x86-64 and on aarch64."""
+
+
+def cpu_flags() -> set[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    line = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return set(line.partition(":")[2].split())
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_floating_precisions_are_read_back(precision: str, tmp_path: Path) -> None:
-    artifact = prepare(digits("onnx"), precision, tmp_path / "out")
-    if precision in declared():
-        answer = effective(artifact)
-        assert answer.precision == precision
-        assert answer.fallback_ops == 0
-        assert any("INFERENCE_PRECISION_HINT" in note for note in answer.notes)
-    else:
-        assert effective(artifact).precision != precision
+    """A precision is offered where the execution graph runs at it, and only there."""
+    answer = effective(prepare(digits("onnx"), precision, tmp_path / "out"))
+    assert (answer.precision == precision) == (precision in declared())
+    assert answer.fallback_ops == 0
+    assert any("INFERENCE_PRECISION_HINT" in note for note in answer.notes)
+    emulated = answer.precision == "bf16" and not BF16_INSTRUCTIONS & cpu_flags()
+    assert answer.emulated == (("bf16",) if emulated else ())
+
+
+class _Word(str):
+    def astype(self, kind: type) -> str:
+        return kind(self)
+
+
+class _Bf16Node:
+    """A node of an execution graph that says bf16 where the real one says f32."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def get_rt_info(self) -> dict[str, _Word]:
+        info = self._node.get_rt_info()
+        words = {key: info[key].astype(str) for key in info}
+        return {key: _Word(re.sub("f32$", "bf16", word)) for key, word in words.items()}
+
+
+class _WithoutBf16Instructions:
+    """A core as on a processor with AVX-512 and without instructions for bf16: the plugin does not
+    list BF16, and follows the hint all the same. A graph of float32 stands for that of bf16."""
+
+    def __init__(self) -> None:
+        self._core = CORE()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+    def get_property(self, device: str, name: str) -> Any:
+        found = self._core.get_property(device, name)
+        return [w for w in found if w != "BF16"] if name == "OPTIMIZATION_CAPABILITIES" else found
+
+    def compile_model(self, model: Any, device: str, settings: dict[str, Any]) -> Any:
+        asked = settings["INFERENCE_PRECISION_HINT"]
+        exact = {**settings, "INFERENCE_PRECISION_HINT": "f32" if asked == "bf16" else asked}
+        compiled = self._core.compile_model(model, device, exact)
+        if asked != "bf16":
+            return compiled
+        ordered = [_Bf16Node(n) for n in compiled.get_runtime_model().get_ordered_ops()]
+        graph = SimpleNamespace(get_ordered_ops=lambda: ordered)
+        names = ("inputs", "outputs", "get_property", "create_infer_request")
+        parts = {name: getattr(compiled, name) for name in names}
+        return SimpleNamespace(get_runtime_model=lambda: graph, **parts)
+
+
+def test_emulated_bf16_is_offered_and_flagged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openvino.Core", _WithoutBf16Instructions)
+    answer = Backend().probe()
+    assert isinstance(answer, Ready)
+    assert "bf16" in answer.precisions["cpu"] and "bf16" not in answer.missing["cpu"]
+    assert answer.emulated == {"cpu": ("bf16",)}
+    assert "BF16" not in answer.isa.split()
+    for precision, emulated in (("bf16", ["bf16"]), ("fp32", [])):
+        found = effective(prepare(digits("onnx"), precision, tmp_path / precision))
+        assert (found.precision, list(found.emulated)) == (precision, emulated)
+        assert flags(precision, asdict(found)) == [f"{word} emulated" for word in emulated]
 
 
 def test_the_work_is_told_in_multiply_accumulates(

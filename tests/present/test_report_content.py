@@ -177,12 +177,14 @@ def test_doubts_and_failures_stand_in_the_answer(tmp_path):
     for number in range(8):  # something else had a processor all the time
         crafted.trial(quick, number, 1.0, conditions={"run_delay_ns": 90_000_000, "cpus": 2})
     crafted.evaluation(base, scores(390))
-    crafted.evaluation(quick, scores(390), base, precision="fp32", macs={"fp32": 640})
+    ran = {"precision": "fp32", "macs": {"fp32": 640}, "emulated": ["bf16"]}
+    crafted.evaluation(quick, scores(390), base, **ran)
     crafted.case("fp16", skip="there is no such unit")
     text = answered(crafted.done())
     assert "The fastest, by figures in doubt, is fake int8-static" in text
     assert "1 of 2 cases is noisy" in text
     assert "1 of 2 cases is int8 in name only" in text
+    assert "1 of 2 cases is computed by emulation" in text
     assert "not measured: 1 skipped" in text.lower()
 
 

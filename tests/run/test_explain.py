@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -81,6 +81,13 @@ def test_a_kernel_slower_than_float32s_is_named_with_both_rates():
 def test_a_kernel_as_fast_as_float32s_is_not_blamed():
     same = Operator("c", "QLinearConv", "compute", "int8", macs=1_000_000, ns=99_000)
     assert explained("int8-static", [same, RELU], [CONV, RELU]).findings == []
+
+
+def test_emulation_is_said_to_be_the_reason():
+    slow = replace(CONV, precision="bf16", emulated=True, ns=150_000)
+    assert "bf16 is emulated" in reasons(explained("bf16", [slow], [CONV]))
+    native = replace(slow, emulated=False)
+    assert "emulated" not in reasons(explained("bf16", [native], [CONV]))
 
 
 def test_casts_are_blamed_where_float32_has_none():

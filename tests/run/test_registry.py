@@ -37,6 +37,7 @@ PROBES = {
     "Ready('1', {'cpu': 'fp32'})": "'fp32'",
     "Ready('1', {'cpu': [['fp32']]})": "[['fp32']]",
     "Ready('1', {'cpu': ('fp32',)}, {'cpu': 'nothing'})": "'nothing'",
+    "Ready('1', {'cpu': ('fp32',)}, emulated={'cpu': 'fp32'})": "emulated precisions of cpu",
     "Unavailable(None, 'x')": "reason is None",
     "Odd(1)": "probe",
     "OddReady('1', {'cpu': ('fp32',)})": "more",

@@ -296,7 +296,11 @@ class Prepared(Outcome):
 
 
 class Effective(Record):
-    """What really ran: operators and multiply-accumulates by precision, as the runtime tells."""
+    """What really ran: operators and multiply-accumulates by precision, as the runtime tells.
+
+    Attributes:
+        emulated: precisions that the processor has no instructions for.
+    """
 
     precision: str
     operators: dict[str, int]
@@ -304,6 +308,7 @@ class Effective(Record):
     weight_bytes: Count | None
     activation_bytes: Count | None
     fallback_ops: int | None
+    emulated: list[str] = []
 
 
 class OperatorTime(Record):

@@ -30,9 +30,14 @@ def _rows(name: str, probe: Ready | Unavailable) -> list[tuple[str, ...]]:
     if isinstance(probe, Unavailable):
         return [(name, "not here", "", f"{probe.reason}. {probe.fix}")]
     return [
-        (name, probe.version, device, ", ".join(precisions) or "none")
-        for device, precisions in probe.precisions.items()
+        (name, probe.version, device, ", ".join(_marked(probe, device)) or "none")
+        for device in probe.precisions
     ]
+
+
+def _marked(probe: Ready, device: str) -> list[str]:
+    emulated = probe.emulated.get(device, ())
+    return [f"{p} (emulated)" if p in emulated else p for p in probe.precisions[device]]
 
 
 def _gpus(probe: Ready | Unavailable) -> list[tuple[Any, ...]]:

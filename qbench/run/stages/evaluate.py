@@ -20,7 +20,7 @@ from qbench.run.stages.sitting import Sitting
 from qbench.run.workers.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.spec.judging import Quality
 from qbench.spec.models import Expected
-from qbench.spec.precisions import REFERENCE, flags
+from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE, flags
 
 PROFILE_RUNS = 20
 """Profiled inferences of an evaluation, where the suite asks for a profile."""
@@ -159,11 +159,10 @@ def _compare_with_card(sitting: Sitting, label: str, expected: Expected, quality
 
 
 def _refuse_in_name_only(precision: str, effective: Mapping[str, Any]) -> dict[str, str]:
-    """An error's status and reason where the precision's name hides what ran; else nothing."""
-    found = flags(precision, effective)
-    if not found:
+    """An error's status and reason where a case is int8 in name only; else nothing."""
+    if IN_NAME_ONLY not in flags(precision, effective):
         return {}
     counts = effective["macs"] or effective["operators"]
     ran = ", ".join(f"{n} {word}" for word, n in counts.items())
     unit = "multiply-accumulates" if effective["macs"] else "operators"
-    return {"status": "error", "reason": f"{', '.join(found)}: {unit} by precision: {ran}"}
+    return {"status": "error", "reason": f"{IN_NAME_ONLY}: {unit} by precision: {ran}"}

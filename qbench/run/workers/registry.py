@@ -154,6 +154,10 @@ def _answer(result: Mapping[str, Any]) -> Ready | Unavailable:
     if not _words(fields.setdefault("compiled", ())):
         raise TypeError(f"compiled is {fields['compiled']!r}")
     fields["compiled"] = tuple(fields["compiled"])
+    for device, names in fields.setdefault("emulated", {}).items():
+        if not _words(names):
+            raise TypeError(f"the emulated precisions of {device} are {names!r}")
+    fields["emulated"] = {d: tuple(p) for d, p in fields["emulated"].items()}
     fields["precisions"] = {d: tuple(p) for d, p in fields["precisions"].items()}
     return Ready(**fields)
 
