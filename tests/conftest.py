@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from command_line import run_here
 from filelock import FileLock
 
 from qbench.testing.fake import fake_model
@@ -39,6 +41,16 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QBENCH_LOCK", str(tmp_path / "tmp" / "lock"))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # a session within is none of its
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped, by reason; ``-rs`` says where as well."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    counts = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if counts:
+        terminalreporter.section("skipped")
+    for reason, count in counts.most_common():
+        terminalreporter.line(f"{count:4} {reason}")
 
 
 @dataclass
@@ -103,18 +115,13 @@ class Project:
         return path
 
     def command(self, *args: str | Path) -> list[str]:
+        """The command line as a process of its own; ``qbench`` is quicker."""
         return [sys.executable, "-m", "qbench.cli", *map(str, args)]
 
     def qbench(self, *args: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line in this folder."""
-        return subprocess.run(
-            self.command(*args),
-            cwd=self.root,
-            env={**self.env, **env},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        """Run the command line in this folder, but in this process: a process of its own takes
+        half a second to import what this one has."""
+        return run_here(self.root, {**self.env, **env}, *map(str, args))
 
     def run_json(self, *args: str | Path) -> dict[str, Any]:
         """``qbench run ... --json --no-report``, which has to go well."""
