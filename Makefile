@@ -16,7 +16,7 @@ docs:    ## the documentation site, in site/
 	mkdocs build --strict
 reports: ## the published pages, from the reference bundles
 	rm -rf reports/reference && mkdir -p reports/reference
-	qbench report results/reference/*-quick-* --max-p99 0.5ms --max-accuracy-drop 1pp \
+	qbench report results/reference/*-quick-* --limit 'p99<=0.5ms' --limit 'accuracy_drop<=1pp' \
 		-o reports/reference/which-chip.html
 	qbench site results/reference -o reports/reference/site
 	qbench figure results/reference/*-quick-* speedup -o reports/reference/quick-speedup.svg

@@ -1,25 +1,26 @@
-"""Numbers with as many digits as are known, and text that is safe to print."""
+"""Values as text for readers: numbers with as many digits as are known, counts, shares, lists, and
+text that comes from others made safe to print."""
 
 from __future__ import annotations
 
 import html
 import math
 import re
+from collections.abc import Sequence
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
+"""Control characters, except tab and line feed, and those that change the writing direction."""
 _MARKS = re.compile(r"[\\`*_\[\]#|~!]")
 
 
 def printable(words: str) -> str:
-    """Without control characters, which would steer the terminal: what is shown may come from
-    others, as a bundle's reasons do."""
+    """Text without control characters. Anything from a bundle may hold some, and they would steer
+    the terminal."""
     return _CONTROL.sub("", words)
 
 
 def markdown(words: str) -> str:
-    """As text in Markdown, in one line: neither its marks nor HTML's do anything."""
+    """Text as one line of Markdown, with its own marks and HTML escaped."""
     line = " ".join(printable(words).split())
     return _MARKS.sub(r"\\\g<0>", html.escape(line, quote=False))
 
@@ -27,14 +28,14 @@ def markdown(words: str) -> str:
 def figure(
     value: float, low: float | None = None, high: float | None = None, sign: str = ""
 ) -> str:
-    """A number with as many digits as are known of it, without an exponent.
+    """A number with as many digits as are known, without an exponent.
 
-    Two significant digits of half its interval, from ``low`` to ``high``; three significant digits
-    of its own where there is no interval. The ends of an interval have the same decimals as what
-    they are of: ``figure(low, low, high)``.
+    With an interval, two significant digits of half its width, ``(high - low) / 2``; without one,
+    three significant digits of the number. ``figure(low, low, high)`` gives the end of an interval
+    the same decimals.
 
     Args:
-        sign: "+" to have it said of positive numbers, too.
+        sign: "+" to write the sign of positive numbers as well.
     """
     if not math.isfinite(value):
         return f"{value:g}"
@@ -47,8 +48,24 @@ def figure(
 
 
 def with_interval(value: float, low: float | None, high: float | None, sign: str = "") -> str:
-    """``1.234 (1.210 … 1.258)``; without an interval the number alone."""
+    """``1.234 (1.210 … 1.258)``; without an interval only the number."""
     text = figure(value, low, high, sign)
     if low is None or high is None:
         return text
     return f"{text} ({figure(low, low, high, sign)} … {figure(high, low, high, sign)})"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """``12 %`` for 0.12."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """``1 case``, ``2,400 cases``; ``plural`` where an s is not enough."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def names(words: Sequence[str], most: int) -> str:
+    """``a, b and 3 more``: the first ``most`` words, and the number of the others."""
+    left = len(words) - most
+    return ", ".join(words[:most]) + (f" and {left:,} more" if left > 0 else "")

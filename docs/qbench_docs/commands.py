@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from qbench.cli.help import arguments, options
 from qbench_docs.cells import code, table, text
 
 
@@ -38,11 +39,7 @@ def _section(name: str, command: Any) -> str:
     said, _, examples = inspect.cleandoc(command.help or "").partition("\b\n")
     shown = inspect.cleandoc(examples.replace("\b", "").partition(":\n")[2])
     usage = " ".join([name, *command.collect_usage_pieces(context)])
-    records = {
-        kind: [record for p in command.params if p.param_type_name == kind
-               if (record := p.get_help_record(context))]
-        for kind in ("argument", "option")
-    }  # fmt: skip
+    records = {"argument": arguments(command, context), "option": options(command, context)}
     return "\n".join(
         [
             f"## {name}\n\n```text\n{usage}\n```\n",

@@ -13,6 +13,7 @@ from qbench.analysis.quality.fidelity import MAX_SQNR_DB
 from qbench.kit.operators import EffectivePrecision, Operator
 from qbench.kit.precisions import PRECISIONS
 from qbench.spec.case import Case
+from qbench.spec.columns import CaseRow
 from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE, flags
 
 SLOW_RATE = 1.5
@@ -91,7 +92,7 @@ class Explanation:
     """
 
     case: Case
-    row: Mapping[str, Any]
+    row: CaseRow
     kinds: Sequence[Kind]
     twin_kinds: Sequence[Kind]
     ns: float | None
@@ -107,7 +108,7 @@ class Explanation:
         return sorted(losing, key=lambda layer: -layer.drop_db)[:MAX_LAYERS]
 
 
-def explain(case: Case, row: Mapping[str, Any], found: Mapping[str, Any]) -> Explanation:
+def explain(case: Case, row: CaseRow, found: Mapping[str, Any]) -> Explanation:
     """What stands out.
 
     Args:
@@ -192,7 +193,7 @@ def layer_errors(records: Iterable[Mapping[str, Any]]) -> list[Layer]:
 
 def _speed(
     case: Case,
-    row: Mapping[str, Any],
+    row: CaseRow,
     ours: Sequence[Operator],
     theirs: Sequence[Operator],
     kinds: Sequence[Kind],
@@ -365,7 +366,7 @@ def _eaten_up(
 # --------------------------------------------------------------------------- why wrong
 
 
-def _accuracy(case: Case, row: Mapping[str, Any], layers: Sequence[Layer]) -> list[Finding]:
+def _accuracy(case: Case, row: CaseRow, layers: Sequence[Layer]) -> list[Finding]:
     if not layers:
         return []
     last = row["sqnr_db"] if row["sqnr_db"] is not None else layers[-1].sqnr_db

@@ -1,5 +1,5 @@
-"""The command line. The only package that prints or exits; heavy modules are imported inside
-commands, so that ``qbench --help`` is quick."""
+"""The command line. Only this package prints or exits. Heavy modules are imported inside commands,
+so that ``qbench --help`` is quick."""
 
 from __future__ import annotations
 
@@ -19,32 +19,42 @@ from qbench.cli.common import INTERRUPTED, MACHINERY
 from qbench.cli.compare import compare
 from qbench.cli.cost import cost
 from qbench.cli.gate import accept, gate
+from qbench.cli.help import Command, CommandGroup
 from qbench.cli.history import history, prune
-from qbench.cli.interchange import import_files
 from qbench.cli.recommend import recommend
 from qbench.cli.site import site
 from qbench.errors import UserError
 
 app = typer.Typer(
     name="qbench",
-    help="Which inference backend, at which precision, on which machine? Measured honestly.",
+    cls=CommandGroup,
+    help="Measure models on inference backends: latency, accuracy, memory and energy, by "
+    "precision and machine.",
     epilog="Start with: qbench run quick",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-COMMANDS = (
-    running.run, running.plan, running.init,
-    listing.doctor, listing.backends, listing.models, listing.suites,
-    results.show, results.explain, exports.export, exports.figure, results.report, results.verify,
-    bundles.merge, bundles.pack, bundles.redact, bundles.schema,
-    compare, cost, recommend, gate, accept, history, site, prune,
-)  # fmt: skip
+GROUPS = {
+    "Measure": (
+        running.init, running.plan, running.run, listing.doctor, listing.backends,
+        listing.models, listing.suites, results.show, results.explain,
+    ),
+    "Judge": (compare, gate, accept, history),
+    "Choose": (recommend, cost),
+    "Publish": (
+        results.report, site, exports.figure, exports.export, bundles.pack, bundles.redact,
+    ),
+    "Keep": (
+        results.verify, bundles.merge, bundles.import_, prune, bundles.schema,
+    ),
+}  # fmt: skip
 """In the order of ``qbench --help``."""
-for command in COMMANDS:
-    app.command()(command)
-app.command("import")(import_files)  # no function can have that name
-app.add_typer(cache_app, name="cache")
+for title, commands in GROUPS.items():
+    for command in commands:
+        name = command.__name__.rstrip("_")
+        app.command(name, cls=Command, rich_help_panel=title)(command)
+app.add_typer(cache_app, name="cache", rich_help_panel="Keep")
 
 NO_ACCESS = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EBUSY,
@@ -53,19 +63,19 @@ NO_ACCESS = {
 
 
 def main() -> None:
-    """Entry point: runs a command and turns what went wrong into a message and an exit code."""
+    """Entry point: run a command; turn exceptions into a message and an exit code."""
     code = None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: resumable
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: resumable
     try:
         code = app(standalone_mode=False)
-        if code == INTERRUPTED:  # typer turns an interrupt into this code
+        if code == INTERRUPTED:  # typer returns this code for an interrupt
             raise KeyboardInterrupt
     except UserError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted; the same command continues from here", INTERRUPTED)
     except BrokenPipeError:
-        os._exit(0)  # the reader of our output has left, as in `qbench show | head`
+        os._exit(0)  # the reader of the output has left, as in `qbench show | head`
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -77,8 +87,7 @@ def main() -> None:
         if error.errno in NO_ACCESS:
             _fail(
                 f"cannot use a file or folder{place}: {error.strerror}\n"
-                "  Choose another place: -o, --results, or QBENCH_CACHE for what is kept between "
-                "runs.",
+                "  Choose another place with -o, --results, or QBENCH_CACHE for the cache.",
                 2,
             )
         _unexpected()
@@ -91,7 +100,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    from qbench.present.terminal import printable
+    from qbench.text import printable
 
     print(f"qbench: {printable(message)}", file=sys.stderr)
     sys.exit(code)
@@ -99,7 +108,7 @@ def _fail(message: str, code: int) -> None:
 
 def _unexpected() -> None:
     traceback.print_exc()
-    _fail("this is a fault in qbench; please report it with the lines above", MACHINERY)
+    _fail("this is a bug in qbench; please report it with the lines above", MACHINERY)
 
 
 def _version(show: bool) -> None:

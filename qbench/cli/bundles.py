@@ -1,4 +1,4 @@
-"""Commands about bundles: merge, pack, redact, schema."""
+"""Commands that keep bundles: merge, import, schema; and copies to publish: pack, redact."""
 
 from __future__ import annotations
 
@@ -7,25 +7,34 @@ from typing import Annotated, Any
 
 import typer
 
-from qbench.cli.common import DEFAULT_RESULTS, AsJson, Recompute, Results, console, print_json
-from qbench.errors import UserError
+from qbench.cli.common import DEFAULT_RESULTS, AsJson, Recompute, Results, Runs, console, print_json
+from qbench.errors import UserError, nearest
+
+Copies = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write the copies to.")
+]
+Originals = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Bundles: paths, ids, or 'latest'.")
+]
 
 
 def merge(
-    run: Annotated[
-        list[str], typer.Argument(help="Bundles: paths, ids, 'latest', or whole collections.")
-    ],
+    run: Runs,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The collection: a new folder, or one to add to.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="The collection: new, or one to add to."
+        ),
     ],
     recompute: Recompute = False,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Bring bundles of several machines together in one folder.
+    """Collect the runs of several machines in one folder.
 
-    It holds a checked copy of each, one table of all their cases (cases.csv, cases.parquet), and
-    collection.json: on which fields every two of them differ, and how many cases may be compared.
+    The collection holds a verified copy of each bundle, one table of all cases (cases.csv,
+    cases.parquet), and collection.json, which lists for every two bundles the fields that differ
+    and the number of comparable cases.
 
     \b
     Examples:
@@ -34,7 +43,6 @@ def merge(
     """
     from qbench.bundle.find import INDEX, find_bundle
     from qbench.present.exports.collection import merge_bundles
-    from qbench.present.terminal import printable
 
     is_collection = [(Path(name) / INDEX).is_file() for name in run]
     paths = [
@@ -46,13 +54,13 @@ def merge(
         print_json(found)
         return 0
     out = console()
-    for part in _told(found):
-        out.print(part if not isinstance(part, str) else printable(part), markup=False)
+    for table in _tables(found):
+        out.print(table)
     return 0
 
 
-def _told(found: dict[str, Any]) -> list[Any]:
-    from qbench.present.terminal import simple_table
+def _tables(found: dict[str, Any]) -> list[Any]:
+    from qbench.present.terminal.tables import simple_table
 
     rows = [
         (
@@ -76,25 +84,58 @@ def _told(found: dict[str, Any]) -> list[Any]:
         )
         for pair in found["pairs"]
     ]
-    parts: list[Any] = [simple_table(["", "run", "host", "processor", "qbench", "cases ok"], rows)]
+    tables = [simple_table(["", "run", "host", "processor", "qbench", "cases ok"], rows)]
     if pairs:
         headers = ["run", "and run", "level", "fields differ", "same work", "same artifact, set-up"]
-        parts.append(simple_table(headers, pairs))
-    return parts
+        tables.append(simple_table(headers, pairs))
+    return tables
 
 
-def pack(
-    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder that the smaller bundles are written to.")
+def import_(
+    file: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="JSON files of pytest-benchmark.")
     ],
+    project: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the project; default: as in the files."),
+    ] = None,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Copy bundles without their predictions, to publish them.
+    """Import results of pytest-benchmark for `qbench history`.
 
-    Accuracy stands as it was recorded, but cannot be recomputed. Every sample is kept. Each copy
-    names the digest of its original, which is not modified.
+    \b
+    Examples:
+      qbench import .benchmarks/*/*.json
+      qbench import nightly.json --project mylibrary
+    """
+    from qbench.analysis.history.imported import read_benchmarks
+    from qbench.analysis.history.sources import add_series
+    from qbench.text import printable
+
+    read = [read_benchmarks(path, project) for path in file]  # check all before keeping any
+    kept = []
+    for path, points in zip(file, read, strict=True):
+        where = add_series(results, points[0].run_id, points)
+        kept.append({"file": str(path), "kept": str(where), "benchmarks": len(points)})
+    if as_json:
+        print_json(kept)
+        return 0
+    for one in kept:
+        print(printable(f"{one['file']}: {one['benchmarks']} benchmarks, kept as {one['kept']}"))
+    return 0
+
+
+def pack(
+    run: Originals,
+    output: Copies,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> int:
+    """Copy runs without their predictions, to publish them.
+
+    Accuracy stays as recorded, but cannot be recomputed. Every sample is kept. Each copy names the
+    digest of its original, which is not modified.
 
     \b
     Example:
@@ -119,26 +160,24 @@ def pack(
 
 
 def redact(
-    run: Annotated[list[str], typer.Argument(help="Bundles: paths, ids, or 'latest'.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder that the new bundles are written to.")
-    ],
+    run: Originals,
+    output: Copies,
     also: Annotated[
         list[str] | None,
-        typer.Option("--also", metavar="WORD", help="Another private word; repeatable."),
+        typer.Option("--also", metavar="WORD", help="Also remove this word; repeatable."),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option("--keep", metavar="WORD", help="A word that may be told; repeatable."),
+        typer.Option("--keep", metavar="WORD", help="Do not remove this word; repeatable."),
     ] = None,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Write bundles anew without what tells whose machine it was, to be published.
+    """Copy runs without host names, users and paths, to publish them.
 
-    Host and user names, folders, addresses and serial numbers go; every figure stays. They are
-    bundles like any other; each names the digest of the one that it was made from, which is not
-    changed. What was found to be private is yours to check before you publish.
+    Host and user names, folders, addresses and serial numbers are replaced; every figure stays.
+    Each copy names the digest of its original, which is not modified. Check the copies before you
+    publish them.
 
     \b
     Examples:
@@ -162,13 +201,17 @@ def redact(
 
 def schema(
     name: Annotated[
-        str | None, typer.Argument(help="A file of a bundle, such as journal.jsonl.")
+        str | None,
+        typer.Argument(metavar="FILE", help="A file of a bundle, such as journal.jsonl."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder to write all of them to.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write all schemas to."),
     ] = None,
 ) -> int:
-    """Show the JSON Schema of a bundle's records, or write all of them.
+    """Print the JSON Schema of the files in a bundle.
+
+    With --output, writes the schemas of all files.
 
     \b
     Examples:
@@ -177,16 +220,15 @@ def schema(
     """
     from qbench.bundle.records.run import FILES
     from qbench.bundle.schema import json_schema, schema_files
-    from qbench.errors import nearest
     from qbench.storage import write_file
 
     if name is not None and name not in FILES:
-        raise UserError(f"no records are kept in '{name}'", nearest(name, FILES))
+        raise UserError(f"bundles have no records in '{name}'", nearest(name, FILES))
     if name is not None:
         print_json(json_schema(name))
     elif output is None:
         raise UserError(
-            "which file's schema?", f"Give its name, or a folder with -o: {', '.join(FILES)}."
+            "no file was named", f"Name one, or give a folder with -o. Files: {', '.join(FILES)}."
         )
     else:
         output.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Commands about what is kept between runs: cache size, cache clean."""
+"""Commands about the cache: cache size, cache clean."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Annotated
 import typer
 
 from qbench.cli.common import AsJson, console, print_json
+from qbench.cli.help import Command, CommandGroup
 from qbench.errors import UserError
 
-cache_app = typer.Typer(help="Show or clear what is kept between runs.", no_args_is_help=True)
+cache_app = typer.Typer(help="Show or clear the cache.", cls=CommandGroup, no_args_is_help=True)
 
 
-@cache_app.command("size")
+@cache_app.command("size", cls=Command)
 def cache_size(as_json: AsJson = False) -> int:
-    """Show how much is kept, and where."""
-    from qbench.present.terminal import simple_table
+    """Show the size and the folder of the cache."""
+    from qbench.present.terminal.tables import simple_table
     from qbench.run.artifacts import ArtifactStore
 
     store = ArtifactStore()
@@ -29,13 +30,17 @@ def cache_size(as_json: AsJson = False) -> int:
     return 0
 
 
-@cache_app.command("clean")
+@cache_app.command("clean", cls=Command)
 def cache_clean(
     part: Annotated[
-        list[str] | None, typer.Argument(help="As `cache size` lists them; all if none.")
+        list[str] | None,
+        typer.Argument(metavar="PART...", help="As `qbench cache size` lists them; default: all."),
     ] = None,
 ) -> int:
-    """Remove what is kept; it is made or fetched again when needed."""
+    """Clear the cache.
+
+    Whatever is needed again is downloaded or prepared again.
+    """
     from qbench.errors import nearest
     from qbench.machine.lock import measuring_lock
     from qbench.run.artifacts import ArtifactStore

@@ -13,8 +13,10 @@ from qbench.cli.common import (
     DEFAULT_RESULTS,
     AsJson,
     Backends,
+    ModelFilter,
     Precisions,
     Results,
+    check_parent,
     console,
     print_json,
 )
@@ -31,35 +33,41 @@ def compare(
     a: Annotated[
         str,
         typer.Argument(
-            help="A bundle (path, id, 'latest'); or an environment, backend, precision."
+            metavar="A",
+            help="A bundle (path, id, 'latest'); or an environment, backend or precision.",
         ),
     ],
-    b: Annotated[str, typer.Argument(help="What it is compared with: ratios are B over A.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Its counterpart; ratios are B over A.")],
     run: Annotated[
         str | None,
-        typer.Option("--run", help="The bundle that A and B are names in; 'latest' if left out."),
+        typer.Option(
+            "--run", metavar="RUN", help="The bundle in which A and B are names; default: latest."
+        ),
     ] = None,
-    models: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Only this model; repeatable.")
-    ] = None,
+    models: ModelFilter = None,
     backends: Backends = None,
     precisions: Precisions = None,
-    format: Annotated[str, typer.Option(help="terminal, markdown or json.")] = "terminal",
+    format: Annotated[
+        str, typer.Option(metavar="FORMAT", help="terminal, markdown or json.")
+    ] = "terminal",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file; standard output if left out.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="File to write; default: standard output."
+        ),
     ] = None,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Compare two bundles, or two environments, backends or precisions of one bundle.
+    """Compare two runs, environments, backends or precisions.
 
-    Within one bundle A and B are paired by the rounds that they were measured in, and get verdicts;
-    two bundles get intervals only.
+    Within one bundle, A and B are paired by round and get verdicts. Two bundles get intervals
+    only.
 
     \b
     Examples:
       qbench compare fp32 int8-static
-      qbench compare default ort-previous --run 20261122-041530-nightly-ab12 --format markdown
+      qbench compare default ort-previous --run RUN --format markdown
       qbench compare results/20261121-041530-quick-ab12 latest
     """
     from qbench.present.terminal.comparison import comparison_markdown, comparison_parts
@@ -70,9 +78,10 @@ def compare(
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}'", nearest(form, FORMATS))
     if output is not None and form == "terminal":
-        raise UserError("the terminal's table is for no file", "Add --format markdown or json.")
-    if output is not None and not output.parent.is_dir():
-        raise UserError(f"there is no folder {output.parent}", "Make it first.")
+        raise UserError(
+            "the terminal's format cannot be written to a file", "Add --format markdown or json."
+        )
+    check_parent(output)
     filters = Filters(tuple(models or ()), tuple(backends or ()), tuple(precisions or ()))
     found = _compared(a, b, run, results, filters)
     if not found.pairs:
@@ -87,9 +96,9 @@ def compare(
     elif output is not None:
         import json
 
-        write_file(output, json.dumps(_plain(found), indent=1) + "\n")
+        write_file(output, json.dumps(_json_value(found), indent=1) + "\n")
     else:
-        print_json(_plain(found))
+        print_json(_json_value(found))
     return 0
 
 
@@ -109,7 +118,6 @@ def _is_bundle(name: str, results: Path) -> bool:
 
 
 def _why_none(comparison: Comparison) -> str:
-    """What there is instead of pairs."""
     counts = [
         f"{len(rows)} only in {side}"
         for side, rows in (("A", comparison.only_a), ("B", comparison.only_b))
@@ -119,15 +127,15 @@ def _why_none(comparison: Comparison) -> str:
     return f"Their cases: {', '.join(counts)}{refused}. `qbench show` lists them."
 
 
-def _plain(value: Any) -> Any:
-    """As JSON has it: dataclasses and named tuples as objects."""
+def _json_value(value: Any) -> Any:
+    """Dataclasses and named tuples as JSON objects."""
     from qbench.analysis.compare.compare import Pair
 
     if is_dataclass(value) and not isinstance(value, type):
-        found = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        found = {field.name: _json_value(getattr(value, field.name)) for field in fields(value)}
         return {**found, "verdict": value.verdict} if isinstance(value, Pair) else found
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         value = value._asdict()  # type: ignore[attr-defined]
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+        return {key: _json_value(part) for key, part in value.items()}
+    return [_json_value(part) for part in value] if isinstance(value, tuple | list) else value

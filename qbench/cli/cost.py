@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, Runs, console, print_json
+from qbench.cli.common import (
+    DEFAULT_RESULTS,
+    AsJson,
+    Results,
+    Runs,
+    check_parent,
+    console,
+    print_json,
+)
 from qbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,11 +26,15 @@ if TYPE_CHECKING:
 
 Costs = Annotated[
     Path | None,
-    typer.Option("--costs", help="YAML with prices, tariffs and watts; see `qbench init --costs`."),
+    typer.Option(
+        "--costs",
+        metavar="FILE",
+        help="YAML with prices, tariffs and watts; `qbench init --costs` writes a template.",
+    ),
 ]
 RequiredRate = Annotated[
     float | None,
-    typer.Option("--rate", help="Items per second that have to be reached, with --costs."),
+    typer.Option("--rate", metavar="N", help="With --costs: required items per second."),
 ]
 _CASE = (
     "model", "backend", "environment", "precision", "variant", "recipe", "device", "scenario",
@@ -32,17 +44,18 @@ _NOT_FIGURES = ("machine", "case_id", "reasons", "inputs")
 
 
 def read_costs(costs: Path | None, rate: float | None) -> CostSheet | None:
-    """The file that ``--costs`` names, if it is given.
+    """The cost sheet of ``--costs``; None without the option.
 
     Raises:
-        UserError: it cannot be read or is wrong, or there is a rate without it, or no such rate.
+        UserError: the file cannot be read or is wrong; or ``rate`` is not positive, or is given
+            without a cost sheet.
     """
     from qbench.spec.costs import load_costs
 
     if rate is not None and not (math.isfinite(rate) and rate > 0):
-        raise UserError(f"--rate {rate:g} is no rate", "Give items per second, above 0.")
+        raise UserError(f"--rate {rate:g} is not a rate", "Give items per second, above 0.")
     if costs is None and rate is not None:
-        raise UserError("a required rate needs to know what machines cost", "Add --costs FILE.")
+        raise UserError("--rate needs the costs of the machines", "Add --costs FILE.")
     return None if costs is None else load_costs(costs)
 
 
@@ -51,14 +64,15 @@ def cost(
     costs: Costs = None,
     rate: RequiredRate = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A CSV file to write.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV file to write.")
     ] = None,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Say what an inference costs on each machine: price, power, energy and CO2, with sources.
+    """Compute the cost of an inference on each machine.
 
-    The costs come from a file of yours; `qbench init --costs costs.yaml` writes one to fill in.
+    Price, power, energy and CO2, each with the sources of its inputs. Prices come from a cost
+    sheet; `qbench init --costs costs.yaml` writes one to fill in.
 
     \b
     Examples:
@@ -75,21 +89,20 @@ def cost(
     sheet = read_costs(costs, rate)
     if sheet is None:
         raise UserError(
-            "what machines cost is not known",
+            "the costs of the machines are not known",
             "Add --costs FILE; `qbench init --costs costs.yaml` writes one to fill in.",
         )
-    if output is not None and not output.parent.is_dir():
-        raise UserError(f"there is no folder {output.parent}", "Make it first.")
+    check_parent(output)
     bundles = find_bundles(run, results)
     side = side_by_side(bundles, [case_rows(b, b.trials_frame()) for b in bundles])
     found = costs_side_by_side(side, sheet, rate)
     if not found:
-        raise UserError("no case of these runs went well", "`qbench show` says why.")
+        raise UserError("these runs have no successful case", "`qbench show` lists the reasons.")
     if output is not None:
         write_file(output, _csv(found))
         print(output)
     elif as_json:
-        print_json({"rate_ips": rate, "currency": sheet.currency, "cases": _plain(found)})
+        print_json({"rate_ips": rate, "currency": sheet.currency, "cases": _json_values(found)})
     else:
         out = console()
         for part in cost_parts(found, out):
@@ -97,14 +110,13 @@ def cost(
     return 0
 
 
-def _plain(costs: list[Costed]) -> list[dict[str, Any]]:
-    """As JSON has it."""
+def _json_values(costs: list[Costed]) -> list[dict[str, Any]]:
     return [
         {
-            **{name: row[name] for name in ("case_id", *_CASE)},
+            **{name: getattr(row, name) for name in ("case_id", *_CASE)},
             "machine": figures.machine.name,
             "host_id": figures.machine.key,
-            "chip": figures.machine.chip_of(row["device"]),
+            "chip": figures.machine.chip_of(row.device),
             **{
                 field.name: value._asdict() if hasattr(value, "_asdict") else value
                 for field in fields(figures)
@@ -119,20 +131,20 @@ def _plain(costs: list[Costed]) -> list[dict[str, Any]]:
 
 
 def _csv(costs: list[Costed]) -> bytes:
-    """One row for each case and machine: figures with their ends, then reasons and sources."""
+    """One row for each case and machine: figures with their intervals, then reasons and sources."""
     import pandas as pd
 
     from qbench.present.exports.tables import export_table
 
     rows = []
-    for plain in _plain(costs):
+    for values in _json_values(costs):
         row: dict[str, Any] = {}
-        for name, value in plain.items():
+        for name, value in values.items():
             if name == "reasons":
                 row[name] = "; ".join(f"{figure}: {why}" for figure, why in value.items())
             elif name == "inputs":
-                told = (f"{one['name']} {one['value']} ({one['source']})" for one in value)
-                row[name] = "; ".join(told)
+                inputs = (f"{one['name']} {one['value']} ({one['source']})" for one in value)
+                row[name] = "; ".join(inputs)
             elif isinstance(value, dict):
                 row |= {name: value["value"], f"{name}_low": value["low"]}
                 row[f"{name}_high"] = value["high"]

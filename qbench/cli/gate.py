@@ -3,73 +3,101 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, Run, console, print_json
+from qbench.cli.common import (
+    DEFAULT_RESULTS,
+    AsJson,
+    Case,
+    Results,
+    Run,
+    RunOption,
+    check_parent,
+    console,
+    print_json,
+)
 from qbench.errors import UserError, nearest
 
-Growth = Annotated[float | None, typer.Option(min=0, help="Guard, a share: 0.02 is 2 %.")]
+
+def _growth(of: str) -> Any:
+    return typer.Option(min=0, metavar="SHARE", help=f"Allowed growth of {of}; 0.02 is 2 %.")
+
+
+AcceptedFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Accepted changes; default: RESULTS/accepted.yaml."),
+]
 
 
 def gate(
     run: Run = "latest",
     results: Results = DEFAULT_RESULTS,
     confirm: Annotated[
-        bool, typer.Option("--confirm", help="Measure what is suspected again, in a new bundle.")
+        bool, typer.Option("--confirm", help="Measure suspected cases again, in a new bundle.")
     ] = False,
     baseline: Annotated[
         list[str] | None,
-        typer.Option(help="environment:NAME, last, or anchor:RUN; repeatable."),
+        typer.Option(
+            metavar="BASELINE",
+            help="environment:NAME, last (the previous run), or anchor:RUN; repeatable.",
+        ),
     ] = None,
     limit: Annotated[
         list[str] | None,
-        typer.Option(help="Such as 'latency_p99_ms<=10' or 'accuracy>=0.9'; repeatable."),
+        typer.Option(
+            metavar="LIMIT",
+            help="A bound such as 'p99<=10ms', or on a column of the case table, such as "
+            "'speedup>=1.5'; repeatable.",
+        ),
     ] = None,
-    slowdown: Growth = None,
+    slowdown: Annotated[float | None, _growth("latency")] = None,
     accuracy_drop: Annotated[
-        float | None, typer.Option(min=0, help="Guard, in points: 0.5 is half a per cent.")
+        float | None,
+        typer.Option(min=0, metavar="POINTS", help="Allowed loss of accuracy; 0.5 is 0.5 pp."),
     ] = None,
-    memory_growth: Growth = None,
-    size_growth: Growth = None,
-    start_growth: Growth = None,
+    memory_growth: Annotated[float | None, _growth("peak memory")] = None,
+    size_growth: Annotated[float | None, _growth("the artifact's size")] = None,
+    start_growth: Annotated[float | None, _growth("the time to load")] = None,
     suite: Annotated[
-        str | None, typer.Option(help="With --confirm: the suite, if the run does not tell.")
+        str | None,
+        typer.Option(metavar="SUITE", help="With --confirm: the suite, if the run names none."),
     ] = None,
-    accepted: Annotated[
-        Path | None, typer.Option(help="Known changes; RESULTS/accepted.yaml if left out.")
+    accepted: AcceptedFile = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JUnit XML file to write.")
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML here.")] = None,
     summary: Annotated[
         Path | None,
-        typer.Option(help="Write Markdown here; added to what is there if $GITHUB_STEP_SUMMARY."),
+        typer.Option(
+            metavar="FILE", help="Markdown file to write; $GITHUB_STEP_SUMMARY is appended to."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Does a run pass? Fails on a confirmed regression or a failed case, and on nothing else.
+    """Decide whether a run passes, for CI.
 
-    Guards, limits and baselines stand in the suite under 'gate:'; options here replace them, limits
-    are added. Exit codes: 0 passed, 1 a regression or a failed case, 3 the run says nothing.
+    Only a confirmed regression or a failed case makes it fail. Tolerances, limits and baselines
+    are set in the suite under 'gate:'; options replace them, except that --limit adds to the
+    suite's limits. Exit codes: 0 passed, 1 a regression or a failed case, 3 the run is invalid.
 
     \b
     Examples:
       qbench gate latest --confirm
-      qbench gate latest --baseline environment:baseline --baseline anchor:v1.0 --junit gate.xml
-      qbench gate latest --limit 'latency_p99_ms<=10' --summary "$GITHUB_STEP_SUMMARY"
+      qbench gate latest --baseline environment:baseline --junit gate.xml
+      qbench gate latest --limit 'p99<=10ms' --summary "$GITHUB_STEP_SUMMARY"
     """
     from qbench.analysis.gate.record import to_json
     from qbench.present.exports.gate import to_junit, to_markdown
-    from qbench.present.terminal import RichProgress
     from qbench.present.terminal.gate import gate_parts
+    from qbench.present.terminal.progress import RichProgress
     from qbench.run.gate import Asked, hold
+    from qbench.spec.question import read_column_limit
     from qbench.storage import write_file
 
-    for path in (junit, summary):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise UserError(f"there is no folder {path.parent}", "Make it first.")
+    check_parent(junit, summary)
     given = {
         "baselines": baseline,
         "slowdown": slowdown,
@@ -79,7 +107,9 @@ def gate(
         "start_growth": start_growth,
     }
     overrides: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    limits = [_limit(text) for text in limit or ()]
+    limits = limit or []
+    for text in limits:
+        read_column_limit(text)
     with RichProgress(console(to_stderr=True)) as progress:
         result = hold(Asked(run, results, overrides, limits, suite, confirm, accepted), progress)
     if junit is not None:
@@ -95,26 +125,8 @@ def gate(
     return result.exit_code
 
 
-_LIMIT = re.compile(r"^\s*([a-z0-9_]+)\s*(<=|>=)\s*(\S+)\s*$")
-
-
-def _limit(text: str) -> dict[str, Any]:
-    """``latency_p99_ms<=10``, as the settings have it."""
-    found = _LIMIT.match(text)
-    try:
-        if found is None:
-            raise ValueError
-        metric, sign, value = found.groups()
-        return {"metric": metric, "most" if sign == "<=" else "least": float(value)}
-    except ValueError:
-        raise UserError(
-            f"--limit {text}: this is no limit",
-            "Write it as 'latency_p99_ms<=10' or 'accuracy>=0.9'.",
-        ) from None
-
-
 def _summarize(path: Path, text: str) -> None:
-    """A CI's own summary is added to, since other steps write to it; another file is ours."""
+    """Append to the CI's own summary, which other steps write to as well; replace other files."""
     from qbench.storage import write_file
 
     if str(path) == os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -125,43 +137,43 @@ def _summarize(path: Path, text: str) -> None:
 
 
 def accept(
-    case: Annotated[
-        list[str],
-        typer.Argument(help="A case's id, or words that only it has: MODEL BACKEND PRECISION."),
+    case: Case,
+    until: Annotated[
+        str, typer.Option(metavar="DATE", help="Last day of the acceptance, such as 2026-12-31.")
     ],
-    until: Annotated[str, typer.Option(help="The last day on which it counts: 2026-12-31.")],
-    reason: Annotated[str, typer.Option(help="Why, for those who read it later.")],
+    reason: Annotated[str, typer.Option(metavar="REASON", help="Why the change is accepted.")],
     kind: Annotated[
-        list[str] | None, typer.Option(help="Only findings of this kind, as 'slower'; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Only findings of this kind, as 'slower'; repeatable."),
     ] = None,
     most: Annotated[
-        float | None, typer.Option(help="Only up to so much worse: 0.05 is 5 % slower.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Largest accepted change; 0.05 is 5 % slower."),
     ] = None,
-    run: Annotated[
-        str, typer.Option("--run", help="The bundle that has the case: its path, id, or 'latest'.")
-    ] = "latest",
+    run: RunOption = "latest",
     results: Results = DEFAULT_RESULTS,
-    accepted: Annotated[
-        Path | None, typer.Option(help="The file; RESULTS/accepted.yaml if left out.")
-    ] = None,
+    accepted: AcceptedFile = None,
 ) -> int:
-    """Have the gate let a known change pass, until a day and for a reason.
+    """Accept a known change until a date.
+
+    The gate then passes it, and reports when the acceptance has expired.
 
     \b
     Examples:
-      qbench accept 3f2a91c04b7d --until 2026-12-31 --reason "checks its inputs since 2.1"
-      qbench accept resnet8 openvino fp32 --kind slower --most 0.05 --until 2026-12-31 --reason ...
+      qbench accept 3f2a91c04b7d --until 2026-12-31 --reason "checks inputs"
+      qbench accept resnet8 openvino fp32 --kind slower --most 0.05 \\
+        --until 2026-12-31 --reason ...
     """
     from datetime import date
     from typing import get_args
 
     from qbench.analysis.gate.judge import Night
     from qbench.bundle.find import find_run
-    from qbench.present.terminal import printable
     from qbench.run.explain import find_case
     from qbench.spec.accepted import NAME, Acceptance
     from qbench.spec.accepted import accept as keep
     from qbench.spec.gate import Kind
+    from qbench.text import printable
 
     for name in kind or ():
         if name not in get_args(Kind):
@@ -169,11 +181,11 @@ def accept(
     try:
         day = date.fromisoformat(until)
     except ValueError:
-        raise UserError(f"--until {until}: this is no day", "Write it as 2026-12-31.") from None
+        raise UserError(f"--until {until}: not a date", "Write it as 2026-12-31.") from None
     if day < date.today():
-        raise UserError(f"--until {until}: that day is over", "Give one to come.")
+        raise UserError(f"--until {until}: the date has passed", "Give a date in the future.")
     if not reason.strip():
-        raise UserError("--reason is empty", "Say why, for those who read it later.")
+        raise UserError("--reason is empty", "Say why, for people who read it later.")
     bundle = find_run(run, results)
     case_id = find_case(bundle, case)["case_id"]
     entry = Acceptance.model_validate(

@@ -9,40 +9,59 @@ from typing import Annotated
 
 import typer
 
-from qbench.cli.common import DEFAULT_RESULTS, AsJson, Results, console, print_json
+from qbench.cli.common import (
+    DEFAULT_RESULTS,
+    AsJson,
+    Results,
+    check_parent,
+    console,
+    print_json,
+)
 from qbench.errors import UserError
 
 MANY = 50
-"""New bundles that take seconds to read, so that something should be seen to happen."""
+"""Progress is printed from this many unread bundles on: they take seconds."""
 
 
 def history(
     case: Annotated[
         list[str] | None,
-        typer.Argument(help="A case's id, or words that only it has; all cases if left out."),
+        typer.Argument(
+            metavar="CASE...",
+            help="A case's id, or words that identify it, such as MODEL BACKEND PRECISION; "
+            "default: all cases.",
+        ),
     ] = None,
     results: Annotated[
         list[Path] | None,
-        typer.Option("--results", help="Folder of bundles; repeatable. [default: results]"),
+        typer.Option(
+            "--results", metavar="FOLDER", help="Folder of bundles; repeatable. [default: results]"
+        ),
     ] = None,
     metric: Annotated[
         str,
         typer.Option(
-            help="p10, p50, p99, throughput, memory, size, load, cold, energy or accuracy."
+            metavar="FIGURE",
+            help="p10, p50, p99, throughput, memory, size, load, cold, energy or accuracy.",
         ),
     ] = "p50",
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only runs from this date on.")
+        datetime | None,
+        typer.Option(metavar="DATE", formats=["%Y-%m-%d"], help="Only runs from this date on."),
     ] = None,
     nights: Annotated[
-        int, typer.Option(min=1, help="Of each case the last so many, where all are shown.")
+        int,
+        typer.Option(metavar="N", min=1, help="For all cases: number of runs to show of each."),
     ] = 90,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write an HTML page instead.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="HTML page to write instead."),
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """How cases have changed over the nights, and what else changed when they did.
+    """Show how figures changed from run to run.
+
+    At each change point, lists the changes of machine and software at that time.
 
     \b
     Examples:
@@ -53,25 +72,26 @@ def history(
     from qbench.analysis.history.point import METRICS
     from qbench.analysis.history.query import History
     from qbench.errors import nearest
-    from qbench.present.terminal import printable
     from qbench.present.words.history import describe
+    from qbench.text import printable
 
     if metric not in METRICS:
         raise UserError(f"there is no metric '{metric}'", nearest(metric, METRICS))
-    if output is not None and not output.parent.is_dir():
-        raise UserError(f"there is no folder {output.parent}", "Make it first.")
+    check_parent(output)
     past = History(results or [DEFAULT_RESULTS], _reading)
     if case:
         groups = [past.points(past.find(case).case_id, since)]
     else:
         groups = list(past.newest(nights, since).values())
     if case and not groups[0]:
-        raise UserError("there are no runs of this case since then", "Leave out --since.")
+        raise UserError("there are no runs of this case since that date", "Leave out --since.")
     described = [describe(points, metric, past.cuts) for points in groups]
     past.cuts.save()
     described = [found for found in described if found["series"]]
     if case and not described:
-        raise UserError(f"no run has the figure '{metric}' of this case", "--metric names another.")
+        raise UserError(
+            f"no run has the figure '{metric}' of this case", "Choose another with --metric."
+        )
     left_out = past.left_out()
     if as_json:
         print_json({"cases": described, "left_out": left_out, "problems": list(past.problems)})
@@ -111,33 +131,34 @@ def _print(described: list[dict], left_out: dict[str, int], single: bool) -> Non
 
 
 def _kept_out(left_out: dict[str, int]) -> list[str]:
-    return [
-        f"left out: {count} {'run' if count == 1 else 'runs'} ({why})"
-        for why, count in left_out.items()
-    ]
+    from qbench.text import count
+
+    return [f"left out: {count(number, 'run')} ({why})" for why, number in left_out.items()]
 
 
 def prune(
     results: Results = DEFAULT_RESULTS,
     keep_days: Annotated[
-        int | None, typer.Option(min=0, help="Keep runs of the last so many days.")
+        int | None, typer.Option(metavar="N", min=0, help="Keep the runs of the last N days.")
     ] = None,
     keep_runs: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep the last so many of each suite and machine."),
+        typer.Option(metavar="N", min=1, help="Keep the last N of each suite and machine."),
     ] = None,
     keep: Annotated[
-        list[str] | None, typer.Option(help="Keep this run, such as a release's; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="RUN", help="Keep this run, such as a release's; repeatable."),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Remove them, instead of saying which.")
+        bool, typer.Option("--yes", help="Remove the runs, instead of listing them.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Remove old bundles. Without --yes, only say which, and how much that frees.
+    """Remove old runs.
 
-    Never removed: runs that a gate is anchored to, incomplete ones younger than a day, reference
-    runs, and what is no bundle. With both rules, a run goes only if neither keeps it.
+    Without --yes, only lists them and the space that they take. Never removed: anchors of a gate,
+    incomplete runs younger than a day, reference runs, and folders that are not bundles. With
+    --keep-days and --keep-runs, a run is removed only if neither keeps it.
 
     \b
     Examples:
@@ -145,10 +166,11 @@ def prune(
       qbench prune --keep-runs 90 --keep 20260101-020000-nightly-ab12 --yes
     """
     from qbench.bundle.prune import Retention, plan_pruning, remove
-    from qbench.present.terminal import printable, simple_table
+    from qbench.present.terminal.tables import simple_table
+    from qbench.text import count, printable
 
     if keep_days is None and keep_runs is None:
-        raise UserError("nothing says what to keep", "Give --keep-days, --keep-runs or both.")
+        raise UserError("no rule says which runs to keep", "Give --keep-days, --keep-runs or both.")
     planned = plan_pruning(results, Retention(keep_days, keep_runs, tuple(keep or ())))
     if yes:
         for item in planned.going:
@@ -171,9 +193,8 @@ def prune(
         out.print(simple_table(["run", "MB", "why"], rows))
     for name, why in planned.staying:
         out.print(printable(f"kept: {name}: {why}"), markup=False, soft_wrap=True)
-    count = f"{len(planned.going)} {'run' if len(planned.going) == 1 else 'runs'}"
-    megabytes = f"{planned.bytes / 1e6:.1f} MB"
-    print(f"removed {count}, {megabytes}" if yes else f"would remove {count} and free {megabytes}")
+    runs, megabytes = count(len(planned.going), "run"), f"{planned.bytes / 1e6:.1f} MB"
+    print(f"removed {runs}, {megabytes}" if yes else f"would remove {runs} and free {megabytes}")
     if not yes and planned.going:
-        print("the same command with --yes does it")
+        print("add --yes to remove them")
     return 0

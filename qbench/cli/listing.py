@@ -1,4 +1,4 @@
-"""Commands that say what there is: doctor, backends, models, suites."""
+"""Commands about this machine and the shipped files: doctor, backends, models, suites."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from qbench.cli.common import DEFAULT_RESULTS, FAILED, AsJson, Results, console,
 
 
 def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
-    """Is this machine fit to measure? What was found, and the command that mends it.
+    """Check whether this machine is fit to measure.
 
-    Takes about a second and changes nothing. The exit code is 1 if a finding is bad.
+    Each finding comes with the command that fixes it. Takes about a second and changes nothing.
+    The exit code is 1 if a finding is bad.
 
     \b
     Examples:
@@ -18,7 +19,7 @@ def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
     from dataclasses import asdict
 
     from qbench.machine.doctor import HEADERS, examine, rows, verdict
-    from qbench.present.terminal import simple_table
+    from qbench.present.terminal.tables import simple_table
     from qbench.storage import cache_dir
 
     findings = examine(folders={"results": results, "cache": cache_dir()})
@@ -33,9 +34,9 @@ def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
 
 
 def backends(as_json: AsJson = False) -> int:
-    """List the adapters, whether each works here, on which devices and at which precisions.
+    """List the backends with their devices and precisions here.
 
-    An adapter that does not work says why, and what to do about it.
+    A backend that does not work is listed with the reason and the remedy.
 
     \b
     Examples:
@@ -45,7 +46,7 @@ def backends(as_json: AsJson = False) -> int:
     from dataclasses import asdict
 
     from qbench.kit.adapter import Ready
-    from qbench.present.terminal import backend_tables
+    from qbench.present.terminal.backends import backend_tables
     from qbench.run.workers.registry import Registry
 
     probes = Registry().probe()
@@ -62,8 +63,11 @@ def backends(as_json: AsJson = False) -> int:
 
 
 def models(as_json: AsJson = False) -> int:
-    """List the shipped model cards (a suite's own cards lie beside it, in models/)."""
-    from qbench.present.terminal import simple_table
+    """List the shipped model cards.
+
+    The cards of a suite of your own are in the folder models/ next to it.
+    """
+    from qbench.present.terminal.tables import simple_table
     from qbench.run.sources.catalog import Catalog
     from qbench.spec.suite import suites_dir
 
@@ -82,7 +86,7 @@ def models(as_json: AsJson = False) -> int:
 
 def suites(as_json: AsJson = False) -> int:
     """List the shipped suites."""
-    from qbench.present.terminal import simple_table
+    from qbench.present.terminal.tables import simple_table
     from qbench.spec.suite import Suite, shipped_suites
     from qbench.spec.yamlfile import load
 

@@ -1,4 +1,4 @@
-"""Whether a report may be published: the options of ``qbench report --publish``, and its words."""
+"""The publication check of ``qbench report --publish``: its options and its output."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 
 Redact = Annotated[
     bool,
-    typer.Option("--redact", help="Leave out host and user names, folders, addresses, serials."),
+    typer.Option("--redact", help="Leave out host names, users, paths and serial numbers."),
 ]
 Publish = Annotated[
     bool,
-    typer.Option("--publish", help="Check what a stranger would miss; a draft until it is there."),
+    typer.Option("--publish", help="Check for what strangers need; until then, mark as a draft."),
 ]
 Waive = Annotated[
     list[str] | None,
     typer.Option(
-        "--waive", metavar="ID=REASON", help="With --publish: what may stay, and why; repeatable."
+        "--waive", metavar="ID=REASON", help="With --publish: waive a finding; repeatable."
     ),
 ]
 WaiversFile = Annotated[
-    Path | None, typer.Option("--waivers", help="With --publish: a YAML of what may stay, and why.")
+    Path | None,
+    typer.Option("--waivers", metavar="FILE", help="With --publish: YAML of waived findings."),
 ]
 PublishJson = Annotated[
-    bool, typer.Option("--json", help="With --publish: print the findings as JSON on stdout.")
+    bool, typer.Option("--json", help="With --publish: print the findings as JSON.")
 ]
 MOST_CASES = 6
-"""So many cases of a finding are named in the terminal."""
+"""Maximum number of cases that a finding names in the terminal."""
 
 
 def check_publishing(
@@ -46,17 +47,17 @@ def check_publishing(
     waivers: Path | None,
     as_json: bool,
 ) -> Publishing | None:
-    """What is missing in bundles; None where nobody asks.
+    """Check bundles for publication; None without ``publish``.
 
     Raises:
-        UserError: a waiver is none, or one is given and nobody asks.
+        UserError: a waiver cannot be parsed, or one is given without ``publish``.
     """
     from qbench.analysis.publish.checks import Publishing, check
     from qbench.analysis.publish.waivers import load_waivers, parse_waiver
 
     if not publish:
         if waive or waivers or as_json:
-            raise UserError("--waive, --waivers and --json go with --publish", "Add --publish.")
+            raise UserError("--waive, --waivers and --json need --publish", "Add --publish.")
         return None
     given = load_waivers(waivers) if waivers else {}
     given |= dict(map(parse_waiver, waive or ()))
@@ -64,25 +65,25 @@ def check_publishing(
 
 
 def print_publishing(found: Publishing, page: Path) -> None:
-    from qbench.present.terminal import printable
+    from qbench.text import printable
 
     for finding in found.findings:
         for line in _lines(finding):
             print(printable(line))
     for name in found.unused:
-        print(f"--waive {name}: waives nothing, as nothing of that kind is missing")
+        print(f"--waive {name}: unused, nothing of that kind is missing")
     counts = f"{len(found.open)} missing, {len(found.waived)} waived"
-    print(f"{page}: {'a draft' if found.open else 'fit to be published'}: {counts}")
+    print(f"{page}: {'a draft' if found.open else 'ready to publish'}: {counts}")
 
 
 def _lines(finding: Finding) -> list[str]:
-    cases = list(finding.cases[:MOST_CASES])
-    if len(finding.cases) > MOST_CASES:
-        cases.append(f"and {len(finding.cases) - MOST_CASES} more")
-    where = f"{finding.run}: {', '.join(cases)}" if cases else finding.run
-    told = finding.fix if finding.waived is None else f"Waived: {finding.waived}"
+    from qbench.text import names
+
+    cases = names(finding.cases, MOST_CASES)
+    where = f"{finding.run}: {cases}" if cases else finding.run
+    remark = finding.fix if finding.waived is None else f"Waived: {finding.waived}"
     state = "missing" if finding.waived is None else "waived "
-    return [f"{state}  {finding.id}: {finding.missing}", f"         {where}", f"         {told}"]
+    return [f"{state}  {finding.id}: {finding.missing}", f"         {where}", f"         {remark}"]
 
 
 def publishing_json(found: Publishing, page: Path) -> dict[str, Any]:

@@ -11,10 +11,14 @@ from qbench.cli.common import (
     DEFAULT_RESULTS,
     FAILED,
     AsJson,
+    Case,
+    Limits,
     Recompute,
     Results,
     Run,
+    RunOption,
     Runs,
+    check_parent,
     console,
     print_json,
     write_page,
@@ -30,43 +34,31 @@ from qbench.cli.publishing import (
     print_publishing,
     publishing_json,
 )
-from qbench.cli.recommend import (
-    MaxColdStart,
-    MaxDeviceMemory,
-    MaxDrop,
-    MaxEnergy,
-    MaxMemory,
-    MaxP50,
-    MaxP99,
-    MaxSize,
-    MinAccuracy,
-    Minimize,
-    MinThroughput,
-    asked,
-)
-from qbench.errors import UserError
+from qbench.cli.recommend import Minimize, read_question
 
 
 def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
-    """Show the case table of a bundle.
+    """Show the case table of a run.
 
     \b
     Examples:
       qbench show latest
       qbench show results/20261122-041530-quick-ab12 --json
     """
-    from qbench.analysis.table.table import case_table
+    from qbench.analysis.table.table import case_rows
     from qbench.bundle.find import find_bundle
-    from qbench.present.terminal import case_tables, printable
+    from qbench.present.terminal.cases import case_tables
+    from qbench.spec.columns import as_dict
+    from qbench.text import printable
 
     bundle = find_bundle(run, results)
-    cases = case_table(bundle)
+    cases = case_rows(bundle, bundle.trials_frame())
     if as_json:
-        print_json({"run_id": bundle.run_id, "cases": cases.to_dict("records")})
+        print_json({"run_id": bundle.run_id, "cases": list(map(as_dict, cases))})
         return 0
     out = console()
     host = bundle.begin["host"]
-    state = "" if bundle.complete else "  (incomplete: run the same command again to go on)"
+    state = "" if bundle.complete else "  (incomplete: run the same command again to resume)"
     title = printable(f"{bundle.run_id}  on {host['cpu_model']}{state}")
     out.print(title, markup=False, soft_wrap=True)
     for part in case_tables(cases, out):
@@ -75,19 +67,15 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
 
 
 def explain(
-    case: Annotated[
-        list[str],
-        typer.Argument(help="A case's id, or words that only it has: MODEL BACKEND PRECISION."),
-    ],
-    run: Annotated[
-        str, typer.Option("--run", help="The bundle: its path, its id, or 'latest'.")
-    ] = "latest",
+    case: Case,
+    run: RunOption = "latest",
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Why is this case slow, or wrong? Its operators and layers beside float32's.
+    """Explain why a case is slow or inaccurate.
 
-    Profiles the case's artifact and its float32 twin here and now; the bundle is not changed.
+    Profiles the operators and layers of the case's artifact and of its float32 counterpart, on this
+    machine. The bundle is not changed.
 
     \b
     Examples:
@@ -97,7 +85,7 @@ def explain(
     from dataclasses import asdict
 
     from qbench.bundle.find import find_bundle
-    from qbench.present.terminal import explanation_parts
+    from qbench.present.terminal.plans import explanation_parts
     from qbench.run.explain import explain_case
     from qbench.run.workers.registry import Registry
 
@@ -114,20 +102,11 @@ def explain(
 def report(
     run: Runs,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The HTML file to write.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="HTML file to write.")
     ] = None,
     costs: Costs = None,
     rate: RequiredRate = None,
-    max_p50: MaxP50 = None,
-    max_p99: MaxP99 = None,
-    max_accuracy_drop: MaxDrop = None,
-    min_accuracy: MinAccuracy = None,
-    max_memory: MaxMemory = None,
-    max_device_memory: MaxDeviceMemory = None,
-    max_size: MaxSize = None,
-    max_cold_start: MaxColdStart = None,
-    max_energy: MaxEnergy = None,
-    min_throughput: MinThroughput = None,
+    limits: Limits = None,
     minimize: Minimize = None,
     redact: Redact = False,
     publish: Publish = False,
@@ -136,41 +115,28 @@ def report(
     results: Results = DEFAULT_RESULTS,
     as_json: PublishJson = False,
 ) -> int:
-    """Write an interactive HTML page about one or more bundles.
+    """Write an interactive HTML page about one or more runs.
 
-    With limits, or with what is to be least, it also says what `qbench recommend` does. With
-    --publish the page is a draft, and the exit code 1, while anything is missing that a stranger
-    would need to believe it.
+    With --limit or --minimize, it includes the recommendation of `qbench recommend`. With --publish
+    the page is marked as a draft, and the exit code is 1, while anything is missing that strangers
+    would need to trust it.
 
     \b
     Examples:
       qbench report latest -o reports/quick.html
       qbench report RUN_ON_A RUN_ON_B --costs costs.yaml --rate 1000
-      qbench report latest --max-p99 10ms --max-accuracy-drop 1pp --minimize latency
-      qbench report latest --redact --publish --waive "energy-proxy=no meter is at hand"
+      qbench report latest --limit 'p99<=10ms' --limit 'accuracy_drop<=1pp'
+      qbench report latest --redact --publish --waive "energy-proxy=no meter"
     """
     from qbench.bundle.find import find_bundles
     from qbench.bundle.redact import redacted
     from qbench.present.page.options import Options
 
-    limits = {
-        "p50": max_p50,
-        "p99": max_p99,
-        "accuracy_drop": max_accuracy_drop,
-        "accuracy": min_accuracy,
-        "memory": max_memory,
-        "device_memory": max_device_memory,
-        "size": max_size,
-        "cold_start": max_cold_start,
-        "energy": max_energy,
-        "throughput": min_throughput,
-    }
-    question = asked(limits, minimize, rate=rate)
+    question = read_question(limits, minimize, rate=rate) if limits or minimize else None
     sheet = read_costs(costs, rate)
     bundles = find_bundles(run, results)
     path = output or results / f"{bundles[0].run_id}.html"
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}", "Make it first.")
+    check_parent(path)
     checked = [redacted(bundle) for bundle in bundles] if redact else bundles
     found = check_publishing(checked, publish, waive, waivers, as_json)
     write_page(bundles, path, Options(redact, sheet, rate, question, found))
@@ -190,7 +156,9 @@ def verify(
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Check that a bundle is whole and unchanged, and that its figures follow from its data.
+    """Check that a run is complete and unchanged.
+
+    With --recompute, also computes every figure again from the raw samples and predictions.
 
     \b
     Example:
@@ -200,7 +168,7 @@ def verify(
     from qbench.analysis.recompute import recompute as recomputed
     from qbench.bundle.check import find_problems
     from qbench.bundle.find import find_bundle
-    from qbench.present.terminal import printable
+    from qbench.text import count, printable
 
     bundle = find_bundle(run, results)
     name = bundle.path.resolve().name  # begin.json, which has the run id, may be damaged
@@ -214,8 +182,7 @@ def verify(
         for problem in problems:
             print(printable(problem))
         checked = "files and figures" if recompute else "files"
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        print(f"{name}: {count if problems else f'{checked} agree'}")
+        print(f"{name}: {count(len(problems), 'problem') if problems else f'{checked} agree'}")
         if left_out:
             print(f"but {left_out}")
     return FAILED if problems else 0

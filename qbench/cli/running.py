@@ -1,11 +1,12 @@
-"""Commands that measure, or say what would be measured: run, plan, init."""
+"""Commands that measure, or plan to: run, plan, init."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -14,8 +15,6 @@ from qbench.cli.common import (
     FAILED,
     AsJson,
     Backends,
-    Devices,
-    Models,
     Precisions,
     Results,
     console,
@@ -25,12 +24,33 @@ from qbench.cli.common import (
 from qbench.errors import UserError
 
 if TYPE_CHECKING:
+    from qbench.machine.energy.wall import PowerCommand, PowerLog
     from qbench.run.request import Request
     from qbench.run.sources.catalog import Catalog
+    from qbench.run.workers.registry import Registry
+    from qbench.spec.suite import Suite
+
+SuiteName = Annotated[
+    str | None, typer.Argument(metavar="SUITE", help="A shipped suite, or a .yaml file.")
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", "-m", metavar="MODEL", help="Only this model, or a model file; repeatable."
+    ),
+]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Only this device: cpu, cuda (the first GPU), cuda:1; repeatable.",
+    ),
+]
 
 
 def run(
-    suite: Annotated[str | None, typer.Argument(help="A shipped suite, or a .yaml file.")] = None,
+    suite: SuiteName = None,
     model: Models = None,
     backend: Backends = None,
     precision: Precisions = None,
@@ -38,39 +58,55 @@ def run(
     results: Results = DEFAULT_RESULTS,
     inputs: Annotated[
         Path | None,
-        typer.Option(help="With a model file: an .npz of inputs, [items, ...] by input name."),
+        typer.Option(
+            metavar="FILE", help="For a model file: .npz with inputs [items, ...] by name."
+        ),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Instead of the suite's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the order of trials.")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Replaces the suite's rounds.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the order of trials.")
+    ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do not go on with an interrupted run.")
+        bool, typer.Option("--fresh", help="Do not resume an interrupted run.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="A case that is int8 in name only is an error.")
+        bool, typer.Option("--strict", help="Fail cases that are int8 in name only.")
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Also record the time of every case's operators.")
+        bool, typer.Option("--profile", help="Also record the time of each operator.")
     ] = False,
     system: Annotated[
         Path | None,
-        typer.Option(help="A YAML of what only a person knows of the machine; or $QBENCH_SYSTEM."),
+        typer.Option(
+            metavar="FILE",
+            help="YAML of facts about the machine that software cannot read; or $QBENCH_SYSTEM.",
+        ),
     ] = None,
     power_log: Annotated[
-        Path | None, typer.Option(help="A wall meter's CSV, being written: measure energy, too.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CSV that a wall meter is writing; adds measured energy."
+        ),
     ] = None,
     power_command: Annotated[
-        str | None, typer.Option(help="A command that prints watts, a number a line: the same.")
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Command that prints watts, one number a line; adds measured energy.",
+        ),
     ] = None,
     allow_shared_gpu: Annotated[
         bool,
-        typer.Option("--allow-shared-gpu", help="Measure though others compute on the GPU."),
+        typer.Option("--allow-shared-gpu", help="Measure even if other processes use the GPU."),
     ] = False,
     report: Annotated[bool, typer.Option(help="Write the HTML report.")] = True,
     as_json: AsJson = False,
 ) -> int:
-    """Prepare, evaluate and measure the cases of a suite; leaves a bundle and a report.
+    """Run a suite: prepare, evaluate and measure every case.
 
-    An interrupted run goes on when the same command is given again.
+    Leaves a bundle with all raw data, and a report. The same command resumes an interrupted run.
 
     \b
     Examples:
@@ -81,47 +117,39 @@ def run(
       qbench run quick --json | jq .counts
     """
     import time
+    from dataclasses import replace
 
     begin = time.monotonic()
     messages = console(to_stderr=True)
-    from qbench.analysis.table.table import case_table
-    from qbench.present.terminal import RichProgress, case_tables
+    from qbench.analysis.table.table import case_rows
+    from qbench.present.terminal.cases import case_tables
+    from qbench.present.terminal.progress import RichProgress
     from qbench.run.runner import run_suite
     from qbench.run.workers.registry import Registry
     from qbench.spec.system import load_system
 
     registry = Registry()
-    told, wall = load_system(system), _wall_meter(power_log, power_command)
+    facts, wall = load_system(system), _wall_meter(power_log, power_command)
+    choice = _Choice(suite, model, backend, precision, device, inputs, rounds)
     with RichProgress(messages) as progress:
-        request, catalog = _request(
-            suite,
-            model,
-            backend,
-            precision,
-            device,
-            inputs,
-            rounds,
-            results,
-            registry,
-            progress.note,
-        )
+        request, catalog = _request(choice, results, registry, progress.note)
         if profile:
             profiled = request.suite.model_copy(update={"profile": True})
-            request = _replaced(request, suite=profiled)
-        request = _replaced(
+            request = replace(request, suite=profiled)
+        request = replace(
             request,
             seed=seed,
             fresh=fresh,
             strict=strict,
-            system=told,
+            system=facts,
             wall=wall,
             allow_shared_gpu=allow_shared_gpu,
             command=tuple(_as_recorded(sys.argv[1:])),
         )
         bundle = run_suite(request, catalog, registry, progress)
-    cases = case_table(bundle)
+    cases = case_rows(bundle, bundle.trials_frame())
     page = write_page([bundle], results / f"{bundle.run_id}.html") if report else None
-    counts = dict(Counter(cases["status"]))
+    counts = dict(Counter(case.status for case in cases))
     seconds = time.monotonic() - begin
     if as_json:
         print_json(
@@ -142,19 +170,19 @@ def run(
         out.print(f"took    {seconds:.0f} s", markup=False)
     if set(counts) <= {"skipped"}:
         raise UserError(
-            "every case was skipped; the reasons stand above",
+            "every case was skipped, for the reasons above",
             "Choose other backends, precisions or models.",
         )
     return 0 if set(counts) <= {"ok", "skipped"} else FAILED
 
 
 PRIVATE = ("--power-command", "--power-log", "--system")
-"""Options of which a bundle keeps no more than the name of the program or the file: their values
-may hold passwords, and folders of this machine."""
+"""Options of which a bundle records only the name of the program or the file: their values may
+hold passwords and folders of this machine."""
 
 
 def _as_recorded(arguments: list[str]) -> list[str]:
-    """The command line as a bundle keeps it."""
+    """The command line as a bundle records it."""
     recorded: list[str] = []
     last = ""
     for argument in arguments:
@@ -174,80 +202,76 @@ def _name_only(value: str) -> str:
     return Path(words[0]).name if words else ""
 
 
-def _wall_meter(log: Path | None, command: str | None) -> Any:
+def _wall_meter(log: Path | None, command: str | None) -> PowerLog | PowerCommand | None:
     from qbench.machine.energy.wall import PowerCommand, PowerLog
 
     if log and command:
-        raise UserError("--power-log and --power-command are two meters", "Give one of them.")
+        raise UserError("--power-log and --power-command exclude each other", "Give one of them.")
     if log:
         return PowerLog(log)
     return PowerCommand(command) if command is not None else None
 
 
-def _replaced(request: Request, **changes: Any) -> Request:
-    from dataclasses import replace
+class _Choice(NamedTuple):
+    """The arguments of ``run`` and ``plan`` that choose cases."""
 
-    return replace(request, **changes)
+    suite: str | None
+    models: list[str] | None
+    backends: list[str] | None
+    precisions: list[str] | None
+    devices: list[str] | None
+    inputs: Path | None = None
+    rounds: int | None = None
 
 
 def _request(
-    suite: str | None,
-    models: list[str] | None,
-    backends: list[str] | None,
-    precisions: list[str] | None,
-    devices: list[str] | None,
-    inputs: Path | None,
-    rounds: int | None,
-    results: Path,
-    registry: Any,
-    note: Any,
+    choice: _Choice, results: Path, registry: Registry, note: Callable[[str], None]
 ) -> tuple[Request, Catalog]:
-    """What the arguments of ``run`` and ``plan`` ask for."""
     from qbench.run.request import Request
     from qbench.run.sources import adhoc
     from qbench.spec.case import Filters
     from qbench.spec.suite import device_name, find_suite
 
+    models, backends, precisions = choice.models or [], choice.backends, choice.precisions
     try:
-        devices = [device_name(name) for name in devices or ()]
+        devices = [device_name(name) for name in choice.devices or ()]
     except ValueError as error:
         raise UserError(str(error), "`qbench backends` lists the devices of each.") from None
-    if suite is None:
+    if choice.suite is None:
         if not models:
             raise UserError(
                 "nothing to run: give a suite or --model FILE",
-                "`qbench run quick` is a start; `qbench suites` lists them all.",
+                "Try `qbench run quick`; `qbench suites` lists all suites.",
             )
-        chosen, text, catalog = adhoc.suite_for_files(
-            [Path(f) for f in models or []],
+        suite, text, catalog = adhoc.suite_for_files(
+            [Path(name) for name in models],
             backends,
             precisions,
-            inputs,
-            rounds,
+            choice.inputs,
+            choice.rounds,
             registry,
             note,
             devices,
         )
-        return Request(chosen, text, results), catalog
-    if inputs or any(adhoc.is_model_file(name, registry) for name in models or []):
+        return Request(suite, text, results), catalog
+    if choice.inputs or any(adhoc.is_model_file(name, registry) for name in models):
         raise UserError(
-            "a model file and --inputs go without a suite",
-            "Leave out the suite, or write a model card beside it (see docs/model-cards.md).",
+            "a model file and --inputs cannot be combined with a suite",
+            "Leave out the suite, or write a model card for it (see docs/model-cards.md).",
         )
-    chosen, text, catalog = _load_suite(suite, registry, note)
-    if rounds is not None:
-        chosen = chosen.model_copy(update={"rounds": rounds})
+    suite, text, catalog = _load_suite(choice.suite, registry, note)
+    if choice.rounds is not None:
+        suite = suite.model_copy(update={"rounds": choice.rounds})
     filters = Filters(
-        tuple(models or ()),
-        tuple(backends or ()),
-        tuple(precisions or ()),
-        devices=tuple(devices),
+        tuple(models), tuple(backends or ()), tuple(precisions or ()), devices=tuple(devices)
     )
-    folder = find_suite(suite).parent
-    return Request(chosen, text, results, filters, suite_folder=folder), catalog
+    folder = find_suite(choice.suite).parent
+    return Request(suite, text, results, filters, suite_folder=folder), catalog
 
 
-def _load_suite(name: str, registry: Any, note: Any) -> tuple[Any, str, Catalog]:
+def _load_suite(
+    name: str, registry: Registry, note: Callable[[str], None]
+) -> tuple[Suite, str, Catalog]:
     from qbench.run.sources.catalog import Catalog
     from qbench.spec.suite import find_suite, load_suite, suites_dir
 
@@ -258,39 +282,31 @@ def _load_suite(name: str, registry: Any, note: Any) -> tuple[Any, str, Catalog]
 
 
 def plan(
-    suite: Annotated[str | None, typer.Argument(help="A shipped suite, or a .yaml file.")] = None,
+    suite: SuiteName = None,
     model: Models = None,
     backend: Backends = None,
     precision: Precisions = None,
     device: Devices = None,
     as_json: AsJson = False,
 ) -> int:
-    """Show what a suite would do here: cases, reasons for skips, time and disk.
+    """Show the cases that a suite would run here.
+
+    With the reasons for skipped cases, and the estimated time and disk space.
 
     \b
     Examples:
       qbench plan quick
       qbench plan mysuite.yaml --json
     """
-    from qbench.present.terminal import plan_tables
+    from qbench.present.terminal.plans import plan_tables
     from qbench.run.artifacts import ArtifactStore
     from qbench.run.planner import make_plan
     from qbench.run.workers.registry import Registry
 
     registry, store = Registry(), ArtifactStore()
     messages = console(to_stderr=True)
-    request, catalog = _request(
-        suite,
-        model,
-        backend,
-        precision,
-        device,
-        None,
-        None,
-        DEFAULT_RESULTS,
-        registry,
-        messages.print,
-    )
+    choice = _Choice(suite, model, backend, precision, device)
+    request, catalog = _request(choice, DEFAULT_RESULTS, registry, messages.print)
     probes = registry.probe(request.suite.backends)
     found = make_plan(request.suite, catalog, registry, probes, store, request.filters)
     minutes, disk = found.estimate_minutes(store), found.estimate_disk_mb()
@@ -312,14 +328,15 @@ def plan(
 
 def init(
     path: Annotated[
-        Path | None, typer.Argument(help="The suite to write; suite.yaml if left out.")
+        Path | None,
+        typer.Argument(metavar="FILE", help="The suite to write. [default: suite.yaml]"),
     ] = None,
     costs: Annotated[
         Path | None,
-        typer.Option("--costs", help="Write a file for what machines cost, and no suite."),
+        typer.Option("--costs", metavar="FILE", help="Write a cost sheet instead of a suite."),
     ] = None,
 ) -> int:
-    """Write a commented suite to start from, or a file for what machines cost.
+    """Write a commented suite or cost sheet to start from.
 
     \b
     Examples:
@@ -328,7 +345,9 @@ def init(
     """
     if costs is not None:
         if path is not None:
-            raise UserError("a suite and costs are two files", "Write one after the other.")
+            raise UserError(
+                "a suite and --costs cannot be written together", "Give one of the two."
+            )
         _write_template("costs.yaml", costs)
         print(f"wrote {costs}; fill it in, then: qbench cost RUN... --costs {costs}")
         return 0
@@ -341,7 +360,7 @@ def init(
 def _write_template(name: str, path: Path) -> None:
     """
     Raises:
-        UserError: there is such a file, or no such folder.
+        UserError: the file exists, or its folder does not.
     """
     from qbench.spec.suite import suites_dir
     from qbench.storage import write_file
@@ -349,5 +368,5 @@ def _write_template(name: str, path: Path) -> None:
     if path.exists():
         raise UserError(f"{path} exists", "Give another name; nothing was overwritten.")
     if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}", "Make it first.")
+        raise UserError(f"there is no folder {path.parent}", "Create it first.")
     write_file(path, (suites_dir() / "templates" / name).read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.analysis.explain import Explanation, explain
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.machine.host import fingerprint
@@ -76,9 +76,9 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
             f"{_label(entry)}: {outcome.status}: {outcome.reason}",
             "The worker's last lines:\n" + outcome.log if outcome.log else "",
         )
-    table = case_table(bundle)
-    row = table[table["case_id"] == entry["case_id"]].iloc[0].to_dict()
-    found = explain(case, {str(key): value for key, value in row.items()}, outcome.result)
+    rows = case_rows(bundle, bundle.trials_frame())
+    row = next(row for row in rows if row.case_id == entry["case_id"])
+    found = explain(case, row, outcome.result)
     if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
         return replace(found, notes=[ELSEWHERE, *found.notes])
     return found

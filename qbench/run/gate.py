@@ -46,7 +46,7 @@ class Asked:
     Attributes:
         run: a bundle's path, its id, or ``latest``.
         overrides: of the suite's settings, by their names.
-        limits: beside the suite's, as its settings have them.
+        limits: additional ones, such as ``p99<=10ms``; the suite's apply too.
         suite: the suite's file or name; None for the one that the run was started with.
         accepted: the file of known changes; None for ``accepted.yaml`` in the results folder.
     """
@@ -54,7 +54,7 @@ class Asked:
     run: str
     results: Path
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    limits: Sequence[Mapping[str, Any]] = ()
+    limits: Sequence[str] = ()
     suite: str | None = None
     confirm: bool = False
     accepted: Path | None = None
@@ -126,7 +126,7 @@ def gate_run(
 
 
 def settings_of(
-    bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[Mapping[str, Any]] = ()
+    bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[str] = ()
 ) -> GateSettings:
     """The suite's settings as the run kept them, with what was asked for otherwise."""
     kept = bundle.begin["settings"].get("gate") or {}

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qbench.errors import nearest
-from qbench.spec.columns import NAMES
+from qbench.errors import UserError
+from qbench.spec.question import ColumnLimit, read_column_limit
 from qbench.spec.yamlfile import Strict
 
 Share = Annotated[float, Field(ge=0, le=10)]
@@ -32,36 +32,40 @@ BASELINE = "baseline"
 """The environment that a run is held against if nothing else is said and the suite has it."""
 
 
-class Limit(Strict):
-    """An absolute limit on a column of the case table, for all cases or for those that match.
+class GateLimit(Strict):
+    """An absolute limit, on all cases or on those that match.
 
     Attributes:
-        metric: the column, such as ``latency_p99_ms`` or ``accuracy``.
-        most, least: what it may be at most, at least; in the column's unit.
-        model, backend, environment, precision, scenario: only cases with this; None: all.
+        limit: as ``qbench.spec.question.read_column_limit`` parses it: ``p99<=10ms``,
+        ``speedup>=1.5``. model, backend, environment, precision, scenario: only cases with this;
+        None: all.
     """
 
-    metric: str
-    most: float | None = None
-    least: float | None = None
+    limit: str
     model: str | None = None
     backend: str | None = None
     environment: str | None = None
     precision: str | None = None
     scenario: str | None = None
 
-    @field_validator("metric")
+    @model_validator(mode="before")
     @classmethod
-    def _is_a_column(cls, value: str) -> str:
-        if value not in NAMES:
-            raise ValueError(f"unknown column '{value}'. {nearest(value, NAMES)}")
+    def _short_form(cls, value: Any) -> Any:
+        """A string is a limit on all cases."""
+        return {"limit": value} if isinstance(value, str) else value
+
+    @field_validator("limit")
+    @classmethod
+    def _can_be_read(cls, value: str) -> str:
+        try:
+            read_column_limit(value)
+        except UserError as error:
+            raise ValueError(f"{error.message}. {error.fix}") from None
         return value
 
-    @model_validator(mode="after")
-    def _limits_something(self) -> Limit:
-        if self.most is None and self.least is None:
-            raise ValueError("a limit has a 'most' or a 'least'")
-        return self
+    @property
+    def bound(self) -> ColumnLimit:
+        return read_column_limit(self.limit)
 
 
 class Baseline(Strict):
@@ -143,7 +147,7 @@ class GateSettings(Strict):
     memory_growth: Share | None = 0.05
     size_growth: Share | None = 0.02
     start_growth: Share | None = 0.25
-    limits: list[Limit] = []
+    limits: list[GateLimit] = []
     q: Annotated[float, Field(gt=0, lt=1)] = 0.05
     inconclusive_nights: Annotated[int, Field(ge=1)] | None = 5
     broken_share: Annotated[float, Field(ge=0, le=1)] = 0.2

@@ -1,5 +1,4 @@
-"""What a choice is asked for: limits, as a person writes them (``10ms``, ``1pp``, ``200MB``), and
-what is to be least within them."""
+"""Limits as people write them (``p99<=10ms``), and the question that a recommendation answers."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from qbench.errors import UserError, nearest
+from qbench.spec.columns import NAMES
 
 Objective = Literal["latency", "energy", "cost", "size", "memory"]
 
@@ -23,59 +23,68 @@ _RATE = {"ips": 1.0, "/s": 1.0, "items/s": 1.0}
 
 
 class Aspect(NamedTuple):
-    """Something of a case that a limit may be set for, or that may be least.
+    """A figure of a case that can be limited or minimized.
 
     Attributes:
-        option: of the command line; "" if there is no limit of it.
-        words: what a reader calls it.
-        unit: of its figures and of limits, once read.
-        units: what a limit may be written in, and how much of ``unit`` each is.
-        example: a limit.
-        least: whether a limit is the least that is allowed, not the most.
+        words: its name for readers.
+        unit: unit of its figures and of parsed limits.
+        units: units that a limit may be written in, each as a multiple of ``unit``.
+        example: a limit; "" if this aspect cannot be limited.
+        column: the column of the case table that the gate compares; "" if there is none.
+        factor: the column's value for one ``unit``. Negative if the column falls as this grows.
+        least: whether a limit is a lower bound.
     """
 
-    option: str
     words: str
     unit: str
     units: Mapping[str, float]
     example: str
+    column: str
+    factor: float = 1.0
     least: bool = False
 
 
 ASPECTS: dict[str, Aspect] = {
-    "p50": Aspect("--max-p50", "p50", "ms", _TIME, "2ms"),
-    "p99": Aspect("--max-p99", "p99", "ms", _TIME, "10ms"),
+    "p50": Aspect("p50", "ms", _TIME, "p50<=2ms", "latency_p50_ms"),
+    "p99": Aspect("p99", "ms", _TIME, "p99<=10ms", "latency_p99_ms"),
     "accuracy_drop": Aspect(
-        "--max-accuracy-drop", "accuracy drop", "pp", {"pp": 1.0, "%": 1.0}, "1pp"
+        "accuracy drop", "pp", {"pp": 1.0, "%": 1.0}, "accuracy_drop<=1pp", "accuracy_delta", -0.01
     ),
-    "accuracy": Aspect("--min-accuracy", "accuracy", "%", {"%": 1.0}, "76%", True),
-    "memory": Aspect("--max-memory", "memory", "MB", _BYTES, "200MB"),
-    "device_memory": Aspect("--max-device-memory", "device memory", "MB", _BYTES, "2GB"),
-    "size": Aspect("--max-size", "size", "MB", _BYTES, "20MB"),
-    "cold_start": Aspect("--max-cold-start", "cold start", "ms", _TIME, "500ms"),
-    "energy": Aspect("--max-energy", "energy", "mJ", _JOULES, "5mJ"),
-    "throughput": Aspect("--min-throughput", "throughput", "items/s", _RATE, "100ips", True),
-    "cost": Aspect("", "cost", "per million", {}, ""),
+    "accuracy": Aspect("accuracy", "%", {"%": 1.0}, "accuracy>=76%", "accuracy", 0.01, True),
+    "memory": Aspect("memory", "MB", _BYTES, "memory<=200MB", "memory_process_peak_mb"),
+    "device_memory": Aspect(
+        "device memory", "MB", _BYTES, "device_memory<=2GB", "device_memory_mb"
+    ),
+    "size": Aspect("size", "MB", _BYTES, "size<=20MB", "artifact_size_mb"),
+    "cold_start": Aspect("cold start", "ms", _TIME, "cold_start<=500ms", "cold_start_ms"),
+    "energy": Aspect("energy", "mJ", _JOULES, "energy<=5mJ", "energy_mj_per_inference"),
+    "throughput": Aspect(
+        "throughput", "items/s", _RATE, "throughput>=100ips", "throughput_ips", least=True
+    ),
+    "cost": Aspect("cost", "per million", {}, "", ""),
 }
-"""By name. Memory is the peak of the whole process, all that has to be there, and device memory
-what it took on a GPU beside that; the drop of accuracy
-is in points of accuracy, on the items that float32 saw, too."""
+"""By name. ``memory`` is the peak of the whole process, ``device_memory`` the memory that it took
+on the GPU; ``accuracy_drop`` is in percentage points against float32, on the same items."""
+LIMITED = tuple(name for name, aspect in ASPECTS.items() if aspect.example)
+"""Names of aspects that can be limited."""
 
 OBJECTIVES: dict[Objective, str] = {
     "latency": "p50", "energy": "energy", "cost": "cost", "size": "size", "memory": "memory",
 }  # fmt: skip
-"""What may be least, and the aspect that it is."""
+"""Objectives of ``--minimize``, with the aspect that each minimizes."""
 
+_LIMIT = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(.*?)\s*", re.ASCII)
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*(\S*)")
+_FORM = "Write NAME<=VALUE or NAME>=VALUE, such as 'p99<=10ms'."
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The most, or the least, that is allowed.
+    """An upper or lower bound on an aspect.
 
     Attributes:
-        aspect: a name of ``ASPECTS``.
-        value: in its unit.
+        aspect: a name of ``ASPECTS``; it decides the direction.
+        value: in the aspect's unit.
     """
 
     aspect: str
@@ -86,16 +95,24 @@ class Limit:
         return ASPECTS[self.aspect]
 
 
+class ColumnLimit(NamedTuple):
+    """A bound on a column of the case table, in the column's unit; ``least``: a lower bound."""
+
+    column: str
+    value: float
+    least: bool
+
+
 @dataclass(frozen=True)
 class Question:
-    """What is asked of bundles.
+    """The limits and the objective of a recommendation.
 
     Attributes:
-        limits: that a configuration has to keep, each aspect once.
-        minimize: what is to be least of those that keep them.
-        models: only these; all, if empty.
-        scenario, batch_size: only cases of it; None: of every one.
-        rate_ips: for costs: the required rate, in items per second; None: what a machine does.
+        limits: at most one for each aspect.
+        minimize: the objective among the configurations that keep the limits.
+        models: only these; empty: all.
+        scenario, batch_size: only cases with it; None: all.
+        rate_ips: required rate in items per second, for costs; None: one machine at full load.
     """
 
     limits: tuple[Limit, ...] = ()
@@ -107,48 +124,102 @@ class Question:
 
     @property
     def by(self) -> str:
-        """The aspect that is to be least."""
+        """The aspect that is minimized."""
         return OBJECTIVES[self.minimize]
 
 
-def read_limit(aspect: str, text: str) -> Limit:
-    """A limit, as it stands on the command line: ``10ms`` of ``p99``.
+def read_limit(text: str) -> Limit:
+    """Parse a limit such as ``p99<=10ms``.
 
     Raises:
-        UserError: it is no positive number with a unit of the aspect. No accuracy need be lost, so
-            a drop may be 0.
+        UserError: it is not a limit on an aspect, or not a positive number with one of its units.
+            An accuracy drop may be 0.
     """
-    of = ASPECTS[aspect]
-    found = _NUMBER.fullmatch(text.strip())
+    name, is_lower, value = _parts(text, LIMITED)
+    return _of_aspect(text, name, is_lower, value)
+
+
+def read_limits(texts: list[str]) -> tuple[Limit, ...]:
+    """Parse the limits of a question.
+
+    Raises:
+        UserError: as ``read_limit``; or two limit the same aspect.
+    """
+    limits = tuple(map(read_limit, texts))
+    for place, limit in enumerate(limits):
+        if limit.aspect in [earlier.aspect for earlier in limits[:place]]:
+            raise UserError(f"{limit.of.words} is limited twice", "Give the stricter limit only.")
+    return limits
+
+
+def read_column_limit(text: str) -> ColumnLimit:
+    """Parse a limit of the gate: on an aspect (``p99<=10ms``), or on any column of the case table,
+    as a number in the column's unit (``speedup>=1.5``).
+
+    Raises:
+        UserError: it is neither.
+    """
+    name, is_lower, value = _parts(text, (*LIMITED, *NAMES))
+    if name in LIMITED:
+        limit = _of_aspect(text, name, is_lower, value)
+        factor = limit.of.factor
+        return ColumnLimit(limit.of.column, factor * limit.value, is_lower != (factor < 0))
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(
+            f"limit '{text}': '{value}' is not a number",
+            f"Write a number in the unit of the column, such as '{name}<=10'.",
+        )
+    return ColumnLimit(name, number, is_lower)
+
+
+def _parts(text: str, known: tuple[str, ...]) -> tuple[str, bool, str]:
+    """Name, whether the limit is a lower bound, and the value as written."""
+    found = _LIMIT.fullmatch(text)
     if found is None:
-        raise UserError(f"{of.option} {text}: this is no limit", f"Say {of.example}.")
+        raise UserError(f"'{text}' is not a limit", _FORM)
+    name, sign, value = found.groups()
+    if name not in known:
+        raise UserError(f"limit '{text}': there is no figure '{name}'", nearest(name, known))
+    return name, sign == ">=", value
+
+
+def _of_aspect(text: str, name: str, is_lower: bool, written: str) -> Limit:
+    of = ASPECTS[name]
+    say = f"Write '{of.example}'."
+    if is_lower != of.least:
+        bound = "a lower" if of.least else "an upper"
+        raise UserError(f"limit '{text}': {of.words} takes {bound} bound", say)
+    found = _NUMBER.fullmatch(written)
+    if found is None:
+        raise UserError(f"limit '{text}': '{written}' is not a positive number with a unit", say)
     number, unit = found.groups()
     if unit not in of.units:
-        said = f"has no unit '{unit}'" if unit else "needs a unit"
-        meant = next((name for name in of.units if name.lower() == unit.lower()), _written(of))
+        problem = f"has no unit '{unit}'" if unit else "needs a unit"
+        usual = re.sub(r".*[<>]=[0-9.]+", "", of.example)
+        meant = next((known for known in of.units if known.lower() == unit.lower()), usual)
+        sign = ">=" if of.least else "<="
         raise UserError(
-            f"{of.option} {text}: {of.words} {said}",
-            f"Say {number}{meant}. Units: {', '.join(of.units)}.",
+            f"limit '{text}': {of.words} {problem}",
+            f"Write '{name}{sign}{number}{meant}'. Units: {', '.join(of.units)}.",
         )
     value = float(number) * of.units[unit]
-    if not math.isfinite(value) or value < 0 or (value == 0 and aspect != "accuracy_drop"):
-        raise UserError(f"{of.option} {text}: this is out of range", f"Say {of.example}.")
+    if not math.isfinite(value) or (value == 0 and name != "accuracy_drop"):
+        raise UserError(f"limit '{text}': the value is out of range", say)
     if of.unit in ("pp", "%") and value > 100:
-        raise UserError(f"{of.option} {text}: this is more than all", f"Say {of.example}.")
-    return Limit(aspect, value)
-
-
-def _written(of: Aspect) -> str:
-    """The unit of the example."""
-    return of.example.lstrip("0123456789.")
+        raise UserError(f"limit '{text}': the value is above 100 %", say)
+    return Limit(name, value)
 
 
 def read_objective(text: str) -> Objective:
     """
     Raises:
-        UserError: it is none.
+        UserError: it is none of ``OBJECTIVES``.
     """
     for name in OBJECTIVES:
         if name == text:
             return name
-    raise UserError(f"--minimize {text}: there is no such figure", nearest(text, OBJECTIVES))
+    raise UserError(f"--minimize {text}: there is no such objective", nearest(text, OBJECTIVES))

@@ -382,7 +382,7 @@ def test_another_artifact_is_the_same_work_only(tmp_path: Path):
     found = compare_runs(a.done(), b.done())
     (pair,) = found.pairs
     assert (pair.claim, pair.differs) == ("same work", ("artifact_digest",))
-    assert "1 only of the same work (they differ in artifact_digest)" in shown(found)
+    assert "1 only of the same work (different artifact_digest)" in shown(found)
 
 
 # --------------------------------------------------------------------------- names
@@ -523,7 +523,7 @@ def test_another_architecture_is_a_choice_and_no_regression(tmp_path: Path):
     found = compare_runs(a.done(), b.done())
     text = shown(found)
     assert "Different machine" in text and "host.machine: x86_64 against aarch64" in text
-    assert "Good for a choice, not for telling a regression" in text
+    assert "Valid for a choice, but not for detecting regressions" in text
     assert found.pairs[0].energy is None
     assert "one machine only" in str(found.pairs[0].energy_reason)
 

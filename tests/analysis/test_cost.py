@@ -345,7 +345,7 @@ def test_a_misspelt_machine_is_named_and_a_fleet_may_have_more():
     other = Machine("ba9876543210", "server", "another chip")
     sheet().check([MACHINE])
     with pytest.raises(
-        UserError, match=r"no run is of a machine 'bord', and 'board' has no"
+        UserError, match=r"there is no run on a machine 'bord', and 'board' has no"
     ) as error:
         CostSheet.model_validate({"machines": {"bord": {}}}).check([MACHINE, other])
     assert "Did you mean 'board'?" in str(error.value)
@@ -357,10 +357,10 @@ def test_a_misspelt_machine_is_named_and_a_fleet_may_have_more():
 
 
 def test_what_holds_for_every_machine_holds_where_one_says_nothing_else():
-    own = sheet(lifetime={"years": 2, "source": "worn out"}).of(MACHINE)
+    own = sheet(lifetime={"years": 2, "source": "worn out"}).for_machine(MACHINE)
     assert own.lifetime is not None and own.lifetime.years == 2
     assert own.utilisation is not None and own.utilisation.share == 0.5
-    elsewhere = sheet().of(Machine("ba9876543210", "server", "another chip"))
+    elsewhere = sheet().for_machine(Machine("ba9876543210", "server", "another chip"))
     assert elsewhere.price is None and elsewhere.lifetime is not None
 
 
@@ -413,7 +413,7 @@ def test_the_command_says_what_is_missing_or_wrong(tmp_path, capsys):
     assert "qbench cost" in command(capsys, "init", "--costs", path)
     for args, told in (
         (("init", "--costs", path), "nothing was overwritten"),
-        (("cost", run, "--costs", path), "no run is of a machine 'my machine'"),
+        (("cost", run, "--costs", path), "there is no run on a machine 'my machine'"),
         (("cost", run), "qbench init --costs"),
         (("cost", run, "--costs", path, "--rate", "0"), "no rate"),
         (("cost", run, "--costs", path, "--rate", "nan"), "no rate"),

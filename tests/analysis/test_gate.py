@@ -292,16 +292,16 @@ def test_a_larger_artifact_is_a_regression_at_once(shelf):
 
 def test_limits_are_for_cases_that_match_and_for_figures_that_are_wholly_beyond(shelf):
     bundle = night(shelf, "n1")  # batch n takes n ms
-    limits = [{"metric": "latency_p50_ms", "most": 3.5}, {"metric": "accuracy", "least": 0.9}]
+    limits = ["p50<=3.5ms", "accuracy>=90%"]
     result = judged(bundle, limits=limits)
     labels = {f"net fake fp32 b{batch}" for batch in (4, 5, 6)}
     assert found(result) == {("limit", "regression", label) for label in labels}
     assert set(result.to_confirm) == {f"{b:06d}defaul" for b in (4, 5, 6)}
-    baseline_too = [{**limits[0], "environment": "baseline"}]
+    baseline_too = [{"limit": limits[0], "environment": "baseline"}]
     assert len(judged(bundle, limits=baseline_too).of("regression")) == 3
     (p50,) = [c.latency_p50_ms for c in result.cases if c.case_id == "000006defaul"]
     assert p50 is not None
-    at_the_limit = judged(bundle, limits=[{"metric": "latency_p50_ms", "most": 0.999 * p50}])
+    at_the_limit = judged(bundle, limits=[f"latency_p50_ms<={0.999 * p50!r}"])
     assert at_the_limit.exit_code == 0
     (notice,) = at_the_limit.findings
     assert notice.kind == "limit" and "within its interval" in notice.says
@@ -311,7 +311,7 @@ def test_limits_are_for_cases_that_match_and_for_figures_that_are_wholly_beyond(
 
 def test_a_limit_on_words_is_refused(shelf):
     with pytest.raises(UserError, match="holds words"):
-        judged(night(shelf, "n1"), limits=[{"metric": "backend", "most": 1}])
+        judged(night(shelf, "n1"), limits=["backend<=1"])
 
 
 # --------------------------------------------------------------------------- what broke

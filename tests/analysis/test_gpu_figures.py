@@ -13,10 +13,10 @@ from rich.console import Console
 from qbench.analysis.recommend.recommend import recommend
 from qbench.analysis.table.gpu import gpu_columns
 from qbench.analysis.table.noise import disturbed, trial_noise
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows, case_table
 from qbench.bundle.bundle import Bundle
 from qbench.present.page.content import page_content
-from qbench.present.terminal import case_tables
+from qbench.present.terminal.cases import case_tables
 from qbench.spec.question import Limit, Question
 
 SECOND = 1_000_000_000
@@ -230,7 +230,7 @@ def test_the_case_table_has_them(bundle: Bundle):
 
 def shown(bundle: Bundle) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
-    for part in case_tables(case_table(bundle), console):
+    for part in case_tables(case_rows(bundle, bundle.trials_frame()), console):
         console.print(part)
     return console.export_text()
 

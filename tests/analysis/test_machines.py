@@ -15,8 +15,7 @@ from qbench.analysis.compare.machines import Cell, Line, machine_of, machines_of
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.present.page import write_report
-from qbench.present.page.options import Options
+from qbench.present.page import Options, write_report
 from qbench.spec.columns import NAMES
 from qbench.spec.costs import CostSheet
 
@@ -235,7 +234,7 @@ def test_the_page_has_machines_costs_and_where_they_come_from(tmp_path):
     assert [point["watts"] for point in data["points"]] == pytest.approx([10, 2] * 2, rel=1e-3)
     write_report([fast, slow], page)
     assert "Cost and power" not in page.read_text() and "over 1" in page.read_text()
-    with pytest.raises(UserError, match="no run is of a machine 'nobody'"):
+    with pytest.raises(UserError, match="there is no run on a machine 'nobody'"):
         write_report([fast, slow], page, Options(costs=sheet(nobody={"price": 1, "load": 2})))
 
 

@@ -17,8 +17,7 @@ from qbench.analysis.publish.waivers import load_waivers, parse_waiver
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.copies import pack_bundle
 from qbench.errors import UserError
-from qbench.present.page import write_report
-from qbench.present.page.options import Options
+from qbench.present.page import Options, write_report
 from qbench.spec.system import FIELDS
 
 NOT_THERE = (

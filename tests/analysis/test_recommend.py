@@ -25,13 +25,21 @@ from qbench.analysis.statistics.estimates import Estimate
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.present.page import write_report
-from qbench.present.page.options import Options
+from qbench.present.page import Options, write_report
 from qbench.present.terminal.recommend import recommendation_parts
 from qbench.present.words.recommend import changed, sentences, to_json
 from qbench.spec.columns import NAMES
 from qbench.spec.costs import CostSheet
-from qbench.spec.question import ASPECTS, Limit, Question, read_limit, read_objective
+from qbench.spec.question import (
+    ASPECTS,
+    LIMITED,
+    Limit,
+    Question,
+    read_column_limit,
+    read_limit,
+    read_limits,
+    read_objective,
+)
 
 A, B = Machine("a0", "board A", "chip A"), Machine("b0", "board B", "chip B")
 PROXY = {
@@ -114,9 +122,13 @@ def run(
     return Measured(machine, run_id, rows, found, way or {"settings.timed_s": 1.0})
 
 
+def limit_of(aspect: str, value: str) -> str:
+    return f"{aspect}{'>=' if ASPECTS[aspect].least else '<='}{value}"
+
+
 def question(minimize: str = "latency", **limits: str) -> Question:
-    read = tuple(read_limit(name, text) for name, text in limits.items())
-    return Question(read, read_objective(minimize))
+    read = [read_limit(limit_of(name, text)) for name, text in limits.items()]
+    return Question(tuple(read), read_objective(minimize))
 
 
 def answer(*runs: Measured, of: Question, costs: CostSheet | None = None) -> Answer:
@@ -160,47 +172,81 @@ def lists(found: Answer) -> dict[str, list[str]]:
     ],
 )
 def test_limits_are_read_with_their_units(aspect, text, value):
-    assert read_limit(aspect, text).value == pytest.approx(value)
+    assert read_limit(limit_of(aspect, text)).value == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
     ("aspect", "text", "says"),
     [
-        ("p99", "10", "Say 10ms."),
-        ("p99", "10 parsecs", "no unit 'parsecs'"),
-        ("p99", "fast", "Say 10ms."),
-        ("p99", "-1ms", "Say 10ms."),
-        ("p99", "0ms", "out of range"),
-        ("p99", "1e999ms", "out of range"),
-        ("memory", "200mb", "Say 200MB."),
-        ("memory", "10ms", "no unit 'ms'"),
-        ("accuracy_drop", "0.01", "Say 0.01pp."),
-        ("accuracy", "760%", "more than all"),
-        ("energy", "", "Say 5mJ."),
+        ("p99", "<=10", "Write 'p99<=10ms'."),
+        ("p99", "<=10 parsecs", "no unit 'parsecs'"),
+        ("p99", "<=fast", "Write 'p99<=10ms'."),
+        ("p99", "<=-1ms", "Write 'p99<=10ms'."),
+        ("p99", "<=0ms", "out of range"),
+        ("p99", "<=1e999ms", "out of range"),
+        ("p99", "<10ms", "NAME<=VALUE"),
+        ("p99", ">=10ms", "an upper bound"),
+        ("throughput", "<=10ips", "a lower bound"),
+        ("memory", "<=200mb", "Write 'memory<=200MB'."),
+        ("memory", "<=10ms", "no unit 'ms'"),
+        ("accuracy_drop", "<=0.01", "Write 'accuracy_drop<=0.01pp'."),
+        ("accuracy", ">=760%", "above 100 %"),
+        ("energy", "<=", "Write 'energy<=5mJ'."),
+        ("cost", "<=1", "there is no figure 'cost'"),
+        ("latency_p99_ms", "<=1", "there is no figure 'latency_p99_ms'"),
     ],
 )
 def test_what_is_no_limit_is_refused_with_one_that_is(aspect, text, says):
     with pytest.raises(UserError) as error:
-        read_limit(aspect, text)
+        read_limit(aspect + text)
     assert says in str(error.value)
-    assert ASPECTS[aspect].option in str(error.value)
+    assert aspect in str(error.value)
+
+
+def test_an_aspect_is_limited_once():
+    with pytest.raises(UserError, match="p99 is limited twice"):
+        read_limits(["p99<=10ms", "p50<=2ms", "p99<=8ms"])
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("p99<=10ms", ("latency_p99_ms", 10.0, False)),
+        ("cold_start <= 0.5 s", ("cold_start_ms", 500.0, False)),
+        ("accuracy>=76%", ("accuracy", 0.76, True)),
+        ("accuracy_drop<=1pp", ("accuracy_delta", -0.01, True)),
+        ("throughput>=100ips", ("throughput_ips", 100.0, True)),
+        ("speedup>=1.5", ("speedup", 1.5, True)),
+        ("latency_p99_ms<=10", ("latency_p99_ms", 10.0, False)),
+    ],
+)
+def test_the_gate_reads_the_same_limits_and_columns_too(text, limit):
+    column, value, least = read_column_limit(text)
+    assert (column, least) == (limit[0], limit[2])
+    assert value == pytest.approx(limit[1])
+
+
+@pytest.mark.parametrize("text", ["speedup>=fast", "speedup>=nan", "speedup>1", "sped>=1"])
+def test_a_limit_of_the_gate_is_a_number_on_a_known_column(text):
+    with pytest.raises(UserError):
+        read_column_limit(text)
 
 
 @given(
-    st.sampled_from([(n, u) for n, a in ASPECTS.items() for u in a.units]),
+    st.sampled_from([(n, u) for n in LIMITED for u in ASPECTS[n].units]),
     st.floats(1e-6, 99, allow_subnormal=False),
 )
 def test_every_unit_is_read_as_its_factor(unit, number):
     aspect, written = unit
-    limit = read_limit(aspect, f"{number!r}{written}")
+    limit = read_limit(limit_of(aspect, f"{number!r}{written}"))
     assert limit.value == pytest.approx(number * ASPECTS[aspect].units[written])
 
 
 @given(st.text(max_size=20))
 def test_any_text_is_a_limit_or_a_users_error(text):
-    for aspect in ASPECTS:
+    for aspect in LIMITED:
         try:
-            value = read_limit(aspect, text).value
+            value = read_limit(limit_of(aspect, text)).value
         except UserError:
             continue
         assert math.isfinite(value) and value >= 0
@@ -268,7 +314,7 @@ def test_float32_itself_loses_nothing_and_no_labels_leave_it_open():
     assert lists(found)["sure"] == ["reference"]
     told = {c.candidate.row["backend"]: c.settles[0] for c in found.maybe}
     assert "not measured on this machine" in told["unlabelled"]
-    assert "--min-accuracy" in told["shipped"]
+    assert "'accuracy>=76%'" in told["shipped"]
 
 
 def test_what_was_not_measured_fails_with_its_reason_and_what_is_open_may_still_be():
@@ -543,7 +589,7 @@ def test_no_answer_names_what_came_nearest():
     assert of.answers[0].nearest.label == "near int8-static"
     assert "Nearest is near int8-static: p99" in sentences(of.answers[0], of)[0]
     assert changed(of.answers[0].changes[0], of).startswith(
-        "with --max-p99 of 11.2 ms or more it would be near int8-static"
+        "with p99 of 11.2 ms or more it would be near int8-static"
     )
 
 
@@ -565,11 +611,11 @@ def test_where_the_answer_changes_is_told_for_each_limit():
     of = choose([rows], question(p99="10ms", accuracy_drop="1pp"))
     assert labels(of.answers[0].sure) == ["small", "exact"]
     said = [changed(change, of) for change in of.answers[0].changes]
-    assert said[0].startswith("with --max-p99 below 8.4 ms it would be exact int8-static")
+    assert said[0].startswith("with p99 below 8.4 ms it would be exact int8-static")
     assert said[0].endswith("100 % more)")
-    assert said[1].startswith("with --max-p99 of 11.6 ms or more it would be wild int8-static")
+    assert said[1].startswith("with p99 of 11.6 ms or more it would be wild int8-static")
     assert said[1].endswith("50.0 % less)")
-    assert said[2].startswith("with --max-accuracy-drop below 0.8 pp it would be exact")
+    assert said[2].startswith("with accuracy drop below 0.8 pp it would be exact")
     assert len(said) == 3
 
 
@@ -662,8 +708,8 @@ def test_the_answer_changes_where_it_is_said_to_and_not_before(table, of):
 
 def test_a_run_is_recommended_on(project):
     bundle = Bundle(project.root / project.run_json(project.suite(rounds=6))["bundle"])
-    asked = ("recommend", bundle.path, "--max-p50", "10s", "--max-accuracy-drop", "50pp")
-    done = project.qbench(*asked, "--max-memory", "10GB", "--json")
+    asked = ("recommend", bundle.path, "--limit", "p50<=10s", "--limit", "accuracy_drop<=50pp")
+    done = project.qbench(*asked, "--limit", "memory<=10GB", "--json")
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)["answers"]
     assert len(found["sure"]) == 2
@@ -675,12 +721,12 @@ def test_a_run_is_recommended_on(project):
         assert choice["figures"]["memory"]["low"] <= row["memory_process_peak_mb"]
     values = [choice["objective"]["value"] for choice in found["sure"]]
     assert values == sorted(values)
-    done = project.qbench("recommend", bundle.path, "--max-p50", "1ns")
+    done = project.qbench("recommend", bundle.path, "--limit", "p50<=1ns")
     assert done.returncode == 1
     assert "Nothing surely keeps the limits. Nearest is fake" in done.stdout
-    done = project.qbench("recommend", bundle.path, "--max-p50", "10")
+    done = project.qbench("recommend", bundle.path, "--limit", "p50<=10")
     assert done.returncode == 2
-    assert "--max-p50 10: p50 needs a unit" in done.stderr
+    assert "limit 'p50<=10': p50 needs a unit" in done.stderr
 
 
 NAME = "\x1b[31m<script>alert(1)</script>\u202enet"

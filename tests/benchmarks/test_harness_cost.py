@@ -126,7 +126,7 @@ def test_the_parent_is_idle_while_workers_measure(benchmark, tmp_path):
         pytest.skip("takes half a minute: run with --benchmark-enable")
     from rich.console import Console
 
-    from qbench.present.terminal import RichProgress
+    from qbench.present.terminal.progress import RichProgress
 
     registry, catalog = Registry(), Catalog([suites_dir()])
     path = suites_dir() / "quick.yaml"

@@ -21,8 +21,7 @@ from qbench.bundle.copies import pack_bundle
 from qbench.bundle.redact import Redactor, redact_bundle, redacted
 from qbench.errors import UserError
 from qbench.present.exports.collection import merge_bundles
-from qbench.present.page import write_report
-from qbench.present.page.options import Options
+from qbench.present.page import Options, write_report
 from qbench.storage import digest_file
 
 HOST, USER, FOLDER = "vienna-lab-3.acme.example", "mfischer", "/lustre/acme-secret/nets"

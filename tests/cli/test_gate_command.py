@@ -189,6 +189,7 @@ def test_a_summary_is_added_to_the_cis_own_page(project, results):
     [
         (["--limit", "latency_p50_ms<9"], "<="),
         (["--limit", "latency_p5_ms<=9"], "latency_p50_ms"),
+        (["--limit", "p99<=9"], "p99<=9ms"),
         (["--baseline", "yesterday"], "environment:NAME"),
         (["--junit", "no/such/gate.xml"], "no folder"),
         (["--confirm"], None),
@@ -214,8 +215,8 @@ def test_an_interrupted_run_is_a_failure_of_the_machinery(project, results):
     ("gate", "said"),
     [
         ("gate: {slowdwn: 0.02}", "Did you mean 'slowdown'?"),
-        ("gate:\n  limits:\n  - metric: latency_p50\n    most: 3", "latency_p50_ms"),
-        ("gate: {limits: [{metric: accuracy}]}", "'most' or a 'least'"),
+        ("gate:\n  limits:\n  - limit: latency_p50<=3", "latency_p50_ms"),
+        ("gate: {limits: [accuracy<=90%]}", "lower bound"),
         ("gate: {baselines: [lastt]}", "'last'"),
         ("gate: {baselines: [{last: true, anchor: x}]}", "one of"),
     ],
@@ -258,7 +259,7 @@ def test_accepting_keeps_comments_and_what_is_there(project, results):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["b8", "--until", "2020-01-01", "--reason", "x"], "over"),
+        (["b8", "--until", "2020-01-01", "--reason", "x"], "has passed"),
         (["b8", "--until", "soon", "--reason", "x"], "2026-12-31"),
         (["b8", "--until", TOMORROW, "--reason", " "], "empty"),
         (["b99", "--until", TOMORROW, "--reason", "x"], "no case fits"),

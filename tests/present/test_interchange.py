@@ -66,7 +66,8 @@ def crafted(folder: Path, run: int, latency_ms: float) -> Bundle:
 
 
 def test_an_export_has_the_samples_of_all_trials_in_seconds(tmp_path: Path):
-    content = json.loads(export_bundles([crafted(tmp_path, 0, 4.0)], "pytest-benchmark"))
+    (file,) = export_bundles([crafted(tmp_path, 0, 4.0)], "pytest-benchmark")
+    content = json.loads(file.content)
     exact, quantized = content["benchmarks"]
     assert exact["fullname"] == "crafted.qbench.yaml::net fake fp32"
     assert quantized["stats"]["data"] == [0.002] * 100 + [0.003] * 100
@@ -102,7 +103,7 @@ def storage(tmp_path: Path) -> Path:
     kept.mkdir(parents=True)
     for number, latency_ms in ((1, 4.0), (2, 5.0)):
         bundle = crafted(tmp_path / "results", number, latency_ms)
-        content = export_bundles([bundle], "pytest-benchmark")
+        ((_, content, _),) = export_bundles([bundle], "pytest-benchmark")
         (kept / f"000{number}_night.json").write_bytes(content)
     return tmp_path
 

@@ -22,8 +22,7 @@ from test_report_browser import (
     rows,
 )
 
-from qbench.present.page import write_report
-from qbench.present.page.options import Options
+from qbench.present.page import Options, write_report
 from qbench.spec.question import Question, read_limit
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH")
@@ -34,7 +33,7 @@ __all__ = ["chromium"]  # a fixture
 def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a run of two models, one of them with a hostile name of 500 characters."""
     folder = tmp_path_factory.mktemp("recommend")
-    limits = (read_limit("p99", "4ms"), read_limit("accuracy_drop", "5pp"))
+    limits = (read_limit("p99<=4ms"), read_limit("accuracy_drop<=5pp"))
     path = folder / "page.html"
     write_report([a_run(folder / "a")], path, Options(question=Question(limits)))
     return path

@@ -17,6 +17,7 @@ from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.present.page import write_report
 from qbench.present.page.render import harmless, script_json
+from qbench.present.words.named import PageCase
 from qbench.present.words.ranking import sentence as told
 from qbench.present.words.ranking import verdicts
 
@@ -141,7 +142,7 @@ def test_hostile_labels_are_text(project, tmp_path):
     assert len(page.all("script")) == 3
     assert not page.all("img")
     assert page.text.count("<script>alert(1)</script>") >= 5
-    assert "last lines of its log" in page.text
+    assert "last lines of the log" in page.text
     assert page.data["cases"][0]["model"].startswith("<script>")
     assert "\u202e" not in html and "\u2028" not in html
     assert "[U+202E]" in page.text and "[U+D800]" in page.text
@@ -174,7 +175,7 @@ def test_no_case_that_went_well(project, tmp_path):
     html, page = written(measured(project), path=tmp_path / "page.html")
     assert "No case was measured, so there is nothing to draw." in page.text
     assert "planted failure in open" in page.text
-    assert "last lines of its log" in page.text
+    assert "last lines of the log" in page.text
     assert "plotly.js v" not in html
 
 
@@ -212,14 +213,15 @@ def ranked(*medians: tuple[float, float | None, float | None]) -> str:
 
 def sentence(*rows: dict, scenario: str = "single-stream") -> str:
     """The ranking of cases that are called case0, case1, ..."""
-    same = {
-        "model": "net", "scenario": scenario, "scenario_options": None, "batch_size": 1,
-        "threads": 1, "streams": 1, "condition": "", "status": "ok", "rounds": 7, "noisy": False,
-        "inconclusive": False, "loadgen_valid": None, "accuracy": None, "sqnr_db": None,
-        "precision": "fp32", "kind": "fp32",
+    words = ("environment", "recipe", "device", "case_id", "host_id", "run_id", "run", "name",
+             "condition", "anchor", "doubt", "verdict")  # fmt: skip
+    same = dict.fromkeys(words, "") | {
+        "model": "net", "scenario": scenario, "batch_size": 1, "threads": 1, "streams": 1,
+        "status": "ok", "rounds": 7, "noisy": False, "inconclusive": False, "precision": "fp32",
+        "kind": "fp32", "texts": {},
     }  # fmt: skip
     cases = [
-        {**same, "label": f"case{index}", "backend": f"backend{index}", **row}
+        PageCase(**{**same, "label": f"case{index}", "backend": f"backend{index}", **row})
         for index, row in enumerate(rows)
     ]
     (verdict,) = verdicts(cases)

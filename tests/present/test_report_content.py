@@ -124,7 +124,7 @@ def test_no_loss_that_can_be_told_is_not_called_none(tmp_path):
     rounds(crafted, quick, 1.0)
     crafted.evaluation(base, scores(390))
     crafted.evaluation(quick, scores(389), base)
-    assert "No loss of accuracy can be told: Δ −0.25 pp (" in answered(crafted.done())
+    assert "No loss of accuracy is shown: Δ −0.25 pp (" in answered(crafted.done())
 
 
 def test_intervals_that_meet_name_nobody(tmp_path):
@@ -156,7 +156,7 @@ def test_over_several_models_it_says_for_how_many(tmp_path):
     assert re.match(
         r"Of 3 models, the fastest is fake int8-static for 2 "
         r"\(at least 1\.9\d to 2\.9\d times as fast as the rest\); "
-        r"for 1 it cannot be told, since intervals meet\.$",
+        r"for 1 it is open, since intervals overlap\.$",
         second,
     ), second
 
@@ -291,8 +291,8 @@ def test_what_is_left_out_is_listed(tmp_path):
     ((letter, told),) = content(Bundle(bundle.path))["exclusions"]
     text = " ".join(told)
     assert letter == "A"
-    assert "Of the suite only these models were asked for: net." in text
-    assert "The suite itself leaves out: backend openvino, batch 4." in text
+    assert "Only these models of the suite were selected: net." in text
+    assert "The suite excludes: backend openvino, batch 4." in text
     assert "The run was interrupted" in text
     assert "2 trials are in no figure (crashed: planned crashed): net fake int8-static (2)." in text
 
@@ -319,7 +319,7 @@ def test_what_ran_stands_beside_what_was_asked_for(tmp_path):
     )  # fmt: skip
     html, page = written(crafted.done(), path=tmp_path / "page.html")
     section = page.text[page.text.index("Effective precision and fallbacks") :]
-    section = section[: section.index("Not measured, and left out")]
+    section = section[: section.index("Not measured, and excluded")]
     assert "not as asked" in section  # fp16
     assert "int8 in name only" in section
     assert "fp32 90.0 %, int8 10.0 %" in section
@@ -337,7 +337,7 @@ def test_noise_has_a_verdict_on_each_case(tmp_path):
     noise = content(crafted.done())["noise"]
     place = [column["name"] for column in noise["columns"]].index("verdict")
     verdicts = [row["cells"][place]["text"] for row in noise["rows"]]
-    assert verdicts[0] == "nothing speaks against it"
+    assert verdicts[0] == "no doubts"
     assert verdicts[1].startswith("noisy: 8 of 8 trials are doubtful")
 
 

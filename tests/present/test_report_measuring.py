@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from crafted import Crafted
 from rich.console import Console
 from test_report import Page, browsed, browser, written
 
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.present.page.content import page_content
-from qbench.present.terminal import case_tables
+from qbench.present.terminal.cases import case_tables
 from qbench.present.words.traces import MOST_PROBES, MOST_STEPS
 
 HOSTILE = "<img src=x onerror=alert(1)>\u202eevil"
@@ -459,7 +460,7 @@ def test_a_host_that_makes_no_sense_is_refused(tmp_path):
 def terminal(bundle: Bundle, width: int = 200) -> str:
     out = io.StringIO()
     console = Console(file=out, width=width, color_system=None)
-    for part in case_tables(case_table(bundle), console):
+    for part in case_tables(case_rows(bundle, bundle.trials_frame()), console):
         console.print(part)
     return out.getvalue()
 
@@ -534,10 +535,11 @@ def test_a_method_of_energy_steers_no_terminal(tmp_path):
     crafted.trial(crafted.case("fp32"), 0, 1.0)
     crafted.evaluation("c00000000000", np.ones((4, 3), np.float32), weight_bytes=1)
     crafted.trial(crafted.case("int8-static"), 0, 1.0)
-    table = case_table(crafted.done())
-    table.loc[1, "energy_method"] = "another \x1b[2J[/x]"
+    bundle = crafted.done()
+    first, second = case_rows(bundle, bundle.trials_frame())
+    rows = [first, replace(second, energy_method="another \x1b[2J[/x]")]
     console = Console(width=200, record=True, file=io.StringIO())
-    for part in case_tables(table, console):
+    for part in case_tables(rows, console):
         console.print(part)
     text = console.export_text()
     assert "\x1b" not in text and "[/bold] [red]" in text and "another [2J[/x]" in text

@@ -299,7 +299,7 @@ def test_what_others_wrote_is_neither_changed_nor_removed(results, tmp_path):
 def test_a_folder_that_is_no_site_is_refused(results, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="is no site of qbench, and not empty"):
+    with pytest.raises(UserError, match="is not a site of qbench, and not empty"):
         write_site([results], tmp_path / "full")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
     (tmp_path / "full" / STATE).write_text(
@@ -309,7 +309,7 @@ def test_a_folder_that_is_no_site_is_refused(results, tmp_path):
         write_site([results], tmp_path / "full")
     with pytest.raises(UserError, match="is a bundle"):
         write_site([results], results / "20260101-020000-nightly-0001" / "site")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         write_site([results], tmp_path / "full" / "notes.txt")
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -353,14 +353,14 @@ def test_an_interrupted_build_leaves_a_site_that_works(results, tmp_path, monkey
 def test_the_command(results, project, tmp_path):
     done = project.qbench("site", results, "-o", tmp_path / "site")
     assert done.returncode == 0, done.stderr
-    assert "4 runs; pages: 10 written, 0 kept, 0 removed" in done.stdout
+    assert "4 runs; pages: 10 written, 0 unchanged, 0 removed" in done.stdout
     (results / "20260102-020000-nightly-0002" / "begin.json").write_text("{")
     done = project.qbench("site", results, "-o", tmp_path / "site", "--json")
     told = json.loads(done.stdout)
     assert told["runs"] == 3 and "20260102-020000-nightly-0002" in told["problems"][0][0]
     assert "runs/20260102-020000-nightly-0002.html" in told["removed"]
     done = project.qbench("site", results, "-o", results)
-    assert done.returncode == 2 and "is no site of qbench" in done.stderr
+    assert done.returncode == 2 and "is not a site of qbench" in done.stderr
 
 
 # --------------------------------------------------------------------------- rules of comparing

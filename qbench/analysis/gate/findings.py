@@ -13,7 +13,8 @@ from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.case import Case
 from qbench.spec.columns import COLUMNS, INTERVALS
-from qbench.spec.gate import GateSettings, Kind, Limit
+from qbench.spec.gate import GateSettings, Kind
+from qbench.spec.question import ColumnLimit
 
 Row = Mapping[str, Any]
 Severity = Literal["regression", "suspicion", "notice", "accepted"]
@@ -211,36 +212,35 @@ def over_limit(night: Night, settings: GateSettings, exempt: Iterable[str]) -> I
         for row in night.rows.values():
             wanted = all(getattr(limit, key) in (None, row[key]) for key in _MATCHED)
             if wanted and (limit.environment or row["environment"] not in exempt):
-                found = _beyond(night, row, limit)
+                found = _beyond(night, row, limit.bound)
                 if found is not None:
                     yield found
 
 
-def _beyond(night: Night, row: Row, limit: Limit) -> Finding | None:
-    value = row[limit.metric]
+def _beyond(night: Night, row: Row, bound: ColumnLimit) -> Finding | None:
+    name, limit, is_lower = bound
+    value = row[name]
     if value is None:
         return None
     if isinstance(value, str):
         raise UserError(
-            f"there is a limit on {limit.metric}, which holds words: {value[:40]}",
+            f"there is a limit on {name}, which holds words: {value[:40]}",
             "Limit a column of figures.",
         )
-    repeatable = COLUMNS[limit.metric].group in _REPEATABLE or limit.metric.endswith("size_mb")
-    ends = None if repeatable else INTERVALS.get(limit.metric)
+    repeatable = COLUMNS[name].group in _REPEATABLE or name.endswith("size_mb")
+    ends = None if repeatable else INTERVALS.get(name)
     low, high = (row[ends[0]], row[ends[1]]) if ends else (None, None)
+    if value >= limit if is_lower else value <= limit:
+        return None
+    if is_lower:
+        wholly = (value if high is None else high) < limit
+    else:
+        wholly = (value if low is None else low) > limit
+    says = f"{name} is {value:.4g}, {'below' if is_lower else 'above'} its limit of {limit:g}"
+    says += "" if wholly else f", which lies within its interval ({low:.4g} to {high:.4g})"
+    severity = "regression" if wholly else "notice"
     figure = Figure(float(value), low, high, rounds=None if repeatable else row["rounds"])
-    for bound, word, far in (
-        (limit.most, "above", value if low is None else low),
-        (limit.least, "below", value if high is None else high),
-    ):
-        if bound is None or (value <= bound if word == "above" else value >= bound):
-            continue
-        wholly = far > bound if word == "above" else far < bound
-        says = f"{limit.metric} is {value:.4g}, {word} its limit of {bound:g}"
-        says += "" if wholly else f", which lies within its interval ({low:.4g} to {high:.4g})"
-        severity = "regression" if wholly else "notice"
-        return night.finding(row, "limit", severity, says, figure=figure)
-    return None
+    return night.finding(row, "limit", severity, says, figure=figure)
 
 
 def can_be_confirmed(finding: Finding) -> bool:

@@ -298,7 +298,7 @@ def _drop(row: Row) -> Figure:
         return Figure(
             None,
             reason="it has no float32 counterpart to lose accuracy against; "
-            f"{ASPECTS['accuracy'].option} asks for the accuracy itself",
+            f"a limit such as '{ASPECTS['accuracy'].example}' is on the accuracy itself",
         )
     value, high, low = (row[f"accuracy_delta{end}"] for end in ("", "_low", "_high"))
     return _of_items([None if v is None else -v for v in (value, low, high)], row)

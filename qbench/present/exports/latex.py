@@ -8,15 +8,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pandas as pd
 
 from qbench.analysis.compare.origin import DOUBTED, doubts, origin
 from qbench.bundle.bundle import Bundle
 from qbench.present.words import cells
-from qbench.present.words.named import told_conditions
-from qbench.spec.columns import COLUMNS
+from qbench.present.words.named import varying_conditions
+from qbench.spec.columns import COLUMNS, CaseRow
 from qbench.text import printable
 
 LONGEST, LONGEST_NOTE = 60, 400
@@ -47,7 +46,7 @@ def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[B
         columns: of the case table; if none, those of ``PAPER`` and the conditions that differ.
         bundles: that the cases are of.
     """
-    rows = [{str(name): value for name, value in row.items()} for row in cases.to_dict("records")]
+    rows = [CaseRow(**{str(k): v for k, v in row.items()}) for row in cases.to_dict("records")]
     good = [row for row in rows if row["status"] == "ok"]
     names = list(columns) or _for_paper(good)
     bare = set() if columns else set(PAPER) - {"latency_p50_ms"}  # all intervals have no room
@@ -73,14 +72,14 @@ def _title(name: str) -> str:
     return f"{title} ({escaped(unit)})" if unit else title
 
 
-def _for_paper(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+def _for_paper(cases: Sequence[CaseRow]) -> list[str]:
     """``PAPER``'s columns that hold something, after the names the conditions that differ."""
     filled = [name for name in PAPER if any(case[name] is not None for case in cases)]
-    told = told_conditions(CONDITIONS, cases)
+    told = varying_conditions(CONDITIONS, cases)
     return [*filled[:3], *told, *filled[3:]] if cases else list(PAPER)
 
 
-def _cell(case: Mapping[str, Any], name: str, with_interval: bool) -> str:
+def _cell(case: CaseRow, name: str, with_interval: bool) -> str:
     if not _is_number(case[name]):
         return "--" if case[name] is None else _short(str(case[name]), LONGEST)
     text, ends = escaped(cells.text(case, name)), cells.ends(case, name)
@@ -95,7 +94,7 @@ _NONE = {"speedup": 1.0, "accuracy_delta": 0.0}
 """What these columns are where nothing has changed."""
 
 
-def _may_be_none(case: Mapping[str, Any], name: str) -> bool:
+def _may_be_none(case: CaseRow, name: str) -> bool:
     """Whether a change is told whose interval holds no change, or is not known."""
     if name not in _NONE:
         return False
@@ -107,7 +106,7 @@ _SPEEDS = {name for name, column in COLUMNS.items() if column.group == "speed"}
 
 
 def _notes(
-    cases: Sequence[Mapping[str, Any]],
+    cases: Sequence[CaseRow],
     left_out: int,
     names: Sequence[str],
     bundles: Sequence[Bundle],

@@ -1,13 +1,16 @@
-"""Bundles in formats that other programs read: their case table, and pytest-benchmark's files."""
+"""Bundles in formats of other programs: case tables, pytest-benchmark's files, MLPerf's systems."""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import pandas as pd
 
+from qbench.analysis.systems import system_files
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
@@ -17,37 +20,80 @@ from qbench.spec.columns import NAMES
 from qbench.text import markdown
 
 
-def export_bundles(bundles: Sequence[Bundle], form: str, columns: Sequence[str] = ()) -> bytes:
-    """The bundles as one file's content, in one of ``FORMATS``: their cases in one table, where
-    ``run_id`` and ``host_id`` tell them apart.
+class ExportedFile(NamedTuple):
+    """A file made of bundles: its name, its content, and remarks to print next to it."""
 
-    Args:
-        columns: the table's, in this order; if none, the format's own choice.
+    name: str
+    content: bytes
+    remarks: tuple[str, ...] = ()
+
+
+Exporter = Callable[[Sequence[Bundle], Sequence[str]], list[ExportedFile]]
+"""Makes files of bundles and the chosen columns; no columns: the format's own choice.
+
+Raises UserError if there is no such column, or if the format cannot hold these bundles.
+"""
+
+
+def export_bundles(
+    bundles: Sequence[Bundle], form: str, columns: Sequence[str] = ()
+) -> list[ExportedFile]:
+    """Export bundles in one of ``EXPORTERS``. Tables hold the cases of all bundles, distinguished
+    by ``run_id`` and ``host_id``.
 
     Raises:
-        UserError: there is no such format or column, or the format does not hold what is asked.
+        UserError: there is no such format; or as ``Exporter``.
     """
-    if form == PYTEST_BENCHMARK:
-        if len(bundles) > 1 or columns:
-            raise UserError(
-                "a file of pytest-benchmark is of one run, and has columns of its own",
-                "Export each run by itself, and without --columns.",
+    if form not in EXPORTERS:
+        raise UserError(f"there is no format '{form}'", nearest(form, EXPORTERS))
+    return EXPORTERS[form](bundles, columns)
+
+
+def _all_cases(bundles: Sequence[Bundle]) -> pd.DataFrame:
+    return pd.concat([case_table(bundle) for bundle in bundles], ignore_index=True)
+
+
+def _table(form: str, bundles: Sequence[Bundle], columns: Sequence[str]) -> list[ExportedFile]:
+    return [ExportedFile(f"cases.{form}", export_table(_all_cases(bundles), form, columns))]
+
+
+def _latex(bundles: Sequence[Bundle], columns: Sequence[str]) -> list[ExportedFile]:
+    text = latex_table(_all_cases(bundles), _checked(columns), bundles)
+    return [ExportedFile("cases.tex", text.encode())]
+
+
+def _pytest_benchmark(bundles: Sequence[Bundle], columns: Sequence[str]) -> list[ExportedFile]:
+    if len(bundles) > 1 or columns:
+        raise UserError(
+            "a file of pytest-benchmark holds one run, and has columns of its own",
+            "Export each run separately, without --columns.",
+        )
+    return [ExportedFile(f"{bundles[0].run_id}.json", pytest_benchmark_json(bundles[0]))]
+
+
+def _systems(bundles: Sequence[Bundle], columns: Sequence[str]) -> list[ExportedFile]:
+    if columns:
+        raise UserError("a system description has no columns", "Leave --columns out.")
+    files = []
+    for file in system_files(bundles):
+        remarks = []
+        if file.needed:
+            remarks.append(
+                f"MLPerf requires: {', '.join(file.needed)}. Write them into a file for `qbench "
+                "run --system FILE`: docs/machines.md"
             )
-        return pytest_benchmark_json(bundles[0])
-    if form not in FORMATS:
-        raise UserError(f"there is no format '{form}'", nearest(form, FORMATS))
-    cases = pd.concat([case_table(bundle) for bundle in bundles], ignore_index=True)
-    if form == LATEX:
-        return latex_table(cases, _checked(columns), bundles).encode()
-    return export_table(cases, form, columns)
+        if file.wanted:
+            remarks.append(f"may stay empty: {', '.join(file.wanted)}")
+        files.append(ExportedFile(file.name, file.content, tuple(remarks)))
+    return files
 
 
 def export_table(cases: pd.DataFrame, form: str, columns: Sequence[str] = ()) -> bytes:
-    """The table as a file's content, in one of ``OF_TABLES``. Empty (JSON: null) means not
+    """A table as the content of a file, in one of ``OF_TABLES``. Empty (JSON: null) means not
     measured.
 
     Args:
-        columns: only these, in this order; if none, all (of Markdown: all that hold something).
+        columns: only these, in this order; if none, all (Markdown: all that are not empty).
 
     Raises:
         UserError: the case table has no such column.
@@ -66,7 +112,7 @@ def _checked(columns: Sequence[str]) -> list[str]:
 
 
 def _typed(cases: pd.DataFrame) -> pd.DataFrame:
-    """Columns with the types of their values; counts stay integers where some are missing."""
+    """Columns with the types of their values; counts stay integers even if some are missing."""
     typed = _with_words(cases, _encodable).infer_objects()
     for name in cases.columns:
         if set(map(type, cases[name].dropna())) == {int}:
@@ -75,7 +121,7 @@ def _typed(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_words(cases: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
-    """The table with every cell of words changed, and all others as they are."""
+    """A copy of the table with ``change`` applied to every string."""
     changed = {
         name: [change(value) if isinstance(value, str) else value for value in column]
         for name, column in cases.items()
@@ -90,7 +136,7 @@ def _with_words(cases: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFra
 
 
 def _encodable(words: str) -> str:
-    """Half of a surrogate pair, which JSON can hold, is no character."""
+    """Without lone surrogates, which JSON can hold but UTF-8 cannot encode."""
     return words.encode("utf-8", "replace").decode()
 
 
@@ -102,9 +148,9 @@ _FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\n]")
 
 
 def _harmless(words: str) -> str:
-    """What a spreadsheet would take for a formula gets an apostrophe before it (OWASP, CSV
-    Injection); so does what has such apostrophes already, so that taking one away brings back what
-    was there. Line ends become those that the writer knows to quote."""
+    """Prefix text that a spreadsheet would read as a formula with an apostrophe (OWASP, CSV
+    Injection). Text that starts with such apostrophes gets one more, so that removing one restores
+    the original. Line ends become line feeds, which the writer quotes."""
     words = re.sub(r"\r\n?", "\n", words)
     return f"'{words}" if _FORMULA.match(words) else words
 
@@ -139,5 +185,9 @@ OF_TABLES: Mapping[str, Callable[[pd.DataFrame], bytes]] = {
     "markdown": _markdown,
     "parquet": _parquet,
 }
-LATEX, PYTEST_BENCHMARK = "latex", "pytest-benchmark"
-FORMATS = (*OF_TABLES, LATEX, PYTEST_BENCHMARK)
+EXPORTERS: Mapping[str, Exporter] = {
+    **{form: partial(_table, form) for form in OF_TABLES},
+    "latex": _latex,
+    "pytest-benchmark": _pytest_benchmark,
+    "system": _systems,
+}

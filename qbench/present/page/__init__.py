@@ -1,4 +1,4 @@
-"""Renders bundles as a page for readers; never measures."""
+"""HTML reports of bundles."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 
 def write_report(bundles: list[Bundle], path: Path, options: Options = PLAIN) -> None:
-    """Write one self-contained, interactive HTML page about ``bundles`` (at least one).
+    """Write one self-contained, interactive HTML page about ``bundles`` (one or more).
 
-    The page loads nothing from anywhere. Bundles may be incomplete. The file is replaced whole.
+    The page loads nothing from the network. Bundles may be incomplete. The file is replaced
+    atomically.
 
     Raises:
         UserError: a bundle is damaged.

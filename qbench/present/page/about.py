@@ -1,4 +1,4 @@
-"""About the runs: what the header says of them, how they were measured and how to repeat that."""
+"""Facts about the runs: the header, the method, and how to reproduce them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from qbench.analysis.statistics import estimates
 from qbench.bundle.bundle import Bundle
+from qbench.present.words.named import PageCase
 from qbench.present.words.run import Run
 from qbench.spec.suite import MIN_ROUNDS
 from qbench.storage import digest_file
@@ -16,7 +17,7 @@ SUITE_CHARACTERS = 20_000
 
 
 def run_facts(run: Run) -> dict[str, Any]:
-    """The header's facts, and how to run the same again."""
+    """Facts for the header, and how to reproduce the run."""
     begin = run.bundle.begin
     host = begin["host"]
     filters = {key: value for key, value in (begin.get("filters") or {}).items() if value}
@@ -52,7 +53,7 @@ def run_facts(run: Run) -> dict[str, Any]:
 
 
 def _manifest_digest(bundle: Bundle) -> str | None:
-    """It stands for every file of a complete bundle."""
+    """Covers every file of a complete bundle."""
     return digest_file(bundle.path / "manifest.json") if bundle.complete else None
 
 
@@ -61,7 +62,8 @@ def _packages(host: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     return sorted(packages.items()) if isinstance(packages, Mapping) else []
 
 
-def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def method(runs: Sequence[Run], cases: Sequence[PageCase]) -> dict[str, Any]:
+    """Settings and conventions that the figures rest on."""
     settings = [run.bundle.begin["settings"] for run in runs]
     numbers = {
         key: ", ".join(dict.fromkeys(_setting(s[key]) for s in settings if key in s)) or "–"
@@ -71,9 +73,9 @@ def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str,
         **numbers,
         "least_rounds": MIN_ROUNDS,
         "confidence": f"{100 * estimates.CONFIDENCE:g} %",
-        "metrics": sorted({str(c["accuracy_metric"]) for c in cases if c["accuracy_metric"]}),
-        "energy": sorted({str(c["energy_method"]) for c in cases if c["energy_method"]}),
-        "proxy": any(case["energy_is_measured"] is False for case in cases),
+        "metrics": sorted({c.accuracy_metric for c in cases if c.accuracy_metric}),
+        "energy": sorted({c.energy_method for c in cases if c.energy_method}),
+        "proxy": any(case.energy_is_measured is False for case in cases),
         "random_data": any(
             record.get("data_is_random") for run in runs for record in run.evaluated.values()
         ),
@@ -81,7 +83,7 @@ def method(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def _setting(value: Any) -> str:
-    """A number, or how rounds are decided."""
+    """A number, or the rule that determines the number of rounds."""
     if isinstance(value, Mapping):
         target = f"until p10 is known to {100 * value['target']:g} %" if "target" in value else ""
         return f"{value.get('least', '–')} to {value.get('most', '–')}, {target}"

@@ -1,4 +1,4 @@
-"""What the page's charts are drawn from, as plain JSON values."""
+"""Data of the page's charts, as plain JSON values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from qbench.analysis.recommend.pareto import ACCURACY, FIDELITY, LATENCY, Place,
 from qbench.analysis.table.noise import trial_noise
 from qbench.present.page.energy import energy_bars, power_series
 from qbench.present.words import traces
-from qbench.present.words.doubts import sweeps
-from qbench.present.words.named import NUMBERS
+from qbench.present.words.named import NUMBERS, PageCase
 from qbench.present.words.ranking import SAME_WORK
 from qbench.present.words.run import Run
+from qbench.present.words.sweeps import sweeps
 from qbench.present.words.traces import rounded
 
 FIELDS = (
@@ -22,28 +22,28 @@ FIELDS = (
     "rounds", "effective_precision", "accuracy_metric",
 )  # fmt: skip
 MOST_POINTS, FEWEST_POINTS = 500, 20
-"""Points of a trial's distribution."""
+"""Points of the distribution of a trial."""
 ALL_POINTS = 100_000
-"""Points of all distributions together, unless ``FEWEST_POINTS`` for each are more."""
+"""Maximum points of all distributions together, but each has ``FEWEST_POINTS``."""
 FEWEST_FOR_P10 = 10
 
 
-def chart_data(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """``cases``: those that went well, each with its ``place`` (see
-    ``qbench.analysis.recommend.pareto``), ``trials`` and what its scenario left; ``sweeps``;
-    ``energy``, by group of what may be compared; by run ``roofs`` and ``power``; and in ``runs``,
-    ``backends`` and ``precisions`` the names that colours and shapes go by."""
+def chart_data(runs: Sequence[Run], cases: Sequence[PageCase]) -> dict[str, Any]:
+    """``cases``: successful cases, each with its ``place`` (see
+    ``qbench.analysis.recommend.pareto``), ``trials`` and data of its scenario; ``sweeps``;
+    ``energy``, by comparable group; ``roofs`` and ``power``, by run; ``runs``, ``backends`` and
+    ``precisions``: names that have a colour or a shape."""
     by_letter = {run.letter: run for run in runs}
     count = sum(len(trials) for run in runs for trials in run.trials.values())
     points = max(FEWEST_POINTS, min(MOST_POINTS, ALL_POINTS // max(1, count)))
     minutes = {run.letter: _minutes(run) for run in runs}
-    good = [case for case in cases if case["status"] == "ok"]
+    good = [case for case in cases if case.status == "ok"]
     return {
         "runs": [run.letter for run in runs],
-        "backends": sorted({str(case["backend"]) for case in cases}),
-        "precisions": list(dict.fromkeys(str(case["precision"]) for case in cases)),
+        "backends": sorted({str(case.backend) for case in cases}),
+        "precisions": list(dict.fromkeys(str(case.precision) for case in cases)),
         "cases": [
-            {**_charted(case, by_letter[case["run"]], minutes[case["run"]], points), "place": place}
+            {**_charted(case, by_letter[case.run], minutes[case.run], points), "place": place}
             for case, place in zip(good, _places(good), strict=True)
         ],
         "sweeps": sweeps(cases),
@@ -57,39 +57,37 @@ def chart_data(runs: Sequence[Run], cases: Sequence[Mapping[str, Any]]) -> dict[
     }
 
 
-def _labels(run: Run, cases: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """By case id, the model and what the page calls the case."""
-    own = [case for case in cases if case["run"] == run.letter]
-    return {case["case_id"]: f"{case['model']} {case['label']}" for case in own}
+def _labels(run: Run, cases: Sequence[PageCase]) -> dict[str, str]:
+    """By case id, model and label."""
+    own = [case for case in cases if case.run == run.letter]
+    return {case.case_id: f"{case.model} {case.label}" for case in own}
 
 
-def _places(cases: Sequence[Mapping[str, Any]]) -> list[Place | None]:
-    """Each case's place among those of its run that did the same work: by latency and accuracy, or
-    SQNR where there are no labels."""
+def _places(cases: Sequence[PageCase]) -> list[Place | None]:
+    """Pareto place of each case among those of its run that did the same work: by latency and
+    accuracy, or SQNR where there are no labels."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, case in enumerate(cases):
-        same = tuple(case[key] for key in ("run", *SAME_WORK, "accuracy_metric"))
+        same = tuple(getattr(case, key) for key in ("run", *SAME_WORK, "accuracy_metric"))
         groups.setdefault(same, []).append(index)
     found: list[Place | None] = [None] * len(cases)
     for indices in groups.values():
         group = [cases[index] for index in indices]
-        labelled = any(case["accuracy"] is not None for case in group)
+        labelled = any(case.accuracy is not None for case in group)
         places = pareto(group, (LATENCY, ACCURACY if labelled else FIDELITY))
         for index, place in zip(indices, places, strict=True):
             found[index] = place
     return found
 
 
-def _charted(
-    case: Mapping[str, Any], run: Run, minutes: Mapping[str, float], points: int
-) -> dict[str, Any]:
-    trials = run.trials.get(case["case_id"], [])
+def _charted(case: PageCase, run: Run, minutes: Mapping[str, float], points: int) -> dict[str, Any]:
+    trials = run.trials.get(case.case_id, [])
     return {
-        **{name: case[name] for name in FIELDS},
-        **{name: rounded(case[name]) for name in NUMBERS},
-        "doubt": case["doubt"],
-        "texts": case["texts"],
-        "anchor": case["anchor"],
+        **{name: getattr(case, name) for name in FIELDS},
+        **{name: rounded(getattr(case, name)) for name in NUMBERS},
+        "doubt": case.doubt,
+        "texts": case.texts,
+        "anchor": case.anchor,
         "trials": [
             {
                 "round": trial["round"] + 1,
@@ -99,13 +97,13 @@ def _charted(
             }
             for trial in trials
         ],
-        **(_left(case, run, trials) if trials else {}),
+        **(_of_scenario(case, run, trials) if trials else {}),
     }
 
 
 def _minutes(run: Run) -> dict[str, float]:
-    """By trial, when its window began, in minutes of the run; without those whose clock was not
-    kept. Every sitting has its own clock, so it goes on where the one before ended."""
+    """By trial, the minute of the run in which its window began; trials without a recorded window
+    are left out. Sittings have clocks of their own, so each continues where the last ended."""
     windows: dict[int, list[tuple[int, int, str]]] = {}
     for trials in run.trials.values():
         for trial in trials:
@@ -124,7 +122,7 @@ def _minutes(run: Run) -> dict[str, float]:
 
 def _distribution(samples_ns: np.ndarray, points: int) -> dict[str, Any]:
     """``p10`` and ``p50`` in ms, and ``ms``: at most ``points`` samples in ascending order, evenly
-    spaced in rank, both ends included."""
+    spaced in rank, including both ends."""
     ordered = np.sort(samples_ns)
     p10 = float(np.percentile(ordered, 10)) * 1e-6 if len(ordered) >= FEWEST_FOR_P10 else None
     p50 = float(np.median(ordered)) * 1e-6
@@ -137,17 +135,17 @@ def _distribution(samples_ns: np.ndarray, points: int) -> dict[str, Any]:
     }
 
 
-def _left(case: Mapping[str, Any], run: Run, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the chart of its scenario needs."""
-    scenario = case["scenario"]
+def _of_scenario(case: PageCase, run: Run, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Data for the chart of the case's scenario."""
+    scenario = case.scenario
     if scenario == "sustained":
         return {"series": traces.sustained(run.bundle, trials[-1])}
     if scenario == "paced":
-        return {"deadline_ms": rounded(case["deadline_ms"])}
+        return {"deadline_ms": rounded(case.deadline_ms)}
     if scenario == "pipeline":
         return {"stages": traces.stages_ms(run.bundle, trials)}
     if scenario == "mlperf-server":
-        options = run.options[case["case_id"]]
+        options = run.options[case.case_id]
         return {
             "probes": traces.probes(run.bundle, trials),
             "limit_ms": options["latency_ms"],
@@ -156,14 +154,14 @@ def _left(case: Mapping[str, Any], run: Run, trials: Sequence[Mapping[str, Any]]
     return {}
 
 
-def _roof(run: Run, cases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Cases under their machine's ceilings, by their labels; None where there is none."""
+def _roof(run: Run, cases: Sequence[PageCase]) -> dict[str, Any] | None:
+    """Cases under their machine's ceilings, with labels; None without any."""
     if not run.roof["points"]:
         return None
     names = {
-        case["case_id"]: {"label": case["label"], "anchor": case["anchor"]}
+        case.case_id: {"label": case.label, "anchor": case.anchor}
         for case in cases
-        if case["run"] == run.letter
+        if case.run == run.letter
     }
     points = [{**point, **names[point["case_id"]]} for point in run.roof["points"]]
     return {"run": run.letter, **run.roof, "points": points}

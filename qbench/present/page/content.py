@@ -1,10 +1,10 @@
-"""What the page says: plain values taken from bundles, for the template and the charts."""
+"""The content of a page: plain values for the template and the charts."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from qbench.analysis.table.table import WORST_FIRST
@@ -15,21 +15,21 @@ from qbench.present.page.details import case_details, glossary
 from qbench.present.page.energy import energy_reasons
 from qbench.present.page.missing import exclusions, not_measured
 from qbench.present.page.options import PLAIN, Options
-from qbench.present.words.named import CONDITIONS, named_cases, told_conditions
+from qbench.present.words.named import CONDITIONS, PageCase, named_cases, varying_conditions
 from qbench.present.words.ranking import Verdict, sentence, verdicts
 from qbench.present.words.run import Run, lettered
 
 
 def page_content(bundles: Sequence[Bundle], options: Options = PLAIN) -> dict[str, Any]:
-    """All that the template prints, and under ``charts`` what the page's script draws."""
+    """Values for the template; ``charts`` holds the data for the page's script."""
     return content_of(lettered(bundles), options)
 
 
 def content_of(runs: Sequence[Run], options: Options = PLAIN) -> dict[str, Any]:
-    """``page_content`` of runs that have been read."""
+    """``page_content`` for runs that were already read."""
     bundles = [run.bundle for run in runs]
     cases = named_cases(runs)
-    conditions = told_conditions(CONDITIONS, cases)
+    conditions = varying_conditions(CONDITIONS, cases)
     suites = sorted({str(run.bundle.begin["suite"]) for run in runs})
     found = {run.letter: _verdicts(run, cases, len(runs) > 1) for run in runs}
     compared = machines.compared(runs, cases, options)
@@ -55,8 +55,8 @@ def content_of(runs: Sequence[Run], options: Options = PLAIN) -> dict[str, Any]:
             for letter, some in found.items()
             for verdict in some
         ],
-        "disturbed": sum(bool(case["noisy"]) for case in cases),
-        "inconclusive": sum(bool(case["inconclusive"]) for case in cases),
+        "disturbed": sum(bool(case.noisy) for case in cases),
+        "inconclusive": sum(bool(case.inconclusive) for case in cases),
         "recommend": recommend.section(recommended, runs),
         "machines": side_by_side,
         "table": tables.main_table(cases, conditions, len(runs) > 1),
@@ -87,7 +87,7 @@ def content_of(runs: Sequence[Run], options: Options = PLAIN) -> dict[str, Any]:
 
 
 def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The page's sections, by the id and the title that links to them have."""
+    """Ids and titles of the page's sections."""
     sections = (
         ("answer", "Answer", True),
         ("recommend", "Recommendation", content["recommend"]),
@@ -105,11 +105,11 @@ def _contents(content: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("machine", "Machine and software", True),
         ("reproduce", "How to reproduce", True),
     )
-    return [(name, title) for name, title, there in sections if there]
+    return [(name, title) for name, title, shown in sections if shown]
 
 
 def _publishing(options: Options) -> dict[str, Any] | None:
-    """What is missing before a stranger could believe the page; None where nobody asks."""
+    """Findings of the publication check; None if it was not asked for."""
     found = options.publish
     if found is None:
         return None
@@ -119,15 +119,15 @@ def _publishing(options: Options) -> dict[str, Any] | None:
     }
 
 
-def _counts(cases: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
-    counts = Counter(case["status"] for case in cases)
+def _counts(cases: Sequence[PageCase]) -> list[tuple[str, int]]:
+    counts = Counter(str(case.status) for case in cases)
     order = ["ok", "open", "skipped", *WORST_FIRST]
     return sorted(counts.items(), key=lambda pair: order.index(pair[0]))
 
 
-def _verdicts(run: Run, cases: Sequence[Mapping[str, Any]], with_run: bool) -> list[Verdict]:
-    """On the run's own cases, which go by their names here, without its letter: it and the
-    condition are told before."""
+def _verdicts(run: Run, cases: Sequence[PageCase], with_run: bool) -> list[Verdict]:
+    """Verdicts on the cases of a run, labelled without the run and the condition: the page shows
+    these before the verdict."""
     prefix = f"{run.letter} " if with_run else ""
-    own = [case for case in cases if case["run"] == run.letter]
-    return verdicts([{**case, "label": case["name"].removeprefix(prefix)} for case in own])
+    own = [case for case in cases if case.run == run.letter]
+    return verdicts([replace(case, label=case.name.removeprefix(prefix)) for case in own])

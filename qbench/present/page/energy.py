@@ -1,4 +1,4 @@
-"""Energy on the page: kept apart by method, and power over time."""
+"""Energy on the page: bars by comparable group, and power over time."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from qbench.analysis.compare.comparable import energy_groups
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.present.words import cells
-from qbench.present.words.energy import Case
+from qbench.present.words.named import PageCase
 from qbench.present.words.traces import rounded
 
 BARS = ("energy_mj_per_inference", "energy_gross_mj_per_inference")
 MOST_READINGS = 2000
-"""Readings of a meter that a page holds; of more, so many neighbours become one, their mean."""
+"""Maximum readings of a meter on a page; of more, means of neighbours are shown."""
 
 IDLE = ("idle", 0)
-"""The baseline's place among the windows, which go by case and round."""
+"""Key of the idle baseline among the windows, whose keys are case and round."""
 
 
-def energy_bars(cases: Iterable[Case]) -> list[list[dict[str, Any]]]:
-    """For each group of cases whose energies may be compared, in the order of the page's tables:
-    each case's energy above idle with its interval, and ``gross``, with the idle share."""
+def energy_bars(cases: Iterable[PageCase]) -> list[list[dict[str, Any]]]:
+    """For each comparable group, in the order of the page's tables: energy above idle with its
+    interval, and ``gross``, which includes the idle share."""
     return [
         [
             {
-                **{name: case[name] for name in ("run", "model", "label", "anchor")},
+                **{name: getattr(case, name) for name in ("run", "model", "label", "anchor")},
                 "texts": cells.texts(case, BARS),
-                "mj": rounded(case["energy_mj_per_inference"]),
-                "low": rounded(case["energy_mj_per_inference_low"]),
-                "high": rounded(case["energy_mj_per_inference_high"]),
-                "gross": rounded(case["energy_gross_mj_per_inference"]),
-                "doubt": case["energy_noise"] or "",
+                "mj": rounded(case.energy_mj_per_inference),
+                "low": rounded(case.energy_mj_per_inference_low),
+                "high": rounded(case.energy_mj_per_inference_high),
+                "gross": rounded(case.energy_gross_mj_per_inference),
+                "doubt": case.energy_noise or "",
             }
             for case in group
         ]
@@ -42,22 +42,22 @@ def energy_bars(cases: Iterable[Case]) -> list[list[dict[str, Any]]]:
     ]
 
 
-def energy_reasons(cases: Iterable[Case]) -> list[tuple[str, list[str]]]:
-    """Why cases have no energy, or none by a better method: each reason with its cases' names."""
+def energy_reasons(cases: Iterable[PageCase]) -> list[tuple[str, list[str]]]:
+    """Reasons for missing energies or for weaker methods, with the cases that they apply to."""
     reasons: dict[str, list[str]] = {}
     for case in cases:
-        if case["energy_reason"]:
-            name = f"{case['model']} {case['label']}"
-            reasons.setdefault(str(case["energy_reason"]), []).append(name)
+        if case.energy_reason:
+            name = f"{case.model} {case.label}"
+            reasons.setdefault(str(case.energy_reason), []).append(name)
     return list(reasons.items())
 
 
 def power_series(bundle: Bundle, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """By sitting and sensor, the power of the energy pass over time.
+    """Power over time during the energy pass, by sitting and sensor.
 
-    Each has ``name``; ``seconds`` and ``watts`` of a wall meter's readings, else empty; and
-    ``windows``: ``from``, ``to`` (seconds since the pass began), ``watts`` (their mean) and
-    ``label``, the idle baseline first.
+    Each has ``name``; ``seconds`` and ``watts`` of a wall meter's readings (empty for other
+    sensors); and ``windows`` with ``from``, ``to`` (seconds since the pass began), ``watts`` (mean)
+    and ``label``, starting with the idle baseline.
 
     Args:
         labels: by case id.
@@ -109,14 +109,14 @@ def power_series(bundle: Bundle, labels: Mapping[str, str]) -> list[dict[str, An
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, int]:
-    """What a record of the baseline, of a window, or a reading of one is of."""
+    """Key of a record or reading: its case and round, or ``IDLE``."""
     return (record["case_id"], record["round"]) if "case_id" in record else IDLE
 
 
 def _readings(
     records: Iterable[Mapping[str, Any]],
 ) -> Iterator[tuple[tuple[str, int], Mapping[str, Any]]]:
-    """Every sensor's reading of the baseline and of every window, with what it is of."""
+    """Readings of all sensors, of the baseline and of every window, with their keys."""
     for record in records:
         if record["kind"] in ("idle", "window"):
             yield from ((_key(record), reading) for reading in record["sensors"])

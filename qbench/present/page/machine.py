@@ -1,4 +1,4 @@
-"""Machine and software on the page: what runs have, what is missing, and where they differ."""
+"""Machine and software on the page: facts, missing facts, and differences between runs."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ HOST_FACTS = {
 }
 MOST_DIFFERENCES = 200
 LONGEST = 300
-"""Characters of a value that the page holds."""
+"""Maximum characters of a value on the page."""
 
 
 def facts(bundles: Sequence[Bundle]) -> dict[str, Any]:
-    """Machine and software: ``rows``, a name and its value in each run; and ``unknown``, the names
-    of what no run could read, or what there is none of."""
+    """``rows``: names with their value in each run; ``unknown``: names that have no value in any
+    run."""
     rows = [
         (title, [_fact(key, bundle.begin["host"].get(key)) for bundle in bundles])
         for key, title in HOST_FACTS.items()
@@ -96,8 +96,8 @@ def _words(value: Any) -> str:
 
 
 def mlperf_fields(bundles: Sequence[Bundle]) -> dict[str, Any]:
-    """MLPerf's description of the systems: ``rows``, a field and its value in each run, "" where a
-    person has to fill it in; and ``missing``, how many those are in each."""
+    """MLPerf's description of the systems: ``rows``, fields with their value in each run, "" if a
+    person has to fill it in; and ``missing``, their number in each run."""
     found = [described(bundle) for bundle in bundles]
     names = list(dict.fromkeys(name for fields in found for name in fields))
     rows = [
@@ -108,9 +108,9 @@ def mlperf_fields(bundles: Sequence[Bundle]) -> dict[str, Any]:
 
 
 def differences(letters: Sequence[str], bundles: Sequence[Bundle]) -> list[dict[str, Any]]:
-    """Of every run after the first, on which fields it differs from the first: ``pair``,
-    ``level``, whether they bear a ``regression`` and a ``choice``, ``rows`` (field, first's value,
-    its value, what it spoils) and ``left_out``."""
+    """Differences of every run from the first: ``pair``, ``level``, whether the two runs allow
+    claims of ``regression`` and ``choice``, ``rows`` (field, value in the first run, value in the
+    other, claims that the difference rules out) and ``left_out``."""
     found = []
     for letter, bundle in zip(letters[1:], bundles[1:], strict=True):
         compared = compare_bundles(bundles[0], bundle)

@@ -1,4 +1,4 @@
-"""Machines side by side on the page, and what they cost."""
+"""Machines side by side on the page, and their costs."""
 
 from __future__ import annotations
 
@@ -11,46 +11,53 @@ from qbench.analysis.cost.figures import Costed, costs_side_by_side
 from qbench.analysis.table.trials import Ratio
 from qbench.present.page.options import Options
 from qbench.present.words import cells
-from qbench.present.words.cost import SHOWN, by_currency, cell, said, said_reasons, said_sources
+from qbench.present.words.cost import (
+    COST_COLUMNS,
+    by_currency,
+    cell,
+    figure_and_interval,
+    input_sources,
+    missing_reasons,
+)
+from qbench.present.words.named import PageCase
 from qbench.present.words.ranking import sentence, verdicts
 from qbench.present.words.run import Run
 from qbench.present.words.traces import rounded
-from qbench.text import figure
+from qbench.spec.columns import CaseRow
+from qbench.text import count, figure
 
 LONGEST = 26
-"""Characters of a machine's name over a column; the list of machines has the whole."""
+"""Maximum characters of a machine's name in a heading; the list of machines has the whole."""
 MOST_ROWS = 400
-"""Rows of a table; ``qbench export`` and ``qbench cost`` give all."""
+"""Maximum rows of a table; ``qbench export`` and ``qbench cost`` give all."""
 RATIO_DOC = (
-    "Over machine 1, with its 95 % interval: Welch's, on the logarithms over trials, for the two "
+    "Over machine 1, with its 95 % interval: Welch's, on the logarithms over trials, since the two "
     "were not measured in the same rounds."
 )
 _PERCENT = f"{100 * (DRIFT - 1):.0f} %"
 FASTEST_DOC = (
-    f"The machine whose 95 % interval lies more than {_PERCENT} apart from those of all others that"
-    " did the same work."
+    f"The machine whose 95 % interval is more than {_PERCENT} away from those of all others that "
+    "did the same work."
 )
 
 
 class Compared(NamedTuple):
-    """What the section is made of."""
+    """Runs by machine, with their costs."""
 
     side: SideBySide
     costs: list[Costed]
 
 
-def compared(
-    runs: Sequence[Run], cases: Sequence[dict[str, Any]], options: Options
-) -> Compared | None:
-    """The runs by machine, if they are of several or it is asked what they cost; else None.
+def compared(runs: Sequence[Run], cases: Sequence[PageCase], options: Options) -> Compared | None:
+    """The runs by machine, if there are several machines or costs; else None.
 
     Raises:
-        UserError: the costs are of other machines.
+        UserError: the cost sheet lacks these machines.
     """
     keys = {run.bundle.begin["host"]["host_id"] for run in runs}
     if len(keys) == 1 and options.costs is None:
         return None
-    tables = [[case for case in cases if case["run"] == run.letter] for run in runs]
+    tables = [[case for case in cases if case.run == run.letter] for run in runs]
     side = side_by_side([run.bundle for run in runs], tables)
     if options.costs is None:
         return Compared(side, [])
@@ -58,8 +65,8 @@ def compared(
 
 
 def section(found: Compared | None, runs: Sequence[Run]) -> dict[str, Any] | None:
-    """What the section prints: ``machines``, ``sentences``, ``tables`` of figures side by side,
-    ``best`` and ``costs``; None where there is nothing to say."""
+    """The section: ``machines``, ``sentences``, ``tables`` of figures side by side, ``best`` and
+    ``costs``; None without ``found``."""
     if found is None:
         return None
     side = found.side
@@ -75,8 +82,8 @@ def section(found: Compared | None, runs: Sequence[Run]) -> dict[str, Any] | Non
 
 
 def chart(found: Compared | None) -> dict[str, Any]:
-    """What is drawn: ``points``, one for each case on each machine; ``machines``, the names that
-    shapes go by; ``axes``, what there is of prices and watts, each price in one ``currency``."""
+    """The chart: ``points``, one for each case on each machine; ``machines``, the names that have a
+    shape; ``axes``, the known prices, each in one ``currency``, and watts."""
     if found is None or not found.costs:
         return {"points": [], "machines": [], "axes": []}
     points = [point for costed in found.costs if (point := _point(found.side, costed)) is not None]
@@ -102,13 +109,13 @@ def _names(side: SideBySide) -> list[tuple[int, str]]:
 
 
 def _numbered(name: str, number: int) -> str:
-    """Machines have numbers, as runs have letters."""
+    """``1: bench``."""
     return f"{number}: {name if len(name) <= LONGEST else name[: LONGEST - 1] + '…'}"
 
 
 def _described(side: SideBySide, machine: Machine, runs: Sequence[Run]) -> dict[str, Any]:
     letters = {run.bundle.run_id: run.letter for run in runs}
-    devices = dict.fromkeys(str(row["device"]) for row in side.rows_of(machine))
+    devices = dict.fromkeys(row.device for row in side.rows_of(machine))
     return {
         "number": 1 + side.machines.index(machine),
         "name": machine.name,
@@ -128,8 +135,8 @@ def _described(side: SideBySide, machine: Machine, runs: Sequence[Run]) -> dict[
 
 
 def sentences(side: SideBySide) -> Iterable[str]:
-    """Of each machine after the first: in how many cases it is faster, by intervals that lie beyond
-    what a machine drifts, and by how much."""
+    """For each machine after the first: the number of cases in which it is faster or slower by more
+    than machines drift, by their intervals, and the ratios."""
     for place, machine in enumerate(side.machines[1:], 1):
         ratios = [
             speed
@@ -150,11 +157,13 @@ def sentences(side: SideBySide) -> Iterable[str]:
             if some:
                 parts.append(f"{word} than machine 1 in {len(some)} ({_span(some)} times as fast)")
         if undecided := len(known) - len(faster) - len(slower):
-            parts.append(f"not told apart from machine 1 by more than {_PERCENT} in {undecided}")
+            parts.append(f"within {_PERCENT} of machine 1, or undecided, in {undecided}")
         if unknown := len(ratios) - len(known):
-            parts.append(f"without an interval in {unknown}, of too few rounds")
-        count = "1 case" if len(ratios) == 1 else f"{len(ratios)} cases"
-        yield f"Machine {name}, of {count} that did the same work: {'; '.join(parts)}."
+            parts.append(f"without an interval in {unknown}, for too few rounds")
+        yield (
+            f"Machine {name}, of {count(len(ratios), 'case')} that did the same work: "
+            f"{'; '.join(parts)}."
+        )
 
 
 def _span(values: Sequence[float]) -> str:
@@ -163,7 +172,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _speed(line: Line, held: Cell) -> Ratio | None:
-    """How fast it is, over the first machine's: above 1 is faster."""
+    """Speed over the first machine's: above 1 is faster."""
     if line.decided_by == "throughput_ips" or held.p50 is None:
         return held.throughput
     p50 = held.p50
@@ -172,10 +181,10 @@ def _speed(line: Line, held: Cell) -> Ratio | None:
 
 
 def _best(side: SideBySide) -> list[dict[str, Any]]:
-    """For every model and way of calling it: on each machine, which case is the best."""
+    """The best case on each machine, for every model and way of calling it."""
     found: dict[tuple[str, str], list[str]] = {}
     for place, machine in enumerate(side.machines):
-        rows = [{**row, "label": _called(row)} for row in side.rows_of(machine)]
+        rows = [replace(_page_case(row), label=_label(row)) for row in side.rows_of(machine)]
         for verdict in verdicts(rows):
             key = verdict.model, verdict.conditions
             row = found.setdefault(key, [cells.NOTHING] * len(side.machines))
@@ -190,7 +199,7 @@ def _best(side: SideBySide) -> list[dict[str, Any]]:
 
 
 def _tables(side: SideBySide) -> list[dict[str, Any]]:
-    """A table for each figure that machines are compared by, and for what is each one's own."""
+    """A table for each figure that machines are compared by."""
     by_latency = [line for line in side.lines if line.decided_by == "latency_p50_ms"]
     made = [
         _table(side, by_latency, "Median latency of a call", "latency_p50_ms", "p50"),
@@ -205,10 +214,12 @@ def _tables(side: SideBySide) -> list[dict[str, Any]]:
 def _table(
     side: SideBySide, lines: Sequence[Line], title: str, name: str, ratio: str
 ) -> dict[str, Any] | None:
-    """``name`` of every machine, and ``ratio``, an attribute of ``Cell``, over the first's; None
-    where no machine has it."""
+    """A table of the column ``name`` by machine, with ``ratio``, an attribute of ``Cell``, over the
+    first machine; None if no machine has the figure."""
     kept = [
-        line for line in lines if any(c and c.ok and c.row[name] is not None for c in line.cells)
+        line
+        for line in lines
+        if any(c and c.ok and getattr(c.row, name) is not None for c in line.cells)
     ]
     if not kept:
         return None
@@ -253,7 +264,7 @@ def _column(
 
 def _line_cells(line: Line, name: str, ratio: str) -> list[dict[str, Any]]:
     head = next(held.row for held in line.cells if held)
-    found = [_plain(head["model"]), _plain(_called(head))]
+    found = [_words(head.model), _words(_label(head))]
     for place, held in enumerate(line.cells):
         found.append(_value(held, name))
         if ratio and place:
@@ -262,15 +273,22 @@ def _line_cells(line: Line, name: str, ratio: str) -> list[dict[str, Any]]:
 
 
 def _fastest(line: Line) -> dict[str, Any]:
-    return _NONE if line.fastest is None else _plain(f"machine {line.fastest + 1}")
+    return _NONE if line.fastest is None else _words(f"machine {line.fastest + 1}")
 
 
-def _called(row: Any) -> str:
-    """What the page calls a case, without its run's letter: the line is of several."""
-    return str(row["label"]).removeprefix(f"{row['run']} ")
+def _page_case(row: CaseRow) -> PageCase:
+    """The rows of ``side`` are the page's cases; see ``compared``."""
+    assert isinstance(row, PageCase)
+    return row
 
 
-def _plain(text: str) -> dict[str, Any]:
+def _label(row: CaseRow) -> str:
+    """The case's label without the letter of its run, since a line has several runs."""
+    case = _page_case(row)
+    return case.label.removeprefix(f"{case.run} ")
+
+
+def _words(text: str) -> dict[str, Any]:
     return {"text": text, "sort": text, "range": "", "marks": []}
 
 
@@ -285,12 +303,12 @@ def _value(held: Cell | None, name: str) -> dict[str, Any]:
         return {
             **_NONE,
             "text": "",
-            "marks": [(row["status"], row["reason"] or "not measured yet")],
+            "marks": [(row.status, row.reason or "not measured yet")],
         }
-    marks = [("noisy", row["noise_reason"])] if row["noisy"] and name != "accuracy" else []
+    marks = [("noisy", row.noise_reason)] if row.noisy and name != "accuracy" else []
     return {
         "text": cells.text(row, name),
-        "sort": row[name],
+        "sort": getattr(row, name),
         "range": cells.ends(row, name),
         "marks": marks,
     }
@@ -316,7 +334,7 @@ def _ratio(line: Line, held: Cell | None, name: str) -> dict[str, Any]:
 
 
 def _costs(found: Compared) -> dict[str, Any]:
-    """Tables of what cases cost, one for each currency, with the reasons and sources."""
+    """Cost tables, one for each currency, with the reasons for missing figures and the sources."""
     costs = found.costs
     rate = costs[0].figures.rate_ips
     return {
@@ -324,28 +342,28 @@ def _costs(found: Compared) -> dict[str, Any]:
         "tables": [
             _cost_table(found.side, some, currency) for currency, some in by_currency(costs)
         ],
-        "reasons": said_reasons(costs),
-        "sources": said_sources(costs),
+        "reasons": missing_reasons(costs),
+        "sources": input_sources(costs),
     }
 
 
 def _cost_table(side: SideBySide, costs: Sequence[Costed], currency: str | None) -> dict[str, Any]:
-    kept = [s for s in SHOWN if any(getattr(c.figures, s.name) is not None for c in costs)]
+    kept = [s for s in COST_COLUMNS if any(getattr(c.figures, s.name) is not None for c in costs)]
     names = [_column("model", "model"), _column("label", "case"), _column("machine", "machine")]
     rows = []
     for row, figures in costs[:MOST_ROWS]:
         number = 1 + side.machines.index(figures.machine)
-        words = [row["model"], _called(row), _numbered(figures.machine.name, number)]
+        words = [row.model, _label(row), _numbered(figures.machine.name, number)]
         values = []
         for shown in kept:
             value = getattr(figures, shown.name)
-            text, ends = said(figures, shown)
+            text, ends = figure_and_interval(figures, shown)
             sort = None if value is None else value.value
             values.append({"text": text, "sort": sort, "range": ends, "marks": []})
-        rows.append({"cells": [*map(_plain, words), *values]})
+        rows.append({"cells": [*map(_words, words), *values]})
     return {
         "id": f"costs-{currency or 'none'}",
-        "title": "What an inference costs",
+        "title": "Cost of an inference",
         "columns": [
             *names,
             *(_column(s.name, s.title, s.unit.format(currency or "?"), s.doc, True) for s in kept),
@@ -363,8 +381,9 @@ _AXES = {
 
 
 def _point(side: SideBySide, costed: Costed) -> dict[str, Any] | None:
-    """A case on its machine; prices and watts follow from what a unit of each gives."""
+    """A case on its machine; prices and watts follow from throughput per price and per watt."""
     row, figures = costed
+    case = _page_case(row)
     ips = figures.throughput_ips
     if ips is None:
         return None
@@ -375,11 +394,12 @@ def _point(side: SideBySide, costed: Costed) -> dict[str, Any] | None:
     }
     number = 1 + side.machines.index(figures.machine)
     return {
-        **{name: row[name] for name in ("run", "model", "backend", "precision", "anchor")},
-        "label": _called(row),
+        **{name: getattr(case, name) for name in ("run", "model", "backend", "precision")},
+        "anchor": case.anchor,
+        "label": _label(row),
         "machine": _numbered(figures.machine.name, number),
         "currency": figures.currency,
-        "doubt": row["doubt"],
+        "doubt": case.doubt,
         "ips": rounded(ips.value),
         "ips_low": rounded(ips.low),
         "ips_high": rounded(ips.high),
@@ -389,7 +409,7 @@ def _point(side: SideBySide, costed: Costed) -> dict[str, Any] | None:
         },
         "texts": {
             shown.name: f"{cell(figures, shown)} {shown.unit.format(figures.currency)}".strip()
-            for shown in SHOWN
+            for shown in COST_COLUMNS
             if getattr(figures, shown.name) is not None
         },
     }

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What a page is asked for, beside the figures.
+    """Optional parts of a page.
 
     Attributes:
-        redact: leave out what tells whose machine it was: host name, user, serial numbers.
-        costs: what the machines cost; None: nothing is said of money.
-        rate_ips: items per second that machines have to reach, for ``costs``; None: what one does.
-        question: limits, and what is to be least within them; None: nothing is recommended.
-        publish: what a stranger would miss, and what of that has been waived; None: not asked.
+        redact: leave out host names, users, paths and serial numbers.
+        costs: adds what inferences cost; None: no costs.
+        rate_ips: with ``costs``: required items per second; None: one machine at full load.
+        question: adds a recommendation; None: none.
+        publish: adds the findings of ``qbench report --publish``; None: not checked.
     """
 
     redact: bool = False
@@ -31,4 +31,4 @@ class Options:
 
 
 PLAIN = Options()
-"""A page of the figures alone."""
+"""No optional parts."""

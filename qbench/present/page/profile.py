@@ -1,4 +1,4 @@
-"""Where the time of a case's inference goes, operator by operator, where that was recorded."""
+"""Profiles of cases by operator, where they were recorded."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from qbench.present.words.cells import NOTHING
+from qbench.present.words.named import PageCase
 from qbench.present.words.run import Run
 from qbench.present.words.traces import rounded
-from qbench.text import figure
+from qbench.text import count, figure
 
 MOST_KINDS = 7
-"""Types of operators of a model that the chart tells apart; the rest are one."""
+"""Maximum operator types of a model with a colour of their own; the others are ``OTHER``."""
 OTHER = "other types"
-NOTHING = "–"
+BAR = ("run", "model", "backend", "precision", "condition", "label", "anchor")
+"""Attributes of a case that its bar has."""
 
-Case = Mapping[str, Any]
 
-
-def profiles(runs: Sequence[Run], cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """For the template: of each profile, the ``cases`` that it holds for (cases that differ in
-    threads or streams only are evaluated, and so profiled, once), its ``rows``, what is ``left``
-    out of them, ``total``, ``notes`` and, where there is none, the ``reason``."""
+def profiles(runs: Sequence[Run], cases: Sequence[PageCase]) -> list[dict[str, Any]]:
+    """For the template, each profile: its ``cases`` (those that differ only in threads or streams
+    are evaluated, and so profiled, once), ``rows``, ``left`` (operators that the rows leave out),
+    ``total``, ``notes`` and, if there is no profile, the ``reason``."""
     return [
         {
             "cases": [
-                {name: case[name] for name in ("model", "label", "anchor")} for case in named
+                {name: getattr(case, name) for name in ("model", "label", "anchor")}
+                for case in named
             ],
-            "batch": named[0]["batch_size"],
+            "batch": named[0].batch_size,
             "runs": profile["runs"],
             "reason": profile["reason"],
             "notes": profile["notes"],
@@ -37,20 +39,19 @@ def profiles(runs: Sequence[Run], cases: Sequence[Case]) -> list[dict[str, Any]]
     ]
 
 
-def bars(runs: Sequence[Run], cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """For the chart: by case, the share of each type of operator (percent of the time; of the
-    operators where the runtime tells no times), and what is said of each."""
+def bars(runs: Sequence[Run], cases: Sequence[PageCase]) -> list[dict[str, Any]]:
+    """For the chart, by case: the share of each operator type, in percent of the time, or of the
+    number of operators if the runtime reports no times; with times and counts."""
     recorded = [(p, named) for p, named in _recorded(runs, cases) if p["kinds"]]
     costliest = _costliest(recorded)
     found = []
     for profile, named in recorded:
-        kinds = costliest[named[0]["model"]]
+        kinds = costliest[named[0].model]
         shares, times, counts = _by_kind(profile, kinds)
         for case in named:
             found.append(
                 {
-                    **{name: case[name] for name in ("run", "model", "backend", "precision")},
-                    **{name: case[name] for name in ("condition", "label", "anchor")},
+                    **{name: getattr(case, name) for name in BAR},
                     "of": "time" if profile["ns"] is not None else "operators",
                     "kinds": [*kinds, OTHER],
                     "share": {kind: rounded(100 * share) for kind, share in shares.items()},
@@ -62,16 +63,16 @@ def bars(runs: Sequence[Run], cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def _recorded(
-    runs: Sequence[Run], cases: Sequence[Case]
-) -> Iterator[tuple[Mapping[str, Any], list[Case]]]:
-    """Each profile with the cases that it holds for, in the order of the table."""
+    runs: Sequence[Run], cases: Sequence[PageCase]
+) -> Iterator[tuple[Mapping[str, Any], list[PageCase]]]:
+    """Each profile with its cases, in the order of the table."""
     for run in runs:
         evaluations = {e["case_id"]: e["evaluation_id"] for e in run.bundle.plan["cases"]}
         evaluated = run.bundle.evaluated
-        named: dict[str, list[Case]] = defaultdict(list)
+        named: dict[str, list[PageCase]] = defaultdict(list)
         for case in cases:
-            if case["run"] == run.letter:
-                named[str(evaluations[case["case_id"]])].append(case)
+            if case.run == run.letter:
+                named[str(evaluations[case.case_id])].append(case)
         for evaluation, some in named.items():
             profile = evaluated.get(evaluation, {}).get("profile")
             if profile is not None:
@@ -82,12 +83,12 @@ def _recorded(
 
 
 def _table(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """``rows`` of operators, or of their types where the runtime tells no times; ``timed``;
-    ``total`` and ``left``, sentences."""
+    """``rows`` of operators, or of operator types if the runtime reports no times; ``timed``;
+    ``total`` and ``left``, as text."""
     timed = profile["ns"] is not None
     other = profile["other_operators" if timed else "other_kinds"]
-    count = sum(kind["operators"] for kind in profile["kinds"])
-    count += profile["other_kinds"]["operators"] if profile["other_kinds"] else 0
+    operators = sum(kind["operators"] for kind in profile["kinds"])
+    operators += profile["other_kinds"]["operators"] if profile["other_kinds"] else 0
     rows = [
         {
             "name": one["name"] if timed else one["kind"],
@@ -100,7 +101,7 @@ def _table(profile: Mapping[str, Any]) -> dict[str, Any]:
         }
         for one in profile["operators" if timed else "kinds"]
     ]
-    total = f"{count} {'operator' if count == 1 else 'operators'}"
+    total = count(operators, "operator")
     if timed:
         total += f", {figure(profile['ns'] / 1e3)} µs in one inference"
     left = ""
@@ -116,13 +117,13 @@ def _table(profile: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _costliest(
-    recorded: Sequence[tuple[Mapping[str, Any], Sequence[Case]]],
+    recorded: Sequence[tuple[Mapping[str, Any], Sequence[PageCase]]],
 ) -> dict[str, list[str]]:
-    """By model, the types with the largest shares over its cases, the largest first."""
+    """By model, the operator types with the largest total share, in descending order."""
     sums: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for profile, named in recorded:
         for kind in profile["kinds"]:
-            sums[named[0]["model"]][kind["kind"]] += kind["share"]
+            sums[named[0].model][kind["kind"]] += kind["share"]
     return {
         model: sorted(shares, key=lambda kind: -shares[kind])[:MOST_KINDS]
         for model, shares in sums.items()
@@ -132,8 +133,8 @@ def _costliest(
 def _by_kind(
     profile: Mapping[str, Any], kinds: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float], dict[str, int]]:
-    """Share, microseconds (none where there are no times) and number of operators, by type; those
-    of two precisions together, and of other types than ``kinds`` under ``OTHER``."""
+    """Share, microseconds (empty without times) and number of operators by type, over all
+    precisions; types other than ``kinds`` are under ``OTHER``."""
     shares: dict[str, float] = defaultdict(float)
     times: dict[str, float] = defaultdict(float)
     counts: dict[str, int] = defaultdict(int)

@@ -1,4 +1,4 @@
-"""The page's section of a recommendation: the same as `qbench recommend` says."""
+"""The page's section of a recommendation; it agrees with `qbench recommend`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STANDINGS = {"sure": "surely", "maybe": "perhaps", "fails": "not"}
 
 
 def recommended(runs: Sequence[Run], options: Options) -> Recommendation | None:
-    """What is recommended of the runs, if it is asked.
+    """The recommendation for the runs; None without a question.
 
     Raises:
         UserError: as ``recommend``.
@@ -38,7 +38,8 @@ def recommended(runs: Sequence[Run], options: Options) -> Recommendation | None:
 
 
 def section(found: Recommendation | None, runs: Sequence[Run]) -> dict[str, Any] | None:
-    """What the section prints: the question, and of each answer its sentences and three lists."""
+    """The section: the question, and for each answer its sentences and three lists; None without a
+    recommendation."""
     if found is None:
         return None
     by = ASPECTS[found.question.by].words
@@ -81,14 +82,14 @@ def section(found: Recommendation | None, runs: Sequence[Run]) -> dict[str, Any]
 
 
 def asked(of: Recommendation) -> str:
-    """The question, as its options: ``--max-p99 10 ms --minimize latency``."""
+    """``minimum p50 with p99 of at most 10 ms``."""
     limits = [
         f"{limit.of.words} of {'at least' if limit.of.least else 'at most'} "
         f"{limit.value:.10g} {limit.of.unit}"
         for limit in of.question.limits
     ]
     within = f" with {', '.join(limits)}" if limits else ""
-    return f"the least {ASPECTS[of.question.by].words}{within}"
+    return f"minimum {ASPECTS[of.question.by].words}{within}"
 
 
 def _row(choice: Choice, of: Recommendation, letters: dict[str, str]) -> dict[str, Any]:
@@ -105,24 +106,24 @@ def _row(choice: Choice, of: Recommendation, letters: dict[str, str]) -> dict[st
 
 
 def _split(text: str) -> tuple[str, str]:
-    """A figure and its interval, which stands beneath it."""
+    """A figure, and its interval, which is shown below it."""
     value, _, ends = text.partition(" (")
     return value, f"({ends}" if ends else ""
 
 
 def _anchor(choice: Choice, letters: dict[str, str]) -> str:
-    """Of the case's details."""
+    """Anchor of the case's details."""
     letter = letters[choice.candidate.measured.run_id]
-    return f"case-{letter}-{choice.candidate.row['case_id']}"
+    return f"case-{letter}-{choice.candidate.row.case_id}"
 
 
 # --------------------------------------------------------------------------- what is drawn
 
 
 def chart(found: Recommendation | None, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """For every answer and every figure that it rests on: its ``name``, ``unit``, the ``limit`` or
-    None, and ``points`` with ``label``, ``anchor``, ``standing``, ``value``, ``low``, ``high`` and
-    ``text``."""
+    """For every answer and every figure that decides it: ``name``, ``unit``, ``limit`` (None if the
+    figure is not limited), and ``points`` with ``label``, ``anchor``, ``standing``, ``value``,
+    ``low``, ``high`` and ``text``."""
     if found is None:
         return []
     letters = {run.bundle.run_id: run.letter for run in runs}
@@ -166,7 +167,7 @@ def _points(
                     "label": f"{letter} {choice.label}" if len(letters) > 1 else choice.label,
                     "anchor": _anchor(choice, letters),
                     "standing": standing,
-                    "backend": choice.candidate.row["backend"],
+                    "backend": choice.candidate.row.backend,
                     "value": rounded(value),
                     "low": rounded(low),
                     "high": rounded(high),

@@ -1,11 +1,11 @@
-"""From bundles to HTML text. Nothing in a bundle is trusted; the defences all stand here.
+"""From bundles to HTML. Nothing in a bundle is trusted; all defences are in this module.
 
-- ``harmless`` goes over every value first: characters that reorder or hide text become visible.
+- ``harmless`` processes every value first: characters that reorder or hide text become visible.
 - Jinja2 escapes every value that the template prints.
-- ``script_json`` makes data that cannot end the script element it stands in.
-- The page's policy lets only the scripts run whose digests it names, or those of the page's own
-  site, and forbids the network.
-- The page's own script writes text nodes only, and escapes what plotly would read as markup.
+- ``script_json`` makes data that cannot end the script element around it.
+- The page's policy allows only scripts whose digests it lists, or those of the page's own site, and
+  forbids the network.
+- The page's own script writes text nodes only, and escapes markup before it calls plotly.
 """
 
 from __future__ import annotations
@@ -34,27 +34,26 @@ PARTS = (
     "table", "scheme", "drawing", "figure", "picture", "charts", "speedup", "measuring",
     "scenarios", "energy", "roofline", "profile", "costs", "recommend", "page",
 )  # fmt: skip
-"""The files of the page's own script, in their order."""
+"""Files of the page's own script, in order."""
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-"""Unicode categories of controls, formats (bidirectional overrides, zero widths), surrogates,
-private characters, and separators of lines and paragraphs."""
+"""Unicode categories: controls, formats (bidirectional overrides, zero widths), surrogates, private
+characters, and separators of lines and paragraphs."""
 
 
 def render(bundles: Sequence[Bundle], options: Options) -> str:
-    """The whole page."""
+    """The HTML of a page."""
     shown = [redacted(bundle) for bundle in bundles] if options.redact else bundles
     return fill("page/page.html.j2", PARTS, page_content(shown, options))
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Files that the pages of a site have in common, by their addresses relative to the page, which
-    loads them instead of holding them.
+    """Addresses, relative to a page, of the files that the pages of a site share.
 
     Attributes:
-        style: what ``style`` gives.
-        script: what ``script`` gives.
-        plotly: what ``plotly_script`` gives; None on a page without charts.
+        style: of the result of ``style``.
+        script: of the result of ``script``.
+        plotly: of the result of ``plotly_script``; None on a page without charts.
     """
 
     style: str
@@ -68,15 +67,15 @@ def fill(
     content: Mapping[str, Any],
     shared: Shared | None = None,
 ) -> str:
-    """A page of this look.
+    """Render a template with the common look.
 
     Args:
-        template: a file of this package. Beside ``content`` it is given ``version``, ``policy``,
-            the elements ``style``, ``plotly`` and ``script``, whether these are ``shared``, and
-            ``data``: what stands under ``charts``, for the script to draw.
-        parts: the files of the page's own script, in their order.
+        template: a file of this package. In addition to ``content`` it gets ``version``,
+            ``policy``, the elements ``style``, ``plotly`` and ``script``, ``shared`` (whether the
+            page loads them), and ``data``: the ``charts`` of the content, for the script.
+        parts: files of the page's own script, in order.
         content: not trusted; made harmless here.
-        shared: where the page finds style and scripts; None: it holds them.
+        shared: files that the page loads; None: the page contains style and scripts.
     """
     content = harmless(content)
     page = _templates().get_template(template)
@@ -91,7 +90,7 @@ def fill(
 
 @cache
 def _templates() -> jinja2.Environment:
-    """Kept, since compiling them takes as long as a page."""
+    """Cached, since compiling the templates takes as long as rendering a page."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("qbench.present", "assets"),
         autoescape=True,
@@ -102,7 +101,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _held(parts: tuple[str, ...]) -> dict[str, str]:
-    """Style and scripts within the page, and a policy that names these very scripts."""
+    """Style and scripts inside the page, and a policy with the digests of these scripts."""
     plotly, own = plotly_script(), script(parts)
     digests = " ".join(map(_digest, (plotly, own)))
     return {
@@ -114,8 +113,8 @@ def _held(parts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _loaded(shared: Shared) -> dict[str, str]:
-    """Style and scripts of the site. A digest would be stricter than ``'self'``, but browsers check
-    none of a file that is loaded from a disk (``file:``)."""
+    """Style and scripts of the site. Digests would be stricter than ``'self'``, but browsers do not
+    check them for files that are loaded from disk (``file:``)."""
     element = Markup('<script src="{}"></script>')
     charts = shared.plotly is not None
     return {
@@ -131,7 +130,7 @@ def _loaded(shared: Shared) -> dict[str, str]:
 
 
 def style() -> str:
-    """The look of every page."""
+    """The style sheet of every page."""
     return _read("page/page.css")
 
 
@@ -145,7 +144,7 @@ def script(parts: tuple[str, ...]) -> str:
 
 @cache
 def plotly_script() -> str:
-    """What draws the charts: 4.8 MB."""
+    """The script of plotly: 4.8 MB."""
     from plotly.offline import get_plotlyjs
 
     return _lines(get_plotlyjs())
@@ -156,7 +155,7 @@ def _read(name: str) -> str:
 
 
 def _lines(script: str) -> str:
-    """With the line ends that a browser's parser makes of them, so that digests agree."""
+    """With line feeds only, as a browser's parser has them, so that digests agree."""
     return script.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -167,7 +166,7 @@ def _digest(script: str) -> str:
 
 
 def _policy(scripts: str, styles: str, images: str) -> str:
-    """Content-Security-Policy: what is named, and nothing else: no network above all."""
+    """Content-Security-Policy: only the given sources, and no network."""
     return (
         f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src {images}; "
         "base-uri 'none'; form-action 'none'"
@@ -175,7 +174,7 @@ def _policy(scripts: str, styles: str, images: str) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """The same value with hidden characters written out and what is no JSON number as None."""
+    """The value with hidden characters written out, and None for numbers that are not finite."""
     if isinstance(value, str):
         return _visible(value)
     if isinstance(value, float):
@@ -199,7 +198,7 @@ def _visible(text: str) -> str:
 
 
 def script_json(value: Any) -> str:
-    """JSON that may stand inside a script element: no ``<``, ``>``, ``&``, U+2028 or U+2029."""
+    """JSON that is safe in a script element: without ``<``, ``>``, ``&``, U+2028 and U+2029."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

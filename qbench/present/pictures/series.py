@@ -36,7 +36,7 @@ from qbench.present.pictures.parts import (
 )
 from qbench.present.pictures.shown import Shown
 from qbench.present.words import cells
-from qbench.present.words.doubts import SHORT
+from qbench.present.words.sweeps import SHORT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.present.page.charts import chart_data
 from qbench.present.pictures.look import words
-from qbench.present.words.named import named_cases
+from qbench.present.words.named import named_cases, picture_case
 from qbench.present.words.run import Run, lettered
 
 Case = Mapping[str, Any]
@@ -89,17 +89,17 @@ def shown(bundles: Sequence[Bundle], model: str | None, condition: str | None) -
     runs = lettered(bundles)
     rows = named_cases(runs)
     data = chart_data(runs, rows)
-    good = [row for row in rows if row["status"] == "ok"]
+    good = [row for row in rows if row.status == "ok"]
     if not good:
         raise UserError(
             "no case of these bundles went well, so there is nothing to draw",
             "`qbench show` says why.",
         )
-    cases = [{**charted, **row} for charted, row in zip(data["cases"], good, strict=True)]
+    cases = [picture_case(row, charted) for charted, row in zip(data["cases"], good, strict=True)]
     if model is not None:
         cases = [case for case in cases if case["model"] == model]
         if not cases:
-            names = sorted({str(row["model"]) for row in good})
+            names = sorted({row.model for row in good})
             raise UserError(f"no case of the model '{model}' went well", nearest(model, names))
     groups = list(dict.fromkeys((case["model"], case["run"]) for case in cases))
     kept = set(groups[:MOST_GROUPS])

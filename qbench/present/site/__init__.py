@@ -1,5 +1,5 @@
-"""A site of static pages about many runs: an index, a page for each run, model and backend, trends,
-and any two runs compared. It needs neither a server nor a network."""
+"""Static pages about many runs: an index, a page for each run, model and backend, trends, and a
+comparison of any two runs. They need neither a server nor a network."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from qbench.present.site.progress import Progress, Written
 def write_site(
     results: Sequence[Path], path: Path, redact: bool = False, progress: Progress | None = None
 ) -> Written:
-    """Bring a site up to date with all bundles below some folders: only pages that change are
-    written, and the index last.
+    """Update a site with all bundles in some folders. Only pages that changed are written, the
+    index last.
 
     Args:
-        redact: leave out what tells whose machines these were.
+        redact: leave out host names, users, paths and serial numbers.
 
     Raises:
-        UserError: a folder is not there; or ``path`` holds something that is no site.
-        MachineryError: another command writes to ``path``.
-        OSError: it cannot be written.
+        UserError: a folder does not exist, or ``path`` holds files that are not a site.
+        MachineryError: another process writes to ``path``.
+        OSError: ``path`` cannot be written.
     """
     from qbench.present.site.build import build
 

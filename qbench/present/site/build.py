@@ -1,4 +1,4 @@
-"""Building a site: which runs have to be read, and in which order files are written."""
+"""Build a site: find the runs that have to be rendered, and write the files in a safe order."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ LIST: Parts = ("table", "scheme", "site/list")
 SUBJECT: Parts = (*CHART, "scheme", "figure", "picture", "site/subject")
 COMPARE: Parts = ("table", "scheme", "site/compare")
 BATCH = 20
-"""Runs that are announced together."""
+"""Number of runs that are announced together."""
 LEAST_RUNS, MOST_PROCESSES = 10, 8
-"""A process is started for so many runs; and so many at the most, since each takes 250 MB."""
+"""Runs for each process; and the maximum number of processes, since each takes 250 MB."""
 _RECORDS = ("begin.json", "plan.json", "prepare.jsonl", "evaluate.jsonl", "journal.jsonl")
 _RUN_ID = re.compile(r"\d{8}-\d{6}-")
 
@@ -74,7 +74,7 @@ def _bundles(results: Path) -> list[Path]:
 
 @cache
 def page_version() -> str:
-    """Digest of all that makes pages of bundles: qbench's own files, and plotly's version."""
+    """Digest of everything that determines a page: qbench's own files, and plotly's version."""
     digest = hashlib.sha256(version("plotly").encode())
     for name, content in sorted(_sources(files("qbench"), "")):
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
@@ -93,7 +93,7 @@ def _sources(folder: Traversable, at: str) -> list[tuple[str, bytes]]:
 
 
 class _Assets:
-    """What pages have in common, written when made; pages name it by its digest."""
+    """Files that pages share. They are written on construction, with their digest in the name."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -120,7 +120,7 @@ class _Assets:
             self._folder.write(name, key, text)
 
     def for_page(self, page: str, parts: Parts) -> Shared:
-        """As the page of that name finds them."""
+        """Their addresses, relative to a page."""
         root = _root(page)
         charts = parts in (PARTS, SUBJECT)
         return Shared(
@@ -142,7 +142,7 @@ def _root(page: str) -> str:
 
 
 class _Reading(NamedTuple):
-    """A run whose page and data are on disk: the digest of its data, and these as a file."""
+    """A run whose page and data file are on disk: digest and content of the data file."""
 
     run_id: str
     digest: str
@@ -156,8 +156,11 @@ def _read(
     redact: bool,
     progress: Progress | None,
 ) -> tuple[list[_Reading], list[tuple[Path, str]]]:
-    """The runs, with the pages of those that are new or have changed written; and the folders that
-    were left out, with the reason."""
+    """Write the pages of new and changed runs.
+
+    Returns:
+        All runs, and the folders that were left out, each with the reason.
+    """
     readings: dict[str, _Reading] = {}
     problems: list[tuple[Path, str]] = []
     stale = []
@@ -201,7 +204,7 @@ def _read(
 
 
 def _key(path: Path, redact: bool) -> str:
-    """Digest of all that a run's page is made of: a manifest has the digests of all its files."""
+    """Digest of the inputs of a run's page; a manifest has the digests of all files."""
     names = ("begin.json", "manifest.json")
     if not (path / "manifest.json").is_file():
         names = (*_RECORDS, "energy.jsonl", "bandwidth.json")
@@ -211,7 +214,7 @@ def _key(path: Path, redact: bool) -> str:
 
 
 class _Task(NamedTuple):
-    """A run whose page and data are to be made."""
+    """A run to render."""
 
     path: Path
     run_id: str
@@ -220,8 +223,8 @@ class _Task(NamedTuple):
 
 
 def _results(tasks: Sequence[_Task]) -> Iterator[tuple[str, str] | UserError | OSError]:
-    """What ``_made`` gives of each, or why it gives nothing, in their order; by several processes
-    where there are runs enough to be worth their start."""
+    """Pages and data of the tasks, or the error of each, in order. Starts processes if there are
+    enough runs."""
     processes = min(len(tasks) // LEAST_RUNS, MOST_PROCESSES, _processors())
     if processes < 2:
         yield from map(_attempt, tasks)
@@ -247,7 +250,7 @@ def _attempt(task: _Task) -> tuple[str, str] | UserError | OSError:
 
 
 def _made(task: _Task) -> tuple[str, str]:
-    """A run's page, and its data.
+    """The page of a run, and its data file.
 
     Raises:
         UserError: the bundle is damaged, or cannot be redacted.
@@ -276,11 +279,11 @@ def _reason(error: UserError | OSError) -> str:
 
 
 def _shown(path: Path, reason: str, redact: bool) -> tuple[str, str]:
-    """A folder that was left out, by its name, and why. Redacted, little is said of both: either
-    may hold what is to be left out."""
+    """Name of a folder that was left out, and the reason. Redacted, both are replaced, since either
+    may contain private words."""
     if redact:
         name = path.name[:15] if _RUN_ID.match(path.name) else "a folder"
-        return name, "`qbench site` says why where it is run"
+        return name, "the reason is in the output of `qbench site`"
     for place in (path, path.resolve()):
         reason = reason.replace(str(place), path.name)
     return path.name, reason
@@ -296,10 +299,10 @@ def _write_pages(
     problems: Sequence[tuple[str, str]],
     inputs: str,
 ) -> None:
-    """The pages about several runs, the index last; nothing is read if they are as they should be.
+    """Write the pages about several runs, the index last; nothing is read if they are up to date.
 
     Args:
-        inputs: digest of all that they are made of.
+        inputs: digest of their inputs.
     """
     if "index.html" in folder.made_of(inputs) and all(
         folder.is_current(name, inputs) for name in folder.made_of(inputs)

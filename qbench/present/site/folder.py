@@ -1,4 +1,4 @@
-"""The folder of a site: what was written there, of what, and what may go.
+"""The folder of a site: the files that qbench wrote, and their inputs.
 
 Layout::
 
@@ -7,13 +7,13 @@ Layout::
     runs/<run>.html             the report of each run
     data/<run>.js               its figures, for comparisons and for the next build
     models/<name>.html  backends/<name>.html
-    assets/<name>-<digest>.js   what pages have in common
-    .nojekyll                   GitHub's pages are to be taken as they are
-    .qbench-site.json           the files that qbench wrote here, and of what; see ``Entry``
+    assets/<name>-<digest>.js   files that pages share
+    .nojekyll                   tells GitHub to publish the pages unchanged
+    .qbench-site.json           the files that qbench wrote here, with their inputs; see ``Entry``
 
-A file is written whole or not at all, and the state says beforehand which ones are about to be: a
-build that was interrupted leaves a site that works, and nothing that the next build does not know.
-What the state does not name was written by somebody else, and is neither changed nor removed.
+Files are written atomically, and the state lists them before they are written. So an interrupted
+build leaves a working site, and the next build knows all its files. Files that the state does not
+list were written by somebody else, and are neither changed nor removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Entry:
     """A file that qbench wrote.
 
     Attributes:
-        key: digest of what it was made of; "" of a file that is about to be written.
+        key: digest of its inputs; "" for a file that is about to be written.
         sha256, bytes: of its content.
     """
 
@@ -50,7 +50,7 @@ _ANNOUNCED = Entry("", "", -1)
 
 
 class Folder:
-    """A site's folder while it is brought up to date.
+    """A site's folder during an update.
 
     Args:
         path: a site, an empty folder (hidden files aside), or nothing yet.
@@ -73,16 +73,16 @@ class Folder:
 
     @property
     def kept(self) -> list[str]:
-        """The files of this build that are as they were."""
+        """The files of this build that did not change."""
         return [name for name, is_written in self._is_written.items() if not is_written]
 
     def made_of(self, key: str) -> list[str]:
-        """The files that were made of ``key``."""
+        """The files with these inputs."""
         return [name for name, entry in self._entries.items() if entry.key == key]
 
     def is_current(self, name: str, key: str) -> bool:
-        """Whether the file was made of ``key`` and lies there, with as many bytes as it was
-        written with; it then counts as kept."""
+        """Whether the file was made from inputs ``key`` and still exists with its size; if so, it
+        counts as kept."""
         entry = self._entries.get(name, _ANNOUNCED)
         path = self.path / name
         if entry.key != key or not path.is_file() or path.stat().st_size != entry.bytes:
@@ -91,7 +91,7 @@ class Folder:
         return True
 
     def read(self, name: str) -> bytes | None:
-        """What qbench wrote; None if it did not, or somebody has changed it since."""
+        """A file that qbench wrote; None if it did not, or if somebody changed it since."""
         entry = self._entries.get(name)
         try:
             content = (self.path / name).read_bytes()
@@ -101,24 +101,24 @@ class Folder:
         return content if same else None
 
     def announce(self, names: Iterable[str]) -> None:
-        """Say that these are about to be written.
+        """Record that these files are about to be written.
 
         Raises:
-            UserError: there is such a file, and qbench did not write it.
+            UserError: a file exists that qbench did not write.
         """
         for name in names:
             path = self.path / name
             known = name in self._entries
             if path.is_symlink() or path.parent.is_symlink() or (path.exists() and not known):
                 raise UserError(
-                    f"{path} is in the way: it is not of this site",
+                    f"{path} is in the way: it does not belong to this site",
                     "Move it away, or give another folder with -o.",
                 )
             self._entries[name] = _ANNOUNCED
         self._save()
 
     def write(self, name: str, key: str, content: str | bytes) -> None:
-        """Write a file that has been announced, or keep it if that changes nothing."""
+        """Write an announced file, unless its content is the same."""
         content = content.encode() if isinstance(content, str) else content
         path = self.path / name
         changes = not path.is_file() or path.read_bytes() != content
@@ -129,11 +129,10 @@ class Folder:
         self._entries[name] = Entry(key, hashlib.sha256(content).hexdigest(), len(content))
 
     def finish(self) -> tuple[list[str], list[str]]:
-        """Remove what earlier builds wrote and this one did not, and keep the state.
+        """Remove files of earlier builds that this one did not write, and save the state.
 
         Returns:
-            The files that were removed, and those that were left because somebody has changed
-            them since.
+            The removed files, and those that were left because somebody changed them.
         """
         removed, left = [], []
         for name in sorted(self._entries.keys() - self._is_written.keys()):
@@ -160,12 +159,12 @@ class Folder:
 def _read_state(path: Path) -> dict[str, Entry]:
     """
     Raises:
-        UserError: there is something else in the folder, or what the state says cannot be used.
+        UserError: the folder has other files, or its state is damaged.
     """
     if not path.exists():
         return {}
     if not path.is_dir():
-        raise UserError(f"{path} is no folder", "Give another place with -o.")
+        raise UserError(f"{path} is not a folder", "Give another with -o.")
     try:
         content = parse_json((path / STATE).read_bytes())
         if content["version"] != _VERSION:
@@ -179,18 +178,18 @@ def _read_state(path: Path) -> dict[str, Entry]:
         others = sorted(p.name for p in path.iterdir() if not p.name.startswith("."))
         if others:
             raise UserError(
-                f"{path} is no site of qbench, and not empty: it holds {others[0]}",
-                "Give an empty folder with -o, or one that `qbench site` made.",
+                f"{path} is not a site of qbench, and not empty: it has {others[0]}",
+                "Give an empty folder with -o, or one that `qbench site` wrote.",
             ) from None
         return {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path / STATE} is damaged: {error}",
-            "Remove the site's folder and make it anew, or give another with -o.",
+            "Remove the folder and build the site again, or give another with -o.",
         ) from None
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a file's name is one that a site has: nothing outside its folder."""
+    """Whether a file's name stays inside the site's folder."""
     parts = name.split("/")
     return len(parts) <= 2 and all(part not in ("", ".", "..") for part in parts)

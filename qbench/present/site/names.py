@@ -1,4 +1,4 @@
-"""File names made of names that come from bundles."""
+"""File names for names that come from bundles."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ _DEVICES = {
     "nul",
     *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
 }
-"""What Windows takes for devices, whatever follows the first dot."""
+"""Names of devices on Windows, with any ending."""
 
 
 def file_stem(name: str) -> str:
-    """A file's name without its ending that stands for ``name``, and for no other name: the name
-    itself where it is plain, else what is plain of it with its digest. Also on file systems that
-    take capitals and small letters for the same."""
+    """The stem of a file name, unique for ``name``: the name itself if it is plain, else its plain
+    characters and its digest. Unique on case-insensitive file systems as well."""
     plain = _PLAIN.fullmatch(name) and not _MARKED.fullmatch(name)
     if plain and name.partition(".")[0] not in _DEVICES:
         return name

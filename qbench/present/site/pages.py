@@ -1,4 +1,4 @@
-"""What the site's own pages say: plain values made of the runs' summaries, for their templates."""
+"""The content of the site's own pages: plain values for their templates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from qbench.analysis.compare.comparable import energy_groups
 from qbench.analysis.history.point import METRICS, Point
-from qbench.present.page.tables import MAIN, Shown, case_rows
+from qbench.present.page.tables import MAIN, table_of
 from qbench.present.site.names import file_stem
 from qbench.present.site.rules import comparison_rules
 from qbench.present.site.summary import Summary
@@ -20,19 +20,18 @@ from qbench.present.site.trends import (
     points,
     when,
 )
-from qbench.present.terminal import figure
+from qbench.present.words.cells import ColumnSpec, specs
 from qbench.present.words.history import NO_VERDICT, RECENT, describe, fact_words, told
+from qbench.present.words.named import PageCase
+from qbench.text import count, figure
 
-Row = Mapping[str, Any]
 SUBJECTS = ("model", "backend")
-"""What has a page of its own: the values of these columns."""
-FIRST_RUN = "A"
-"""What the page of a single run calls it, in the anchors of its cases."""
+"""Columns whose values have pages of their own."""
 FACTS = 3
-"""What changed beside a change point, told in the table of trends."""
+"""Maximum number of changes that the table of trends lists for a change point."""
 _NOTE = "Each point is one run; hollow: taken for an outlier. The line is the median"
 _CUT = " between change points, which are dotted. "
-_NOT_CUT = ". Change points were not looked for: that takes the package ruptures. "
+_NOT_CUT = ". Change points were not computed: that requires the package ruptures. "
 
 
 def run_page(run_id: str) -> str:
@@ -48,11 +47,11 @@ def subject_page(subject: str, name: str) -> str:
 
 
 class Site:
-    """All runs of the site, and what follows from them.
+    """All runs of the site, and the content of its pages.
 
     Args:
         runs: one for each run id, in any order.
-        problems: folders that were left out, and why.
+        problems: folders that were left out, with the reasons.
     """
 
     def __init__(self, runs: Sequence[Summary], problems: Sequence[tuple[str, str]]) -> None:
@@ -66,7 +65,7 @@ class Site:
 
     def names(self, subject: str) -> list[str]:
         """The models, or the backends, of all series."""
-        return sorted({str(series.newest[1][subject]) for series in self.series})
+        return sorted({getattr(series.newest[1], subject) for series in self.series})
 
     # ------------------------------------------------------------------ the runs
 
@@ -75,10 +74,10 @@ class Site:
         rows = [self._run(run, before.get(run.run_id)) for run in self.runs]
         names = {subject: self.names(subject) for subject in SUBJECTS}
         counts = [
-            _count(len(self.runs), "run"),
-            _count(len(self.machines), "machine"),
-            *(_count(len(names[subject]), subject) for subject in SUBJECTS),
-            _count(len({series.case_id for series in self.series}), "case"),
+            count(len(self.runs), "run"),
+            count(len(self.machines), "machine"),
+            *(count(len(names[subject]), subject) for subject in SUBJECTS),
+            count(len({series.case_id for series in self.series}), "case"),
         ]
         newest = f"; the newest is of {rows[0]['started']}" if rows else ""
         return {
@@ -122,7 +121,7 @@ class Site:
         }
 
     def _search(self, names: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:
-        """What can be found: its kind, what it is called, and where it is."""
+        """Search entries: kind, name and address."""
         cases = {series.case_id: series for series in self.series}
         return [
             *(("run", f"{run.run_id} {run.suite}", run_page(run.run_id)) for run in self.runs),
@@ -134,17 +133,9 @@ class Site:
 
     def subject(self, subject: str, name: str) -> dict[str, Any]:
         """The page of a model, or of a backend: its cases' newest figures, and their trends."""
-        own = [series for series in self.series if series.newest[1][subject] == name]
-        newest = [
-            {
-                **series.newest[1],
-                "run": FIRST_RUN,
-                "anchor": f"case-{FIRST_RUN}-{series.case_id}",
-                "label": series.label,
-            }
-            for series in own
-        ]
-        table = case_rows(newest, _shown(newest, subject))
+        own = [series for series in self.series if getattr(series.newest[1], subject) == name]
+        newest = [series.newest[1] for series in own]
+        table = table_of(newest, _columns_of_cases(newest, subject))
         first: set[str] = set()
         rows = []
         for series, row in zip(own, table["rows"], strict=True):
@@ -165,8 +156,8 @@ class Site:
         filters = ("machine", "model", "backend", "precision", "status")
         return {
             "title": name,
-            "about": f"A {subject}: {_count(len({s.case_id for s in own}), 'case')} on "
-            f"{_count(len({s.machine for s in own}), 'machine')}.",
+            "about": f"A {subject}: {count(len({s.case_id for s in own}), 'case')} on "
+            f"{count(len({s.machine for s in own}), 'machine')}.",
             "columns": [*own_columns, *table["columns"]],
             "rows": rows,
             "choices": {
@@ -200,14 +191,14 @@ class Site:
         }
 
     def _series_name(self, series: Series, trend: Mapping[str, Any]) -> str:
-        """The machine's, with the processor where that has changed."""
+        """The machine's name, with the processor if that has changed."""
         chips = {run.chip for run, _ in series.rows}
         name = self.machines[series.machine]
         return name if len(chips) == 1 else f"{name}, {trend['machine']}"
 
     def _trend(self, series: Series, metric: str) -> dict[str, Any]:
-        """As ``history.describe.describe``, of this machine alone; without ``series`` where the
-        case was always skipped."""
+        """``history.describe.describe`` for this machine alone; without ``series`` if the case was
+        always skipped."""
         own = series.case_id, series.machine
         key = *own, metric
         if own not in self._points:
@@ -247,8 +238,8 @@ class Site:
         return {
             "label": series.label,
             "address": _case_address(series),
-            "model": row["model"],
-            "backend": row["backend"],
+            "model": row.model,
+            "backend": row.backend,
             "machine": self._series_name(series, trend),
             "runs": len(trend["nights"]),
             "until": trend["nights"][-1]["started"][:16].replace("T", " "),
@@ -265,7 +256,7 @@ class Site:
     # ------------------------------------------------------------------ two runs
 
     def comparison(self) -> dict[str, Any]:
-        """What the page that compares two runs has to know beforehand."""
+        """The runs and the rules for the page that compares two runs."""
         return {
             "title": "qbench: two runs compared",
             "charts": {
@@ -290,25 +281,25 @@ class Site:
 _TITLES = {
     "started": ("started", "When the run began.", False),
     "run": ("run", "The bundle's id; it leads to the run's page.", False),
-    "suite": ("suite", "What was run.", False),
+    "suite": ("suite", "The suite that was run.", False),
     "machine": ("machine", "The system's name, or the host's.", False),
-    "state": ("state", "Whether the run came to its end, and was not found broken.", False),
-    "cases": ("cases", "Cases that went well, of all.", True),
-    "headline": ("fastest", "What the run's page says of it.", False),
+    "state": ("state", "Whether the run is complete and valid.", False),
+    "cases": ("cases", "Successful cases, of all.", True),
+    "headline": ("fastest", "The answer on the run's page.", False),
     "compare": ("compare", "Two runs side by side.", False),
     "measured": ("measured", "The day of the newest run with it; it leads to that run.", False),
     "runs": ("runs", "Runs that have the case.", True),
     "case": ("case", "It leads to the model's page.", False),
     "until": ("last run", "When the last run with it began.", False),
     "last": ("last p50", "The median of a call in the last run.", True),
-    "recent": (f"over {RECENT} runs", "How much the level has changed.", True),
+    "recent": (f"over {RECENT} runs", "Change of the level.", True),
     "changed": ("last change point", "The first day of a new level.", False),
-    "facts": ("what changed then", "In machine and software, about that day.", False),
+    "facts": ("what changed then", "Changes of machine and software around that day.", False),
 }
 
 
 def _columns(*names: str) -> list[dict[str, Any]]:
-    """Columns as ``tables.case_rows`` describes them."""
+    """Columns in the form of ``tables.table_of``."""
     units = {"last": "ms"}
     return [
         {"name": name, "title": title, "unit": units.get(name, ""), "doc": doc, "number": number}
@@ -316,26 +307,20 @@ def _columns(*names: str) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(rows: Sequence[Row], subject: str) -> list[Shown]:
-    """The columns of a table of newest figures; energy only if all of them may be compared."""
+def _columns_of_cases(rows: Sequence[PageCase], subject: str) -> list[ColumnSpec]:
+    """The columns of a table of newest figures; energy only if all energies are comparable."""
     other = [name for name in SUBJECTS if name != subject]
-    told_of = [
+    conditions = [
         name
         for name in ("environment", "recipe", "device", "scenario", "scenario_options",
                      "batch_size", "threads", "streams")
-        if len({row[name] for row in rows}) > 1
+        if len({getattr(row, name) for row in rows}) > 1
     ]  # fmt: skip
-    words = [*other, "precision", *told_of, "status"]
-    energies = len(energy_groups(_with_gross(rows))) == 1
+    energies = len(energy_groups(rows)) == 1
     return [
-        *(Shown(name, name.replace("_", " ").removesuffix(" size")) for name in words),
+        *specs(*other, "precision", *conditions, "status"),
         *(shown for shown in MAIN if energies or not shown.name.startswith("energy")),
     ]
-
-
-def _with_gross(rows: Sequence[Row]) -> list[Row]:
-    """As ``energy_groups`` reads them; the energy with its idle share is not kept."""
-    return [{**row, "energy_gross_mj_per_inference": None} for row in rows]
 
 
 def _state(run: Summary) -> str:
@@ -347,7 +332,7 @@ def _state(run: Summary) -> str:
 
 
 def _before(runs: Sequence[Summary]) -> dict[str, str]:
-    """By run, the last one before it of the same suite on the same machine.
+    """By run id, the previous run of the same suite on the same machine.
 
     Args:
         runs: the newest first.
@@ -363,7 +348,7 @@ def _before(runs: Sequence[Summary]) -> dict[str, str]:
 
 
 def _machine_names(runs: Sequence[Summary]) -> dict[str, str]:
-    """By ``host_id``, the newest name; where two machines have one, with some of its digest.
+    """By ``host_id``, the newest name, with part of the digest if two machines share it.
 
     Args:
         runs: the newest first.
@@ -379,8 +364,4 @@ def _machine_names(runs: Sequence[Summary]) -> dict[str, str]:
 
 
 def _case_address(series: Series) -> str:
-    return f"{subject_page('model', str(series.newest[1]['model']))}#case-{series.case_id}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    return f"{subject_page('model', series.newest[1].model)}#case-{series.case_id}"

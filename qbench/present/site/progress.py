@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 Progress = Callable[[int, int], None]
-"""Called before each run that has to be read, with how many have been, of how many."""
+"""Called before each run that is rendered, with the number done and the total."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a build did to a site.
+    """Changes that a build made to the folder of a site.
 
     Attributes:
-        pages: of the site, all together.
-        written, kept, removed: files: new or changed, as they were, and of runs that are gone.
-        left: files that would have been removed, but that somebody has changed.
-        runs: how many runs have a page.
-        problems: folders that were left out, and why.
+        pages: number of pages of the site.
+        written: new or changed files.
+        kept: files that were up to date.
+        removed: files of runs that no longer exist.
+        left: files of runs that no longer exist, kept because somebody edited them.
+        runs: number of runs that have a page.
+        problems: folders that were left out, each with the reason.
     """
 
     pages: int

@@ -13,10 +13,10 @@ from qbench.spec.suite import MIN_ROUNDS
 
 
 def comparison_rules() -> dict[str, Any]:
-    """The rules of ``analysis.compare.compare_runs``, as far as they are no code.
+    """The constants of ``analysis.compare.compare_runs``.
 
-    ``quantile``: coefficients of a polynomial in 1 / (degrees of freedom), the constant first: the
-    97.5 % point of Student's distribution, from ``MIN_ROUNDS`` - 1 degrees on.
+    ``quantile``: the 97.5 % point of Student's distribution as coefficients of a polynomial in
+    1 / (degrees of freedom), the constant first; valid from ``MIN_ROUNDS`` - 1 degrees on.
     """
     return {
         "work": WORK,
@@ -30,7 +30,7 @@ def comparison_rules() -> dict[str, Any]:
 
 
 def _quantile() -> np.ndarray:
-    """Smooth in the inverse of the degrees of freedom, so that twelve terms give it to 1e-9."""
+    """Smooth in the inverse of the degrees of freedom, so 13 coefficients reach 1e-9."""
     from scipy import special
 
     def point(inverse: np.ndarray) -> np.ndarray:

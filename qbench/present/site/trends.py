@@ -1,4 +1,4 @@
-"""Runs in a row: what the newest figures of each case are on each machine, and their trends."""
+"""Trends over runs: the newest figures of each case on each machine, and their history."""
 
 from __future__ import annotations
 
@@ -10,52 +10,53 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qbench.analysis.history.point import METRICS, Point
-from qbench.analysis.history.sources import CASE_FACTS, SHORT, case_label
+from qbench.analysis.history.sources import CASE_FACTS, SHORT
 from qbench.analysis.history.trend import Find, change_points
 from qbench.present.site.summary import Summary
+from qbench.present.words.named import PageCase
 
 SHOWN_METRICS = ("p50", "throughput", "memory", "accuracy")
-"""Of ``METRICS``, those whose trends the site draws."""
+"""Those of ``METRICS`` whose trends the site draws."""
 DIGITS = 6
 """Significant digits of a figure in a chart."""
 
 
 class Series(NamedTuple):
-    """One case on one machine, over all runs that count.
+    """One case on one machine, over all valid runs.
 
     Attributes:
         machine: ``host_id``.
-        rows: its rows of the runs' case tables with their runs, the oldest first.
+        rows: runs and rows of the case, in chronological order.
     """
 
     case_id: str
     machine: str
-    rows: list[tuple[Summary, Mapping[str, Any]]]
+    rows: list[tuple[Summary, PageCase]]
 
     @property
-    def newest(self) -> tuple[Summary, Mapping[str, Any]]:
-        """The newest in which it was measured or failed; the newest at all, if it was always
+    def newest(self) -> tuple[Summary, PageCase]:
+        """The newest run in which it was measured or failed; the newest of all, if it was always
         skipped."""
-        ran = (pair for pair in reversed(self.rows) if pair[1]["status"] not in (None, "skipped"))
+        ran = (pair for pair in reversed(self.rows) if pair[1].status not in (None, "skipped"))
         return next(ran, self.rows[-1])
 
     @property
     def label(self) -> str:
-        return case_label(self.newest[1])
+        return self.newest[1].label
 
 
 def all_series(runs: Sequence[Summary]) -> list[Series]:
-    """Every case on every machine, by label; runs that are no nights are left out."""
+    """Every case on every machine, ordered by label; only runs that are part of trends."""
     found: dict[tuple[str, str], Series] = {}
     for run in sorted((run for run in runs if run.is_night), key=when):
         for row in run.cases:
-            key = row["case_id"], run.machine
+            key = row.case_id, run.machine
             found.setdefault(key, Series(*key, [])).rows.append((run, row))
     return sorted(found.values(), key=lambda series: (series.label, series.case_id, series.machine))
 
 
 def when(run: Summary) -> datetime:
-    """When it started; the oldest of all where that is no time."""
+    """Start of a run; the earliest possible time if it cannot be parsed."""
     try:
         started = datetime.fromisoformat(run.started)
     except ValueError:
@@ -64,7 +65,7 @@ def when(run: Summary) -> datetime:
 
 
 def finder() -> tuple[Find, bool]:
-    """How change points are found, and whether they are: not without ruptures."""
+    """The search for change points, and whether it is available: it needs ruptures."""
     from importlib.util import find_spec
 
     if find_spec("ruptures") is None:
@@ -73,7 +74,7 @@ def finder() -> tuple[Find, bool]:
 
 
 def points(series: Series) -> list[Point]:
-    """Its runs as nights, without those in which it was skipped."""
+    """The runs of a series as points of its history, without those that skipped it."""
     label = series.label
     return [
         Point(
@@ -83,31 +84,31 @@ def points(series: Series) -> list[Point]:
             started=when(run),
             host_id=run.machine,
             cpu_model=run.chip,
-            metrics={metric.column: row[metric.column] for metric in METRICS.values()},
+            metrics={metric.column: getattr(row, metric.column) for metric in METRICS.values()},
             facts=ChainMap(dict(_own_facts(row)), run.history_facts),
-            status=row["status"] or "open",
+            status=row.status or "open",
         )
         for run, row in series.rows
-        if row["status"] != "skipped"
+        if row.status != "skipped"
     ]
 
 
-def _own_facts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _own_facts(row: PageCase) -> Iterator[tuple[str, str]]:
     for column, name in CASE_FACTS.items():
-        if row[column] is not None:
-            text = str(row[column])
+        if (value := getattr(row, column)) is not None:
+            text = str(value)
             yield name, text[:SHORT] if column.endswith("_digest") else text
 
 
 def compact(trend: Mapping[str, Any], places: Mapping[str, int]) -> dict[str, Any]:
-    """A series of ``describe`` for the page's script, a tenth of the size.
+    """A series of ``describe`` for the page's script, at a tenth of the size.
 
     Args:
         places: by run id, its place in the page's list of runs.
 
     Returns:
-        ``nights`` (places), ``values``, ``smoothed`` (indices into these), ``levels`` (index from
-        which on, level), and ``changes`` (indices).
+        ``nights`` (places), ``values``, ``smoothed`` (indices of these), and ``levels`` (first
+        index, level).
     """
     nights = trend["nights"]
     begins = [0, *(change["index"] for change in trend["changes"])] if nights else []

@@ -1,4 +1,4 @@
-"""Tables of what the adapters answered: whether each works here, on what, at which precisions."""
+"""Tables of the backends: whether each works here, on which devices, at which precisions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ GPU_HEADERS = ("device", "GPU", "capability", "memory", "CUDA of the driver", "P
 def backend_tables(
     probes: Mapping[str, Ready | Unavailable],
 ) -> tuple[list[Table], list[str]]:
-    """A table of the adapters, one of the GPUs if there are any, and lines about the precisions
-    that someone may look for in vain."""
+    """A table of the adapters, one of the GPUs if there are any, and lines on unavailable
+    precisions."""
     tables = [simple_table(HEADERS, [row for n, p in probes.items() for row in _rows(n, p)])]
     gpus = {row: None for probe in probes.values() for row in _gpus(probe)}
     if gpus:
@@ -62,7 +62,7 @@ def _gibibytes(size_bytes: int | None) -> str | None:
 
 
 def _missing(name: str, probe: Ready | Unavailable) -> list[str]:
-    """One line for each reason, with the precisions and the devices that it holds for."""
+    """One line for each reason, with the precisions and devices that it applies to."""
     if isinstance(probe, Unavailable):
         return []
     where: dict[tuple[str, str], list[str]] = {}

@@ -1,188 +1,178 @@
-"""The terminal's tables of cases: one row for each that ran, then what only some scenarios measure,
-then those that did not run, by reason."""
+"""The terminal's tables of cases: one row for each case that ran, further tables for the figures
+that only some scenarios measure, and one for cases that did not run, grouped by reason."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from qbench.present.terminal.tables import STYLES, bare_table, fitting, styled
-from qbench.present.words.named import Case, told_conditions
-from qbench.text import figure
+from qbench.present.words.cells import ColumnSpec, specs
+from qbench.present.words.named import varying_conditions, with_variant
+from qbench.spec.columns import CaseRow
+from qbench.text import figure, percent
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-class Shown(NamedTuple):
-    """A column of a table of cases.
-
-    ``rank``: the higher, the sooner the column is left out where the terminal is narrow; 0: never.
-    """
-
-    name: str
-    title: str
-    rank: int = 0
-
-
-NAMES = (Shown("model", "model"), Shown("backend", "backend"), Shown("precision", "precision"))
+NAMES = specs("model", "backend", "precision")
 MAIN = (
     *NAMES,
-    Shown("latency_p50_ms", "p50 ms"),
-    Shown("latency_p99_ms", "p99 ms", 6),
-    Shown("throughput_ips", "items/s", 5),
-    Shown("speedup", "speed-up"),
-    Shown("memory_peak_mb", "peak MB", 7),
-    Shown("artifact_size_mb", "size MB", 4),
-    Shown("cold_start_ms", "cold ms", 8),
-    Shown("roofline_share", "of roof", 9),
-    Shown("accuracy", "accuracy", 1),
-    Shown("accuracy_delta", "Δ pp", 2),
-    Shown("sqnr_db", "SQNR dB", 3),
-    Shown("effective_precision", "ran at", 2),
+    *specs("latency_p50_ms", "latency_p99_ms"),
+    ColumnSpec("throughput_ips", "items/s"),
+    ColumnSpec("speedup", "speed-up"),
+    ColumnSpec("memory_peak_mb", "peak MB"),
+    ColumnSpec("artifact_size_mb"),
+    ColumnSpec("cold_start_ms", "cold ms"),
+    ColumnSpec("roofline_share", "of roof"),
+    ColumnSpec("accuracy", "accuracy"),
+    ColumnSpec("accuracy_delta", "Δ pp"),
+    *specs("sqnr_db", "effective_precision"),
 )
-SCENARIOS: dict[str, tuple[str, tuple[Shown, ...]]] = {
+SCENARIOS: dict[str, tuple[str, tuple[ColumnSpec, ...]]] = {
     "sustained": (
         "Sustained load",
         (
-            Shown("sustained_p50_ms", "p50 ms at the end"),
-            Shown("sustained_p99_ms", "p99 ms", 2),
-            Shown("sustained_ratio", "end / begin"),
-            Shown("clock_ghz", "GHz", 3),
-            Shown("temperature_c", "°C", 3),
+            ColumnSpec("sustained_p50_ms", "p50 ms at the end"),
+            ColumnSpec("sustained_p99_ms", "p99 ms"),
+            ColumnSpec("sustained_ratio", "end / begin"),
+            ColumnSpec("clock_ghz", "GHz", 3),
+            ColumnSpec("temperature_c", "°C", 3),
         ),
     ),
     "paced": (
         "Paced frames",
         (
-            Shown("deadline_miss_rate", "missed"),
-            Shown("paced_hz", "results/s", 2),
-            Shown("latency_p99_ms", "p99 ms", 3),
-            Shown("paced_jitter_ms", "jitter ms", 1),
-            Shown("processor_left", "processor left"),
+            ColumnSpec("deadline_miss_rate", "missed"),
+            ColumnSpec("paced_hz", "results/s"),
+            ColumnSpec("latency_p99_ms", rank=3),
+            ColumnSpec("paced_jitter_ms"),
+            ColumnSpec("processor_left", "processor left"),
         ),
     ),
     "pipeline": (
         "Pipeline",
         (
-            Shown("decode_ms", "decode ms", 2),
-            Shown("preprocess_ms", "preprocess ms", 1),
-            Shown("postprocess_ms", "postprocess ms", 2),
-            Shown("e2e_p50_ms", "frame p50 ms"),
-            Shown("e2e_p99_ms", "p99 ms", 3),
-            Shown("fps", "frames/s"),
+            ColumnSpec("decode_ms", rank=2),
+            ColumnSpec("preprocess_ms", rank=1),
+            ColumnSpec("postprocess_ms", rank=2),
+            ColumnSpec("e2e_p50_ms"),
+            ColumnSpec("e2e_p99_ms", "p99 ms"),
+            ColumnSpec("fps", "frames/s"),
         ),
     ),
     "mlperf": (
         "MLPerf LoadGen",
         (
-            Shown("loadgen_valid", "verdict"),
-            Shown("loadgen_latency_ms", "latency ms"),
-            Shown("loadgen_qps", "per s"),
-            Shown("target_qps", "rate that held", 1),
+            ColumnSpec("loadgen_valid"),
+            ColumnSpec("loadgen_latency_ms", "latency ms"),
+            ColumnSpec("loadgen_qps", "per s"),
+            ColumnSpec("target_qps", "rate that held"),
         ),
     ),
 }
-"""By the word that names of scenarios begin with: what only they measure."""
+"""By the prefix of a scenario's name: title and columns of the figures that only it measures."""
 ENERGY = (
-    Shown("energy_mj_per_inference", "mJ"),
-    Shown("energy_gross_mj_per_inference", "gross mJ", 2),
-    Shown("power_w", "W", 1),
-    Shown("idle_w", "idle W", 1),
+    ColumnSpec("energy_mj_per_inference", "mJ", 0),
+    ColumnSpec("energy_gross_mj_per_inference"),
+    ColumnSpec("power_w", "W"),
+    ColumnSpec("idle_w"),
 )
 GPU = (
-    Shown("gpu_compute_p50_ms", "compute ms"),
-    Shown("gpu_h2d_p50_ms", "h2d ms", 1),
-    Shown("gpu_d2h_p50_ms", "d2h ms", 1),
-    Shown("gpu_enqueue_p50_ms", "enqueue ms", 2),
-    Shown("device_memory_mb", "device MB", 3),
-    Shown("gpu_sm_clock_mhz", "MHz", 4),
-    Shown("gpu_power_w", "W", 5),
-    Shown("gpu_temperature_c", "°C", 6),
-    Shown("gpu_throttled", "throttled", 4),
+    ColumnSpec("gpu_compute_p50_ms", "compute ms"),
+    ColumnSpec("gpu_h2d_p50_ms", "h2d ms"),
+    ColumnSpec("gpu_d2h_p50_ms", "d2h ms"),
+    ColumnSpec("gpu_enqueue_p50_ms", "enqueue ms"),
+    ColumnSpec("device_memory_mb", "device MB"),
+    ColumnSpec("gpu_sm_clock_mhz", "MHz"),
+    ColumnSpec("gpu_power_w", "W"),
+    ColumnSpec("gpu_temperature_c", "°C"),
+    ColumnSpec("gpu_throttled"),
 )
 CONDITIONS = (
     "scenario", "scenario_options", "batch_size", "threads", "streams", "environment", "recipe",
 )  # fmt: skip
-_TITLES = {"batch_size": "batch", "scenario_options": "options"}
 _WORDS = {*CONDITIONS, "model", "backend", "precision", "effective_precision", "loadgen_valid"}
 _WORDS |= {"gpu_throttled"}
 _WORDS -= {"batch_size", "threads", "streams"}
-_SHARES = {"accuracy": 1, "deadline_miss_rate": 1, "processor_left": 1, "roofline_share": 0}
-"""Shown as percent with so many decimals."""
+_DECIMALS = {"accuracy": 1, "deadline_miss_rate": 1, "processor_left": 1, "roofline_share": 0}
+"""Decimals of shares, which are shown in percent."""
 
 
-def case_tables(cases: pd.DataFrame, console: Console) -> list[Table | Text]:
-    """The terminal's tables of a bundle's cases, and what has to be known of their figures."""
-    rows = [{str(name): cell for name, cell in row.items()} for row in cases.to_dict("records")]
-    ran = [row for row in rows if row["status"] == "ok"]
+def case_tables(cases: Sequence[CaseRow], console: Console) -> list[Table | Text]:
+    """Tables of a bundle's cases, and notes on their figures."""
+    ran = [case for case in cases if case.status == "ok"]
     parts: list[Table | Text] = []
     if ran:
         energies, apart = _energy(ran, console)
         parts.append(_fitting(ran, [*MAIN, *energies], console))
-        parts += _accuracy_notes(cases[cases["status"] == "ok"])
-        for word, (title, figures) in SCENARIOS.items():
-            own = [row for row in ran if row["scenario"].startswith(word)]
+        parts += _accuracy_notes(ran)
+        for prefix, (title, figures) in SCENARIOS.items():
+            own = [case for case in ran if case.scenario.startswith(prefix)]
             if own:
                 parts.append(_fitting(own, [*NAMES, *figures], console, title))
-        on_gpu = [row for row in ran if any(row[column.name] is not None for column in GPU)]
+        on_gpu = [case for case in ran if any(getattr(case, c.name) is not None for c in GPU)]
         if on_gpu:
             parts.append(_fitting(on_gpu, [*NAMES, *GPU], console, "GPU"))
         parts += apart
-    if len(ran) < len(rows):
-        parts.append(_not_run(cases[cases["status"] != "ok"]))
+    if len(ran) < len(cases):
+        rest = [case for case in cases if case.status != "ok"]
+        reasons = [
+            NotRun(case.status or "open", case.backend, with_variant(case), case.model, case.reason)
+            for case in rest
+        ]
+        parts.append(reasons_table("Not measured", reasons))
     return parts + _doubts(ran)
 
 
-def _energy(ran: Sequence[Case], console: Console) -> tuple[list[Shown], list[Table | Text]]:
-    """Energy's column of the main table, if all energies may be compared; else a table for each
-    group that may. And a note on what the figures are."""
+def _energy(
+    ran: Sequence[CaseRow], console: Console
+) -> tuple[list[ColumnSpec], list[Table | Text]]:
+    """A column for the main table and a note, if all energies are comparable; else a table for each
+    comparable group."""
     from qbench.analysis.compare.comparable import energy_groups
     from qbench.present.words.energy import described
 
     groups = energy_groups(ran)
-    if len(groups) == 1 and any(row[ENERGY[0].name] is not None for row in groups[0]):
-        measured = groups[0][0]["energy_is_measured"]
+    if len(groups) == 1 and any(case.energy_mj_per_inference is not None for case in groups[0]):
+        title = "mJ" if groups[0][0].energy_is_measured else "mJ (proxy)"
         note = styled(f"energy: {described(groups[0])['title']}", style="dim")
-        return [Shown(ENERGY[0].name, "mJ" if measured else "mJ (proxy)", 10)], [note]
+        return [ColumnSpec(ENERGY[0].name, title)], [note]
     return [], [
         _fitting(group, [*NAMES, *ENERGY], console, f"Energy: {described(group)['title']}")
         for group in groups
     ]
 
 
-def _doubts(ran: Sequence[Case]) -> list[Table | Text]:
-    """What speaks against the figures, with the worst that was seen."""
+def _doubts(ran: Sequence[CaseRow]) -> list[Table | Text]:
+    """Doubts about the figures, with the worst example of each."""
     doubts = []
-    noisy = [row for row in ran if row["noisy"]]
+    noisy = [case for case in ran if case.noisy]
     if noisy:
-        reason, _ = Counter(row["noise_reason"] for row in noisy).most_common(1)[0]
+        reason, _ = Counter(case.noise_reason for case in noisy).most_common(1)[0]
         doubts.append(
             f"{len(noisy)} of {len(ran)} cases were disturbed while measured (marked *), such as: "
-            f"{reason}. `qbench doctor` says what can be mended here."
+            f"{reason}. `qbench doctor` lists remedies for this machine."
         )
-    metered = [row for row in ran if row["energy_noise"]]
+    metered = [case for case in ran if case.energy_noise]
     if metered:
         doubts.append(
-            f"The energy of {len(metered)} of {len(ran)} cases may hold the work of others: "
-            f"{metered[0]['energy_noise']}."
+            f"The energy of {len(metered)} of {len(ran)} cases may include other work: "
+            f"{metered[0].energy_noise}."
         )
-    warned = [row for row in ran if row["gpu_warnings"]]
+    warned = [case for case in ran if case.gpu_warnings]
     if warned:
         first = warned[0]
         doubts.append(
             f"{len(warned)} of {len(ran)} cases have warnings of the GPU, such as "
-            f"{first['model']} {first['backend']} {first['precision']}: {first['gpu_warnings']}."
+            f"{first.model} {first.backend} {first.precision}: {first.gpu_warnings}."
         )
-    open_ended = [row for row in ran if row["inconclusive"]]
+    open_ended = [case for case in ran if case.inconclusive]
     if open_ended:
-        known = [row["half_width"] for row in open_ended if row["half_width"] is not None]
-        widest = f" (the widest interval: ±{100 * max(known):.1f} %)" if known else ""
+        known = [case.half_width for case in open_ended if case.half_width is not None]
+        widest = f" (widest interval: ±{percent(max(known), 1)})" if known else ""
         doubts.append(
             f"{len(open_ended)} of {len(ran)} cases are inconclusive (marked ?): their rounds or "
             f"their budget ended before the suite's target was reached{widest}."
@@ -190,66 +180,69 @@ def _doubts(ran: Sequence[Case]) -> list[Table | Text]:
     return [styled(doubt, style="yellow") for doubt in doubts]
 
 
-def _accuracy_notes(ran: pd.DataFrame) -> list[Table | Text]:
-    """What the accuracies are of, and how many items a finer question would take."""
-    notes: list[Table | Text] = []
-    judged = ran[ran["accuracy"].notna()]
-    for (metric, data), group in judged.groupby(["accuracy_metric", "accuracy_data"], sort=False):
-        models = ", ".join(dict.fromkeys(group["model"]))
+def _accuracy_notes(ran: Sequence[CaseRow]) -> Iterable[Text]:
+    """Metric, data and models of the accuracies, and the items that a finer comparison needs."""
+    groups: dict[tuple[str | None, str | None], list[CaseRow]] = {}
+    for case in ran:
+        if case.accuracy is not None:
+            groups.setdefault((case.accuracy_metric, case.accuracy_data), []).append(case)
+    for (metric, data), group in groups.items():
+        models = ", ".join(dict.fromkeys(case.model for case in group))
         text = f"accuracy: {metric} of {data}: {models}"
-        needed = group["accuracy_items_needed"].dropna()
-        if len(needed) and needed.max() > group["accuracy_items"].max():
-            text += f"; to know every Δ to ±1 point would take {int(needed.max()):,} items"
-        notes.append(styled(text, style="dim"))
-    return notes
+        needed = max((case.accuracy_items_needed or 0 for case in group), default=0)
+        if needed > max(case.accuracy_items or 0 for case in group):
+            text += f"; to know every Δ to ±1 point would take {needed:,} items"
+        yield styled(text, style="dim")
 
 
 # --------------------------------------------------------------------------- a table of cases
 
 
 def _fitting(
-    ran: Sequence[Case], columns: Sequence[Shown], console: Console, title: str | None = None
+    ran: Sequence[CaseRow],
+    columns: Sequence[ColumnSpec],
+    console: Console,
+    title: str | None = None,
 ) -> Table:
-    """The cases with as many columns as the terminal has room for, none of them empty."""
-    kept = [column for column in columns if any(row[column.name] is not None for row in ran)]
+    """The cases with as many columns as fit the terminal, without empty ones."""
+    kept = [column for column in columns if any(getattr(c, column.name) is not None for c in ran)]
 
     def below(rank: int) -> Table:
-        return _results(ran, [column for column in kept if column.rank < rank], title)
+        return _results(ran, [column for column in kept if column.terminal_rank < rank], title)
 
-    return fitting(below, [column.rank for column in kept], console, "the report")
+    return fitting(below, [column.terminal_rank for column in kept], console, "the report")
 
 
-def _results(ran: Sequence[Case], columns: Sequence[Shown], title: str | None) -> Table:
+def _results(ran: Sequence[CaseRow], columns: Sequence[ColumnSpec], title: str | None) -> Table:
     table = bare_table(title)
-    told = [Shown(name, _TITLES.get(name, name)) for name in told_conditions(CONDITIONS, ran)]
-    place = 1 + [name for name, _, _ in columns].index("precision")
-    shown = [*columns[:place], *told, *columns[place:]]
-    for name, heading, _ in shown:
-        table.add_column(heading, justify="left" if name in _WORDS else "right", no_wrap=True)
+    conditions = specs(*varying_conditions(CONDITIONS, ran))
+    place = 1 + [column.name for column in columns].index("precision")
+    shown = [*columns[:place], *conditions, *columns[place:]]
+    for column in shown:
+        side = "left" if column.name in _WORDS else "right"
+        table.add_column(column.terminal_heading, justify=side, no_wrap=True)
     last = None
-    for row in ran:
-        if last is not None and row["model"] != last:
+    for case in ran:
+        if last is not None and case.model != last:
             table.add_section()
-        last = row["model"]
-        table.add_row(*[styled(_cell(row, name)) for name, _, _ in shown])
+        last = case.model
+        table.add_row(*[styled(_cell(case, column.name)) for column in shown])
     return table
 
 
-def _cell(row: Case, name: str) -> str:
-    value = row[name]
+def _cell(case: CaseRow, name: str) -> str:
+    value = getattr(case, name)
     if value is None:
         return "" if name == "scenario_options" else "–"
     if name == "precision":
-        marks = ("*" if row["noisy"] else "") + ("?" if row["inconclusive"] else "")
-        return " ".join(
-            filter(None, [value, f"[{row['variant']}]" if row["variant"] else "", marks])
-        )
+        marks = ("*" if case.noisy else "") + ("?" if case.inconclusive else "")
+        return f"{with_variant(case)} {marks}".rstrip()
     if name == "effective_precision":
-        return f"{value}, {row['flags']}" if row["flags"] else str(value)
+        return f"{value}, {case.flags}" if case.flags else str(value)
     if name == "loadgen_valid":
         return "valid" if value else "not valid"
-    if name in _SHARES:
-        return f"{100 * value:.{_SHARES[name]}f} %"
+    if name in _DECIMALS:
+        return percent(value, _DECIMALS[name])
     if name == "accuracy_delta":
         return f"{100 * value:+.1f}"
     if name == "speedup":
@@ -259,32 +252,35 @@ def _cell(row: Case, name: str) -> str:
     return figure(value) if isinstance(value, float) else str(value)
 
 
-# --------------------------------------------------------------------------- what did not run
+# --------------------------------------------------------------------------- cases that did not run
 
 
-def _not_run(rest: pd.DataFrame) -> Table:
-    """Cases without figures, those with the same reason in one row."""
-    variants = rest["variant"].map(lambda variant: f" [{variant}]" if variant else "")
-    shown = rest.assign(
-        status=rest["status"].fillna("open"), precision=rest["precision"] + variants
-    )
-    return reasons_table("Not measured", shown)
+class NotRun(NamedTuple):
+    """A case without figures."""
+
+    status: str
+    backend: str
+    precision: str
+    model: str
+    reason: str | None
 
 
-def reasons_table(title: str, cases: pd.DataFrame) -> Table:
-    """Cases (columns ``status, backend, precision, model, reason``), grouped by reason."""
+def reasons_table(title: str, cases: Iterable[NotRun]) -> Table:
+    """Cases grouped by status, backend and reason."""
     table = bare_table(title)
     for name in ("status", "backend", "precisions", "models", "reason"):
         table.add_column(name, overflow="fold", no_wrap=name in ("status", "backend"))
-    keys = ["status", "backend", "reason"]
-    for (status, backend, reason), group in cases.groupby(keys, sort=False, dropna=False):
-        models = list(dict.fromkeys(group["model"]))
-        precisions = list(dict.fromkeys(group["precision"]))
+    groups: dict[tuple[str, str, str], list[NotRun]] = {}
+    for case in cases:
+        groups.setdefault((case.status, case.backend, str(case.reason)), []).append(case)
+    for (status, backend, reason), group in groups.items():
+        models = list(dict.fromkeys(case.model for case in group))
+        precisions = dict.fromkeys(case.precision for case in group)
         table.add_row(
-            styled(str(status), style=STYLES.get(str(status), "red")),
-            styled(str(backend)),
+            styled(status, style=STYLES.get(status, "red")),
+            styled(backend),
             styled(", ".join(precisions)),
             styled(", ".join(models) if len(models) <= 3 else f"{len(models)} models"),
-            styled(str(reason)),
+            styled(reason),
         )
     return table

@@ -1,10 +1,10 @@
-"""A comparison in words and a table: for the terminal, and as Markdown."""
+"""A comparison as text and a table: for the terminal, and as Markdown."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -14,16 +14,15 @@ from qbench.analysis.compare.compare import FALSE_SHARE, Comparison, Pair
 from qbench.analysis.compare.predictions import Delta
 from qbench.analysis.statistics.verdict import Rule, Verdict
 from qbench.analysis.table.trials import Ratio
+from qbench.present.terminal.cases import varying_conditions
 from qbench.present.terminal.tables import bare_table, fitting, styled
-from qbench.present.words.named import told_conditions
-from qbench.text import figure, markdown
-
-Row = Mapping[str, Any]
+from qbench.spec.columns import CaseRow
+from qbench.text import count, figure, markdown, percent
 
 SHOWN_FIELDS = 8
-"""So many fields on which two machines differ are told; JSON has all."""
+"""Maximum number of fields listed on which two machines differ; JSON has all."""
 FEWEST_ROUNDS = next(n for n in range(1, 99) if 2 * 0.5**n < Rule().level)
-"""The sign test's least p-value is below the rule's level from so many rounds on."""
+"""With fewer rounds, the minimum p-value of the sign test is not below the rule's level."""
 _CONDITIONS = (
     "environment", "scenario", "scenario_options", "batch_size", "threads", "streams", "recipe",
     "device",
@@ -35,7 +34,7 @@ _STYLES = {"slower": "red", "faster": "green"}
 class _Column(NamedTuple):
     """A column of the table of pairs.
 
-    ``rank``: the higher, the sooner it is left out where the terminal is narrow; 0: never.
+    ``rank``: order in which columns are left out on a narrow terminal, the highest first; 0: never.
     """
 
     title: str
@@ -48,7 +47,7 @@ class _Column(NamedTuple):
 
 
 def comparison_parts(comparison: Comparison, console: Console) -> list[Table | Text]:
-    """The terminal's form."""
+    """Text and table for the terminal."""
     columns = _columns(comparison)
     rows = _cells(comparison, columns)
 
@@ -71,7 +70,7 @@ def comparison_parts(comparison: Comparison, console: Console) -> list[Table | T
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """The same as Markdown; what comes from bundles is escaped."""
+    """The same as Markdown, with all text from bundles escaped."""
     columns = _columns(comparison)
     lines = ["- " + markdown(line) for line in _head(comparison)] + [""]
     lines.append("| " + " | ".join(markdown(column.title) for column in columns) + " |")
@@ -89,27 +88,27 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def _head(comparison: Comparison) -> list[str]:
-    """What is compared, how far it bears a claim, and how much of it there is."""
+    """The two sides, the claims that they allow, and the number of pairs."""
     pairs, a, b = comparison.pairs, comparison.a_label, comparison.b_label
     if comparison.column is not None:
         lines = [f"{comparison.column} A: {a}, B: {b}, in {comparison.run_id}"]
         rounds = sorted({pair.decision.rounds for pair in pairs if pair.decision is not None})
         lines.append(
-            f"Paired: from the same rounds ({_span(rounds)}). The verdict is of a low percentile "
-            "and of stalls, by the sign test, among all pairs (at most "
-            f"{100 * FALSE_SHARE:.0f} % of the alarms false)."
+            f"Paired by round ({_span(rounds)}). Verdicts come from a low percentile and from "
+            "stalls, by the sign test over all pairs (at most "
+            f"{percent(FALSE_SHARE)} of the alarms false)."
         )
     else:
         lines = [
             f"A: {a}",
             f"B: {b}",
-            "Not paired: two runs, one after the other. Of 100 such comparisons of equal versions "
-            "20 to 48 come out different, so there are intervals and no verdicts; for a verdict, "
+            "Not paired: two runs, one after the other. Of 100 such comparisons of equal versions, "
+            "20 to 48 show a difference, so there are intervals but no verdicts. For verdicts, "
             "measure both in the same rounds of one run.",
         ]
     lines += [*_machines(comparison), *_versions(pairs)]
     same = sum(pair.claim == "same artifact" for pair in pairs)
-    lines.append(f"{_count(len(pairs), 'pair')}: {same} of the same artifact{_only_work(pairs)}")
+    lines.append(f"{count(len(pairs), 'pair')}: {same} of the same artifact{_only_work(pairs)}")
     lines.append("Ratios are B over A, with 95 % intervals.")
     return lines
 
@@ -118,16 +117,16 @@ def _machines(comparison: Comparison) -> list[str]:
     found = comparison.comparability
     if found is None:
         return []
-    told = [str(difference) for difference in found.differences[:SHOWN_FIELDS]]
-    more = len(found.differences) - len(told)
-    told += [f"and {more} more (--json has them all)"] if more else []
+    shown = [str(difference) for difference in found.differences[:SHOWN_FIELDS]]
+    more = len(found.differences) - len(shown)
+    shown += [f"and {more} more (--json has all)"] if more else []
     line = found.level[0].upper() + found.level[1:]
-    line += f"; they differ in {'; '.join(told)}" if told else ", set up alike"
+    line += f"; they differ in {'; '.join(shown)}" if shown else ", with the same set-up"
     against = found.reasons_against("regression")
     lines = [line]
     if against:
         lines.append(
-            "Good for a choice, not for telling a regression: "
+            "Valid for a choice, but not for detecting regressions: "
             + "; ".join(against[:3])
             + ("; ..." if len(against) > 3 else "")
         )
@@ -135,11 +134,11 @@ def _machines(comparison: Comparison) -> list[str]:
 
 
 def _versions(pairs: Sequence[Pair]) -> Iterable[str]:
-    """Which runtimes are of two versions."""
+    """Runtimes whose versions differ."""
     changed = {
-        f"{a['backend']} {a['backend_version']} → {b['backend_version']}": None
+        f"{a.backend} {a.backend_version} → {b.backend_version}": None
         for a, b in ((pair.a, pair.b) for pair in pairs)
-        if a["backend"] == b["backend"] and a["backend_version"] != b["backend_version"]
+        if a.backend == b.backend and a.backend_version != b.backend_version
     }
     if changed:
         yield f"Versions: {', '.join(changed)}"
@@ -150,33 +149,29 @@ def _only_work(pairs: Sequence[Pair]) -> str:
     if not rest:
         return ""
     fields = dict.fromkeys(name for pair in rest for name in pair.differs)
-    return f", {len(rest)} only of the same work (they differ in {', '.join(fields)})"
+    return f", {len(rest)} only of the same work (different {', '.join(fields)})"
 
 
 def _span(rounds: Sequence[int]) -> str:
     if not rounds:
-        return "none are shared"
+        return "none in common"
     return " to ".join(map(str, sorted({rounds[0], rounds[-1]}))) + " each"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 # --------------------------------------------------------------------------- the table
 
 
 def _columns(comparison: Comparison) -> list[_Column]:
-    """The columns that hold something."""
+    """The columns that are not empty."""
     pairs = comparison.pairs
-    told = told_conditions(_CONDITIONS, [pair.b for pair in pairs]) if pairs else []
+    conditions = varying_conditions(_CONDITIONS, [pair.b for pair in pairs]) if pairs else []
     names = [
         _Column(name, lambda pair, name=name: _name(pair, name), is_word=True)
         for name in ("model", "backend", "precision")
     ]
     names += [
         _Column(name.replace("_", " "), lambda pair, name=name: _name(pair, name), 0, True)
-        for name in told
+        for name in conditions
         if name != comparison.column
     ]
     latency = "/".join(dict.fromkeys(pair.percentile for pair in pairs if pair.percentile))
@@ -204,11 +199,12 @@ def _cells(comparison: Comparison, columns: Sequence[_Column]) -> list[list[str]
 
 
 def _name(pair: Pair, name: str) -> str:
-    """The value of both, or A's and B's."""
-    values = [str(row[name]) if row[name] is not None else "–" for row in (pair.a, pair.b)]
+    """The common value, or A's and B's."""
+    found = [getattr(row, name) for row in (pair.a, pair.b)]
+    values = ["–" if value is None else str(value) for value in found]
     if name == "precision":
         values = [
-            value + (f" [{row['variant']}]" if row["variant"] else "")
+            value + (f" [{row.variant}]" if row.variant else "")
             for value, row in zip(values, (pair.a, pair.b), strict=True)
         ]
     return values[0] if values[0] == values[1] else " → ".join(values)
@@ -223,12 +219,12 @@ def _ratio(ratio: Ratio | None) -> str | None:
 
 
 def _times(value: float) -> str:
-    """Near 1 to a tenth of a percent, else to three digits."""
+    """Near 1 to 0.1 %, else to three digits."""
     return f"{value:.3f}" if 0.5 <= value < 2 else figure(value)
 
 
 def _shows(pair: Pair) -> str | None:
-    """The verdict; unpaired, where the interval lies."""
+    """The verdict; for unpaired cases, the place of the interval."""
     if pair.verdict is not None and pair.decision is not None:
         word = _WORDS.get(pair.verdict, pair.verdict.value)
         return f"{word} (stalls)" if pair.decision.because == ("stalls",) else word
@@ -251,7 +247,7 @@ def _points(delta: Delta | None) -> str | None:
 
 
 def _fidelity(pair: Pair) -> str | None:
-    values = [row["sqnr_db"] for row in (pair.a, pair.b)]
+    values = [row.sqnr_db for row in (pair.a, pair.b)]
     if values == [None, None]:
         return None
     shown = ["–" if value is None else f"{value:.0f}" for value in values]
@@ -262,7 +258,7 @@ def _fidelity(pair: Pair) -> str | None:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """What has to be known of the figures, and what was left out."""
+    """Doubts about the figures, and cases that were left out."""
     return [
         *_few_rounds(comparison),
         *_noise(comparison.pairs),
@@ -276,42 +272,42 @@ def _few_rounds(comparison: Comparison) -> Iterable[str]:
     few = [p for p in comparison.pairs if p.decision and p.decision.rounds < FEWEST_ROUNDS]
     if few:
         yield (
-            f"{_count(len(few), 'pair')} with fewer than {FEWEST_ROUNDS} rounds: too few to call "
-            "one slower or faster"
+            f"{count(len(few), 'pair')} with fewer than {FEWEST_ROUNDS} rounds: too few for a "
+            "verdict"
         )
     apart = sum(comparison.paired and pair.decision is None for pair in comparison.pairs)
     if apart:
-        yield f"{_count(apart, 'pair')} without a round in common: no ratios of speed"
+        yield f"{count(apart, 'pair')} without a round in common: no ratios of speed"
 
 
 def _noise(pairs: Sequence[Pair]) -> Iterable[str]:
-    rows = {row["case_id"]: row for pair in pairs for row in (pair.a, pair.b) if row["noisy"]}
+    rows = {row.case_id: row for pair in pairs for row in (pair.a, pair.b) if row.noisy}
     if rows:
-        reason, _ = Counter(row["noise_reason"] for row in rows.values()).most_common(1)[0]
-        yield f"{_count(len(rows), 'case')} disturbed while measured, such as: {reason}"
+        reason, _ = Counter(row.noise_reason for row in rows.values()).most_common(1)[0]
+        yield f"{count(len(rows), 'case')} disturbed while measured, such as: {reason}"
 
 
 def _energy(pairs: Sequence[Pair]) -> Iterable[str]:
-    methods = Counter(pair.b["energy_method"] for pair in pairs if pair.energy is not None)
-    for method, count in methods.items():
-        yield f"energy, {_count(count, 'pair')}: {method}"
+    methods = Counter(pair.b.energy_method for pair in pairs if pair.energy is not None)
+    for method, number in methods.items():
+        yield f"energy, {count(number, 'pair')}: {method}"
     missing = Counter(
         pair.energy_reason
         for pair in pairs
-        if pair.energy_reason and pair.a["energy_method"] and pair.b["energy_method"]
+        if pair.energy_reason and pair.a.energy_method and pair.b.energy_method
     )
-    for reason, count in missing.items():
-        yield f"no ratio of energy, {_count(count, 'pair')}: {reason}"
+    for reason, number in missing.items():
+        yield f"no ratio of energy, {count(number, 'pair')}: {reason}"
 
 
 def _outputs(pairs: Sequence[Pair]) -> Iterable[str]:
     changed = sum(pair.outputs_changed is True for pair in pairs)
     if changed:
-        yield f"{_count(changed, 'pair')} of the same artifact with other outputs: see 'outputs'"
+        yield f"{count(changed, 'pair')} of the same artifact with other outputs: see 'outputs'"
     unpaired = sum(p.accuracy_delta is not None and not p.accuracy_delta.paired for p in pairs)
     if unpaired:
         yield (
-            f"{_count(unpaired, 'pair')} whose accuracies are not compared item by item: their "
+            f"{count(unpaired, 'pair')} whose accuracies are not compared item by item: their "
             "predictions or labels are missing, or of other items"
         )
 
@@ -319,15 +315,15 @@ def _outputs(pairs: Sequence[Pair]) -> Iterable[str]:
 def _left_out(comparison: Comparison) -> Iterable[str]:
     for side, rows in (("A", comparison.only_a), ("B", comparison.only_b)):
         if rows:
-            yield f"only in {side}, {_count(len(rows), 'case')}: {_labels(rows)}"
-    reasons: dict[str, list[Row]] = {}
+            yield f"only in {side}, {count(len(rows), 'case')}: {_labels(rows)}"
+    reasons: dict[str, list[CaseRow]] = {}
     for refusal in comparison.refused:
         reasons.setdefault(refusal.reason, []).append(refusal.a)
     for reason, rows in reasons.items():
-        yield f"not compared, {_count(len(rows), 'case')}: {_labels(rows)}: {reason}"
+        yield f"not compared, {count(len(rows), 'case')}: {_labels(rows)}: {reason}"
 
 
-def _labels(rows: Sequence[Row]) -> str:
-    labels = [" ".join(row[name] for name in ("model", "backend", "precision")) for row in rows]
+def _labels(rows: Sequence[CaseRow]) -> str:
+    labels = [f"{row.model} {row.backend} {row.precision}" for row in rows]
     shown = list(dict.fromkeys(labels))
     return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")

@@ -1,4 +1,4 @@
-"""The terminal's view of a verdict: what failed, what is suspected, what else there is to say."""
+"""The verdict of the gate in the terminal."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qbench.present.terminal.tables import bare_table, styled
 
 COLOURS = {"regression": "red", "suspicion": "yellow", "accepted": "cyan", "notice": ""}
 MOST = 20
-"""Notices that are listed; all stand in the JSON."""
+"""Maximum number of notices listed; the JSON has all."""
 
 
 def gate_parts(result: GateResult) -> list[Table | Text]:
-    """What to print, the verdict last."""
+    """Findings by severity, notes, and the verdict last."""
     parts: list[Table | Text] = []
     for severity, title in TITLES.items():
         found = [f for f in result.findings if f.severity == severity]

@@ -10,19 +10,19 @@ from rich.text import Text
 
 from qbench.present.terminal.tables import bare_table, styled
 from qbench.present.words.history import NO_VERDICT, RECENT, fact_words, told
-from qbench.text import figure
+from qbench.text import count, figure
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SPARKS = 30
-"""Nights in a line of the summary."""
+"""Number of runs in a sparkline."""
 HEIGHT, WIDEST = 9, 120
-"""Of a plot, in characters."""
+"""Size of a plot, in characters."""
 MOST_FACTS = 6
 _STYLES = {"worse": "red", "better": "green"}
 
 
 def summary_table(described: Sequence[Mapping[str, Any]]) -> Table:
-    """One row for each case and kind of processor, where it was measured at all."""
+    """One row for each case and kind of processor that has measurements."""
     rows = [(case, series) for case in described for series in case["series"]]
     several = len({series["machine"] for _, series in rows}) > 1
     unit = described[0]["unit"] if described else ""
@@ -59,8 +59,8 @@ def _last_change(series: Mapping[str, Any], relative: bool) -> Text:
 
 
 def trend_parts(described: Mapping[str, Any], width: int) -> list[Table | Text]:
-    """What ``qbench history CASE`` prints: for each kind of processor the nights as a plot, and the
-    change points with what changed beside them."""
+    """The output of ``qbench history CASE``: for each kind of processor a plot of the runs, and the
+    change points with the changes of machine and software."""
     parts: list[Table | Text] = [
         styled(described["label"], style="bold") + styled(f"  {described['case_id']}", style="dim")
     ]
@@ -70,10 +70,9 @@ def trend_parts(described: Mapping[str, Any], width: int) -> list[Table | Text]:
             parts.append(plot(series, min(width, WIDEST)))
         if series["missing"]:
             last = series["missing"][-1]
-            count = len(series["missing"])
             parts.append(
                 styled(
-                    f"{count} {'run' if count == 1 else 'runs'} without the figure, the last on "
+                    f"{count(len(series['missing']), 'run')} without the figure, the last on "
                     f"{last['started'][:10]}: {last['status']}",
                     style="yellow",
                 )
@@ -115,13 +114,13 @@ def _changes_table(changes: Sequence[Mapping[str, Any]], described: Mapping[str,
                 f"{told(change['change'], described['relative'])} {change['word']}",
                 style=_STYLES.get(change["word"], ""),
             ),
-            styled("\n".join(facts) or "nothing that is recorded"),
+            styled("\n".join(facts) or "nothing recorded"),
         )
     return table
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """One character for each value, from the least to the greatest of them."""
+    """One character for each value, scaled from their minimum to their maximum."""
     if not values:
         return ""
     low, high = min(values), max(values)
@@ -132,8 +131,8 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def plot(series: Mapping[str, Any], width: int) -> Text:
-    """Nights from left to right: ``●``, outliers ``○``, change points ``│``. Of more nights than
-    there are columns the last, which is said."""
+    """Runs from left to right: ``●``, outliers ``○``, change points ``│``. If they do not fit, only
+    the last ones, with a note."""
     nights = series["nights"]
     axis = max(len(figure(night["value"])) for night in nights) + 2
     columns = max(10, width - axis)

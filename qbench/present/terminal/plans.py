@@ -1,4 +1,4 @@
-"""What a plan would run, and why a case is as it is."""
+"""Plans and explanations in the terminal."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from qbench.present.terminal.cases import reasons_table
+from qbench.present.terminal.cases import NotRun, reasons_table
 from qbench.present.terminal.tables import simple_table, styled
-from qbench.text import figure
+from qbench.text import figure, percent
 
 if TYPE_CHECKING:
     from qbench.analysis.explain import Explanation, Kind
     from qbench.run.plan import Plan
 
 MAX_KINDS = 12
-"""Types of operators that an explanation lists."""
+"""Maximum number of operator types that an explanation lists."""
 
 
 def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
-    """What a plan would run, and what it would skip."""
+    """The cases that a plan would run, and those that it would skip."""
     cells: dict[tuple[str, str], list[str]] = {}
     for planned in plan.runnable:
         case = planned.case
@@ -36,10 +36,8 @@ def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
     skipped = [p for p in plan.cases if p.preparation is None]
     if not skipped:
         return runs, None
-    import pandas as pd
-
-    fields = [
-        (
+    reasons = [
+        NotRun(
             "skipped" if p.failure is None else "prepare_failed",
             p.case.backend,
             p.case.precision,
@@ -48,24 +46,23 @@ def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
         )
         for p in skipped
     ]
-    names = ["status", "backend", "precision", "model", "reason"]
-    return runs, reasons_table("Not run", pd.DataFrame(fields, columns=names))
+    return runs, reasons_table("Not run", reasons)
 
 
 def explanation_parts(found: Explanation) -> list[Table | Text]:
-    """What ``qbench explain`` prints: the figures, the operators beside float32's, the layers, the
-    reasons, and what to try."""
+    """The output of ``qbench explain``: figures, operators with those of float32, layers, reasons
+    and remedies."""
     row = found.row
-    facts = [f"ran at {row['effective_precision']}" if row["effective_precision"] else ""]
-    facts += [row["flags"] or ""]
-    if row["latency_p50_ms"] is not None:
-        facts.append(f"p50 {figure(row['latency_p50_ms'])} ms")
-    if row["speedup"] is not None:
-        facts.append(f"{row['speedup']:.2f}x float32's speed")
-    if row["accuracy_delta"] is not None:
-        facts.append(f"accuracy {100 * row['accuracy_delta']:+.1f} points")
-    if row["sqnr_db"] is not None:
-        facts.append(f"SQNR {row['sqnr_db']:.1f} dB")
+    facts = [f"ran at {row.effective_precision}" if row.effective_precision else ""]
+    facts += [row.flags or ""]
+    if row.latency_p50_ms is not None:
+        facts.append(f"p50 {figure(row.latency_p50_ms)} ms")
+    if row.speedup is not None:
+        facts.append(f"{row.speedup:.2f}x float32's speed")
+    if row.accuracy_delta is not None:
+        facts.append(f"accuracy {100 * row.accuracy_delta:+.1f} points")
+    if row.sqnr_db is not None:
+        facts.append(f"SQNR {row.sqnr_db:.1f} dB")
     parts: list[Table | Text] = [styled(found.case.label, style="bold")]
     parts.append(styled(" · ".join(fact for fact in facts if fact)))
     if found.kinds:
@@ -78,7 +75,7 @@ def explanation_parts(found: Explanation) -> list[Table | Text]:
             for layer in found.worst_layers
         ]
         table = simple_table(["layer", "kind", "SQNR dB", "lost here, dB"], rows)
-        table.title = "Where the outputs part from float32's"
+        table.title = "Layers whose outputs differ most from float32"
         parts.append(table)
     for note in found.notes:
         parts.append(styled(note, style="dim"))
@@ -97,7 +94,7 @@ def _kinds_table(title: str, kinds: Sequence[Kind], ns: float | None) -> Table:
             kind.precision,
             kind.operators,
             None if kind.ns is None else figure(kind.ns / 1e6),
-            f"{100 * kind.share:.0f} %",
+            percent(kind.share),
             None if kind.gmacs_per_s is None else figure(kind.gmacs_per_s),
             kind.fallback or None,
         )
@@ -109,5 +106,5 @@ def _kinds_table(title: str, kinds: Sequence[Kind], ns: float | None) -> Table:
     )
     table.title = title if ns is None else f"{title}: {figure(ns / 1e6)} ms in all"
     rest = len(kinds) - len(rows)
-    table.caption = f"{len(kinds)} types; the {rest} that take least are left out" if rest else None
+    table.caption = f"{rest} more types, with lower shares, are left out" if rest else None
     return table

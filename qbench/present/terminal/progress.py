@@ -1,4 +1,4 @@
-"""Progress of a run."""
+"""Progress of a run, as bars in the terminal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from qbench.present.terminal.tables import STYLES, styled
 from qbench.text import printable
 
 REFRESHES_PER_S = 2
-"""Enough to look alive; more would be work beside the measurement."""
+"""Low, since drawing takes processor time during measurements."""
 
 
 class RichProgress:
-    """``qbench.run.progress.Progress`` as bars on the standard error stream.
+    """``qbench.run.progress.Progress`` as bars on a console.
 
-    Where that is no terminal, one line for each stage and each thing that went wrong."""
+    If the console is not a terminal: one line for each stage and for each failure."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -60,5 +60,5 @@ class RichProgress:
             self._console.print(text + styled(f"{label}: {reason}", style="default"))
 
     def note(self, text: str) -> None:
-        """A sentence about something that takes long."""
+        """Print a sentence about a long-running step."""
         self._console.print(printable(text), markup=False)

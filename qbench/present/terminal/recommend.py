@@ -1,4 +1,4 @@
-"""A recommendation in the terminal: the answer, then what it rests on."""
+"""A recommendation in the terminal: the answer, then its figures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from qbench.spec.question import ASPECTS
 
 
 def recommendation_parts(of: Recommendation) -> list[Table | Text]:
-    """Of each answer its sentences, the tables of those that surely keep the limits, that might,
-    and that don't, and what would change it."""
+    """For each answer: its sentences, tables of the configurations that surely keep the limits,
+    that might, and that do not, and the limits that would change it."""
     return [part for answer in of.answers for part in _parts(answer, of)]
 
 
@@ -50,7 +50,7 @@ def _parts(answer: Answer, of: Recommendation) -> Iterable[Table | Text]:
 def _sure(answer: Answer, of: Recommendation) -> Table:
     by = of.question.by
     limits = [limit for limit in of.question.limits if limit.aspect != by]
-    table = bare_table("Surely" if of.question.limits else "By what is to be least")
+    table = bare_table("Surely" if of.question.limits else "In order")
     table.add_column("configuration", overflow="fold")
     table.add_column(ASPECTS[by].words, justify="right")
     table.add_column("against the first")
@@ -60,8 +60,8 @@ def _sure(answer: Answer, of: Recommendation) -> Table:
     table.add_column("in doubt", overflow="fold")
     for choice in answer.sure:
         figures = choice.candidate.figures
-        told = [figure_text(limit.aspect, figures[limit.aspect], of) for limit in limits]
-        cells = [choice.label, objective(choice, of), against(choice), *told]
+        limited = [figure_text(limit.aspect, figures[limit.aspect], of) for limit in limits]
+        cells = [choice.label, objective(choice, of), against(choice), *limited]
         cells += [choice.front or "–", "; ".join(map(str, choice.doubts)) or "–"]
         table.add_row(*[styled(cell) for cell in cells])
     table.caption = (
@@ -86,7 +86,7 @@ def _maybe(answer: Answer, of: Recommendation) -> Table:
 
 
 def _fails(answer: Answer) -> Table:
-    """Those without a figure together, by their reason."""
+    """Configurations that do not keep the limits, by reason."""
     table = bare_table("Not")
     table.add_column("configuration", overflow="fold")
     table.add_column("why", overflow="fold")

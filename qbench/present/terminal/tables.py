@@ -1,4 +1,4 @@
-"""Words, figures and tables of the terminal."""
+"""Tables of the terminal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from qbench.text import printable
+from qbench.text import count, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 STYLES = {"ok": "green", "skipped": "yellow"}
 WIDE = 200
-"""Columns of characters where the output is no terminal: nothing is left out."""
+"""Characters in a line if the output is not a terminal: nothing is left out."""
 
 
 def styled(words: str, style: str = "") -> Text:
@@ -24,7 +24,7 @@ def styled(words: str, style: str = "") -> Text:
 
 
 def bare_table(title: str | None = None) -> Table:
-    """A table to be filled."""
+    """An empty table in the common style."""
     return Table(
         title=None if title is None else styled(title),
         title_justify="left",
@@ -40,12 +40,12 @@ def bare_table(title: str | None = None) -> Table:
 def fitting(
     below: Callable[[int], Table], ranks: Sequence[int], console: Console, elsewhere: str
 ) -> Table:
-    """A table with as many of its columns as the terminal has room for.
+    """A table with as many of its columns as fit the terminal.
 
     Args:
-        below: the table of the columns with a rank below a number.
-        ranks: of all columns; the higher, the sooner one is left out; 0: never.
-        elsewhere: what shows them all.
+        below: makes the table of the columns whose rank is below a number.
+        ranks: of all columns; the highest are left out first; 0: never.
+        elsewhere: the place that shows all columns.
     """
     most = 1 + max(ranks, default=0)
     table, dropped = below(most), 0
@@ -55,13 +55,13 @@ def fitting(
             break
         table, dropped = below(rank), sum(other >= rank for other in ranks)
     if dropped:
-        word = "column is" if dropped == 1 else "columns are"
-        table.caption = f"{dropped} {word} left out: widen the terminal, or see {elsewhere}"
+        columns = count(dropped, "column is", "columns are")
+        table.caption = f"{columns} left out: widen the terminal, or see {elsewhere}"
     return table
 
 
 def simple_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    """A table of words."""
+    """A table of words; None is shown as a dash."""
     table = bare_table()
     for header in headers:
         table.add_column(header, overflow="fold")

@@ -1,89 +1,146 @@
-"""How a column of the case table is told to readers: its unit, its interval, and as many digits as
-the interval supports."""
+"""Values of the case table as text: with their unit, their interval, and as many digits as the
+interval supports."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from qbench.spec.columns import NAMES
+from qbench.spec.columns import COLUMNS, INTERVALS, CaseRow, Column
 from qbench.text import figure
 
-Case = Mapping[str, Any]
-
 NOTHING = "–"
-"""What stands for a value that there is none of."""
-INTERVALS = {
-    name.replace("_low", ""): (name, name.replace("_low", "_high"))
-    for name in NAMES
-    if "_low" in name
-}
-"""Columns with an interval, and the columns of its ends."""
-PERCENT = {
-    "accuracy", "agreement", "int8_mac_share", "clean_share", "run_delay_share", "half_width",
-    "roofline_share", "deadline_miss_rate", "processor_left",
-}  # fmt: skip
-POINTS = {"accuracy_delta"}
-"""Differences of shares, in percentage points; their sign is always said."""
-_UNITS = {
-    "throughput_ips": "items/s", "energy_mj_per_inference": "mJ",
-    "energy_gross_mj_per_inference": "mJ", "speedup": "× fp32", "speedup_p10": "× fp32",
-    "sustained_ratio": "×", "accuracy_items_needed": "items", "fps": "per s",
-    "warmup_calls": "calls", "others_cores": "cores", "late": "frames", "dropped": "frames",
-    "frames": "frames",
-}  # fmt: skip
-_SUFFIXES = {
-    "ms": "ms", "us": "µs", "s": "s", "mb": "MB", "db": "dB", "w": "W", "hz": "per s",
-    "qps": "per s", "ghz": "GHz", "mhz": "MHz", "c": "°C",
-}  # fmt: skip
+"""Stands for a missing value."""
+ENDS = frozenset(end for ends in INTERVALS.values() for end in ends)
+"""Columns that are shown with the one whose interval they bound."""
+_OF_PAGES = (
+    Column("page", "run", "", "The bundle, by its letter above.", name="run"),
+    Column(
+        "page", "case", "", "Backend, precision, and the conditions that differ between cases.",
+        name="label",
+    ),
+    Column(
+        "page", "verdict", "", "Whether the figures of the case are in doubt, and why.",
+        name="verdict",
+    ),
+    Column(
+        "page", "share of the work", "",
+        "Multiply-accumulates by the precision they ran at; else operators.", name="work",
+    ),
+    Column(
+        "page", "the runtime’s notes", "",
+        "Notes of the runtime or its adapter about how it was set up.", name="runtime_notes",
+    ),
+    Column("page", "of", "frames", "Frames that were due in all trials.", name="frames"),
+    Column("page", "late", "frames", "Results that came after the deadline.", name="late"),
+    Column(
+        "page", "dropped", "frames", "Frames that came while another was being processed.",
+        name="dropped",
+    ),
+    Column(
+        "page", "deadline", "ms", "A result is late this long after its frame was due.",
+        name="deadline_ms",
+    ),
+    Column(
+        "page", "accuracy of", "",
+        "Number of items that were evaluated, and size of the official set.", name="accuracy_of",
+    ),
+    Column(
+        "page", "bind, infer, read", "ms",
+        "Time to place a frame, run the inference, and read its outputs.", name="inference_ms",
+    ),
+    Column(
+        "page", "LoadGen’s verdict", "", "LoadGen's verdict by the options of the scenario.",
+        name="loadgen_verdict",
+    ),
+    Column(
+        "page", "because", "", "Why it is not valid, in LoadGen's words.", name="loadgen_reason"
+    ),
+)  # fmt: skip
+ALL_COLUMNS: Mapping[str, Column] = COLUMNS | {column.name: column for column in _OF_PAGES}
+"""Columns of the case table, and those that pages derive from a bundle's other records."""
+
+
+class ColumnSpec(NamedTuple):
+    """A column that a table of cases shows, in the terminal or on a page.
+
+    Attributes:
+        name: a key of ``ALL_COLUMNS``.
+        title: its heading here; "": the column's own.
+        rank: order in which columns are left out on a narrow terminal, the highest first; 0: never;
+            None: the column's own.
+    """
+
+    name: str
+    title: str = ""
+    rank: int | None = None
+
+    @property
+    def column(self) -> Column:
+        return ALL_COLUMNS[self.name]
+
+    @property
+    def heading(self) -> str:
+        """Heading on a page, where the unit is shown next to it."""
+        return self.title or self.column.title
+
+    @property
+    def terminal_heading(self) -> str:
+        return self.title or f"{self.column.title} {self.column.unit}".strip()
+
+    @property
+    def terminal_rank(self) -> int:
+        return self.column.rank if self.rank is None else self.rank
+
+
+def specs(*names: str) -> tuple[ColumnSpec, ...]:
+    """Columns under their own headings."""
+    return tuple(map(ColumnSpec, names))
 
 
 def unit(name: str) -> str:
-    """The unit that a column is shown in; "" where it is a word or a plain number."""
-    if name in PERCENT:
-        return "%"
-    if name in POINTS:
-        return "pp"
-    return _UNITS.get(name) or _SUFFIXES.get(name.rpartition("_")[2], "")
+    """Unit that a column is shown in; "" for words and plain numbers."""
+    return ALL_COLUMNS[name].unit
 
 
-def text(case: Case, name: str) -> str:
-    """The value of a column in its unit, which is not named."""
-    value = case.get(name)
+def text(case: CaseRow, name: str) -> str:
+    """A value in its unit, without the unit's name."""
+    value = getattr(case, name)
     if value is None or value == "":
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) and name not in PERCENT | POINTS:
+    if isinstance(value, int) and unit(name) not in ("%", "pp"):
         return f"{value:,}"
     return _figure(case, name, value) if isinstance(value, int | float) else str(value)
 
 
-def ends(case: Case, name: str) -> str:
-    """The interval of a column, such as ``1.21 … 1.26``; "" where there is none."""
+def ends(case: CaseRow, name: str) -> str:
+    """The interval of a value, such as ``1.21 … 1.26``; "" without one."""
     low, high = _interval(case, name)
-    if case.get(name) is None or low is None or high is None:
+    if getattr(case, name) is None or low is None or high is None:
         return ""
     return f"{_figure(case, name, low)} … {_figure(case, name, high)}"
 
 
-def said(case: Case, name: str) -> str:
-    """All of it: ``1.234 ms (1.210 … 1.258)``; an accuracy with the items that it is of."""
+def format_cell(case: CaseRow, name: str) -> str:
+    """Value, unit and interval: ``1.234 ms (1.210 … 1.258)``; an accuracy also with its items."""
     value = text(case, name)
     if value == NOTHING:
         return value
     interval = ends(case, name)
     whole = f"{value} {unit(name)}".rstrip() + (f" ({interval})" if interval else "")
-    items = case.get("accuracy_of") if name == "accuracy" else None
+    items = getattr(case, "accuracy_of", None) if name == "accuracy" else None
     return f"{whole}, {items}" if items else whole
 
 
 def accuracy_of(items: int | None, official: Mapping[str, Any] | None) -> str | None:
-    """``n = 650 of 50,000, not the official score``: what an accuracy is of.
+    """The items that an accuracy is of: ``n = 650 of 50,000, not the official score``.
 
     Args:
-        items: how many were evaluated.
-        official: the data set that they are a part of, its ``items`` all told; None: not known.
+        items: number of items that were evaluated.
+        official: the data set that they belong to, with its total number of ``items``; None:
+            unknown.
     """
     if items is None:
         return None
@@ -94,20 +151,25 @@ def accuracy_of(items: int | None, official: Mapping[str, Any] | None) -> str | 
     return f"n = {items:,} of {official['items']:,}, not the official score"
 
 
-def texts(case: Case, names: Iterable[str]) -> dict[str, str]:
-    """``said`` of those columns that have a value and are no end of an interval."""
-    bounds = {end for both in INTERVALS.values() for end in both}
-    return {n: said(case, n) for n in names if n not in bounds and case.get(n) is not None}
+def texts(case: CaseRow, names: Iterable[str]) -> dict[str, str]:
+    """``format_cell`` of those columns that have a value and are not the end of an interval."""
+    return {
+        name: format_cell(case, name)
+        for name in names
+        if name not in ENDS and getattr(case, name) is not None
+    }
 
 
-def _interval(case: Case, name: str) -> tuple[float | None, float | None]:
-    low, high = INTERVALS.get(name, ("", ""))
-    return case.get(low), case.get(high)
+def _interval(case: CaseRow, name: str) -> tuple[float | None, float | None]:
+    if name not in INTERVALS:
+        return None, None
+    low, high = INTERVALS[name]
+    return getattr(case, low), getattr(case, high)
 
 
-def _figure(case: Case, name: str, value: float) -> str:
+def _figure(case: CaseRow, name: str, value: float) -> str:
     """``value``, which is the column's or an end of its interval."""
-    factor = 100 if name in PERCENT | POINTS else 1
+    factor = 100 if unit(name) in ("%", "pp") else 1
     low, high = (None if end is None else factor * end for end in _interval(case, name))
-    shown = figure(factor * value, low, high, "+" if name in POINTS else "")
+    shown = figure(factor * value, low, high, "+" if unit(name) == "pp" else "")
     return shown.replace("-", "−")

@@ -1,19 +1,20 @@
-"""Costs as words."""
+"""Figures of ``qbench cost`` as text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from qbench.present.words.cells import NOTHING
 from qbench.text import figure
 
 if TYPE_CHECKING:
     from qbench.analysis.cost.figures import Costed, CostFigures
 
 
-class Shown(NamedTuple):
-    """A figure of ``CostFigures``: what it is called, its unit (``{}``: the currency), how soon it
-    is left out where the terminal is narrow (0: never), and a sentence on it."""
+class CostColumn(NamedTuple):
+    """A figure of ``CostFigures``: its heading, its unit (``{}`` is the currency), the order in
+    which it is left out on a narrow terminal (the highest first; 0: never), and its meaning."""
 
     name: str
     title: str
@@ -22,57 +23,57 @@ class Shown(NamedTuple):
     doc: str
 
 
-SHOWN = (
-    Shown(
+COST_COLUMNS = (
+    CostColumn(
         "throughput_ips", "throughput", "items/s", 1,
-        "Of one machine: under sustained load where that was measured, else offline, else its own.",
+        "Of one machine: under sustained load if that was measured, else offline, else the case's.",
     ),
-    Shown("machines_needed", "machines", "", 0, "Whole ones, to reach the required rate."),
-    Shown(
+    CostColumn("machines_needed", "machines", "", 0, "Machines that reach the required rate."),
+    CostColumn(
         "owned_per_million", "bought, a million", "{}", 0,
-        "Of a million inferences: the price's share over lifetime and utilisation, and energy.",
+        "Of a million inferences: share of the price over lifetime and utilisation, plus energy.",
     ),
-    Shown(
-        "energy_per_million", "of it energy", "{}", 3,
-        "Power of the whole machine, idle time counted in, times PUE and tariff.",
+    CostColumn(
+        "energy_per_million", "energy share", "{}", 3,
+        "Power of the whole machine, including idle time, times PUE and tariff.",
     ),
-    Shown(
+    CostColumn(
         "rented_per_million", "rented, a million", "{}", 0,
-        "Hours that serve a million inferences, times the price of an hour.",
+        "Hours needed for a million inferences, times the price of an hour.",
     ),
-    Shown(
+    CostColumn(
         "ips_per_price", "per price", "items/s per {}", 3,
         "Throughput over the purchase price of the whole system.",
     ),
-    Shown(
+    CostColumn(
         "ips_per_hourly_price", "per hourly price", "items/s per {}/h", 4,
-        "Throughput over the price of an hour, rented.",
+        "Throughput over the rent for an hour.",
     ),
-    Shown(
+    CostColumn(
         "ips_per_watt", "per watt", "items/s per W", 2,
-        "Items per joule, idle power included: of measured power only.",
+        "Items per joule, including idle power; only with measured power.",
     ),
-    Shown(
+    CostColumn(
         "co2_grams_per_million", "CO2, a million", "g", 2,
         "Energy measured at the wall, times PUE and grams per kWh.",
     ),
 )  # fmt: skip
-"""A million inferences, each of one item."""
+"""Each inference is of one item."""
 
 
-def heading(shown: Shown, currency: str | None) -> str:
-    return f"{shown.title} {shown.unit.format(currency or '?')}".strip()
+def heading(column: CostColumn, currency: str | None) -> str:
+    return f"{column.title} {column.unit.format(currency or '?')}".strip()
 
 
-def said(figures: CostFigures, shown: Shown) -> tuple[str, str]:
-    """A figure, ``–`` where there is none, and its interval, "" likewise."""
-    found = getattr(figures, shown.name)
+def figure_and_interval(figures: CostFigures, column: CostColumn) -> tuple[str, str]:
+    """A figure, ``–`` if it is missing, and its interval, "" if it has none."""
+    found = getattr(figures, column.name)
     if found is None:
-        return "–", ""
+        return NOTHING, ""
     value, low, high = found
-    if low == high:  # the same for all that the throughput may be
+    if low == high:  # does not depend on the throughput
         low = high = None
-    if shown.name == "machines_needed":
+    if column.name == "machines_needed":
         texts = [f"{number:,.0f}" for number in (value, low, high) if number is not None]
     else:
         ends = (low, high)
@@ -80,14 +81,14 @@ def said(figures: CostFigures, shown: Shown) -> tuple[str, str]:
     return texts[0], " … ".join(texts[1:])
 
 
-def cell(figures: CostFigures, shown: Shown) -> str:
-    """The two together."""
-    value, ends = said(figures, shown)
+def cell(figures: CostFigures, column: CostColumn) -> str:
+    """``1.23 (1.20 … 1.26)``."""
+    value, ends = figure_and_interval(figures, column)
     return f"{value} ({ends})" if ends else value
 
 
 def by_currency(costs: Sequence[Costed]) -> list[tuple[str | None, list[Costed]]]:
-    """Those in one currency together; what has no price stands with the first of them."""
+    """Costs by currency; those without a price are listed with the first currency."""
     currencies = sorted({figures.currency for _, figures in costs if figures.currency})
     first = currencies[0] if currencies else None
     return [
@@ -96,37 +97,23 @@ def by_currency(costs: Sequence[Costed]) -> list[tuple[str | None, list[Costed]]
     ]
 
 
-def said_reasons(costs: Sequence[Costed]) -> list[tuple[str, str, list[str]]]:
-    """Why figures are missing: the figure, the reason, and the machines it holds for."""
+def missing_reasons(costs: Sequence[Costed]) -> list[tuple[str, str, list[str]]]:
+    """Why figures are missing: figure, reason, and the names of the machines."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for _, figures in costs:
-        for shown in SHOWN:
+        for shown in COST_COLUMNS:
             reason = figures.reasons.get(shown.name)
             if reason is not None:
                 found.setdefault((shown.title, reason), {})[figures.machine.name] = None
     return [(title, reason, list(machines)) for (title, reason), machines in found.items()]
 
 
-def said_sources(costs: Sequence[Costed]) -> list[tuple[str, str, str, str]]:
-    """Machine, input, value and source of all that went in, but for the throughputs, which are the
-    cases' own."""
+def input_sources(costs: Sequence[Costed]) -> list[tuple[str, str, str, str]]:
+    """Machine, name, value and source of every input, except throughputs and energies, which are
+    figures of the cases."""
     rows: dict[tuple[str, str, str, str], None] = {}
     for _, figures in costs:
         for name, value, source in figures.inputs:
             if name not in ("throughput", "energy"):
                 rows[figures.machine.name, name.replace("_", " "), value, source] = None
     return sorted(rows)
-
-
-def precision(row: Mapping[str, object]) -> str:
-    return f"{row['precision']} [{row['variant']}]" if row["variant"] else str(row["precision"])
-
-
-def called(row: Mapping[str, object], conditions: Sequence[str]) -> str:
-    """Such as ``offline, batch 8``: what differs between cases."""
-    bare = ("scenario", "scenario_options", "environment", "recipe")
-    return ", ".join(
-        str(row[name]) if name in bare else f"{name.removesuffix('_size')} {row[name]}"
-        for name in conditions
-        if row[name] is not None
-    )

@@ -1,4 +1,4 @@
-"""What ran of what was asked for, as the runtime told when the outputs were made."""
+"""Effective precision, as the runtime reported it when the outputs were made."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from qbench.text import figure
 
 
 def effective_columns(run: Run) -> dict[str, dict[str, str]]:
-    """By case, ``work`` (its multiply-accumulates by precision, in percent; of operators, where
-    those are not known) and ``runtime_notes``, for ``tables.EFFECTIVE``."""
+    """By case id, ``work`` (shares of multiply-accumulates by precision; of operators, where those
+    are not known) and ``runtime_notes``."""
     found = {}
     for entry in run.bundle.plan["cases"]:
         effective = run.evaluated.get(entry["evaluation_id"], {}).get("effective")
@@ -29,5 +29,5 @@ def _shares(effective: Mapping[str, Any]) -> str:
     if not total:
         return ""
     ordered = sorted(counts.items(), key=lambda pair: -pair[1])
-    told = ", ".join(f"{name} {figure(100 * count / total)} %" for name, count in ordered if count)
-    return told if counts is macs else f"{told} of {total:,} operators"
+    shares = ", ".join(f"{name} {figure(100 * n / total)} %" for name, n in ordered if n)
+    return shares if counts is macs else f"{shares} of {total:,} operators"

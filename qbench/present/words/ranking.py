@@ -1,24 +1,25 @@
-"""Which case of a model is the best, said only where the rounds' intervals allow it."""
+"""The best case of a model, named only if the intervals allow it."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from qbench.present.words import cells
+from qbench.present.words.cells import format_cell
+from qbench.present.words.named import PageCase
+from qbench.spec.columns import INTERVALS
 from qbench.spec.suite import MIN_ROUNDS
+from qbench.text import count
 
 SAME_WORK = ("model", "scenario", "scenario_options", "batch_size", "threads", "streams")
-"""Cases are ranked that agree in these."""
-
-Case = Mapping[str, Any]
+"""Cases are ranked with others that agree in these."""
 
 
 class Measure(NamedTuple):
-    """What cases are ranked by: a column with its title. ``most``: whether more is better. Without
-    an interval nothing is ranked."""
+    """The figure that cases are ranked by: a column, its title, and whether more is better. Only
+    figures with an interval are ranked."""
 
     name: str
     title: str
@@ -27,7 +28,7 @@ class Measure(NamedTuple):
     @property
     def ends(self) -> tuple[str, str] | None:
         """The columns of its interval."""
-        return cells.INTERVALS.get(self.name)
+        return INTERVALS.get(self.name)
 
 
 LATENCY = Measure("latency_p50_ms", "p50")
@@ -43,74 +44,73 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of the cases of one model that were called in one way.
+    """The ranking of the cases of one model that were called in one way.
 
     Attributes:
         model: its name.
-        conditions: the way it was called, where that has to be told.
-        by: what the cases are ranked by.
-        ranked: those that have it, the best first.
-        near: those of the others whose interval meets the best's.
-        reason: why this is no ranking; "" if it is one.
+        conditions: the way it was called, if ways differ.
+        by: the figure that the cases are ranked by.
+        ranked: cases that have the figure, the best first.
+        near: the others whose interval overlaps that of the best.
+        reason: why there is no ranking; "" if there is one.
     """
 
     model: str
     conditions: str
     by: Measure
-    ranked: list[Case]
-    near: Sequence[Case] = ()
+    ranked: list[PageCase]
+    near: Sequence[PageCase] = ()
     reason: str = ""
 
     @property
-    def best(self) -> Sequence[Case]:
-        """The best case with those that cannot be told from it, if they are surely better than the
-        rest, and are one backend's at one precision; else none: no name can be given."""
+    def best(self) -> Sequence[PageCase]:
+        """The best case and those within noise of it, if they are surely better than the others and
+        share backend and precision; else empty."""
         best = [*self.ranked[:1], *self.near]
-        alike = len({(case["backend"], case["precision"]) for case in best}) == 1
+        alike = len({(case.backend, case.precision) for case in best}) == 1
         return best if alike and not self.reason and len(best) < len(self.ranked) else ()
 
     @property
     def in_doubt(self) -> bool:
-        """Whether something speaks against the figures that it rests on."""
+        """Whether the figures that decide are in doubt."""
         named = self.ranked[:1] + (list(self.near) or self.ranked[1:2])
         return any(_marks(case) for case in named)
 
     @property
     def lead(self) -> float | None:
-        """How many times as good as the rest the very best is at the least: between the ends of
-        the two intervals that face each other. None where there is no ``best``."""
+        """Lower bound of the ratio of the best case to the others: between the facing ends of the
+        two intervals. None without ``best``."""
         if not self.best or self.by.ends is None:
             return None
         low, high = self.by.ends
         rest = [case for case in self.ranked if case not in self.best]
         if self.by.most:
-            return self.ranked[0][low] / max(case[high] for case in rest)
-        return min(case[low] for case in rest) / self.ranked[0][high]
+            return getattr(self.ranked[0], low) / max(getattr(case, high) for case in rest)
+        return min(getattr(case, low) for case in rest) / getattr(self.ranked[0], high)
 
 
-def verdicts(cases: Sequence[Case]) -> list[Verdict]:
+def verdicts(cases: Sequence[PageCase]) -> list[Verdict]:
     """One for every model and way of issuing calls.
 
     Args:
-        cases: rows of one case table, each with its ``label``, and in ``condition`` what has to be
-            told of the way it was called.
+        cases: of one run.
     """
-    groups: dict[tuple[Any, ...], list[Case]] = {}
+    groups: dict[tuple[Any, ...], list[PageCase]] = {}
     for case in cases:
-        groups.setdefault(tuple(case[key] for key in SAME_WORK), []).append(case)
+        groups.setdefault(tuple(getattr(case, key) for key in SAME_WORK), []).append(case)
     found = []
     for key, group in groups.items():
-        good = [case for case in group if case["status"] == "ok"]
+        good = [case for case in group if case.status == "ok"]
         if not good and len({other[1:] for other in groups}) > 1:
-            continue  # a scenario that this model cannot do; "Not measured" says why
+            continue  # a scenario that this model cannot run; "Not measured" gives the reason
         by = MEASURES.get(str(key[1]), LATENCY)
-        found.append(_verdict(str(key[0]), str(group[0]["condition"]), by, good))
+        found.append(_verdict(str(key[0]), group[0].condition, by, good))
     return found
 
 
-def _verdict(model: str, conditions: str, by: Measure, good: Sequence[Case]) -> Verdict:
-    known = [case for case in good if case[by.name] is not None]
-    ranked = sorted(known, key=lambda case: case[by.name], reverse=by.most)
+def _verdict(model: str, conditions: str, by: Measure, good: Sequence[PageCase]) -> Verdict:
+    known = [case for case in good if getattr(case, by.name) is not None]
+    ranked = sorted(known, key=lambda case: getattr(case, by.name), reverse=by.most)
     verdict = Verdict(model, conditions, by, ranked)
     if not ranked:
         return replace(
@@ -121,21 +121,19 @@ def _verdict(model: str, conditions: str, by: Measure, good: Sequence[Case]) -> 
     if by.ends is None:
         return replace(verdict, reason=f"{by.title} has no interval")
     low, high = by.ends
-    if any(case[low] is None for case in ranked):
-        fewest = min(case["rounds"] for case in ranked)
-        words = "round is" if fewest == 1 else "rounds are"
-        reason = f"{fewest} {words} too few to rank ({MIN_ROUNDS} are needed)"
-        return replace(verdict, reason=reason)
+    if any(getattr(case, low) is None for case in ranked):
+        fewest = count(min(case.rounds for case in ranked), "round is", "rounds are")
+        return replace(verdict, reason=f"{fewest} too few to rank ({MIN_ROUNDS} are needed)")
     best = ranked[0]
     if by.most:
-        near = [case for case in ranked[1:] if case[high] >= best[low]]
+        near = [case for case in ranked[1:] if getattr(case, high) >= getattr(best, low)]
     else:
-        near = [case for case in ranked[1:] if case[low] <= best[high]]
+        near = [case for case in ranked[1:] if getattr(case, low) <= getattr(best, high)]
     return replace(verdict, near=near)
 
 
 def sentence(verdict: Verdict) -> str:
-    """What the figures allow to be said."""
+    """The verdict as a sentence."""
     by, ranked = verdict.by, verdict.ranked
     if not ranked:
         return f"{verdict.reason}."
@@ -144,8 +142,8 @@ def sentence(verdict: Verdict) -> str:
         return f"{verdict.reason}, {_named(best, by)}."
     if verdict.reason:
         extreme = "highest" if by.most else "lowest"
-        least = f"the {extreme} {'median' if by is LATENCY else by.title} is that of"
-        return f"not ranked: {verdict.reason}; {least} {_named(best, by)}."
+        figure = "median" if by is LATENCY else by.title
+        return f"not ranked: {verdict.reason}; the {extreme} {figure} is of {_named(best, by)}."
     named = [best, *(verdict.near or ranked[1:2])]
     rest = _doubtful([case for case in ranked if case not in named])
     if verdict.near:
@@ -155,32 +153,32 @@ def sentence(verdict: Verdict) -> str:
     return f"{word} {_named(best, by)}; next is {_named(ranked[1], by)}{rest}."
 
 
-def _doubtful(others: Sequence[Case]) -> str:
-    """What has to be known of cases that are not named."""
+def _doubtful(others: Sequence[PageCase]) -> str:
+    """Doubts about cases that the sentence does not name."""
     marks = Counter(mark for case in others for mark in _marks(case))
     if not marks:
         return ""
-    told = ", ".join(f"{count} {mark}" for mark, count in marks.items())
-    return f" (of the others: {told})"
+    listed = ", ".join(f"{number} {mark}" for mark, number in marks.items())
+    return f" (of the others: {listed})"
 
 
-def _marks(case: Case) -> list[str]:
+def _marks(case: PageCase) -> list[str]:
     return [
         mark
         for mark, there in (
-            ("noisy", case["noisy"]),
-            ("inconclusive", case["inconclusive"]),
-            ("not valid by LoadGen", case["loadgen_valid"] is False),
+            ("noisy", case.noisy),
+            ("inconclusive", case.inconclusive),
+            ("not valid by LoadGen", case.loadgen_valid is False),
         )
         if there
     ]
 
 
-def _named(case: Case, by: Measure) -> str:
-    """A case with the figures that a reader weighs."""
-    parts = [f"{by.title} {cells.said(case, by.name)}"]
-    if case["accuracy"] is not None:
-        parts.append(f"accuracy {cells.said(case, 'accuracy')}")
-    elif case["sqnr_db"] is not None:
-        parts.append(f"SQNR {cells.said(case, 'sqnr_db')}")
-    return f"{case['label']}: {', '.join([*parts, *_marks(case)])}"
+def _named(case: PageCase, by: Measure) -> str:
+    """A case with its deciding figure and its accuracy."""
+    parts = [f"{by.title} {format_cell(case, by.name)}"]
+    if case.accuracy is not None:
+        parts.append(f"accuracy {format_cell(case, 'accuracy')}")
+    elif case.sqnr_db is not None:
+        parts.append(f"SQNR {format_cell(case, 'sqnr_db')}")
+    return f"{case.label}: {', '.join([*parts, *_marks(case)])}"

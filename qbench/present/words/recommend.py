@@ -139,14 +139,14 @@ def against(choice: Choice) -> str:
 
 
 def changed(change: Change, of: Recommendation) -> str:
-    """Such as ``with --max-accuracy-drop below 0.4 pp it would be openvino fp32 (p50 2.1 ms)``."""
+    """``with accuracy drop below 0.4 pp it would be openvino fp32 (p50 2.1 ms)``."""
     limit, least = change.limit.of, change.limit.of.least
     up = (change.direction == "looser") != least
     value = limit_text(_rounded(change.value, up), limit.unit)
     if change.direction == "stricter":
-        begin = f"with {limit.option} {'above' if least else 'below'} {value}"
+        begin = f"with {limit.words} {'above' if least else 'below'} {value}"
     else:
-        begin = f"with {limit.option} of {value} or {'less' if least else 'more'}"
+        begin = f"with {limit.words} of {value} or {'less' if least else 'more'}"
     if change.choice is None:
         return f"{begin} nothing surely keeps the limits"
     told_objective = f"{ASPECTS[of.question.by].words} {objective(change.choice, of)}"
@@ -199,7 +199,6 @@ def _limit(aspect: str, value: float) -> dict[str, Any]:
     limit = ASPECTS[aspect]
     return {
         "aspect": aspect,
-        "option": limit.option,
         "value": value,
         "unit": limit.unit,
         "least": limit.least,

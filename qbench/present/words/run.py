@@ -1,4 +1,4 @@
-"""One of the runs that a page is about: its bundle, read once, with its case table."""
+"""A run of a page: its bundle, read once, with its case table."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from typing import Any
 
 from qbench.analysis.table import roofline
 from qbench.analysis.table.roofline import Ceilings
-from qbench.analysis.table.table import case_table, ceilings
+from qbench.analysis.table.table import case_rows, ceilings
 from qbench.bundle.bundle import Bundle
+from qbench.spec.columns import CaseRow
 
 
 @dataclass(frozen=True)
 class Run:
-    """A bundle and the letter that the page calls it by."""
+    """A bundle and its letter on the page."""
 
     letter: str
     bundle: Bundle
 
     @cached_property
-    def cases(self) -> list[dict[str, Any]]:
+    def cases(self) -> list[CaseRow]:
         """The rows of its case table."""
-        return [
-            {str(name): value for name, value in row.items()}
-            for row in case_table(self.bundle).to_dict("records")
-        ]
+        return case_rows(self.bundle, self.bundle.trials_frame())
 
     @cached_property
     def journal(self) -> list[dict[str, Any]]:
-        """All trials in the order they were made."""
+        """All trials in chronological order."""
         return self.bundle.trials
 
     @cached_property
@@ -40,7 +38,7 @@ class Run:
 
     @cached_property
     def trials(self) -> dict[str, list[dict[str, Any]]]:
-        """The good trials of each case, in the order they were made."""
+        """The successful trials of each case, in chronological order."""
         found: dict[str, list[dict[str, Any]]] = {}
         for trial in self.journal:
             if trial["status"] == "ok":
@@ -49,7 +47,7 @@ class Run:
 
     @cached_property
     def options(self) -> dict[str, dict[str, Any]]:
-        """By case, all options of its scenario."""
+        """All options of the scenario, by case id."""
         entries = self.bundle.plan["cases"]
         return {entry["case_id"]: entry["case"]["scenario_options"] for entry in entries}
 
@@ -60,7 +58,7 @@ class Run:
     @cached_property
     def roof(self) -> dict[str, list[dict[str, Any]]]:
         """Cases under their machine's ceilings; see ``roofline_chart``."""
-        p10_ms = {case["case_id"]: case["latency_p10_ms"] for case in self.cases}
+        p10_ms = {case.case_id: case.latency_p10_ms for case in self.cases}
         runs = {}
         for entry in self.bundle.plan["cases"]:
             if entry["case"]["scenario"] == "single-stream":
@@ -72,8 +70,8 @@ class Run:
 
     @property
     def floors(self) -> list[dict[str, Any]]:
-        """What a call costs on a network that does nothing: ``backend``, ``environment``,
-        ``device``, ``threads``, ``us``."""
+        """The cost of a call on an empty network: ``backend``, ``environment``, ``device``,
+        ``threads``, ``us``."""
         return [
             {
                 "backend": backend,

@@ -1,8 +1,8 @@
-"""What a case's trials left beside their figures, as plain JSON values for charts: the time series
-of a long load, the stages of a pipeline, the rates that a server was probed at.
+"""Records of single scenarios, as plain JSON values for charts: time series of a long load, stages
+of a pipeline, rates that a server was probed at.
 
-Of a bundle, only what every trial has is checked where it is read; ``facts`` and the files are a
-scenario's own, so they are checked here.
+Bundles check only the fields that every trial has. ``facts`` and files belong to a scenario, so
+they are checked here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from qbench.errors import UserError
 
 DIGITS = 6
 MOST_STEPS = 600
-"""Steps of a time series that a page holds; of a longer one, so many neighbours become one."""
+"""Maximum steps of a time series on a page; neighbours of longer series are merged."""
 MOST_PROBES = 100
 
 Trial = Mapping[str, Any]
@@ -35,7 +35,7 @@ class _Sustained(_Facts):
 
 
 class Paced(_Facts):
-    """What a camera saw: all frames of a trial, and those that came late or not at all."""
+    """All frames of paced trials, with the late and dropped ones."""
 
     frames: int = Field(ge=1)
     late: int = Field(ge=0)
@@ -68,7 +68,7 @@ class _Server(_Facts):
 
 
 def rounded(value: float | None) -> float | None:
-    """To as many digits as a chart can show; None for what is no number."""
+    """Rounded to the digits that a chart can show; None if it is not finite."""
     return None if value is None or not np.isfinite(value) else float(f"{value:.{DIGITS}g}")
 
 
@@ -89,12 +89,12 @@ def _facts(bundle: Bundle, trial: Trial, kind: type[Kind]) -> Kind:
 
 
 def _table(bundle: Bundle, trial: Trial, name: str, columns: int) -> np.ndarray:
-    """``[rows, columns]`` of a trial's file, with one row at least."""
+    """A file of a trial: ``[rows, columns]``, at least one row."""
     path = bundle.trace(trial, name)
     table = read_array(path)
     if table.ndim != 2 or table.shape[1] != columns or not len(table):
         raise UserError(
-            f"{path} is damaged: its shape is {list(table.shape)}, and not [rows, {columns}]",
+            f"{path} is damaged: its shape is {list(table.shape)}, not [rows, {columns}]",
             "Run the suite again.",
         )
     return table
@@ -102,14 +102,14 @@ def _table(bundle: Bundle, trial: Trial, name: str, columns: int) -> np.ndarray:
 
 def sustained(bundle: Bundle, trial: Trial) -> dict[str, Any]:
     """The time series of a long load: ``end_s``, ``p50_ms``, ``p99_ms``, ``clock_ghz`` and
-    ``temperature_c``, None where the machine does not tell; ``part_s``, the length of the first and
-    the last part. Of neighbours that become one, the worst p99 is kept."""
+    ``temperature_c``, None where the machine does not report it; and ``part_s``, the length of the
+    first and the last part. Merged neighbours keep the worst p99."""
     facts = _facts(bundle, trial, _Sustained)
     table = _table(bundle, trial, "series.npy", len(facts.columns))
     times = table[:, facts.columns.index("end_s")] if "end_s" in facts.columns else None
     if times is None or not np.isfinite(times).all():
         raise UserError(
-            f"{bundle.trace(trial, 'series.npy')} is damaged: it does not tell its times",
+            f"{bundle.trace(trial, 'series.npy')} is damaged: it has no times",
             "Run the suite again.",
         )
     width = -(-len(table) // MOST_STEPS)
@@ -136,7 +136,7 @@ def sustained(bundle: Bundle, trial: Trial) -> dict[str, Any]:
 
 
 def paced(bundle: Bundle, trials: Sequence[Trial]) -> Paced:
-    """All trials' frames together."""
+    """The frames of all trials together."""
     facts = [_facts(bundle, trial, Paced) for trial in trials]
     return Paced(
         frames=sum(each.frames for each in facts),
@@ -152,11 +152,11 @@ PARTS = {
     "inference": ("bind", "infer", "read"),
     "postprocess": ("postprocess",),
 }
-"""The parts of a frame that a bar shows, and the stages that each is of."""
+"""Parts of a frame in the chart, with the stages that they consist of."""
 
 
 def stages_ms(bundle: Bundle, trials: Sequence[Trial]) -> dict[str, float | None]:
-    """Median of each of ``PARTS`` over frames, then over trials; None where there is none."""
+    """Median of each of ``PARTS`` over frames, then over trials; None if it was not measured."""
     found: dict[str, list[float]] = {part: [] for part in PARTS}
     for trial in trials:
         names = _facts(bundle, trial, _Pipeline).stages
@@ -172,7 +172,7 @@ def stages_ms(bundle: Bundle, trials: Sequence[Trial]) -> dict[str, float | None
 
 
 def loadgen_reasons(bundle: Bundle, trials: Sequence[Trial]) -> list[str]:
-    """Why LoadGen's runs are not valid, or why no rate was found, each reason once."""
+    """Distinct reasons why LoadGen's runs are not valid, or why no rate was found."""
     reasons: list[str] = []
     for trial in trials:
         facts = _facts(bundle, trial, _LoadGen)
@@ -182,8 +182,8 @@ def loadgen_reasons(bundle: Bundle, trials: Sequence[Trial]) -> list[str]:
 
 
 def probes(bundle: Bundle, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    """The rates that a server was tried at, in their order: ``qps``, ``ms`` (the percentile that is
-    limited) and ``valid``; the first ``MOST_PROBES`` of them."""
+    """The first ``MOST_PROBES`` rates that a server was probed at, in order: ``qps``, ``ms`` (the
+    limited percentile) and ``valid``."""
     found = [probe for trial in trials for probe in _facts(bundle, trial, _Server).probes]
     return [
         {"qps": rounded(p.target_qps), "ms": rounded(p.latency_ms), "valid": p.valid}
