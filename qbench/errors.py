@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """The user's input is wrong (exit code 2).
 
     Args:
-        message: what is wrong, and where (``file:line``) if it stands in a file.
-        fix: what to do next.
+        message: the problem, with its place (``file:line``) if it is in a file.
+        fix: the next step.
     """
 
     exit_code = 2
@@ -23,17 +26,28 @@ class UserError(Exception):
 
 
 class MachineryError(UserError):
-    """qbench could not do its work: the disk is full, another run is measuring (exit code 3)."""
+    """qbench could not do its work, such as when the disk is full or another run is measuring (exit
+    code 3)."""
 
     exit_code = 3
 
 
+@contextmanager
+def as_user_error(kind: type[Exception]) -> Iterator[None]:
+    """Turn an exception with ``message`` and ``fix`` into a UserError: code that runs without this
+    module has its own exceptions."""
+    try:
+        yield
+    except kind as error:
+        raise UserError(error.message, error.fix) from None  # type: ignore[attr-defined]
+
+
 class NoSource(Exception):
-    """A backend cannot be given this model, which is no fault of the suite: the case's outcome.
+    """A backend cannot run this model: an outcome of the case, not an error of the suite.
 
     Args:
         reason: one sentence.
-        status: ``skipped``, or ``prepare_failed`` where a conversion was tried and failed.
+        status: ``skipped``, or ``prepare_failed`` if a conversion failed.
     """
 
     def __init__(self, reason: str, status: str = "skipped") -> None:
@@ -43,7 +57,7 @@ class NoSource(Exception):
 
 
 def nearest(name: str, known: object) -> str:
-    """A sentence naming the known name closest to ``name``, and then all of them."""
+    """Return a sentence with the known name closest to ``name``, and one with all known names."""
     import difflib
 
     names = sorted(str(k) for k in known)  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from qbench_docs.cells import code, table, text
 
 ROOT = Path(__file__).parent.parent.parent
-ERRORS = {"UserError": 2, "MachineryError": 3}
+ERRORS = {"UserError": 2, "MeterError": 2, "SharedGpu": 2, "MachineryError": 3}
 """Exit code by the name of the error."""
 OUTCOMES = {
     "Unsupported": "skipped",
@@ -75,7 +75,7 @@ def check_table(_: str = "") -> str:
     """Of every check of ``qbench doctor``: its name, why it matters, and what mends it."""
     found: dict[str, tuple[list[str], list[str]]] = {}
     for module in sources():
-        if module.startswith("qbench.machine.doctor."):
+        if module.startswith("qbench.machine.doctor.") or module == "qbench.machine.lock":
             for check, why, fix in _checks(module):
                 for words, kept in zip((why, fix), found.setdefault(check, ([], [])), strict=True):
                     if words.strip("… ") and words not in kept:

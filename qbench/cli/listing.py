@@ -19,10 +19,12 @@ def doctor(results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> int:
     from dataclasses import asdict
 
     from qbench.machine.doctor import HEADERS, examine, rows, verdict
+    from qbench.machine.lock import another_run
     from qbench.present.terminal.tables import simple_table
     from qbench.storage import cache_dir
 
-    findings = examine(folders={"results": results, "cache": cache_dir()})
+    folders = {"results": results, "cache": cache_dir()}
+    findings = examine(folders=folders, others=[another_run()])
     fit = all(finding.status != "bad" for finding in findings)
     if as_json:
         print_json({"fit": fit, "findings": [asdict(finding) for finding in findings]})

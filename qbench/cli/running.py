@@ -21,7 +21,7 @@ from qbench.cli.common import (
     print_json,
     write_page,
 )
-from qbench.errors import UserError
+from qbench.errors import UserError, as_user_error
 
 if TYPE_CHECKING:
     from qbench.machine.energy.wall import PowerCommand, PowerLog
@@ -203,13 +203,14 @@ def _name_only(value: str) -> str:
 
 
 def _wall_meter(log: Path | None, command: str | None) -> PowerLog | PowerCommand | None:
-    from qbench.machine.energy.wall import PowerCommand, PowerLog
+    from qbench.machine.energy.wall import MeterError, PowerCommand, PowerLog
 
     if log and command:
         raise UserError("--power-log and --power-command exclude each other", "Give one of them.")
     if log:
         return PowerLog(log)
-    return PowerCommand(command) if command is not None else None
+    with as_user_error(MeterError):
+        return PowerCommand(command) if command is not None else None
 
 
 class _Choice(NamedTuple):

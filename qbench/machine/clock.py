@@ -1,4 +1,4 @@
-"""A clock that sampling threads keep to."""
+"""Time, and a periodic thread. Tests replace both by a clock that they advance."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @contextmanager
 def every(period_s: float, call: Callable[[], None]) -> Iterator[None]:
-    """Call ``call`` from one thread: at once, then every ``period_s``, and once more at the end.
+    """Call ``call`` from one thread: immediately, then every ``period_s``, and once at the end.
 
-    The thread sleeps in between; where ``call`` takes longer than a period, calls are left out.
-    An error that it raises ends the thread and comes out at the end of the block.
+    The thread sleeps in between. If ``call`` takes longer than a period, calls are left out. An
+    exception of ``call`` ends the thread and is raised at the end of the block.
     """
     stop = threading.Event()
     errors: list[BaseException] = []
@@ -45,7 +45,7 @@ def every(period_s: float, call: Callable[[], None]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Clock:
-    """Time, as the energy pass sees it; tests have one that they move themselves."""
+    """Time, as meters and watchers read it."""
 
     now_ns: Callable[[], int] = time.monotonic_ns
     sleep: Callable[[float], None] = time.sleep

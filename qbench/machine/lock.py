@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.errors import MachineryError, UserError
+from qbench.machine.doctor.finding import Finding
 
 FOLDER_LOCK = ".qbench.lock"
 """The file whose lock is a folder's."""
@@ -81,6 +82,18 @@ def measuring_lock() -> Iterator[None]:
     finally:
         _remove(_note(path, os.getpid()))
         lock.release()
+
+
+def another_run() -> Finding:
+    """Check for another qbench that measures now."""
+    check, why = "another run", "two runs at a time spoil both"
+    try:
+        with measuring_lock():
+            return Finding(check, "good", "none")
+    except MachineryError as error:
+        return Finding(check, "bad", error.message, why)
+    except UserError as error:  # the lock is not usable
+        return Finding(check, "unknown", error.message, why)
 
 
 def _note(path: Path, pid: int) -> Path:

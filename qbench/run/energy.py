@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from qbench.bundle.records.energy import Met
-from qbench.errors import UserError
+from qbench.errors import as_user_error
 from qbench.machine.clock import Clock
 from qbench.machine.energy import marker
 from qbench.machine.energy.integral import NoReading, joules
 from qbench.machine.energy.meter import Meter
 from qbench.machine.energy.sensor import Scope, Sensor
 from qbench.machine.energy.sensors import Found
-from qbench.machine.energy.wall import Log, WallMeter
+from qbench.machine.energy.wall import Log, MeterError, WallMeter
 from qbench.machine.host import usable_cores
 from qbench.run.progress import Progress
 from qbench.run.workers.isolate import Outcome
@@ -90,7 +90,7 @@ def measure_energy(
     todo = list(_todo(run, cases, done))
     run.progress.stage("energy", len(todo))
     if todo:
-        with run.wall.running() if run.wall else nullcontext():
+        with as_user_error(MeterError), run.wall.running() if run.wall else nullcontext():
             _Sitting(run, cases).measure(todo, _broken(done))
 
 
@@ -298,7 +298,7 @@ class _Sitting:
             try:
                 log = wall.read()
                 return log, marker.align(log, begins, wall.same_clock), ""
-            except (UserError, marker.NotAligned) as error:
+            except (MeterError, marker.NotAligned) as error:
                 reason = str(error)
             if left:
                 self._run.progress.working("waiting for the wall meter's log")

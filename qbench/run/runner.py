@@ -7,7 +7,9 @@ the same command continues an interrupted run.
 from __future__ import annotations
 
 from qbench.bundle.bundle import Bundle
-from qbench.machine.gpu.sharing import refuse_shared
+from qbench.errors import as_user_error
+from qbench.machine.energy.wall import MeterError
+from qbench.machine.gpu.sharing import SharedGpu, refuse_shared
 from qbench.machine.lock import alone_in, measuring_lock
 from qbench.run.artifacts import ArtifactStore
 from qbench.run.planner import check_runnable, make_plan
@@ -35,7 +37,7 @@ def run_suite(
     progress = progress or Silent()
     check_writable(request.results)
     if request.wall:
-        with request.wall.running():
+        with as_user_error(MeterError), request.wall.running():
             pass  # refuse an unusable meter now, not after all rounds
     with measuring_lock(), alone_in(request.results):
         suite, store = request.suite, ArtifactStore()
@@ -45,7 +47,8 @@ def run_suite(
         plan = make_plan(suite, catalog, registry, probes, store, request.filters, environments)
         check_runnable(plan)
         if not request.allow_shared_gpu:
-            refuse_shared({p.case.device: p.gpu for p in plan.runnable if p.gpu})
+            with as_user_error(SharedGpu):
+                refuse_shared({p.case.device: p.gpu for p in plan.runnable if p.gpu})
         bundle = begin(request, plan, probes, registry)
         number = next_number(bundle)
         sitting = Sitting(plan, bundle, store, registry, catalog, progress, request, number)

@@ -191,7 +191,7 @@ def test_an_event_that_never_had_its_turn_is_not_zero(kernel):
 
 def test_the_doctor_tries_whether_counters_count(kernel, monkeypatch):
     made = kernel(instructions=(0, 80, 0), cycles=(0, 80, 0))
-    monkeypatch.setattr(counters, "Counters", lambda: made)
+    monkeypatch.setattr("qbench.machine.doctor.sensors.Counters", lambda: made)
     finding = performance_counters()
     assert finding.status == "warn" and "never counted" in finding.found
     assert not made._files  # closed

@@ -14,7 +14,7 @@ import machines
 import pytest
 
 from qbench.machine.doctor import Finding, examine, rows, verdict
-from qbench.machine.lock import measuring_lock
+from qbench.machine.lock import another_run, measuring_lock
 
 CPU = machines.CPU
 
@@ -173,19 +173,19 @@ def test_a_busy_process_is_named(tmp_path: Path):
     assert Path(sys.executable).resolve().name[:6] in load.found
 
 
-def test_another_run_is_seen(tmp_path: Path):
+def test_another_run_is_seen():
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, "some", "suite"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     assert holder.stdout and holder.stdout.readline() == b"held\n"
     try:
-        finding = found(tmp_path)["another run"]
+        finding = another_run()
         assert finding.status == "bad"
         assert "some suite" in finding.found
     finally:
         holder.kill()
         holder.communicate()
-    assert found(tmp_path)["another run"].status == "good"
+    assert another_run().status == "good"
     with measuring_lock():
         pass  # the doctor keeps nothing
 
@@ -332,7 +332,7 @@ def test_what_makes_a_gpu_slower_than_its_kind_is_said(
     assert told == {
         "power limit": ("warn", "400 W, the default is 700 W"),
         "ECC": ("warn", "off"),
-        "parts": ("warn", "parted (MIG)"),
+        "parts": ("warn", "split into MIG instances"),
         "compute mode": ("bad", "prohibited"),
         "PCIe": ("warn", "4 of 16 lanes"),
     }

@@ -15,9 +15,8 @@ from energy_machine import START_NS, Machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbench.errors import UserError
 from qbench.machine.energy import marker
-from qbench.machine.energy.wall import Log, PowerCommand, PowerLog, read_power_log
+from qbench.machine.energy.wall import Log, MeterError, PowerCommand, PowerLog, read_power_log
 
 
 def written(folder: Path, text: str | bytes) -> Path:
@@ -89,18 +88,18 @@ WRONG = {
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, name: str):
     content, message = WRONG[name]
     path = written(tmp_path, content)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(MeterError, match=message) as caught:
         read_power_log(path)
     assert str(path) in caught.value.message and caught.value.fix
 
 
 def test_a_log_that_is_missing_or_huge_is_refused(tmp_path: Path, monkeypatch):
-    with pytest.raises(UserError, match="cannot read the power log"):
+    with pytest.raises(MeterError, match="cannot read the power log"):
         read_power_log(tmp_path / "none.csv")
     monkeypatch.setattr("qbench.machine.energy.wall.MAX_BYTES", 10)
-    with pytest.raises(UserError, match="is larger than"):
+    with pytest.raises(MeterError, match="is larger than"):
         read_power_log(written(tmp_path, "time,watts\n0,10\n"))
-    with pytest.raises(UserError, match="no folder"), PowerLog(tmp_path / "x/y.csv").running():
+    with pytest.raises(MeterError, match="no folder"), PowerLog(tmp_path / "x/y.csv").running():
         pass
 
 
@@ -133,7 +132,7 @@ def test_any_text_is_a_log_or_a_clear_error(tmp_path_factory, text: str):
     path = written(tmp_path_factory.mktemp("log"), text)
     try:
         log = read_power_log(path)
-    except UserError as error:
+    except MeterError as error:
         assert str(path) in error.message
     else:
         assert len(log.times_s) == len(log.watts) >= 1
@@ -177,7 +176,7 @@ def test_a_commands_lines_get_our_time():
     ],
 )
 def test_a_command_that_gives_no_watts_is_refused_at_once(command: str, message: str):
-    with pytest.raises(UserError, match=message), PowerCommand(command).running():
+    with pytest.raises(MeterError, match=message), PowerCommand(command).running():
         pass
 
 
@@ -188,7 +187,7 @@ def test_a_command_that_breaks_off_is_found_out():
         while time.monotonic() < deadline:
             try:
                 meter.read()
-            except UserError as error:
+            except MeterError as error:
                 assert "it ended after 1 lines" in error.message
                 return
             time.sleep(0.01)

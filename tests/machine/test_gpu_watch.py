@@ -17,11 +17,10 @@ from energy_machine import FakeNvml, Machine, gpu_facts
 from paths import ROOT
 
 from qbench.bundle.records.gpu import Gpu
-from qbench.errors import UserError
 from qbench.kit.readings import gpu_clock
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.gpu.card import NoCard, find_card, is_ours, place
-from qbench.machine.gpu.sharing import refuse_shared
+from qbench.machine.gpu.sharing import SharedGpu, refuse_shared
 from qbench.machine.gpu.state import THROTTLING, read_state
 from qbench.machine.gpu.watch import Watcher, watching
 
@@ -75,19 +74,19 @@ def test_a_part_of_a_gpu_has_its_own_memory_and_the_clock_of_the_whole():
     card = find_card(FakeNvml(parts=(MIG,)), facts)
     assert (card.whole, card.part, card.mig) == (0, ("part", 0), True)
     assert place(facts) == {"pci_bus_id": "0000:3b:00.0", "mig": True}
-    with pytest.raises(NoCard, match=r"part of a GPU \(MIG\): Not Found"):
+    with pytest.raises(NoCard, match=r"this MIG instance: Not Found"):
         find_card(FakeNvml(), facts)
 
 
 def test_the_state_of_a_gpu_names_what_it_does_not_tell():
     nvml = FakeNvml(throttle=0x4 | 0x40 | 0x1 | 0x2)  # ... idle, and clocks that somebody set
-    state = read_state(nvml, find_card(nvml, gpu_facts(0)))
+    state, missing = read_state(nvml, find_card(nvml, gpu_facts(0)))
     assert state["throttled"] == ["power cap", "hardware thermal slowdown"]
     assert (state["sm_clock_mhz"], state["temperature_c"], state["power_w"]) == (1980, 41, 250)
     assert state["memory_used_bytes"] is None
-    assert state["missing"] == {"memory_used_bytes": "Not Supported"}
+    assert missing == {"memory_used_bytes": "Not Supported"}
     nvml.throttle = 0x1 | 0x2 | 0x100
-    assert read_state(nvml, find_card(nvml, gpu_facts(0)))["throttled"] == []
+    assert read_state(nvml, find_card(nvml, gpu_facts(0))).values["throttled"] == []
 
 
 @pytest.mark.parametrize(
@@ -101,7 +100,7 @@ def test_the_state_of_a_gpu_names_what_it_does_not_tell():
 def test_power_is_of_now_where_the_driver_tells_it(tmp_path: Path, how, watts):
     """And the mean of the last second, which holds what was before a window, where it does not."""
     nvml = FakeNvml(**how)
-    assert read_state(nvml, find_card(nvml, gpu_facts(0)))["power_w"] == watts
+    assert read_state(nvml, find_card(nvml, gpu_facts(0))).values["power_w"] == watts
     (power,) = (s for s in find_sensors(tmp_path, nvml).sensors if s.kind == "power")
     assert power.read() == watts
 
@@ -172,7 +171,7 @@ def test_a_window_that_is_too_short_has_no_reading(tmp_path: Path):
         trial.begin += 1_000_000
     gpu = trial.summary()
     assert (gpu["samples"], gpu["sm_clock_mhz"], gpu["throttled"]) == (0, None, None)
-    assert gpu["missing"]["sm_clock_mhz"] == "no reading fell into the window of 0.009 s"
+    assert gpu["missing"]["sm_clock_mhz"] == "no sample within the window of 0.009 s"
 
 
 # --------------------------------------------------------------------------- processes
@@ -282,12 +281,12 @@ def test_watching_for_real_costs_the_parent_next_to_nothing(monkeypatch: pytest.
 def test_a_card_that_others_compute_on_is_refused(monkeypatch: pytest.MonkeyPatch):
     nvml = FakeNvml(gpus=2, processes=[(os.getpid(), GB), (FOREIGN, GB), (1, GB)])
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(SharedGpu) as refused:
         refuse_shared({"cuda:0": gpu_facts(1)})
-    assert "cuda:0 (NVIDIA H100 80GB HBM3) is shared" in refused.value.message
-    assert "1 (" in refused.value.message and str(FOREIGN) in refused.value.message
-    assert str(os.getpid()) not in refused.value.message
-    assert "--allow-shared-gpu" in refused.value.fix
+    message = str(refused.value)
+    assert "cuda:0 (NVIDIA H100 80GB HBM3) is shared" in message
+    assert "1 (" in message and str(FOREIGN) in message
+    assert str(os.getpid()) not in message
     nvml.processes = [(os.getpid(), GB)]
     refuse_shared({"cuda:0": gpu_facts(1)})
 

@@ -24,7 +24,7 @@ class Reading(_Record):
     """What one sensor told of one window.
 
     Attributes:
-        name, method, scope, kind: of the sensor; see ``qbench.machine.energy.sensor.Sensor``.
+        name, method, scope, kind: of the sensor; see ``qbench.machine.energy.sensors.Sensor``.
         joules: of the whole window, idle included; None if there is no reading.
         watts: joules over the window's length.
         idle_w: of the same sensor with nothing running, in the same sitting.

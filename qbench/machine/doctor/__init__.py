@@ -17,20 +17,24 @@ _ORDER = {"bad": 0, "warn": 1, "unknown": 2, "good": 3}
 
 
 def examine(
-    root: Path = Path("/"), folders: Mapping[str, Path] | None = None, watch_s: float = WATCH_S
+    root: Path = Path("/"),
+    folders: Mapping[str, Path] | None = None,
+    watch_s: float = WATCH_S,
+    others: Sequence[Finding] = (),
 ) -> list[Finding]:
-    """All checks, those that ask for something first. Nothing is changed. Takes ``watch_s`` seconds
-    and a little.
+    """Run all checks; the worst findings come first. Changes nothing, and takes little longer than
+    ``watch_s`` seconds.
 
     Args:
-        root: where the kernel's files are read; another one for tests. Processes, the lock, the
-            clock's cost, counters and GPUs are this machine's whatever it says.
-        folders: by what they hold, those that need room on their disk.
+        root: where the kernel's files are read; tests have another. Processes, the cost of reading
+            the clock, counters and GPUs are always this machine's.
+        folders: folders that need free disk space, by name.
+        others: findings of other modules, such as ``qbench.machine.lock.another_run``.
     """
     tree = Tree(root)
     seen = load.watch(tree, watch_s)
     found = [
-        load.another_run(),
+        *others,
         load.others(seen),
         load.stolen(tree, seen),
         load.virtual(tree, os.environ),

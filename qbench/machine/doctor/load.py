@@ -6,17 +6,16 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qbench.errors import MachineryError, UserError
 from qbench.kit.readings.conditions import Conditions
 from qbench.machine.doctor.finding import Finding, Status, judged
 from qbench.machine.host.cgroup import limits
 from qbench.machine.host.processor import is_virtual
 from qbench.machine.host.software import container
 from qbench.machine.host.tree import Tree
-from qbench.machine.lock import measuring_lock
 
 BUSY = 0.05, 0.25
 """Shares of the machine that others keep busy: from the first on it is told, from the second on
@@ -75,14 +74,16 @@ def watch(tree: Tree, seconds: float) -> Watched:
 
 
 def _processor_seconds() -> dict[int, tuple[str, float]]:
-    """Name and processor time of every other process, by its number."""
-    import psutil
-
-    return {
-        process.pid: (process.info["name"], times.user + times.system)
-        for process in psutil.process_iter(["name", "cpu_times"])
-        if process.pid != os.getpid() and (times := process.info["cpu_times"]) is not None
-    }
+    """Return name and processor time of every other process, by process id."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):  # it has ended
+            name, _, rest = file.read_text(errors="replace").partition("(")[2].rpartition(")")
+            user, system = rest.split()[11:13]
+            ticks = int(user) + int(system)
+            found[int(file.parent.name)] = (name, ticks / os.sysconf("SC_CLK_TCK"))
+    found.pop(os.getpid(), None)
+    return found
 
 
 def _swapped_pages(tree: Tree) -> int | None:
@@ -129,18 +130,6 @@ def stolen(tree: Tree, seen: Watched) -> Finding:
     if status == "good" and before >= STOLEN[0]:
         status = "warn"
     return judged(check, status, found, why)
-
-
-def another_run() -> Finding:
-    """Another qbench that measures now."""
-    why = "two runs at a time spoil both"
-    try:
-        with measuring_lock():
-            return Finding("another run", "good", "none")
-    except MachineryError as error:
-        return Finding("another run", "bad", error.message, why)
-    except UserError as error:  # the lock cannot be taken
-        return Finding("another run", "unknown", error.message, why)
 
 
 def swap(tree: Tree, seen: Watched) -> Finding:

@@ -1,4 +1,4 @@
-"""Checks of counters and sensors, and of GPUs."""
+"""Check counters, energy sensors and GPUs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from qbench.kit.readings.counters import Counters
 from qbench.machine.doctor.finding import Finding, Status, judged
-from qbench.machine.gpu.nvml import NVIDIA, NoNvml, ask, handles, nvml
+from qbench.machine.energy.sensors import RAPL_HIDDEN, find_sensors
+from qbench.machine.gpu.card import Card, named, settings
+from qbench.machine.gpu.nvml import NVIDIA, NoNvml, Reported, ask, handles, nvml
+from qbench.machine.gpu.state import read_state
 from qbench.machine.host.devices import pci_accelerators
 from qbench.machine.host.tree import Tree
 
 BUSY_GPU_PERCENT = 5
 TRIED_S = 0.02
-"""So long counters are tried: several turns, where they have to take turns."""
+"""Duration of the trial of the counters: several turns if the kernel multiplexes them."""
 
 
 def performance_counters() -> Finding:
-    """Instructions and cycles through perf_event_open: tried on a little work, since some machines
-    open a counter that never counts."""
-    from qbench.kit.readings.counters import Counters
-
+    """Check that perf_event_open counts instructions and cycles, on a little work: some machines
+    open counters that never count."""
     check, counters = "performance counters", Counters()
     end = time.thread_time() + TRIED_S
     while time.thread_time() < end:
@@ -42,9 +44,7 @@ def performance_counters() -> Finding:
 
 
 def energy_sensors(tree: Tree) -> Finding:
-    """Counters and sensors of power: there, and readable."""
-    from qbench.machine.energy.sensors import RAPL_HIDDEN, find_sensors
-
+    """Check that there are energy counters or power sensors, and that they are readable."""
     check, why = "energy sensors", "energy is then a proxy, or read from a wall meter"
     found = find_sensors(tree.root)
     closed = [
@@ -64,7 +64,7 @@ def energy_sensors(tree: Tree) -> Finding:
 
 
 def gpus(tree: Tree) -> list[Finding]:
-    """For every NVIDIA GPU: who else uses it, what slows it down, whether it stays ready."""
+    """Check every NVIDIA GPU: other users, throttling, settings."""
     try:
         with nvml() as library:
             found = handles(library)
@@ -85,34 +85,29 @@ def gpus(tree: Tree) -> list[Finding]:
             "GPU",
             "unknown",
             reason,
-            "other users of a GPU, and its clocks, cannot be seen",
+            "other users of a GPU and its clocks are unknown",
             "pip install nvidia-ml-py" if "not installed" in reason else None,
         )
     ]
 
 
 def _gpu(library: Any, handle: Any, index: int) -> list[Finding]:
-    from qbench.machine.gpu.card import Card, settings
-    from qbench.machine.gpu.state import read_state
-
     card = Card.of_gpu(library, handle)
-    state, (set_to, refused) = read_state(library, card), settings(library, card)
+    state, chosen = read_state(library, card), settings(library, card)
     found = [
         _gpu_users(library, handle, index),
         _gpu_clocks(index, state),
-        _gpu_persistence(index, set_to["persistence"], refused),
-        _gpu_power_limit(index, set_to),
-        _gpu_ecc(index, set_to["ecc"]),
+        _gpu_persistence(index, chosen),
+        _gpu_power_limit(index, chosen.values),
+        _gpu_ecc(index, chosen.values["ecc"]),
         _gpu_parts(library, handle, index),
-        _gpu_mode(index, set_to["compute_mode"]),
-        _gpu_link(library, handle, index, state["pcie_width"]),
+        _gpu_mode(index, chosen.values["compute_mode"]),
+        _gpu_link(library, handle, index, state.values["pcie_width"]),
     ]
     return [finding for finding in found if finding is not None]
 
 
 def _gpu_users(library: Any, handle: Any, index: int) -> Finding:
-    from qbench.machine.gpu.card import named
-
     check, why = f"GPU {index}, users", "they share its clocks, memory and time"
     running, reason = ask(library, "nvmlDeviceGetComputeRunningProcesses", handle)
     busy, busy_reason = ask(library, "nvmlDeviceGetUtilizationRates", handle)
@@ -123,28 +118,30 @@ def _gpu_users(library: Any, handle: Any, index: int) -> Finding:
     status: Status = "good"
     if pids or (percent is not None and percent >= BUSY_GPU_PERCENT):
         status = "bad"
-    elif running is None:  # a process of another container may be hidden, but its work shows
+    elif running is None:  # another container's process may be hidden, but its work shows
         status = "unknown"
     shown = f"busy: {busy_reason}" if percent is None else f"{percent} % busy"
     who = named(pids) or "none" if running is not None else str(reason)
     return judged(check, status, f"compute processes: {who}; {shown}", why)
 
 
-def _gpu_clocks(index: int, state: Mapping[str, Any]) -> Finding:
-    check, why = f"GPU {index}, clocks", "the GPU runs slower than it could"
-    slowed = state["throttled"]
+def _gpu_clocks(index: int, state: Reported) -> Finding:
+    check, why = f"GPU {index}, clocks", "the GPU is slower than it could be"
+    slowed, clock = state.values["throttled"], state.values["sm_clock_mhz"]
     if slowed is None:
-        return Finding(check, "unknown", state["missing"]["throttled"], why)
-    found = ", ".join(slowed) or "nothing slows it down"
-    found += f"; {state['sm_clock_mhz']} MHz now" if state["sm_clock_mhz"] is not None else ""
-    found += f", {state['temperature_c']} °C" if state["temperature_c"] is not None else ""
+        return Finding(check, "unknown", state.missing["throttled"], why)
+    found = ", ".join(slowed) or "not throttled"
+    found += f"; {clock} MHz now" if clock is not None else ""
+    heat = state.values["temperature_c"]
+    found += f", {heat} °C" if heat is not None else ""
     return judged(check, "bad" if slowed else "good", found, why)
 
 
-def _gpu_persistence(index: int, on: bool | None, missing: Mapping[str, str]) -> Finding:
-    check, why = f"GPU {index}, persistence", "without it every process starts the driver anew"
+def _gpu_persistence(index: int, chosen: Reported) -> Finding:
+    check, why = f"GPU {index}, persistence", "without it every process loads the driver again"
+    on = chosen.values["persistence"]
     if on is None:
-        return Finding(check, "unknown", missing["persistence"], why)
+        return Finding(check, "unknown", chosen.missing["persistence"], why)
     return judged(
         check,
         "good" if on else "warn",
@@ -154,11 +151,11 @@ def _gpu_persistence(index: int, on: bool | None, missing: Mapping[str, str]) ->
     )
 
 
-def _gpu_power_limit(index: int, set_to: Mapping[str, Any]) -> Finding | None:
-    """None where it is not told, as of laptops and Jetsons."""
+def _gpu_power_limit(index: int, chosen: Mapping[str, Any]) -> Finding | None:
+    """None if it is unknown, as on laptops and Jetsons."""
     check = f"GPU {index}, power limit"
     why = "a lower limit makes the GPU slower than others of its kind"
-    limit, usual = set_to["power_limit_w"], set_to["power_limit_default_w"]
+    limit, usual = chosen["power_limit_w"], chosen["power_limit_default_w"]
     if limit is None or usual is None:
         return None
     return judged(
@@ -171,32 +168,32 @@ def _gpu_power_limit(index: int, set_to: Mapping[str, Any]) -> Finding | None:
 
 
 def _gpu_ecc(index: int, on: bool | None) -> Finding | None:
-    """None where the GPU's memory has none (most cards for desktops)."""
+    """None if the GPU's memory has no ECC, as on most desktop cards."""
     if on is None:
         return None
     return judged(
         f"GPU {index}, ECC",
         "good" if on else "warn",
         "on" if on else "off",
-        "errors of memory go unseen; other cards of its kind are slower by what it costs",
+        "memory errors go unnoticed; cards of this model with ECC on are slower",
         f"sudo nvidia-smi -i {index} -e 1",
     )
 
 
 def _gpu_parts(library: Any, handle: Any, index: int) -> Finding | None:
-    """None where the GPU cannot be parted."""
-    check, why = f"GPU {index}, parts", "parts share power, clocks and the bus with each other"
+    """None if the GPU does not support MIG."""
+    check, why = f"GPU {index}, parts", "MIG instances share power, clocks and the bus"
     mode, _ = ask(library, "nvmlDeviceGetMigMode", handle)
     if mode is None:
         return None
-    found = "parted (MIG)" if mode[0] else "whole"
+    found = "split into MIG instances" if mode[0] else "whole"
     return judged(
         check, "warn" if mode[0] else "good", found, why, f"sudo nvidia-smi -i {index} -mig 0"
     )
 
 
 def _gpu_mode(index: int, mode: str | None) -> Finding | None:
-    """None where it is not told."""
+    """None if it is unknown."""
     if mode is None:
         return None
     check, why = f"GPU {index}, compute mode", "no process may compute on it"
@@ -205,10 +202,10 @@ def _gpu_mode(index: int, mode: str | None) -> Finding | None:
 
 
 def _gpu_link(library: Any, handle: Any, index: int, width: int | None) -> Finding | None:
-    """Its lanes; an idle link lowers its generation, not its width. None where it is not told."""
+    """Check the link's width: an idle link lowers its generation only. None if it is unknown."""
     most, _ = ask(library, "nvmlDeviceGetMaxPcieLinkWidth", handle)
     if width is None or most is None:
         return None
     check = f"GPU {index}, PCIe"
-    why = "copies to and from the GPU take longer: another slot, or a card that is not seated well"
+    why = "copies to and from the GPU take longer: use another slot, or reseat the card"
     return judged(check, "warn" if width < most else "good", f"{width} of {most} lanes", why)

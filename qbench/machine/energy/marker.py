@@ -193,12 +193,20 @@ def _sliding_sum(values: np.ndarray, size: int) -> np.ndarray:
 def _joint(fits: np.ndarray, apart: int, reach: int) -> np.ndarray:
     """For each place of the first marker, the worse of its fit and the best fit of a second one
     ``apart`` steps later, give or take ``reach``."""
-    from scipy.ndimage import maximum_filter1d
-
-    padded = np.concatenate([fits, np.full(reach, -1.0)])
-    around = maximum_filter1d(padded, 2 * reach + 1, mode="constant", cval=-1.0)
-    count = min(len(fits), len(padded) - apart)
+    nothing = np.full(reach, -1.0)
+    around = _sliding_max(np.concatenate([nothing, fits, nothing, nothing]), 2 * reach + 1)
+    count = min(len(fits), len(around) - apart)
     return np.minimum(fits[:count], around[apart : apart + count]) if count > 0 else _NOWHERE
+
+
+def _sliding_max(values: np.ndarray, size: int) -> np.ndarray:
+    """Maximum of each ``size`` successive values, by windows that double in size."""
+    have = 1
+    while have < size:
+        step = min(have, size - have)
+        values = np.maximum(values[:-step], values[step:])
+        have += step
+    return values
 
 
 def _top(fits: np.ndarray, place: int, reach: int) -> int:

@@ -1,11 +1,10 @@
-"""Sampling sensors at a low rate from a thread of the parent, while a worker runs."""
+"""Sample sensors at a low rate from a thread of the parent, while a worker runs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -14,13 +13,13 @@ from qbench.machine.energy.sensor import Sensor, SensorError
 
 
 class Meter:
-    """Reads sensors while the block runs::
+    """Read sensors while the block runs::
 
         with Meter(sensors, hz=10) as meter:
             ...
         meter.series(sensors[0])
 
-    A reading that fails is left out and counted; the first reason of each sensor is kept.
+    A failed reading is left out; the first reason of each sensor is kept.
     """
 
     def __init__(self, sensors: Sequence[Sensor], hz: float, clock: Clock | None = None) -> None:
@@ -31,9 +30,9 @@ class Meter:
         self._cpu_ns: list[int] = []
         self._begin_ns = self._wall_ns = 0
         self.failures: dict[str, str] = {}
-        """By a sensor's name, why its first failed reading did."""
+        """Why the first failed reading of each sensor failed, by the sensor's name."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Meter:
         self._begin_ns = self._clock.now_ns()
         self._ticking.__enter__()
         return self
@@ -60,12 +59,12 @@ class Meter:
         self._cpu_ns.append(time.thread_time_ns())
 
     def series(self, sensor: Sensor) -> np.ndarray:
-        """``[n, 2]`` float64: monotonic nanoseconds, and joules of a counter or watts."""
+        """Return ``[n, 2]`` float64: monotonic nanoseconds, and joules of a counter or watts."""
         return np.array(self._samples[sensor.name], dtype=np.float64).reshape(-1, 2)
 
     @property
     def cpu_share(self) -> float | None:
-        """Processor time that sampling took, as a share of one core; None before the end."""
+        """Processor time of sampling, as a share of one core; None before the end."""
         if not self._wall_ns:
             return None
         return (self._cpu_ns[-1] - self._cpu_ns[0]) / self._wall_ns

@@ -11,7 +11,7 @@ from typing import Any
 
 from qbench.machine.energy.sensor import Refused, Sensor, SensorError
 from qbench.machine.gpu.card import card_bus_id
-from qbench.machine.gpu.nvml import ask
+from qbench.machine.gpu.nvml import Answer, ask
 from qbench.machine.gpu.state import read_power
 
 SPOT_POWER = (
@@ -61,9 +61,9 @@ def _gpu(nvml: Any, index: int) -> Iterator[Sensor | Refused]:
     yield Sensor(name, "nvml power", "gpu", "power", power, SPOT_POWER, device)
 
 
-def _reader(told: Callable[[], tuple[int | None, str | None]]) -> Callable[[], float]:
+def _reader(answer: Callable[[], Answer]) -> Callable[[], float]:
     def read() -> float:
-        value, reason = told()
+        value, reason = answer()
         if value is None:
             raise SensorError(f"NVML: {reason}")
         return value * 1e-3

@@ -1,4 +1,4 @@
-"""The contract of a power or energy sensor."""
+"""One sensor of energy or power."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from qbench.machine.energy.integral import Kind
 
 Scope = Literal["wall", "board", "platform", "cpu package", "gpu", "dram", "rail"]
-"""What a sensor covers: all that the machine draws from its socket; all that its board is fed; the
-processor's whole platform; the processor; one GPU; its memory; or some part of the board."""
+"""The part of a machine that a sensor covers: all power from the wall socket; all power of the
+board; the processor's platform; the processor package; one GPU; memory; or a part of the board."""
 
 
 class SensorError(Exception):
@@ -22,14 +22,14 @@ class Sensor:
     """One sensor.
 
     Attributes:
-        name: of its own on this machine, and fit for a file's name.
-        method: how the figure comes about, such as ``rapl package-0``; figures of different
-            methods are never compared.
-        kind: ``counter``: joules, rising; ``power``: watts at this moment.
-        read: gives the value, or raises SensorError.
-        note: what a reader of its figures has to know; "" if nothing.
-        device: of a GPU's sensor, where the GPU sits on the PCI bus (``host.devices.bus_id``), so
-            that it is known which GPU's cases it counts; None where that is not told.
+        name: unique on this machine, and usable as a file name.
+        method: how the value is obtained, such as ``rapl package-0``; values of different methods
+            are never compared.
+        kind: ``counter``: joules, rising; ``power``: watts now.
+        read: returns the value, or raises SensorError.
+        note: a limitation of its values for the reader; "" if there is none.
+        device: PCI address of a GPU's sensor (``gpu.nvml.bus_id``), which matches it with the
+            cases on that GPU; None if unknown or not a GPU's.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Sensor:
 
 
 class Refused(NamedTuple):
-    """A sensor that is there and does not answer."""
+    """A sensor that is present but not readable."""
 
     name: str
     reason: str

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.machine.energy.integral import Kind
+from qbench.machine.energy.nvml import nvml_sensors
 from qbench.machine.energy.sensor import Refused, Scope, Sensor, SensorError
 
 LONGEST_READING = 64
@@ -46,8 +47,6 @@ def find_sensors(root: Path = Path("/"), nvml: Any = None) -> Found:
         root: the file system, another one in tests.
         nvml: the module ``pynvml``; imported if None, and done without where it is not installed.
     """
-    from qbench.machine.energy.nvml import nvml_sensors
-
     sensors: list[Sensor] = []
     refused: list[Refused] = []
     for candidate in (*_rapl(root), *_hwmon(root), *_tegra_iio(root), *nvml_sensors(root, nvml)):

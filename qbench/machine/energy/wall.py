@@ -17,13 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
-
-from qbench.errors import UserError
 
 MAX_BYTES = 64_000_000
 MAX_ROWS = 2_000_000
@@ -61,6 +59,22 @@ class Log:
     watts: np.ndarray
 
 
+class MeterError(Exception):
+    """A wall meter's log or command is not usable.
+
+    Attributes:
+        message: the problem, with its place (``file:line``) if it is in a file.
+        fix: the next step; "" if there is none.
+    """
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.message, self.fix = message, fix
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.fix}" if self.fix else self.message
+
+
 class WallMeter(Protocol):
     """Something that says what the whole machine draws.
 
@@ -74,11 +88,11 @@ class WallMeter(Protocol):
     @property
     def same_clock(self) -> bool: ...
     def running(self) -> AbstractContextManager[None]:
-        """While the energy pass goes on. Raises UserError if nothing can come of it."""
+        """While the energy pass goes on. Raises MeterError if nothing can come of it."""
         ...
 
     def read(self) -> Log:
-        """All that it has told so far, asked for inside ``running``. Raises UserError."""
+        """All that it has told so far, asked for inside ``running``. Raises MeterError."""
         ...
 
 
@@ -99,7 +113,7 @@ class PowerLog:
     @contextmanager
     def running(self) -> Iterator[None]:
         if not self.path.parent.is_dir():
-            raise UserError(f"--power-log: there is no folder {self.path.parent}")
+            raise MeterError(f"--power-log: there is no folder {self.path.parent}")
         yield
 
     def read(self) -> Log:
@@ -115,18 +129,18 @@ def read_power_log(path: Path) -> Log:
     lines that begin with ``#`` and a last line without its end are left out.
 
     Raises:
-        UserError: the file cannot be read, is too large, or a line does not fit, named with its
+        MeterError: the file cannot be read, is too large, or a line does not fit, named with its
             number.
     """
     rows = _rows(path)
     number, fields, separator = next(rows, (0, [], ""))
     if not fields:
-        raise UserError(f"{path}:1: the power log is empty", _FORM)
+        raise MeterError(f"{path}:1: the power log is empty", _FORM)
     time_column, watt_column, named = _columns(path, number, fields)
     if named:
         number, fields, _ = next(rows, (number, [], ""))
         if not fields:
-            raise UserError(f"{path}:{number}: the power log has no rows", _FORM)
+            raise MeterError(f"{path}:{number}: the power log has no rows", _FORM)
     decimal = "," if separator != "," else "."
     width = len(fields)
     read_time = _time_reader(fields[time_column] if time_column < width else "", decimal)
@@ -135,23 +149,23 @@ def read_power_log(path: Path) -> Log:
     while True:
         where = f"{path}:{number}"
         if len(fields) != width or max(time_column, watt_column) >= width:
-            raise UserError(f"{where}: {len(fields)} fields, where {width} were expected", _FORM)
+            raise MeterError(f"{where}: {len(fields)} fields, where {width} were expected", _FORM)
         try:
             moment = read_time(fields[time_column])
             power = _number(fields[watt_column], decimal)
         except ValueError as error:
-            raise UserError(f"{where}: {error}", _FORM) from None
+            raise MeterError(f"{where}: {error}", _FORM) from None
         if abs(moment) > LAST_SECOND:
-            raise UserError(f"{where}: {moment:g} s: milliseconds? Seconds are expected", _FORM)
+            raise MeterError(f"{where}: {moment:g} s: milliseconds? Seconds are expected", _FORM)
         if not 0 <= power <= MAX_WATTS:
-            raise UserError(f"{where}: {power:g} W is no power of a machine", _FORM)
+            raise MeterError(f"{where}: {power:g} W is no power of a machine", _FORM)
         if times and moment <= times[-1]:
-            raise UserError(
+            raise MeterError(
                 f"{where}: the time does not advance",
                 "Have the meter log in UTC and with fractions of seconds, or thin the log out.",
             )
         if times and moment - times[0] > MAX_DAYS * 86400:
-            raise UserError(f"{where}: the log spans more than {MAX_DAYS} days", "Cut it.")
+            raise MeterError(f"{where}: the log spans more than {MAX_DAYS} days", "Cut it.")
         times.append(moment)
         watts.append(power)
         if (row := next(rows, None)) is None:
@@ -166,30 +180,30 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str], str]]:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UserError(f"cannot read the power log {path}: {error.strerror}") from None
+        raise MeterError(f"cannot read the power log {path}: {error.strerror}") from None
     if len(content) > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES // 10**6} MB", "Cut the log.")
+        raise MeterError(f"{path} is larger than {MAX_BYTES // 10**6} MB", "Cut the log.")
     try:
         # the last line, without an end, may still be in the writing
         lines = content.decode("utf-8-sig").split("\n")[:-1]
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: this is not UTF-8 text", _FORM) from None
+        raise MeterError(f"{path}:{line}: this is not UTF-8 text", _FORM) from None
     if len(lines) > MAX_ROWS:
-        raise UserError(f"{path} has more than {MAX_ROWS} lines", "Cut the log.")
+        raise MeterError(f"{path} has more than {MAX_ROWS} lines", "Cut the log.")
     separator = None
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if len(line) > LONGEST_LINE:
-            raise UserError(f"{path}:{number}: longer than {LONGEST_LINE} characters", _FORM)
+            raise MeterError(f"{path}:{number}: longer than {LONGEST_LINE} characters", _FORM)
         separator = separator or next((s for s in "\t;," if s in line), None)
         if separator is None:
-            raise UserError(f"{path}:{number}: no comma, semicolon or tab in it", _FORM)
+            raise MeterError(f"{path}:{number}: no comma, semicolon or tab in it", _FORM)
         try:
             (fields,) = csv.reader([line], delimiter=separator, strict=True)
         except (csv.Error, ValueError):
-            raise UserError(f"{path}:{number}: a quote that does not close", _FORM) from None
+            raise MeterError(f"{path}:{number}: a quote that does not close", _FORM) from None
         yield number, [field.strip() for field in fields], separator
 
 
@@ -201,7 +215,7 @@ def _columns(path: Path, number: int, fields: Sequence[str]) -> tuple[int, int, 
         return found[0][0], found[1][0], True
     if len(fields) == 2 and any(c.isdigit() for c in fields[0] + fields[1]):
         return 0, 1, False
-    raise UserError(
+    raise MeterError(
         f"{path}:{number}: which columns hold time and watts cannot be told from "
         f"'{', '.join(fields)}'",
         f"Name one of them {' or '.join(TIME_NAMES)}, and one {' or '.join(WATT_NAMES)}.",
@@ -235,7 +249,7 @@ def _iso_seconds(text: str) -> float:
         # a date alone is no moment, though Python takes it for midnight
         if len(text) < len("2026-01-01T00:00"):
             raise ValueError
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError):
         raise ValueError(f"'{text[:40]}' is no time") from None
 
@@ -257,9 +271,9 @@ class PowerCommand:
         try:
             self._words = shlex.split(command)
         except ValueError as error:
-            raise UserError(f"--power-command: {error}", "Close its quotes.") from None
+            raise MeterError(f"--power-command: {error}", "Close its quotes.") from None
         if not self._words:
-            raise UserError("--power-command: there is no command", "Give one that prints watts.")
+            raise MeterError("--power-command: there is no command", "Give one that prints watts.")
         self._forget()
 
     def _forget(self) -> None:
@@ -276,7 +290,7 @@ class PowerCommand:
     def running(self) -> Iterator[None]:
         """
         Raises:
-            UserError: it cannot be started, ends, or prints something else before any number.
+            MeterError: it cannot be started, ends, or prints something else before any number.
         """
         self._forget()
         with tempfile.TemporaryFile() as errors:
@@ -289,7 +303,7 @@ class PowerCommand:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise UserError(
+                raise MeterError(
                     f"--power-command: cannot run {self._words[0]}: {error.strerror}"
                 ) from None
             assert process.stdout
@@ -312,7 +326,7 @@ class PowerCommand:
         errors.seek(0)
         said = errors.read(LONGEST_LINE).decode(errors="replace").strip().splitlines()
         problem = self._problem or f"it printed nothing for {self.FIRST_S:g} s"
-        raise UserError(
+        raise MeterError(
             f"--power-command: {problem}{': ' + said[-1] if said else ''}",
             "It has to print watts, one number a line, at once (`stdbuf -oL` helps some programs).",
         )
@@ -338,6 +352,6 @@ class PowerCommand:
 
     def read(self) -> Log:
         if self._problem:
-            raise UserError(f"--power-command: {self._problem}")
+            raise MeterError(f"--power-command: {self._problem}")
         count = len(self._watts)  # the other thread adds the time first
         return Log(np.array(self._times[:count]) * 1e-9, np.array(self._watts[:count]))

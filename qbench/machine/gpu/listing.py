@@ -1,20 +1,20 @@
-"""The NVIDIA GPUs of this machine, for its fingerprint."""
+"""The GPUs of this machine, for its fingerprint."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from qbench.machine.gpu.card import Card, settings
 from qbench.machine.gpu.nvml import NoNvml, ask, handles, nvml
 
 
 def nvidia_gpus() -> list[dict[str, Any]] | None:
-    """The GPUs of this machine as NVML tells them; None where it cannot be asked."""
+    """Return facts of each GPU, as NVML reports them; None if NVML is not usable."""
     try:
         with nvml() as library:
-            driver, _ = ask(library, "nvmlSystemGetDriverVersion")
-            cuda, _ = ask(library, "nvmlSystemGetCudaDriverVersion")
+            cuda = ask(library, "nvmlSystemGetCudaDriverVersion").value
             common = {
-                "driver": driver,
+                "driver": ask(library, "nvmlSystemGetDriverVersion").value,
                 "cuda": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
             }
             return [{**_gpu(library, handle), **common} for handle in handles(library).values()]
@@ -24,9 +24,7 @@ def nvidia_gpus() -> list[dict[str, Any]] | None:
 
 def _gpu(library: Any, handle: Any) -> dict[str, Any]:
     def of(call: str, *args: Any) -> Any:
-        return ask(library, call, handle, *args)[0]
-
-    from qbench.machine.gpu.card import Card, settings
+        return ask(library, call, handle, *args).value
 
     memory = of("nvmlDeviceGetMemoryInfo")
     mig = of("nvmlDeviceGetMigMode")
@@ -38,5 +36,5 @@ def _gpu(library: Any, handle: Any) -> dict[str, Any]:
         "pcie_generation": of("nvmlDeviceGetMaxPcieLinkGeneration"),
         "pcie_lanes": of("nvmlDeviceGetMaxPcieLinkWidth"),
         "mig": None if mig is None else bool(mig[0]),
-        **settings(library, Card.of_gpu(library, handle))[0],
+        **settings(library, Card.of_gpu(library, handle)).values,
     }

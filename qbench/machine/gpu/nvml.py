@@ -1,25 +1,44 @@
-"""Calls of NVML, NVIDIA's management library."""
+"""Calls to NVML, NVIDIA's management library, through the module ``pynvml`` (nvidia-ml-py)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 NVIDIA = "10de"
-"""The PCI vendor id."""
+"""NVIDIA's PCI vendor id."""
 
 
 class NoNvml(Exception):
-    """NVML cannot be used here; the message says why."""
+    """NVML is not usable on this machine; the message is the reason."""
+
+
+class Answer(NamedTuple):
+    """Result of one NVML call.
+
+    Attributes:
+        value: the result; None if the call failed.
+        reason: why the call failed; None if it succeeded.
+    """
+
+    value: Any
+    reason: str | None
+
+
+class Reported(NamedTuple):
+    """Values by name, None where the GPU does not report one, and the reasons for these."""
+
+    values: dict[str, Any]
+    missing: dict[str, str]
 
 
 @contextmanager
 def nvml() -> Iterator[Any]:
-    """NVIDIA's management library (the module ``pynvml``), open while the block runs.
+    """Initialize NVML for the block, and yield the module ``pynvml``.
 
     Raises:
-        NoNvml: its Python package, the library or the driver is missing.
+        NoNvml: the Python package, the library or the driver is missing.
     """
     try:
         import pynvml  # type: ignore[import-not-found]
@@ -35,28 +54,28 @@ def nvml() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def ask(library: Any, call: str, *args: Any) -> tuple[Any, str | None]:
-    """What a function of NVML says, or why it does not: any of them may answer "Not Supported",
-    and an older package or driver may lack it."""
-    function: Callable[..., Any] | None = getattr(library, call, None)
+def ask(library: Any, call: str, *args: Any) -> Answer:
+    """Call a function of NVML. Any function may answer "Not Supported", and an older package or
+    driver may lack it."""
+    function = getattr(library, call, None)
     if function is None:
-        return None, f"nvidia-ml-py has no {call}"
+        return Answer(None, f"nvidia-ml-py has no {call}")
     try:
         value = function(*args)
     except library.NVMLError as error:
-        return None, str(error)
-    return value.decode() if isinstance(value, bytes) else value, None
+        return Answer(None, str(error))
+    return Answer(value.decode() if isinstance(value, bytes) else value, None)
 
 
 def bus_id(text: str) -> str:
-    """A place on the PCI bus, ``domain:bus:device.function``, as all of qbench writes it: NVML has
-    more digits of the domain than CUDA has, and both know several cases of letters."""
+    """Normalize a PCI address (``domain:bus:device.function``) to lower case with a domain of four
+    digits: NVML writes more digits than CUDA, and both write letters of either case."""
     domain, colon, rest = text.lower().partition(":")
     return f"{domain.lstrip('0').rjust(4, '0')}{colon}{rest}"
 
 
 def handles(library: Any) -> dict[int, Any]:
-    """By index, NVML's handles of the GPUs that it lets this process see."""
-    count, _ = ask(library, "nvmlDeviceGetCount")
-    found = {n: ask(library, "nvmlDeviceGetHandleByIndex", n)[0] for n in range(count or 0)}
+    """Return the handles of the GPUs that this process may see, by NVML's index."""
+    count = ask(library, "nvmlDeviceGetCount").value or 0
+    found = {n: ask(library, "nvmlDeviceGetHandleByIndex", n).value for n in range(count)}
     return {index: handle for index, handle in found.items() if handle is not None}

@@ -1,4 +1,4 @@
-"""Clocks, power, temperature, throttling and memory of a card at this moment."""
+"""Read clocks, power, temperature, throttling and memory of a card now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qbench.machine.gpu.card import Card
-from qbench.machine.gpu.nvml import ask
+from qbench.machine.gpu.nvml import Answer, Reported, ask
 
 POWER_CAP = "power cap"
 THROTTLING: Mapping[str, str] = {
@@ -17,19 +17,15 @@ THROTTLING: Mapping[str, str] = {
     "HwThermalSlowdown": "hardware thermal slowdown",
     "HwPowerBrakeSlowdown": "power brake",
 }
-"""NVML's reasons for low clocks that mean less speed than the GPU has; idling, and clocks that
-somebody set, are none."""
+"""Throttling by NVML's reasons for low clocks. Idling and clocks set by a user are not among
+them."""
 
 
-def read_state(nvml: Any, card: Card) -> dict[str, Any]:
-    """
-    Returns:
-        ``sm_clock_mhz, memory_clock_mhz, temperature_c, power_w, memory_used_bytes`` (of all
-        processes), ``throttled`` (a list of reasons, empty if it is not), ``pcie_generation,
-        pcie_width`` (an idle link is slower), each None where the GPU does not tell; then
-        ``missing`` has its reason.
-    """
-    asked = {
+def read_state(nvml: Any, card: Card) -> Reported:
+    """Read a card's state: ``sm_clock_mhz, memory_clock_mhz, temperature_c, power_w,
+    memory_used_bytes`` (of all processes), ``throttled`` (a list of reasons, empty if it is not),
+    ``pcie_generation, pcie_width`` (an idle link is slower)."""
+    answers = {
         "sm_clock_mhz": ask(nvml, "nvmlDeviceGetClockInfo", card.whole, nvml.NVML_CLOCK_SM),
         "memory_clock_mhz": ask(nvml, "nvmlDeviceGetClockInfo", card.whole, nvml.NVML_CLOCK_MEM),
         "temperature_c": ask(
@@ -41,29 +37,29 @@ def read_state(nvml: Any, card: Card) -> dict[str, Any]:
         "pcie_generation": ask(nvml, "nvmlDeviceGetCurrPcieLinkGeneration", card.whole),
         "pcie_width": ask(nvml, "nvmlDeviceGetCurrPcieLinkWidth", card.whole),
     }
-    state = {name: value for name, (value, _) in asked.items()}
+    state = {name: answer.value for name, answer in answers.items()}
     if state["power_w"] is not None:
         state["power_w"] /= 1000
     if state["memory_used_bytes"] is not None:
         state["memory_used_bytes"] = int(state["memory_used_bytes"].used)
     if state["throttled"] is not None:
         state["throttled"] = _throttled(nvml, state["throttled"])
-    missing = {name: reason for name, (_, reason) in asked.items() if reason is not None}
-    return {**state, "missing": missing}
+    missing = {name: why for name, (_, why) in answers.items() if why is not None}
+    return Reported(state, missing)
 
 
-def read_power(nvml: Any, handle: Any) -> tuple[int | None, str | None]:
-    """A GPU's milliwatts now; or None, and why.
+def read_power(nvml: Any, handle: Any) -> Answer:
+    """Read a GPU's power now, in milliwatts.
 
-    From Ampere on, A100 aside, ``nvmlDeviceGetPowerUsage`` is the mean of the last second (NVML's
-    reference), so that the beginning of a window would hold what was before it. Newer drivers have
-    the present figure as a field of its own.
+    From Ampere on, except on A100, ``nvmlDeviceGetPowerUsage`` is the mean of the last second
+    (NVML's reference), so a window's first readings would include the time before it. Newer
+    drivers have a field for the current power.
     """
     instant = getattr(nvml, "NVML_FI_DEV_POWER_INSTANT", None)
     if instant is not None:
-        fields, _ = ask(nvml, "nvmlDeviceGetFieldValues", handle, [instant])
+        fields = ask(nvml, "nvmlDeviceGetFieldValues", handle, [instant]).value
         if fields is not None and fields[0].nvmlReturn == nvml.NVML_SUCCESS:
-            return fields[0].value.uiVal, None
+            return Answer(fields[0].value.uiVal, None)
     return ask(nvml, "nvmlDeviceGetPowerUsage", handle)
 
 

@@ -1,5 +1,4 @@
-"""Watching a card from a thread of the parent while a worker runs on it. The worker does nothing
-for it, and is not asked anything."""
+"""Sample a card from a thread of the parent while a worker runs on it. The worker takes no part."""
 
 from __future__ import annotations
 
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from qbench.machine.clock import Clock
 from qbench.machine.gpu.card import (
@@ -24,17 +23,17 @@ from qbench.machine.gpu.nvml import NoNvml, nvml
 from qbench.machine.gpu.state import read_state
 
 HZ = 10.0
-"""Readings a second. The GPU's own figures are no newer: NVML renews power every 20 to 100 ms, by
+"""Readings per second. More would add nothing: NVML updates power every 20 to 100 ms, depending on
 the model (Yang, Adamek and Armour, arXiv:2312.02741)."""
 FIGURES = (
     "sm_clock_mhz", "memory_clock_mhz", "power_w", "temperature_c", "memory_used_bytes",
     "throttled", "pcie_generation", "pcie_width",
 )  # fmt: skip
-"""What is read again and again."""
+"""Values of each sample."""
 
 
 class Summing(Protocol):
-    """What sums up a window; None where there is no card to be watched."""
+    """Summarizes a window; None if there is no card to sample."""
 
     def summary(self, begin_ns: int, end_ns: int) -> dict[str, Any] | None: ...
 
@@ -46,17 +45,31 @@ class _Sample:
     processes: Mapping[int, int | None] | None
 
 
+class _ProcessMemory(NamedTuple):
+    """The worker's memory on the card.
+
+    Attributes:
+        bytes: maximum; None if unknown.
+        by: how it is known: ``process`` or ``difference``; None if unknown.
+        others: number of other processes on the card; None if unknown.
+    """
+
+    bytes: int | None
+    by: str | None
+    others: int | None
+
+
 class Watcher:
-    """Samples a card while the block runs::
+    """Sample a card while the block runs::
 
         with Watcher(nvml, card) as watcher:
             ...
         watcher.summary(begin_ns, end_ns)
 
-    It is entered before the worker is started: what is on the card by then is not the worker's.
+    Enter it before the worker starts: processes on the card by then are not the worker.
 
     Args:
-        ours: whether a process id is that of the worker.
+        ours: returns whether a process id belongs to the worker.
     """
 
     def __init__(
@@ -77,8 +90,8 @@ class Watcher:
         self._begin_ns = self._end_ns = 0
 
     def __enter__(self) -> Watcher:
-        self._before = read_state(self._nvml, self._card)
-        self._processes_before, _ = compute_processes(self._nvml, self._card)
+        self._before = read_state(self._nvml, self._card).values
+        self._processes_before = compute_processes(self._nvml, self._card).value
         self._settings, missing = settings(self._nvml, self._card)
         self._missing |= missing
         self._ecc, missing = ecc_counts(self._nvml, self._card)
@@ -90,7 +103,7 @@ class Watcher:
     def __exit__(self, *exc: Any) -> None:
         self._ticking.__exit__(*exc)
         self._end_ns = self._clock.now_ns()
-        counts, _ = ecc_counts(self._nvml, self._card)
+        counts = ecc_counts(self._nvml, self._card).values
         self._ecc = {
             name: None if before is None or (now := counts[name]) is None else now - before
             for name, before in self._ecc.items()
@@ -98,52 +111,51 @@ class Watcher:
 
     def _sample(self) -> None:
         at_ns = self._clock.now_ns()
-        state = read_state(self._nvml, self._card)
+        state, missing = read_state(self._nvml, self._card)
         processes, reason = compute_processes(self._nvml, self._card)
         if reason is not None:
             self._missing.setdefault("others", reason)
         for pid in processes or ():
-            if pid not in self._known:  # by now it lives; later it may not
+            if pid not in self._known:  # ask while it lives
                 self._known[pid] = self._ours(pid)
-        for name, why in state["missing"].items():
+        for name, why in missing.items():
             self._missing.setdefault(name, why)
         self._samples.append(_Sample((at_ns + self._clock.now_ns()) // 2, state, processes))
         self._cpu_ns.append(time.thread_time_ns())
 
-    # ------------------------------------------------------------------ what it came to
+    # ------------------------------------------------------------------ summary
 
     def summary(self, begin_ns: int, end_ns: int) -> dict[str, Any]:
-        """What the card told from ``begin_ns`` to ``end_ns`` of the monotonic clock, for a trial's
-        record (``gpu``). Each value is None where it was not told; ``missing`` says why.
+        """Summarize the samples from ``begin_ns`` to ``end_ns`` of the monotonic clock, for a
+        trial's record (``gpu``). A value that the card did not report is None; ``missing`` has the
+        reason.
 
-        - ``samples``: readings within the window.
-        - ``sm_clock_mhz`` with ``sm_clock_low_mhz`` and ``sm_clock_high_mhz``, and
-          ``memory_clock_mhz``: medians, and the least and the most; ``power_w``: the mean;
-          ``temperature_c``: the most.
-        - ``throttled``: by reason, the share of the readings.
-        - ``memory_used_bytes``: the most that was taken of the card's memory: by all processes
-          together, and by the driver for itself;
-          ``memory_process_bytes``: the most that the worker held, by ``memory_process_by``:
-          ``process``, its own figure, or ``difference``, what the card held more than before the
-          worker was started.
-        - ``others``: other processes that computed on the card.
-        - ``ecc_corrected``, ``ecc_uncorrected``: memory errors that came while the worker ran.
-        - ``pcie_generation``, ``pcie_width``: the fastest that the link was.
-        - the settings of ``qbench.machine.gpu.card.settings``; ``mig``: whether it is a part of a
-        GPU.
-        - ``watch_cpu_share``: what all of this cost the parent, as a share of one core.
+        - ``samples``: number of samples within the window.
+        - ``sm_clock_mhz`` and ``memory_clock_mhz``: medians; ``sm_clock_low_mhz``: minimum;
+          ``sm_clock_high_mhz``: maximum; ``power_w``: mean; ``temperature_c``: maximum.
+        - ``throttled``: share of the samples, by reason.
+        - ``memory_used_bytes``: maximum of the card's used memory, of all processes and the driver.
+        - ``memory_process_bytes``: maximum of the worker's memory, as ``memory_process_by`` says:
+          ``process``: reported for its process; ``difference``: increase of the card's used memory
+          since before the worker started.
+        - ``others``: number of other processes that computed on the card.
+        - ``ecc_corrected``, ``ecc_uncorrected``: memory errors while the worker ran.
+        - ``pcie_generation``, ``pcie_width``: maxima.
+        - the settings of ``qbench.machine.gpu.card.settings``; ``mig``: whether it is a MIG
+        instance.
+        - ``watch_cpu_share``: the parent's processor time for sampling, as a share of one core.
         """
         inside = [sample for sample in self._samples if begin_ns <= sample.at_ns <= end_ns]
         missing = dict(self._missing)
         if not inside:
-            why = f"no reading fell into the window of {(end_ns - begin_ns) * 1e-9:.3f} s"
+            why = f"no sample within the window of {(end_ns - begin_ns) * 1e-9:.3f} s"
             missing |= dict.fromkeys((*FIGURES, "memory_process_bytes", "others"), why)
-        of = {name: _told(inside, name) for name in FIGURES}
-        memory, by, others = self._by_process(inside)
-        if memory is None:
+        of = {name: _reported(inside, name) for name in FIGURES}
+        memory = self._process_memory(inside)
+        if memory.bytes is None:
             missing.setdefault(
                 "memory_process_bytes",
-                "neither the worker's own figure nor, beside others, a difference to before",
+                "not reported for the worker, and not the only change of the card's used memory",
             )
         clocks = of["sm_clock_mhz"]
         found: dict[str, Any] = {
@@ -156,9 +168,9 @@ class Watcher:
             "temperature_c": _or_none(max, of["temperature_c"]),
             "throttled": _shares(of["throttled"]) if of["throttled"] else None,
             "memory_used_bytes": _or_none(max, of["memory_used_bytes"]),
-            "memory_process_bytes": memory,
-            "memory_process_by": by,
-            "others": others,
+            "memory_process_bytes": memory.bytes,
+            "memory_process_by": memory.by,
+            "others": memory.others,
             **self._ecc,
             "pcie_generation": _or_none(max, of["pcie_generation"]),
             "pcie_width": _or_none(max, of["pcie_width"]),
@@ -173,15 +185,15 @@ class Watcher:
         wall_ns = self._end_ns - self._begin_ns
         return (self._cpu_ns[-1] - self._cpu_ns[0]) / wall_ns if wall_ns > 0 else None
 
-    def _by_process(self, inside: Sequence[_Sample]) -> tuple[int | None, str | None, int | None]:
-        """The worker's memory, how that is known, and how many others computed on the card.
+    def _process_memory(self, inside: Sequence[_Sample]) -> _ProcessMemory:
+        """Find the worker among the card's processes.
 
-        In a container the worker may be listed under an id that is not its own here, or not at
-        all. Then one process that was not there before is taken to be the worker.
+        In a container the worker may be listed under another process id, or not at all. Then one
+        process that was not on the card before is taken to be the worker.
         """
         lists = [sample.processes for sample in inside if sample.processes is not None]
         if not lists:
-            return None, None, None
+            return _ProcessMemory(None, None, None)
         seen = {pid for processes in lists for pid in processes}
         own = {pid for pid in seen if self._known[pid]}
         strangers = seen - own
@@ -195,18 +207,18 @@ class Watcher:
         ]
         others = len(seen - own)
         if held:
-            return max(held), "process", others
-        used = _told(inside, "memory_used_bytes")
+            return _ProcessMemory(max(held), "process", others)
+        used = _reported(inside, "memory_used_bytes")
         before = self._before["memory_used_bytes"]
         if others or not used or before is None:
-            return None, None, others
-        return max(0, max(used) - before), "difference", others
+            return _ProcessMemory(None, None, others)
+        return _ProcessMemory(max(0, max(used) - before), "difference", others)
 
 
 @contextmanager
 def watching(facts: Mapping[str, Any] | None) -> Iterator[Summing]:
-    """A watcher of the card that a CUDA device is, while the block runs; where the device is none
-    or NVML does not show it, what stands in for one.
+    """Watch the card of a CUDA device while the block runs. For the processor, or a device that
+    NVML does not show, yield a stand-in.
 
     Args:
         facts: of the device (``Ready.devices``); None for the processor.
@@ -225,7 +237,7 @@ def watching(facts: Mapping[str, Any] | None) -> Iterator[Summing]:
 
 @dataclass(frozen=True)
 class _Unwatched:
-    """No card: nothing to tell, or the reason why nothing is told."""
+    """Stands in for a watcher: no card (``reason`` is None), or one that NVML does not show."""
 
     reason: str | None
 
@@ -237,7 +249,7 @@ def _held(lists: Sequence[Mapping[int, int | None]], pid: int) -> int:
     return max(processes.get(pid) or 0 for processes in lists)
 
 
-def _told(samples: Sequence[_Sample], name: str) -> list[Any]:
+def _reported(samples: Sequence[_Sample], name: str) -> list[Any]:
     return [value for sample in samples if (value := sample.state[name]) is not None]
 
 
@@ -246,6 +258,6 @@ def _or_none(function: Callable[[Sequence[Any]], Any], values: Sequence[Any]) ->
 
 
 def _shares(throttled: Sequence[Sequence[str]]) -> dict[str, float]:
-    """By reason, the share of readings that named it."""
+    """Return the share of the samples that list each reason."""
     reasons = dict.fromkeys(reason for reasons in throttled for reason in reasons)
     return {r: sum(r in reasons for reasons in throttled) / len(throttled) for r in reasons}

@@ -1,4 +1,4 @@
-"""Memory, board, accelerators: what a machine has beside its processors."""
+"""Read facts of memory, board and PCI accelerators."""
 
 from __future__ import annotations
 
@@ -12,16 +12,9 @@ PCI_CLASSES = {"0x03": "display", "0x12": "processing accelerator"}
 
 
 def memory_facts(tree: Tree) -> dict[str, Any]:
-    """Capacity, modules where the kernel's error detection names them, and swap space."""
+    """Return sizes of memory and swap space, and the memory modules if the kernel's error detection
+    (EDAC) lists them."""
     known = tree.pairs("proc/meminfo")
-    if "MemTotal" not in known and not tree.exists("proc"):
-        import psutil
-
-        return {
-            "memory_bytes": psutil.virtual_memory().total,
-            "memory_configuration": None,
-            "swap_bytes": psutil.swap_memory().total,
-        }
     modules = Counter()
     for dimm in tree.paths("sys/devices/system/edac/mc/mc*/dimm*"):
         size, kind = tree.text(dimm / "size"), tree.text(dimm / "dimm_mem_type")
@@ -39,7 +32,7 @@ def _kib(value: int | None) -> int | None:
 
 
 def board_facts(tree: Tree) -> dict[str, str | None]:
-    """Who made the machine, and its model: of a virtual one, its hypervisor's names."""
+    """Return the machine's vendor and model; a virtual machine shows its hypervisor's."""
     dmi = "sys/class/dmi/id"
     return {
         "system_vendor": tree.text(f"{dmi}/sys_vendor") or None,
@@ -51,8 +44,8 @@ def board_facts(tree: Tree) -> dict[str, str | None]:
 
 
 def pci_accelerators(tree: Tree) -> list[dict[str, str | None]] | None:
-    """Displays and accelerators on the PCI bus by ``vendor:device``; None where it cannot be read.
-    Counting and naming what runs networks is for the vendor's library."""
+    """List displays and accelerators on the PCI bus by ``vendor:device``; None if the bus is not
+    readable. Not every one can run networks: only the vendor's library knows."""
     if not tree.exists("sys/bus/pci/devices"):
         return None
     found = []
@@ -64,6 +57,3 @@ def pci_accelerators(tree: Tree) -> list[dict[str, str | None]] | None:
             name = driver.resolve().name if driver.exists() else None
             found.append({"class": kind, "pci_id": ":".join(ids), "kernel_driver": name})
     return found
-
-
-# --------------------------------------------------------------------------- NVIDIA

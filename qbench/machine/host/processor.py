@@ -131,14 +131,6 @@ def _arm_name(blocks: list[dict[str, str]]) -> str | None:
 
 def _counts(tree: Tree) -> dict[str, int | None]:
     topology = tree.paths(f"{CPUS}/cpu[0-9]*/topology")
-    if not topology and platform.system() != "Linux":
-        import psutil
-
-        return {
-            "sockets": None,
-            "cores_physical": psutil.cpu_count(logical=False),
-            "cores_logical": psutil.cpu_count(),
-        }
     siblings = {
         tree.text(cpu / "core_cpus_list") or tree.text(cpu / "thread_siblings_list")
         for cpu in topology

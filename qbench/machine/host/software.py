@@ -6,6 +6,8 @@ than the last part.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import re
@@ -15,7 +17,6 @@ from importlib.metadata import Distribution, distributions
 from typing import Any
 
 from qbench.machine.host.tree import Tree
-from qbench.storage import digest_json
 
 KERNEL_PARAMETERS = {
     "mitigations", "nosmt", "pti", "nopti", "spectre_v2", "spec_store_bypass_disable",
@@ -50,6 +51,7 @@ IMAGE_VARIABLES = ("QBENCH_CONTAINER_IMAGE", "CI_JOB_IMAGE")
 def software_facts(tree: Tree, environment: Mapping[str, str]) -> dict[str, Any]:
     """Facts of the software; None where one cannot be read."""
     packages = installed()
+    text = json.dumps(packages, sort_keys=True, separators=(",", ":"))
     return {
         "system": platform.system(),
         "kernel": tree.text("proc/sys/kernel/osrelease") or platform.release(),
@@ -60,7 +62,7 @@ def software_facts(tree: Tree, environment: Mapping[str, str]) -> dict[str, Any]
         "python_implementation": platform.python_implementation(),
         "python_compiler": platform.python_compiler(),
         "packages": packages,
-        "packages_digest": digest_json(packages),
+        "packages_digest": hashlib.sha256(text.encode()).hexdigest(),
         "environment_variables": variables(environment),
         "container": container(tree, environment),
     }
