@@ -162,57 +162,16 @@ def test_the_command_line_starts_without_what_is_heavy():
     assert "typer" in found
 
 
-WORKER_MODULES = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for folder in ("jobs", "readings", "scenarios")
-    for path in (ROOT / "qbench/kit" / folder).glob("[!_]*.py")
-)
-
-
-def test_the_worker_kit_imports_numpy_and_nothing_else():
-    assert {f"qbench.kit.jobs.{name}" for name in ("prepare", "evaluate", "measure")} <= set(
-        WORKER_MODULES
-    )
-    for module in KIT_MODULES:
-        assert imported_by(f"qbench.{module}") <= {"qbench"}
-    for module in WORKER_MODULES:
-        assert imported_by(module) <= {"qbench", "numpy"}, module
-
-
 @every_plugin
 def test_a_plugin_is_imported_without_its_runtime(plugin: str):
     assert imported_by(plugin) <= {"qbench", "numpy", plugin}
 
 
-KIT_MODULES = ("errors",)
-KIT = sorted(
-    [
-        ROOT / "qbench" / "__init__.py",
-        *(ROOT / "qbench" / f"{name}.py" for name in KIT_MODULES),
-        *(ROOT / "qbench" / "kit").rglob("*.py"),
-        *(ROOT / "backends").rglob("*.py"),
-    ]
-)
-
-
-@pytest.mark.parametrize("path", KIT, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_worker_kit_is_python_3_10_and_stands_alone(path: Path):
-    """It is copied to other interpreters: these modules, qbench/kit and the plugins, no more."""
-    modules = {"qbench", *(f"qbench.{name}" for name in KIT_MODULES)}
-    tree = ast.parse(path.read_text(), feature_version=(3, 10))
-    newer = {"tomllib", "asyncio.taskgroups"}
-    for node in ast.walk(tree):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "absolute imports"
-            names = [str(node.module)]
-        for name in names:
-            assert name not in newer
-            if name == "qbench" or name.startswith("qbench."):
-                assert name in modules or name.startswith("qbench.kit"), name
-    assert not any(isinstance(node, ast.TryStar) for node in ast.walk(tree))
+def test_the_plugins_are_python_3_10():
+    """They are copied to other interpreters with the worker kit (test_kit_alone.py)."""
+    for path in (ROOT / "backends").rglob("*.py"):
+        tree = ast.parse(path.read_text(), feature_version=(3, 10))
+        assert not any(isinstance(node, ast.TryStar) for node in ast.walk(tree)), path
 
 
 @pytest.mark.parametrize("name", ["models", "datasets"])

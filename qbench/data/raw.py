@@ -1,11 +1,11 @@
-"""Items as their data set holds them, for the scenario ``pipeline``: its worker decodes and
-preprocesses them itself, while the clock runs."""
+"""Items as the data set stores them, for the scenario ``pipeline``: its worker decodes and
+preprocesses them within the timed window."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,46 +17,71 @@ from qbench.data.items import Items, array_for, find_vocabularies, readable
 from qbench.data.readers import READERS, Reader
 from qbench.data.tokens import vocabulary
 from qbench.errors import UserError
-from qbench.spec import preprocess
 from qbench.spec.datasets import FORMATS, DatasetCard
 from qbench.spec.models import ModelCard
+from qbench.spec.preprocess import Color, Resize, Tokenize, as_json, tokenize_options
 from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
 RAW_VERSION = 1
-"""Raise it when the same items would be kept differently."""
+"""Raise it when the cached form of the same items changes."""
 _RECORD = "raw.json"
 
 
 @dataclass(frozen=True)
 class PipelineRequest:
-    """What the scenario ``pipeline`` needs beside a case's own options.
+    """Input of the scenario ``pipeline``, in addition to the case's options.
 
     Attributes:
-        options: to be added to the scenario's options, see
-            ``qbench.kit.scenarios.pipeline``.
-        files: to be put into the worker's folder, by the names that ``options`` has for them.
+        options: added to the scenario's options, see ``qbench.kit.scenarios.pipeline``.
+        files: put into the worker's folder, by the names that ``options`` refers to.
     """
 
     options: Mapping[str, Any]
     files: Mapping[str, Path]
 
 
-def why_not(card: ModelCard, data: DatasetCard | None, batch_size: int) -> str | None:
-    """Why there is no pipeline to be timed, in a sentence; None if there is one.
+def why_not(
+    card: ModelCard,
+    data: DatasetCard | None,
+    batch_size: int,
+    packages: Container[str] | None = None,
+) -> str | None:
+    """Return why a model's pipeline cannot be timed, as a sentence; None if it can.
 
     Args:
-        data: of the model's evaluation items; None if it has none.
+        data: the data set of the model's evaluation items; None if it has none.
+        packages: canonical names of the packages in the case's environment; None for the
+            environment that qbench runs in.
     """
     if batch_size != 1:
-        return f"a frame of a pipeline is one item: batch_size is 1, and not {batch_size}"
+        return f"a frame of a pipeline is one item: batch_size must be 1, not {batch_size}"
     if data is None:
-        return "its inputs are made up or given ready, so there is no pipeline that makes them"
+        return "its inputs are made up or given as arrays, so no pipeline makes them"
     if not any(card.preprocess.values()) and not FORMATS[data.format].encoded:
         return (
-            f"the items of {data.name} are fed as they are: the card has no 'preprocess', and "
+            f"the items of {data.name} are the model's inputs: the card has no 'preprocess', and "
             "there is nothing to decode"
         )
+    missing = [] if packages is None else [p for p in _needed(card, data) if p not in packages]
+    if missing:
+        return (
+            f"its pipeline needs {' and '.join(missing)}: add it to the environment's requirements"
+        )
     return None
+
+
+def _needed(card: ModelCard, data: DatasetCard) -> list[str]:
+    """Return the packages that a model's pipeline needs in addition to NumPy."""
+    steps = [step for steps in card.preprocess.values() for step in steps]
+    needed = []
+    if FORMATS[data.format].encoded or any(
+        isinstance(step, Resize) or (isinstance(step, Color) and step.color == "gray")
+        for step in steps
+    ):
+        needed.append("pillow")
+    if any(isinstance(step, Tokenize) and step.tokenize.kind != "words" for step in steps):
+        needed.append("tokenizers")
+    return needed
 
 
 def pipeline_request(
@@ -68,14 +93,14 @@ def pipeline_request(
     root: Path,
     report: Report,
 ) -> PipelineRequest:
-    """The first ``frames`` evaluation items before anything was done to them, what is to be done,
-    and what is read of the outputs. Kept in the cache.
+    """Return the first ``frames`` evaluation items as stored, their preprocessing steps and the
+    postprocessing of the outputs. Cached.
 
     Args:
-        card: for which ``why_not`` found nothing.
-        data, files: the data set of ``items``, as ``make_items`` takes them.
+        card: a card for which ``why_not`` returns None.
+        data, files: the data set of ``items``, as for ``make_items``.
         items: the preprocessed evaluation items.
-        root: the folder of the model's card, where its vocabularies are looked for first.
+        root: the folder of the model's card, searched first for its vocabularies.
 
     Raises:
         UserError: a file cannot be read, or the model's decoder is not installed here.
@@ -84,7 +109,7 @@ def pipeline_request(
     key = digest_json(["raw", RAW_VERSION, items.digest, count])
     folder = cache_dir() / "data" / key[:32]
     if not all(readable(path) for path in folder.glob("*.npy")):
-        shutil.rmtree(folder)  # a damaged cache is made anew
+        shutil.rmtree(folder)  # it is damaged
     if not folder.is_dir():
         assert items.chosen is not None  # it has a data set
         chosen = np.load(items.chosen)[:count].tolist()
@@ -112,7 +137,8 @@ def _inputs(
     vocabularies: Mapping[str, Path],
     out: Path,
 ) -> dict[str, Any]:
-    """``arrays``, whose items are written to ``out``, and the ``inputs`` that are made of them."""
+    """Write the items of each array to ``out``; return ``arrays`` and the ``inputs`` made of
+    them."""
     arrays: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
     for number, (name, tensor) in enumerate(card.inputs.items()):
@@ -123,11 +149,11 @@ def _inputs(
             arrays[array] = _write(stored, f"raw-{len(arrays)}", out)
         inputs[name] = {
             "array": array,
-            "steps": preprocess.as_json(steps),
+            "steps": as_json(steps),
             "dtype": tensor.dtype,
             "vocabulary": None,
         }
-        options = preprocess.tokenize_options(steps)
+        options = tokenize_options(steps)
         if options is not None:
             file = f"vocabulary-{number}.json"
             (out / file).write_text(json.dumps(vocabulary(options, vocabularies[name])))
@@ -136,7 +162,8 @@ def _inputs(
 
 
 def _write(stored: Sequence[bytes | np.ndarray | str], name: str, out: Path) -> dict[str, str]:
-    """The items of an array in one ``.npy``: stacked, or end to end with another of their ends."""
+    """Write an array's items as one ``.npy``: stacked, or concatenated with a second file of their
+    ends."""
     first = stored[0]
     if isinstance(first, (bytes, str)):
         parts = [item.encode() if isinstance(item, str) else bytes(item) for item in stored]

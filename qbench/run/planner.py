@@ -282,7 +282,8 @@ class _Planner:
             )
         reason = why_not(case.scenario, built.resolved if built else None)
         if reason is None and case.scenario == "pipeline":
-            reason = self._catalog.no_pipeline(self._catalog.card(case.model), case.batch_size)
+            card, packages = self._catalog.card(case.model), made.resolved if made else None
+            reason = self._catalog.no_pipeline(card, case.batch_size, packages)
         if reason is not None:
             return Planned(case, reason)
         try:

@@ -272,9 +272,32 @@ def test_why_there_is_no_pipeline():
     zipped = data_card("image-zip", {"images": "a.zip"})
     assert why_not(card, arrays, 1) is None
     assert why_not(plain, zipped, 1) is None, "decoding is work enough"
-    assert "batch_size is 1, and not 4" in str(why_not(card, arrays, 4))
+    assert "batch_size must be 1, not 4" in str(why_not(card, arrays, 4))
     assert "made up" in str(why_not(card, None, 1))
     assert "no 'preprocess'" in str(why_not(plain, arrays, 1))
+
+
+def test_a_package_that_an_environment_lacks_is_named():
+    resized = model_card({"image": ["N", 8, 8, 3]}, {"image": [{"resize": {"size": [8, 8]}}]})
+    words, pieces = (
+        {"tokenize": {"kind": kind, "vocab": {"path": "v.txt"}, "length": 6}}
+        for kind in ("words", "wordpiece")
+    )
+    texts = data_card("tsv", {"data": "t.tsv"})
+    arrays = data_card("npz", {"data": "a.npz"})
+    zipped = data_card("image-zip", {"images": "a.zip"})
+
+    def said(steps: list[dict[str, Any]], data: DatasetCard, packages: set[str]) -> str | None:
+        return why_not(model_card({"x": ["N", 6]}, {"x": steps}), data, 1, packages)
+
+    assert why_not(resized, arrays, 1, {"numpy", "pillow"}) is None
+    assert "needs pillow: add it to the environment's requirements" in str(
+        why_not(resized, arrays, 1, {"numpy"})
+    )
+    assert "needs pillow" in str(said([{"scale": 0.5}], zipped, {"numpy"}))
+    assert said([words], texts, {"numpy"}) is None
+    assert "needs tokenizers" in str(said([pieces], texts, {"numpy", "pillow"}))
+    assert said([pieces], texts, {"numpy", "tokenizers"}) is None
 
 
 # --------------------------------------------------------------------------- answers

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from data_sets import picture, write_zip
 from packaging.version import Version
 
 from qbench.run.workers.environments import EnvironmentStore
@@ -236,6 +238,94 @@ def test_requirements_that_do_not_resolve_are_a_result_with_the_resolvers_messag
     assert answer["counts"] == {"ok": 2, "prepare_failed": 2}
     reason = next(c["reason"] for c in project.cases() if c["environment"] == "none")
     assert "numpy" in reason and "0.0.0.1" in reason
+
+
+def onnx_net(path: Path, name: str, kind: int, shape: list[int], features: int) -> None:
+    """A network of one matrix product: an input of ``features`` numbers, two scores."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    weights = np.random.default_rng(1).normal(size=(features, 2)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", [name], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["real"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info(name, kind, ["N", *shape])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model)
+    save(model, path)
+
+
+def pictures_and_texts(project) -> list[str]:
+    """A model of pictures and one of texts, with their data sets; their names."""
+    card = {
+        "task": "image-classification",
+        "licence": "CC0-1.0",
+        "outputs": {"scores": {"dtype": "float32", "shape": ["N", 2]}},
+    }
+    files = {f"{kind}/{n}.png": picture(9, 9, n) for kind in ("cat", "dog") for n in range(4)}
+    write_zip(project.root / "pets.zip", files)
+    onnx_net(project.root / "pets.onnx", "image", 1, [3, 8, 8], 192)  # 1: FLOAT
+    project.write(
+        "datasets/pets.yaml",
+        {"name": "pets", "format": "image-zip", "files": {"images": {"path": "pets.zip"}}},
+    )
+    steps = [{"resize": {"size": [8, 8]}}, {"scale": 0.5}, {"layout": "NCHW"}]
+    project.write(
+        "models/pets.yaml",
+        {
+            **card,
+            "name": "pets",
+            "inputs": {"image": {"dtype": "float32", "shape": ["N", 3, 8, 8]}},
+            "sources": {"onnx": {"path": "pets.onnx"}},
+            "preprocess": {"image": steps},
+            "evaluation": {"dataset": "pets"},
+        },
+    )
+    (project.root / "words.tsv").write_text("text\tlabel\nup up\t1\ndown\t0\nno word\t0\n")
+    (project.root / "vocab.txt").write_text("<PAD>\n<UNKNOWN>\nup\ndown\n")
+    onnx_net(project.root / "words.onnx", "ids", 7, [6], 6)  # 7: INT64
+    data = {"name": "words", "format": "tsv", "files": {"data": {"path": "words.tsv"}}}
+    project.write("datasets/words.yaml", {**data, "labels": "label"})
+    tokens = {"kind": "words", "vocab": {"path": "vocab.txt"}, "length": 6}
+    project.write(
+        "models/words.yaml",
+        {
+            **card,
+            "name": "words",
+            "task": "text-classification",
+            "inputs": {"ids": {"dtype": "int64", "shape": ["N", 6]}},
+            "sources": {"onnx": {"path": "words.onnx"}},
+            "preprocess": {"ids": [{"array": "text"}, {"tokenize": tokens}]},
+            "evaluation": {"dataset": "words"},
+        },
+    )
+    return ["pets", "words"]
+
+
+def test_pipelines_of_pictures_and_texts_run_in_an_environment(project):
+    """With an adapter of its own package: the fake one would bring all of qbench along."""
+    pytest.importorskip("onnxruntime", reason="runs the pipelines")
+    suite = project.suite(
+        models=pictures_and_texts(project),
+        backends=["onnxruntime"],
+        precisions=["fp32"],
+        scenarios=["pipeline"],
+        environments={"twin": existing(backends=["onnxruntime"])},
+        rounds=1,
+    )
+    answer = project.run_json(suite)
+    assert answer["counts"] == {"ok": 4}, project.cases()
+    for case in project.cases():
+        pictures = case["model"] == "pets"
+        assert case["fps"] > 0 and case["preprocess_ms"] > 0
+        assert (case["decode_ms"] is not None) == pictures
 
 
 # --------------------------------------------------------------------------- installing

@@ -1,4 +1,4 @@
-"""ONNX files, for adapters that prepare from them: reading, rewriting, calibrating, saving.
+"""Read, rewrite, calibrate and save ONNX files, for adapters that prepare from them.
 
-Needs onnx, and ``calibration`` and ``prepare`` need onnxruntime; never imported while measuring.
+Needs onnx; ``calibration`` and ``tools`` also need onnxruntime. Never imported while measuring.
 """

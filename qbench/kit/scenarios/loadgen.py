@@ -1,9 +1,9 @@
-"""MLPerf LoadGen: it decides when queries come, takes the time of each, and gives its verdict.
+"""MLPerf LoadGen, which issues queries, times each one, and gives a verdict. Needs mlperf_loadgen.
 
-The modules ``mlperf_*`` are the scenarios; this is what they share. LoadGen's latency runs from the
-moment a query was due to the moment all its answers are given, so it includes placing the inputs,
-reading the outputs and what Python does in between, which a plain loop's latency does not; the
-facts tell the parts. Answers carry no data: accuracy is measured elsewhere.
+The modules ``mlperf_*`` are the scenarios that use this one. LoadGen's latency lasts from the time
+a query is due until all its responses are complete. So, unlike the plain loop's latency, it
+includes binding the inputs, reading the outputs and Python's work in between; ``facts`` has the
+parts. Responses carry no data: accuracy is measured separately.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are relative to i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -273,10 +273,17 @@ class Catalog:
                 "Accuracy would look better than it is: choose disjoint items.",
             )
 
-    def no_pipeline(self, card: ModelCard, batch_size: int) -> str | None:
-        """Why the model cannot be timed as a pipeline; None if it can."""
+    def no_pipeline(
+        self, card: ModelCard, batch_size: int, packages: Container[str] | None = None
+    ) -> str | None:
+        """Return why the model's pipeline cannot be timed; None if it can.
+
+        Args:
+            packages: of the case's environment, see ``qbench.data.raw.why_not``.
+        """
         split = None if card.name in self._extra else card.evaluation
-        return why_not(card, self.dataset(split.dataset) if split else None, batch_size)
+        data = self.dataset(split.dataset) if split else None
+        return why_not(card, data, batch_size, packages)
 
     def pipeline(self, card: ModelCard, frames: int) -> PipelineRequest:
         """The first ``frames`` evaluation items, raw as in their data set. The card has a pipeline
