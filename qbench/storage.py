@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves the old or the new one, never a torn one."""
+"""Crash-safe files: after a crash there is the old or the new content, never a part of it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     import numpy as np
 
 TEMPORARY = "."
-"""What names of files begin with until they are whole; only a kill leaves such a file behind."""
+"""Prefix of the names of incomplete files; such a file remains only after a kill."""
 _BLOCK = 1 << 20
-"""Bytes that are copied at a time."""
+"""Size of the blocks for copying, in bytes."""
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_json(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of the order of keys."""
+    """Return the SHA-256 of a JSON value, hexadecimal, independent of the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new names in ``folder`` durable."""
+    """Sync renames and new names in ``folder``."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -44,20 +44,20 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write, sync, and rename into place."""
+    """Write a file, sync it, and rename it into place."""
     with _new_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """``write_file`` of what ``source`` holds, which may be larger than the memory."""
+    """Copy ``source`` as ``write_file`` writes; it may be larger than memory."""
     with source.open("rb") as content, _new_file(path) as file:
         shutil.copyfileobj(content, file, _BLOCK)
 
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside ``path`` that becomes ``path``, synced, when the block ends well."""
+    """Yield a temporary file that is synced and becomes ``path`` if the block succeeds."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -73,7 +73,7 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """``np.save``, but for what it says when the disk is full: nothing that tells so."""
+    """Save an array like ``np.save``, but raise a clear error when the disk is full."""
     import numpy as np
 
     buffer = BytesIO()
@@ -82,7 +82,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Add one JSON line to ``path`` and sync it; if that fails, ``path`` is as it was."""
+    """Append one JSON line to ``path`` and sync it; if that fails, ``path`` stays unchanged."""
     with path.open("ab") as file:
         before = file.tell()
         try:
@@ -95,11 +95,11 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON that may come from elsewhere.
+    """Parse untrusted JSON.
 
     Raises:
-        ValueError: it is none, is nested too deeply, or has an integer of more than 64 bits, which
-            no figure of ours has and arithmetic chokes on.
+        ValueError: it is malformed, too deeply nested, or has an integer of more than 64 bits,
+            which qbench never writes and NumPy cannot hold.
     """
     try:
         return json.loads(text, parse_int=_integer)
@@ -109,12 +109,12 @@ def parse_json(text: str | bytes) -> Any:
 
 def _integer(digits: str) -> int:
     if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 64:
-        raise ValueError(f"{digits[:20]}... is too large a number")
+        raise ValueError(f"{digits[:20]}... exceeds 64 bits")
     return int(digits)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a file that ``append_line`` wrote; a torn last line is left out.
+    """Read the records that ``append_line`` wrote, without an incomplete last line.
 
     Raises:
         ValueError: another line is damaged.
@@ -135,7 +135,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def drop_torn_line(path: Path) -> None:
-    """Cut off a last line that has no end, so that the next one can be added."""
+    """Remove an incomplete last line, so that lines can be appended."""
     if path.exists():
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
@@ -146,7 +146,7 @@ def drop_torn_line(path: Path) -> None:
 
 
 def sync_files(folder: Path) -> None:
-    """Make the content of all files below ``folder`` durable."""
+    """Sync the content of all files below ``folder``."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:
@@ -154,7 +154,8 @@ def sync_files(folder: Path) -> None:
 
 
 def remove_half_made(parent: Path) -> None:
-    """Remove what ``new_folder`` had begun in ``parent`` when its process was killed."""
+    """Remove incomplete folders in ``parent`` that ``new_folder`` left when its process was
+    killed."""
     import psutil
 
     for folder in parent.glob(f"{TEMPORARY}*-*") if parent.is_dir() else ():
@@ -165,9 +166,9 @@ def remove_half_made(parent: Path) -> None:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that becomes ``target`` when the block ends well.
+    """Yield a temporary folder that becomes ``target`` if the block succeeds.
 
-    If ``target`` has come to be meanwhile (another process made the same thing), it is kept.
+    If another process has made ``target`` meanwhile, that one is kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{TEMPORARY}{os.getpid()}-"))
@@ -186,13 +187,13 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Total size of the files in ``folder``."""
+    """Return the total size of the files in ``folder``."""
     return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
 
 
 def cache_dir() -> Path:
-    """Where artifacts, downloads and preprocessed data are kept: ``$QBENCH_CACHE``, or the
-    user's cache folder."""
+    """Return the folder of artifacts, downloads and preprocessed data: ``$QBENCH_CACHE``, or
+    qbench's folder in the user's cache folder."""
     import platformdirs
 
     return Path(os.environ.get("QBENCH_CACHE") or platformdirs.user_cache_dir("qbench"))

@@ -1,7 +1,5 @@
-"""A call in a process of its own, for what may crash or hang: drivers, damaged installations.
-
-This module belongs to the worker kit.
-"""
+"""Call a function in its own process, because it may crash or hang: drivers, damaged
+installations."""
 
 from __future__ import annotations
 
@@ -15,10 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Step = Callable[[str], None]
-"""Announces what is tried next."""
+"""Reports the name of the next step."""
 
 LONGEST = 300
-"""Characters that are kept of what a process said last."""
+"""Length at which a process's last line of output is cut, in characters."""
 
 _BOOT = """
 import sys
@@ -33,10 +31,10 @@ class Died(Exception):
     """The process ended without an answer.
 
     Attributes:
-        how: such as ``died of SIGSEGV``, to follow the name of what did.
-        hung: whether it had to be ended at the timeout.
-        step: the last step that was announced; "" before the first.
-        said: the last line that was printed, or "".
+        how: a predicate such as ``died of SIGSEGV``.
+        hung: whether it was killed at the timeout.
+        step: the last step that it reported; "" before the first.
+        said: the last line that it printed, or "".
     """
 
     def __init__(self, how: str, hung: bool, step: str, said: str) -> None:
@@ -45,15 +43,17 @@ class Died(Exception):
 
 
 def call(function: str, timeout_s: float, **request: Any) -> Mapping[str, Any]:
-    """What a function answers in a fresh process, with this process's environment variables.
+    """Call a function in a fresh process with this process's environment variables.
 
     Args:
-        function: ``module:name``; it is given a :data:`Step` and the request, and returns JSON
-            values by name.
+        function: ``module:name``; called with a :data:`Step` and the request.
         request: JSON values.
 
+    Returns:
+        The function's result: JSON values by name.
+
     Raises:
-        Died: it crashed, raised an exception, ended its process, or took longer than the timeout.
+        Died: it crashed, raised an exception, ended its process, or reached the timeout.
     """
     command = [sys.executable, "-c", _BOOT, function, json.dumps(request)]
     try:
@@ -72,8 +72,8 @@ def call(function: str, timeout_s: float, **request: Any) -> Mapping[str, Any]:
 
 
 def serve(function: str, request: str) -> None:
-    """The other end of :func:`call`: steps are JSON strings, the answer is a JSON object, one a
-    line. What anyone else prints goes to standard error."""
+    """Serve :func:`call` in the other process. Each line of output is JSON: a string for a step, an
+    object for the answer. All other output goes to standard error."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -83,7 +83,7 @@ def serve(function: str, request: str) -> None:
 
     module, _, name = function.partition(":")
     reply(getattr(importlib.import_module(module), name)(reply, **json.loads(request)))
-    os._exit(0)  # drivers crash in their destructors, too; the answer is written
+    os._exit(0)  # drivers may crash in their destructors; the answer is already written
 
 
 def _died(how: str, hung: bool, output: bytes, errors: bytes) -> Died:

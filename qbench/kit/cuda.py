@@ -1,10 +1,7 @@
-"""The CUDA devices of this machine, asked of NVIDIA's driver library itself.
+"""The CUDA devices of this machine, listed by NVIDIA's driver library through ctypes.
 
-Nothing but ctypes: adapters ask here whether there is a device before they import a runtime that
-would crash without one. A damaged driver ends the process that asks it, or never answers; so the
-question is put in a process of its own.
-
-This module belongs to the worker kit.
+Adapters call this before they import a runtime that would crash without a device. A damaged driver
+may crash or hang the calling process, so the driver is called in a separate one.
 """
 
 from __future__ import annotations
@@ -21,13 +18,13 @@ from typing import Any
 from qbench.kit import apart
 
 LIBRARY = "libcuda.so.1"
-"""The driver's library. It comes with the driver, never with a Python package or the toolkit."""
+"""The driver's library; part of the driver, never of a Python package or the toolkit."""
 
 KERNEL_DRIVER = Path("/proc/driver/nvidia/version")
-"""Is there as long as the kernel has NVIDIA's module loaded, inside of containers too."""
+"""Exists while the kernel has NVIDIA's module loaded, in containers as well."""
 
 DRIVER_SINCE = {11: "450", 12: "525", 13: "580"}
-"""The first Linux driver branch that serves a major version of CUDA (CUDA Compatibility guide,
+"""The first Linux driver branch that supports a major version of CUDA (CUDA Compatibility guide,
 "Minor Version Compatibility")."""
 
 _MAJOR, _MINOR = 75, 76
@@ -35,11 +32,11 @@ _MAJOR, _MINOR = 75, 76
 
 
 class NoCuda(Exception):
-    """There is no CUDA device that can be used.
+    """No CUDA device is usable.
 
     Attributes:
         reason: one line, without a full stop.
-        fix: what to do about it, a sentence.
+        fix: the remedy, a sentence.
     """
 
     def __init__(self, reason: str, fix: str) -> None:
@@ -52,16 +49,14 @@ class Device:
     """A device as CUDA shows it to this process.
 
     Attributes:
-        index: its number here: after CUDA_VISIBLE_DEVICES, in CUDA's order, which need not be that
-            of nvidia-smi.
+        index: its CUDA index, after CUDA_VISIBLE_DEVICES; nvidia-smi may order otherwise.
         name: the product, such as ``NVIDIA H100 80GB HBM3``.
         compute_capability: such as ``9.0``.
-        driver: the newest CUDA version that the driver serves, such as ``13.0``.
-        memory_bytes: all of its memory, whoever uses it.
+        driver: the newest CUDA version that the driver supports, such as ``13.0``.
+        memory_bytes: its total memory.
         pci_bus_id: ``domain:bus:device.function``, such as ``0000:3B:00.0``.
-        uuid: as nvidia-smi writes it, ``GPU-...``; ``MIG-...`` of a part of a GPU.
-        driver_release: the driver's own version, such as ``580.159.04``; ``unknown`` where the
-            kernel does not tell.
+        uuid: as nvidia-smi writes it, ``GPU-...``, or ``MIG-...`` for a MIG instance.
+        driver_release: the driver's own version, such as ``580.159.04``, or ``unknown``.
     """
 
     index: int
@@ -75,56 +70,57 @@ class Device:
 
     @property
     def key(self) -> str:
-        """Its name in suites and answers, such as ``cuda:0``."""
+        """The device's name in suites and answers, such as ``cuda:0``."""
         return f"cuda:{self.index}"
 
     @property
     def capability(self) -> tuple[int, int]:
-        """The compute capability as two numbers, which compare as they should (12.0 > 9.0)."""
+        """The compute capability as two numbers, which compare correctly (12.0 > 9.0)."""
         major, minor = self.compute_capability.split(".")
         return int(major), int(minor)
 
     def facts(self) -> dict[str, Any]:
-        """For ``Ready.devices``."""
+        """Return the facts for ``Ready.devices``."""
         return asdict(self)
 
     def require(self, cuda_major: int, what: str) -> None:
-        """Check that the driver serves what was built for a major version of CUDA. Within a major
-        version, an older driver serves newer builds.
+        """Check that the driver supports builds for a major version of CUDA. Within a major
+        version, an older driver supports newer builds.
 
         Args:
             what: the package, for the message.
 
         Raises:
-            NoCuda: it does not.
+            NoCuda: the driver is too old.
         """
         if int(self.driver.split(".")[0]) < cuda_major:
             since = DRIVER_SINCE.get(cuda_major)
             raise NoCuda(
-                f"{what} is built for CUDA {cuda_major}, and the driver serves CUDA {self.driver} "
-                "at most",
+                f"{what} is built for CUDA {cuda_major}, and the driver supports CUDA "
+                f"{self.driver} at most",
                 f"Upgrade the NVIDIA driver{f' to {since} or newer' if since else ''}, or install "
                 f"a build of {what} for an older CUDA.",
             )
 
 
 def devices(timeout_s: float = 30) -> list[Device]:
-    """The devices that this process may use, at least one. It starts no CUDA in this process.
+    """List the devices that this process may use, at least one, without starting CUDA in this
+    process.
 
     Args:
-        timeout_s: a large machine takes seconds, where nothing keeps its GPUs awake.
+        timeout_s: listing takes seconds on a large machine whose GPUs are not in persistence mode.
 
     Raises:
-        NoCuda: there is none, and why.
+        NoCuda: there is none; has the reason.
     """
     try:
         answer = apart.call(f"{__name__}:answer", timeout_s)
     except apart.Died as died:
         raise NoCuda(
-            f"the NVIDIA driver {died.how} when it was asked for devices",
-            "Restart the machine; dmesg tells what the kernel's driver waits for."
+            f"the NVIDIA driver {died.how} while listing devices",
+            "Restart the machine; dmesg may show what the kernel's driver waits for."
             if died.hung
-            else "Run nvidia-smi: if it fails as well, reinstall the driver; if not, see that "
+            else "Run nvidia-smi: if it fails as well, reinstall the driver; if not, check that "
             f"LD_LIBRARY_PATH leads to that driver's {LIBRARY}.",
         ) from died
     if "reason" in answer:
@@ -133,7 +129,7 @@ def devices(timeout_s: float = 30) -> list[Device]:
 
 
 def answer(step: apart.Step) -> dict[str, Any]:
-    """What :func:`devices` has asked in the other process."""
+    """Answer :func:`devices` in the other process."""
     step("devices")
     try:
         return {"devices": [device.facts() for device in _devices()]}
@@ -162,18 +158,18 @@ def _library() -> ctypes.CDLL:
             ) from error
         if KERNEL_DRIVER.exists():
             raise NoCuda(
-                f"the kernel has NVIDIA's driver, but its library {LIBRARY} is not to be found",
+                f"the kernel has NVIDIA's driver, but its library {LIBRARY} is missing",
                 "Start the container with NVIDIA's container toolkit (docker run --gpus all), or "
                 "put the library's folder into LD_LIBRARY_PATH.",
             ) from error
         raise NoCuda(
             f"no NVIDIA driver: there is no {LIBRARY}",
-            "Run on a host with an NVIDIA GPU, and install its driver there.",
+            "Run on a host with an NVIDIA GPU and its driver.",
         ) from error
     if not hasattr(cuda, "cuInit"):
         raise NoCuda(
-            f"what was loaded as {LIBRARY} is not NVIDIA's driver library: it has no cuInit",
-            "Take that file out of LD_LIBRARY_PATH.",
+            f"the {LIBRARY} that was loaded is not NVIDIA's driver library: it has no cuInit",
+            "Remove that file's folder from LD_LIBRARY_PATH.",
         )
     return cuda
 
@@ -197,15 +193,15 @@ def _device(cuda: ctypes.CDLL, index: int, driver: str) -> Device:
         driver=driver,
         memory_bytes=memory.value,
         pci_bus_id=bus.value.decode(errors="replace"),
-        # the driver gives a part of a GPU the part's own UUID, and says so in its name only
+        # the driver returns a MIG instance's own UUID, and only its name says that it is one
         uuid=f"{'MIG' if ' MIG ' in product else 'GPU'}-{uuid.UUID(bytes=bytes(identity))}",
         driver_release=driver_release(KERNEL_DRIVER),
     )
 
 
 def driver_release(file: Path) -> str:
-    """The release that ``/proc/driver/nvidia/version`` names: the first number with a point in
-    ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build``."""
+    """Read the driver's release from ``/proc/driver/nvidia/version``: the first number with a point
+    in ``NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build``."""
     try:
         found = re.search(r"NVRM version:.*?\s(\d+\.[\d.]+)\s", file.read_text(errors="replace"))
     except OSError:
@@ -229,7 +225,7 @@ def _call(cuda: ctypes.CDLL, function: str, *arguments: Any) -> None:
     """Call a function of the driver.
 
     Raises:
-        NoCuda: the driver is too old to have it, or it answers with an error.
+        NoCuda: the driver is too old to have it, or it returns an error.
     """
     try:
         status = getattr(cuda, function)(*arguments)
@@ -242,11 +238,11 @@ def _call(cuda: ctypes.CDLL, function: str, *arguments: Any) -> None:
         raise refused(function, status)
 
 
-# --------------------------------------------------------------------------- what can be amiss
+# --------------------------------------------------------------------------- errors
 
 
 def _no_device() -> NoCuda:
-    """Why the driver, which works, sees no device."""
+    """Explain why a working driver finds no device."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return NoCuda(
@@ -254,24 +250,24 @@ def _no_device() -> NoCuda:
             "Unset CUDA_VISIBLE_DEVICES, or name a device that nvidia-smi -L lists.",
         )
     return NoCuda(
-        "no CUDA device: the driver finds no GPU that it can use",
+        "no CUDA device: the driver finds no usable GPU",
         "Run nvidia-smi: if it lists a GPU, give this user or container access to it (docker run "
         "--gpus all); if not, run on a host with an NVIDIA GPU.",
     )
 
 
 def refused(function: str, status: int) -> NoCuda:
-    """What an error of CUDA means to the person who meets it.
+    """Explain a CUDA error.
 
     Args:
-        function: what answered with it.
-        status: of the driver API or the runtime API; what both have has one number.
+        function: the function that returned it.
+        status: error code of the driver API or the runtime API, which share their numbers.
     """
     if status == 100:  # CUDA_ERROR_NO_DEVICE
         return _no_device()
     name, meaning, fix = _ERRORS.get(
         status,
-        ("", "the NVIDIA driver does not work", "Look for the cause in nvidia-smi and dmesg."),
+        ("", "the NVIDIA driver does not work", "nvidia-smi and dmesg may show the cause."),
     )
     code = f"CUDA error {status}{f', {name}' if name else ''}"
     return NoCuda(f"{meaning} ({code}, of {function})", fix)
@@ -280,7 +276,7 @@ def refused(function: str, status: int) -> NoCuda:
 _ERRORS: Mapping[int, tuple[str, str, str]] = {
     2: (
         "OUT_OF_MEMORY",
-        "the driver has not enough memory to start",
+        "not enough memory to start the driver",
         "End other processes that use the GPU (nvidia-smi lists them), or wait for them.",
     ),
     3: (
@@ -291,7 +287,7 @@ _ERRORS: Mapping[int, tuple[str, str, str]] = {
     34: (
         "STUB_LIBRARY",
         f"the {LIBRARY} that was loaded is the toolkit's stub, not the driver",
-        "Take the toolkit's folder 'stubs' out of LD_LIBRARY_PATH.",
+        "Remove the toolkit's folder 'stubs' from LD_LIBRARY_PATH.",
     ),
     35: (
         "INSUFFICIENT_DRIVER",
@@ -300,17 +296,17 @@ _ERRORS: Mapping[int, tuple[str, str, str]] = {
     ),
     36: (
         "CALL_REQUIRES_NEWER_DRIVER",
-        "the driver's library asks for a newer kernel driver",
+        "the driver's library needs a newer kernel driver",
         "Upgrade the NVIDIA driver, and restart the machine.",
     ),
     46: (
         "DEVICE_UNAVAILABLE",
-        "the GPU is taken by another process that has it for itself",
-        "Wait for that process (nvidia-smi lists it), or ask for the compute mode 'Default'.",
+        "another process uses the GPU exclusively",
+        "Wait for that process (nvidia-smi lists it), or set the compute mode 'Default'.",
     ),
     101: (
         "INVALID_DEVICE",
-        "the GPU cannot be used as it is set up",
+        "the GPU is not usable as configured",
         "Check CUDA_VISIBLE_DEVICES and, for a virtual GPU, its licence (nvidia-smi -q).",
     ),
     304: (
@@ -326,19 +322,19 @@ _ERRORS: Mapping[int, tuple[str, str, str]] = {
     ),
     802: (
         "SYSTEM_NOT_READY",
-        "the machine's GPUs are not ready: their NVLink fabric is not set up",
-        "Start the fabric manager (systemctl start nvidia-fabricmanager), of the driver's version.",
+        "the machine's GPUs are not ready: their NVLink fabric is not initialized",
+        "Start the driver's version of the fabric manager (systemctl start nvidia-fabricmanager).",
     ),
     803: (
         "SYSTEM_DRIVER_MISMATCH",
         "the driver's library and the kernel's driver are of different versions",
-        "Restart the machine after the driver's upgrade; in a container, take its own driver "
-        "library away.",
+        "Restart the machine after the driver's upgrade; in a container, remove its own driver "
+        "library.",
     ),
     804: (
         "COMPAT_NOT_SUPPORTED_ON_DEVICE",
         "CUDA's forward compatibility package does not work with this GPU",
-        "Take the folder 'compat' out of LD_LIBRARY_PATH, and upgrade the NVIDIA driver instead.",
+        "Remove the folder 'compat' from LD_LIBRARY_PATH, and upgrade the NVIDIA driver instead.",
     ),
     805: (
         "MPS_CONNECTION_FAILED",
@@ -347,10 +343,10 @@ _ERRORS: Mapping[int, tuple[str, str, str]] = {
     ),
     999: (
         "UNKNOWN",
-        "the driver does not start and does not know why, as after a suspend or without the kernel "
+        "the driver does not start for an unknown reason, as after a suspend or without the kernel "
         "module nvidia_uvm",
-        "Load that module anew (rmmod nvidia_uvm; modprobe nvidia_uvm), or restart the machine.",
+        "Reload that module (rmmod nvidia_uvm; modprobe nvidia_uvm), or restart the machine.",
     ),
 }
-"""By error code of the driver API (cuda.h, CUresult; 35 is the runtime API's): its name, what it
-means, what to do."""
+"""Name, meaning and remedy by error code of the driver API (cuda.h, CUresult; 35 is the runtime
+API's)."""

@@ -1,7 +1,4 @@
-"""Arrays on their way into and out of a program: checks, casts, quantized inputs and outputs.
-
-For adapters; NumPy only.
-"""
+"""Check and convert the arrays that go into and come out of a program. For adapters."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from qbench.kit.model import Feed, TensorSpec
 
 
 def check_feed(feed: Feed, inputs: Mapping[str, TensorSpec], batch: int) -> None:
-    """Whether ``feed`` is what the card describes, ``batch`` items of it.
+    """Check that ``feed`` holds ``batch`` items of the card's inputs.
 
     Raises:
-        ValueError: another name, kind of number or shape; says what was expected and what came.
+        ValueError: a name, kind of dtype or shape differs; names the expected and the given one.
     """
     if set(feed) != set(inputs):
         expected, got = ", ".join(inputs), ", ".join(feed) or "none"
@@ -42,19 +39,19 @@ def _kind(dtype: np.dtype) -> str:
 
 
 def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray:
-    """``array`` of ``have``'s kind as ``want``'s: cast, quantized or dequantized.
+    """Convert ``array`` from ``have`` to ``want``: cast, quantize or dequantize.
 
-    Quantizing is ``round(x / scale) + zero_point``, half to even, saturated, as ONNX's
-    QuantizeLinear and TFLite's Quantize have it.
+    Quantizes by ``round(x / scale) + zero_point``, half to even, saturated, as ONNX's
+    QuantizeLinear and TFLite's Quantize.
 
     Raises:
-        ValueError: real numbers are to become integers and nobody knows the scale, or integers do
-            not fit.
+        ValueError: real numbers cannot be quantized because the scale is unknown, or integers are
+            out of range.
     """
     have_kind, want_type = array.dtype.kind, np.dtype(want.dtype)
     if have_kind == "f" and want_type.kind in "iu":
         if want.scale is None:
-            raise ValueError(f"expected {want.dtype}, got {array.dtype}, and no scale is known")
+            raise ValueError(f"expected {want.dtype}, got {array.dtype}, and the scale is unknown")
         limits = np.iinfo(want_type)
         steps = np.rint(array / np.float32(want.scale)) + (want.zero_point or 0)
         return np.clip(steps, limits.min, limits.max).astype(want_type)

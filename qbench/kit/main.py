@@ -1,11 +1,12 @@
-"""Entry point of a worker process, and the protocol it speaks.
+"""Entry point and protocol of a worker process.
 
-A worker does one job and ends. It reads one JSON line from stdin (the request), writes JSON
-lines to what was stdout when it started (events, then exactly one answer), and everything that
-anyone else prints goes to stderr, which the parent keeps as a log. Files are named relative to
-the worker's working folder; the transport puts them there and fetches them from there.
+A worker does one job and exits. It reads the request, one JSON line, from stdin, and writes JSON
+lines (events, then exactly one answer) to the stdout that it was started with. All other output
+goes
+to stderr, which the parent keeps as a log. File names are relative to the worker's working folder;
+the transport puts files there and fetches them from there.
 
-Request: ``{"job": "measure", "backend": "module:Class", ...}``; the rest is the job's own.
+Request: ``{"job": "measure", "backend": "module:Class", ...}``; the other keys depend on the job.
 
 Answers::
 
@@ -13,8 +14,8 @@ Answers::
     {"event": "done", "result": {...}}                           the job's result
     {"event": "failed", "status": "skipped", "reason": "..."}    see ``_failure``
 
-The worker kit (this package and ``qbench/kit/adapter.py``) needs only the standard library, NumPy
-and one adapter with its runtime, and keeps to Python 3.10.
+The worker kit runs on Python 3.10 and needs only the standard library, NumPy and one adapter with
+its runtime.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from contextlib import suppress
 from typing import Any
 
 STARTED_NS = time.monotonic_ns()
-"""When the interpreter had started and began with this module (the machine's monotonic clock)."""
+"""Time at which the started interpreter reached this module, by the machine's monotonic clock."""
 
 Emit = Callable[[str], None]
 
 
 def main() -> None:
-    """Serve the one request on stdin."""
+    """Serve one request from stdin."""
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
@@ -47,23 +48,23 @@ def main() -> None:
 
     line = sys.stdin.readline()
     if not line:
-        return  # the parent has gone before it could ask
+        return  # the parent died before it sent a request
     request = json.loads(line)
     threading.Thread(target=_end_when_pipe_closes, daemon=True).start()
     try:
         result = _run(request, lambda phase: reply(json.dumps({"event": "phase", "phase": phase})))
         answer = json.dumps({"event": "done", "result": result}, default=_refuse)
     except BaseException as error:
-        import traceback  # costs 3 ms, which a trial that goes well need not pay
+        import traceback  # takes 3 ms, only needed here
 
-        with suppress(OSError):  # a full disk may refuse the log, but not the answer
+        with suppress(OSError):  # on a full disk the log fails, the answer does not
             traceback.print_exc()
         answer = json.dumps({"event": "failed", **_failure(error)})
     reply(answer)
     with suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(0)  # runtimes crash or hang in their destructors; everything is written by now
+    os._exit(0)  # runtimes may crash or hang in their destructors; everything is written
 
 
 def _run(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -76,16 +77,16 @@ def _run(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def _refuse(value: object) -> None:
-    """Called by ``json`` with what it cannot write."""
+    """Raise TypeError for a value that ``json`` cannot write."""
     kind = type(value)
     raise TypeError(
-        f"the adapter's answer holds a {kind.__module__}.{kind.__qualname__}, which JSON cannot: "
-        "give Python's own int, float, str, list or dict"
+        f"the adapter's answer holds a {kind.__module__}.{kind.__qualname__}, which is not JSON: "
+        "return Python's own int, float, str, list or dict"
     )
 
 
 def _failure(error: BaseException) -> dict[str, str]:
-    """Status and reason of what ended the job."""
+    """Return the status and reason of a failed job."""
     from qbench.kit.adapter import PrepareError, Unsupported
 
     text = str(error) or type(error).__name__
@@ -103,16 +104,16 @@ def _failure(error: BaseException) -> dict[str, str]:
 
 
 def _limit_memory(limit: int) -> None:
-    """Let allocations fail beyond ``limit`` bytes of private memory (Linux counts heap and
-    anonymous maps as data; file-backed maps such as shared libraries are not counted)."""
+    """Make allocations fail beyond ``limit`` bytes of data (on Linux the heap and anonymous maps,
+    not file-backed maps such as shared libraries)."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def _end_when_pipe_closes() -> None:
-    """The parent holds the other end of stdin for as long as it wants this job. When it is gone,
-    end the whole process group, grandchildren (compilers) too."""
+    """Kill the process group, with grandchildren such as compilers, when the parent closes stdin or
+    dies."""
     while os.read(0, 4096):
         pass
     os.killpg(os.getpgrp(), signal.SIGKILL)

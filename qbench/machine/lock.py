@@ -1,8 +1,8 @@
-"""One measuring run per machine, since two would measure each other; one writer per folder.
+"""Locks: one measuring run per machine, since two would disturb each other; one writer per folder.
 
-The machine's lock is the file ``/tmp/qbench-measuring.lock``, whatever TMPDIR says, since it is the
-machine's; the environment variable QBENCH_LOCK names another. Beside it the holder leaves a note
-for others to read, ``<lock>.<pid>.json``.
+The machine's lock is the file ``/tmp/qbench-measuring.lock``, regardless of TMPDIR, or the file
+that the environment variable QBENCH_LOCK names. The holder leaves a note for others in the same
+folder, ``<lock>.<pid>.json``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from qbench.errors import MachineryError, UserError
 from qbench.machine.doctor.finding import Finding
 
 FOLDER_LOCK = ".qbench.lock"
-"""The file whose lock is a folder's."""
+"""Name of the lock file in a folder of bundles."""
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder of bundles while the block runs: two commands that write to one
-    would go on with each other's.
+    """Hold the lock of a folder of bundles while the block runs: two commands that write to it
+    would resume each other's bundles.
 
     Raises:
         MachineryError: another command holds it.
@@ -44,7 +44,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def lock_path() -> Path:
-    """The file whose lock is the machine's."""
+    """Return the path of the machine's lock file."""
     named = os.environ.get("QBENCH_LOCK")
     if named:
         return Path(named)
@@ -55,10 +55,11 @@ def lock_path() -> Path:
 
 @contextmanager
 def measuring_lock() -> Iterator[None]:
-    """Hold this machine's lock while the block runs; it falls with the process, however it ends.
+    """Hold this machine's lock while the block runs; the system releases it with the process.
 
     Raises:
-        MachineryError: another run holds it; the message says which.
+        MachineryError: another run holds it; the message identifies it.
+        UserError: the lock file is not usable.
     """
     import filelock
 
@@ -69,12 +70,12 @@ def measuring_lock() -> Iterator[None]:
     except filelock.Timeout:
         raise MachineryError(
             f"another qbench run is measuring on this machine: {_describe(path)}",
-            "Wait for it to end: two runs at a time would spoil both.",
+            "Wait for it to end: simultaneous runs would disturb each other.",
         ) from None
     except OSError as error:
         raise UserError(
             f"cannot take the lock {path}: {error.strerror}",
-            "Remove it if no run is going on, or name another file in QBENCH_LOCK.",
+            "Remove it if no run is active, or name another file in QBENCH_LOCK.",
         ) from None
     try:
         _leave_note(path)
@@ -86,7 +87,7 @@ def measuring_lock() -> Iterator[None]:
 
 def another_run() -> Finding:
     """Check for another qbench that measures now."""
-    check, why = "another run", "two runs at a time spoil both"
+    check, why = "another run", "simultaneous runs disturb each other"
     try:
         with measuring_lock():
             return Finding(check, "good", "none")
@@ -101,7 +102,8 @@ def _note(path: Path, pid: int) -> Path:
 
 
 def _leave_note(path: Path) -> None:
-    """Say who holds the lock; a courtesy, so that no failure here is an error."""
+    """Write a note that identifies the holder. Failures are ignored: the note is informative
+    only."""
     import psutil
 
     for note, facts in _notes(path):
@@ -117,17 +119,17 @@ def _leave_note(path: Path) -> None:
         }
         note = _note(path, os.getpid())
         _remove(note)
-        with note.open("x") as file:  # never through a link that somebody has put there
+        with note.open("x") as file:  # never follows a link
             json.dump(facts, file)
 
 
 def _remove(note: Path) -> None:
-    with suppress(OSError):  # not there, or another user's in a folder that is sticky
+    with suppress(OSError):  # missing, or another user's in a sticky folder
         note.unlink()
 
 
 def _notes(path: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """Notes beside the lock, those of killed runs included, and what they say."""
+    """Return the notes next to the lock with their content, including those of killed runs."""
     found = []
     with suppress(OSError):
         for note in path.parent.iterdir():
@@ -138,7 +140,7 @@ def _notes(path: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _holds(facts: Any) -> bool:
-    """Whether the process that wrote this note is still there."""
+    """Return whether the process that wrote a note is still alive."""
     import psutil
 
     try:

@@ -282,7 +282,7 @@ class _Planner:
             )
         reason = why_not(case.scenario, built.resolved if built else None)
         if reason is None and case.scenario == "pipeline":
-            card, packages = self._catalog.card(case.model), made.resolved if made else None
+            card, packages = self._catalog.card(case.model), built.resolved if built else None
             reason = self._catalog.no_pipeline(card, case.batch_size, packages)
         if reason is not None:
             return Planned(case, reason)

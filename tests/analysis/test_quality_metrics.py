@@ -161,7 +161,7 @@ def test_anomaly_scores_may_be_one_value_or_two():
     two = judge({"y": np.stack([1 - scores, scores], 1)}, None, labels, asked("anomaly-detection"))
     assert two.accuracy == 0.75 and two.accuracy_low == one.accuracy_low
     assert one.agreement is None
-    with pytest.raises(ValueError, match="'y' holds 640 values for an item, where one anomaly"):
+    with pytest.raises(ValueError, match="'y' holds 640 values per item, not one anomaly"):
         judge({"y": np.zeros((16, 640))}, None, labels, asked("anomaly-detection"))
 
 

@@ -1193,9 +1193,9 @@ def test_external_weights_outside_the_folder(vit: Model, location: str, tmp_path
         if entry.key == "location":
             entry.value = location
     file.write_bytes(model.SerializeToString())
-    with pytest.raises(PrepareError, match="not inside its folder"):
+    with pytest.raises(PrepareError, match="outside its folder"):
         make(replace(vit, path=file), "fp32", tmp_path / "out")
-    with pytest.raises(PrepareError, match="not inside its folder"):
+    with pytest.raises(PrepareError, match="outside its folder"):
         make(replace(vit, path=file), "fp32", tmp_path / "out")
 
 

@@ -141,7 +141,7 @@ def test_what_mends_a_missing_permission(monkeypatch, tmp_path: Path, number, le
 def test_a_processor_whose_number_of_the_call_is_not_known(monkeypatch):
     monkeypatch.setattr(counters, "SYSCALL", {})
     reason = Counters().reason
-    assert reason is not None and "not known for this processor" in reason
+    assert reason is not None and "on this processor is unknown" in reason
 
 
 @linux
@@ -186,7 +186,7 @@ def test_an_event_that_never_had_its_turn_is_not_zero(kernel):
     made = kernel(instructions=(1000, 80, 80), cycles=(0, 80, 0))
     assert made.reason is None
     assert made.read() is None
-    assert made.reason is not None and "cycles can be asked for, but were never" in made.reason
+    assert made.reason is not None and "cycles can be opened, but were never" in made.reason
 
 
 def test_the_doctor_tries_whether_counters_count(kernel, monkeypatch):

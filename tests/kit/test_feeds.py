@@ -23,7 +23,7 @@ def test_and_dequantized():
 
 
 def test_real_numbers_do_not_become_integers_without_a_scale():
-    with pytest.raises(ValueError, match="no scale is known"):
+    with pytest.raises(ValueError, match="the scale is unknown"):
         convert(np.zeros((1, 3), np.float32), REAL, TensorSpec("int8", ("N", 3)))
 
 

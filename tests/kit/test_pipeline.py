@@ -217,7 +217,7 @@ def test_preprocessing_that_differs_by_a_bit_is_refused(root: Path):
     steps[1] = {"normalize": {"mean": 100.0, "std": float(np.nextafter(np.float32(50), 51))}}
     with pytest.raises(RuntimeError, match=r"item 0 \(cat/a.jpg\): input 'image' is not what was"):
         given.drive(work={"inputs": {"image": {**inputs["image"], "steps": steps}}})
-    with pytest.raises(RuntimeError, match="input 'image' is not what was evaluated"):
+    with pytest.raises(RuntimeError, match="input 'image' differs from the evaluated one"):
         given.drive(work={"inputs": {"image": {**inputs["image"], "dtype": "float64"}}})
     assert not Path(pipeline.STAGES_FILE).exists()
 
@@ -467,7 +467,7 @@ def test_a_shipped_model_on_arrays(tmp_path: Path):
 def test_other_preprocessing_in_the_worker_is_an_error_of_the_case(tmp_path: Path):
     done = trial(tmp_path, "digits_cnn", std=16.001)
     assert done.outcome.status == "error"
-    assert "item 1347: input 'image' is not what was evaluated" in done.outcome.reason
+    assert "item 1347: input 'image' differs from the evaluated one" in done.outcome.reason
 
 
 @pytest.mark.usefixtures("assets")

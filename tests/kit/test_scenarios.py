@@ -258,7 +258,7 @@ def test_a_failing_stream_ends_the_load(tmp_path: Path):
 def test_samples_are_thinned_evenly_and_only_where_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sustained, "MOST_SAMPLES", 30)
+    monkeypatch.setattr(sustained, "MAX_SAMPLES", 30)
     given = opened(tmp_path, "sustained", {"duration_s": 2.0, "step_s": 0.2}, seconds=0.001)
     timed = sustained.drive(given)
     first, last = timed.facts["samples_of_parts"]

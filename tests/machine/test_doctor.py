@@ -95,7 +95,7 @@ def test_a_container_with_a_quota(tmp_path: Path):
     assert findings["processor quota"].found.startswith("0.5 processors")
     assert "stopped 40 times" in findings["processor quota"].found
     assert findings["memory"].status == "bad", "100 MiB are left in the container"
-    assert findings["steal"].found == "5.0% since the start"
+    assert findings["steal"].found == "5.0% since boot"
     assert findings["steal"].status == "warn"
     assert "podman-5.2.2" in findings["virtualization"].found
     assert findings["SMT"].status == "unknown", "its guest cannot know"

@@ -1,8 +1,8 @@
-"""Job: how fast this machine's memory is, with one thread and with more.
+"""Job: measure memory bandwidth, with one thread and with several.
 
-Large arrays are copied, and read without writing; both take NumPy's own loops, which run beside
-each other. Bytes are counted as a program sees them, as STREAM does (McCalpin 1995): a copy reads
-and writes each byte once; what a cache fetches in order to overwrite it is not counted.
+NumPy loops copy large arrays, or read without writing; they run in parallel because NumPy releases
+the interpreter's lock. Bytes are counted as in STREAM (McCalpin 1995): a copy reads and writes each
+byte once; lines that a cache fetches only to overwrite them are not counted.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from qbench.kit.main import Emit
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``threads`` (a list of numbers), ``bytes`` (of each of two arrays; several
-    times what all caches hold, or their speed is measured), ``repeats``.
+    """Request: ``threads`` (a list of numbers of threads), ``bytes`` (size of each of two arrays;
+    several times the size of all caches, else their bandwidth is measured), ``repeats``.
 
-    Result: ``copy`` and ``read``: for each number of threads, as a string, bytes per second of
-    every repeat. The backend is not used."""
+    Result: ``copy`` and ``read``: bytes per second of every repeat, by number of threads (as a
+    string). The backend is not used."""
     emit("allocate")
     numbers = request["bytes"] // 8
-    source, target = np.ones(numbers, np.int64), np.ones(numbers, np.int64)  # every page is there
+    source, target = np.ones(numbers, np.int64), np.ones(numbers, np.int64)  # maps every page
     result: dict[str, dict[str, list[float]]] = {"copy": {}, "read": {}}
     for threads in request["threads"]:
         emit(f"threads-{threads}")
@@ -45,7 +45,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 
 
 def _together(work: Callable[[int], None], threads: int) -> int:
-    """Nanoseconds until every thread has done its part; all begin at once."""
+    """Run ``work`` in threads that start together; return nanoseconds until the last one ends."""
     begun: list[int] = []
     barrier = threading.Barrier(threads, lambda: begun.append(time.perf_counter_ns()))
 

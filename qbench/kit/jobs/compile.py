@@ -1,4 +1,4 @@
-"""Job: compile a prepared artifact for a device, into the folder ``out`` of the working folder."""
+"""Job: compile a prepared artifact for a device, into the working folder's folder ``out``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from qbench.kit.readings.memory import Memory
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``artifact`` and ``kept`` (folders: what was prepared, and what earlier compilations
-    left for later ones; the second is changed in place), ``config``."""
+    """Request: ``artifact`` (folder of the prepared artifact), ``kept`` (folder with the caches of
+    earlier compilations, updated in place), ``config``."""
     prepared = load_artifact(Path(request["artifact"]))
     config = RunConfig(**request["config"])
     out = Path("out")
@@ -41,7 +41,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 
 
 def _whole(prepared: Provenance, compiled: Provenance) -> Provenance:
-    """How the compiled artifact came to be from the source on: who quantized it is still told."""
+    """Merge both provenances: the compiled artifact keeps the quantizer of the prepared one."""
     count = compiled.quantized_ops
     return replace(
         compiled,

@@ -1,4 +1,5 @@
-"""Job: convert a source, in the folder ``out`` of the working folder, and run it on samples."""
+"""Job: convert a source, into the working folder's folder ``out``, and run the source on
+samples."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from qbench.kit.main import Emit
 
 
 def run(converter: Converter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``source, form, samples`` (by input name, ``.npy`` file of ``[items, ...]``).
+    """Request: ``source, form, samples`` (``.npy`` files of ``[items, ...]``, by input name).
     Writes ``output-<index>.npy`` for each output of the source."""
     source = Source.from_json(request["source"])
     out = Path("out")
@@ -27,7 +28,7 @@ def run(converter: Converter, request: dict[str, Any], emit: Emit) -> dict[str, 
     converted = converter.convert(source, request["form"], samples, out)
     elapsed_ns = time.perf_counter_ns() - start
     if [path.name for path in out.iterdir()] != [converted.file]:
-        raise PrepareError(f"the converter should have written '{converted.file}' and nothing else")
+        raise PrepareError(f"the converter must write '{converted.file}' and nothing else")
     reference = source.from_source(converted.reference)
     for name, array in reference.items():
         if not np.isfinite(array).all():

@@ -12,7 +12,7 @@ from qbench.kit.main import Emit
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``path``, the file."""
+    """Request: ``path`` of the file. Result: ``inputs`` and ``outputs``, tensor specs by name."""
     import_tools(backend)
     inputs, outputs = backend.describe(Path(request["path"]))
     return {

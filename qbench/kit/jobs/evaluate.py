@@ -1,5 +1,5 @@
-"""Job: run every evaluation item through an artifact; outputs come back as ``.npy`` files. Where it
-is asked for, its operators are profiled, too: here, and never in a worker that is timed."""
+"""Job: run every evaluation item through an artifact; outputs are returned as ``.npy`` files. On
+request, also profile its operators: here, never in a timed worker."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from qbench.kit.operators import EFFECTIVE, EffectivePrecision
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``artifact`` (folder), ``config``, ``feeds`` (by input name, ``.npy`` file of
-    ``[items, ...]``), ``profile_runs`` (how many inferences are profiled; none if left out). Writes
+    """Request: ``artifact`` (folder), ``config``, ``feeds`` (``.npy`` files of ``[items, ...]``, by
+    input name), ``profile_runs`` (number of inferences to profile; optional). Writes
     ``output-<index>.npy`` for each output."""
     artifact = load_artifact(Path(request["artifact"]))
     config = RunConfig(**request["config"])
@@ -35,7 +35,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
             emit("profile")
             try:
                 profile = profiled(program, feeds, config.batch, request["profile_runs"])
-            except Exception as error:  # whatever it is, the outputs can still be judged
+            except Exception as error:  # the outputs are still of use
                 refusal = str(error) or type(error).__name__
     emit("evaluate")
     with backend.open(artifact, config) as program:
@@ -50,16 +50,19 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 
 
 PROFILES = 5
-"""Of so many profiles the median counts: else an operator that was interrupted once, for longer
-than the network takes, would seem to take nearly all of the time."""
+"""Number of profiles whose median counts: in a single one, an operator that was interrupted once
+for longer than the network takes would seem to take nearly all of the time."""
 
 
 def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, Any]:
-    """The ``backend.Profile`` of an inspected program on the first items, as JSON. Its times are
-    the medians over ``PROFILES`` profiles, which share ``runs`` inferences.
+    """Profile an inspected program on the first items. Times are medians over ``PROFILES``
+    profiles, which share ``runs`` inferences.
+
+    Returns:
+        A ``backend.Profile`` as JSON.
 
     Raises:
-        Unsupported, RuntimeError: as ``Program.profile``.
+        Unsupported, RuntimeError: see ``Program.profile``.
     """
     feed, each = next(batches(feeds, batch, batch)), max(1, runs // PROFILES)
     first = program.profile(feed, each)
@@ -75,7 +78,7 @@ def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, 
 
 
 def batches(feeds: Feed, batch: int, items: int) -> Iterator[Feed]:
-    """Whole batches of the first ``items`` items, one at the least."""
+    """Yield the first ``items`` items in whole batches, at least one."""
     for start in range(0, max(items, batch), batch):
         rows = np.arange(start, start + batch) % len(next(iter(feeds.values())))
         yield {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
@@ -88,27 +91,26 @@ COMPUTED_IN = {
     "fp16": ("fp16", "fp32"),  # fp32: half precision is only how the weights are stored
     "fp8": ("fp8",),
 }
-"""By precision, what may be read back. The others may run at anything: a network that is only
-partly quantized is what its case says, and is flagged where it hardly is
-(``qbench.spec.precisions``)."""
+"""Effective precisions that are accepted, by precision of the case. All others accept any: networks
+may be quantized in part, and are flagged if they hardly are."""
 
 
 def _compare(asked: str, effective: EffectivePrecision) -> None:
-    """Refuse a program that runs at another precision than its case says."""
+    """Reject a program that runs at another precision than its case."""
     if effective.precision not in EFFECTIVE:
         raise ValueError(
-            f"the adapter reads back '{effective.precision}', which is none of "
+            f"the adapter reports the effective precision '{effective.precision}'; known are "
             f"{', '.join(EFFECTIVE)}"
         )
     if effective.precision not in COMPUTED_IN.get(asked, EFFECTIVE):
         counts = ", ".join(f"{n} in {word}" for word, n in effective.operators.items())
         raise Unsupported(
-            f"{asked} was asked for, but most of the work runs in {effective.precision} ({counts})"
+            f"{asked} was requested, but most of the work runs in {effective.precision} ({counts})"
         )
 
 
 def save_outputs(outputs: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Write every output as ``output-<index>.npy``; returns the files by output name."""
+    """Write each output to ``output-<index>.npy``; return the file names by output."""
     files = {name: f"output-{index}.npy" for index, name in enumerate(outputs)}
     for name, file in files.items():
         np.save(file, outputs[name])
@@ -116,12 +118,12 @@ def save_outputs(outputs: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 
 def load_artifact(path: Path) -> Artifact:
-    """The artifact that lies in the folder ``path``."""
+    """Load the artifact in the folder ``path``."""
     return Artifact.from_json(path, json.loads((path / "artifact.json").read_text()))
 
 
 def _predict(program: Program, feeds: Feed, batch: int, names: list[str]) -> dict[str, np.ndarray]:
-    """All items, ``batch`` at a time; the last batch is filled up with its first item."""
+    """Infer all items in batches; the last batch is padded with its first item."""
     stream = program.stream()
     items = len(next(iter(feeds.values())))
     parts: dict[str, list[np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""Job: where the time of a program goes, and where its numbers part from float32's."""
+"""Job: profile a program's operators, and compare its layers' outputs with float32's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from qbench.kit.model import Artifact, Feed, RunConfig
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` and ``twin`` (folders; the twin is the float32 artifact, or None),
-    ``prepared`` and ``prepared_twin`` (what they were compiled from, which shows its layers; or the
-    same ones), ``config``, ``feeds`` (by input name, ``.npy`` file of ``[items, ...]``), ``runs``
-    (inferences that are profiled), ``items`` (that layers are compared on).
+    ``prepared`` and ``prepared_twin`` (the artifacts that they were compiled from, whose layers can
+    be read; else the same ones), ``config``, ``feeds`` (``.npy`` files of ``[items, ...]``, by
+    input
+    name), ``runs`` (number of inferences to profile), ``items`` (number of items to compare layers
+    on).
 
     Result: ``profile`` and ``twin_profile`` (``backend.Profile`` as JSON, or None), ``layers`` (see
-    ``_compare``), ``refusals`` (why one of them is missing, by its name)."""
+    ``_compare``), ``refusals`` (why one of them is missing, by name)."""
     config = RunConfig(**request["config"])
     feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     artifact = load_artifact(Path(request["artifact"]))
@@ -53,9 +55,10 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 def _compare(
     backend: Backend, artifact: Artifact, twin: Artifact, config: RunConfig, feeds: Feed, items: int
 ) -> list[dict[str, Any]]:
-    """For each layer that both show, in the order of execution: ``name``, the twin's ``kind``, and
-    over all items ``signal`` (sum of the squares of its outputs) and ``noise`` (of the
-    difference)."""
+    """Compare the layers that both artifacts report. Each record, in order of execution, has
+    ``name``, the twin's ``kind``, and over all items ``signal`` (sum of squared outputs of the
+    twin)
+    and ``noise`` (sum of squared differences)."""
     found: dict[str, dict[str, Any]] = {}
     given = list(batches(feeds, config.batch, items))
     exact = backend.activations(twin, config, given)

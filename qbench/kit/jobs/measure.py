@@ -1,8 +1,7 @@
-"""Job: one trial. Opens an artifact, warms it up, and lets a scenario drive the timed window; raw
-nanoseconds come back as ``samples.npy``.
+"""Job: one trial. Open an artifact, warm it up, and run the scenario's timed window. Samples in
+nanoseconds are returned as ``samples.npy``.
 
-Nothing is imported here but the standard library, NumPy, the one runtime, and what the scenario
-needs.
+Imports only the standard library, NumPy, the one runtime, and the packages of the scenario.
 """
 
 from __future__ import annotations
@@ -26,26 +25,27 @@ from qbench.kit.scenarios.closed_loop import in_threads, time_calls
 from qbench.kit.scenarios.window import Opened
 
 WINDOW_NS = 20_000_000
-"""Warm-up is judged by windows of at least this length."""
+"""Minimum length of the windows that warm-up is judged by."""
 WINDOW_CALLS = 5
-"""... and of at least so many calls."""
+"""Minimum calls of these windows."""
 STABLE_CHANGE = 0.02
-"""Warm when the lower quartiles of two windows in a row differ by at most this share, twice
-running. Quartiles, because what disturbs a shared machine makes calls slower and never faster. On
-a GPU whose clock is told, it has to keep within the same share over these windows, too."""
-LEAST_ON_GPU_NS = 200_000_000
-"""A GPU is warmed up for at least so long, as trtexec does (``--warmUp=200``)."""
+"""Warm-up ends when the lower quartiles of two successive windows differ by at most this share,
+twice in a row. Lower quartiles, because disturbances on a shared machine only make calls slower. On
+a GPU whose clock is known, the clock must stay within the same share over these windows as well."""
+MIN_GPU_WARMUP_NS = 200_000_000
+"""Minimum warm-up on a GPU, as in trtexec (``--warmUp=200``)."""
 
-SEGMENTS_NS, LEAST_SEGMENTED, MOST_SEGMENTED = 300_000_000, 20, 1000
-"""The pass that tells a call's segments has as many calls as fit this time, within these bounds."""
+SEGMENTS_NS, MIN_SEGMENTED, MAX_SEGMENTED = 300_000_000, 20, 1000
+"""Length of the pass that times a call's segments, with its minimum and maximum number of calls."""
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``artifact`` (folder), ``config``, ``feeds`` (by input name, ``.npy`` file of
-    ``[items, ...]``, of which the first batch is bound), ``scenario`` (a module of
-    ``qbench.kit.scenarios``) and its ``options``, ``warmup_s``, ``timed_s``, ``spawned_ns`` (the
-    parent's monotonic clock when it started this process, if it is the same machine's), ``gpu``
-    (facts of the device, if it is one and they are known)."""
+    """Request: ``artifact`` (folder), ``config``, ``feeds`` (``.npy`` files of ``[items, ...]``, by
+    input name; the first batch is bound), ``scenario`` (a module of ``qbench.kit.scenarios``)
+    and
+    its ``options``, ``warmup_s``, ``timed_s``, ``spawned_ns`` (the monotonic clock when the parent
+    started this process, if both run on one machine), ``gpu`` (facts of the device, if it is a GPU
+    and they are known)."""
     clock = time.perf_counter_ns
     config = RunConfig(**request["config"])
     scenario = importlib.import_module(f"qbench.kit.scenarios.{request['scenario']}")
@@ -82,7 +82,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     emit("warmup")
     on_gpu = GpuClock(request.get("gpu")) if config.device != "cpu" else None
     warmup = _warm_up(streams, int(request["warmup_s"] * 1e9), on_gpu)
-    ran = _memory(memory)  # before samples pile up, which are not the model's
+    ran = _memory(memory)  # before the samples, which are not the model's
     emit("timed")
     around = _Around(counters)
     timed_ns = int(request["timed_s"] * 1e9)
@@ -123,7 +123,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 
 
 def _memory(memory: Memory) -> dict[str, int | None]:
-    """What a phase that ends now took over the baseline; the next one begins."""
+    """Return the memory over the baseline of the phase that ends now, and begin the next one."""
     peak, split = memory.over_baseline(memory.peak()), memory.split()
     memory.reset()
     return {
@@ -134,7 +134,7 @@ def _memory(memory: Memory) -> dict[str, int | None]:
 
 
 class _Around:
-    """What is read at both ends of the window."""
+    """Readings at both ends of the window."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters, self._conditions = counters, Conditions()
@@ -157,13 +157,16 @@ class _Around:
 
 
 def _first_batch(items: np.ndarray, batch: int) -> np.ndarray:
-    """The first ``batch`` items, repeated from the start where there are fewer."""
+    """Return the first ``batch`` items, repeated from the start if there are fewer."""
     return np.ascontiguousarray(items[np.arange(batch) % len(items)])
 
 
 def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:
-    """What the last timed call computed, for the parent to compare with the evaluation. A program
-    that returned nothing, or not one row per item, has not done the work."""
+    """Return the outputs of the last timed call, which the parent compares with the evaluation.
+
+    Raises:
+        RuntimeError: an output is missing or has not one row per item: the work was not done.
+    """
     outputs = stream.read()
     for name in model.outputs:
         if name not in outputs or len(outputs[name]) != batch:
@@ -173,15 +176,15 @@ def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:
 
 
 def _segments(stream: Stream, samples: np.ndarray) -> dict[str, Any] | None:
-    """Where the time of a call goes, by segment, in calls of their own after the window; None where
-    the stream does not tell."""
-    told = getattr(stream, "segments", None)
-    if told is None:
+    """Time the segments of a call, in separate calls after the window; None if the stream has no
+    segments."""
+    segments = getattr(stream, "segments", None)
+    if segments is None:
         return None
     call_ns = float(np.median(samples)) if len(samples) else np.inf
-    calls = int(np.clip(SEGMENTS_NS / call_ns, LEAST_SEGMENTED, MOST_SEGMENTED))
+    calls = int(np.clip(SEGMENTS_NS / call_ns, MIN_SEGMENTED, MAX_SEGMENTED))
     found: dict[str, Any] = {"calls": calls}
-    for name, series in told(calls).items():
+    for name, series in segments(calls).items():
         p50, p90, p99 = np.percentile(series, (50, 90, 99)).tolist()
         mean = float(np.mean(series))
         cov = float(np.std(series)) / mean if mean else None
@@ -190,21 +193,21 @@ def _segments(stream: Stream, samples: np.ndarray) -> dict[str, Any] | None:
 
 
 def _device_memory(program: Program) -> dict[str, int]:
-    """Bytes by purpose that the program holds on its device; empty where it does not tell."""
-    told = getattr(program, "device_memory_bytes", None)
-    return {name: int(size) for name, size in told().items()} if told else {}
+    """Return the bytes that the program holds on its device, by purpose; empty if unknown."""
+    sizes = getattr(program, "device_memory_bytes", None)
+    return {name: int(size) for name, size in sizes().items()} if sizes else {}
 
 
 def _warm_up(
     streams: list[Stream], limit_ns: int, gpu_clock: GpuClock | None = None
 ) -> dict[str, Any]:
-    """Run until two successive changes of the windows' lower quartiles are small, or time is up; on
-    a GPU (whose clock is given), until its clock is steady as well.
+    """Run until two successive changes of the windows' lower quartiles are small, or the time limit
+    is reached; on a GPU (whose clock is given), until its clock is steady as well.
 
-    ``stable`` is None where time was up before there were three windows to compare.
-    ``clock_steady`` is None where the clock is not told, or was not often enough."""
+    ``stable`` is None if the limit was reached before three windows were complete. ``clock_steady``
+    is None if fewer than three of the last readings of the clock are known."""
     clock = time.perf_counter_ns
-    least_ns = 0 if gpu_clock is None else LEAST_ON_GPU_NS
+    least_ns = 0 if gpu_clock is None else MIN_GPU_WARMUP_NS
     limit_ns = max(limit_ns, least_ns)
     begin = clock()
     calls, windows, calm, last, steady = 0, 0, 0, 0, None
@@ -230,7 +233,8 @@ def _warm_up(
 
 
 def _steady(clocks: list[int | None]) -> bool | None:
-    """Whether the clock kept within a small share from the beginning to the end of two windows."""
+    """Return whether the clock stayed within a small share from the beginning to the end of two
+    windows; None if too few readings are known."""
     known = [mhz for mhz in clocks if mhz]
     if len(known) < 3:
         return None
@@ -238,7 +242,7 @@ def _steady(clocks: list[int | None]) -> bool | None:
 
 
 def _window(streams: list[Stream], deadline: int) -> list[int]:
-    """Durations in ns of one window's calls, of all streams at once."""
+    """Return the durations in ns of one window's calls, of all streams in parallel."""
 
     def one(stream: Stream) -> list[int]:
         return time_calls(stream.infer, WINDOW_NS, WINDOW_CALLS, deadline).tolist()

@@ -1,4 +1,4 @@
-"""Job: make an artifact, in the folder ``out`` of the working folder."""
+"""Job: prepare an artifact, in the working folder's folder ``out``."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, Tensor
 from qbench.kit.readings.memory import Memory
 
 QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4", "fp8")
-"""The precisions whose artifact has to say how much of it is quantized."""
+"""Precisions whose artifacts must report their number of quantized operators."""
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``model, target, calibration`` (by input name, ``.npy`` file; or None),
+    """Request: ``model, target, calibration`` (``.npy`` files by input name, or None),
     ``calibration_items, calibration_labels`` (``.npy`` or None), ``calibration_scores`` (the output
-    that tells the class, and how many leading classes of it the labels do not count; or None)."""
+    with the class scores, and the number of its leading classes that labels leave out; or None)."""
     model = Model.from_json(request["model"])
     target = PrepareTarget(**request["target"])
     out = Path("out")
@@ -37,7 +37,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     emit("describe")
     for name in model.companions:
         _make_real(Path(name))
-    with suppress(Unsupported):  # the adapter looks at the names itself
+    with suppress(Unsupported):  # the adapter checks the names itself
         inputs, outputs = backend.describe(model.path)
         model = _named(model, inputs, outputs)
         _compare(model, inputs, outputs)
@@ -51,13 +51,13 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     if provenance.quantized_ops == 0:
         raise PrepareError("the quantizer finished but quantized no operator")
     if target.precision in QUANTIZED and not provenance.quantized_ops:
-        raise PrepareError("the adapter does not say how many operators were quantized")
+        raise PrepareError("the adapter does not report the number of quantized operators")
     write_record(Artifact(out, model, target, provenance), version, elapsed_ns, memory)
     return {"provenance": asdict(provenance), "prepare_ns": elapsed_ns}
 
 
 def write_record(artifact: Artifact, version: str, elapsed_ns: int, memory: Memory) -> None:
-    """``artifact.json``, without paths, beside what the adapter wrote."""
+    """Write ``artifact.json``, without paths, to the artifact's folder."""
     described = artifact.to_json()
     record = {
         **described,
@@ -70,12 +70,12 @@ def write_record(artifact: Artifact, version: str, elapsed_ns: int, memory: Memo
 
 
 def import_tools(backend: Backend) -> str:
-    """Import what an adapter describes and prepares files with; its version."""
+    """Import the adapter's tools for describing and preparing files; return their version."""
     return getattr(backend, "import_tools", backend.import_runtime)()
 
 
 def _make_real(path: Path) -> None:
-    """A file in place of a link: runtimes refuse to read external weights through links."""
+    """Replace a link by a copy: runtimes refuse to read external weights through links."""
     target = path.resolve()
     path.unlink()
     shutil.copyfile(target, path)
@@ -84,7 +84,7 @@ def _make_real(path: Path) -> None:
 def _named(
     model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
 ) -> Model:
-    """Where card and file have one tensor each and the card names none, it is the file's."""
+    """Take the tensor's name from the file if the card names none and both have one tensor."""
     found = []
     for names, there in ((model.source_inputs, inputs), (model.source_outputs, outputs)):
         if len(names) == len(there) == 1:
@@ -98,7 +98,7 @@ def _named(
 def _compare(
     model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
 ) -> None:
-    """Refuse a file that is not what its card describes."""
+    """Reject a file that does not match its card."""
     for what, card, names, found in (
         ("input", model.inputs, model.source_inputs, inputs),
         ("output", model.outputs, model.source_outputs, outputs),
@@ -111,7 +111,7 @@ def _compare(
                 )
             have = found[tensor.name].shape
             want = relayout_shape(card[canonical].shape, card[canonical].layout, tensor.layout)
-            known = len(have) > 0  # some operators tell their outputs' shapes only when they run
+            known = len(have) > 0  # some operators know their outputs' shapes only when they run
             fits = not known or (
                 len(have) == len(want)
                 and all(

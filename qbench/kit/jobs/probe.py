@@ -1,4 +1,4 @@
-"""Job: ask an adapter whether its runtime works here."""
+"""Job: ask an adapter whether its runtime works on this machine."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ from qbench.kit.main import Emit
 
 
 def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Result: ``ready``, and the fields of ``Ready`` or ``Unavailable``."""
     answer = backend.probe()
     return {"ready": isinstance(answer, Ready), **asdict(answer)}

@@ -1,11 +1,12 @@
-"""Calibration items as ONNX Runtime's tools want them, and ranges of least squared error."""
+"""Calibration items for ONNX Runtime's tools, and ranges of minimum squared error. Needs
+onnxruntime."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -18,7 +19,7 @@ from qbench.kit.model import Calibration, Model
 from qbench.kit.onnxfile import graph
 
 HISTOGRAM_ITEMS = 8
-"""Histograms are made of all activations of so many items at a time, which are kept meanwhile."""
+"""Number of items whose activations are kept at a time for the histograms."""
 
 _BINS = 4096
 _SHRINKS = np.linspace(1, 1 / 64, 64, dtype=np.float32)
@@ -49,7 +50,7 @@ class Reader(CalibrationDataReader):
         return len(self._calibration) // self.batch
 
     def stride(self, most: int) -> int:
-        """The greatest divisor of the length up to ``most`` (the tool wants a divisor)."""
+        """Return the largest divisor of the length up to ``most``; the tool needs a divisor."""
         return max(n for n in range(1, most + 1) if len(self) % n == 0)
 
     def set_range(self, start_index: int, end_index: int) -> None:
@@ -59,7 +60,7 @@ class Reader(CalibrationDataReader):
         return next(self._feeds, None)
 
     def get_first(self) -> dict[str, np.ndarray]:
-        """The first batch, out of turn: Model Optimizer wants this, and ``rewind``."""
+        """Return the first batch, without advancing; Model Optimizer needs this and ``rewind``."""
         return next(self._slice(0, self.batch))
 
     def rewind(self) -> None:
@@ -79,7 +80,11 @@ class Reader(CalibrationDataReader):
             }
 
 
-Range = tuple[np.float32, np.float32]
+class Range(NamedTuple):
+    """Ends of a tensor's quantization range."""
+
+    low: np.float32
+    high: np.float32
 
 
 def mse_ranges(
@@ -88,7 +93,7 @@ def mse_ranges(
     reader: Reader,
     search: Callable[[np.ndarray, np.ndarray, float, float], Range],
 ) -> dict[str, Range]:
-    """Per activation tensor, the range that ``search`` finds on all the items.
+    """Find the range of each activation tensor over all items.
 
     Args:
         file: the preprocessed float32 model.
@@ -100,7 +105,7 @@ def mse_ranges(
             file,
             operators,
             str(Path(folder, "augmented.onnx")),
-            CalibrationMethod.Percentile,  # which collects plain histograms, and min and max
+            CalibrationMethod.Percentile,  # collects plain histograms, minimum and maximum
             extra_options={"num_bins": _BINS, "symmetric": False},
         )
         assert isinstance(calibrator, HistogramCalibrater)
@@ -116,7 +121,7 @@ def mse_ranges(
 
 
 def overrides(ranges: Mapping[str, Range]) -> dict[str, Any]:
-    """Ranges as an extra option of ``quantize_static``, in place of those that it would choose."""
+    """Return an extra option of ``quantize_static`` that replaces its own ranges."""
     if not ranges:
         return {}
     return {
@@ -128,7 +133,7 @@ def overrides(ranges: Mapping[str, Range]) -> dict[str, Any]:
 
 
 def recorded(ranges: Mapping[str, Range]) -> dict[str, Any]:
-    """The same as JSON, for what an artifact says of its making."""
+    """Return the same option as JSON, for an artifact's provenance."""
     if not ranges:
         return {}
     listed = {name: [float(low), float(high)] for name, (low, high) in ranges.items()}
@@ -136,44 +141,44 @@ def recorded(ranges: Mapping[str, Range]) -> dict[str, Any]:
 
 
 def mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:
-    """The range whose uint8 quantization has the least squared error over a histogram.
+    """Find the range whose uint8 quantization has the minimum squared error over a histogram.
 
     ``argmin ||V - V_hat(q_min, q_max)||^2`` (Nagel et al., A White Paper on Neural Network
     Quantization, arXiv 2106.08295, section 3.1, "Mean squared error"), where ``V`` are the centers
     of the bins. Each end is tried at 64 fractions of the extreme value, three times in turn.
 
     Args:
-        counts: ``[bins]``; ``edges``: ``[bins + 1]``.
-        low, high: the extreme values seen. The range includes zero, which stays exact.
+        counts, edges: ``[bins]`` and ``[bins + 1]``.
+        low, high: extreme values. The range includes zero, which stays exact.
     """
     full = counts > 0
     values = ((edges[:-1] + edges[1:]) / 2)[full].astype(np.float32)
     weights = counts[full].astype(np.float64)
     best_low, best_high = np.float32(min(low, 0)), np.float32(max(high, 0))
     if best_low == best_high:
-        return best_low, best_high
+        return Range(best_low, best_high)
     lows, highs = best_low * _SHRINKS, best_high * _SHRINKS
     for _ in range(3):
         if best_high > 0:
             best_high = highs[np.argmin(_errors(values, weights, best_low, highs))]
         if best_low < 0:
             best_low = lows[np.argmin(_errors(values, weights, lows, best_high))]
-    return best_low, best_high
+    return Range(best_low, best_high)
 
 
 def symmetric_mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:
-    """As :func:`mse_range` for int8 with zero-point 0: the best of 64 fractions of the greatest
-    magnitude, each way alike."""
+    """Find the range for int8 with zero-point 0 (see :func:`mse_range`): the best of 64 fractions
+    of the largest magnitude, with both signs."""
     full = counts > 0
     values = ((edges[:-1] + edges[1:]) / 2)[full].astype(np.float32)
     limits = np.float32(max(-low, high, 0)) * _SHRINKS
     if limits[0] == 0:
-        return np.float32(0), np.float32(0)
+        return Range(np.float32(0), np.float32(0))
     steps = (limits / 127)[:, None]
     quantized = np.clip(np.rint(values / steps), -128, 127)
     errors = ((values - quantized * steps) ** 2) @ counts[full].astype(np.float64)
     best = limits[np.argmin(errors)]
-    return -best, best
+    return Range(-best, best)
 
 
 def _errors(
@@ -182,7 +187,7 @@ def _errors(
     low: np.ndarray | np.float32,
     high: np.ndarray | np.float32,
 ) -> np.ndarray:
-    """Summed squared error of quantizing ``values`` (``[n]``) to uint8, for each range."""
+    """Sum the squared errors of quantizing ``values`` (``[n]``) to uint8, for each range."""
     step = (np.atleast_1d(high - low) / 255)[:, None]
     zero = np.rint(-np.atleast_1d(low)[:, None] / step)
     quantized = np.clip(np.rint(values / step) + zero, 0, 255)

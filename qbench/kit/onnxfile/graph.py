@@ -1,4 +1,4 @@
-"""Reading ONNX files: are they whole, what do they hold, where is the work. Needs onnx."""
+"""Read and check ONNX files, and count operators and multiply-adds. Needs onnx."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
 def load(path: Path, weights: bool = True) -> ModelProto:
-    """The model in ``path``; with ``weights`` also those kept in files of their own.
+    """Load the model in ``path``.
+
+    Args:
+        weights: whether to load external weights.
 
     Raises:
-        PrepareError: it is no ONNX file, or not a whole one, or names weights outside its folder.
+        PrepareError: the file is not ONNX or is truncated, or weights are outside its folder.
     """
     try:
         model = onnx.load(path, load_external_data=False)
@@ -55,8 +58,8 @@ def load(path: Path, weights: bool = True) -> ModelProto:
 
 
 def _take_in(tensor: TensorProto, folder: Path) -> None:
-    """Read a tensor's external data. (onnx's own reader refuses links, and in a worker's folder
-    every file is one.)"""
+    """Read a tensor's external data. (onnx's own reader refuses links, and a worker's folder holds
+    links.)"""
     place = _place_of(tensor)
     try:
         with (folder / place["location"]).open("rb") as file:
@@ -74,14 +77,14 @@ def _take_in(tensor: TensorProto, folder: Path) -> None:
 
 
 def _place_of(tensor: TensorProto) -> dict[str, str]:
-    """Location, offset and length of external data, the location checked."""
+    """Return location, offset and length of external data; the location is checked."""
     place = {entry.key: entry.value for entry in tensor.external_data}
     location = place.setdefault("location", "")
     path = PureWindowsPath(location)  # knows both kinds of separators
     if not path.parts or path.anchor or ".." in path.parts:
         raise PrepareError(
-            f"the ONNX file keeps weights in '{location}', which is not inside its folder: save it "
-            "again with its weights beside it"
+            f"the ONNX file keeps weights in '{location}', which is outside its folder: save it "
+            "again with its weights in the same folder"
         )
     return place
 
@@ -91,7 +94,7 @@ def has_external_weights(model: ModelProto) -> bool:
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Weights, and constants in attributes, of a graph and those inside it."""
+    """Yield the weights, and the constants in attributes, of a graph and its subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -105,16 +108,16 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def real_inputs(graph: GraphProto) -> list[onnx.ValueInfoProto]:
-    """Inputs that a caller feeds (old files list the weights as inputs too)."""
+    """Return the inputs without weights, which old files list as inputs."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]
 
 
 def check_names(model: Model, source: ModelProto) -> None:
-    """The card's source names must be the file's.
+    """Check that the card's source names are in the file.
 
     Raises:
-        PrepareError: one is not; the message names those that there are.
+        PrepareError: a name is missing; the message lists the file's names.
     """
     for kind, names, values in (
         ("input", model.source_inputs, real_inputs(source.graph)),
@@ -128,7 +131,8 @@ def check_names(model: Model, source: ModelProto) -> None:
 
 
 def describe(model: ModelProto) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs by the file's names. The first free size of each is called ``N``."""
+    """Return inputs and outputs by the file's names. The first free size of each is called
+    ``N``."""
     quantized = quantized_io(model.graph)
     inputs = {v.name: _spec(v, quantized) for v in real_inputs(model.graph)}
     return inputs, {v.name: _spec(v, quantized) for v in model.graph.output}
@@ -154,7 +158,7 @@ def is_quantized(model: ModelProto) -> bool:
 
 
 def batch_symbols(graph: GraphProto) -> tuple[str, ...]:
-    """Names of the free first axes of the inputs, where no other axis has them."""
+    """Return the names of free first axes of the inputs that no other axis has."""
     first, other = set(), set()
     for value in real_inputs(graph):
         dims = value.type.tensor_type.shape.dim
@@ -164,8 +168,8 @@ def batch_symbols(graph: GraphProto) -> tuple[str, ...]:
 
 
 def quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:
-    """Scale and zero-point of 8-bit inputs that go into a DequantizeLinear, and of 8-bit outputs
-    that come out of a QuantizeLinear."""
+    """Return scale and zero-point of 8-bit inputs of a DequantizeLinear and 8-bit outputs of a
+    QuantizeLinear, by name."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     inputs = {v.name for v in graph.input if v.type.tensor_type.elem_type in _EIGHT_BITS}
     outputs = {v.name for v in graph.output if v.type.tensor_type.elem_type in _EIGHT_BITS}
@@ -187,11 +191,11 @@ def quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:
 
 
 def count_quantized(model: ModelProto) -> int:
-    """Operators with quantized weights: integer ones, those that unpack blocks of weights, and
-    convolutions and matrix products whose weights come out of a DequantizeLinear."""
+    """Count operators with quantized weights: integer operators, those that unpack blocks of
+    weights, and convolutions and matrix products whose weights come from a DequantizeLinear."""
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:  # weights may also be kept in float32, before a pair of Q and DQ
+    for node in graph.node:  # weights may also be float32, before a pair of Q and DQ
         if node.op_type == "QuantizeLinear" and node.input[0] in constants:
             constants.add(node.output[0])
     unpacked = {
@@ -214,7 +218,7 @@ def lists_weights_as_inputs(model: ModelProto) -> bool:
 
 
 def activation_products(model: ModelProto) -> list[str]:
-    """Names of the matrix products that multiply two activations, as in attention."""
+    """Return the names of matrix products of two activations, as in attention."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return [
         node.name
@@ -224,18 +228,18 @@ def activation_products(model: ModelProto) -> list[str]:
 
 
 def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str]) -> list[str]:
-    """Names, in the preprocessed model, of the operators that a user leaves out.
+    """Find the operators that a user excludes, by name in the preprocessed model.
 
-    Preprocessing renames and fuses: an operator of the source is looked for by its name, then by
-    its output, then by the outputs of those that alone use it, which it was fused with.
+    Preprocessing renames and fuses: an operator of the source is searched by its name, then by its
+    output, then by the output of its only user, which it was fused with.
 
     Args:
-        wanted: names of nodes or types of operators in ``source``, or of the tensors that its
-            layers end with (as ``qbench explain`` shows them); types that only fusion made (Gemm
-            of MatMul and Add) count too.
+        wanted: names of nodes or types of operators in ``source``, or of the last tensors of its
+            layers (as ``qbench explain`` shows them); also types that only fusion makes (Gemm of
+            MatMul and Add).
 
     Raises:
-        PrepareError: there is no such operator; the message names near ones.
+        PrepareError: there is no such operator; the message lists similar names.
     """
     names = {node.name for node in clean.graph.node}
     source_makers = {out: node for node in source.graph.node for out in node.output}
@@ -267,11 +271,11 @@ def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str])
 
 
 FOLLOWING = ("BatchNormalization", "Cast", "Clip", "Relu")
-"""Operators that belong to the layer before them: they are fused into it."""
+"""Operators that are fused into the layer before them."""
 
 
 def _layer(tensor: str, makers: Mapping[str, NodeProto]) -> list[NodeProto]:
-    """The operator whose layer ends with ``tensor``; none if there is no such tensor."""
+    """Return the operator whose layer ends with ``tensor``; empty if there is no such tensor."""
     node = makers.get(tensor)
     while node is not None and node.op_type in FOLLOWING and node.input[0] in makers:
         node = makers[node.input[0]]
@@ -296,10 +300,10 @@ def _place(
 
 
 def product_share(model: ModelProto) -> float:
-    """The share, 0 to 1, of the multiply-adds that are matrix products with constant weights.
+    """Return the share (0 to 1) of matrix products with constant weights in all multiply-adds.
 
-    The rest are convolutions and products of two activations. Free sizes count as 1; where a
-    shape is not known, the size of the weights stands for the multiply-adds (a lower bound).
+    The rest are convolutions and products of two activations. Free sizes count as 1; for an unknown
+    shape, the size of the weights replaces the multiply-adds (a lower bound).
     """
     dynamic = total = 0
     for node, amount, constant in _multiply_adds(model.graph):
@@ -310,7 +314,8 @@ def product_share(model: ModelProto) -> float:
 
 
 def _multiply_adds(graph: GraphProto) -> Iterator[tuple[NodeProto, int, bool]]:
-    """Per computing operator: multiply-adds of one item, and whether its weights are constant."""
+    """Yield each computing operator, its multiply-adds for one item, and whether its weights are
+    constant."""
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     shapes = {
         value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]

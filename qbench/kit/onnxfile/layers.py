@@ -1,4 +1,5 @@
-"""Layers of ONNX files, called alike in all artifacts of a model, to compare what they put out."""
+"""Layers of ONNX files, with the same name in all artifacts of a model, to compare their
+outputs."""
 
 from __future__ import annotations
 
@@ -18,16 +19,21 @@ _LAYERS = (
     *_CONVOLUTIONS,
     *("Add", "FusedGemm", "FusedMatMul", "Gemm", "MatMul", "MatMulInteger", "MatMulNBits"),
 )
-# What follows a layer and is fused into it in one artifact or another. Mul and Cast give a
-# quantized product its scale; elsewhere Mul is an operation of its own.
+# Operators after a layer that some artifacts fuse into it. Mul and Cast scale a quantized product;
+# elsewhere Mul is a separate operation.
 _CONVERTING = ("DequantizeLinear", "QuantizeLinear")
 _FOLLOWING = (*_CONVERTING, *FOLLOWING)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Where a layer ends: ``tensor`` holds what it puts out, ``name`` is what all artifacts of
-    the model call it."""
+    """A layer.
+
+    Attributes:
+        name: its name in all artifacts of the model.
+        kind: its operator's type.
+        tensor: the tensor that holds its output.
+    """
 
     name: str
     kind: str
@@ -35,12 +41,11 @@ class Layer:
 
 
 def layers(graph: GraphProto) -> list[Layer]:
-    """Layers in the file's order, which is one of execution.
+    """List layers in the file's order, which is an order of execution.
 
-    A layer ends behind the batch normalization and activation function that it alone feeds, since
-    these are fused into it, and at that place the tensor's name survives preprocessing and
-    quantization. A quantized tensor is read behind its DequantizeLinear, so that the integer
-    kernels run as they do when timed.
+    A layer ends after the batch normalization and activation function that only it feeds: these are
+    fused into it, and there the tensor's name survives preprocessing and quantization. A quantized
+    tensor is read after its DequantizeLinear, so that the integer kernels run as when timed.
     """
     users: dict[str, list[NodeProto]] = {}
     for node in graph.node:
@@ -62,10 +67,10 @@ def layers(graph: GraphProto) -> list[Layer]:
 def read_layers(
     stream: Any, shown: Sequence[Layer], feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """What layers put out for each feed, in a program that has their ends as outputs.
+    """Yield the layers' outputs for each feed, from a program that has them as outputs.
 
     Args:
-        stream: one that has ``read_file``, too: every output by the file's names.
+        stream: a stream with ``read_file``, which returns every output by the file's names.
     """
     for feed in feeds:
         stream.bind(feed)
@@ -75,10 +80,10 @@ def read_layers(
 
 
 def _end(layer: NodeProto, users: dict[str, list[NodeProto]], outputs: set[str]) -> tuple[str, str]:
-    """Name and tensor of the end of ``layer``.
+    """Return the name and the tensor of the end of ``layer``.
 
-    Quantizing and dequantizing change the tensor that is read, not its name, but for outputs of
-    the model: there the dequantized one has the name.
+    Quantizing and dequantizing change the tensor that is read, not its name, except for outputs of
+    the model: there the dequantized tensor has the name.
     """
     scaled = layer.op_type.endswith("Integer")
     name = tensor = layer.output[0]
@@ -95,7 +100,8 @@ def _end(layer: NodeProto, users: dict[str, list[NodeProto]], outputs: set[str])
 
 
 def _kind(node: NodeProto, shapes: dict[str, list[int]]) -> str:
-    """The operator's type; depthwise convolutions are told apart: a filter for each channel."""
+    """Return the operator's type, with depthwise (one filter per channel) and grouped convolutions
+    marked."""
     groups = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "group"), 1)
     if node.op_type not in _CONVOLUTIONS or groups == 1:
         return node.op_type

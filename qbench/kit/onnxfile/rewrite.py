@@ -1,4 +1,4 @@
-"""Changing ONNX graphs before a quantizer sees them. Needs onnx."""
+"""Rewrite ONNX graphs before quantization. Needs onnx."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from qbench.kit.onnxfile.graph import real_inputs
 
 
 def without_weights_as_inputs(model: ModelProto) -> ModelProto:
-    """``model`` with constant weights. Those that are inputs too could be replaced by a caller,
-    so that nothing folds, fuses or converts them."""
+    """Make weights constant. Callers may replace weights that are listed as inputs, so no tool
+    folds, fuses or converts them."""
     inputs = real_inputs(model.graph)
     if len(inputs) < len(model.graph.input):
         del model.graph.input[:]
         model.graph.input.extend(inputs)
-        model.ir_version = max(model.ir_version, 4)  # from here on weights need not be inputs
+        model.ir_version = max(model.ir_version, 4)  # since then weights need not be inputs
     return model
 
 
 def modernized(model: ModelProto) -> ModelProto:
-    """``model`` with constant weights and of opset 13 at least: before that, DequantizeLinear
-    knows no scale per channel."""
+    """Make weights constant and the opset at least 13, which adds scales per channel to
+    DequantizeLinear."""
     model = without_weights_as_inputs(model)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
     if opset is not None and opset < 13:
@@ -32,12 +32,12 @@ def modernized(model: ModelProto) -> ModelProto:
 
 
 def tidied(model: ModelProto) -> ModelProto:
-    """``model`` as the quantizers need it.
+    """Prepare ``model`` for the quantizers.
 
-    - Every operator has a name, by which it can be left out.
-    - No shapes are noted for weights, as torch's exporter does: quantize_dynamic transposes the
-      weights of Gemm in place and then trips over what was noted.
-    - Biases of Gemm are vectors: at ``[1, channels]`` quantize_static fails per channel.
+    - Name every operator, so that it can be excluded.
+    - Drop the shapes of weights that torch's exporter records: quantize_dynamic transposes the
+      weights of Gemm in place and then fails on the recorded shapes.
+    - Make biases of Gemm vectors: at ``[1, channels]`` quantize_static fails per channel.
     """
     graph = model.graph
     for index, node in enumerate(graph.node):
@@ -56,9 +56,9 @@ def tidied(model: ModelProto) -> ModelProto:
 
 
 def with_products_for_gemm(model: ModelProto) -> ModelProto:
-    """``model`` with every Gemm of constant weights as MatMul and Add: the weight-only quantizer
-    looks at MatMul alone. ``alpha`` and ``beta`` go into weights and bias. The Gemm's name stays
-    with the MatMul, the name of its output with the last of the two."""
+    """Split every Gemm with constant weights into MatMul and Add: the weight-only quantizer only
+    handles MatMul. ``alpha`` and ``beta`` are folded into weights and bias. The MatMul keeps the
+    Gemm's name, and the last of the two the name of its output."""
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[NodeProto] = []

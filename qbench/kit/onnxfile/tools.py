@@ -1,4 +1,4 @@
-"""What the ways of making an artifact share: running a tool, saving, counting."""
+"""Shared steps of preparing artifacts: run a tool, save, count. Needs onnx."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _OPERATOR = re.compile(r"(?:[Nn]ode|op_type|[Oo]perator|OpType)[^'\"\w]{0,12}\(?
 
 
 class tool:
-    """Turn whatever a tool raises into a PrepareError of one sentence; keep it quiet meanwhile."""
+    """Run a tool without its warnings, and turn its exceptions into a PrepareError of one
+    sentence."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -30,7 +31,7 @@ class tool:
         self._warnings.__enter__()
         warnings.simplefilter("ignore")
         self._level = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # advice to preprocess, given even after preprocessing
+        logging.disable(logging.WARNING)  # such as advice to preprocess, even after preprocessing
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         logging.disable(self._level)
@@ -47,16 +48,16 @@ class tool:
 
 
 def save(model: onnx.ModelProto, file: Path) -> None:
-    """Beyond protobuf's 2 GB the weights go to a file beside ``file``."""
+    """Save a model; over protobuf's limit of 2 GB the weights go to a second file."""
     large = sum(len(t.raw_data) for t in model.graph.initializer) > 1_900_000_000
     onnx.save(model, file, save_as_external_data=large, location=f"{file.stem}.data")
 
 
 def copy(path: Path, source: onnx.ModelProto, out: Path) -> Provenance:
-    """The file ``path`` as it is, in one file and with constant weights.
+    """Copy the file ``path`` unchanged, except that it becomes one file with constant weights.
 
     Args:
-        source: the model in it, its external weights not loaded.
+        source: its model, without external weights.
     """
     quantized = graph.count_quantized(source) or None
     if graph.has_external_weights(source):
@@ -71,8 +72,8 @@ def copy(path: Path, source: onnx.ModelProto, out: Path) -> Provenance:
 
 
 def preprocessed(path: Path, folder: Path) -> Path:
-    """A file in ``folder`` with the model in ``path`` as quantizers want it: batch normalization
-    folded, constants computed, shapes noted, of opset 13 at least, tidied."""
+    """Preprocess the model in ``path`` for quantizers, to a file in ``folder``: opset at least 13,
+    batch normalization folded, constants computed, shapes inferred, tidied."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     modern, clean = folder / "modern.onnx", folder / "preprocessed.onnx"
@@ -85,10 +86,10 @@ def preprocessed(path: Path, folder: Path) -> Path:
 
 
 def count(name: str, out: Path) -> int:
-    """How many operators the tool ``name`` quantized in the artifact in ``out``.
+    """Count the operators that the tool ``name`` quantized in the artifact in ``out``.
 
     Raises:
-        PrepareError: none.
+        PrepareError: there are none.
     """
     quantized = graph.count_quantized(graph.load(out / FILE, weights=False))
     if quantized == 0:

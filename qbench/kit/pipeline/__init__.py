@@ -1,7 +1,7 @@
-"""The host's work around an inference: a picture decoded, a text tokenized, the steps of a card
-carried out, and an answer read from the outputs.
+"""The host's work around an inference: decode pictures, tokenize texts, run a card's preprocessing
+steps, and postprocess the outputs.
 
-The parent preprocesses and judges evaluations with these very functions, and the scenario
-``pipeline`` times them in a worker. So they belong to the worker kit: the standard library and
-NumPy, and Pillow or tokenizers where an item needs them.
+The parent uses these functions for evaluations, and the scenario ``pipeline`` times them in a
+worker, so they need the standard library and NumPy only. Pillow and tokenizers are imported for
+items that need them.
 """

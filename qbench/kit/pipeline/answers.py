@@ -1,4 +1,4 @@
-"""From a model's outputs to what they say of an item."""
+"""Postprocess a model's outputs to answers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Outputs = Mapping[str, np.ndarray]
 
 
 def reader(how: Mapping[str, Any]) -> Callable[[Outputs], object]:
-    """A function from outputs, by canonical name ``[items, ...]``, to the answers.
+    """Return a function from outputs, ``[items, ...]`` by canonical name, to the answers.
 
     Args:
-        how: ``kind`` and its options, as ``qbench.spec.judging.Judging.answer`` gives them.
-        ``class``:
-            the greatest score's (``output``, ``background``); ``pixels``: each pixel's class
-            (``output``, ``class_axis``); ``anomaly``: a score (``output``); ``boxes``: a decoder's
-            (``decoder``: ``module:function``, ``options``).
+        how: ``kind`` and its options, from ``qbench.spec.judging.Judging.answer``. ``class``: the
+        class
+            of the highest score (``output``, ``background``); ``pixels``: each pixel's class
+            (``output``, ``class_axis``); ``anomaly``: a score (``output``); ``boxes``: the boxes of
+            a decoder (``decoder``: ``module:function``, ``options``).
     """
     kind = how["kind"]
     if kind == "class":
@@ -40,10 +40,10 @@ def reader(how: Mapping[str, Any]) -> Callable[[Outputs], object]:
 
 
 def class_scores(outputs: Outputs, name: str, background: int) -> np.ndarray:
-    """``[items, classes]`` of the output ``name``, without the background's leading classes.
+    """Return ``[items, classes]`` of the output ``name``, without the leading background classes.
 
     Raises:
-        ValueError: it is all background.
+        ValueError: all classes are background.
     """
     array = outputs[name]
     array = array.reshape(len(array), -1)
@@ -55,30 +55,31 @@ def class_scores(outputs: Outputs, name: str, background: int) -> np.ndarray:
 
 
 def pixel_classes(outputs: Outputs, name: str, class_axis: int) -> tuple[np.ndarray, int | None]:
-    """``[items, height, width]`` classes, and how many there are if the output says so: it holds
-    either the classes or, on an axis more, a score for each.
+    """Return classes ``[items, height, width]``, and the number of classes if it is known: the
+    output holds either classes or, on a further axis, a score for each class.
 
     Raises:
-        ValueError: it has fewer axes, or more.
+        ValueError: the output has neither 3 nor 4 axes.
     """
     array = outputs[name]
     if array.ndim == 3:
         return array.astype(np.int64), None
     if array.ndim != 4:
-        raise ValueError(f"output '{name}' has {array.ndim} axes, and not 3 or 4")
+        raise ValueError(f"output '{name}' has {array.ndim} axes, not 3 or 4")
     return array.argmax(axis=class_axis), array.shape[class_axis]
 
 
 def anomaly_scores(outputs: Outputs, name: str) -> np.ndarray:
-    """``[items]``: the one value of an item, or the second less the first (anomaly, normal).
+    """Return ``[items]`` float64: an item's one value, or its second (anomaly) minus its first
+    (normal).
 
     Raises:
-        ValueError: it holds more values.
+        ValueError: an item has more values.
     """
     flat = outputs[name].reshape(len(outputs[name]), -1).astype(np.float64)
     if flat.shape[1] > 2:
         raise ValueError(
-            f"output '{name}' holds {flat.shape[1]} values for an item, where one anomaly score "
-            "belongs (or one for normal and one for anomaly)"
+            f"output '{name}' holds {flat.shape[1]} values per item, not one anomaly score (or one "
+            "for normal and one for anomaly)"
         )
     return flat[:, -1] - flat[:, 0] if flat.shape[1] == 2 else flat[:, 0]

@@ -1,7 +1,7 @@
-"""From a detector's raw outputs to its boxes: the built-in decoders, and suppression.
+"""Decode a detector's raw outputs to boxes: the built-in decoders, and non-maximum suppression.
 
-``qbench.spec.decoders`` says how a card names a decoder, and what one from elsewhere has to
-be. The decoders here take their options complete.
+``qbench.spec.decoders`` documents how a card names a decoder, and the interface of decoders in
+other packages. The decoders here need all their options.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Options = Mapping[str, Any]
 
 
 def ssd(outputs: Outputs, options: Options) -> list[np.ndarray]:
-    """A detector with suppression built in, such as TFLite's ``Detection_PostProcess``. Outputs:
-    ``boxes [N, n, 4]`` of y1, x1, y2, x2 as shares, ``classes [N, n]``, ``scores [N, n]``,
-    ``count [N]``."""
+    """Decode a detector with built-in suppression, such as TFLite's ``Detection_PostProcess``.
+    Outputs: ``boxes [N, n, 4]`` of y1, x1, y2, x2 as fractions, ``classes [N, n]``,
+    ``scores [N, n]``, ``count [N]``."""
     wanted = ("boxes", "classes", "scores", "count")
     if set(outputs) != set(wanted):
         raise ValueError(f"its outputs are {', '.join(wanted)}, the card's {', '.join(outputs)}")
@@ -40,9 +40,10 @@ def ssd(outputs: Outputs, options: Options) -> list[np.ndarray]:
 
 
 def fastestdet(outputs: Outputs, options: Options) -> list[np.ndarray]:
-    """FastestDet's anchor-free head, one output ``[N, 5 + classes, rows, columns]``: objectness,
-    tx, ty, w, h, classes. Score ``obj^0.6 cls^0.4``; centre ``(cell + tanh t) / cells``; size by
-    the logistic function (its ``example/onnx-runtime/runtime.cpp``)."""
+    """Decode FastestDet's anchor-free head, one output ``[N, 5 + classes, rows, columns]``:
+    objectness, tx, ty, w, h, classes. Score ``obj^0.6 cls^0.4``; centre ``(cell + tanh t) /
+    cells``;
+    size by the logistic function (its ``example/onnx-runtime/runtime.cpp``)."""
     head = _only(outputs, 4)
     rows, columns = head.shape[2:]
     score = np.maximum(head[:, 0], 0) ** 0.6 * np.maximum(head[:, 5:].max(axis=1), 0) ** 0.4
@@ -54,15 +55,15 @@ def fastestdet(outputs: Outputs, options: Options) -> list[np.ndarray]:
 
 
 def yolo(outputs: Outputs, options: Options) -> list[np.ndarray]:
-    """YOLO's exported head, one output of ``x, y, w, h`` (centre and size), objectness if there is
-    one, and classes; each box has the class of its highest score."""
+    """Decode YOLO's exported head, one output of ``x, y, w, h`` (centre and size), optional
+    objectness, and classes; each box has the class of its highest score."""
     head = _only(outputs, 3)
     if options["anchors_last"]:
         head = head.transpose(0, 2, 1)
     first = 5 if options["objectness"] else 4
     if head.shape[2] <= first:
         raise ValueError(
-            f"[items, anchors, {head.shape[2]}] has no room for classes: see its options "
+            f"[items, anchors, {head.shape[2]}] has no values for classes: check the options "
             "anchors_last and objectness"
         )
     height, width = options["size"] or (1, 1)
@@ -78,12 +79,13 @@ def _only(outputs: Outputs, axes: int) -> np.ndarray:
         raise ValueError(f"it takes one output, the card has {', '.join(outputs)}")
     ((name, head),) = outputs.items()
     if head.ndim != axes:
-        raise ValueError(f"output '{name}' has {head.ndim} axes, and not {axes}")
+        raise ValueError(f"output '{name}' has {head.ndim} axes, not {axes}")
     return head.astype(np.float64)
 
 
 def _suppressed(found: np.ndarray, options: Options) -> list[np.ndarray]:
-    """Corners from ``[items, n, 6]`` of class, score, centre and size; suppressed and clipped."""
+    """Suppress detections ``[items, n, 6]`` of class, score, centre and size; return them with
+    clipped corners."""
     centre, half = found[..., 2:4], found[..., 4:6] / 2
     found = np.concatenate([found[..., :2], centre - half, centre + half], axis=2)
     kept = []
@@ -94,15 +96,15 @@ def _suppressed(found: np.ndarray, options: Options) -> list[np.ndarray]:
 
 
 def non_maximum_suppression(detections: np.ndarray, overlap: float, most: int = 1000) -> np.ndarray:
-    """Greedy suppression within each class: of two boxes that overlap by more than ``overlap``,
-    the one with the lower score goes.
+    """Suppress greedily within each class: of two boxes that overlap by more than ``overlap``,
+    remove the one with the lower score.
 
     Args:
         detections: ``[n, 6]`` of class, score, x1, y1, x2, y2.
-        most: candidates that are looked at, by score.
+        most: maximum number of candidates, by score.
 
     Returns:
-        What stays, the highest scores first.
+        The remaining detections, the highest scores first.
     """
     order = np.argsort(-detections[:, 1], kind="stable")[:most]
     found = detections[order]
@@ -118,8 +120,8 @@ def non_maximum_suppression(detections: np.ndarray, overlap: float, most: int = 
 
 
 def intersection_over_union(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``[n, m]`` overlaps of boxes ``[n, 4]`` and ``[m, 4]`` of x1, y1, x2, y2; 0 for two empty
-    ones."""
+    """Return ``[n, m]`` overlaps of boxes ``[n, 4]`` and ``[m, 4]`` of x1, y1, x2, y2; 0 for two
+    empty boxes."""
     shared = np.ones((len(a), len(b)))
     for low, high in ((0, 2), (1, 3)):
         start = np.maximum(a[:, None, low], b[:, low])

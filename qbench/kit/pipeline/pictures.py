@@ -1,4 +1,4 @@
-"""From an encoded picture to its pixels."""
+"""Decode pictures."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 
 
 def decode(content: bytes, name: str, modes: tuple[str, ...] = ("RGB",)) -> np.ndarray:
-    """A picture's pixels, uint8 ``[H, W, 3]`` or ``[H, W]``: converted to the one mode, or as they
-    are in one of several.
+    """Return a picture's pixels, uint8 ``[H, W, 3]`` or ``[H, W]``.
 
     Args:
-        content: the file (JPEG, PNG, ...), which is not trusted.
-        name: of the file, for messages.
-        modes: Pillow's.
+        content: the untrusted file (JPEG, PNG, ...).
+        name: name of the file, for messages.
+        modes: Pillow's modes: the picture is converted to a single one, or has to have one of
+            several.
 
     Raises:
-        ValueError: it is damaged, none, of another mode, of more than 8 bits, or larger than 89
-            million pixels.
+        ValueError: it is damaged, not a picture, of another mode, of more than 8 bits per channel,
+            or has more than 89 million pixels.
     """
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of a picture that unpacks to more than 89 million pixels.
+            # Pillow only warns of pictures with more than 89 million pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content)) as image:
                 mode = image.mode
@@ -35,5 +35,5 @@ def decode(content: bytes, name: str, modes: tuple[str, ...] = ("RGB",)) -> np.n
     except Exception as error:  # a damaged picture can raise anything: zlib.error, ...
         raise ValueError(f"cannot read {name}: {error}") from None
     if deep:
-        raise ValueError(f"{name} has more than 8 bits to a pixel ({mode})")
+        raise ValueError(f"{name} has more than 8 bits per channel ({mode})")
     raise ValueError(f"{name} has the mode {mode}, not {modes}")

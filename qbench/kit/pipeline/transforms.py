@@ -1,13 +1,13 @@
-"""Preprocessing as it is carried out: plain steps on one item, with NumPy and Pillow.
+"""Run preprocessing steps on one item, with NumPy and Pillow.
 
-A step is a JSON object with one key, its options complete, as ``qbench.spec.preprocess`` makes it
-of a card; that module says what each step means.
+A step is a JSON object with one key and all options, made from a card by
+``qbench.spec.preprocess``, which documents the steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,14 +23,13 @@ def apply(
     """Run steps on one item.
 
     Args:
-        item: one item without a batch axis. Images: uint8 [H, W], [H, W, 1] or [H, W, 3] where
-            they are resized, any dtype otherwise. It is not changed. Or a text.
-        tokenize: carries out the step `tokenize` (`qbench.kit.pipeline.tokens.tokenizer` makes
-            it).
+        item: one item without a batch axis, not modified, or a text. Images: [H, W], [H, W, 1] or
+            [H, W, 3]; uint8 if they are resized, else any dtype.
+        tokenize: runs the step `tokenize` (from `qbench.kit.pipeline.tokens.tokenizer`).
 
     Returns:
-        A C-contiguous array of its own. Images are [H, W, C], or [C, H, W] after `layout: NCHW`.
-        float32 after scale, normalize or dequantize, what cast says, else the item's dtype.
+        A new C-contiguous array. Images are [H, W, C], or [C, H, W] after `layout: NCHW`. The dtype
+        is float32 after scale, normalize or dequantize, that of `cast`, else the item's.
 
     Raises:
         ValueError: a step does not fit the item's shape or dtype.
@@ -70,16 +69,16 @@ def apply(
             result = result.reshape(-1)
         elif kind == "cast":
             result = cast(result, options)
-        elif kind not in ("array", "tokenize"):  # which are done by now
+        elif kind not in ("array", "tokenize"):  # these are done
             raise ValueError(f"there is no step {kind}")
     return np.array(result, order="C")
 
 
 def cast(x: np.ndarray, dtype: str) -> np.ndarray:
-    """``x`` in another dtype; to integers, real numbers are rounded half to even.
+    """Cast ``x`` to another dtype; real numbers are rounded half to even to integers.
 
     Raises:
-        ValueError: an integer type cannot hold its values.
+        ValueError: a value is out of the integer type's range.
     """
     want = np.dtype(dtype)
     if want.kind not in "iu" or x.dtype == want or x.size == 0:
@@ -93,38 +92,50 @@ def cast(x: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def as_hwc(image: np.ndarray) -> np.ndarray:
-    """[H, W] or [H, W, C] to [H, W, C]."""
+    """Return [H, W] or [H, W, C] as [H, W, C]."""
     if image.ndim not in (2, 3):
         raise ValueError(f"an image has the shape [H, W] or [H, W, C], not {list(image.shape)}")
     return image[:, :, None] if image.ndim == 2 else image
 
 
-def placed(
-    height: int, width: int, options: Mapping[str, Any]
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Where a resized picture comes to lie: its own [height, width], that of the canvas, and the
-    [top, left] corner on it.
+class Placement(NamedTuple):
+    """A resized picture on its canvas, in pixels.
 
-    `shortest` sets the shorter side and the other to round(other * shortest / short); torchvision
-    truncates there, so its longer side may be a pixel less. `letterbox` rounds both sides and puts
-    a spare row or column below or right, as Ultralytics does.
+    Attributes:
+        inner: [height, width] of the picture.
+        canvas: [height, width] of the canvas.
+        corner: [top, left] of the picture on the canvas.
+    """
+
+    inner: tuple[int, int]
+    canvas: tuple[int, int]
+    corner: tuple[int, int]
+
+
+def placed(height: int, width: int, options: Mapping[str, Any]) -> Placement:
+    """Compute the placement of a resized picture.
+
+    `shortest` sets the shorter side, and the other to round(other * shortest / short); torchvision
+    truncates it, so its longer side may be a pixel less. `letterbox` rounds both sides and puts an
+    odd row or column below or right, as Ultralytics does.
     """
     size, shortest, letterbox = options["size"], options["shortest"], options["letterbox"]
     if size is not None:
         inner = (size[0], size[1])
-        return inner, inner, (0, 0)
+        return Placement(inner, inner, (0, 0))
     if shortest is not None:
         short = min(height, width)
         inner = (round(height * shortest / short), round(width * shortest / short))
-        return inner, inner, (0, 0)
+        return Placement(inner, inner, (0, 0))
     canvas = (letterbox[0], letterbox[1])
     ratio = min(canvas[0] / height, canvas[1] / width)
     inner = (max(round(height * ratio), 1), max(round(width * ratio), 1))
-    return inner, canvas, ((canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2)
+    corner = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
+    return Placement(inner, canvas, corner)
 
 
 def resize(image: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
-    """uint8 [H, W, 1 or 3] to uint8 [h, w, same], by Pillow's `Image.resize`."""
+    """Resize uint8 [H, W, 1 or 3] to uint8 [h, w, same], by Pillow's `Image.resize`."""
     from PIL import Image
 
     height, width, channels = image.shape
@@ -145,7 +156,7 @@ def resize(image: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
 
 
 def center_crop(image: np.ndarray, size: int | list[int]) -> np.ndarray:
-    """[H, W, C] to [h, w, C]; where the margin is odd, the spare pixel is cut below or right."""
+    """Crop [H, W, C] to [h, w, C]; an odd pixel of the margin is cut below or right."""
     height, width = (size, size) if isinstance(size, int) else size
     if height > image.shape[0] or width > image.shape[1]:
         raise ValueError(
@@ -157,7 +168,7 @@ def center_crop(image: np.ndarray, size: int | list[int]) -> np.ndarray:
 
 
 def _recolor(image: np.ndarray, color: str) -> np.ndarray:
-    """To bgr or gray from [H, W, 3] RGB; to rgb from [H, W, 1] gray, the channel three times.
+    """Convert [H, W, 3] RGB to bgr or gray, or repeat the channel of [H, W, 1] gray for rgb.
 
     gray is Pillow's luma (ITU-R 601-2): 0.299 R + 0.587 G + 0.114 B, of uint8 images.
     """
@@ -177,7 +188,7 @@ def _recolor(image: np.ndarray, color: str) -> np.ndarray:
 
 
 def _normalize(x: np.ndarray, options: Mapping[str, Any], channel_axis: int) -> np.ndarray:
-    """(x - mean) / std in float32, in that order of operations; shape kept."""
+    """Return (x - mean) / std in float32, computed in this order; the shape is kept."""
 
     def along_channels(name: str, value: float | list[float]) -> np.ndarray:
         if not isinstance(value, list):

@@ -1,8 +1,8 @@
-"""The processor's own counters of retired instructions and of cycles, through Linux's
-``perf_event_open``, of this process alone and of what it does outside the kernel.
+"""Hardware counters of retired instructions and cycles, through Linux's ``perf_event_open``: of
+this process, outside the kernel.
 
-Where there are none, ``Counters.reason`` says why, and what to do. One reading costs a system call
-per event, microseconds, so they are read around a window and not around a call.
+Without counters, ``Counters.reason`` has the reason and the remedy. A reading costs one system call
+(microseconds) per event, so counters are read around a window, not around a call.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from contextlib import suppress
 from pathlib import Path
 
 SYSCALL = {"x86_64": 298, "aarch64": 241}
-"""perf_event_open's number, by machine (asm/unistd.h)."""
+"""System call number of perf_event_open, by machine (asm/unistd.h)."""
 EVENTS = {"instructions": (0, 1), "cycles": (0, 0)}
 """Type and config: PERF_TYPE_HARDWARE with PERF_COUNT_HW_INSTRUCTIONS, _CPU_CYCLES."""
 
 _ATTRIBUTE = "IIQQQQQIIQ"
-"""``struct perf_event_attr`` in its first version, which every kernel takes: type, size, config,
+"""``struct perf_event_attr`` in its first version, which every kernel accepts: type, size, config,
 sample_period, sample_type, read_format, flags, wakeup_events, bp_type, config1."""
 _TIMES = 1 | 2
 """read_format: PERF_FORMAT_TOTAL_TIME_ENABLED and _RUNNING, so that a count is three numbers."""
 _FLAGS = 1 << 1 | 1 << 5 | 1 << 6
-"""inherit: threads started from now on count too; exclude_kernel and exclude_hv: permitted to
-everyone up to perf_event_paranoid 2, and the part that repeats."""
+"""inherit: include threads started from now on; exclude_kernel and exclude_hv: counts that repeat
+well, and that every user may read up to perf_event_paranoid 2."""
 _CLOSE_ON_EXEC = 8
 _PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 
 
 class Counters:
-    """Counts from now on, for the calling thread and all that it starts: so open this before the
-    runtime starts its threads.
+    """Count from now on, in the calling thread and in threads that it starts: create this before
+    the runtime starts its threads.
 
     Args:
-        events: by name, the type and config of ``perf_event_open``.
+        events: type and config for ``perf_event_open``, by name.
 
     Attributes:
-        reason: why nothing is counted, with what mends it; None if all events are, as far as the
-            last reading tells.
+        reason: why nothing is counted, with the remedy; None if all events were counted at the
+            last reading.
     """
 
     def __init__(self, events: Mapping[str, tuple[int, int]] = EVENTS) -> None:
@@ -55,14 +55,13 @@ class Counters:
             self.reason = _reason(error)
 
     def read(self) -> dict[str, int] | None:
-        """Counts since this object was made, by event, and ``counting_ns`` of the ``enabled_ns``
-        (time on a processor, summed over threads): of every key the difference of two readings
-        is that of the time between. None where nothing is counted, or an event never had its turn,
-        which ``reason`` tells from then on.
+        """Return counts since creation by event, and ``counting_ns`` and ``enabled_ns`` (time on a
+        processor, summed over threads). The difference of two readings holds for the time between
+        them. None if nothing is counted or an event was never scheduled; then ``reason`` is set.
 
-        Where there are fewer counters than are in use the kernel takes turns. Then counts are
-        scaled up by enabled over counting time, and ``counting_ns`` is less than ``enabled_ns``
-        (of the event that had the least).
+        The kernel multiplexes events if there are fewer counters. Then counts are scaled by enabled
+        over counting time, and ``counting_ns`` is less than ``enabled_ns`` (both of the event that
+        counted for the shortest time).
         """
         if not self._files:
             return None
@@ -72,9 +71,9 @@ class Counters:
             count, enabled, counting = struct.unpack("QQQ", os.read(file, 24))
             if not counting:
                 self.reason = (
-                    f"{name} can be asked for, but were never counted: another program or the "
-                    "kernel's watchdog (kernel.nmi_watchdog) holds the counter, or a virtual "
-                    "machine's host does not pass it on"
+                    f"{name} can be opened, but were never counted: another program or the "
+                    "kernel's watchdog (kernel.nmi_watchdog) holds the counter, or the virtual "
+                    "machine's host does not provide it"
                 )
                 return None
             counts[name] = count * enabled // counting
@@ -83,7 +82,7 @@ class Counters:
         return {**counts, "counting_ns": counting, "enabled_ns": enabled}
 
     def close(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         for file in self._files.values():
             with suppress(OSError):
                 os.close(file)
@@ -91,10 +90,10 @@ class Counters:
 
 
 def _open(kind: int, config: int) -> int:
-    """A file that counts one event.
+    """Return the file descriptor of a counter of one event.
 
     Raises:
-        OSError: why the kernel does not.
+        OSError: the kernel refuses it.
     """
     if sys.platform != "linux" or (machine := os.uname().machine) not in SYSCALL:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -126,8 +125,8 @@ def _reason(error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
         return (
             "this machine has no such counters; a virtual machine has them only if its host "
-            "passes them on"
+            "provides them"
         )
     if error.errno == errno.ENOSYS:
-        return "this system has no perf_event_open, or it is not known for this processor"
+        return "this system has no perf_event_open, or its number on this processor is unknown"
     return f"perf_event_open: {error.strerror}"

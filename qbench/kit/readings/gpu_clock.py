@@ -1,8 +1,5 @@
-"""A GPU's clock, read by the worker between windows of its warm-up: a GPU that idled takes a while
-to reach the clock that it then keeps. Nothing but ctypes and the driver's own NVML.
-
-This module belongs to the worker kit.
-"""
+"""A GPU's clock, read by the worker between windows of its warm-up: after idling, a GPU takes some
+time to reach its steady clock. Uses only ctypes and the driver's NVML."""
 
 from __future__ import annotations
 
@@ -11,18 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 LIBRARY = "libnvidia-ml.so.1"
-"""NVIDIA's management library. It comes with the driver."""
+"""NVIDIA's management library, part of the driver."""
 
 _CLOCK_SM = 1
 """NVML_CLOCK_SM (nvml.h, nvmlClockType_t)."""
 
 
 class GpuClock:
-    """The clock of the multiprocessors of one GPU.
+    """The clock of one GPU's multiprocessors.
 
     Args:
-        facts: of the device (``qbench.kit.cuda.Device``), from the parent: its ``pci_bus_id``
-            finds it whatever numbers CUDA gives. A part of a GPU (MIG) has the clock of the whole.
+        facts: of the device (``qbench.kit.cuda.Device``), from the parent. Its ``pci_bus_id``
+            identifies it, whatever its CUDA index. A MIG instance has the clock of its GPU.
     """
 
     def __init__(self, facts: Mapping[str, Any] | None) -> None:
@@ -37,13 +34,13 @@ class GpuClock:
             refused = library.nvmlInitWithFlags(flags) or library.nvmlDeviceGetHandleByPciBusId_v2(
                 ctypes.c_char_p(place), ctypes.byref(self._handle)
             )
-        except (OSError, AttributeError):  # no such library, or one that is too old
+        except (OSError, AttributeError):  # the library is missing or too old
             return
         if not refused:
             self._nvml = library
 
     def mhz(self) -> int | None:
-        """The clock now; None where it is not told."""
+        """Return the current clock; None if it is unknown."""
         if self._nvml is None:
             return None
         clock = ctypes.c_uint()

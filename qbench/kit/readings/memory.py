@@ -1,4 +1,4 @@
-"""What a process can read about itself from /proc. Elsewhere than on Linux: None."""
+"""Resident memory of this process, read from /proc. None on systems other than Linux."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _status_bytes(field: bytes) -> int | None:
 class Memory:
     """Resident memory of this process, in bytes, and its peak since the last ``reset``.
 
-    The peak is the kernel's own high-water mark (VmHWM), set back by writing 5 to
-    ``/proc/self/clear_refs``. Where that is not permitted, peaks are None rather than wrong.
+    The peak is the kernel's high-water mark (VmHWM), reset by writing 5 to
+    ``/proc/self/clear_refs``. If that is not permitted, peaks are None.
 
     Attributes:
-        baseline: resident size when this object was made.
-        process_peak: the highest of all peaks read so far.
+        baseline: resident size at creation.
+        process_peak: maximum of all peaks read so far.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Memory:
         self._resettable = self.reset()
 
     def reset(self) -> bool:
-        """Begin a new peak. True if the kernel did it."""
+        """Reset the peak; return whether the kernel permits it."""
         try:
             _CLEAR_REFS.write_bytes(b"5")
         except OSError:
@@ -45,7 +45,7 @@ class Memory:
         return True
 
     def peak(self) -> int | None:
-        """The high-water mark since the last reset; None where it cannot be had."""
+        """Return the peak since the last reset; None if it is unknown."""
         if not self._resettable:
             return None
         peak = _status_bytes(b"VmHWM:")
@@ -54,15 +54,15 @@ class Memory:
         return peak
 
     def over_baseline(self, peak: int | None) -> int | None:
-        """``peak`` less the baseline, at least 0; None where either is not known."""
+        """Return ``peak`` minus the baseline, at least 0; None if either is unknown."""
         if peak is None or self.baseline is None:
             return None
         return max(0, peak - self.baseline)
 
     def split(self) -> dict[str, int] | None:
-        """What is resident now over the baseline, at least 0, by where it comes from:
-        ``anonymous_bytes`` (heap, stacks: it must stay in memory, or be swapped) and
-        ``file_bytes`` (libraries, mapped model files, shared memory). None where not told."""
+        """Return the growth of resident memory over the baseline, at least 0, by kind:
+        ``anonymous_bytes`` (heap and stacks, which stay in memory or are swapped) and
+        ``file_bytes`` (libraries, mapped model files, shared memory). None if it is unknown."""
         now = _split()
         if now is None or self._split is None:
             return None

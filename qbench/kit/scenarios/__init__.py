@@ -1,7 +1,7 @@
-"""How the timed window is driven: one module for each way, with one function::
+"""Drivers of the timed window: one module each, with one function::
 
     def drive(opened: Opened) -> Timed: ...
 
-``qbench.spec.scenarios`` says which scenario is driven by which module. A module here imports the
-standard library and NumPy, and what its scenario's ``package`` names, and nothing else.
+``qbench.spec.scenarios`` maps scenarios to modules. A module here imports the standard library,
+NumPy and the package that its scenario names, nothing else.
 """

@@ -1,7 +1,7 @@
-"""One call after the other, on every stream: the timed loop that latencies come from.
+"""Calls in a closed loop, on every stream: the timed loop behind all latencies.
 
-Between the two clock readings of a sample stands the call of ``Stream.infer`` and nothing else. The
-processor's clock is read between blocks of calls only, since it costs more than a small network.
+The two clock readings of a sample enclose the call of ``Stream.infer`` and nothing else. Processor
+time is read between blocks of calls only, since reading it takes longer than a small network.
 """
 
 from __future__ import annotations
@@ -19,25 +19,27 @@ from qbench.kit.readings.conditions import thread_ends
 from qbench.kit.scenarios.window import Opened, Timed
 
 BLOCK_NS = 1_000_000
-"""Blocks of calls are at least this long, so that reading the processor's clock around them, a
-third of a microsecond, does not count."""
+"""Minimum length of a block of calls: long enough that reading processor time around it (a third of
+a microsecond) is negligible."""
 CLEAN_RATIO, CLEAN_NS = 1.02, 2_000
-"""A block is clean if its wall time is at most so many times its processor time, and so many
-nanoseconds more: nothing else had the processor meanwhile."""
+"""A block is clean if its wall time is at most its processor time times the first, plus the second
+in nanoseconds: nothing else had the processor meanwhile."""
 OWN_WORK = 0.9
+"""Minimum share of the process's processor time that the calling threads must use for the two
+figures of ``_describe`` that rest on it."""
 HEAD = 5
-"""The first of so many parts of a window is compared with the rest."""
-FEWEST_CALLS = 20
-"""Fewer calls than this are not split into parts."""
+"""The first of this many parts of a window is compared with the rest."""
+MIN_CALLS = 20
+"""Minimum calls for splitting a window into parts."""
 
 
 class Loop(NamedTuple):
-    """What one stream's loop measured.
+    """Measurements of one stream's loop.
 
     Attributes:
         samples: ``[calls]`` int64 ns.
-        calls: ``[blocks]`` calls of each block.
-        wall_ns, cpu_ns: ``[blocks]`` time of each block: wall, and of the calling thread.
+        calls: ``[blocks]`` number of calls of each block.
+        wall_ns, cpu_ns: ``[blocks]`` wall time, and processor time of the calling thread.
     """
 
     samples: array[int]
@@ -47,7 +49,7 @@ class Loop(NamedTuple):
 
 
 def drive(opened: Opened) -> Timed:
-    """Every stream in a loop for ``timed_ns``, each in its own thread if there are several.
+    """Call every stream in a loop for ``timed_ns``, each in its own thread if there are several.
 
     ``wall_ns`` and ``cpu_ns`` (of the whole process) span the window; throughput is items over
     wall time."""
@@ -69,8 +71,8 @@ def drive(opened: Opened) -> Timed:
 
 
 def time_calls(infer: Callable[[], None], length_ns: int, least: int, deadline: int) -> array[int]:
-    """Durations in ns of calls in a row: for ``length_ns`` and at least ``least`` calls, but no
-    new call after ``deadline``; one call at the least."""
+    """Return the durations in ns of successive calls: for ``length_ns`` and at least ``least``
+    calls, with no new call after ``deadline``; at least one call."""
     clock = time.perf_counter_ns
     samples = array("q")
     append = samples.append
@@ -85,7 +87,7 @@ def time_calls(infer: Callable[[], None], length_ns: int, least: int, deadline: 
 
 
 def time_blocks(infer: Callable[[], None], length_ns: int) -> Loop:
-    """Blocks of calls for ``length_ns``."""
+    """Run blocks of calls for ``length_ns``."""
     wall, cpu = time.perf_counter_ns, time.thread_time_ns
     loop = Loop(array("q"), array("q"), array("q"), array("q"))
     before = wall()
@@ -103,10 +105,10 @@ def time_blocks(infer: Callable[[], None], length_ns: int) -> Loop:
 
 
 def in_threads(streams: Sequence[Stream], work: Callable[[Stream], Any]) -> list[Any]:
-    """``work`` on every stream, each in a thread of its own.
+    """Call ``work`` on every stream, each in its own thread.
 
     Raises:
-        BaseException: what the first of them raised, when all have ended.
+        BaseException: the first exception of a thread, after all have ended.
     """
     results: list[Any] = []
     errors: list[BaseException] = []
@@ -129,16 +131,17 @@ def in_threads(streams: Sequence[Stream], work: Callable[[Stream], Any]) -> list
 
 
 def _describe(loops: Sequence[Loop], cpu_ns: int) -> dict[str, float | None]:
-    """What the order of the calls and their processor time say of the window.
+    """Summarize the window by the order of its calls and their processor time.
 
     ``clean_share``: share of the time in clean blocks. ``head_over_rest``: median of the first
-    fifth of the calls over that of the others. ``worst_work``: the most processor time of a call,
-    by blocks, over the median block's, where it is a millisecond more: a compiler takes that, a
-    cold cache does not. Both are None where the calling threads did less than nine tenths of the
-    process's work, ``cpu_ns``: then others do it, and how they fared is not told."""
+    fifth of the calls over the median of the others; None with few calls. ``worst_work``: maximum
+    processor time of a call, by blocks, over the median block's, of blocks that took a millisecond
+    more: a compiler takes that long, a cold cache does not. ``clean_share`` and ``worst_work`` are
+    None if the calling threads did less than ``OWN_WORK`` of the process's work, ``cpu_ns``: the
+    other threads are not observed."""
     samples = [np.frombuffer(loop.samples, np.int64) for loop in loops]
-    enough = all(len(calls) >= FEWEST_CALLS for calls in samples)
-    told: dict[str, float | None] = {
+    enough = all(len(calls) >= MIN_CALLS for calls in samples)
+    found: dict[str, float | None] = {
         "clean_share": None,
         "head_over_rest": max(_head_over_rest(calls) for calls in samples) if enough else None,
         "worst_work": None,
@@ -149,12 +152,12 @@ def _describe(loops: Sequence[Loop], cpu_ns: int) -> dict[str, float | None]:
             for name in ("calls", "wall_ns", "cpu_ns")
         )
         clean = wall <= CLEAN_RATIO * cpu + CLEAN_NS
-        told["clean_share"] = float(wall[clean].sum() / wall.sum())
+        found["clean_share"] = float(wall[clean].sum() / wall.sum())
         usual = float(np.median(cpu / calls))
         much = cpu - calls * usual >= BLOCK_NS
         if usual > 0:
-            told["worst_work"] = float((cpu[much] / calls[much]).max(initial=usual) / usual)
-    return told
+            found["worst_work"] = float((cpu[much] / calls[much]).max(initial=usual) / usual)
+    return found
 
 
 def _head_over_rest(samples: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""A stream that is fed from items in memory: what a query or a frame costs in all."""
+"""A stream that is fed from items in memory, and times whole queries or frames."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from qbench.kit.adapter import Stream
 from qbench.kit.model import Feed
 from qbench.kit.scenarios.window import Opened
 
-MOST_ITEMS, MOST_BYTES = 1024, 256 * 2**20
-"""So many items are kept in memory at the most: as many as MLPerf asks for of image models."""
+MAX_ITEMS, MAX_BYTES = 1024, 256 * 2**20
+"""Maximum of the items kept in memory; MLPerf requires as many for image models."""
 
 
 class Library:
     """Items in memory, so that no query waits for a disk.
 
     Attributes:
-        total: items that there are.
-        size: items that are kept in memory at a time.
+        total: number of all items.
+        size: number of items kept in memory at a time.
     """
 
     def __init__(self, items: Mapping[str, np.ndarray], batch: int) -> None:
@@ -29,18 +29,18 @@ class Library:
         self._batch = batch
         self.total = min(len(array) for array in items.values())
         bytes_each = sum(array[:1].nbytes for array in items.values())
-        self.size = max(1, min(self.total, MOST_ITEMS, MOST_BYTES // max(1, bytes_each)))
+        self.size = max(1, min(self.total, MAX_ITEMS, MAX_BYTES // max(1, bytes_each)))
         self.load(range(self.size))
 
     def load(self, indices: Iterable[int]) -> None:
-        """Keep these items instead of others, in this order."""
+        """Replace the items in memory by these, in this order."""
         order = list(indices)
         self._place = {index: place for place, index in enumerate(order)}
         self._kept = {name: np.ascontiguousarray(all_[order]) for name, all_ in self._items.items()}
 
     def feed(self, indices: Sequence[int]) -> Feed:
-        """A batch of these items; where there are fewer, the last is repeated. Items that were
-        loaded one after the other are not copied."""
+        """Return a batch of these items; the last one is repeated if there are fewer. Items that
+        were loaded in succession are not copied."""
         places = [self._place[index] for index in indices]
         places += places[-1:] * (self._batch - len(places))
         first = places[0]
@@ -49,16 +49,16 @@ class Library:
         return {name: kept[places] for name, kept in self._kept.items()}
 
     def some(self) -> list[int]:
-        """The first items that are in memory, at most a batch of them."""
+        """Return the first items in memory, at most a batch."""
         return list(self._place)[: self._batch]
 
 
 class Lane:
-    """One stream of a library.
+    """A stream with the library that feeds it.
 
     Attributes:
-        call_ns: of each call, the time of placing, inference and reading together.
-        infer_ns: of each call, the inference alone.
+        call_ns: time of binding, inference and reading of each call.
+        infer_ns: time of the inference alone.
     """
 
     def __init__(self, stream: Stream, library: Library) -> None:
@@ -68,7 +68,7 @@ class Lane:
         self.infer_ns = array("q")
 
     def run(self, indices: Sequence[int]) -> None:
-        """Place these items, infer, read the outputs."""
+        """Bind these items, infer, read the outputs."""
         clock = time.perf_counter_ns
         begin = clock()
         self._stream.bind(self._library.feed(indices))
@@ -81,7 +81,7 @@ class Lane:
 
 
 def describe(lanes: Sequence[Lane]) -> dict[str, float | None]:
-    """Medians of the calls' parts, in milliseconds; None where nothing was called."""
+    """Return medians of the calls' parts, in milliseconds; None without calls."""
     calls = np.concatenate([np.asarray(lane.call_ns) for lane in lanes])
     infers = np.concatenate([np.asarray(lane.infer_ns) for lane in lanes])
     if not len(calls):
@@ -94,8 +94,7 @@ def describe(lanes: Sequence[Lane]) -> dict[str, float | None]:
 
 
 def put_back(opened: Opened) -> None:
-    """Bind the first batch again and infer: what a trial computes for it is compared with the
-    evaluation's."""
+    """Bind the first batch again and infer: its outputs are compared with the evaluation's."""
     stream, batch = opened.streams[0], opened.config.batch
     stream.bind(
         {n: np.ascontiguousarray(a[np.arange(batch) % len(a)]) for n, a in opened.items.items()}

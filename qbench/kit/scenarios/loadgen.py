@@ -29,21 +29,21 @@ from qbench.kit.scenarios.lane import Lane, Library, describe
 from qbench.kit.scenarios.window import Opened, Timed
 
 REHEARSAL_NS, REHEARSAL_CALLS = 200_000_000, 5
-"""How long the rehearsal takes, at least; LoadGen's expectations come from it."""
+"""Minimum length of the rehearsal, which sets LoadGen's expectations."""
 MARKER = ":::MLLOG "
-"""Begins each line of LoadGen's detailed log; JSON follows."""
+"""Prefix of each JSON line of LoadGen's detailed log."""
 COMPLETE = re.compile(rb'"complete_ns":(\d+)')
-"""A query's latency in LoadGen's trace, from when it was due."""
+"""A query's latency in LoadGen's trace, from the time it was due."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A closed loop over all streams, with placing and reading, before LoadGen begins.
+    """Result of a closed loop over all streams, with binding and reading, before LoadGen begins.
 
     Attributes:
-        call_ns: ``[calls]`` int64, of each batch.
+        call_ns: ``[calls]`` int64, time of each batch.
         items_per_s: of all streams together.
-        wall_ns, cpu_ns: how long it took; the processor's of the process.
+        wall_ns, cpu_ns: wall time, and processor time of the process.
     """
 
     call_ns: np.ndarray
@@ -54,15 +54,16 @@ class Rehearsal:
 
 @dataclass(frozen=True)
 class Result:
-    """One LoadGen run.
+    """Result of one LoadGen run.
 
     Attributes:
-        log: its detailed log, the last value by key.
-        errors: what it calls errors in it.
-        query_ns: int64 ns of each query: as LoadGen tells where it was asked to trace, else from
-            when it was handed over until all of it was answered.
-        items: samples that were answered.
-        wall_ns, cpu_ns: from the first query to the last answer; the processor's of the process.
+        log: the last value of each key of the detailed log.
+        errors: errors in the log.
+        query_ns: int64 ns of each query: LoadGen's own if the run is traced, else from its issue
+            until it is complete.
+        items: number of completed samples.
+        wall_ns, cpu_ns: wall time from the first query to the last response, and processor time of
+            the process.
         files: names of its logs.
     """
 
@@ -80,29 +81,29 @@ class Result:
 
     @property
     def reason(self) -> str | None:
-        """Why it is not valid, in LoadGen's words; None if it is."""
+        """Why it is not valid, in LoadGen's words; None if it is valid."""
         if self.valid:
             return None
-        told = [*self.errors, self.log.get("result_invalid_reason", "")]
+        reasons = [*self.errors, self.log.get("result_invalid_reason", "")]
         if not self.log.get("early_stopping_met", True):
-            told.append("early stopping: " + self.log.get("early_stopping_result", ""))
-        told = [" ".join(text.replace("*", " ").split()) for text in told]
-        return " ".join(filter(None, told)) or "LoadGen gave no reason"
+            reasons.append("early stopping: " + self.log.get("early_stopping_result", ""))
+        reasons = [" ".join(text.replace("*", " ").split()) for text in reasons]
+        return " ".join(filter(None, reasons)) or "LoadGen gave no reason"
 
     def number(self, key: str) -> float | None:
-        """A figure of the log; None where it is not told, which LoadGen writes as 0."""
+        """Return a number of the log; None if it is unknown, which LoadGen writes as 0."""
         return self.log.get(key) or None
 
 
 class System:
-    """LoadGen's system under test: every stream answers queries.
+    """LoadGen's system under test: all streams answer queries.
 
-    With one stream, LoadGen's own thread does the work, so that no hand-over between threads is in
-    the latency. With several, and in the server scenario (``queued``), each stream has a thread and
-    takes batches from one queue.
+    With one stream, LoadGen's own thread does the work, so that latencies include no hand-over
+    between threads. With several, and in the server scenario (``queued``), each stream has a thread
+    that takes batches from a shared queue.
 
-    These threads never end. LoadGen logs from every thread that answers, and where one ends, it may
-    free what it still reads, and crash (seen with 6.0.17).
+    These threads never end: LoadGen logs from every thread that responds, and when one ends, it may
+    free memory that it still reads, and crash (seen with 6.0.17).
     """
 
     def __init__(self, opened: Opened, queued: bool = False) -> None:
@@ -119,7 +120,7 @@ class System:
                 threading.Thread(target=self._work, args=(index,), daemon=True).start()
 
     def rehearse(self) -> Rehearsal:
-        """How long a call takes, and how many items a second the streams do."""
+        """Measure the time of calls and the rate of all streams."""
         indices = self._library.some()
         cpu_begin, begin = time.process_time_ns(), time.perf_counter_ns()
         deadline = begin + 10 * REHEARSAL_NS
@@ -138,14 +139,14 @@ class System:
         return Rehearsal(call_ns, len(call_ns) * self._batch / wall_ns * 1e9, wall_ns, cpu_ns)
 
     def run(self, settings: lg.TestSettings, prefix: str = "", trace: bool = False) -> Result:
-        """One LoadGen run; its logs are left in the working folder under ``prefix``.
+        """Run LoadGen; it writes its logs to the working folder with ``prefix``.
 
         Args:
-            trace: have LoadGen tell every query's latency. It costs 7 µs of another processor a
-                query, so only where it cannot be told from here.
+            trace: have LoadGen record every query's latency. This takes 7 µs of another processor
+                per query, so it is for latencies that cannot be measured here.
 
         Raises:
-            BaseException: what a stream raised.
+            BaseException: an exception of a stream.
         """
         self._start()
         sut = lg.ConstructSUT(self._issue, self._flush)
@@ -195,21 +196,21 @@ class System:
         self._query_ns.append(time.perf_counter_ns() - before)
 
     def _flush(self) -> None:
-        """No more queries come."""
+        """Called after the last query."""
         if self._queued:
             self._wait(self._items)
         self._wall_ns = time.perf_counter_ns() - self._begin
         self._cpu_ns = time.process_time_ns() - self._cpu_begin
 
     def _wait(self, samples: int) -> None:
-        """Until so many are answered."""
+        """Wait until this many samples are answered."""
         while samples > 0:
             samples -= self._answered.get()
 
     # ------------------------------------------------------------------ the streams
 
     def _work(self, index: int) -> None:
-        """A stream's thread: batch after batch."""
+        """Process batches in a stream's thread."""
         while True:
             batch = self._waiting.get()
             if self._queued:
@@ -218,14 +219,14 @@ class System:
             self._answered.put(len(batch))
 
     def _fill(self, batch: list[Any]) -> None:
-        """Add what else is waiting, up to a whole batch."""
+        """Add waiting samples, up to a whole batch."""
         with suppress(Empty):
             while len(batch) < self._batch:
                 batch += self._waiting.get_nowait()
 
     def _answer(self, lane: Lane, batch: list[Any]) -> None:
-        """LoadGen waits for every answer, so it is given whatever happens; the error is told when
-        LoadGen has ended."""
+        """Infer a batch and respond. LoadGen waits for every response, so it gets one even after an
+        exception, which is raised when LoadGen has ended."""
         try:
             if self._error is None:
                 lane.run([sample.index for sample in batch])
@@ -248,7 +249,7 @@ class System:
 
 
 def settings(opened: Opened, scenario: str) -> lg.TestSettings:
-    """LoadGen's settings of a scenario, as the options of all of them have it."""
+    """Return LoadGen's settings of a scenario, from the options that all scenarios share."""
     made = lg.TestSettings()
     made.scenario = getattr(lg.TestScenario, scenario)
     made.min_duration_ms = round(opened.options["min_duration_s"] * 1e3)
@@ -258,7 +259,8 @@ def settings(opened: Opened, scenario: str) -> lg.TestSettings:
 
 
 def one_at_a_time(opened: Opened, scenario: str) -> None:
-    """
+    """Check that the program takes single samples.
+
     Raises:
         Unsupported: the program takes batches.
     """
@@ -274,15 +276,15 @@ def timed(
     samples: np.ndarray | None = None,
     more_files: Sequence[str] = (),
 ) -> Timed:
-    """What a scenario gives back of its run.
+    """Return a scenario's result.
 
     Args:
-        figures: its own, beside LoadGen's verdict.
-        facts: its own, beside LoadGen's figures.
-        samples: ns, where they are not the queries'.
-        more_files: beside the logs of this run.
+        figures: the scenario's own, in addition to LoadGen's verdict.
+        facts: the scenario's own, in addition to LoadGen's.
+        samples: ns, if not of the queries.
+        more_files: in addition to this run's logs.
     """
-    told = {
+    reported = {
         key: value for key, value in result.log.items() if key.startswith(("result_", "early_"))
     }
     return Timed(
@@ -296,7 +298,7 @@ def timed(
                 "version": result.log.get("loadgen_version"),
                 "invalid_because": result.reason,
                 "latency_includes": "placing inputs and reading outputs",
-                **told,
+                **reported,
             },
             **describe(system.lanes),
             **(facts or {}),
@@ -310,7 +312,7 @@ def milliseconds(ns: float | None) -> float | None:
 
 
 def _read_log(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """The last value by key, and all that LoadGen calls errors."""
+    """Return the last value of each key, and all errors."""
     log: dict[str, Any] = {}
     errors = []
     for line in path.read_text(encoding="utf-8").splitlines():

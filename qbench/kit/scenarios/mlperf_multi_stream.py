@@ -1,5 +1,5 @@
-"""MLPerf's multi-stream: queries of several samples, one query after the other. Its result is the
-99th percentile of a query's latency."""
+"""MLPerf's multi-stream scenario: queries of several samples in succession. Its result is the 99th
+percentile of the query latency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qbench.kit.scenarios.window import Opened, Timed
 def drive(opened: Opened) -> Timed:
     """Options: ``samples_per_query``, ``min_duration_s``, ``max_duration_s``, ``min_queries``.
 
-    A query is worked off in batches over all streams. A sample of the result is a query."""
+    A query is processed in batches on all streams. Samples are of queries."""
     system = loadgen.System(opened)
     settings = loadgen.settings(opened, "MultiStream")
     settings.min_query_count = opened.options["min_queries"]

@@ -1,4 +1,4 @@
-"""MLPerf's offline: all samples in one query. Its result is the rate."""
+"""MLPerf's offline scenario: all samples in one query. Its result is the throughput."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from qbench.kit.scenarios.lane import put_back
 from qbench.kit.scenarios.window import Opened, Timed
 
 MARGIN = 1.5
-"""So many times the rehearsal's rate is expected: a query that is done too soon is not valid."""
+"""Factor from the rehearsal's rate to the expected rate: a query that ends too early is not
+valid."""
 SLACK = 1.1
-"""LoadGen makes so many times the samples that the expected rate would need."""
+"""Factor by which LoadGen makes more samples than the expected rate needs."""
 
 
 def drive(opened: Opened) -> Timed:
     """Options: ``min_duration_s``, ``max_samples``.
 
-    The query is worked off in batches over all streams. A sample of the result is the call of a
-    batch with placing and reading: LoadGen's latency of a sample is that of the whole query."""
+    The query is processed in batches on all streams. Samples are of batches, with binding and
+    reading: LoadGen's latency of a sample is that of the whole query."""
     system = loadgen.System(opened)
     settings = loadgen.settings(opened, "Offline")
     most = opened.options["max_samples"] / (SLACK * opened.options["min_duration_s"])

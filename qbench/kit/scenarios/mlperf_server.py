@@ -1,8 +1,8 @@
-"""MLPerf's server: queries come at random, as a Poisson process. Its result is the highest rate at
-which the latency limit is met.
+"""MLPerf's server scenario: queries arrive as a Poisson process. Its result is the highest rate
+that meets the latency limit.
 
-The rate is searched for by bisection, each probe a LoadGen run with its own verdict. What is found
-is run again with other arrivals, since the last good probe may have had luck.
+The rate is found by bisection; each probe is a LoadGen run with its own verdict. The rate found is
+confirmed with other arrival times, since the last valid probe may have been lucky.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from qbench.kit.scenarios.lane import put_back
 from qbench.kit.scenarios.window import Opened, Timed
 
 FIRST, WIDEN, CLOSE = 0.8, 1.25, 1.05
-"""The first rate, of what a closed loop does; how much more is tried while all is good; and how
-close a good and a bad rate have to come."""
+"""The first rate as a share of a closed loop's; the factor to the next rate while all are valid;
+the ratio of an invalid to a valid rate that ends the search."""
 CONFIRMATIONS = 5
-"""So often what was found is run again until it holds: each time slower, in growing steps."""
+"""Maximum number of confirming runs, each at a lower rate, in growing steps."""
 
 
 def drive(opened: Opened) -> Timed:
     """Options: ``latency_ms``, ``percentile``, ``probes``, ``min_duration_s``, ``max_duration_s``,
     ``min_queries``.
 
-    A sample is a query of the last run, from when it was due, as LoadGen tells it; a call of the
-    rehearsal where that shows that no run can be good."""
+    Samples are of queries of the last run, from the time each was due, as LoadGen reports them; of
+    calls of the rehearsal if it shows that no run can be valid."""
     options = opened.options
     limit_ms, percentile = options["latency_ms"], options["percentile"]
     system = loadgen.System(opened, queued=True)
@@ -58,7 +58,7 @@ def drive(opened: Opened) -> Timed:
 
     rehearsal = system.rehearse()
     start = FIRST * rehearsal.items_per_s
-    floor = options["min_queries"] / options["max_duration_s"]  # below, there is no time for them
+    floor = options["min_queries"] / options["max_duration_s"]  # lower rates take too long
     reason = _hopeless(rehearsal, start, floor, limit_ms)
     rate = None
     if reason is None:
@@ -66,8 +66,8 @@ def drive(opened: Opened) -> Timed:
         if rate is None:
             tried = [each["target_qps"] for each in probes]
             reason = (
-                f"no rate held, from {max(tried):.4g} down to {min(tried):.4g} queries a second: "
-                f"the {percentile:g}th percentile has to stay within {limit_ms:g} ms"
+                f"no rate was valid, from {max(tried):.4g} down to {min(tried):.4g} queries per "
+                f"second: the {percentile:g}th percentile must stay within {limit_ms:g} ms"
             )
     put_back(opened)
     facts = {"no_rate_because": reason, "probes": probes}
@@ -80,10 +80,11 @@ def drive(opened: Opened) -> Timed:
 
 
 def highest(probe: Callable[[float], bool], start: float, floor: float, most: int) -> float | None:
-    """The highest rate found good by so many probes at most, not below ``floor``; None if none was.
+    """Find the highest valid rate with at most ``most`` probes, not below ``floor``; None if there
+    is none.
 
-    Down by halves or up by quarters until a good and a bad rate are known, then by bisection of the
-    logarithm until they are within 5 % of each other."""
+    Halves the rate, or raises it by a quarter, until a valid and an invalid rate are known, then
+    bisects the logarithm until they are within 5 % of each other."""
     good = bad = None
     rate = start
     for _ in range(most):
@@ -105,7 +106,7 @@ def highest(probe: Callable[[float], bool], start: float, floor: float, most: in
 
 
 def _confirmed(probe: Callable[..., bool], rate: float | None) -> float | None:
-    """The rate, or a lower one, at which other arrivals are served in time as well."""
+    """Return the rate, or a lower one, that is valid with other arrival times as well."""
     step = CLOSE
     for seed in range(1, CONFIRMATIONS + 1):
         if rate is None or probe(rate, seed=seed):
@@ -118,23 +119,23 @@ def _confirmed(probe: Callable[..., bool], rate: float | None) -> float | None:
 def _hopeless(
     rehearsal: loadgen.Rehearsal, start: float, floor: float, limit_ms: float
 ) -> str | None:
-    """Why no rate can be good; None if one may."""
+    """Return why no rate can be valid; None if one may be."""
     quickest_ms = float(np.percentile(rehearsal.call_ns, 10)) / 1e6
     if quickest_ms > limit_ms:
         return (
-            f"a call takes {quickest_ms:.3g} ms without any waiting, and the limit is "
+            f"a call takes {quickest_ms:.3g} ms even without waiting, and the limit is "
             f"{limit_ms:g} ms: raise latency_ms"
         )
     if start < floor:
         return (
-            f"at {start:.3g} queries a second, min_queries take longer than max_duration_s: "
+            f"at {start:.3g} queries per second, min_queries take longer than max_duration_s: "
             "raise max_duration_s"
         )
     return None
 
 
 def _without_a_run(opened: Opened, rehearsal: loadgen.Rehearsal, facts: dict[str, Any]) -> Timed:
-    """What is known when LoadGen was not even started: the rehearsal."""
+    """Return the result if LoadGen was never run: the rehearsal's calls."""
     return Timed(
         samples=rehearsal.call_ns,
         items=len(rehearsal.call_ns) * opened.config.batch,

@@ -1,5 +1,5 @@
-"""MLPerf's single-stream: one sample after the other. Its result is the 90th percentile of a
-query's latency."""
+"""MLPerf's single-stream scenario: samples in succession. Its result is the 90th percentile of the
+query latency."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from qbench.kit.scenarios.window import Opened, Timed
 
 
 def drive(opened: Opened) -> Timed:
-    """Options: ``min_duration_s``, ``max_duration_s``, ``min_queries``. A sample is a query."""
+    """Options: ``min_duration_s``, ``max_duration_s``, ``min_queries``. Samples are of queries."""
     loadgen.one_at_a_time(opened, "single-stream")
     system = loadgen.System(opened)
     settings = loadgen.settings(opened, "SingleStream")
     settings.min_query_count = opened.options["min_queries"]
-    # the shortest call, so that LoadGen makes queries enough beforehand
+    # the shortest call, so that LoadGen makes enough queries
     settings.single_stream_expected_latency_ns = int(np.min(system.rehearse().call_ns))
     opened.begin()
     result = system.run(settings)

@@ -1,11 +1,11 @@
-"""A camera: one frame every ``1 / rate_hz`` seconds, whether the last one is done or not.
+"""A camera: one frame every ``1 / rate_hz`` seconds, whether or not the last one is done.
 
-A frame that comes while another is being processed is dropped, as a camera without a queue would
-drop it. Every frame is placed, inferred and read, and its response time runs from the moment it was
-due to its result: the operating system's lateness in waking the process is part of it.
+A frame that arrives while another is processed is dropped, as by a camera without a queue. Every
+frame is bound, inferred and read. Its response time runs from the time it was due to its result, so
+it includes the operating system's delay in waking the process.
 
-Between frames the process sleeps. Spinning would be punctual, and would hide what matters here: the
-processor time that is left, and the clock frequency and caches that a model finds after a rest.
+Between frames the process sleeps. Spinning would be punctual, but would hide the processor time
+that is left, and the clock frequency and caches that a model meets after a pause.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from array import array
 import numpy as np
 
 from qbench.kit.scenarios.lane import Lane, Library, describe, put_back
-from qbench.kit.scenarios.window import FEWEST_FOR_P99, Opened, Timed
+from qbench.kit.scenarios.window import MIN_CALLS_FOR_P99, Opened, Timed
 
 
 def drive(opened: Opened) -> Timed:
     """Options: ``rate_hz``, ``duration_s``, ``deadline_ms`` (None: one period).
 
-    A sample is the response time of a frame that was processed."""
+    Samples are the response times of the processed frames."""
     clock = time.perf_counter_ns
     period = 1e9 / opened.options["rate_hz"]
     frames = max(1, round(opened.options["duration_s"] * opened.options["rate_hz"]))
@@ -44,11 +44,11 @@ def drive(opened: Opened) -> Timed:
         lane.run(range(first, min(first + opened.config.batch, library.size)))
         done = clock()
         responses.append(done - due)
-        # the next frame that is not due before this one was done
+        # the next frame that is due after this one is done
         frame = max(frame + 1, -int((begin - done) // period))
     end = begin + round(frames * period)
     if clock() < end:
-        time.sleep((end - clock()) / 1e9)  # the rest after the last frame belongs to the window
+        time.sleep((end - clock()) / 1e9)  # the pause after the last frame is part of the window
     wall_ns, cpu_ns = clock() - begin, time.process_time_ns() - cpu_begin
 
     put_back(opened)
@@ -65,7 +65,9 @@ def drive(opened: Opened) -> Timed:
         figures={
             "paced_hz": len(samples) / wall_ns * 1e9,
             "deadline_miss_rate": (late + dropped) / frames,
-            "paced_jitter_ms": float(p99 - p50) / 1e6 if len(samples) >= FEWEST_FOR_P99 else None,
+            "paced_jitter_ms": float(p99 - p50) / 1e6
+            if len(samples) >= MIN_CALLS_FOR_P99
+            else None,
             "processor_left": max(0.0, 1 - cpu_ns / (wall_ns * opened.config.threads)),
         },
         facts={

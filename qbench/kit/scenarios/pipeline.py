@@ -1,9 +1,8 @@
-"""A frame from its stored form to its answer, one after the other: decode, preprocess, bind, infer,
-read, postprocess, with a reading of the clock between any two.
+"""Frames from their stored form to the answer, in succession: decode, preprocess, bind, infer,
+read, postprocess, with a reading of the clock between stages.
 
-The frames lie in memory as the data set stores them: pictures as their files' bytes, texts as
-texts, the rest as arrays. Nothing overlaps: the next frame begins when the last one's answer is
-there.
+Frames are in memory as the data set stores them: pictures as encoded bytes, texts as strings, other
+items as arrays. Nothing overlaps: a frame begins when the answer of the last one is complete.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 
 from qbench.kit.model import Feed
 from qbench.kit.pipeline import answers, pictures, tokens, transforms
-from qbench.kit.scenarios.window import FEWEST_FOR_P99, Opened, Timed
+from qbench.kit.scenarios.window import MIN_CALLS_FOR_P99, Opened, Timed
 
 STAGES = ("decode", "preprocess", "bind", "infer", "read", "postprocess")
 STAGES_FILE = "stages.npy"
@@ -29,8 +28,8 @@ Raw = bytes | np.ndarray | str
 
 
 def drive(opened: Opened) -> Timed:
-    """All frames in passes, for ``timed_ns`` and one pass at the least; only whole passes, so that
-    every frame counts alike.
+    """Process all frames in whole passes, so that every frame has the same weight, for ``timed_ns``
+    and at least one pass.
 
     Options: ``frames``, and ``work``, which ``qbench.data.raw`` makes: ``titles`` of the frames;
     ``arrays``: by name ``kind`` (``picture``, ``text``, ``array``), ``file`` and ``ends``;
@@ -38,17 +37,17 @@ def drive(opened: Opened) -> Timed:
     see ``qbench.kit.pipeline.answers``.
 
     Samples are of whole frames. ``stages.npy`` holds int64 ns ``[frames, stages]`` of what
-    ``facts["stages"]`` names: where there is nothing to decode, or nothing is read of outputs, that
-    stage is missing, and its figure is None.
+    ``facts["stages"]`` names: without pictures, or without an answer, that stage is missing, and
+    its figure is None.
 
     Raises:
-        RuntimeError: preprocessing gives something else than what was evaluated, or a frame cannot
-            be decoded or preprocessed.
+        RuntimeError: preprocessing yields other values than those evaluated, or a frame cannot be
+            decoded or preprocessed.
     """
     work = opened.options["work"]
     host = _Host(work)
     frames = host.frames(opened.options["frames"])
-    for number, frame in enumerate(frames):  # which also imports what the stages need
+    for number, frame in enumerate(frames):  # this also imports the packages of the stages
         _check(host, opened.items, frame, number)
         _through(host, opened, frame, array("q"))
 
@@ -62,7 +61,7 @@ def drive(opened: Opened) -> Timed:
         if clock() - begin >= opened.timed_ns:
             break
     wall_ns, cpu_ns = clock() - begin, time.process_time_ns() - cpu_begin
-    _through(host, opened, frames[0], array("q"))  # whose outputs the parent knows
+    _through(host, opened, frames[0], array("q"))  # the parent compares its outputs
 
     times = np.frombuffer(marks, np.int64).reshape(-1, len(STAGES) + 1)
     stages = np.diff(times, axis=1)
@@ -82,7 +81,7 @@ def drive(opened: Opened) -> Timed:
             "preprocess_ms": float(medians[1]),
             "postprocess_ms": float(medians[-1]) if host.answer else None,
             "e2e_p50_ms": float(p50),
-            "e2e_p99_ms": float(p99) if len(samples) >= FEWEST_FOR_P99 else None,
+            "e2e_p99_ms": float(p99) if len(samples) >= MIN_CALLS_FOR_P99 else None,
             "fps": len(samples) / (wall_ns / 1e9),
         },
         facts={"stages": [STAGES[index] for index in kept], "frames": len(frames)},
@@ -92,7 +91,7 @@ def drive(opened: Opened) -> Timed:
 
 @dataclass(frozen=True)
 class _Input:
-    """One input of the model: what it is made of, and how."""
+    """One input of the model, with its array and preprocessing."""
 
     name: str
     array: str
@@ -102,12 +101,12 @@ class _Input:
 
 
 class _Host:
-    """The stages beside the inference.
+    """The stages around the inference.
 
     Attributes:
-        decodes: whether there are pictures to be decoded.
-        answer: what reads the outputs; None if nothing does.
-        titles: of the frames, for messages.
+        decodes: whether there are pictures to decode.
+        answer: postprocesses the outputs; None if there is nothing to do.
+        titles: titles of the frames, for messages.
     """
 
     def __init__(self, work: Mapping[str, Any]) -> None:
@@ -118,19 +117,19 @@ class _Host:
         self.titles: Sequence[str] = work["titles"]
 
     def frames(self, count: int) -> list[dict[str, Raw]]:
-        """By array, each frame as it is stored."""
+        """Return each frame as stored, by array."""
         columns = {name: _load(**given) for name, given in self._arrays.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(count)]
 
     def decode(self, frame: Mapping[str, Raw]) -> Mapping[str, np.ndarray | str]:
-        """Pictures become pixels; the rest is as it is."""
+        """Decode pictures; other items stay unchanged."""
         return {
             name: pictures.decode(raw, name) if isinstance(raw, bytes) else raw
             for name, raw in frame.items()
         }
 
     def preprocess(self, items: Mapping[str, np.ndarray | str]) -> Feed:
-        """A feed of one item, as it was made for the evaluation."""
+        """Preprocess an item to a feed, as for the evaluation."""
         feed: Feed = {}
         for one in self._inputs:
             item = transforms.apply(one.steps, items[one.array], one.tokenize)
@@ -139,8 +138,8 @@ class _Host:
 
 
 def _through(host: _Host, opened: Opened, frame: Mapping[str, Raw], marks: array[int]) -> None:
-    """One frame through all stages; what the clock says before, between and after goes to
-    ``marks``."""
+    """Run one frame through all stages; append the clock's readings before, between and after them
+    to ``marks``."""
     clock, stream, answer = time.perf_counter_ns, opened.streams[0], host.answer
     start = clock()
     items = host.decode(frame) if host.decodes else frame
@@ -161,8 +160,8 @@ def _through(host: _Host, opened: Opened, frame: Mapping[str, Raw], marks: array
 def _check(
     host: _Host, evaluated: Mapping[str, np.ndarray], frame: Mapping[str, Raw], number: int
 ) -> None:
-    """Whether the frame becomes, bit for bit, what was evaluated: a pipeline that feeds something
-    else does other work."""
+    """Check that the frame becomes the evaluated item, bit for bit: else the pipeline does other
+    work."""
     try:
         feed = host.preprocess(host.decode(frame))
     except ValueError as error:
@@ -172,8 +171,8 @@ def _check(
         same = made.dtype == wanted.dtype and made.shape == wanted.shape
         if not same or made.tobytes() != wanted.tobytes():
             raise RuntimeError(
-                f"{host.titles[number]}: input '{name}' is not what was evaluated: decoding or "
-                "preprocessing here gives other values, so this would be another pipeline"
+                f"{host.titles[number]}: input '{name}' differs from the evaluated one: decoding "
+                "or preprocessing here yields other values, so this would be another pipeline"
             )
 
 
@@ -186,7 +185,7 @@ def _input(name: str, given: Mapping[str, Any]) -> _Input:
 
 
 def _load(kind: str, file: str, ends: str = "") -> Sequence[Raw]:
-    """The frames of one array, in memory."""
+    """Load the frames of one array into memory."""
     content = np.load(file)
     if kind == "array":
         return list(content)

@@ -1,8 +1,9 @@
-"""Minutes of load, so that a machine that heats up shows it.
+"""Minutes of load, long enough for a machine to heat up.
 
-Every stream calls without pause, in a thread of its own. The run is cut into steps, and a time
-series tells of each step what a reader of the whole would like to see. Single calls are kept only
-of the first and the last part: hours of a fast network would fill the memory.
+Every stream calls without pause, in its own thread. The run is divided into steps, summarized in a
+time series. Samples are kept of the first and the last part only: hours of a fast network would
+fill
+the memory.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from qbench.kit.adapter import Stream
 from qbench.kit.readings.conditions import Conditions, thread_ends
 from qbench.kit.scenarios.closed_loop import time_calls
-from qbench.kit.scenarios.window import FEWEST_FOR_P99, Opened, Timed
+from qbench.kit.scenarios.window import MIN_CALLS_FOR_P99, Opened, Timed
 
 COLUMNS = (
     "end_s",
@@ -30,24 +31,26 @@ COLUMNS = (
     "frequency_khz",
     "temperature_c",
 )
-"""Of ``series.npy``, float64 ``[steps, columns]``, one row a step: when it ended, the calls that it
-began, their latencies, processor time over wall time (2 is two cores), the clock of the processors
-that were in use, and the processor's hottest sensor. NaN: not known, or no call."""
-MET = ("frequency_khz_end", "temperature_c")
-"""The last columns, as ``Conditions`` calls them."""
+"""Columns of ``series.npy``, float64 ``[steps, columns]``: time of the step's end, number of calls
+begun in it, their latencies, processor time over wall time (2 means two cores), the highest clock
+of
+the processors in use, and the processor's hottest sensor. NaN: unknown, or no call."""
+CONDITIONS = ("frequency_khz_end", "temperature_c")
+"""The keys of ``Conditions`` for the last columns."""
 PART_S, PART_SHARE = 60.0, 0.2
-"""The first and the last part are a minute each, or a fifth of a load that is shorter than five."""
-MOST_SAMPLES = 500_000
-"""Of each part, so many calls are kept at the most: every second one, every third one, ..."""
+"""Length of the first and of the last part: a minute, or a fifth of a load under five minutes."""
+MAX_SAMPLES = 500_000
+"""Maximum number of samples kept of each part: every second one, every third one, ..."""
 
 Slices = SimpleQueue["array[int] | BaseException"]
-"""What a thread hands over: for each step the durations of its calls in ns; or why it ended."""
+"""A thread's results: for each step the durations of its calls in ns, or the exception that ended
+it."""
 
 
 def drive(opened: Opened) -> Timed:
     """Options: ``duration_s``, ``step_s``.
 
-    The samples are calls of the first part, then of the last one."""
+    Samples are of calls of the first part, then of the last."""
     step_ns = int(opened.options["step_s"] * 1e9)
     steps = max(2, round(opened.options["duration_s"] / opened.options["step_s"]))
     part = max(1, min(round(PART_S / opened.options["step_s"]), int(steps * PART_SHARE)))
@@ -74,7 +77,7 @@ def drive(opened: Opened) -> Timed:
             (now - begin) / 1e9,
             *_latencies(durations),
             (cpu - used) / (now - then),
-            *(np.nan if met[name] is None else met[name] for name in MET),
+            *(np.nan if met[name] is None else met[name] for name in CONDITIONS),
         ]
         if step < part or step >= steps - part:
             kept.append(durations)
@@ -86,7 +89,7 @@ def drive(opened: Opened) -> Timed:
     np.save("series.npy", series)
     first, last = (np.concatenate(parts) for parts in (kept[:part], kept[part:]))
     p50 = float(np.median(last)) / 1e6 if len(last) else None
-    p99 = float(np.percentile(last, 99)) / 1e6 if len(last) >= FEWEST_FOR_P99 else None
+    p99 = float(np.percentile(last, 99)) / 1e6 if len(last) >= MIN_CALLS_FOR_P99 else None
     ratio = float(np.median(last) / np.median(first)) if len(first) and len(last) else None
     samples = [_thinned(first), _thinned(last)]
     return Timed(
@@ -118,8 +121,8 @@ def _load(
     slices: Slices,
     failed: list[BaseException],
 ) -> None:
-    """One stream's thread. A call that is longer than a step leaves the next one empty, so that all
-    threads hand over as many. What ends one thread ends all."""
+    """Run one stream's thread. A call longer than a step leaves the next step empty, so that all
+    threads return the same number of steps. An exception in one thread ends all."""
     try:
         for step in range(steps):
             end = begin + (step + 1) * step_ns
@@ -134,17 +137,17 @@ def _load(
 
 
 def _latencies(durations: np.ndarray) -> list[float]:
-    """The columns from ``calls`` to ``max_ms``."""
+    """Return the columns from ``calls`` to ``max_ms``."""
     if not len(durations):
         return [0, *[np.nan] * 4]
     return [len(durations), *np.percentile(durations, [10, 50, 99, 100]) / 1e6]
 
 
 def _next(slices: Slices) -> np.ndarray:
-    """What a thread did in its next step, as int64 ns.
+    """Return the durations of a thread's next step, int64 ns.
 
     Raises:
-        BaseException: what ended the thread.
+        BaseException: the exception that ended the thread.
     """
     got = slices.get()
     if isinstance(got, BaseException):
@@ -153,5 +156,5 @@ def _next(slices: Slices) -> np.ndarray:
 
 
 def _thinned(durations: np.ndarray) -> np.ndarray:
-    """At most ``MOST_SAMPLES`` of them, evenly taken."""
-    return durations[:: -(-len(durations) // MOST_SAMPLES) or 1]
+    """Return at most ``MAX_SAMPLES`` of them, at even intervals."""
+    return durations[:: -(-len(durations) // MAX_SAMPLES) or 1]

@@ -1,4 +1,4 @@
-"""What a scenario is given, and what it gives back. See ``qbench.kit.scenarios``."""
+"""Input and result of a scenario. See ``qbench.kit.scenarios``."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from qbench.kit.model import Model, RunConfig
 if TYPE_CHECKING:
     import numpy as np
 
-FEWEST_FOR_P99 = 100
-"""Of fewer calls no 99th percentile is told: it would be their maximum."""
+MIN_CALLS_FOR_P99 = 100
+"""Below this many calls no p99 is reported: it would equal the maximum."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A program that is open, bound to its first items, and warm.
+    """An open program, bound to its first items and warmed up.
 
     Attributes:
-        model: the artifact's, with the canonical names and layouts of a feed.
-        streams: as many as ``config.streams``, all bound.
-        items: by canonical input, ``[items, ...]`` in the card's dtype, memory-mapped.
-        options: the scenario's own, all of them, as ``qbench.spec.scenarios`` completes them.
-        timed_ns: how long a timed window is, where the options say nothing else.
-        begin: the window begins now, for what is read around it; called by a scenario that makes
-            ready first.
+        model: the artifact's model, with the canonical names and layouts of a feed.
+        streams: ``config.streams`` bound streams.
+        items: ``[items, ...]`` by canonical input, in the card's dtype, memory-mapped.
+        options: the scenario's options, with defaults (``qbench.spec.scenarios``).
+        timed_ns: length of the timed window, unless the options define it.
+        begin: marks the beginning of the window, for the readings around it; called by scenarios
+            with preparations of their own.
     """
 
     model: Model
@@ -41,15 +41,15 @@ class Opened:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a scenario measured.
+    """Result of a scenario.
 
     Attributes:
         samples: ``[calls]`` or ``[queries]`` int64, nanoseconds of each.
-        items: how many items were done in the window.
+        items: number of items inferred in the window.
         wall_ns: length of the window.
-        cpu_ns: processor time of the whole process in it.
-        figures: what only this scenario measures, by columns of the case table.
-        facts: what else is known of the window, for the journal.
+        cpu_ns: processor time of the whole process in the window.
+        figures: this scenario's own values, by column of the case table.
+        facts: further values for the journal.
         files: names of files in the working folder that belong to the trial.
     """
 

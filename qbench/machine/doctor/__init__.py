@@ -1,4 +1,4 @@
-"""Is this machine fit to measure? Every check says what it found, and what mends it."""
+"""Check whether this machine is fit to measure. Every finding has its remedy."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def examine(
 
 
 def verdict(findings: Sequence[Finding]) -> str:
-    """One sentence: fit or not, and how many checks say what."""
+    """Return one sentence: fit or not, and the number of findings by status."""
     counts = {status: sum(f.status == status for f in findings) for status in _ORDER}
     word = "not fit" if counts["bad"] else "fit"
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    return f"this machine is {word} to measure: {told}"
+    listed = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return f"this machine is {word} to measure: {listed}"
 
 
-HEADERS = ("", "check", "found", "why it matters", "what mends it")
+HEADERS = ("", "check", "found", "why it matters", "remedy")
 
 
 def rows(findings: Sequence[Finding]) -> list[tuple[str, str, str, str, str]]:
-    """Rows of a table under ``HEADERS``."""
+    """Return the rows of a table with ``HEADERS``."""
     return [(f.status, f.check, f.found, f.why, f.fix or "") for f in findings]

@@ -1,4 +1,4 @@
-"""What a check of the machine found."""
+"""The result of a check of the machine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ Status = Literal["good", "warn", "bad", "unknown"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One check's result.
+    """Result of one check.
 
     Attributes:
         check: its name.
-        status: ``bad``: figures from here are not to be relied on; ``warn``: they will vary more
-            than they need to, or something cannot be measured; ``unknown``: it cannot be read.
-        found: what was found, with the figure, or why it cannot be read.
-        why: why that matters; empty where it is good.
-        fix: the command that mends it; None where there is none.
+        status: ``bad``: results of this machine are unreliable; ``warn``: they vary more than
+            necessary, or something cannot be measured; ``unknown``: the check could not be made.
+        found: the observation with its value, or why it is unknown.
+        why: why it matters; "" if the status is good.
+        fix: the command that fixes it; None if there is none.
     """
 
     check: str
@@ -29,7 +29,7 @@ class Finding:
 
 
 def judged(check: str, status: Status, found: str, why: str, fix: str | None = None) -> Finding:
-    """A finding with ``why`` and ``fix`` only where something is to be mended."""
+    """Return a finding, without ``why`` and ``fix`` if the status is good."""
     if status == "good":
         return Finding(check, status, found)
     return Finding(check, status, found, why, fix)

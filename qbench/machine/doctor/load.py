@@ -1,4 +1,4 @@
-"""Checks of what else the machine does, and of what it leaves to us."""
+"""Check other load of the machine, and the resources that are left."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from qbench.machine.host.software import container
 from qbench.machine.host.tree import Tree
 
 BUSY = 0.05, 0.25
-"""Shares of the machine that others keep busy: from the first on it is told, from the second on
-figures are not to be relied on. The same for all pairs below."""
+"""Shares of the processors that others keep busy: thresholds of the statuses ``warn`` and ``bad``.
+So are all pairs below."""
 STOLEN = 0.005, 0.02
-LEAST_NAMED = 0.02
-"""Processors' worth of work from which on a process is named."""
-LEAST_MEMORY = 1 << 30, 1 << 28
-LEAST_DISK = 5 << 30, 1 << 30
+MIN_NAMED = 0.02
+"""Load from which a process is named, in processors."""
+MIN_MEMORY = 1 << 30, 1 << 28
+MIN_DISK = 5 << 30, 1 << 30
 SWAPPINESS = 10
-"""From here on the kernel swaps out programs before it gives up cached files."""
+"""Above it, the kernel swaps out programs before it drops cached files."""
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What went on while we slept.
+    """Activity of the machine while this process slept.
 
     Attributes:
-        seconds: how long.
-        conditions: as ``qbench.kit.readings.conditions.Conditions`` tells them of a timed window.
-        busiest: name and processors' worth of the busiest other processes that we may see.
-        swapped_pages: pages read from or written to swap space; None if the kernel does not say.
+        seconds: length of the sleep.
+        conditions: see ``qbench.kit.readings.conditions.Conditions``.
+        busiest: names and loads (in processors) of the busiest visible other processes.
+        swapped_pages: pages read from or written to swap space; None if unknown.
     """
 
     seconds: float
@@ -46,20 +46,20 @@ class Watched:
     swapped_pages: int | None
 
     def share(self, key: str) -> float | None:
-        """One of ``conditions`` in ns, as a share of the time of all processors that are ours."""
+        """Return one of ``conditions`` in ns as a share of the time of all usable processors."""
         ns, cpus = self.conditions[key], self.conditions["cpus"]
         return None if ns is None or not cpus else ns * 1e-9 / (self.seconds * cpus)
 
 
 def watch(tree: Tree, seconds: float) -> Watched:
-    """Look at the machine twice, and sleep in between."""
+    """Read the machine's counters, sleep, and read them again."""
     conditions = Conditions(tree.root)
     worked, swapped = _processor_seconds(), _swapped_pages(tree)
     conditions.begin()
     begin = time.monotonic()
     time.sleep(seconds)
     elapsed = time.monotonic() - begin
-    told = conditions.end()
+    met = conditions.end()
     work = [
         (name, (now - worked.get(pid, (name, 0.0))[1]) / elapsed)
         for pid, (name, now) in _processor_seconds().items()
@@ -67,8 +67,8 @@ def watch(tree: Tree, seconds: float) -> Watched:
     last = _swapped_pages(tree)
     return Watched(
         seconds=elapsed,
-        conditions=told,
-        busiest=sorted((one for one in work if one[1] >= LEAST_NAMED), key=lambda one: -one[1])[:3],
+        conditions=met,
+        busiest=sorted((one for one in work if one[1] >= MIN_NAMED), key=lambda one: -one[1])[:3],
         swapped_pages=None if swapped is None or last is None else last - swapped,
     )
 
@@ -93,11 +93,11 @@ def _swapped_pages(tree: Tree) -> int | None:
 
 
 def others(seen: Watched) -> Finding:
-    """Work of other processes."""
+    """Check the load of other processes."""
     check, why = "other work", "it takes cores, caches and memory bandwidth: stop it, or wait"
     share, cpus = seen.share("others_cpu_ns"), seen.conditions["cpus"]
     if share is None or not cpus:
-        return Finding(check, "unknown", "/proc/stat does not say", why)
+        return Finding(check, "unknown", "not in /proc/stat", why)
     names = ", ".join(f"{name} {cores:.1f}" for name, cores in seen.busiest)
     average = seen.conditions["load_average"]
     return judged(
@@ -111,19 +111,19 @@ def others(seen: Watched) -> Finding:
 
 
 def stolen(tree: Tree, seen: Watched) -> Finding:
-    """Time that the hypervisor gave to other virtual machines."""
-    check, why = "steal", "another virtual machine has our processors: use a dedicated host"
+    """Check the time that the hypervisor gave to other virtual machines."""
+    check, why = "steal", "another virtual machine uses these processors: use a dedicated host"
     # user nice system idle iowait irq softirq steal; guests' time is within user's
     counted = (tree.text("proc/stat") or "").partition("\n")[0].split()[1:9]
     ticks = [int(word) for word in counted if word.isdigit()]
     if len(ticks) < 8 or not sum(ticks):
-        return Finding(check, "unknown", "/proc/stat does not say", why)
+        return Finding(check, "unknown", "not in /proc/stat", why)
     if not ticks[7]:
         if is_virtual(tree) is False:
-            return Finding(check, "good", "none: no virtual machine")
-        return Finding(check, "unknown", "none since the start: the host may not tell", why)
+            return Finding(check, "good", "none: not a virtual machine")
+        return Finding(check, "unknown", "none since boot: the host may not report it", why)
     now, before = seen.share("steal_ns"), ticks[7] / sum(ticks)
-    found = f"{before:.1%} since the start"
+    found = f"{before:.1%} since boot"
     if now is not None:
         found = f"{now:.1%} over {seen.seconds:.1f} s, {found}"
     status = _level(now or 0.0, STOLEN)
@@ -133,11 +133,11 @@ def stolen(tree: Tree, seen: Watched) -> Finding:
 
 
 def swap(tree: Tree, seen: Watched) -> Finding:
-    """Swap space: used, and being used."""
-    check, why = "swap", "a page that was swapped out costs milliseconds when it is touched"
+    """Check the use of swap space."""
+    check, why = "swap", "access to a page that was swapped out takes milliseconds"
     memory = tree.pairs("proc/meminfo")
     if "SwapTotal" not in memory:
-        return Finding(check, "unknown", "/proc/meminfo does not say", why)
+        return Finding(check, "unknown", "not in /proc/meminfo", why)
     total, used = memory["SwapTotal"], memory["SwapTotal"] - memory.get("SwapFree", 0)
     if not total:
         return Finding(check, "good", "none")
@@ -156,66 +156,66 @@ def swap(tree: Tree, seen: Watched) -> Finding:
 
 
 def free_memory(tree: Tree) -> Finding:
-    """Memory that is left, to the machine and to our container."""
+    """Check the free memory of the machine and of this container."""
     check, why = "memory", "models that do not fit are swapped or killed"
     memory, group = tree.pairs("proc/meminfo"), limits(tree)
     if "MemAvailable" not in memory:
-        return Finding(check, "unknown", "/proc/meminfo does not say", why)
+        return Finding(check, "unknown", "not in /proc/meminfo", why)
     left = memory["MemAvailable"] * 1024
     found = f"{_gb(left)} of {_gb(memory.get('MemTotal', 0) * 1024)} free"
     if group.memory_bytes is not None:
         inside = group.memory_bytes - (group.memory_used_bytes or 0)
-        found += f"; the container's limit of {_gb(group.memory_bytes)} leaves {_gb(inside)}"
+        found += f"; {_gb(inside)} of the container's limit of {_gb(group.memory_bytes)}"
         left = min(left, inside)
-    status = "bad" if left < LEAST_MEMORY[1] else "warn" if left < LEAST_MEMORY[0] else "good"
+    status = "bad" if left < MIN_MEMORY[1] else "warn" if left < MIN_MEMORY[0] else "good"
     return judged(check, status, found, why)
 
 
 def quota(tree: Tree, seen: Watched) -> Finding:
-    """A container's quota of processor time."""
+    """Check the container's quota of processor time."""
     check, found = "processor quota", limits(tree)
     if found.cpu_quota is None:
         readable = tree.exists("sys/fs/cgroup")
         return (
             Finding(check, "good", "none")
             if readable
-            else Finding(check, "unknown", "/sys/fs/cgroup is not there", "a quota stops us")
+            else Finding(check, "unknown", "no /sys/fs/cgroup", "a quota stops processes")
         )
     stopped = f", stopped {found.throttled} times so far" if found.throttled is not None else ""
     return judged(
         check,
         "bad" if seen.conditions["throttled_periods"] or found.cpu_quota < 1 else "warn",
-        f"{found.cpu_quota:g} processors' worth of time{stopped}",
-        "whoever has used it up stands still until the next period, for tens of milliseconds: give "
-        "the container processors instead of a quota (docker run --cpuset-cpus 0-1)",
+        f"{found.cpu_quota:g} processors{stopped}",
+        "a process that has used up its quota is stopped until the next period, for tens of "
+        "milliseconds: assign processors instead of a quota (docker run --cpuset-cpus 0-1)",
     )
 
 
 def virtual(tree: Tree, environment: Mapping[str, str]) -> Finding:
-    """Virtual machine, container, neither."""
+    """Check for a virtual machine and a container."""
     inside, guest = container(tree, environment), is_virtual(tree)
     box = f"container ({inside['engine'] or 'unnamed'})" if inside else "no container"
-    why = "neighbours on the host share its caches, memory and clocks; counters may be missing"
+    why = "other machines on the host share its caches, memory and clocks; counters may be missing"
     if guest is None:
-        return Finding("virtualization", "unknown", f"the processor does not say; {box}", why)
+        return Finding("virtualization", "unknown", f"the kernel does not report it; {box}", why)
     return judged(
         "virtualization",
         "warn" if guest else "good",
-        f"{'a' if guest else 'no'} virtual machine, {box}",
+        f"{'' if guest else 'not '}a virtual machine, {box}",
         why,
     )
 
 
 def disk(name: str, folder: Path) -> Finding:
-    """Room for results and artifacts."""
+    """Check the free disk space for results or artifacts."""
     place = next((p for p in [folder, *folder.absolute().parents] if p.exists()), Path("/"))
     try:
         free = shutil.disk_usage(place).free
     except OSError as error:
         return Finding(f"disk, {name}", "unknown", f"{place}: {error.strerror}")
-    status = "bad" if free < LEAST_DISK[1] else "warn" if free < LEAST_DISK[0] else "good"
+    status = "bad" if free < MIN_DISK[1] else "warn" if free < MIN_DISK[0] else "good"
     fix = "qbench cache clean" if name == "cache" else None
-    return judged(f"disk, {name}", status, f"{_gb(free)} free", "a run needs room to go on", fix)
+    return judged(f"disk, {name}", status, f"{_gb(free)} free", "a run needs disk space", fix)
 
 
 def _level(value: float, bounds: tuple[float, float]) -> Status:

@@ -1,4 +1,4 @@
-"""Checks of the processors: clocks, heat, sharing."""
+"""Check the processors: clocks, heat, sharing."""
 
 from __future__ import annotations
 
@@ -13,51 +13,50 @@ from qbench.machine.host.processor import CPUS, is_virtual, power_mode, turbo
 from qbench.machine.host.tree import Tree, cpu_numbers
 
 GOOD_CLOCKS = {"tsc", "arch_sys_counter", "kvm-clock", "hyperv_clocksource_tsc_page", "timebase"}
-"""Clock sources that programs read without a system call (vDSO)."""
+"""Clock sources that are read without a system call (vDSO)."""
 SLOW_CLOCK_NS = 300.0
-"""A reading that takes longer goes through the kernel: through the vDSO, Python's takes about 50
-to 100 ns."""
+"""A slower reading makes a system call; through the vDSO, Python takes about 50 to 100 ns."""
 COARSE_CLOCK_NS = 1000
 NEAR_TRIP_C = 10.0
-"""So near to a trip point, minutes of load will reach it."""
+"""Within this distance of a trip point, minutes of load will reach it."""
 
 
 def governor(tree: Tree) -> Finding:
-    """The frequency governor of every processor."""
+    """Check the frequency governor of every processor."""
     check = "frequency governor"
     found = Counter(tree.text(p) for p in tree.paths(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_governor"))
     if not found:
         return Finding(
             check,
             "unknown",
-            "the kernel shows no cpufreq (in a virtual machine its host decides)",
-            "a processor that clocks up and down makes the same call fast and slow",
+            "the kernel has no cpufreq (in a virtual machine the host controls the clock)",
+            "when the clock changes, the same call takes a different time",
         )
     shown = ", ".join(f"{name} on {count}" for name, count in sorted(found.items(), key=str))
     driver = tree.text(f"{CPUS}/cpu0/cpufreq/scaling_driver") or "an unnamed driver"
-    # Under intel_pstate and amd-pstate-epp "powersave" only means that the processor chooses.
+    # under intel_pstate and amd-pstate-epp "powersave" means that the processor chooses
     chooses = driver.startswith(("intel_pstate", "amd-pstate-epp"))
     held = "powersave" in found and not chooses
     return judged(
         check,
         "good" if set(found) == {"performance"} else "bad" if held else "warn",
         f"{shown} processors ({driver})",
-        "holds the clock at its lowest"
+        "the clock stays at its minimum"
         if held
-        else "the clock follows the load: first calls and pauses run slower",
+        else "the clock follows the load: calls after a start or a pause are slower",
         f"echo performance | sudo tee /{CPUS}/cpu*/cpufreq/scaling_governor",
     )
 
 
 def boost(tree: Tree) -> Finding:
-    """Turbo clocks."""
+    """Check whether turbo clocks are on."""
     check, on = "turbo", turbo(tree)
     if on is None:
         return Finding(
             check,
             "unknown",
-            "neither intel_pstate/no_turbo nor cpufreq/boost is there",
-            "turbo clocks depend on heat and on what other cores do",
+            "neither intel_pstate/no_turbo nor cpufreq/boost exists",
+            "turbo clocks depend on heat and on the load of other cores",
         )
     intel = tree.exists(f"{CPUS}/intel_pstate/no_turbo")
     fix = f"{CPUS}/intel_pstate/no_turbo" if intel else f"{CPUS}/cpufreq/boost"
@@ -65,24 +64,24 @@ def boost(tree: Tree) -> Finding:
         check,
         "warn" if on else "good",
         "on" if on else "off",
-        "turbo clocks depend on heat and on what other cores do; for comparing versions switch it "
-        "off, for choosing a machine leave it as it will be used",
+        "turbo clocks depend on heat and on the load of other cores; to compare versions switch it "
+        "off, to choose a machine leave it as in production",
         f"echo {int(intel)} | sudo tee /{fix}",
     )
 
 
 def threads_per_core(tree: Tree) -> Finding:
-    """Simultaneous multithreading."""
+    """Check simultaneous multithreading."""
     check = "SMT"
     active, control = tree.number(f"{CPUS}/smt/active"), tree.text(f"{CPUS}/smt/control")
     if active is None or (active == 0 and is_virtual(tree)):
         return Finding(
             check,
             "unknown",
-            "the kernel does not say"
+            "the kernel does not report it"
             if active is None
-            else "off in this virtual machine; whether two of its processors share a core is known "
-            "to its host only",
+            else "off in this virtual machine; only its host knows whether two of its processors "
+            "share a core",
             "two threads on one core slow each other down",
         )
     return judged(
@@ -95,7 +94,7 @@ def threads_per_core(tree: Tree) -> Finding:
 
 
 def heat(tree: Tree) -> Finding:
-    """Temperatures against trip points, and how often processors were throttled."""
+    """Compare temperatures with trip points, and count how often processors were throttled."""
     check, why = "temperature", "a hot processor lowers its clock"
     margins = []
     for zone in tree.paths("sys/class/thermal/thermal_zone*"):
@@ -110,7 +109,7 @@ def heat(tree: Tree) -> Finding:
             name = tree.text(zone / "type") or zone.name
             margins.append(((min(trips) - now) / 1000, now / 1000, name))
     throttled = throttles(tree)
-    shown = "" if throttled is None else f"throttled {throttled} times since the start"
+    shown = "" if throttled is None else f"throttled {throttled} times since boot"
     if not margins:
         if throttled:
             return Finding(check, "warn", shown, why, None)
@@ -120,13 +119,13 @@ def heat(tree: Tree) -> Finding:
     status = "bad" if margin <= 0 else "warn" if margin < NEAR_TRIP_C or throttled else "good"
     below = f"{margin:.0f} °C below" if margin > 0 else f"{-margin:.0f} °C above"
     found = f"{name} at {now:.0f} °C, {below} its trip point" + (f"; {shown}" if shown else "")
-    return judged(check, status, found, f"{why}: let it cool down, and see to its cooling")
+    return judged(check, status, found, f"{why}: let it cool down, and check its cooling")
 
 
 def throttles(tree: Tree) -> int | None:
-    """How often heat has lowered the clock of a core or a package, since the start; None where the
-    kernel does not tell. Hyperthreads tell their core's count alike, and all processors of a
-    package that one's: each counts once."""
+    """Count how often heat has lowered the clock of a core or a package since boot; None if
+    unknown. Hyperthreads repeat their core's count, and processors their package's: each counts
+    once."""
     counts: dict[tuple[object, ...], int] = {}
     for cpu in tree.paths(f"{CPUS}/cpu[0-9]*"):
         package = tree.number(cpu / "topology/physical_package_id")
@@ -139,7 +138,7 @@ def throttles(tree: Tree) -> int | None:
 
 
 def power_source(tree: Tree) -> Finding | None:
-    """Whether a laptop runs on its battery; None where there is none."""
+    """Check whether a laptop runs on battery; None without a battery."""
     supplies = tree.paths("sys/class/power_supply/*")
     kinds = {path: tree.text(path / "type") for path in supplies}
     if "Battery" not in kinds.values():
@@ -153,16 +152,16 @@ def power_source(tree: Tree) -> Finding | None:
         "power source",
         "bad" if drained else "good",
         "battery" if drained else "mains",
-        "on battery the firmware holds clocks down: plug it in",
+        "on battery the firmware lowers clocks: plug it in",
     )
 
 
 def mode(tree: Tree) -> Finding | None:
-    """The power mode of a Jetson or a laptop; None where there is none."""
+    """Check the power mode of a Jetson or a laptop; None without power modes."""
     found = power_mode(tree)
     if found is None:
         return None
-    why = "it holds clocks down; for choosing a machine measure it in the mode it will be used in"
+    why = "it lowers clocks; to choose a machine, measure in the mode used in production"
     if found.startswith("nvpmodel"):
         modes = re.findall(
             r"POWER_MODEL\s+ID=(\d+)\s+NAME=(MAXN\w*)", tree.text("etc/nvpmodel.conf") or ""
@@ -176,27 +175,29 @@ def mode(tree: Tree) -> Finding | None:
 
 
 def isolation(tree: Tree, affinity: set[int]) -> Finding:
-    """Processors that the kernel keeps other work away from, and whether we run there."""
+    """Check whether this process runs on processors that the kernel isolates from other work."""
     isolated = cpu_numbers(tree.text(f"{CPUS}/isolated"))
     if not isolated:
-        return Finding("isolated processors", "good", "none: the scheduler places us freely")
+        return Finding(
+            "isolated processors", "good", "none: the scheduler chooses processors freely"
+        )
     listed = tree.text(f"{CPUS}/isolated")
     return judged(
         "isolated processors",
         "good" if affinity <= isolated else "warn",
         f"{listed}; this process may run on {len(affinity & isolated)} of them",
-        "we run on the others, with everybody else",
+        "this process runs on the others, together with other work",
         f"taskset -c {listed} qbench run ...",
     )
 
 
 def huge_pages(tree: Tree) -> Finding:
-    """Transparent huge pages."""
-    check, why = "huge pages", "whether memory gets huge pages differs from process to process"
+    """Check transparent huge pages."""
+    check, why = "huge pages", "some processes get huge pages and others do not"
     text = tree.text("sys/kernel/mm/transparent_hugepage/enabled")
     chosen = [word.strip("[]") for word in (text or "").split() if word.startswith("[")]
     if not chosen:
-        return Finding(check, "unknown", "the kernel does not say", why)
+        return Finding(check, "unknown", "the kernel does not report it", why)
     return judged(
         check,
         "warn" if chosen[0] == "always" else "good",
@@ -207,8 +208,7 @@ def huge_pages(tree: Tree) -> Finding:
 
 
 def clock(tree: Tree) -> Finding:
-    """The clock that latencies are taken with: its source, what a reading costs here and now, and
-    the smallest step that it shows."""
+    """Check the clock of latencies: its source, the time of a reading, and its resolution."""
     base = Path("sys/devices/system/clocksource/clocksource0")
     source = tree.text(base / "current_clocksource")
     cost, step = _clock_cost_ns()
@@ -219,14 +219,15 @@ def clock(tree: Tree) -> Finding:
     return judged(
         "clock",
         "bad" if slow else status,
-        f"{source or 'source not told'}; a reading takes {cost:.0f} ns, in steps of {step} ns",
-        "two readings stand around every call",
+        f"{source or 'unknown source'}; a reading takes {cost:.0f} ns, in steps of {step} ns",
+        "every call is timed by two readings",
         f"echo {better} | sudo tee /{base}/current_clocksource" if better else None,
     )
 
 
 def _clock_cost_ns() -> tuple[float, int]:
-    """What ``perf_counter_ns`` costs (in the best of some blocks), and its least step."""
+    """Return the time of ``perf_counter_ns`` (of the best of some blocks), and its smallest
+    step."""
     read = time.perf_counter_ns
     costs, step = [], 10**9
     for _ in range(20):
@@ -241,7 +242,7 @@ def _clock_cost_ns() -> tuple[float, int]:
 
 
 def affinity() -> set[int]:
-    """The processors that this process may run on."""
+    """Return the processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return set(os.sched_getaffinity(0))
     return set(range(os.cpu_count() or 1))

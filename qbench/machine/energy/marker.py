@@ -25,12 +25,12 @@ CHIP_S = 2.0
 GUARD_CHIPS = 1
 """Rest before and after the pattern, as a part of it."""
 
-LEAST_CORRELATION = 0.7
-LEAST_LEAD = 0.1
+MIN_CORRELATION = 0.7
+MIN_LEAD = 0.1
 """The best place has to fit by so much better than any other."""
-MOST_DRIFT = 0.002
+MAX_DRIFT = 0.002
 """Clocks do not differ by more; a second in eight minutes is a broken one."""
-MOST_DELAY_S = 30.0
+MAX_DELAY_S = 30.0
 """A meter that is read live is not later than this."""
 _STEPS = 8
 """Places that are tried for each element, before the best is refined."""
@@ -116,7 +116,7 @@ def align(
     apart_s, length_s, step_s = second_s - first_s, marker_seconds(chip_s), chip_s / _STEPS
     origin = float(log.times_s[0]) if len(log.times_s) else 0.0
     span_s = float(log.times_s[-1]) - origin if len(log.times_s) else 0.0
-    drift_s = MOST_DRIFT * apart_s + chip_s
+    drift_s = MAX_DRIFT * apart_s + chip_s
     if span_s < apart_s + length_s - drift_s:
         raise NotAligned(
             f"the log spans {span_s:.0f} s, and the energy pass with its markers took "
@@ -129,18 +129,18 @@ def align(
     joint = _joint(fits, round(apart_s / step_s), math.ceil(drift_s / step_s))
     if same_clock:
         delays_s = origin + np.arange(len(joint)) * step_s - first_s
-        joint = np.where(np.abs(delays_s) <= MOST_DELAY_S, joint, -1.0)
+        joint = np.where(np.abs(delays_s) <= MAX_DELAY_S, joint, -1.0)
     best = int(np.argmax(joint))
-    if joint[best] < LEAST_CORRELATION:
+    if joint[best] < MIN_CORRELATION:
         raise NotAligned(
             f"the marker load is not to be seen in the log (best correlation {joint[best]:.2f}, "
-            f"at least {LEAST_CORRELATION} is needed): does the meter measure this machine, and "
+            f"at least {MIN_CORRELATION} is needed): does the meter measure this machine, and "
             "did it log from before the energy pass until after it?"
         )
     others = joint.copy()
     near = int(length_s / step_s)
     others[max(0, best - near) : best + near + 1] = -1.0
-    if len(others) and joint[best] - others.max() < LEAST_LEAD:
+    if len(others) and joint[best] - others.max() < MIN_LEAD:
         raise NotAligned(
             f"the marker load fits the log in two places ({joint[best]:.2f} and "
             f"{others.max():.2f}): cut the log to this run"
@@ -150,7 +150,7 @@ def align(
     second = _top(fits, first + round(apart_s / step_s), math.ceil(drift_s / step_s))
     theirs = [_refined(log, origin + place * step_s, chip_s) for place in (first, second)]
     rate = 1.0 if same_clock else (theirs[1][0] - theirs[0][0]) / apart_s
-    if abs(rate - 1) > MOST_DRIFT:
+    if abs(rate - 1) > MAX_DRIFT:
         raise NotAligned(f"the meter's clock runs {rate:.4f} times as fast as ours")
     offset = (theirs[0][0] + theirs[1][0] - rate * (first_s + second_s)) / 2
     return Alignment(offset, rate, min(theirs[0][1], theirs[1][1]))

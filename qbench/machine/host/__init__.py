@@ -1,4 +1,4 @@
-"""The fingerprint of a machine: what has to be known to compare its figures with another's."""
+"""The fingerprint of a machine: the facts needed to compare its results with another's."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["fingerprint", "usable_cores"]
 def fingerprint(
     root: Path = Path("/"), environment: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """Facts of this machine and its software; None where one cannot be read.
+    """Read facts of this machine and its software; None if one is unavailable.
 
-    ``host_id`` digests what makes the machine the same machine, whatever it runs: its identity and
-    its processor. In a container, whose name and identity are new each time, the environment
-    variable QBENCH_MACHINE names the machine.
+    ``host_id`` is a digest of the machine's identity and processor, which do not depend on its
+    software. In a container, whose name and identity are new each time, the environment variable
+    QBENCH_MACHINE names the machine.
 
     Args:
-        root: where the kernel's files are read; another one for tests.
+        root: where the kernel's files are read; tests have another.
     """
     tree = Tree(root)
     group = limits(tree)

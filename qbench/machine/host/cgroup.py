@@ -1,4 +1,4 @@
-"""Limits of the control groups that this process is in (versions 1, 2 and both)."""
+"""Limits of this process's control groups (version 1, version 2 and hybrid)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MOUNT = "sys/fs/cgroup"
 
 @dataclass(frozen=True)
 class Limits:
-    """What a container may use; None where nothing limits it.
+    """Limits of a container; None if there is none.
 
     Attributes:
-        cpu_quota: processors' worth of time, such as 1.5.
+        cpu_quota: processor time per time, such as 1.5 processors.
         memory_bytes: of all its processes together.
-        memory_used_bytes: what they use of it now.
+        memory_used_bytes: current use of that memory.
         cpuset: the processors that it may run on, as the kernel lists them.
-        throttled: how often the quota of that group has stopped it so far.
+        throttled: number of periods in which the quota stopped it so far.
     """
 
     cpu_quota: float | None
@@ -33,7 +33,7 @@ class Limits:
 
 
 def limits(tree: Tree) -> Limits:
-    """The narrowest limit of each kind: a group's own, or that of a group around it."""
+    """Return the tightest limit of each kind, of the process's group or an ancestor."""
     cpu = list(_groups(tree, "cpu"))
     memory = list(_groups(tree, "memory"))
     quotas = [(quota, group) for group in cpu if (quota := _quota(tree, group)) is not None]
@@ -50,8 +50,8 @@ def limits(tree: Tree) -> Limits:
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """How many processors this process may run on: as many as its affinity says, or fewer where
-    a container has a quota of processor time (a started one counts)."""
+    """Return the number of processors that this process may use: those of its affinity, or its
+    quota of processor time, rounded up, if that is less."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -62,8 +62,8 @@ def usable_cores(root: Path = Path("/")) -> int:
 
 
 def _groups(tree: Tree, controller: str) -> Iterator[Path]:
-    """Folders of the groups that a controller has this process in, the innermost first. A container
-    may see the paths of its host in /proc, but only its own group in /sys."""
+    """Yield the folders of this process's groups of a controller, the innermost first. A container
+    may see its host's paths in /proc, but only its own group in /sys."""
     own = {}
     for line in (tree.text("proc/self/cgroup") or "").splitlines():
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
@@ -77,7 +77,7 @@ def _groups(tree: Tree, controller: str) -> Iterator[Path]:
 
 
 def _quota(tree: Tree, group: Path) -> float | None:
-    """Processors' worth of time that a group gets."""
+    """Return a group's quota, in processors."""
     both = tree.text(group / "cpu.max")
     if both is None:
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
@@ -90,7 +90,7 @@ def _quota(tree: Tree, group: Path) -> float | None:
 
 
 def _memory(tree: Tree, group: Path) -> int | None:
-    """Bytes that a group gets; None where that is all there is, which version 1 says with a number
+    """Return a group's limit in bytes; None if it is all memory, which version 1 writes as a number
     near 2^63."""
     size = _first(tree, group, "memory.max", "memory.limit_in_bytes")
     total = tree.pairs("proc/meminfo").get("MemTotal")

@@ -1,4 +1,4 @@
-"""What the processors of a machine are, and how their clocks are governed."""
+"""Read facts of the processors and their clocks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPU_FLAGS = (
     "sve",
     "sve2",
 )
-"""Instruction sets that decide how fast, and how exactly, quantized networks run."""
+"""Instruction sets that affect the speed and the accuracy of quantized networks."""
 
 ARM_CORES = {
     (0x41, 0xD03): "Cortex-A53",
@@ -51,14 +51,14 @@ ARM_CORES = {
     (0x4E, 0x003): "Denver 2",
     (0x4E, 0x004): "Carmel",
 }
-"""Names of cores by implementer and part, which is all that Linux says of them on aarch64; as in
-util-linux's lscpu-arm.c."""
+"""Names of cores by implementer and part, the only identification that Linux gives on aarch64 (from
+util-linux's lscpu-arm.c)."""
 
 CPUS = "sys/devices/system/cpu"
 
 
 def processor_facts(tree: Tree) -> dict[str, Any]:
-    """Facts of the processors; None where one cannot be read."""
+    """Read facts of the processors; None if one is unavailable."""
     blocks = _cpuinfo(tree)
     first = blocks[0] if blocks else {}
     flags = set((first.get("flags") or first.get("Features") or "").split())
@@ -84,13 +84,13 @@ def processor_facts(tree: Tree) -> dict[str, Any]:
 
 
 def governors(tree: Tree) -> str | None:
-    """The frequency governors of all processors: one name, or several with a comma between."""
+    """Return the frequency governors of all processors: one name, or several joined by commas."""
     found = {tree.text(p) for p in tree.paths(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_governor")}
     return ", ".join(sorted(name for name in found if name)) or None
 
 
 def turbo(tree: Tree) -> bool | None:
-    """Whether clocks may rise above the nominal one; None where the kernel does not say."""
+    """Return whether clocks may exceed the nominal one; None if unknown."""
     off = tree.number(f"{CPUS}/intel_pstate/no_turbo")
     if off is not None:
         return off == 0
@@ -99,7 +99,7 @@ def turbo(tree: Tree) -> bool | None:
 
 
 def is_virtual(tree: Tree) -> bool | None:
-    """Whether this is a virtual machine; None on an ARM that does not say: only x86 has a flag."""
+    """Return whether this is a virtual machine; None if unknown: on ARM there is no flag for it."""
     if tree.exists("sys/hypervisor/type") or tree.exists("proc/device-tree/hypervisor"):
         return True
     first = next(iter(_cpuinfo(tree)), {})
@@ -107,7 +107,7 @@ def is_virtual(tree: Tree) -> bool | None:
 
 
 def _cpuinfo(tree: Tree) -> list[dict[str, str]]:
-    """/proc/cpuinfo, one mapping for each processor."""
+    """Read /proc/cpuinfo: one mapping for each processor."""
     blocks = []
     for text in (tree.text("proc/cpuinfo") or "").split("\n\n"):
         pairs = (line.partition(":") for line in text.splitlines())
@@ -116,7 +116,7 @@ def _cpuinfo(tree: Tree) -> list[dict[str, str]]:
 
 
 def _arm_name(blocks: list[dict[str, str]]) -> str | None:
-    """Such as ``4x Cortex-A76 + 4x Cortex-A55``; None if these are no ARM cores."""
+    """Return such as ``4x Cortex-A76 + 4x Cortex-A55``; None without ARM cores."""
     names = Counter()
     for block in blocks:
         try:
@@ -144,7 +144,7 @@ def _counts(tree: Tree) -> dict[str, int | None]:
 
 
 def _caches(tree: Tree) -> list[dict[str, Any]]:
-    """``level`` (L1d, L1i, L2, ...), ``bytes`` of one, and how many ``instances`` there are."""
+    """List caches: ``level`` (L1d, L1i, L2, ...), ``bytes`` of one, number of ``instances``."""
     letters = {"Data": "d", "Instruction": "i"}
     found: dict[tuple[str, int], set[str | None]] = {}
     for folder in tree.paths(f"{CPUS}/cpu[0-9]*/cache/index[0-9]*"):
@@ -161,13 +161,13 @@ def _caches(tree: Tree) -> list[dict[str, Any]]:
 
 
 def _max_frequency(tree: Tree) -> int | None:
-    """MHz that the fastest processor may reach."""
+    """Return the maximum frequency of the fastest processor in MHz."""
     found = [tree.number(p) for p in tree.paths(f"{CPUS}/cpu[0-9]*/cpufreq/cpuinfo_max_freq")]
     return max((khz // 1000 for khz in found if khz), default=None)
 
 
 def power_mode(tree: Tree) -> str | None:
-    """The mode that a Jetson's nvpmodel or a laptop's firmware is set to."""
+    """Return the power mode of a Jetson's nvpmodel or a laptop's firmware."""
     mode = re.search(r"pmode:0*(\d+)", tree.text("var/lib/nvpmodel/status") or "")
     if mode is None:
         return tree.text("sys/firmware/acpi/platform_profile")

@@ -1,7 +1,7 @@
-"""What a machine runs: system, libraries, packages, and the settings that steer them.
+"""Read facts of the software: system, libraries, packages and their settings.
 
-Nothing secret or personal is taken: variables and kernel parameters by list, and of paths no more
-than the last part.
+Nothing secret or personal is recorded: only listed variables and kernel parameters, and only the
+last part of paths.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KERNEL_PARAMETERS = {
     "intel_idle.max_cstate", "transparent_hugepage", "hugepages", "hugepagesz",
     "default_hugepagesz", "numa_balancing", "clocksource", "tsc", "preempt", "threadirqs",
 }  # fmt: skip
-"""Parameters that change how fast programs run; the rest of the line may hold secrets."""
+"""Parameters that affect speed; the rest of the command line may hold secrets."""
 
 VARIABLES = {
     "LD_PRELOAD", "GLIBC_TUNABLES", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER",
@@ -40,16 +40,16 @@ PREFIXES = (
     "OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "GOTO_", "BLIS_", "ONEDNN_", "DNNL_", "ORT_",
     "OV_", "OPENVINO_", "MALLOC_", "MIMALLOC_", "TCMALLOC_", "TBB_",
 )  # fmt: skip
-"""Environment variables that change results or speed. Not all of TF_* and NVIDIA_*: Terraform keeps
-passwords in TF_VAR_*, and NVIDIA_API_KEY is one."""
+"""Environment variables that affect results or speed. Not all of TF_* and NVIDIA_*: Terraform keeps
+passwords in TF_VAR_*, and NVIDIA_API_KEY is a secret."""
 
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH", re.I)
 IMAGE_VARIABLES = ("QBENCH_CONTAINER_IMAGE", "CI_JOB_IMAGE")
-"""Where the name of the container's image may be told (the second: GitLab's runners)."""
+"""Variables with the name of the container's image (the second one is set by GitLab's runners)."""
 
 
 def software_facts(tree: Tree, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Facts of the software; None where one cannot be read."""
+    """Read facts of the software; None if one is unavailable."""
     packages = installed()
     text = json.dumps(packages, sort_keys=True, separators=(",", ":"))
     return {
@@ -69,8 +69,8 @@ def software_facts(tree: Tree, environment: Mapping[str, str]) -> dict[str, Any]
 
 
 def installed() -> dict[str, str]:
-    """Version by name of every package of this environment, names as PyPI normalizes them; of one
-    that is there twice, the one that would be imported."""
+    """Return the version of every package of this environment, by normalized name; of a package
+    that is installed twice, the one that is imported."""
     found: dict[str, str] = {}
     for distribution in distributions():
         name, version = _name_and_version(distribution)
@@ -80,24 +80,24 @@ def installed() -> dict[str, str]:
 
 
 def _name_and_version(distribution: Distribution) -> tuple[str | None, str | None]:
-    """As ``distribution.name`` and ``.version``, which parse all of the metadata: ten times as
-    slow, and there may be hundreds of packages."""
+    """Read a distribution's name and version. Its properties of these names parse all metadata,
+    which is ten times slower, and there may be hundreds of packages."""
     text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
     name, version = (
         re.search(rf"^{field}: *(\S+)", text, re.M) for field in ("Name", "Version")
-    )  # the first of each: both stand at the top
+    )  # the first of each; both are at the top
     return name and name[1], version and version[1]
 
 
 def kernel_parameters(tree: Tree) -> dict[str, str]:
-    """Those of ``KERNEL_PARAMETERS`` that the kernel was started with; "" for one without value."""
+    """Return the kernel's ``KERNEL_PARAMETERS``; "" for one without a value."""
     words = (tree.text("proc/cmdline") or "").split()
     pairs = (word.partition("=")[::2] for word in words)
     return {name: value for name, value in pairs if name in KERNEL_PARAMETERS}
 
 
 def variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Those that matter, without secrets, and paths without their folders."""
+    """Return the variables that affect results or speed, without secrets and folders."""
     return {
         name: _without_folders(value)
         for name, value in sorted(environment.items())
@@ -110,14 +110,13 @@ def _without_folders(value: str) -> str:
 
 
 def container(tree: Tree, environment: Mapping[str, str]) -> dict[str, str | None] | None:
-    """The ``engine`` of the container that this runs in, and its ``image`` where it can be told;
-    None outside of one."""
+    """Return this container's ``engine`` and, if known, its ``image``; None outside a container."""
     podman = tree.text("run/.containerenv")
-    told = dict(re.findall(r'^(\w+)="([^"\n]*)"$', podman or "", re.M))
+    facts = dict(re.findall(r'^(\w+)="([^"\n]*)"$', podman or "", re.M))
     image = next((environment[name] for name in IMAGE_VARIABLES if environment.get(name)), None)
     engine = None
     if podman is not None:
-        engine = told.get("engine", "podman")
+        engine = facts.get("engine", "podman")
     elif "KUBERNETES_SERVICE_HOST" in environment:
         engine = "kubernetes"
     elif tree.exists(".dockerenv"):
@@ -126,7 +125,7 @@ def container(tree: Tree, environment: Mapping[str, str]) -> dict[str, str | Non
         engine = tree.text("run/systemd/container") or environment.get("container")
     if engine is None and image is None:
         return None
-    return {"engine": engine, "image": image or told.get("image") or None}
+    return {"engine": engine, "image": image or facts.get("image") or None}
 
 
 def _os_name(tree: Tree) -> str | None:
@@ -134,11 +133,11 @@ def _os_name(tree: Tree) -> str | None:
         found = re.search(r'^PRETTY_NAME="?([^"\n]*)', tree.text(path) or "", re.M)
         if found:
             return found[1]
-    return f"macOS {platform.mac_ver()[0]}" if platform.system() == "Darwin" else None
+    return None
 
 
 def _libc() -> str | None:
-    """Such as ``glibc 2.36``."""
+    """Return such as ``glibc 2.36``."""
     try:
         known = os.confstr("CS_GNU_LIBC_VERSION")
     except (ValueError, OSError, AttributeError):

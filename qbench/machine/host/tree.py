@@ -1,4 +1,4 @@
-"""Reading the files in which Linux says what a machine is: /proc, /sys, /etc."""
+"""Read files of /proc, /sys and /etc."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from pathlib import Path
 
 
 class Tree:
-    """The files below ``root``: ``/``, or a copy of another machine's.
+    """Files below ``root``: ``/``, or a copy of another machine's.
 
-    A file that cannot be read is no error here, since every kernel and container shows others.
-    Paths are given without the leading slash.
+    An unreadable file is no error, since kernels and containers expose different ones. Paths have
+    no leading slash.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
 
     def text(self, path: str | Path) -> str | None:
-        """The file's content without surrounding white space; None if it cannot be read."""
+        """Return a file's content without surrounding white space; None if it is unreadable."""
         try:
             content = (self.root / path).read_bytes()
         except OSError:
@@ -24,14 +24,15 @@ class Tree:
         return content.decode(errors="replace").strip("\0 \t\n")
 
     def number(self, path: str | Path) -> int | None:
-        """The file's content as a number; None if it cannot be read or is none."""
+        """Return a file's content as an integer; None if it is unreadable or not an integer."""
         try:
             return int(self.text(path) or "")
         except ValueError:
             return None
 
     def pairs(self, path: str | Path) -> dict[str, int]:
-        """A file of lines ``name[:] number [unit]``, such as /proc/meminfo and /proc/vmstat."""
+        """Read a file of lines ``name[:] number [unit]``, such as /proc/meminfo and
+        /proc/vmstat."""
         found = {}
         for line in (self.text(path) or "").splitlines():
             name, *rest = line.split()
@@ -40,7 +41,7 @@ class Tree:
         return found
 
     def paths(self, pattern: str) -> list[Path]:
-        """What matches, sorted."""
+        """Return the paths that match, sorted."""
         return sorted(self.root.glob(pattern))
 
     def exists(self, path: str) -> bool:
@@ -48,7 +49,7 @@ class Tree:
 
 
 def cpu_numbers(text: str | None) -> set[int]:
-    """The processors of a kernel's list such as ``0-3,8,10-11``."""
+    """Parse a kernel's list of processors, such as ``0-3,8,10-11``."""
     found: set[int] = set()
     for part in (text or "").split(","):
         first, _, last = part.strip().partition("-")
