@@ -59,26 +59,29 @@ def test_a_log_is_read_in_each_of_its_forms(tmp_path: Path, form: str):
 WRONG = {
     "nothing": ("", r":1: the power log is empty"),
     "only names": ("time,watts\n", r":1: the power log has no rows"),
-    "unknown names": ("when,what\n1,2\n", r":1: which columns hold time and watts"),
-    "two columns of power": ("time,watts,power\n1,2,3\n", r":1: which columns hold time"),
-    "three columns without names": ("1,2,3\n", r":1: which columns hold time"),
+    "unknown names": ("when,what\n1,2\n", r":1: no columns of time and watts"),
+    "two columns of power": ("time,watts,power\n1,2,3\n", r":1: no columns of time"),
+    "three columns without names": ("1,2,3\n", r":1: no columns of time"),
     "one column": ("time\n1\n", r":1: no comma, semicolon or tab"),
-    "a word for a number": ("time,watts\n0,10\n1,many\n", r":3: 'many' is no number"),
-    "no number at all": ("time,watts\n0,10\n1,nan\n", r":3: 'nan' is no number"),
-    "without an end": ("time,watts\n0,10\n1,inf\n", r":3: 'inf' is no number"),
-    "Python's underscores": ("time,watts\n0,1_0\n", r":2: '1_0' is no number"),
-    "below zero": ("time,watts\n0,-10\n", r":2: -10 W is no power"),
-    "too much": ("time,watts\n0,1e9\n", r":2: 1e\+09 W is no power"),
-    "a missing field": ("time,watts\n0,10\n1\n", r":3: 1 fields, where 2"),
-    "a field too many": ("time,watts\n0,10\n1,2,3\n", r":3: 3 fields, where 2"),
-    "time goes back": ("time,watts\n5,10\n4,10\n", r":3: the time does not advance"),
-    "time stands": ("time,watts\n5,10\n5,10\n", r":3: the time does not advance"),
+    "a word for a number": ("time,watts\n0,10\n1,many\n", r":3: 'many' is not a number"),
+    "no number at all": ("time,watts\n0,10\n1,nan\n", r":3: 'nan' is not a number"),
+    "without an end": ("time,watts\n0,10\n1,inf\n", r":3: 'inf' is not a number"),
+    "Python's underscores": ("time,watts\n0,1_0\n", r":2: '1_0' is not a number"),
+    "below zero": ("time,watts\n0,-10\n", r":2: -10 W is not plausible"),
+    "too much": ("time,watts\n0,1e9\n", r":2: 1e\+09 W is not plausible"),
+    "a missing field": ("time,watts\n0,10\n1\n", r":3: 1 fields, not 2"),
+    "a field too many": ("time,watts\n0,10\n1,2,3\n", r":3: 3 fields, not 2"),
+    "time goes back": ("time,watts\n5,10\n4,10\n", r":3: the time does not increase"),
+    "time stands": ("time,watts\n5,10\n5,10\n", r":3: the time does not increase"),
     "milliseconds": ("time,watts\n1767225600000,1\n", r":2: .*milliseconds\?"),
-    "another clock below": ("time,watts\n0,1\n2026-01-01T00:00:00Z,1\n", r":3: '2026.* no number"),
-    "a time of day": ("time,watts\n12:00:00,1\n", r":2: '12:00:00' is no time"),
-    "a date alone": ("time,watts\n2026-01-01,1\n", r":2: '2026-01-01' is no time"),
+    "another clock below": (
+        "time,watts\n0,1\n2026-01-01T00:00:00Z,1\n",
+        r":3: '2026.* not a number",
+    ),
+    "a time of day": ("time,watts\n12:00:00,1\n", r":2: '12:00:00' is not a time"),
+    "a date alone": ("time,watts\n2026-01-01,1\n", r":2: '2026-01-01' is not a time"),
     "years": ("time,watts\n0,1\n1e8,1\n", r":3: the log spans more than 7 days"),
-    "an open quote": ('time,watts\n"0,10\n', r":2: a quote that does not close"),
+    "an open quote": ('time,watts\n"0,10\n', r":2: an unclosed quote"),
     "a long line": ("time,watts\n" + "1" * 2000 + ",1\n", r":2: longer than 1000"),
     "bytes": (b"time,watts\n0,10\n\xff\xfe,3\n", r":3: this is not UTF-8"),
 }
@@ -99,7 +102,10 @@ def test_a_log_that_is_missing_or_huge_is_refused(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("qbench.machine.energy.wall.MAX_BYTES", 10)
     with pytest.raises(MeterError, match="is larger than"):
         read_power_log(written(tmp_path, "time,watts\n0,10\n"))
-    with pytest.raises(MeterError, match="no folder"), PowerLog(tmp_path / "x/y.csv").running():
+    with (
+        pytest.raises(MeterError, match="no such folder"),
+        PowerLog(tmp_path / "x/y.csv").running(),
+    ):
         pass
 
 
@@ -167,12 +173,12 @@ def test_a_commands_lines_get_our_time():
     ("command", "message"),
     [
         ("/no/such/program", "cannot run /no/such/program: No such file"),
-        ("", "there is no command"),
+        ("", "is empty"),
         ("echo 'x", "Close its quotes|No closing quotation"),
-        ("echo watts", "line 1: 'watts' is no number"),
+        ("echo watts", "line 1: 'watts' is not a number"),
         ("true", "it ended after 0 lines"),
         (printing('sys.exit("no meter on this port")'), "no meter on this port"),
-        ("echo 12 $(id)", "is no number"),  # there is no shell
+        ("echo 12 $(id)", "is not a number"),  # there is no shell
     ],
 )
 def test_a_command_that_gives_no_watts_is_refused_at_once(command: str, message: str):
@@ -292,7 +298,7 @@ def test_two_runs_in_one_log_are_ambiguous(tmp_path: Path):
     machine, begins = passed(tmp_path, hours=0.02)
     times, watts = machine.wall_log(2.0)
     twice = Log(np.concatenate([times, times + times[-1] - times[0] + 0.5]), np.tile(watts, 2))
-    with pytest.raises(marker.NotAligned, match="fits the log in two places"):
+    with pytest.raises(marker.NotAligned, match="fits the log at two positions"):
         marker.align(twice, begins)
     # read live, only the first one can be meant; a meter at 2 Hz is late by a quarter of a second
     assert marker.align(twice, begins, same_clock=True).offset_s == pytest.approx(0.25, abs=0.1)
@@ -303,7 +309,7 @@ def test_a_live_meter_may_be_late_by_seconds_only(tmp_path: Path):
     times, watts = machine.wall_log(1.0)
     found = marker.align(Log(times + 3, watts), begins, same_clock=True)
     assert (found.rate, found.offset_s) == (1, pytest.approx(3.5, abs=0.15))
-    with pytest.raises(marker.NotAligned, match="not to be seen"):
+    with pytest.raises(marker.NotAligned, match="is not in the log"):
         marker.align(Log(times + 40, watts), begins, same_clock=True)
 
 

@@ -170,7 +170,7 @@ def test_a_sensor_that_dies_is_none_with_its_reason(machine: Machine):
     measure_energy(prepared(machine, kept, run_window=run), {"fast": "x"}, [])
     (reading,) = kept.kind("window")[0]["sensors"]
     assert reading["joules"] is None and reading["watts"] is None
-    assert "do not cover the window" in reading["reason"] and "no whole number" in reading["reason"]
+    assert "do not cover the window" in reading["reason"] and "no integer" in reading["reason"]
     row = columns(kept)
     assert (
         row["energy_is_measured"] is False and "cpu package: the readings" in row["energy_reason"]
@@ -371,7 +371,7 @@ def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: M
     assert machine.now_ns - before < 300e9
     (alignment,) = kept.kind("alignment")
     EnergyRecord.model_validate(alignment)
-    assert "not to be seen in the log" in alignment["reason"] and not alignment["windows"]
+    assert "is not in the log" in alignment["reason"] and not alignment["windows"]
     assert "not to be seen" in kept.notes[-1]
     row = columns(kept)
     assert row["energy_method"] == "rapl package-0" and "not to be seen" in row["energy_reason"]

@@ -1,7 +1,7 @@
-"""What ``energy.jsonl`` of a bundle holds, one record a line. See ``EnergyRecord``.
+"""The records of a bundle's ``energy.jsonl``, one per line. See ``EnergyRecord``.
 
-Bundles come from other machines, so this is checked whenever it is read. Times are nanoseconds of
-the machine's monotonic clock; they mean something within one sitting only.
+Bundles come from other machines, so records are checked whenever they are read. Times are
+nanoseconds of the machine's monotonic clock, and comparable within one sitting only.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class _Record(BaseModel):
 
 
 class Reading(_Record):
-    """What one sensor told of one window.
+    """One sensor's reading of one window.
 
     Attributes:
-        name, method, scope, kind: of the sensor; see ``qbench.machine.energy.sensors.Sensor``.
-        joules: of the whole window, idle included; None if there is no reading.
+        name, method, scope, kind: of the sensor; see ``qbench.machine.energy.sensor.Sensor``.
+        joules: of the whole window, including idle power; None if unknown.
         watts: joules over the window's length.
         idle_w: of the same sensor with nothing running, in the same sitting.
         reason: why one of them is None.
@@ -48,9 +48,8 @@ class Source(_Record):
     """A sensor that will be read.
 
     Attributes:
-        note: what a reader of its figures has to know.
-        device: of a GPU's, where the GPU sits on the PCI bus; None where that is not told, and in
-            older records.
+        note: a limitation of its values for the reader.
+        device: PCI address of a GPU's sensor; None if unknown, and in older records.
     """
 
     name: str
@@ -61,14 +60,14 @@ class Source(_Record):
 
 
 class Refused(_Record):
-    """A sensor that does not answer."""
+    """A sensor that is not readable."""
 
     name: str
     reason: str
 
 
 class Begin(_Record):
-    """What this sitting can measure energy with, and what not."""
+    """Sensors of this sitting, readable or not."""
 
     kind: Literal["begin"]
     sitting: int
@@ -80,7 +79,7 @@ class Idle(_Record):
     """The baseline.
 
     Attributes:
-        busy_share: how busy the machine's processors were, 0 to 1: all of that is in the baseline.
+        busy_share: load of the machine's processors, 0 to 1, which the baseline includes.
     """
 
     kind: Literal["idle"]
@@ -93,7 +92,7 @@ class Idle(_Record):
 
 
 class Met(_Record):
-    """What the worker read around its window, as in a trial's record: for the verdict on noise
+    """Readings around the window, as in a trial's record, for the verdict on noise
     (``qbench.analysis.table.noise``)."""
 
     cpu_ns: Annotated[int, Field(ge=0)]
@@ -109,9 +108,9 @@ class Window(_Record):
 
     Attributes:
         status, reason: of the worker.
-        items: inferred in the window.
-        met: what the machine did meanwhile; None of a worker that failed, and in older records.
-        meter_cpu_share: processor time that sampling took, as a share of one core.
+        items: number of items inferred in the window.
+        met: conditions around the window; None for a failed worker, and in older records.
+        meter_cpu_share: processor time of sampling, as a share of one core.
     """
 
     kind: Literal["window"]
@@ -128,7 +127,7 @@ class Window(_Record):
     sensors: list[Reading]
 
     @model_validator(mode="after")
-    def _what_went_well_is_told(self) -> Self:
+    def _complete(self) -> Self:
         if self.status == "ok":
             if self.begin_ns is None or self.end_ns is None or self.items is None:
                 raise ValueError("it is ok, but has no window or no items")
@@ -138,7 +137,7 @@ class Window(_Record):
 
 
 class WindowReading(Reading):
-    """What the wall meter told of a window, known after the energy pass."""
+    """The wall meter's reading of a window, known after the energy pass."""
 
     case_id: str
     round: int
@@ -148,9 +147,9 @@ class Alignment(_Record):
     """The wall meter's part of a sitting.
 
     Attributes:
-        offset_s, rate: the meter's seconds are ``offset_s + rate * ours``.
+        offset_s, rate: the meter's clock is ``offset_s + rate * seconds`` of the monotonic clock.
         correlation: of the marker load with the watts, the worse of the two.
-        reason: why the log could not be used; "" if it could, and then the three are known.
+        reason: why the log was not usable; "" if it was, and then the three are known.
     """
 
     kind: Literal["alignment"]

@@ -1,5 +1,5 @@
-"""What a bundle keeps of a card that was watched. Bundles come from other machines, so this is
-checked whenever it is read."""
+"""A bundle's record of a GPU during a trial. Bundles come from other machines, so records are
+checked whenever they are read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Gpu(BaseModel):
-    """What NVML told of the card around a trial's window; of each value None where it did not, and
-    ``missing`` has the reason. See ``qbench.machine.gpu.watch.Watcher.summary``."""
+    """Summary of the card around a trial's window; an unknown value is None, and ``missing`` has
+    the reason. See ``qbench.machine.gpu.watch.Watcher.summary``."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
@@ -38,7 +38,7 @@ class Gpu(BaseModel):
     mig: bool | None = None
 
     @model_validator(mode="after")
-    def _memory_says_whence(self) -> Self:
+    def _memory_has_its_source(self) -> Self:
         if (self.memory_process_bytes is None) != (self.memory_process_by is None):
             raise ValueError("the process's memory and how it is known go together")
         return self

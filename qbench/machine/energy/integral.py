@@ -1,7 +1,7 @@
-"""Joules of a window, from the samples of a counter or of a power sensor. Pure functions.
+"""Compute the joules of a window from the samples of a counter or a power sensor. Pure functions.
 
-A series is ``[n, 2]`` float64: nanoseconds of the monotonic clock, in rising order, and the value,
-joules of a counter or watts.
+A series is ``[n, 2]`` float64: nanoseconds of the monotonic clock, increasing, and joules of a
+counter or watts.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 Kind = Literal["counter", "power"]
 
 LARGEST_GAP = 0.25
-"""A window is not measured if its sensor was silent for more than this share of it: at least four
-readings, and no hole that could hide what happened."""
+"""Maximum gap between readings as a share of the window: it guarantees at least four readings, and
+no gap that could hide a change."""
 
 
 class NoReading(Exception):
-    """There are no joules to be had of this window; the message is the reason."""
+    """The joules of this window are unknown; the message is the reason."""
 
 
 def joules(series: np.ndarray, kind: Kind, begin_ns: int, end_ns: int) -> float:
-    """Energy from ``begin_ns`` to ``end_ns``.
+    """Return the energy from ``begin_ns`` to ``end_ns``.
 
-    A counter is interpolated linearly at both ends; power is taken to be linear between samples
-    and integrated exactly (trapezoids, clipped at the ends).
+    A counter is interpolated linearly at both ends. Power is assumed linear between samples, and
+    integrated exactly (trapezoids, clipped at the ends).
 
     Raises:
-        NoReading: the series does not cover the window, has a hole, or the counter fell or did
-            not move at all.
+        NoReading: the series does not cover the window or has a gap, or the counter decreased or
+            did not change.
     """
     if end_ns <= begin_ns:
         raise NoReading("the window has no length")
@@ -42,18 +42,19 @@ def joules(series: np.ndarray, kind: Kind, begin_ns: int, end_ns: int) -> float:
         mean = float(np.sum(np.diff(xs) * (ys[1:] + ys[:-1])) / 2)
         return mean * (end_ns - begin_ns) * 1e-9
     if (np.diff(values) < 0).any():
-        raise NoReading("the counter fell during the window: it was reset")
+        raise NoReading("the counter decreased during the window: it was reset")
     used = float(at_end - at_begin)
     if used == 0:
-        raise NoReading("the counter did not move during the window")
+        raise NoReading("the counter did not change during the window")
     return used
 
 
 def _around(series: np.ndarray, begin_ns: int, end_ns: int) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of a window and the one on each side, their times as shares of the window."""
+    """Return the samples of a window and the next one on each side: times as shares of the window,
+    and values."""
     if len(series) == 0:
         raise NoReading("the sensor gave no reading")
-    # nanoseconds since boot have more digits than shares of a window need: subtract first
+    # subtract first: nanoseconds since boot have many digits
     times = (series[:, 0] - begin_ns) / (end_ns - begin_ns)
     first = int(np.searchsorted(times, 0.0, side="right")) - 1
     last = int(np.searchsorted(times, 1.0, side="left"))

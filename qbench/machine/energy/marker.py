@@ -1,10 +1,9 @@
-"""A load with a known pattern, so that a wall meter's log can be laid over our clock.
+"""A load with a known pattern, to align a wall meter's clock with this machine's.
 
-The pattern is Barker's code of length 11 (Barker, "Group synchronizing of binary digital systems",
-1953), a load for each +1 and rest for each -1: shifted against itself it fits at one place only,
-where a regular on and off would fit one period later nearly as well. One at each end of the energy
-pass gives the clocks' offset and how much faster one of them runs, and shows that the meter
-measures this machine at all.
+The pattern is the Barker code of length 11 (Barker, "Group synchronizing of binary digital
+systems", 1953), load for +1 and idle for -1. Its autocorrelation has a single peak, while a regular
+pattern would fit one period later nearly as well. A pattern at each end of the energy pass
+determines the clocks' offset and rate, and shows that the meter measures this machine.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,19 +21,20 @@ from qbench.machine.energy.wall import Log
 
 CODE = (1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0)
 CHIP_S = 2.0
-"""Length of one element; meters in a power cord tell about one figure a second."""
+"""Length of one element; wall meters give about one reading per second."""
 GUARD_CHIPS = 1
-"""Rest before and after the pattern, as a part of it."""
+"""Idle elements before and after the code, part of the pattern."""
 
 MIN_CORRELATION = 0.7
+"""Minimum Pearson correlation of the best position."""
 MIN_LEAD = 0.1
-"""The best place has to fit by so much better than any other."""
+"""Minimum lead of the best position's correlation over all others."""
 MAX_DRIFT = 0.002
-"""Clocks do not differ by more; a second in eight minutes is a broken one."""
+"""Maximum difference of the clocks' rates; a second in eight minutes is a broken clock."""
 MAX_DELAY_S = 30.0
-"""A meter that is read live is not later than this."""
+"""Maximum delay of a meter that is read live."""
 _STEPS = 8
-"""Places that are tried for each element, before the best is refined."""
+"""Positions tried per element, before the best one is refined."""
 _FINE_S = 0.02
 _FLAT = 0.03
 _NOWHERE = np.full(1, -1.0)
@@ -50,17 +51,17 @@ for begin, end in zip(edges[::2], edges[1::2]):
 
 
 class NotAligned(Exception):
-    """The meter's log cannot be laid over our clock; the message is the reason."""
+    """The meter's clock cannot be aligned; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """``their_s = offset_s + rate * our_s``.
+    """Relation of the meter's clock to this machine's: ``meter_s = offset_s + rate * machine_s``.
 
     Attributes:
-        offset_s: what the meter's clock showed at our 0.
-        rate: seconds of the meter's clock in one of ours.
-        correlation: Pearson's, of watts and pattern, at the worse of the two markers.
+        offset_s: the meter's clock at time 0 of the monotonic clock.
+        rate: the meter's seconds per second of the monotonic clock.
+        correlation: Pearson correlation of watts and pattern, at the worse of the two markers.
     """
 
     offset_s: float
@@ -68,12 +69,13 @@ class Alignment:
     correlation: float
 
     def to_ours(self, times_s: np.ndarray) -> np.ndarray:
-        """Nanoseconds of our monotonic clock, float64."""
+        """Convert seconds of the meter's clock to nanoseconds of the monotonic clock, float64."""
         return (times_s - self.offset_s) / self.rate * 1e9
 
 
 def marker_edges(begin_ns: int, chip_s: float = CHIP_S) -> list[int]:
-    """When the load goes on and off, in turns, for a pattern whose guard begins at ``begin_ns``."""
+    """Return the times at which the load starts and stops, alternating, for a pattern that begins
+    with its guard at ``begin_ns``."""
     padded = (0, *CODE, 0)
     turns = [i for i in range(1, len(padded)) if padded[i] != padded[i - 1]]
     chip_ns = int(chip_s * 1e9)
@@ -81,13 +83,13 @@ def marker_edges(begin_ns: int, chip_s: float = CHIP_S) -> list[int]:
 
 
 def marker_seconds(chip_s: float = CHIP_S) -> float:
-    """Length of the whole pattern, guards included."""
+    """Return the length of the pattern with its guards."""
     return (len(CODE) + 2 * GUARD_CHIPS) * chip_s
 
 
 def burn(edges: Sequence[int], cores: int) -> None:
-    """Keep ``cores`` processors busy from each even edge to the next odd one; returns after the
-    last. The processes end by themselves, whatever becomes of this one."""
+    """Load ``cores`` processors from each even edge to the next odd one; return after the last. The
+    processes end by themselves, even if this one is killed."""
     words = [sys.executable, "-I", "-c", _BURN, *map(str, edges)]
     processes = [subprocess.Popen(words, stdin=subprocess.DEVNULL) for _ in range(cores)]
     try:
@@ -106,11 +108,11 @@ def align(
     """Find the two markers in a meter's log.
 
     Args:
-        begins_ns: when their patterns began, guards included, by our clock.
-        same_clock: the log's times are ours; only the meter's delay is looked for.
+        begins_ns: times of the monotonic clock at which the patterns began, with their guards.
+        same_clock: the log's times are of the monotonic clock; only the meter's delay is sought.
 
     Raises:
-        NotAligned: they are not in it, or could be in several places.
+        NotAligned: the markers are not in the log, or could be in several positions.
     """
     first_s, second_s = (ns * 1e-9 for ns in begins_ns)
     apart_s, length_s, step_s = second_s - first_s, marker_seconds(chip_s), chip_s / _STEPS
@@ -124,7 +126,7 @@ def align(
         )
     gap = float(np.median(np.diff(log.times_s)))
     if gap > chip_s:
-        raise NotAligned(f"a reading every {gap:.1f} s is too slow; {chip_s:g} s are the limit")
+        raise NotAligned(f"a reading every {gap:.1f} s is too slow; the limit is {chip_s:g} s")
     fits = _fits(_averages(log, origin, step_s, int(span_s / step_s)))
     joint = _joint(fits, round(apart_s / step_s), math.ceil(drift_s / step_s))
     if same_clock:
@@ -133,31 +135,31 @@ def align(
     best = int(np.argmax(joint))
     if joint[best] < MIN_CORRELATION:
         raise NotAligned(
-            f"the marker load is not to be seen in the log (best correlation {joint[best]:.2f}, "
-            f"at least {MIN_CORRELATION} is needed): does the meter measure this machine, and "
-            "did it log from before the energy pass until after it?"
+            f"the marker load is not in the log (best correlation {joint[best]:.2f}, minimum "
+            f"{MIN_CORRELATION}): does the meter measure this machine, and did it log from before "
+            "the energy pass until after it?"
         )
     others = joint.copy()
     near = int(length_s / step_s)
     others[max(0, best - near) : best + near + 1] = -1.0
     if len(others) and joint[best] - others.max() < MIN_LEAD:
         raise NotAligned(
-            f"the marker load fits the log in two places ({joint[best]:.2f} and "
+            f"the marker load fits the log at two positions ({joint[best]:.2f} and "
             f"{others.max():.2f}): cut the log to this run"
         )
-    # the joint fit is as good as its worse half, and so flat where the other one has its top
+    # the joint fit is its worse half, and so flat around the peak of the better one
     first = _top(fits, best, _STEPS)
     second = _top(fits, first + round(apart_s / step_s), math.ceil(drift_s / step_s))
-    theirs = [_refined(log, origin + place * step_s, chip_s) for place in (first, second)]
-    rate = 1.0 if same_clock else (theirs[1][0] - theirs[0][0]) / apart_s
+    one, two = (_refined(log, origin + place * step_s, chip_s) for place in (first, second))
+    rate = 1.0 if same_clock else (two.at_s - one.at_s) / apart_s
     if abs(rate - 1) > MAX_DRIFT:
-        raise NotAligned(f"the meter's clock runs {rate:.4f} times as fast as ours")
-    offset = (theirs[0][0] + theirs[1][0] - rate * (first_s + second_s)) / 2
-    return Alignment(offset, rate, min(theirs[0][1], theirs[1][1]))
+        raise NotAligned(f"the meter's clock runs {rate:.4f} times as fast as this machine's")
+    offset = (one.at_s + two.at_s - rate * (first_s + second_s)) / 2
+    return Alignment(offset, rate, min(one.correlation, two.correlation))
 
 
 def _averages(log: Log, start_s: float, step_s: float, count: int) -> np.ndarray:
-    """``[count]`` mean watts of successive steps: the meter may be faster than they are."""
+    """Return ``[count]`` mean watts of successive steps, which may hold several readings."""
     times = log.times_s - start_s
     energy = np.concatenate(
         [[0.0], np.cumsum(np.diff(times) * (log.watts[1:] + log.watts[:-1]) / 2)]
@@ -173,12 +175,12 @@ def _template() -> np.ndarray:
 
 
 def _fits(watts: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of the pattern with the watts from each step on."""
+    """Return the Pearson correlation of the pattern with the watts from each step on."""
     template = _template()
     size = len(template)
     if len(watts) < size:
         return np.empty(0)
-    centred = watts - watts.mean()  # sums of squares lose digits far from 0
+    centred = watts - watts.mean()  # sums of squares lose precision far from 0
     products = np.correlate(centred, template, mode="valid")
     mean, square = (_sliding_sum(x, size) / size for x in (centred, centred**2))
     spread = np.sqrt(np.maximum(square - mean**2, 0) * size)
@@ -191,8 +193,8 @@ def _sliding_sum(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _joint(fits: np.ndarray, apart: int, reach: int) -> np.ndarray:
-    """For each place of the first marker, the worse of its fit and the best fit of a second one
-    ``apart`` steps later, give or take ``reach``."""
+    """Return for each position of the first marker the worse of its fit and the best fit of a
+    second one ``apart`` steps later, within ``reach`` steps."""
     nothing = np.full(reach, -1.0)
     around = _sliding_max(np.concatenate([nothing, fits, nothing, nothing]), 2 * reach + 1)
     count = min(len(fits), len(around) - apart)
@@ -214,9 +216,16 @@ def _top(fits: np.ndarray, place: int, reach: int) -> int:
     return start + int(np.argmax(fits[start : place + reach + 1]))
 
 
-def _refined(log: Log, start_s: float, chip_s: float) -> tuple[float, float]:
-    """Where within an element of ``start_s`` the pattern fits best, by the meter's clock, and how
-    well. A slow meter's fit is flat over one of its readings: the middle of that is taken."""
+class _Place(NamedTuple):
+    """A pattern's position in the log: time of the meter's clock, and correlation."""
+
+    at_s: float
+    correlation: float
+
+
+def _refined(log: Log, start_s: float, chip_s: float) -> _Place:
+    """Find the pattern's best position within an element of ``start_s``. A slow meter's correlation
+    is flat over one of its readings: this takes the middle."""
     step_s = chip_s / _STEPS
     size = len(_template())
     ends = np.searchsorted(log.times_s, [start_s - chip_s, start_s + chip_s + size * step_s])
@@ -225,4 +234,4 @@ def _refined(log: Log, start_s: float, chip_s: float) -> tuple[float, float]:
     shifts = np.arange(-chip_s, chip_s + _FINE_S / 2, _FINE_S)
     fits = np.array([_fits(_averages(part, start_s + s, step_s, size))[0] for s in shifts])
     top = shifts[fits >= fits.max() - _FLAT]
-    return start_s + float(top.min() + top.max()) / 2, float(fits.max())
+    return _Place(start_s + float(top.min() + top.max()) / 2, float(fits.max()))

@@ -1,6 +1,6 @@
-"""NVIDIA's management library: the energy and the power of each GPU.
+"""Energy and power of each NVIDIA GPU, by NVML.
 
-Every function takes the module ``pynvml`` (distribution ``nvidia-ml-py``), or a fake of it.
+Functions take the module ``pynvml`` (distribution ``nvidia-ml-py``), or a fake of it.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ SPOT_POWER = (
 
 
 def nvml_sensors(root: Path, nvml: Any) -> Iterator[Sensor | Refused]:
-    """Of each GPU its energy counter, where it has one, and its power: the one checks the other."""
-    there = (root / "dev/nvidiactl").exists()
+    """Yield each GPU's energy counter, if it has one, and its power, which checks the counter."""
+    present = (root / "dev/nvidiactl").exists()
     if nvml is None:
         try:
             import pynvml as nvml
         except ImportError:
-            if there:
+            if present:
                 yield Refused("nvml", "pynvml is not installed: pip install nvidia-ml-py")
             return
     try:
         nvml.nvmlInit()
         count = nvml.nvmlDeviceGetCount()
     except nvml.NVMLError as error:
-        if there:
+        if present:
             yield Refused("nvml", f"NVML: {error}")
         return
     for index in range(count):

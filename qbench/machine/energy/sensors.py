@@ -1,8 +1,8 @@
-"""What this machine can be asked about its power: RAPL's counters and hwmon's sensors.
+"""Find the energy counters and power sensors of this machine: RAPL, hwmon and INA3221.
 
-Every sensor covers something else (its scope), so they are kept apart and never added up: a
-package's counter holds its cores', a board's rail feeds the package. The one exception is the
-packages of a machine with several sockets, which are disjoint by construction and make one sensor.
+Sensors differ in scope and overlap, so they are never added up: a package's counter includes its
+cores', and a board's rail feeds the package. The one exception is the packages of a machine with
+several sockets, which are disjoint and form one sensor.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from qbench.machine.energy.nvml import nvml_sensors
 from qbench.machine.energy.sensor import Refused, Scope, Sensor, SensorError
 
 LONGEST_READING = 64
-"""A file of a sensor holds one number; whatever is longer is none."""
+"""Maximum length of a sensor file, which holds one number; longer content is rejected."""
 
 RAPL_HIDDEN = "sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj (until the next boot)"
-"""The kernel keeps RAPL's counters for root since they gave keys away (CVE-2020-8694)."""
+"""The kernel restricts RAPL's counters to root, since they leak keys (CVE-2020-8694)."""
 
 GPU_DRIVERS = ("amdgpu", "i915", "xe", "nouveau")
-"""hwmon's names of drivers whose power is a graphics processor's."""
+"""hwmon's names of drivers that report a GPU's power."""
 BOARD_DRIVERS = ("power_meter",)
-"""... and the whole board's: ACPI's power meter (ACPI specification, section 10.4)."""
+"""... and the board's: ACPI's power meter (ACPI specification, section 10.4)."""
 BOARD_RAILS = ("VDD_IN", "POM_5V_IN", "5V_IN")
-"""INA3221 channels that feed a whole Jetson module, by NVIDIA's developer guides (TX1, TX2, Nano,
-Xavier NX, Orin NX, Orin Nano). AGX modules have no such channel, only rails of parts."""
+"""INA3221 channels that feed a whole Jetson module, from NVIDIA's developer guides (TX1, TX2, Nano,
+Xavier NX, Orin NX, Orin Nano). AGX modules have channels of parts only."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The sensors of a machine, and those that there are but cannot be used."""
+    """The sensors of a machine: the readable ones, and the others."""
 
     sensors: Sequence[Sensor]
     refused: Sequence[Refused]
 
 
 def find_sensors(root: Path = Path("/"), nvml: Any = None) -> Found:
-    """Look for sensors, and read each once.
+    """Find sensors, and read each once.
 
     Args:
-        root: the file system, another one in tests.
-        nvml: the module ``pynvml``; imported if None, and done without where it is not installed.
+        root: the root of the file system; tests have another.
+        nvml: the module ``pynvml``; if None, it is imported, if installed.
     """
     sensors: list[Sensor] = []
     refused: list[Refused] = []
@@ -63,10 +63,10 @@ def find_sensors(root: Path = Path("/"), nvml: Any = None) -> Found:
 
 
 def read_integer(path: Path, hint: str = "") -> int:
-    """The number that a file of sysfs holds.
+    """Read an integer from a file of sysfs.
 
     Raises:
-        SensorError: it cannot be read, or holds something else.
+        SensorError: the file is unreadable, or not an integer.
     """
     try:
         with path.open("rb") as file:
@@ -75,12 +75,12 @@ def read_integer(path: Path, hint: str = "") -> int:
         fix = f": {hint}" if hint and isinstance(error, PermissionError) else ""
         raise SensorError(f"{path}: {error.strerror}{fix}") from None
     if len(text) > LONGEST_READING or not re.fullmatch(rb"-?[0-9]+\n?", text):
-        raise SensorError(f"{path} holds no whole number: {text[:20]!r}")
+        raise SensorError(f"{path} holds no integer: {text[:20]!r}")
     return int(text)
 
 
 def file_name(*parts: str) -> str:
-    """A name for a sensor from words of the machine's own choosing."""
+    """Return a file name made of the machine's own names."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", "-".join(parts))
 
 
@@ -88,9 +88,9 @@ def file_name(*parts: str) -> str:
 
 
 class _Wrapping:
-    """Counters that begin again at 0 after ``range_uj``, undone: joules since the first reading.
+    """Sum of counters that wrap at ``range_uj``, in joules since the first reading.
 
-    One wrap between two readings can be undone; the shortest that RAPL takes is about a minute.
+    At most one wrap between two readings is corrected; RAPL wraps after a minute at the earliest.
     """
 
     def __init__(self, domains: Sequence[tuple[Path, int]]) -> None:
@@ -108,13 +108,13 @@ class _Wrapping:
             if step < 0:
                 raise SensorError(f"{path} fell from {before} by more than its range {range_uj}")
             steps.append(step)
-        self._total_uj += sum(steps)  # all or none: the next reading begins from these
+        self._total_uj += sum(steps)  # all or none, since the next reading starts from here
         self._last = now
         return self._total_uj * 1e-6
 
 
 def _rapl(root: Path) -> Iterator[Sensor | Refused]:
-    """Intel's and AMD's running average power limit: package, platform (psys) and memory."""
+    """Yield the counters of Intel's and AMD's RAPL: package, platform (psys) and memory."""
     zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
     by_kind: dict[str, list[tuple[str, Path, int]]] = {}
     for zone in zones:
@@ -146,8 +146,9 @@ def _text(path: Path) -> str:
 
 
 def _hwmon(root: Path) -> Iterator[Sensor | Refused]:
-    """hwmon's power and energy sensors (Documentation/hwmon/sysfs-interface.rst), and the INA3221,
-    whose mainline driver gives volts and amperes (Documentation/hwmon/ina3221.rst)."""
+    """Yield hwmon's power and energy sensors (Documentation/hwmon/sysfs-interface.rst), and those
+    of the INA3221, whose mainline driver reports volts and amperes
+    (Documentation/hwmon/ina3221.rst)."""
     for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         try:
             driver = _text(folder / "name")
@@ -175,7 +176,7 @@ def _powers(folder: Path, driver: str) -> Iterator[Sensor]:
     for word, pattern, kind in kinds:
         for path, number in _numbered(folder, pattern):
             channel = f"{word}{number}"
-            if channel in seen:  # some drivers give both the value and its average
+            if channel in seen:  # some drivers report both the value and its average
                 continue
             seen.add(channel)
             label = _label(folder / f"{channel}_label")
@@ -199,7 +200,7 @@ def _ina3221(folder: Path) -> Iterator[Sensor | Refused]:
                 yield Refused(name, str(error))
                 continue
             if not enabled:
-                yield Refused(name, f"channel {label or number} is switched off")
+                yield Refused(name, f"channel {label or number} is disabled")
                 continue
         amperes = folder / f"curr{number}_input"
         yield _rail("hwmon ina3221", name, label or f"channel {number}", path, amperes)
@@ -214,8 +215,8 @@ def _rail(driver: str, name: str, label: str, millivolts: Path, milliamperes: Pa
 
 
 def _tegra_iio(root: Path) -> Iterator[Sensor]:
-    """The INA3221 under NVIDIA's own driver, ina3221x, of Jetson Linux up to release 32 (its
-    developer guide, "Software-Based Power Consumption Modeling")."""
+    """Yield the rails of the INA3221 with NVIDIA's driver ina3221x, in Jetson Linux up to release
+    32 (its developer guide, "Software-Based Power Consumption Modeling")."""
     chips = (root / "sys/bus/i2c/drivers/ina3221x").glob("*/iio:device*")
     for folder in sorted(chips):
         for path, number in _numbered(folder, r"in_voltage([012])_input"):
@@ -226,7 +227,7 @@ def _tegra_iio(root: Path) -> Iterator[Sensor]:
 
 
 def _numbered(folder: Path, pattern: str) -> Iterator[tuple[Path, str]]:
-    """The files whose names fit, with the number in each."""
+    """Yield the files whose names match, with the number in each name."""
     for path in sorted(folder.iterdir()):
         if match := re.fullmatch(pattern, path.name):
             yield path, match.group(1)

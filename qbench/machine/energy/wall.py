@@ -1,6 +1,6 @@
-"""A meter in the machine's power cord: its log (``--power-log``), or a command that prints watts
-(``--power-command``). Both are read after the energy pass, and both clocks are checked against ours
-by ``qbench.machine.energy.marker``.
+"""A wall meter of the machine: its log (``--power-log``), or a command that prints watts
+(``--power-command``). Both are read after the energy pass; ``qbench.machine.energy.marker`` aligns
+their clocks.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,7 +30,7 @@ LONGEST_LINE = 1000
 MAX_WATTS = 1e7
 MAX_DAYS = 7
 LAST_SECOND = 1e11
-"""No clock of a meter shows more seconds (the year 5138); milliseconds since 1970 do."""
+"""Maximum time of a meter's clock in seconds (the year 5138); milliseconds since 1970 exceed it."""
 
 TIME_NAMES = (
     "time",
@@ -48,10 +49,10 @@ _FORM = "A log has the columns time,watts, with time in ISO 8601, epoch seconds 
 
 @dataclass(frozen=True)
 class Log:
-    """What a meter wrote.
+    """Readings of a meter.
 
     Attributes:
-        times_s: ``[n]`` float64, rising; seconds of the meter's own clock.
+        times_s: ``[n]`` float64, increasing; seconds of the meter's clock.
         watts: ``[n]`` float64.
     """
 
@@ -76,11 +77,11 @@ class MeterError(Exception):
 
 
 class WallMeter(Protocol):
-    """Something that says what the whole machine draws.
+    """A meter of the whole machine's power.
 
     Attributes:
-        method: for the table.
-        same_clock: whether its times are ours, but for the meter's own delay.
+        method: its name in the case table.
+        same_clock: whether its times are of the monotonic clock, apart from the meter's delay.
     """
 
     @property
@@ -88,11 +89,11 @@ class WallMeter(Protocol):
     @property
     def same_clock(self) -> bool: ...
     def running(self) -> AbstractContextManager[None]:
-        """While the energy pass goes on. Raises MeterError if nothing can come of it."""
+        """Keep the meter running during the energy pass. Raises MeterError if it is not usable."""
         ...
 
     def read(self) -> Log:
-        """All that it has told so far, asked for inside ``running``. Raises MeterError."""
+        """Return all readings so far; called inside ``running``. Raises MeterError."""
         ...
 
 
@@ -101,7 +102,7 @@ class WallMeter(Protocol):
 
 @dataclass(frozen=True)
 class PowerLog:
-    """A file that the meter's own software writes, on this machine or copied here in time."""
+    """A file that the meter's software writes, on this machine or copied here in time."""
 
     path: Path
     same_clock = False
@@ -113,7 +114,7 @@ class PowerLog:
     @contextmanager
     def running(self) -> Iterator[None]:
         if not self.path.parent.is_dir():
-            raise MeterError(f"--power-log: there is no folder {self.path.parent}")
+            raise MeterError(f"--power-log: no such folder: {self.path.parent}")
         yield
 
     def read(self) -> Log:
@@ -121,16 +122,15 @@ class PowerLog:
 
 
 def read_power_log(path: Path) -> Log:
-    """A meter's log: text, one row a line, separated by comma, semicolon or tab.
+    """Read a meter's log: text, one row per line, separated by comma, semicolon or tab.
 
     The first row may name the columns (``TIME_NAMES``, ``WATT_NAMES``); without names there are
-    two, time and watts. Times are ISO 8601 (UTC where no zone is given), seconds since 1970, or
-    seconds since any start. With semicolons or tabs, numbers may have a decimal comma. Empty lines,
-    lines that begin with ``#`` and a last line without its end are left out.
+    two, time and watts. Times are ISO 8601 (UTC without a zone; Python 3.10 reads fewer forms),
+    seconds since 1970, or seconds since any start. With semicolons or tabs, numbers may have a
+    decimal comma. Empty lines, lines that begin with ``#`` and an incomplete last line are ignored.
 
     Raises:
-        MeterError: the file cannot be read, is too large, or a line does not fit, named with its
-            number.
+        MeterError: the file is unreadable or too large, or a line is malformed; names the line.
     """
     rows = _rows(path)
     number, fields, separator = next(rows, (0, [], ""))
@@ -149,7 +149,7 @@ def read_power_log(path: Path) -> Log:
     while True:
         where = f"{path}:{number}"
         if len(fields) != width or max(time_column, watt_column) >= width:
-            raise MeterError(f"{where}: {len(fields)} fields, where {width} were expected", _FORM)
+            raise MeterError(f"{where}: {len(fields)} fields, not {width}", _FORM)
         try:
             moment = read_time(fields[time_column])
             power = _number(fields[watt_column], decimal)
@@ -158,11 +158,11 @@ def read_power_log(path: Path) -> Log:
         if abs(moment) > LAST_SECOND:
             raise MeterError(f"{where}: {moment:g} s: milliseconds? Seconds are expected", _FORM)
         if not 0 <= power <= MAX_WATTS:
-            raise MeterError(f"{where}: {power:g} W is no power of a machine", _FORM)
+            raise MeterError(f"{where}: {power:g} W is not plausible", _FORM)
         if times and moment <= times[-1]:
             raise MeterError(
-                f"{where}: the time does not advance",
-                "Have the meter log in UTC and with fractions of seconds, or thin the log out.",
+                f"{where}: the time does not increase",
+                "Configure the meter to log in UTC with fractions of seconds, or thin the log out.",
             )
         if times and moment - times[0] > MAX_DAYS * 86400:
             raise MeterError(f"{where}: the log spans more than {MAX_DAYS} days", "Cut it.")
@@ -175,7 +175,7 @@ def read_power_log(path: Path) -> Log:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str], str]]:
-    """Line number, fields and separator of each row that holds something."""
+    """Yield line number, fields and separator of each row that is not empty."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -184,7 +184,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str], str]]:
     if len(content) > MAX_BYTES:
         raise MeterError(f"{path} is larger than {MAX_BYTES // 10**6} MB", "Cut the log.")
     try:
-        # the last line, without an end, may still be in the writing
+        # the meter may still be writing the last line
         lines = content.decode("utf-8-sig").split("\n")[:-1]
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
@@ -199,25 +199,32 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str], str]]:
             raise MeterError(f"{path}:{number}: longer than {LONGEST_LINE} characters", _FORM)
         separator = separator or next((s for s in "\t;," if s in line), None)
         if separator is None:
-            raise MeterError(f"{path}:{number}: no comma, semicolon or tab in it", _FORM)
+            raise MeterError(f"{path}:{number}: no comma, semicolon or tab", _FORM)
         try:
             (fields,) = csv.reader([line], delimiter=separator, strict=True)
         except (csv.Error, ValueError):
-            raise MeterError(f"{path}:{number}: a quote that does not close", _FORM) from None
+            raise MeterError(f"{path}:{number}: an unclosed quote", _FORM) from None
         yield number, [field.strip() for field in fields], separator
 
 
-def _columns(path: Path, number: int, fields: Sequence[str]) -> tuple[int, int, bool]:
-    """Where time and watts stand, and whether this row is the one that names them."""
+class _Columns(NamedTuple):
+    """Indices of the columns of time and watts, and whether the first row names them."""
+
+    time: int
+    watts: int
+    named: bool
+
+
+def _columns(path: Path, number: int, fields: Sequence[str]) -> _Columns:
+    """Find the columns of a log from its first row."""
     words = [field.lower() for field in fields]
     found = [[i for i, w in enumerate(words) if w in names] for names in (TIME_NAMES, WATT_NAMES)]
     if [len(columns) for columns in found] == [1, 1]:
-        return found[0][0], found[1][0], True
+        return _Columns(found[0][0], found[1][0], True)
     if len(fields) == 2 and any(c.isdigit() for c in fields[0] + fields[1]):
-        return 0, 1, False
+        return _Columns(0, 1, False)
     raise MeterError(
-        f"{path}:{number}: which columns hold time and watts cannot be told from "
-        f"'{', '.join(fields)}'",
+        f"{path}:{number}: no columns of time and watts in '{', '.join(fields)}'",
         f"Name one of them {' or '.join(TIME_NAMES)}, and one {' or '.join(WATT_NAMES)}.",
     )
 
@@ -230,12 +237,12 @@ def _number(text: str, decimal: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or "_" in text:  # Python reads 1_000
-        raise ValueError(f"'{text[:40]}' is no number")
+        raise ValueError(f"'{text[:40]}' is not a number")
     return value
 
 
 def _time_reader(first: str, decimal: str) -> Callable[[str], float]:
-    """How to read times that are written as ``first`` is."""
+    """Return a function that reads times in the format of ``first``."""
     try:
         _number(first, decimal)
     except ValueError:
@@ -245,26 +252,25 @@ def _time_reader(first: str, decimal: str) -> Callable[[str], float]:
 
 def _iso_seconds(text: str) -> float:
     try:
-        moment = datetime.fromisoformat(text)
-        # a date alone is no moment, though Python takes it for midnight
-        if len(text) < len("2026-01-01T00:00"):
+        moment = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", text))  # Python 3.10 reads no Z
+        if len(text) < len("2026-01-01T00:00"):  # Python reads a date alone as midnight
             raise ValueError
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, OverflowError):
-        raise ValueError(f"'{text[:40]}' is no time") from None
+        raise ValueError(f"'{text[:40]}' is not a time") from None
 
 
 # --------------------------------------------------------------------------- a command
 
 
 class PowerCommand:
-    """A program that prints watts, one number a line, each as soon as it is known.
+    """A program that prints watts, one number per line, without delay.
 
-    Its lines get our time as they come in. No shell is involved.
+    Each line is timed by the monotonic clock when it arrives. No shell is involved.
     """
 
     FIRST_S = 15.0
-    """So long may it take to print its first number."""
+    """Maximum time until its first number."""
     same_clock = True
 
     def __init__(self, command: str) -> None:
@@ -273,7 +279,7 @@ class PowerCommand:
         except ValueError as error:
             raise MeterError(f"--power-command: {error}", "Close its quotes.") from None
         if not self._words:
-            raise MeterError("--power-command: there is no command", "Give one that prints watts.")
+            raise MeterError("--power-command is empty", "Give a command that prints watts.")
         self._forget()
 
     def _forget(self) -> None:
@@ -288,9 +294,10 @@ class PowerCommand:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """
+        """Start the program, and wait for its first number.
+
         Raises:
-            MeterError: it cannot be started, ends, or prints something else before any number.
+            MeterError: it does not start, ends, or prints other text before any number.
         """
         self._forget()
         with tempfile.TemporaryFile() as errors:
@@ -328,7 +335,8 @@ class PowerCommand:
         problem = self._problem or f"it printed nothing for {self.FIRST_S:g} s"
         raise MeterError(
             f"--power-command: {problem}{': ' + said[-1] if said else ''}",
-            "It has to print watts, one number a line, at once (`stdbuf -oL` helps some programs).",
+            "It must print watts without delay, one number per line (`stdbuf -oL` helps some "
+            "programs).",
         )
 
     def _listen(self, stdout: IO[bytes]) -> None:
@@ -341,7 +349,7 @@ class PowerCommand:
                     return
                 watts = _number(line.decode(errors="replace").strip(), ".")
                 if not 0 <= watts <= MAX_WATTS:
-                    raise ValueError(f"{watts:g} W is no power of a machine")
+                    raise ValueError(f"{watts:g} W is not plausible")
                 self._times.append(now)
                 self._watts.append(watts)
                 self._first.set()
