@@ -1,1 +1,1 @@
-"""Data sets: what their cards say, reading them, and preprocessing their items."""
+"""Data sets: find, read and preprocess their items."""

@@ -1,4 +1,4 @@
-"""Files and folders that cards name: found, fetched, verified, unpacked."""
+"""Find, download, verify and unpack the files and folders that cards name."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from qbench.spec.files import HubFile, SourceFile, inside
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 
 Report = Callable[[str], None]
-"""Told in a sentence what takes long."""
+"""Receives a sentence about a slow step."""
 
 SETTLED_NS = 2_000_000_000
-"""A file that was written since may be written again within the resolution of its time."""
+"""A file modified more recently than this may change again without a new modification time."""
 
 
 # --------------------------------------------------------------------------- finding
 
 
 def locate(file: SourceFile, root: Path, report: Report) -> Path:
-    """The verified local file or folder: below ``root``, in ``$QBENCH_ASSETS``, in the cache, or
-    downloaded now.
+    """Return the verified local file or folder: below ``root``, in ``$QBENCH_ASSETS``, in the
+    cache, or downloaded now.
 
     Raises:
-        UserError: it cannot be had, or its SHA-256 is another.
+        UserError: it cannot be obtained, or its SHA-256 differs.
     """
     assets = os.environ.get("QBENCH_ASSETS")
     for folder in [root, *([Path(assets)] if assets else [])]:
@@ -48,7 +48,7 @@ def locate(file: SourceFile, root: Path, report: Report) -> Path:
     raise UserError(
         f"cannot find {file.path}, neither in {root.absolute()} nor in "
         + (f"$QBENCH_ASSETS ({assets})" if assets else "$QBENCH_ASSETS, which is not set"),
-        "It has no download address: put the file there.",
+        "The card has no download address: put the file there.",
     )
 
 
@@ -78,17 +78,17 @@ def _download(file: SourceFile, report: Report) -> Path:
         ) from None
     except ValueError:
         raise UserError(
-            f"{file.url} is not the expected file: its SHA-256 is not {file.sha256}",
+            f"{file.url} is another file than expected: its SHA-256 is not {file.sha256}",
             "The file was replaced upstream, or the card is wrong.",
         ) from None
     return Path(path)
 
 
 def _from_hub(file: SourceFile, hub: HubFile, report: Report) -> Path:
-    """The file from the Hub's cache, or downloaded, and what the Hub says that it is.
+    """Return the file from the Hub's cache, or download it, and verify its digest.
 
-    The library keeps it under the Hub's own name for its content: the SHA-256 of a large file,
-    git's SHA-1 of a small one. It compares the size only, so the content is compared here."""
+    The library names the cached file by the Hub's digest: the SHA-256 of a large file, git's SHA-1
+    of a small one. The library checks only the size, so the digest is checked here."""
     try:
         import huggingface_hub
         from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
@@ -96,10 +96,10 @@ def _from_hub(file: SourceFile, hub: HubFile, report: Report) -> Path:
     except ModuleNotFoundError:
         raise UserError(
             f"{hub.label} is on the Hugging Face Hub, and huggingface_hub is not installed",
-            "pip install 'qbench[hub]'"
+            "pip install huggingface_hub"
             + (f", or put the file at {file.path}." if file.path else ""),
         ) from None
-    disable_progress_bars()  # what takes long is reported
+    disable_progress_bars()  # ``report`` replaces them
     folder = cache_dir() / "downloads" / "hub"
     known = huggingface_hub.try_to_load_from_cache(hub.repo, hub.file, folder, hub.revision)
     if not isinstance(known, str):
@@ -127,14 +127,14 @@ def _from_hub(file: SourceFile, hub: HubFile, report: Report) -> Path:
     if blob.name not in (digest_file(blob), _git_digest(blob)):
         blob.unlink()
         raise UserError(
-            f"{hub.label} did not arrive as the Hub has it: its digest is not {blob.name}",
-            "Run it again: the damaged download was removed.",
+            f"the download of {hub.label} is damaged: its digest is not {blob.name}",
+            "Run the command again: the damaged download was removed.",
         )
     return path
 
 
 def _git_digest(path: Path) -> str:
-    """SHA-1 of a file as git has it, hexadecimal."""
+    """Return git's SHA-1 of a file, hexadecimal."""
     content = path.read_bytes() if path.stat().st_size < 50_000_000 else b""  # others are in LFS
     header = f"blob {len(content)}\0".encode()
     return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
@@ -144,10 +144,11 @@ def _git_digest(path: Path) -> str:
 
 
 def digest_path(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal; of a folder, over the names and contents of all its files.
+    """Return the SHA-256 of a file, hexadecimal; of a folder, over the names and contents of its
+    files.
 
     Raises:
-        UserError: a link leads out of the folder.
+        UserError: a link points out of the folder.
     """
     if path.is_file():
         return _digest(path)
@@ -156,8 +157,8 @@ def digest_path(path: Path) -> str:
     for inner in sorted(path.rglob("*")):
         if not inner.resolve().is_relative_to(top):
             raise UserError(
-                f"{inner} is a link that leads out of its folder",
-                "A folder that a card names holds all its files itself.",
+                f"{inner} is a link that points out of its folder",
+                "A folder that a card names must contain all its files.",
             )
         if inner.is_file():
             found.append([inner.relative_to(path).as_posix(), _digest(inner)])
@@ -165,7 +166,7 @@ def digest_path(path: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a file, computed once by this process while the file stays as it is."""
+    """Return the SHA-256 of a file, computed once per process while the file is unchanged."""
     stat = path.stat()
     if time.time_ns() - stat.st_mtime_ns < SETTLED_NS:
         return digest_file(path)
@@ -182,9 +183,8 @@ def _verified(path: Path, file: SourceFile) -> Path:
         found = digest_path(path)
         if found != file.sha256:
             raise UserError(
-                f"{path} is not the file that the card means: its SHA-256 is {found}, "
-                f"expected {file.sha256}",
-                "Restore the file, or correct the card if the file was meant to change.",
+                f"{path} is not the card's file: its SHA-256 is {found}, expected {file.sha256}",
+                "Restore the file, or update the card if the change is intended.",
             )
     return path
 
@@ -193,12 +193,12 @@ def _verified(path: Path, file: SourceFile) -> Path:
 
 
 def unpacked(path: Path) -> Path:
-    """The folder that ``path`` is, or whose archive (``.zip``, ``.tar.gz``, ``.tgz``) it is;
-    unpacked once into the cache.
+    """Return ``path`` if it is a folder, else the folder of the archive (``.zip``, ``.tar.gz``,
+    ``.tgz``), unpacked once into the cache.
 
     Raises:
-        UserError: it is neither, it is damaged, something in it would land outside, or it is larger
-            than the limits of ``qbench.data.readers.archive`` allow.
+        UserError: it is neither, or the archive is damaged, has entries outside its root, or
+            exceeds the limits of ``qbench.data.readers.archive``.
     """
     if path.is_dir():
         return path
@@ -218,21 +218,25 @@ def unpacked(path: Path) -> Path:
 
 
 def _unpack(path: Path, out: Path) -> None:
-    """Raises ValueError for what is no archive, or one that does not stay inside ``out``."""
+    """Unpack an archive into ``out``.
+
+    Raises:
+        ValueError: it is not an archive, has entries outside its root, or is too large.
+    """
     if zipfile.is_zipfile(path):
-        Zip(path).close()  # checks names and sizes
+        Zip(path).close()  # it checks names and sizes
         with zipfile.ZipFile(path) as archive:
-            archive.extractall(out)  # makes no links
+            archive.extractall(out)  # creates no links
     elif tarfile.is_tarfile(path):
         limit = min(MAX_TOTAL_BYTES, max(BOMB_BYTES, MAX_RATIO * path.stat().st_size))
         total = 0
         with tarfile.open(path) as archive:
-            for member in archive:  # one header at a time: the next is behind this one's content
+            for member in archive:  # one header at a time, since content lies between headers
                 total += member.size
                 if total > limit:
                     raise ValueError(f"it would unpack to over {limit} bytes: a bomb?")
                 if not inside(member.name):
                     raise ValueError(f"the entry '{member.name}' points outside the archive")
-                archive.extract(member, out, filter="data")  # refuses links outside, and devices
+                archive.extract(member, out, filter="data")  # refuses outside links and devices
     else:
-        raise ValueError("it is no folder, .zip or .tar.gz")
+        raise ValueError("it is not a folder, .zip or .tar.gz")

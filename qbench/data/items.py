@@ -1,4 +1,4 @@
-"""Items of a data set, preprocessed once into ``.npy`` files that workers memory-map."""
+"""Preprocess a data set's items once, into ``.npy`` files that workers memory-map."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qbench.spec.models import ModelCard, Tensor
 from qbench.storage import cache_dir, digest_json, new_folder
 
 PREPARE_VERSION = 3
-"""Raise it when the same card and files would be preprocessed to something else."""
+"""Raise it when preprocessing of the same card and files yields other values."""
 REPORT_EVERY_S = 5.0
 
 
@@ -32,17 +32,16 @@ class Items:
     """Preprocessed items of a split.
 
     Attributes:
-        feeds: by canonical input, a ``.npy`` file of ``[items, ...]`` in the card's dtype.
-        labels: a ``.npy`` file, see ``qbench.data.labels``; None if the data set has none.
-        count: how many items.
+        feeds: ``.npy`` files of ``[items, ...]`` in the card's dtype, by canonical input.
+        labels: a ``.npy`` file, see ``qbench.data.labels``; None without labels.
+        count: number of items.
         digest: SHA-256 over source files, chosen items and steps.
-        random: made up, not data: says nothing about accuracy.
-        source: the data set's main file (its digest) and where in it the items lie; None if there
-            are no files.
-        classes: how many classes the data set has, as its card or its files tell; None if neither
-            does.
-        chosen: a ``.npy`` file of int64 ``[items]``, the items' indices in the data set; None if
-            there is no data set.
+        random: made up; accuracy on them means nothing.
+        source: digest of the data set's main file, and the items' positions in it; None without
+            files.
+        classes: number of the data set's classes, from its card or files; None if unknown.
+        chosen: a ``.npy`` file of int64 ``[items]``, the items' indices in the data set; None
+            without a data set.
     """
 
     feeds: Mapping[str, Path]
@@ -55,7 +54,7 @@ class Items:
     classes: int | None = None
 
     def overlap(self, other: Items) -> int:
-        """How many items of the same file both hold, whatever the data sets are called."""
+        """Count the items that both take from the same file, whatever the data sets' names."""
         if self.source is None or other.source is None or self.source[0] != other.source[0]:
             return 0
         return len(set(self.source[1]) & set(other.source[1]))
@@ -69,16 +68,16 @@ def make_items(
     report: Report,
     root: Path = Path(),
 ) -> Items:
-    """The items that ``split`` chooses of ``data``, as the model ``card`` wants them; made once,
-    then found in the cache.
+    """Preprocess the items that ``split`` chooses of ``data`` for the model ``card``, or return
+    them from the cache.
 
     Args:
-        files: the data set's files, by the names that its card gives them.
-        report: told how far it is, now and then.
-        root: the folder of the model's card, where its vocabularies are looked for first.
+        files: the data set's files, by the names in its card.
+        report: receives the progress from time to time.
+        root: the folder of the model's card, searched first for its vocabularies.
 
     Raises:
-        UserError: the files do not fit the cards.
+        UserError: the files do not match the cards.
     """
     contents = {name: digest_path(path) for name, path in files.items()}
     vocabularies = find_vocabularies(card, root, report)
@@ -90,14 +89,14 @@ def make_items(
             mode="json",
             exclude={"name", "description", "licence", "homepage", "part_of", "files"},
         ),
-        list(card.inputs),  # their order, which a JSON object does not have
+        list(card.inputs),  # their order, which JSON objects lose
         card.model_dump(mode="json", include={"preprocess", "inputs"}),
         {name: [digest_path(path), _tokenizers()] for name, path in vocabularies.items()},
     ]
     key = digest_json([made_of, split.model_dump(mode="json", exclude={"dataset"})])
     folder = cache_dir() / "data" / key[:32]
     if not all(readable(path) for path in folder.glob("*.npy")):
-        shutil.rmtree(folder)  # a damaged cache is made anew
+        shutil.rmtree(folder)  # it is damaged
     if not folder.is_dir():
         report(f"preprocessing {card.name}'s items of {data.name}")
         with new_folder(folder) as out, READERS[data.format](data, files) as reader:
@@ -105,8 +104,8 @@ def make_items(
     chosen = np.load(folder / "chosen.npy").tolist()
     origins = np.load(folder / "origins.npy").tolist()
     labels = folder / "labels.npy"
-    told = folder / "classes.npy"
-    classes = int(np.load(told)) if told.exists() else data.classes
+    number = folder / "classes.npy"
+    classes = int(np.load(number)) if number.exists() else data.classes
     return Items(
         feeds={name: folder / f"input-{i}.npy" for i, name in enumerate(card.inputs)},
         labels=labels if labels.exists() else None,
@@ -119,8 +118,8 @@ def make_items(
 
 
 def array_for(card: ModelCard, reader: Reader, name: str) -> str:
-    """The array that feeds the input ``name``: the one that its steps name, or the one of its name,
-    or the data set's only one where nothing else can be meant.
+    """Return the array for the input ``name``: the one that its steps name, the one of the same
+    name, or the data set's only one if that is unambiguous.
 
     Raises:
         UserError: there is none.
@@ -134,8 +133,7 @@ def array_for(card: ModelCard, reader: Reader, name: str) -> str:
     if named is None and len(arrays) == 1 and alone:
         return arrays[0]
     raise UserError(
-        f"data set {reader.card.name} has nothing for input '{name}' of {card.name}: "
-        f"no array '{wanted}'",
+        f"data set {reader.card.name} has no array '{wanted}' for input '{name}' of {card.name}",
         nearest(wanted, arrays) + " A step 'array' in the card's preprocess can name it.",
     )
 
@@ -154,7 +152,7 @@ def _tokenizers() -> str:
 
 
 def readable(path: Path) -> bool:
-    """Whether a ``.npy`` file of the cache is whole."""
+    """Return whether a ``.npy`` file of the cache is complete."""
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError):
@@ -167,7 +165,7 @@ class _Writer:
     """Writes the files of one folder of items.
 
     Attributes:
-        sizes: by input, the shapes of its items as they are stored.
+        sizes: shapes of the stored items, by input.
     """
 
     card: ModelCard
@@ -180,8 +178,8 @@ class _Writer:
     sizes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
 
     def write(self) -> None:
-        """``input-<n>.npy`` for every input, ``labels.npy`` if there are labels, ``chosen.npy``
-        and ``origins.npy``."""
+        """Write ``input-<n>.npy`` for every input, ``labels.npy`` if there are labels,
+        ``chosen.npy``, ``origins.npy`` and, if known, ``classes.npy``."""
         self._check_card()
         chosen = self._chosen()
         for number, (name, tensor) in enumerate(self.card.inputs.items()):
@@ -192,7 +190,7 @@ class _Writer:
             except ValueError as error:
                 raise UserError(f"model {self.card.name}, input {name}: {error}") from None
         if self.reader.labelled:
-            # Boxes and masks follow the first input whose steps move pixels: the picture.
+            # boxes and masks move with the first input whose steps move pixels: the picture
             steps = {name: self.card.preprocess.get(name, []) for name in self.card.inputs}
             moved = (n for n, s in steps.items() if preprocess.moves_pixels(s))
             picture = next(moved, next(iter(steps)))
@@ -210,7 +208,7 @@ class _Writer:
         np.save(self.out / "origins.npy", np.asarray(origins, np.int64))
 
     def _check_card(self) -> None:
-        """Whether the card says of its files what they hold."""
+        """Check the card's numbers of items and classes."""
         found = len(self.reader)
         if self.data.items is not None and found != self.data.items:
             raise self.reader.error(
@@ -218,9 +216,9 @@ class _Writer:
             )
         if found == 0:
             raise self.reader.error("its files hold no item")
-        told, classes = self.reader.classes, self.data.classes
-        if told is not None and classes is not None and told != classes:
-            raise self.reader.error(f"its card says {classes} classes, its files hold {told}")
+        stored, classes = self.reader.classes, self.data.classes
+        if stored is not None and classes is not None and stored != classes:
+            raise self.reader.error(f"its card says {classes} classes, its files hold {stored}")
 
     def _chosen(self) -> list[int]:
         total = len(self.reader)
@@ -239,15 +237,15 @@ class _Writer:
     def _items(
         self, name: str, tensor: Tensor, array: str, chosen: list[int]
     ) -> Iterator[np.ndarray]:
-        """The chosen items of an input, ready to be fed: in the card's shape and dtype."""
+        """Yield an input's chosen items, preprocessed to the card's shape and dtype."""
         steps = self.card.preprocess.get(name, [])
         options, plain = preprocess.tokenize_options(steps), preprocess.as_json(steps)
         tokenize = tokenizer(options, self.vocabularies[name]) if options else None
         sizes = self.sizes.setdefault(name, [])
-        told = time.monotonic()
+        reported = time.monotonic()
         for done, index in enumerate(chosen):
-            if time.monotonic() - told > REPORT_EVERY_S:
-                told = time.monotonic()
+            if time.monotonic() - reported > REPORT_EVERY_S:
+                reported = time.monotonic()
                 self.report(f"preprocessing {self.data.name}: {done} of {len(chosen)} items")
             raw = self.reader.get(array, index)
             sizes.append(() if isinstance(raw, str) else raw.shape)
@@ -269,7 +267,7 @@ class _Writer:
         try:
             item = transforms.apply(steps, raw, tokenize)
             if item.dtype.kind not in "fiub":
-                raise ValueError(f"{item.dtype} are no numbers")
+                raise ValueError(f"{item.dtype} is not a numeric type")
             if item.dtype.kind == "f" and np.dtype(tensor.dtype).kind != "f":
                 raise ValueError(
                     f"the input takes {tensor.dtype}, but preprocessing ends with {item.dtype}: "
@@ -296,10 +294,10 @@ class _Writer:
 
 
 def _save_all(path: Path, items: Iterator[np.ndarray], count: int) -> None:
-    """Write ``count`` equal arrays as one ``.npy`` of ``[count, ...]``, one at a time.
+    """Write ``count`` arrays of one shape as one ``.npy`` of ``[count, ...]``, one at a time.
 
     Raises:
-        ValueError: they are of different shapes.
+        ValueError: their shapes differ.
     """
     first = next(items)
     out = np.lib.format.open_memmap(path, "w+", first.dtype, (count, *first.shape))

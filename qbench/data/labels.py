@@ -1,13 +1,13 @@
-"""Labels of the chosen items, checked and brought into the form that metrics take.
+"""Check the labels of the chosen items, and convert them for the metrics.
 
 ``labels.npy`` holds, by the card's ``truth``:
 
 - classes: int64 ``[items]``
-- boxes: float32 ``[boxes, 6]`` of item (its place among the chosen ones), class, x1, y1, x2, y2;
-  corners are shares (0..1) of the width and height of the picture as the model is fed it, which
-  is the stored picture unless a letterbox adds edges
-- masks: uint8 ``[items, height, width]``, 255 where nothing counts; resized and cropped as the
-  pictures are
+- boxes: float32 ``[boxes, 6]`` of item (its position among the chosen ones), class, x1, y1, x2, y2;
+  corners are fractions (0..1) of the width and height of the preprocessed picture, which differs
+  from the stored one by the edges of a letterbox
+- masks: uint8 ``[items, height, width]``, 255 for pixels that do not count; resized and cropped
+  like the pictures
 - scores: float32 ``[pairs]``, of items 2k and 2k+1
 """
 
@@ -26,11 +26,11 @@ from qbench.spec.preprocess import Steps, moves_pixels
 def make_labels(
     reader: Reader, chosen: Sequence[int], steps: Steps, sizes: Sequence[tuple[int, ...]]
 ) -> np.ndarray:
-    """The labels of the items ``chosen``.
+    """Return the labels of the items ``chosen``.
 
     Args:
-        steps: what is done to the pictures, which boxes and masks have to follow.
-        sizes: of each chosen item, its shape as stored; used where the steps move pixels.
+        steps: preprocessing of the pictures, which boxes and masks follow.
+        sizes: stored shape of each chosen item; used if the steps move pixels.
 
     Raises:
         UserError: a label is out of range, or does not fit its item.
@@ -40,7 +40,7 @@ def make_labels(
 
 
 def _check_class(reader: Reader, low: int, high: int, index: int) -> None:
-    """Refuse classes beyond what the card or the files say there are."""
+    """Reject classes beyond the number of classes in the card or the files."""
     classes = reader.card.classes or reader.classes
     top = np.iinfo(np.int64).max if classes is None else classes - 1
     bad = low if low < 0 else high
@@ -66,7 +66,7 @@ def _scores(
     labels = np.asarray([reader.label(index) for index in chosen[::2]], np.float32)
     bad = np.flatnonzero(~np.isfinite(labels))
     if len(bad):
-        raise reader.error(f"{reader.title(chosen[2 * int(bad[0])])}: its score is no number")
+        raise reader.error(f"{reader.title(chosen[2 * int(bad[0])])}: its score is not a number")
     return labels
 
 
@@ -81,13 +81,13 @@ def _boxes(
         in_order = (corners[:, :2] <= corners[:, 2:]).all()
         if not (in_order and (corners >= 0).all() and (corners <= 1).all()):  # so is NaN
             raise reader.error(
-                f"{reader.title(index)}: a box is not x1 <= x2, y1 <= y2 with shares in 0..1",
+                f"{reader.title(index)}: a box is not x1 <= x2, y1 <= y2 with fractions in 0..1",
                 "Boxes in pixels have to be divided by the picture's width and height.",
             )
         if len(boxes) == 0:
             continue
         if (boxes[:, 0] != np.rint(boxes[:, 0])).any():
-            raise reader.error(f"{reader.title(index)}: the class of a box is no integer")
+            raise reader.error(f"{reader.title(index)}: the class of a box is not an integer")
         _check_class(reader, int(boxes[:, 0].min()), int(boxes[:, 0].max()), index)
         if moved:
             height, width = sizes[place][:2]
@@ -119,7 +119,7 @@ def _masks(
         if masks and mask.shape != masks[0].shape:
             raise reader.error(
                 f"masks of different shapes, {list(masks[0].shape)} and {list(mask.shape)}",
-                "A resize in the model's 'preprocess' makes pictures and masks equal.",
+                "Add a resize to the model's 'preprocess', which gives them one shape.",
             )
         masks.append(mask)
     return np.stack(masks)

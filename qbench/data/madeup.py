@@ -1,5 +1,5 @@
-"""Inputs for models without data: made up, or given as arrays. They tell closeness to float32 and
-speed, and nothing about accuracy."""
+"""Inputs for models without data: made up, or given as arrays. They show speed and closeness to
+float32, not accuracy."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from qbench.kit.model import TensorSpec
 from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
 ITEMS = 64
-"""To evaluate on, and as many others to calibrate with."""
+"""Number of items for evaluation, and of as many others for calibration."""
 _SEEDS = {"evaluation": 0, "calibration": 1}
 
 
 def made_up(inputs: Mapping[str, TensorSpec], split: str) -> Items:
-    """Reproducible inputs for the split ``evaluation`` or ``calibration``: floats from the standard
-    normal distribution, uint8 from 0..255, int8 from -128..127, other integers from 0..9."""
+    """Make reproducible inputs for the split ``evaluation`` or ``calibration``: floats from the
+    standard normal distribution, uint8 from 0..255, int8 from -128..127, other integers from
+    0..9."""
     shapes = {name: (spec.dtype, list(spec.sized(1)[1:])) for name, spec in inputs.items()}
     seed = _SEEDS[split]
-    rng = np.random.RandomState(seed)  # whose stream NumPy never changes (NEP 19)
+    rng = np.random.RandomState(seed)  # NumPy never changes its stream (NEP 19)
     arrays = {name: _draw(rng, dtype, (ITEMS, *shape)) for name, (dtype, shape) in shapes.items()}
     return kept(arrays, digest_json(["random", 1, seed, ITEMS, shapes]), random=True)
 
@@ -37,10 +38,10 @@ def _draw(rng: np.random.RandomState, dtype: str, shape: tuple[int, ...]) -> np.
 
 
 def kept(arrays: Mapping[str, np.ndarray], digest: str, random: bool = False) -> Items:
-    """Arrays ``[items, ...]`` by input, put where workers find them.
+    """Store arrays ``[items, ...]`` by input in the cache.
 
     Args:
-        digest: tells them from all others.
+        digest: identifies them.
     """
     key = digest_json([digest, list(arrays)])
     folder = cache_dir() / "data" / key[:32]

@@ -1,4 +1,4 @@
-"""Text files and tables: whatever is wrong in them is told with its line."""
+"""Read text files and tables. Errors name the line."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from qbench.errors import UserError, nearest
 
 MAX_BYTES = 500_000_000
-"""Of one text file."""
+"""Maximum size of a text file."""
 
 
 def read_text(path: Path) -> str:
-    """A whole text file.
+    """Read a text file.
 
     Raises:
         UserError: it is missing, too large, or not UTF-8 (with the line).
@@ -28,10 +28,10 @@ def read_text(path: Path) -> str:
 
 
 def decode(data: bytes, where: str) -> str:
-    """UTF-8, with or without a byte order mark.
+    """Decode UTF-8, with or without a byte order mark.
 
     Raises:
-        UserError: it is something else.
+        UserError: it is not UTF-8 (with the line).
     """
     try:
         return data.decode("utf-8-sig")
@@ -41,13 +41,13 @@ def decode(data: bytes, where: str) -> str:
 
 
 class Table:
-    """A CSV or TSV with a heading: ``rows`` by column, each with the line it ends on.
+    """A CSV or TSV with a heading: ``rows`` by column, and the last line of each in ``lines``.
 
     Args:
-        path: tab-separated and without quoting if ``tabs``, as GLUE's files are, else CSV.
+        tabs: whether the file is tab-separated without quoting, like GLUE's files.
 
     Raises:
-        UserError: a line has another number of columns than the heading.
+        UserError: a line and the heading have different numbers of columns.
     """
 
     def __init__(self, path: Path, tabs: bool = False) -> None:
@@ -63,7 +63,7 @@ class Table:
         try:
             self.columns = next(lines, [])
             if len(set(self.columns)) != len(self.columns):
-                raise UserError(f"{path}:1: two columns have the same name")
+                raise UserError(f"{path}:1: two columns have one name")
             for row in lines:
                 if not row:
                     continue  # an empty line
@@ -78,29 +78,27 @@ class Table:
             raise UserError(f"{path}:{lines.line_num}: not a table: {error}") from None
 
     def need(self, column: str) -> None:
-        """Raise UserError if there is no such column."""
+        """Raise UserError if a column is missing."""
         if column not in self.columns:
-            raise UserError(
-                f"{self.path}:1: there is no column '{column}'", nearest(column, self.columns)
-            )
+            raise UserError(f"{self.path}:1: no column '{column}'", nearest(column, self.columns))
 
     def integer(self, row: int, column: str) -> int:
-        """A cell as an integer; UserError with its line if it is none."""
+        """Return a cell as an integer, or raise UserError with its line."""
         value = self.rows[row][column]
         try:
             return int(value)
         except ValueError:
             raise UserError(
-                f"{self.path}:{self.lines[row]}: label '{value[:60]}' is no integer"
+                f"{self.path}:{self.lines[row]}: label '{value[:60]}' is not an integer"
             ) from None
 
     def number(self, row: int, column: str) -> float:
-        """A cell as a finite number; UserError with its line if it is none."""
+        """Return a cell as a finite number, or raise UserError with its line."""
         value = self.rows[row][column]
         try:
             number = float(value)
         except ValueError:
             number = float("nan")
         if not abs(number) < float("inf"):
-            raise UserError(f"{self.path}:{self.lines[row]}: score '{value[:60]}' is no number")
+            raise UserError(f"{self.path}:{self.lines[row]}: score '{value[:60]}' is not a number")
         return number

@@ -283,7 +283,7 @@ def test_a_log_without_the_marker_is_refused(pass_of_an_hour):
         "a flat line": (edited(log, log.watts >= 0, 60.0), "not to be seen"),
         "the first is missing": (edited(log, ours < begins[0] + 30e9, 12.0), "not to be seen"),
         "the last is missing": (edited(log, ours > begins[1], 12.0), "not to be seen"),
-        "it ended early": (edited(log, ours < begins[1] - 60e9), "not to be seen"),
+        "it ended early": (edited(log, ours < begins[1] - 60e9), "is not in the log"),
         "it is short": (edited(log, ours > begins[0] + 120e9), "the log spans"),
         "too slow": (edited(log, np.arange(len(ours)) % 3 == 0), "too slow"),
         "nothing": (edited(log, log.watts < 0), "the log spans 0 s"),

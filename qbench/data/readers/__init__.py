@@ -1,7 +1,7 @@
-"""Reading data sets as they are stored: arrays and labels, one item at a time.
+"""Read data sets in their own formats: arrays and labels, one item at a time.
 
-Files come from outside: nothing is unpickled, nothing outside them is reached, sizes are bounded,
-and whatever is damaged is a UserError that names the file.
+Files are untrusted: nothing is unpickled, nothing outside them is read, sizes are limited, and
+damage is a UserError that names the file.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ READERS: Mapping[str, Callable[[DatasetCard, Mapping[str, Path]], Reader]] = {
     "cifar10": Cifar10Reader,
     "mnist": MnistReader,
 }
-"""By the card's ``format``. Called with the card and its files, by the card's names of them;
-raises UserError if they cannot be read."""
+"""Readers by the card's ``format``. Called with the card and its files by name; raises UserError if
+they are not readable."""

@@ -1,7 +1,7 @@
-"""Folders and zips of files, read alike and without trust.
+"""Read untrusted folders and zips through one interface.
 
-Nothing outside the folder or archive is reached, and what is read is bounded: an archive cannot
-name another place, link to one, or unpack to more than it plausibly holds.
+Nothing outside the folder or archive is read, and sizes are limited: an archive has no entries or
+links outside its root, and does not unpack to an implausible size.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from qbench.errors import UserError
 from qbench.spec.files import inside
 
 MAX_FILE_BYTES = 50_000_000
-"""Of one picture, mask or label file."""
+"""Maximum size of one picture, mask or label file."""
 MAX_TOTAL_BYTES = 500_000_000_000
-"""Of all files in an archive: ImageNet has 150 GB."""
+"""Maximum size of all files of an archive; ImageNet has 150 GB."""
 MAX_RATIO = 200
 BOMB_BYTES = 10_000_000
-"""What unpacks to more than ``BOMB_BYTES`` and to more than ``MAX_RATIO`` times its packed size
-is taken for a zip bomb: pictures do not compress, and text not that far."""
+"""An entry that unpacks to more than ``BOMB_BYTES`` and to more than ``MAX_RATIO`` times its packed
+size is rejected as a zip bomb: pictures do not compress, and text not that much."""
 
 
 class Files(ABC):
-    """Files by their names, with ``/`` between folders.
+    """Files by name, with ``/`` between folders.
 
     Attributes:
         path: the folder or archive.
-        names: all of them, sorted; hidden ones (.DS_Store, __MACOSX/) are left out.
+        names: sorted names of all files, except hidden ones (.DS_Store, __MACOSX/).
     """
 
     path: Path
@@ -38,14 +38,14 @@ class Files(ABC):
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
-            UserError: it is not there, too large, damaged, or elsewhere.
+            UserError: it is missing, too large, damaged, or outside.
         """
 
     def close(self) -> None:  # noqa: B027 - a folder has nothing to close
-        """Let go of the archive."""
+        """Close the archive."""
 
 
 class Folder(Files):
@@ -100,7 +100,11 @@ class Zip(Files):
 
 
 def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The files of an archive that can be trusted to stay inside it and to be of their size."""
+    """Return the files of an archive after checks of their names and sizes.
+
+    Raises:
+        UserError: an entry is outside the root, a link, encrypted, too large or a duplicate.
+    """
     files: dict[str, zipfile.ZipInfo] = {}
     total = sum(info.file_size for info in archive.infolist())
     if total > MAX_TOTAL_BYTES:
@@ -119,7 +123,7 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
                 f"{info.compress_size}: a zip bomb?"
             )
         if name in files:
-            raise UserError(f"{path}: the entry '{name}' is there twice")
+            raise UserError(f"{path}: duplicate entry '{name}'")
         if not info.is_dir():
             files[name] = info
     return files
@@ -134,9 +138,9 @@ def _visible(names: Iterator[str] | Mapping[str, object]) -> list[str]:
 
 
 def open_files(path: Path) -> Files:
-    """A folder or a zip.
+    """Open a folder or a zip.
 
     Raises:
-        UserError: it is neither, or an archive that is not to be trusted.
+        UserError: it is neither, or an unsafe archive.
     """
     return Folder(path) if path.is_dir() else Zip(path)

@@ -1,4 +1,4 @@
-"""Data sets that are stored as arrays: ``.npz``, CIFAR-10's own files, MNIST's own files."""
+"""Read data sets stored as arrays: ``.npz``, CIFAR-10's files, MNIST's files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from qbench.spec.datasets import DatasetCard
 from qbench.spec.files import inside
 
 MAX_ARRAY_BYTES = 16_000_000_000
-"""Of one array of an ``.npz``."""
+"""Maximum size of an array of an ``.npz``."""
 MAX_IDX_BYTES = 1_000_000_000
-"""Of one of MNIST's files, unpacked: the largest of its family has 547 MB (EMNIST)."""
+"""Maximum size of an unpacked file of MNIST's family; the largest has 547 MB (EMNIST)."""
 
 
 class NpzReader(Reader):
-    """Arrays by name; the array of labels by the card's ``labels``."""
+    """Arrays by name; the card's ``labels`` names the array of labels."""
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
         super().__init__(card)
@@ -51,7 +51,7 @@ class NpzReader(Reader):
             "scores": ("iuf", 1, items // 2),
         }[self.card.truth]
         if self.card.truth == "classes" and labels.shape == (items, 1):
-            labels = labels.ravel()  # as Keras keeps them
+            labels = labels.ravel()  # as Keras stores them
         what = {"iu": "integers", "f": "floats", "iuf": "numbers"}[kind]
         if labels.dtype.kind not in kind:
             raise self.error(
@@ -73,7 +73,7 @@ class NpzReader(Reader):
         self._labels = labels
 
     def _check_boxes(self, boxes: np.ndarray) -> None:
-        """A box that belongs to no item would be lost without a word."""
+        """Reject boxes that belong to no item."""
         if boxes.shape[1] != 6:
             raise self.error(
                 f"boxes have 6 columns (item, class, x1, y1, x2, y2), not {boxes.shape[1]}"
@@ -106,7 +106,7 @@ class NpzReader(Reader):
 
 
 def _load_npz(path: Path, arrays: list[str], labels: str | None) -> dict[str, np.ndarray]:
-    """The arrays that are wanted and the labels; all arrays if none is named."""
+    """Load the named arrays and the labels; all arrays if none is named."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -125,10 +125,10 @@ def _load_npz(path: Path, arrays: list[str], labels: str | None) -> dict[str, np
 
 
 class Cifar10Reader(Reader):
-    """CIFAR-10's binary version: records of a label, then 32x32 pixels, one plane for each colour.
+    """CIFAR-10's binary version: records of a label and 32x32 pixels, one plane for each colour
+    (https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version").
 
-    https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version". ``files.data`` is one ``.bin``
-    file, or the folder or ``.tar.gz`` that holds all of them.
+    ``files.data`` is one ``.bin`` file, or the folder or ``.tar.gz`` that holds all of them.
     """
 
     RECORD = 1 + 3 * 32 * 32
@@ -147,15 +147,15 @@ class Cifar10Reader(Reader):
             batches = self._unpacked(path)
         else:
             if card.part is not None:
-                raise self.error("'part' chooses among several files, and data names one of them")
+                raise self.error("'part' chooses among several files, but data names a single one")
             batches = {"": self._read(path)}
         if "" not in batches:
             batches = self._chosen(batches, path)
         for name, data in batches.items():
             if not data or len(data) % self.RECORD:
                 raise self.error(
-                    f"{name or path.name} has {len(data)} bytes, and not one or more records of "
-                    f"{self.RECORD} bytes: it is cut off, or something else",
+                    f"{name or path.name} has {len(data)} bytes, not one or more records of "
+                    f"{self.RECORD} bytes: it is truncated, or another format",
                     _PICKLED if data[:1] == b"\x80" else "",
                 )
         records = np.frombuffer(b"".join(batches.values()), np.uint8).reshape(-1, self.RECORD)
@@ -196,7 +196,7 @@ class Cifar10Reader(Reader):
         return batches
 
     def _chosen(self, batches: dict[str, bytes], path: Path) -> dict[str, bytes]:
-        """The files of the card's part, in order."""
+        """Return the files of the card's part, in order."""
         if self.card.part is None:
             raise self.error(
                 f"{path.name} holds several files", "Add 'part: test' or 'part: train'."
@@ -217,19 +217,19 @@ class Cifar10Reader(Reader):
         return int(self._labels[index])
 
     def origin(self, index: int) -> int:
-        """Test items are numbered after the 50000 training items of the same archive."""
+        """Number test items after the 50000 training items of the same archive."""
         return index + 50_000 if self.card.part == "test" else index
 
 
 _PICKLED = (
-    "qbench reads the binary version only (cifar-10-binary.tar.gz), never the pickled 'python' "
-    "one: unpickling can run anything."
+    "qbench reads only the binary version (cifar-10-binary.tar.gz), never the pickled 'python' "
+    "version: unpickling can run arbitrary code."
 )
 
 
 class MnistReader(Reader):
-    """MNIST's IDX files (http://yann.lecun.com/exdb/mnist, "File formats"), packed with gzip or
-    not; so Fashion-MNIST, KMNIST and EMNIST."""
+    """MNIST's IDX files (http://yann.lecun.com/exdb/mnist, "File formats"), with or without gzip;
+    also of Fashion-MNIST, KMNIST and EMNIST."""
 
     arrays = ("image",)
 
@@ -251,10 +251,10 @@ class MnistReader(Reader):
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:
-    """An IDX file of unsigned bytes, packed with gzip or not, as uint8 with ``axes`` axes.
+    """Read an IDX file of unsigned bytes, with or without gzip, as uint8 with ``axes`` axes.
 
     Raises:
-        UserError: it is cut off, too long, or something else.
+        UserError: it is truncated, too long, or another format.
     """
     try:
         with path.open("rb") as plain:
@@ -262,17 +262,17 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
         with gzip.open(path) if packed else path.open("rb") as file:
             header = file.read(4 + 4 * axes)
             if header[:4] != bytes([0, 0, 8, axes]) or len(header) != 4 + 4 * axes:
-                raise UserError(f"{path} is no IDX file of unsigned bytes with {axes} axes")
+                raise UserError(f"{path} is not an IDX file of unsigned bytes with {axes} axes")
             shape = [int(n) for n in np.frombuffer(header, ">u4", offset=4)]
             size = 1
             for length in shape:
                 size *= length
             if size > MAX_IDX_BYTES:
-                raise UserError(f"{path}: its heading promises {size} bytes, over {MAX_IDX_BYTES}")
+                raise UserError(f"{path}: its header says {size} bytes, over {MAX_IDX_BYTES}")
             data = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if len(data) != size:
         found = "more" if len(data) > size else str(len(data))
-        raise UserError(f"{path}: its heading promises {size} bytes of data, it holds {found}")
+        raise UserError(f"{path}: its header says {size} bytes of data, but it holds {found}")
     return np.frombuffer(data, np.uint8).reshape(shape)

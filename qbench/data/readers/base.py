@@ -1,4 +1,4 @@
-"""What every reader of a data set offers."""
+"""The interface of data set readers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Label = int | float | np.ndarray
 
 
 class Reader(ABC):
-    """An open data set: arrays and labels as they are stored, one item at a time.
+    """An open data set: stored arrays and labels, one item at a time.
 
     Attributes:
-        arrays: names of what an item consists of; ``get`` takes them.
-        labelled: whether ``label`` gives anything.
-        classes: how many the files themselves tell; None if they do not.
+        arrays: names of the arrays that form an item, for ``get``.
+        labelled: whether there are labels.
+        classes: number of classes, from the files; None if they do not define it.
     """
 
     arrays: Sequence[str]
@@ -36,36 +36,36 @@ class Reader(ABC):
         self.close()
 
     def close(self) -> None:  # noqa: B027 - most have nothing to close
-        """Let go of open files."""
+        """Close open files."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def get(self, name: str, index: int) -> np.ndarray | str:
-        """One item of the array ``name``: an array without a batch axis (pictures uint8 RGB
+        """Return one item of the array ``name``: an array without a batch axis (pictures uint8 RGB
         ``[H, W, 3]``), or a text."""
 
     def stored(self, name: str, index: int) -> bytes | np.ndarray | str:
-        """The item before anything is decoded: a picture's file where there is one (RGB pixels are
-        made of it by ``qbench.kit.pipeline.pictures``), else what ``get`` gives."""
+        """Return the item before decoding: a picture's encoded bytes (decoded by
+        ``qbench.kit.pipeline.pictures``), else the same as ``get``."""
         return self.get(name, index)
 
     @abstractmethod
     def label(self, index: int) -> Label:
-        """What is true of the item: classes: an integer; boxes: ``[boxes, 5]`` of class, x1, y1,
-        x2, y2 as shares of the picture; masks: uint8 ``[H, W]``; scores: that of the pair of items
-        ``2k, 2k+1``, asked for with ``2k``."""
+        """Return the item's label. Classes: an integer; boxes: ``[boxes, 5]`` of class, x1, y1, x2,
+        y2 as fractions of the picture; masks: uint8 ``[H, W]``; scores: the score of the pair of
+        items ``index, index + 1``."""
 
     def origin(self, index: int) -> int:
-        """Where the item lies in the data set's main file: two cards that read one file agree on
-        it, whatever they choose of the file."""
+        """Return the item's position in the data set's main file, the same for all cards that read
+        this file."""
         return index
 
     def title(self, index: int) -> str:
-        """The item, for messages."""
+        """Return the item's name for messages."""
         return f"item {index}"
 
     def error(self, message: str, fix: str = "") -> UserError:
-        """To be raised: ``message`` with the data set's name."""
+        """Return an error to raise, with the data set's name."""
         return UserError(f"data set {self.card.name}: {message}", fix)

@@ -1,4 +1,4 @@
-"""Data sets of picture files: with classes, boxes (YOLO) or masks."""
+"""Read data sets of picture files with classes, boxes (YOLO) or masks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".
 
 
 class PictureReader(Reader):
-    """Pictures in a folder or zip; each is read on its own, in RGB, with limits on its size."""
+    """Pictures in a folder or zip, read one by one in RGB, with limits on their size."""
 
     arrays = ("image",)
 
@@ -28,7 +28,7 @@ class PictureReader(Reader):
         self._open: list[Files] = []
         self._images = self._files(files["images"])
         self._names = [n for n in self._images.names if PurePosixPath(n).suffix.lower() in ENDINGS]
-        """The pictures in the order of the items."""
+        """Names of the pictures in the order of the items."""
 
     def _files(self, path: Path) -> Files:
         opened = open_files(path)
@@ -49,7 +49,7 @@ class PictureReader(Reader):
         return self._images.read(self._names[index])
 
     def _decoded(self, name: str, content: bytes, modes: tuple[str, ...]) -> np.ndarray:
-        """A picture's pixels, converted to the one mode, or as they are in one of several."""
+        """Decode a picture; see ``qbench.kit.pipeline.pictures.decode``."""
         try:
             return decode_picture(content, name, modes)
         except ValueError as error:
@@ -60,7 +60,7 @@ class PictureReader(Reader):
         return {name: place for place, name in enumerate(self._images.names)}
 
     def origin(self, index: int) -> int:
-        """The picture's place among all files of the folder or archive."""
+        """Return the picture's position among all files of the folder or archive."""
         return self._places[self._names[index]]
 
     def title(self, index: int) -> str:
@@ -68,7 +68,7 @@ class PictureReader(Reader):
 
 
 class ClassReader(PictureReader):
-    """Pictures with a CSV of file names and classes, or in sub-folders, one for each class."""
+    """Pictures with a CSV of file names and classes, or with a sub-folder for each class."""
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
         super().__init__(card, files)
@@ -97,20 +97,20 @@ class ClassReader(PictureReader):
             if name not in there:
                 raise UserError(f"{where}: cannot read {name}: it is not in {self._images.path}")
             if name in first:
-                raise UserError(f"{where}: {name} stands in line {first[name]} already")
+                raise UserError(f"{where}: {name} is already in line {first[name]}")
             first[name] = line
 
     def _folders(self) -> None:
-        """Classes from the sub-folders, in sorted order as torchvision's ImageFolder has them."""
+        """Number the sub-folders as classes, in sorted order like torchvision's ImageFolder."""
         parts = {name: PurePosixPath(name).parts for name in self._names}
         tops = {p[0] for p in parts.values()}
         if len(tops) == 1 and all(len(p) > 2 for p in parts.values()):
-            parts = {name: p[1:] for name, p in parts.items()}  # all packed in one folder
+            parts = {name: p[1:] for name, p in parts.items()}  # all are in one folder
         loose = next((name for name, p in parts.items() if len(p) < 2), None)
         if loose is not None:
             raise self.error(
-                f"{loose} lies in no sub-folder, and sub-folders are the classes",
-                "Put the pictures in a folder for each class, or add files.labels, a CSV.",
+                f"{loose} is not in a sub-folder, and sub-folders are the classes",
+                "Put the pictures of each class in a folder, or add files.labels, a CSV.",
             )
         classes = {name: n for n, name in enumerate(sorted({p[0] for p in parts.values()}))}
         self._classes = [classes[parts[name][0]] for name in self._names]
@@ -123,12 +123,12 @@ class ClassReader(PictureReader):
 
 
 class YoloReader(PictureReader):
-    """Pictures with a text file each: lines of ``class cx cy width height``, as shares of the
-    picture (https://docs.ultralytics.com/datasets/detect). A picture without its text file shows
-    no object.
+    """Pictures with a text file each: lines of ``class cx cy width height``, as fractions of the
+    picture (https://docs.ultralytics.com/datasets/detect). A picture without a text file has no
+    objects.
 
-    The text file of ``images/a/b.jpg`` is ``labels/a/b.txt``, or ``b.txt`` beside the picture; in
-    ``files.labels``, a folder or zip of its own, it is ``a/b.txt`` or ``labels/a/b.txt``.
+    The text file of ``images/a/b.jpg`` is ``labels/a/b.txt``, or ``b.txt`` next to the picture; in
+    ``files.labels``, a separate folder or zip, it is ``a/b.txt`` or ``labels/a/b.txt``.
     """
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
@@ -139,7 +139,7 @@ class YoloReader(PictureReader):
         if self._names and not any(self._texts):
             raise self.error(
                 f"none of {len(self._names)} pictures has a text file of boxes",
-                "The boxes of images/a.jpg are looked for in labels/a.txt and images/a.txt.",
+                "The boxes of images/a.jpg are read from labels/a.txt or images/a.txt.",
             )
 
     def _text_of(self, picture: str, texts: set[str]) -> str | None:
@@ -162,8 +162,8 @@ class YoloReader(PictureReader):
 
 
 def parse_yolo(content: bytes, where: str) -> np.ndarray:
-    """Boxes of a YOLO text file: float32 ``[boxes, 5]`` of class, x1, y1, x2, y2, cut at the
-    picture's edges (rounding puts some a hair outside).
+    """Parse the boxes of a YOLO text file: float32 ``[boxes, 5]`` of class, x1, y1, x2, y2, clipped
+    to the picture (rounding puts some slightly outside).
 
     Raises:
         UserError: a line is malformed.
@@ -174,7 +174,7 @@ def parse_yolo(content: bytes, where: str) -> np.ndarray:
         if not fields:
             continue
         if len(fields) != 5:
-            hint = "Polygons are no boxes." if len(fields) > 5 else ""
+            hint = "Polygons are not supported." if len(fields) > 5 else ""
             raise UserError(
                 f"{where}:{number}: {len(fields)} values; a box has 5: class cx cy width height",
                 hint,
@@ -187,10 +187,10 @@ def parse_yolo(content: bytes, where: str) -> np.ndarray:
             ) from None
         kind, cx, cy, width, height = values
         if not (0 <= kind < 2**24 and kind == int(kind)):
-            raise UserError(f"{where}:{number}: the class '{fields[0]}' is no integer from 0 on")
+            raise UserError(f"{where}:{number}: the class '{fields[0]}' is not an integer >= 0")
         if not all(0 <= value <= 1 for value in values[1:]) or width == 0 or height == 0:
             raise UserError(
-                f"{where}:{number}: a box's centre and size are shares of the picture, in 0..1, "
+                f"{where}:{number}: a box's centre and size are fractions of the picture, in 0..1, "
                 "and its size is not 0",
                 "Boxes in pixels have to be divided by the picture's width and height.",
             )
@@ -200,8 +200,8 @@ def parse_yolo(content: bytes, where: str) -> np.ndarray:
 
 
 class SegmentationReader(PictureReader):
-    """Pictures, and for each a mask of the same stem: a PNG whose pixels are classes (a grey or a
-    palette picture), 255 for what does not count."""
+    """Pictures with a mask of the same stem each: a grey or palette PNG whose pixels are classes,
+    255 for pixels that do not count."""
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
         super().__init__(card, files)

@@ -1,4 +1,4 @@
-"""Data sets of texts: a TSV with a heading."""
+"""Read data sets of texts: a TSV with a heading."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from qbench.spec.datasets import DatasetCard
 
 
 class TsvReader(Reader):
-    """Tab-separated columns, without quoting: texts with classes, or pairs of texts with a score;
-    of pairs, every row is two items."""
+    """Tab-separated columns without quoting: texts with classes, or pairs of texts with a score. A
+    row with a pair is two items."""
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
         super().__init__(card)
