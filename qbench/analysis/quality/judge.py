@@ -228,7 +228,7 @@ def _classes(outputs: Outputs, how: Judging) -> np.ndarray | None:
     if how.scores is not None:
         return _class_scores(outputs, how).argmax(axis=1)
     if how.task == "semantic-segmentation" and how.output is not None:
-        return answers.pixel_classes(outputs, how.output, how.class_axis)[0]
+        return answers.pixel_classes(outputs, how.output, how.class_axis).classes
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def reader(how: Mapping[str, Any]) -> Callable[[Outputs], object]:
     if kind == "class":
         return lambda outputs: class_scores(outputs, how["output"], how["background"]).argmax(1)
     if kind == "pixels":
-        return lambda outputs: pixel_classes(outputs, how["output"], how["class_axis"])[0]
+        return lambda outputs: pixel_classes(outputs, how["output"], how["class_axis"]).classes
     if kind == "anomaly":
         return lambda outputs: anomaly_scores(outputs, how["output"])
     if kind == "boxes":
@@ -54,19 +54,26 @@ def class_scores(outputs: Outputs, name: str, background: int) -> np.ndarray:
     return array[:, background:]
 
 
-def pixel_classes(outputs: Outputs, name: str, class_axis: int) -> tuple[np.ndarray, int | None]:
-    """Return classes ``[items, height, width]``, and the number of classes if it is known: the
-    output holds either classes or, on a further axis, a score for each class.
+class PixelClasses(NamedTuple):
+    """Classes of pixels, ``[items, height, width]``, and the number of classes if known."""
+
+    classes: np.ndarray
+    number: int | None
+
+
+def pixel_classes(outputs: Outputs, name: str, class_axis: int) -> PixelClasses:
+    """Return the class of each pixel. The output holds either classes or, on a further axis, a
+    score for each class.
 
     Raises:
         ValueError: the output has neither 3 nor 4 axes.
     """
     array = outputs[name]
     if array.ndim == 3:
-        return array.astype(np.int64), None
+        return PixelClasses(array.astype(np.int64), None)
     if array.ndim != 4:
         raise ValueError(f"output '{name}' has {array.ndim} axes, not 3 or 4")
-    return array.argmax(axis=class_axis), array.shape[class_axis]
+    return PixelClasses(array.argmax(axis=class_axis), array.shape[class_axis])
 
 
 def anomaly_scores(outputs: Outputs, name: str) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from qbench.kit.readings.conditions import Conditions
 from qbench.machine.doctor.finding import Finding, Status, judged
@@ -29,6 +30,20 @@ SWAPPINESS = 10
 """Above it, the kernel swaps out programs before it drops cached files."""
 
 
+class Busy(NamedTuple):
+    """Load of a process, in processors."""
+
+    name: str
+    processors: float
+
+
+class _Used(NamedTuple):
+    """Processor time of a process so far."""
+
+    name: str
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Watched:
     """Activity of the machine while this process slept.
@@ -36,13 +51,13 @@ class Watched:
     Attributes:
         seconds: length of the sleep.
         conditions: see ``qbench.kit.readings.conditions.Conditions``.
-        busiest: names and loads (in processors) of the busiest visible other processes.
+        busiest: the busiest visible other processes.
         swapped_pages: pages read from or written to swap space; None if unknown.
     """
 
     seconds: float
     conditions: Mapping[str, int | float | None]
-    busiest: Sequence[tuple[str, float]]
+    busiest: Sequence[Busy]
     swapped_pages: int | None
 
     def share(self, key: str) -> float | None:
@@ -61,19 +76,21 @@ def watch(tree: Tree, seconds: float) -> Watched:
     elapsed = time.monotonic() - begin
     met = conditions.end()
     work = [
-        (name, (now - worked.get(pid, (name, 0.0))[1]) / elapsed)
-        for pid, (name, now) in _processor_seconds().items()
+        Busy(used.name, (used.seconds - worked.get(pid, _Used("", 0.0)).seconds) / elapsed)
+        for pid, used in _processor_seconds().items()
     ]
     last = _swapped_pages(tree)
     return Watched(
         seconds=elapsed,
         conditions=met,
-        busiest=sorted((one for one in work if one[1] >= MIN_NAMED), key=lambda one: -one[1])[:3],
+        busiest=sorted(
+            (one for one in work if one.processors >= MIN_NAMED), key=lambda one: -one.processors
+        )[:3],
         swapped_pages=None if swapped is None or last is None else last - swapped,
     )
 
 
-def _processor_seconds() -> dict[int, tuple[str, float]]:
+def _processor_seconds() -> dict[int, _Used]:
     """Return name and processor time of every other process, by process id."""
     found = {}
     for file in Path("/proc").glob("[0-9]*/stat"):
@@ -81,7 +98,7 @@ def _processor_seconds() -> dict[int, tuple[str, float]]:
             name, _, rest = file.read_text(errors="replace").partition("(")[2].rpartition(")")
             user, system = rest.split()[11:13]
             ticks = int(user) + int(system)
-            found[int(file.parent.name)] = (name, ticks / os.sysconf("SC_CLK_TCK"))
+            found[int(file.parent.name)] = _Used(name, ticks / os.sysconf("SC_CLK_TCK"))
     found.pop(os.getpid(), None)
     return found
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qbench.machine.energy.integral import Kind
 from qbench.machine.energy.nvml import nvml_sensors
@@ -87,26 +87,34 @@ def file_name(*parts: str) -> str:
 # --------------------------------------------------------------------------- RAPL
 
 
+class _Domain(NamedTuple):
+    """A RAPL domain: its name, its counter's file, and the range after which that wraps."""
+
+    name: str
+    path: Path
+    range_uj: int
+
+
 class _Wrapping:
     """Sum of counters that wrap at ``range_uj``, in joules since the first reading.
 
     At most one wrap between two readings is corrected; RAPL wraps after a minute at the earliest.
     """
 
-    def __init__(self, domains: Sequence[tuple[Path, int]]) -> None:
+    def __init__(self, domains: Sequence[_Domain]) -> None:
         self._domains = domains
         self._last: list[int] | None = None
         self._total_uj = 0
 
     def __call__(self) -> float:
-        now = [read_integer(path, RAPL_HIDDEN) for path, _ in self._domains]
+        now = [read_integer(domain.path, RAPL_HIDDEN) for domain in self._domains]
         steps = []
-        for (path, range_uj), before, after in zip(
-            self._domains, self._last or now, now, strict=True
-        ):
-            step = after - before if after >= before else after - before + range_uj
+        for domain, before, after in zip(self._domains, self._last or now, now, strict=True):
+            step = after - before if after >= before else after - before + domain.range_uj
             if step < 0:
-                raise SensorError(f"{path} fell from {before} by more than its range {range_uj}")
+                raise SensorError(
+                    f"{domain.path} fell from {before} by more than its range {domain.range_uj}"
+                )
             steps.append(step)
         self._total_uj += sum(steps)  # all or none, since the next reading starts from here
         self._last = now
@@ -116,7 +124,7 @@ class _Wrapping:
 def _rapl(root: Path) -> Iterator[Sensor | Refused]:
     """Yield the counters of Intel's and AMD's RAPL: package, platform (psys) and memory."""
     zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
-    by_kind: dict[str, list[tuple[str, Path, int]]] = {}
+    by_kind: dict[str, list[_Domain]] = {}
     for zone in zones:
         try:
             name = _text(zone / "name")
@@ -126,12 +134,12 @@ def _rapl(root: Path) -> Iterator[Sensor | Refused]:
             continue
         kind = name.partition("-")[0]
         if kind in ("package", "psys", "dram"):
-            by_kind.setdefault(kind, []).append((name, zone / "energy_uj", range_uj))
+            by_kind.setdefault(kind, []).append(_Domain(name, zone / "energy_uj", range_uj))
     scopes: dict[str, Scope] = {"package": "cpu package", "psys": "platform", "dram": "dram"}
     for kind, domains in by_kind.items():
-        names = " + ".join(sorted(name for name, _, _ in domains))
-        read = _Wrapping([(path, range_uj) for _, path, range_uj in domains])
-        yield Sensor(file_name("rapl", kind), f"rapl {names}", scopes[kind], "counter", read)
+        method = f"rapl {' + '.join(sorted(domain.name for domain in domains))}"
+        read = _Wrapping(domains)
+        yield Sensor(file_name("rapl", kind), method, scopes[kind], "counter", read)
 
 
 def _text(path: Path) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -133,20 +134,20 @@ def read_power_log(path: Path) -> Log:
         MeterError: the file is unreadable or too large, or a line is malformed; names the line.
     """
     rows = _rows(path)
-    number, fields, separator = next(rows, (0, [], ""))
-    if not fields:
+    heading = first = next(rows, None)
+    if heading is None:
         raise MeterError(f"{path}:1: the power log is empty", _FORM)
-    time_column, watt_column, named = _columns(path, number, fields)
+    time_column, watt_column, named = _columns(path, heading.number, heading.fields)
     if named:
-        number, fields, _ = next(rows, (number, [], ""))
-        if not fields:
-            raise MeterError(f"{path}:{number}: the power log has no rows", _FORM)
-    decimal = "," if separator != "," else "."
-    width = len(fields)
-    read_time = _time_reader(fields[time_column] if time_column < width else "", decimal)
+        first = next(rows, None)
+        if first is None:
+            raise MeterError(f"{path}:{heading.number}: the power log has no rows", _FORM)
+    decimal = "," if heading.separator != "," else "."
+    width = len(first.fields)
+    read_time = _time_reader(first.fields[time_column] if time_column < width else "", decimal)
     times: list[float] = []
     watts: list[float] = []
-    while True:
+    for number, fields, _ in chain([first], rows):
         where = f"{path}:{number}"
         if len(fields) != width or max(time_column, watt_column) >= width:
             raise MeterError(f"{where}: {len(fields)} fields, not {width}", _FORM)
@@ -168,14 +169,19 @@ def read_power_log(path: Path) -> Log:
             raise MeterError(f"{where}: the log spans more than {MAX_DAYS} days", "Cut it.")
         times.append(moment)
         watts.append(power)
-        if (row := next(rows, None)) is None:
-            break
-        number, fields, _ = row
     return Log(np.array(times), np.array(watts))
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str], str]]:
-    """Yield line number, fields and separator of each row that is not empty."""
+class _Row(NamedTuple):
+    """A row of a log: its line number, its fields, and the log's separator."""
+
+    number: int
+    fields: list[str]
+    separator: str
+
+
+def _rows(path: Path) -> Iterator[_Row]:
+    """Yield the rows that are not empty."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -204,7 +210,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str], str]]:
             (fields,) = csv.reader([line], delimiter=separator, strict=True)
         except (csv.Error, ValueError):
             raise MeterError(f"{path}:{number}: an unclosed quote", _FORM) from None
-        yield number, [field.strip() for field in fields], separator
+        yield _Row(number, [field.strip() for field in fields], separator)
 
 
 class _Columns(NamedTuple):
