@@ -63,7 +63,7 @@ class Table:
         try:
             self.columns = next(lines, [])
             if len(set(self.columns)) != len(self.columns):
-                raise UserError(f"{path}:1: two columns have one name")
+                raise UserError(f"{path}:1: two columns have the same name")
             for row in lines:
                 if not row:
                     continue  # an empty line

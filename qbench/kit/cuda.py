@@ -267,7 +267,7 @@ def refused(function: str, status: int) -> NoCuda:
         return _no_device()
     name, meaning, fix = _ERRORS.get(
         status,
-        ("", "the NVIDIA driver does not work", "nvidia-smi and dmesg may show the cause."),
+        ("", "the NVIDIA driver does not work", "See nvidia-smi and dmesg for the cause."),
     )
     code = f"CUDA error {status}{f', {name}' if name else ''}"
     return NoCuda(f"{meaning} ({code}, of {function})", fix)

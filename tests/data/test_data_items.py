@@ -232,7 +232,7 @@ def test_of_several_arrays_the_steps_can_name_one(root: Path):
 def test_one_array_does_not_silently_feed_two_inputs(root: Path):
     card = model_card({"left": SHAPE, "right": SHAPE}, {})
     files = {"data": root / "blobs.npz"}
-    with pytest.raises(UserError, match="nothing for input 'left'"):
+    with pytest.raises(UserError, match="no array 'left' for input 'left'"):
         make_items(card, blobs(), files, Split(dataset="data"), print)
 
 
@@ -251,8 +251,8 @@ BAD_ARRAYS = {
     "labels of two axes": ({"labels": np.zeros((60, 2), int)}, "labels of classes have 1 axes"),
     "another shape": ({"images": np.zeros((60, 1, 8, 9))}, "gives [1, 8, 9] after"),
     "another rank": ({"images": np.zeros((60, 64))}, "gives [64] after"),
-    "words": ({"images": np.array([["a"]] * 60)}, "<U1 are no numbers"),
-    "complex": ({"images": np.zeros((60, 1, 8, 8), complex)}, "complex128 are no numbers"),
+    "words": ({"images": np.array([["a"]] * 60)}, "<U1 is not a numeric type"),
+    "complex": ({"images": np.zeros((60, 1, 8, 8), complex)}, "complex128 is not a numeric type"),
 }  # fmt: skip
 
 
@@ -377,11 +377,11 @@ def test_scores_belong_to_pairs_of_items(root: Path):
     np.testing.assert_array_equal(chosen[1::2], chosen[::2] + 1)
     np.testing.assert_array_equal(np.load(str(drawn.labels)), scores[chosen[::2] // 2])
     for split in ({"items": "1:20"}, {"items": "0:19"}, {"sample": {"count": 3}}):
-        with pytest.raises(UserError, match="have to be even"):
+        with pytest.raises(UserError, match="must be even"):
             made(root, card, SHAPE, **split)
     scores[7] = np.nan
     np.savez(root / "blobs.npz", images=good()["images"], scores=scores)
-    assert "item 14: its score is no number" in refused(root, card, SHAPE)
+    assert "item 14: its score is not a number" in refused(root, card, SHAPE)
 
 
 # --------------------------------------------------------------------------- cards

@@ -94,7 +94,7 @@ def test_pictures_outside_any_class_and_empty_folders_are_refused(root: Path):
     assert "hold no item" in refused(root, card, FED, SMALL)
     write_folder(root / "images", {"a.png": picture(8, 8), "b/c.png": picture(8, 8)})
     message = refused(root, card, FED, SMALL)
-    assert "a.png lies in no sub-folder" in message and "files.labels, a CSV" in message
+    assert "a.png is not in a sub-folder" in message and "files.labels, a CSV" in message
 
 
 def test_the_format_says_whether_it_is_a_folder_or_a_zip(root: Path):
@@ -128,19 +128,19 @@ def test_a_table_chooses_and_orders_the_pictures(root: Path, form: str, text: st
 
 
 BAD_TABLES = {
-    "no column of names": ("file,kind\na,1\n", ":1: there is no column 'name'"),
+    "no column of names": ("file,kind\na,1\n", ":1: no column 'name'"),
     "no column of labels": ("name,kinds\na,1\n", "Did you mean 'kinds'?"),
-    "empty": ("", ":1: there is no column 'name'"),
+    "empty": ("", ":1: no column 'name'"),
     "only a heading": ("name,kind\n", "hold no item"),
     "a short line": (TABLE + "cat/2.png\n", ":4: this line has 1 columns, the heading 2"),
     "a long line": (TABLE + "cat/2.png,1,2\n", ":4: this line has 3 columns, the heading 2"),
-    "a label in words": (TABLE + "cat/2.png,cat\n", ":4: label 'cat' is no integer"),
-    "a label of half": (TABLE + "cat/2.png,0.5\n", ":4: label '0.5' is no integer"),
+    "a label in words": (TABLE + "cat/2.png,cat\n", ":4: label 'cat' is not an integer"),
+    "a label of half": (TABLE + "cat/2.png,0.5\n", ":4: label '0.5' is not an integer"),
     "a label beyond": (TABLE + "cat/2.png,9\n", "label 9 is outside 0..8"),
     "a huge label": (TABLE + f"cat/2.png,{10**30}\n", "is outside 0..8"),
     "another picture": (TABLE + "cat/3.png,1\n", ":4: cannot read cat/3.png"),
     "outside": (TABLE + "../secret.png,1\n", ":4: cannot read ../secret.png"),
-    "a picture twice": (TABLE + "cat/10.png,1\n", ":4: cat/10.png stands in line 2 already"),
+    "a picture twice": (TABLE + "cat/10.png,1\n", ":4: cat/10.png is already in line 2"),
     "an open quote": (TABLE + '"cat/2.png,1\n', ":4: not a table"),
     "two columns of one name": ("name,kind,kind\n", ":1: two columns have the same name"),
     "a huge field": (TABLE + "a" * 200_000 + ",1\n", ":4: not a table: field larger"),
@@ -240,7 +240,7 @@ def test_a_zip_with_one_name_twice_or_no_end_is_refused(root: Path):
         for seed in (1, 2):
             archive.writestr("a/1.png", picture(8, 8, seed))
     card = data_card("image-zip", {"images": "images.zip"})
-    assert "is there twice" in refused(root, card, FED, SMALL)
+    assert "duplicate entry" in refused(root, card, FED, SMALL)
     (root / "images.zip").write_bytes((root / "images.zip").read_bytes()[:-40])
     assert "images.zip cannot be read as a zip" in refused(root, card, FED, SMALL)
 
@@ -249,7 +249,7 @@ def test_a_link_out_of_a_folder_is_refused(root: Path):
     write_folder(root, {"images/a/1.png": picture(8, 8), "secret.png": picture(8, 8)})
     (root / "images" / "a" / "2.png").symlink_to(root / "secret.png")
     card = data_card("image-folder", {"images": "images"})
-    assert "2.png is a link that leads out" in refused(root, card, FED, SMALL)
+    assert "2.png is a link that points out" in refused(root, card, FED, SMALL)
     with pytest.raises(UserError, match=r"2\.png lies outside"):
         opened(root, card).get("image", 1)
 
@@ -322,15 +322,15 @@ def test_a_class_beyond_the_card_and_pictures_without_any_text_are_refused(root:
 
 BAD_LINES = {
     "four values": ("1 0.5 0.5 0.1", "4 values"),
-    "a polygon": ("1 0.1 0.1 0.2 0.1 0.2 0.2", "Polygons are no boxes"),
+    "a polygon": ("1 0.1 0.1 0.2 0.1 0.2 0.2", "Polygons are not supported"),
     "words": ("cat 0.5 0.5 0.1 0.1", "is not five numbers"),
     "pixels": ("1 320 240 64 48", "divided by the picture's width"),
     "negative": ("1 -0.1 0.5 0.1 0.1", "in 0..1"),
     "no width": ("1 0.5 0.5 0 0.1", "its size is not 0"),
     "not a number": ("1 nan 0.5 0.1 0.1", "in 0..1"),
-    "half a class": ("1.5 0.5 0.5 0.1 0.1", "'1.5' is no integer"),
-    "a negative class": ("-1 0.5 0.5 0.1 0.1", "'-1' is no integer"),
-    "an endless class": ("inf 0.5 0.5 0.1 0.1", "'inf' is no integer"),
+    "half a class": ("1.5 0.5 0.5 0.1 0.1", "'1.5' is not an integer"),
+    "a negative class": ("-1 0.5 0.5 0.1 0.1", "'-1' is not an integer"),
+    "an endless class": ("inf 0.5 0.5 0.1 0.1", "'inf' is not an integer"),
 }
 
 

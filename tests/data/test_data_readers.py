@@ -114,7 +114,7 @@ def test_pickled_cifar_is_refused_and_not_unpickled(root: Path, tmp_path: Path):
     assert "cifar-10-binary.tar.gz" in message and "pickled" in message
     write_tar(root / "python.tar.gz", {"cifar-10-batches-py/test_batch": bad})
     card = data_card("cifar10", {"data": "python.tar.gz"}, part="test")
-    assert "binary version only" in refused(root, card, RAW)
+    assert "only the binary version" in refused(root, card, RAW)
     assert not (tmp_path / "tmp" / "unpickled").exists()
 
 
@@ -222,11 +222,11 @@ def test_idx_that_is_cut_off_too_long_or_promises_too_much_is_refused(tmp_path, 
     path = tmp_path / "file"
     whole = idx(np.zeros((5, 4, 4), np.uint8))
     for wrong, words in (
-        (whole[:-1], "promises 80 bytes of data, it holds 79"),
-        (whole + b"x", "promises 80 bytes of data, it holds more"),
-        (whole[:3], "no IDX file"),
+        (whole[:-1], "says 80 bytes of data, but it holds 79"),
+        (whole + b"x", "says 80 bytes of data, but it holds more"),
+        (whole[:3], "not an IDX file"),
         (bytes([0, 0, 8, 3]) + b"\xff" * 12, "over 1000000000"),
-        (bytes([0, 0, 13, 3]) + whole[4:], "no IDX file of unsigned bytes"),
+        (bytes([0, 0, 13, 3]) + whole[4:], "not an IDX file of unsigned bytes"),
         (gzip.compress(whole)[:-12], "cannot read"),
     ):
         path.write_bytes(wrong)
@@ -267,10 +267,10 @@ def test_rubbish_in_place_of_a_tsv_is_a_users_error(content: bytes):
 def test_a_tsv_that_does_not_fit_is_refused_with_its_line(root: Path):
     card = data_card("tsv", {"data": "a.tsv"}, arrays={"text": "sentence"}, labels="label")
     for text, words in (
-        ("text\tlabel\n", ":1: there is no column 'sentence'"),
+        ("text\tlabel\n", ":1: no column 'sentence'"),
         ("sentence\tlable\n", "Did you mean 'lable'?"),
         ("sentence\tlabel\na\t1\nb\n", ":3: this line has 1 columns, the heading 2"),
-        ("sentence\tlabel\na\t1\nb\tgood\n", ":3: label 'good' is no integer"),
+        ("sentence\tlabel\na\t1\nb\tgood\n", ":3: label 'good' is not an integer"),
     ):
         (root / "a.tsv").write_text(text)
         with pytest.raises(UserError) as caught:
@@ -290,7 +290,7 @@ def test_pairs_of_texts_are_two_items_with_one_score(root: Path):
     assert [reader.get("text", i) for i in range(len(reader))] == ["a b", "c", "d", "e"]
     assert [reader.label(i) for i in (0, 2)] == [4.5, 0]
     (root / "a.tsv").write_text("one\ttwo\tscore\na\tb\tnan\n")
-    with pytest.raises(UserError, match="score 'nan' is no number"):
+    with pytest.raises(UserError, match="score 'nan' is not a number"):
         opened(root, card).label(0)
 
 

@@ -147,7 +147,7 @@ def test_every_failure_has_its_own_reason_and_a_remedy(
 
 
 ACTION = re.compile(
-    r"(Ask|Check|End|Install|Load|Look|Put|Reinstall|Restart|Run|See|Start|Take|Unset|Upgrade|Use|"
+    r"(Ask|Check|End|Install|Load|Look|Put|Reinstall|Reload|Remove|Restart|Run|See|Start|Take|Unset|Upgrade|Use|"
     r"Wait) "
 )
 """A remedy begins with what to do."""

@@ -16,9 +16,8 @@ from paths import ROOT
 from qbench.run.workers.environments import KIT, LEAST_PYTHON
 
 QBENCH = ROOT / "qbench"
-MACHINE = ("clock.py", "doctor", "energy", "gpu", "host")
-LEFT_OUT = (*("energy/measure.py", "energy/records.py", "energy/settings.py", "gpu/records.py"),)
-"""Modules of these folders that run in the parent only."""
+LEFT_OUT = "machine/lock.py"
+"""The one module of the machine that runs in the parent only."""
 
 IMPORT_ALL = """
 import ast, importlib, json, pathlib, sys, traceback
@@ -83,15 +82,14 @@ def oldest() -> str:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with nothing but the kit, the machine's modules and an adapter."""
     root = tmp_path_factory.mktemp("alone")
-    for name in (*KIT, *MACHINE):
+    for name in (*KIT, "machine"):
         source, target = QBENCH / name, root / "qbench" / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, target)
-    for name in LEFT_OUT:
-        (root / "qbench" / name).unlink()
+    (root / "qbench" / LEFT_OUT).unlink()
     (root / "adapter.py").write_text(ADAPTER)
     return root
 

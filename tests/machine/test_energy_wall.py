@@ -279,10 +279,10 @@ def test_a_log_without_the_marker_is_refused(pass_of_an_hour):
     ours = (log.times_s - 500) * 1e9
     another = Log(log.times_s, np.random.default_rng(0).normal(60, 5, len(log.watts)))
     cases = {
-        "another machine": (another, "not to be seen"),
-        "a flat line": (edited(log, log.watts >= 0, 60.0), "not to be seen"),
-        "the first is missing": (edited(log, ours < begins[0] + 30e9, 12.0), "not to be seen"),
-        "the last is missing": (edited(log, ours > begins[1], 12.0), "not to be seen"),
+        "another machine": (another, "is not in the log"),
+        "a flat line": (edited(log, log.watts >= 0, 60.0), "is not in the log"),
+        "the first is missing": (edited(log, ours < begins[0] + 30e9, 12.0), "is not in the log"),
+        "the last is missing": (edited(log, ours > begins[1], 12.0), "is not in the log"),
         "it ended early": (edited(log, ours < begins[1] - 60e9), "is not in the log"),
         "it is short": (edited(log, ours > begins[0] + 120e9), "the log spans"),
         "too slow": (edited(log, np.arange(len(ours)) % 3 == 0), "too slow"),

@@ -45,7 +45,7 @@ from qbench.run.workers.isolate import Interpreter
 from qbench.spec.suite import Environment, is_file_requirement
 from qbench.storage import digest_file, digest_json, new_folder, write_file
 
-KIT = ("__init__.py", "backend.py", "converter.py", "kit", "worker")
+KIT = ("__init__.py", "kit")
 """What workers may import of qbench; it needs the standard library and NumPy."""
 VERSION = 1
 """Of how environments are made: part of their digests."""
