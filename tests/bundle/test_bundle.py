@@ -310,16 +310,6 @@ def test_a_file_too_many_is_reported(bundle: Bundle):
     assert bundle.problems() == ["predictions/extra.npy was added"]
 
 
-def test_the_command_line_fails_on_an_edited_bundle(project, made: Path):
-    shutil.copytree(made, project.root / "results" / made.name)
-    assert project.qbench("verify", "latest", "--recompute").returncode == 0
-    bundle = Bundle(project.root / "results" / made.name)
-    edit_samples(bundle, lambda rows: rows.assign(latency_ns=rows["latency_ns"] // 2))
-    done = project.qbench("verify", "latest", "--recompute", "--json")
-    assert done.returncode == 1
-    assert "samples.parquet was changed" in json.loads(done.stdout)["problems"]
-
-
 # --------------------------------------------------------------------------- harm
 
 HOSTILE = ["../../etc/passwd", "/etc/passwd", "a/b", "..", ".hidden", "", "a\\b", "a\0b"]
@@ -358,6 +348,7 @@ def lacking(*keys: str | int):
         ("evaluate.jsonl", lacking("outputs"), "evaluate.jsonl:1: damaged: outputs"),
         ("journal.jsonl", lacking("round"), "journal.jsonl:1: damaged: round"),
         ("journal.jsonl", lambda r: r.update(status="fine"), "journal.jsonl:1: damaged: status"),
+        ("journal.jsonl", lambda r: r.update(trial="../x"), "journal.jsonl:1: damaged: trial"),
         ("journal.jsonl", lambda r: r.update(phases="x"), "journal.jsonl:1: damaged: phases"),
         ("begin.json", lambda r: r.update(run_id="../x"), "begin.json: damaged: run_id"),
         ("begin.json", lambda r: r["settings"].update(cpu_power=3), "damaged: settings.cpu_power"),
@@ -474,21 +465,6 @@ def test_a_derived_table_of_impossible_trials_is_refused(bundle: Bundle, column:
     path = bundle.path / "trials.parquet"
     pd.read_parquet(path).assign(**{column: value}).to_parquet(path)
     assert "trials.parquet is missing or damaged" in refused(lambda: case_table(bundle))
-
-
-HARM = "\x1b]0;PWN\x07\x9b31m\u202e"
-
-
-def test_no_control_character_of_a_bundle_reaches_the_terminal(project):
-    crafted = Crafted(project.root / "results")
-    crafted.case("fp16", skip=f"not{HARM} here")
-    case = crafted.case("fp32", model=f"n{HARM}et")
-    crafted.trial(case, 0, 2.0)
-    crafted.done()
-    done = project.qbench("show", "latest")
-    assert done.returncode == 0, done.stderr
-    assert not set(HARM) & set("\x1b\x07\x9b\u202e") & set(done.stdout)
-    assert "not]0;PWN31m here" in done.stdout and "n]0;PWN31met" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "samples/../../x", "samples//x"])

@@ -25,6 +25,7 @@ from qbench.storage import digest_file
 
 HARM = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 CONTROL = "\x1b]0;title\x07\x1b[31m\u202e"
+TABLES = ("trials.parquet", "samples.parquet")
 COMMANDS = ("show", "report", "export", "verify", "merge")
 
 
@@ -193,10 +194,16 @@ def test_missing_samples_are_found(qbench: Run, bundle: Path, forged: bool):
     assert qbench("show", bundle).code == 0, "the derived table is there"
 
 
-@pytest.mark.parametrize("content", ["", "\x00" * 40, "[1, 2", "{}", "nan"])
-@pytest.mark.parametrize("file", ["begin.json", "plan.json", "manifest.json", "evaluate.jsonl"])
+@pytest.mark.parametrize("content", ["", "\x00" * 40, "[1, 2", "{}"])
+@pytest.mark.parametrize(
+    "file",
+    ["begin.json", "plan.json", "manifest.json", "evaluate.jsonl", *TABLES],
+)
 def test_a_file_that_is_something_else(qbench: Run, bundle: Path, file: str, content: str):
     (bundle / file).write_text(content + "\n")
+    for name in ("show", "export", "report"):
+        done = qbench(*command(name, bundle, bundle.parent.parent))
+        assert done.code in (0, 2) and "Traceback" not in done.err
     done = qbench("verify", bundle)
     assert done.code in (1, 2) and file in done.out + done.err
     assert "Traceback" not in done.err
@@ -285,20 +292,6 @@ def test_what_is_told_of_a_gpu_is_of_its_kind(
         assert done.code in (1, 2), name
         assert file in done.out + done.err and field in done.out + done.err, name
         assert "Traceback" not in done.err
-
-
-@pytest.mark.parametrize("name", ["../../outside", "/etc/passwd", ".hidden"])
-def test_a_trial_whose_file_would_lie_outside(qbench: Run, bundle: Path, name: str):
-    journal = bundle / "journal.jsonl"
-    first, rest = journal.read_text().split("\n", 1)
-    journal.write_text(json.dumps({**json.loads(first), "trial": name}) + "\n" + rest)
-    seal(bundle)
-    done = qbench("verify", bundle)
-    place = "journal.jsonl:1: damaged: trial"
-    assert done.code == 1 and any(place in line for line in lines_of(done))
-    for wanted in ("report", "merge"):
-        done = qbench(*command(wanted, bundle, bundle.parent.parent))
-        assert done.code == 2 and place in done.err, wanted
 
 
 def test_every_kind_of_stranger_among_the_files_is_named(qbench: Run, bundle: Path):
@@ -397,16 +390,6 @@ def test_html_is_escaped_in_markdown_and_whole_in_data(qbench: Run, harmful: Pat
     qbench("merge", harmful, "-o", tmp_path / "fleet")
     found = json.loads((tmp_path / "fleet" / "collection.json").read_text())
     assert found["bundles"][0]["host"]["hostname"] == HARM + CONTROL
-
-
-def test_arrays_that_promise_more_than_there_is(qbench: Run, bundle: Path):
-    path = sorted((bundle / "predictions").rglob("0.npy"))[0]
-    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1099511627776,), }"
-    padded = header + b" " * (118 - len(header) - 1) + b"\n"
-    path.write_bytes(b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded)
-    seal(bundle)
-    done = qbench("verify", bundle, "--recompute")
-    assert done.code == 1 and path.name in done.out
 
 
 def test_a_bundle_within_a_link_is_read_and_copied_as_files(qbench: Run, bundle: Path):

@@ -216,20 +216,6 @@ def test_a_damaged_interrupted_bundle_does_not_stand_in_the_way(project):
     assert answer["counts"] == {"ok": 2}
 
 
-@pytest.mark.parametrize("name", ["trials.parquet", "plan.json", "begin.json", "samples.parquet"])
-def test_a_damaged_bundle_is_reported_and_no_fault(project, name: str):
-    bundle = project.root / project.run_json(project.suite())["bundle"]
-    (bundle / name).write_bytes(b"garbage")
-    for command in (["show"], ["export"], ["report"]):
-        done = project.qbench(*command, str(bundle))
-        needed = name != "samples.parquet" or command == ["report"]
-        assert done.returncode == (2 if needed else 0), done.stderr
-        assert "Traceback" not in done.stderr
-    done = project.qbench("verify", str(bundle), "--recompute")
-    assert done.returncode == (2 if name == "begin.json" else 1)
-    assert "Traceback" not in done.stderr
-
-
 @pytest.mark.parametrize(
     "command",
     [
