@@ -41,15 +41,10 @@ def merge(
       qbench merge results/20261124-0300* laptop/20261124-0915* -o fleet
       qbench report fleet/* -o fleet.html
     """
-    from qbench.bundle.find import INDEX, find_bundle
+    from qbench.bundle.find import find_bundles
     from qbench.present.exports.collection import merge_bundles
 
-    is_collection = [(Path(name) / INDEX).is_file() for name in run]
-    paths = [
-        Path(name) if whole else find_bundle(name, results).path
-        for name, whole in zip(run, is_collection, strict=True)
-    ]
-    found = merge_bundles(paths, output, recompute)
+    found = merge_bundles(find_bundles(run, results), output, recompute)
     if as_json:
         print_json(found)
         return 0

@@ -67,7 +67,7 @@ def test_what_cannot_be_packed(bundle: Bundle, tmp_path: Path):
     with pytest.raises(UserError, match="is a bundle, and not changed"):
         pack_bundle(bundle, bundle.path)
     with pytest.raises(UserError, match="differ") as found:
-        merge_bundles([bundle.path, packed.path], tmp_path / "merged", False)
+        merge_bundles([bundle, packed], tmp_path / "merged", False)
     assert "was packed from the other" in str(found.value)
     (bundle.path / "manifest.json").unlink()
     with pytest.raises(UserError, match="incomplete"):

@@ -160,7 +160,7 @@ def test_a_redacted_bundle_is_one_like_any_other(original: Bundle, project, tmp_
     again = redact_bundle(pack_bundle(original, tmp_path / "packed-first"), tmp_path / "again")
     assert recompute(again) == [] and rows(again) == rows(original)
     with pytest.raises(UserError, match="redacted from the other"):
-        merge_bundles([original.path, new.path], tmp_path / "fleet")
+        merge_bundles([original, new], tmp_path / "fleet")
 
 
 def test_the_command(original: Bundle, project, tmp_path: Path):

@@ -15,11 +15,17 @@ from filelock import FileLock
 
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.copies import pack_bundle
+from qbench.bundle.find import find_bundles
 from qbench.errors import MachineryError, UserError
-from qbench.present.exports.collection import merge_bundles
+from qbench.present.exports import collection
 from qbench.storage import digest_file
 
 ONE, TWO, THREE = (f"2026010{n}-000000-crafted-000{n}" for n in (1, 2, 3))
+
+
+def merge_bundles(paths: list[Path], folder: Path, figures: bool = False) -> dict[str, Any]:
+    """Merge bundles and collections, as on the command line."""
+    return collection.merge_bundles(find_bundles([*map(str, paths)], Path()), folder, figures)
 
 
 def host(host_id: str, **fields: Any) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_a_program_that_computes_otherwise_when_timed_is_an_error(project):
     assert done.returncode == 1
     for case in project.cases():
         assert case["status"] == "error"
-        assert "timed program is not what the evaluation gave" in case["reason"]
+        assert "of the timed program differs from the evaluation's" in case["reason"]
 
 
 def test_nan_outputs_are_an_error_and_not_an_accuracy(project):

@@ -46,14 +46,13 @@ TABLES = {"cases.csv": "csv", "cases.parquet": "parquet"}
 _HOST = ("hostname", "cpu_model", "architecture", "cores_usable", "memory_bytes", "os", "kernel")
 
 
-def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) -> dict[str, Any]:
+def merge_bundles(given: Sequence[Bundle], folder: Path, figures: bool = False) -> dict[str, Any]:
     """Bring bundles together in a collection, a new one or one that is there.
 
     Nothing is left half done: all bundles are checked before the first is copied, copies are
     checked and then moved into place as wholes, and a new collection appears when it is complete.
 
     Args:
-        paths: folders of bundles, or of collections, which stand for all bundles in them.
         folder: of the collection.
         figures: recompute every figure of each bundle from its raw data, too.
 
@@ -66,7 +65,6 @@ def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) ->
         MachineryError: another command writes to it.
     """
     check_outside(folder)
-    given = [Bundle(path) for path in _expanded(paths)]
     for bundle in given:
         _check(bundle, figures)
     if folder.is_dir() and any(folder.iterdir()):
@@ -82,13 +80,6 @@ def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) ->
     if _listed(folder) != {b["run_id"]: b["manifest_sha256"] for b in collection["bundles"]}:
         raise MachineryError(f"another command has made {folder} meanwhile", "Merge again.")
     return collection
-
-
-def _expanded(paths: Iterable[Path]) -> list[Path]:
-    found = []
-    for path in paths:
-        found += bundles(path) if (path / INDEX).is_file() else [path]
-    return found
 
 
 def _check(bundle: Bundle, figures: bool) -> None:
