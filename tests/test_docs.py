@@ -143,7 +143,7 @@ def test_every_message_has_one_place_in_troubleshooting(said, marker: str, kinds
         "merge empty -o fleet",
     ],
 )
-def test_what_a_command_says_is_found_there(said, command: str, tmp_path: Path, monkeypatch):
+def test_messages_of_a_command_are_found_there(said, command: str, tmp_path: Path, monkeypatch):
     """Whatever a person sees has its line in troubleshooting, with what to do next."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -163,7 +163,7 @@ def test_what_a_command_says_is_found_there(said, command: str, tmp_path: Path, 
     assert any(bool(message.fix) == bool(caught.value.fix) for message in fits)
 
 
-def test_what_the_doctor_examines_is_found_there(said):
+def test_checks_of_the_doctor_are_found_there(said):
     from qbench.machine.doctor import examine
     from qbench.machine.lock import another_run
 
@@ -173,7 +173,7 @@ def test_what_the_doctor_examines_is_found_there(said):
         assert name in table, finding.check
 
 
-def test_what_ran_is_taken_from_the_bundles(project, monkeypatch: pytest.MonkeyPatch):
+def test_the_table_of_what_ran_comes_from_the_bundles(project, monkeypatch: pytest.MonkeyPatch):
     project.run_json(project.suite())
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     read_back = import_module("qbench_docs.read_back")

@@ -87,7 +87,7 @@ def test_every_key_of_the_commented_files_is_in_the_references(site: Path):
             assert f"<td><code>{key}</code></td>" in said, (name, key)
 
 
-def test_references_tell_defaults_and_limits(site: Path):
+def test_references_list_defaults_and_limits(site: Path):
     said = (site / "reference" / "suite.html").read_text()
     row = re.search(r"<tr><td><code>timed_s</code>.*?</tr>", said)
     assert row

@@ -55,7 +55,7 @@ def test_every_case_is_ok_or_skipped_with_its_reason(zoo):
     assert all(case["reason"] for case in only(zoo, status="skipped"))
 
 
-def test_what_each_runtime_can_do_is_done(zoo):
+def test_every_supported_case_of_each_runtime_runs(zoo):
     """Float32, and int8 in one form or another, run everywhere; fp16 at least where it is
     storage."""
     done = {(c["model"], c["backend"], c["precision"]) for c in only(zoo, status="ok")}

@@ -67,7 +67,7 @@ def test_a_workflow_is_what_its_host_takes(name: str, schema: str):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_what_was_measured_is_kept_whatever_the_verdict():
+def test_the_bundle_is_kept_whatever_the_verdict():
     (job,) = recipe(GITHUB)["jobs"].values()
     (kept,) = [s for s in job["steps"] if s.get("uses", "").startswith("actions/upload-artifact")]
     assert kept["if"] == "always()" and kept["with"]["path"] == "out/"

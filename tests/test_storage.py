@@ -59,7 +59,7 @@ def test_a_file_is_replaced_as_a_whole(folder: Path):
 
 @pytest.mark.parametrize("step", ["fsync", "replace", "fchmod"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_what_breaks_half_way_leaves_the_old_file_and_nothing_else(
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     folder: Path, monkeypatch, step: str, error: BaseException
 ):
     path = folder / "a.json"
@@ -227,7 +227,7 @@ def test_a_journal_is_one_json_object_a_line(folder: Path):
     assert json.loads((folder / "j").read_text()) == {"a": None, "b": "line\nbreak"}
 
 
-def test_what_a_killed_process_began_is_removed_and_what_a_live_one_does_is_not(folder: Path):
+def test_folders_of_killed_processes_are_removed_and_those_of_live_ones_kept(folder: Path):
     code = (
         "import os, signal\nfrom pathlib import Path\nfrom qbench.storage import new_folder\n"
         f"with new_folder(Path({str(folder)!r}) / 'made') as out:\n"

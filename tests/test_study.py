@@ -48,7 +48,7 @@ def made_up(study: Any, planted: bool) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_what_is_planted_is_found_and_nothing_else(study: Any):
+def test_only_the_planted_effect_is_found(study: Any):
     results = study.analyse(study.as_rounds(made_up(study, planted=True)), comparisons=40)
     found = results["found"]["p10"]
     assert found["the same"]["share"]["value"] <= 0.05

@@ -141,7 +141,7 @@ def test_another_qbench_measures_otherwise(tmp_path: Path):
         ({"rounds": 30}, "settings.rounds: 10 against 30", {"regression"}),
     ],
 )
-def test_what_is_measured_in_another_way_bears_no_choice(
+def test_other_ways_of_measuring_bear_no_choice(
     tmp_path: Path, change: dict[str, Any], reason: str, claims: set[str]
 ):
     """More rounds give a narrower interval of the same figure."""
@@ -286,7 +286,7 @@ def test_energies_that_must_not_be(a: dict[str, Any], b: dict[str, Any], reason:
     assert told is not None and reason in told
 
 
-def test_an_energy_with_the_idle_share_alone_stands_beside_the_others():
+def test_an_energy_with_the_idle_share_is_listed_next_to_the_others():
     """It is shown with them, though nothing can be divided by it."""
     only_gross = row(case_id="c2", energy_mj_per_inference=None)
     none = row(case_id="c3", energy_mj_per_inference=None, energy_gross_mj_per_inference=None)

@@ -239,7 +239,7 @@ def test_two_runs_get_intervals_and_no_verdict(tmp_path: Path):
         assert "slower" not in text
 
 
-def test_rows_of_two_runs_are_those_of_the_case_table_but_for_the_journal_s(tmp_path: Path):
+def test_rows_of_two_runs_are_those_of_the_case_table_except_journal_columns(tmp_path: Path):
     crafted = two_environments(tmp_path)
     measure(crafted, add(crafted, "bf16", environment="new"), [1.0] * 9)
     bundle = crafted.done()
@@ -308,7 +308,7 @@ def test_cases_of_two_runs_that_belong_together(changes: dict[str, Any], belong:
     )
 
 
-def test_what_has_two_counterparts_has_none():
+def test_a_case_with_two_counterparts_has_none():
     several = [row(case_id="x", threads=2), row(case_id="y", threads=4)]
     matches = match_runs([row(case_id="c", threads=1)], several)
     assert not matches.pairs and len(matches.only_b) == 2
@@ -337,7 +337,7 @@ def test_every_case_is_in_one_place(a: list[dict[str, Any]], b: list[dict[str, A
         assert sorted(map(id, placed)) == sorted(map(id, rows))
 
 
-def test_a_renamed_model_is_told_and_not_compared(tmp_path: Path):
+def test_a_renamed_model_is_reported_and_not_compared(tmp_path: Path):
     a, b = a_run(tmp_path, "a", [2.0] * 6), Crafted(tmp_path, "20260101-000000-b-0001")
     measure(b, add(b, model="renamed"), [2.0] * 6)
     b.cases[-1]["case_id"] = "c00000000009"
@@ -349,7 +349,7 @@ def test_a_renamed_model_is_told_and_not_compared(tmp_path: Path):
     assert refusal.reason == "not the same work: model net against renamed"
 
 
-def test_what_did_not_run_or_is_other_work_is_refused_with_reasons(tmp_path: Path):
+def test_cases_that_did_not_run_or_did_other_work_are_refused(tmp_path: Path):
     sides = []
     for name in "ab":
         crafted = Crafted(tmp_path, f"20260101-000000-{name}-0001")

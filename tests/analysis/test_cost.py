@@ -146,7 +146,7 @@ def test_a_sensor_of_a_part_says_nothing_of_the_whole():
     assert with_watts.co2_grams_per_million is None  # watts of any load are not this case's energy
 
 
-def test_what_is_not_known_is_none_with_a_reason_and_never_zero():
+def test_unknown_costs_are_none_with_a_reason_and_never_zero():
     empty = CostSheet.model_validate({"machines": {"board": {}}})
     found = cost_of(row(), MACHINE, empty, 250)
     for name in (
@@ -323,7 +323,7 @@ PRICE = "{amount: 5, currency: EUR, date: 2026-01-31, source: the list}"
         ("every_machine: {}\n", "'machines' is missing"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_with_its_line(tmp_path, text, told):
+def test_errors_in_a_file_are_reported_with_their_line(tmp_path, text, told):
     with pytest.raises(UserError) as error:
         load_costs(written(tmp_path, text))
     assert told in str(error.value)
@@ -356,7 +356,7 @@ def test_a_misspelt_machine_is_named_and_a_fleet_may_have_more():
         CostSheet.model_validate({"machines": {"board": {}, MACHINE.key: {}}}).check([MACHINE])
 
 
-def test_what_holds_for_every_machine_holds_where_one_says_nothing_else():
+def test_defaults_apply_to_machines_without_their_own_value():
     own = sheet(lifetime={"years": 2, "source": "worn out"}).for_machine(MACHINE)
     assert own.lifetime is not None and own.lifetime.years == 2
     assert own.utilisation is not None and own.utilisation.share == 0.5
@@ -383,7 +383,7 @@ def command(capsys: pytest.CaptureFixture[str], *args: str | Path) -> str:
     return capsys.readouterr().out
 
 
-def test_the_command_tells_costs_as_table_json_and_csv(tmp_path, capsys, monkeypatch):
+def test_the_command_prints_costs_as_table_json_and_csv(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
     run = crafted(tmp_path)
     board = {"=board": SHEET["machines"]["board"]}

@@ -180,12 +180,12 @@ def test_less_than_the_guard_is_nothing(shelf):
     assert found(judged(bundle, slowdown=None)) == set()
 
 
-def test_what_is_faster_is_no_finding(shelf):
+def test_a_speed_up_is_not_a_finding(shelf):
     bundle = night(shelf, "n1", {(2, "default"): Change(slower=0.9)})
     assert found(judged(bundle)) == set()
 
 
-def test_a_stall_in_every_20th_call_is_seen_beside_the_low_percentile(shelf):
+def test_stalls_in_every_20th_call_are_found_despite_the_low_percentile(shelf):
     changes = {(3, "default"): Change(stalls=True)}
     bundle = night(shelf, "n1", changes)
     again = night(shelf, "n2", changes, seed=1, confirms="n1")
@@ -193,7 +193,7 @@ def test_a_stall_in_every_20th_call_is_seen_beside_the_low_percentile(shelf):
     assert found(result) == {("stalls", "regression", "net fake fp32 b3")}
 
 
-def test_too_few_rounds_to_find_anything_are_said(shelf):
+def test_too_few_rounds_are_reported(shelf):
     result = judged(night(shelf, "n1", SLOW, rounds=5))
     assert result.exit_code == 0
     # of 5 rounds not even all of one sign has a two-sided p below 5 %: 2 ** -4
@@ -228,7 +228,7 @@ def test_against_another_night_drift_is_no_suspicion_and_more_never_fails_alone(
     assert judged(bundle, last, confirmation=again).exit_code == 1
 
 
-def test_what_creeps_shows_against_the_anchor(shelf):
+def test_a_creeping_slowdown_shows_against_the_anchor(shelf):
     nights = [
         night(shelf, f"n{k}", {(2, "default"): Change(slower=1.02**k)}, ["default"], seed=k)
         for k in range(5)
@@ -343,7 +343,7 @@ def test_a_case_that_the_baseline_can_run_and_the_candidate_cannot_is_newly_fail
     assert found(judged(bundle)) == {("newly_failing", "regression", "net fake fp32")}
 
 
-def test_what_was_skipped_ever_since_is_no_finding(shelf):
+def test_a_case_that_was_always_skipped_is_not_a_finding(shelf):
     changes = {(1, "default"): Change(skip="never"), (1, "baseline"): Change(skip="never")}
     last = night(shelf, "n1", changes)
     assert judged(night(shelf, "n2", changes, seed=1), last).exit_code == 0
@@ -404,7 +404,7 @@ def test_other_outputs_of_the_same_artifact_are_reported(shelf):
     assert judged(bundle, outputs="fail").exit_code == 1
 
 
-def test_inconclusive_for_so_many_nights_fails(shelf):
+def test_too_many_inconclusive_nights_fail(shelf):
     rounds = {"least": 6, "most": 20, "target": 0.0001}
     settings = {"cpu_power": None, "rounds": rounds}
     nights = [
@@ -484,7 +484,7 @@ def test_junit_and_markdown_of_labels_and_reasons_that_attack(shelf):
     assert not {"\x1b", "\x00", "\u202e"} & set(page + str(failure.text))
 
 
-def test_junit_tells_an_invalid_run_and_a_missing_case(shelf):
+def test_junit_reports_an_invalid_run_and_a_missing_case(shelf):
     last = night(shelf, "n1", environments=["default"], cases=6)
     changes = {(b, "default"): Change(status="crashed") for b in (1, 2)}
     changes[3, "default"] = Change(gone=True)
@@ -510,7 +510,7 @@ def test_whatever_a_bundle_says_junit_can_be_parsed_and_a_table_keeps_its_cells(
 
 @settings(max_examples=50, deadline=None)
 @given(reasons=st.lists(st.text(st.characters(exclude_categories=["C"]), min_size=1), min_size=1))
-def test_what_is_accepted_is_read_again(reasons, tmp_path_factory):
+def test_accepted_changes_are_read_back(reasons, tmp_path_factory):
     path = tmp_path_factory.mktemp("known") / "accepted.yaml"
     entries = [
         Acceptance(case=f"{n:012x}", until=date(2026, 1, 1), reason=text)

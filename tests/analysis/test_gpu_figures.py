@@ -72,7 +72,7 @@ def test_columns_are_medians_over_trials_and_the_worst_of_limits():
     assert row["gpu_warnings"] is None
 
 
-def test_nothing_that_was_not_measured_is_told():
+def test_unmeasured_figures_are_none():
     for trial in ({}, {"gpu": None, "segments": None, "device_memory": {}},
                   {"gpu": {"samples": 0, "missing": {"all": "no NVML"}}}):  # fmt: skip
         assert set(gpu_columns([trial, trial]).values()) == {None}
@@ -143,7 +143,7 @@ def on_gpu(**changed: Any) -> dict[str, Any]:
 CASE = {"threads": 1, "streams": 1, "scenario": "single-stream", "device": "cuda:0"}
 
 
-def test_nothing_speaks_against_a_steady_card():
+def test_a_steady_card_is_not_doubted():
     assert trial_noise(on_gpu(), CASE) == []
     assert trial_noise(on_gpu(clock_steady=None), CASE) == []
     told_nothing = {**on_gpu(), "gpu": {"samples": 0, "missing": {"all": "no NVML"}}}
@@ -181,7 +181,7 @@ def test_nothing_speaks_against_a_steady_card():
         ({"clock_steady": False}, "the GPU's clock was not steady after warm-up", False),
     ],
 )
-def test_each_sign_is_told_and_another_trial_is_made_for_what_passes(changed, said, passes):
+def test_each_sign_is_reported_and_passing_ones_cause_another_trial(changed, said, passes):
     assert trial_noise(on_gpu(**changed), CASE) == [said]
     assert disturbed(on_gpu(**changed), CASE) is passes
 
@@ -191,7 +191,7 @@ def test_a_clock_that_moves_within_two_percent_is_steady():
     assert trial_noise(on_gpu(sm_clock_low_mhz=1939, sm_clock_high_mhz=1980), CASE) != []
 
 
-def test_a_clock_that_the_power_limit_moves_is_told_once_and_is_no_disturbance():
+def test_a_power_limited_clock_is_reported_once_and_not_as_disturbance():
     capped = on_gpu(sm_clock_low_mhz=1500, throttled={"power cap": 1.0})
     assert trial_noise(capped, CASE) == [
         "the power limit lowered the GPU's clock in 100 % of the readings"

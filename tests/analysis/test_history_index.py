@@ -110,7 +110,7 @@ def test_a_bundle_that_changed_is_read_again(tmp_path):
     assert p50s(tmp_path) == [("night-000", pytest.approx(2))]
 
 
-def test_what_cannot_be_read_is_said_and_left_out(tmp_path):
+def test_unreadable_sources_are_reported_and_left_out(tmp_path):
     for number in range(4):
         night(tmp_path, number)
     (tmp_path / "night-001" / "plan.json").write_text("{")
@@ -343,7 +343,7 @@ def test_points_come_out_as_they_went_in(points):
         assert len(plain) == len(wanted)
 
 
-def test_a_series_stands_beside_the_bundles(tmp_path):
+def test_a_series_is_stored_next_to_the_bundles(tmp_path):
     night(tmp_path, 0)
     points = [
         Point(
@@ -470,7 +470,7 @@ def test_where_series_were_cut_is_remembered(tmp_path, monkeypatch, content):
     assert [change.at for change in trend.changes] == [6]
 
 
-def test_what_is_hostile_stays_text(project):
+def test_hostile_names_stay_text(project):
     evil = "<script>alert(1)</script>\x1b[31m\u202eevil"
     results = project.root / "results"
     for number in range(12):

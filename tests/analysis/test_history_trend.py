@@ -48,7 +48,7 @@ def test_a_step_is_found_with_its_size_and_the_night():
     assert trend.levels[-1] == pytest.approx(1.1, rel=0.01)
 
 
-def test_what_changed_then_is_told_and_what_changed_at_another_time_is_not():
+def test_changes_of_that_night_are_listed_and_others_not():
     values = noisy([1.0] * 30 + [1.3] * 30)
 
     def facts(number: int) -> dict[str, str]:
@@ -68,7 +68,7 @@ def test_what_changed_then_is_told_and_what_changed_at_another_time_is_not():
     assert fact_words(told["facts"][0]).startswith("packages.onnxruntime 1.22 → 1.23")
 
 
-def test_a_new_machine_and_a_package_that_came_are_told():
+def test_a_new_machine_and_a_new_package_are_listed():
     values = noisy([1.0] * 20 + [0.8] * 20)
     points = [
         night(n, v, host_id="old" if n < 20 else "new", facts={} if n < 20 else {"packages.x": "1"})
@@ -80,7 +80,7 @@ def test_a_new_machine_and_a_package_that_came_are_told():
     assert describe(points, "p50")["series"][0]["changes"][0]["word"] == "better"
 
 
-def test_a_fact_that_changes_every_night_is_told_once():
+def test_a_fact_that_changes_every_night_is_listed_once():
     values = noisy([1.0] * 30 + [1.3] * 30)
     points = [night(n, v, facts={"commit": f"{n:07d}"}) for n, v in enumerate(values)]
     (trend,) = trends(points, "p50")
@@ -142,7 +142,7 @@ def test_accuracy_changes_by_points():
     assert change["word"] == "worse"
 
 
-def test_nights_without_the_figure_are_told_apart():
+def test_nights_without_the_figure_are_counted_apart():
     points = [night(n, 1.0) for n in range(3)]
     points.append(night(3, None, metrics={}, status="crashed"))
     points.append(night(4, 0.0))  # none that has a logarithm

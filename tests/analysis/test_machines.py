@@ -74,7 +74,7 @@ def test_two_names_make_two_machines_of_one(project):
     ] * 2
 
 
-def test_a_machine_that_is_twice_as_slow_is_told_so_with_an_interval(tmp_path):
+def test_a_machine_twice_as_slow_is_reported_with_an_interval(tmp_path):
     fast, slow = made(tmp_path, "r1").done(), made(tmp_path, "r2", "b", 2.0).done()
     side = beside(fast, slow)
     assert [machine.name for machine in side.machines] == ["a", "b"]
@@ -106,7 +106,7 @@ def test_accuracy_is_each_machines_own(tmp_path):
     assert second is not None and second.row["accuracy"] is None
 
 
-def test_what_was_not_the_same_is_not_divided(tmp_path):
+def test_different_work_is_not_compared(tmp_path):
     settings = {"cpu_power": None, "rounds": 10, "timed_s": 5.0}
     one = made(tmp_path, "r1").done()
     longer = made(tmp_path, "r2", "b", settings=settings).done()
@@ -155,7 +155,7 @@ def test_a_case_that_only_one_machine_has_or_can_do_keeps_its_reason(tmp_path):
     assert alone.cells[1].reason == "the first machine has no such case"
 
 
-def test_what_a_machine_decides_does_not_keep_cases_apart(tmp_path):
+def test_settings_of_the_machine_do_not_separate_cases(tmp_path):
     runs = []
     for machine, threads in (("a", 8), ("b", 4)):
         run = Crafted(tmp_path, f"r{threads}", host=HOST | {"host_id": machine * 12})

@@ -35,12 +35,12 @@ def trial(
     }  # fmt: skip
 
 
-def test_nothing_speaks_against_a_calm_trial():
+def test_a_calm_trial_is_not_doubted():
     assert trial_noise(trial(), case()) == []
     assert trial_noise(trial(cores=1.96), case(threads=2)) == []
 
 
-def test_nothing_speaks_against_a_machine_that_tells_nothing():
+def test_a_machine_without_readings_is_not_doubted():
     silent = {**trial(), "conditions": dict.fromkeys(CALM), "loop": {}}
     assert trial_noise(silent, case()) == []
     assert trial_noise({**silent, "conditions": {}, "warmup": {}}, case()) == []
@@ -87,7 +87,7 @@ def test_each_sign_alone_says_how_far_off(record, said):
     assert trial_noise(record, case()) == [said]
 
 
-def test_waiting_is_told_once():
+def test_waiting_is_reported_once():
     """A processor that was taken away does not count again as missing processor time."""
     record = trial(cores=0.7, run_delay_ns=290_000_000)
     assert trial_noise(record, case()) == ["waited 29 % of the time for a processor"]
@@ -105,7 +105,7 @@ def test_waiting_is_that_of_the_threads_that_were_asked_for():
     assert trial_noise(record, case()) == ["waited 100 % of the time for a processor"]
 
 
-def test_pressure_stands_in_for_waiting_that_is_not_told():
+def test_pressure_stands_in_for_unknown_waiting():
     told = trial(cpu_pressure_ns=600_000_000)
     assert trial_noise(told, case()) == []  # others waited, this process did not
     untold = trial(run_delay_ns=None, cpu_pressure_ns=600_000_000)
@@ -171,7 +171,7 @@ def test_a_drift_on_a_disturbed_machine_is_the_disturbance():
     assert trial_noise(record, case()) == ["others used 0.9 cores"]
 
 
-def test_a_warm_up_that_could_not_tell_is_forgiven_if_the_calls_then_stay_as_they_begin():
+def test_an_undecided_warm_up_is_accepted_if_later_calls_are_steady():
     assert trial_noise(trial(stable=False), case()) == []
     drifting = trial_noise(trial(stable=False, loop={"head_over_rest": 1.5}), case())
     assert [reason.split(":")[0] for reason in drifting] == [

@@ -49,7 +49,7 @@ def test_only_what_intervals_part_is_called_dominated(slower, place):
     assert pareto([best, slower], BOTH) == ["front", place]
 
 
-def test_what_has_no_interval_by_its_nature_is_exact():
+def test_figures_without_intervals_are_exact():
     rows = [{"sqnr_db": db, "artifact_size_mb": mb} for db, mb in [(40, 2), (30, 3), (50, 9)]]
     assert pareto(rows, (FIDELITY, SIZE)) == ["front", "dominated", "front"]
     assert pareto(rows, (SIZE,)) == ["front", "dominated", "dominated"]
@@ -101,7 +101,7 @@ def test_it_is_what_its_definition_says(rows):
 
 
 @given(tables)
-def test_what_is_dominated_is_surely_worse_than_a_case_that_is_nowhere_worse(rows):
+def test_a_dominated_case_is_surely_worse_than_one_that_is_nowhere_worse(rows):
     places = pareto(rows, BOTH)
     front = [row for row, place in zip(rows, places, strict=True) if place == "front"]
     for row, place in zip(rows, places, strict=True):

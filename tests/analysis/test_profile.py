@@ -66,7 +66,7 @@ def test_a_suite_that_asks_for_it_gets_each_evaluations_operators(project):
     assert find_problems(bundle) == []
 
 
-def test_the_option_asks_for_it_and_a_run_without_is_not_gone_on_with(project):
+def test_the_option_enables_it_and_a_run_without_is_not_resumed(project):
     """An interrupted run's evaluations are kept, so that it could not come to have profiles."""
     plain = measured(project)
     assert not any("profile" in record for record in plain.evaluated.values())
@@ -123,7 +123,7 @@ def test_of_many_operators_the_costliest_are_kept_and_nothing_is_lost():
 
 
 @pytest.mark.parametrize("ns", [None, -1.0, float("nan"), float("inf"), 0.0])
-def test_times_that_are_none_are_not_told(ns):
+def test_missing_times_are_not_shown(ns):
     found = summary(_operators(3, lambda index: ns), "", 20)
     Profiled.model_validate(found)
     assert found["operators"] == [] and found["ns"] is None
@@ -171,7 +171,7 @@ def shown(bundle: Bundle, path: Path) -> tuple[str, list[dict]]:
     return text, json.loads(data)["profile"]
 
 
-def test_the_page_tells_operators_and_types_in_its_own_section(tmp_path):
+def test_the_page_lists_operators_and_types_in_a_section(tmp_path):
     hostile = "<img src=x onerror=alert(1)>"
     timed = Profile(
         (

@@ -225,7 +225,7 @@ def test_no_licence_and_no_source(tmp_path, what, key):
     assert key in finding.missing and finding.cases == ("net",)
 
 
-def test_an_older_bundle_tells_no_licences(tmp_path):
+def test_a_bundle_without_licences(tmp_path):
     crafted = Sound(tmp_path)
     crafted.measured("fp32")
     bundle = crafted.done()

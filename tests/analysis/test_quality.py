@@ -159,7 +159,7 @@ def test_an_output_that_is_not_there_cannot_be_judged():
         judge({"z": SCORES}, None, LABELS, TOP1)
 
 
-def test_what_changed_is_counted_item_by_item():
+def test_changes_are_counted_item_by_item():
     other = SCORES[[1, 1, 2, 1]]  # classes 1, 1, 2, 1: loses the first, wins the last
     quality = judge({"y": other}, {"y": SCORES}, LABELS, TOP1)
     assert (quality.accuracy, quality.accuracy_delta, quality.agreement) == (0.75, 0, 0.5)
@@ -195,7 +195,7 @@ def test_outputs_of_another_shape_or_name_are_no_precision_of_the_same_model():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("name", ["y", "z"])
-def test_what_is_no_number_is_no_output(value: float, name: str):
+def test_outputs_that_are_not_numbers_are_refused(value: float, name: str):
     outputs = {"y": SCORES.copy(), "z": SCORES.copy()}
     outputs[name][[1, 3], 2] = value
     with pytest.raises(ValueError, match=f"'{name}' holds NaN or infinity in 2 of 4 items"):

@@ -243,7 +243,7 @@ def test_a_head_that_does_not_fit_its_decoder_is_refused():
         ({"name": "ssd", "options": {"class_map": [-2]}}, "options.class_map.0"),
     ],
 )
-def test_a_wrong_decoder_is_told_before_anything_runs(decoder: dict[str, Any], says: str):
+def test_a_wrong_decoder_is_reported_before_anything_runs(decoder: dict[str, Any], says: str):
     with pytest.raises(ValueError, match=says):
         Decoder.model_validate(decoder).check()
 
@@ -285,7 +285,7 @@ def own_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("own_decoders")
-def test_a_decoder_of_ones_own_judges_a_model():
+def test_a_custom_decoder_scores_a_model():
     decoder = Decoder(name="mydecode", options={"kind": 7})
     raw = np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]], np.float32)
     labels = np.array([[0, 7, 0, 0, 0.5, 0.5], [1, 7, 0, 0, 0.5, 0.5]], np.float32)
@@ -308,7 +308,7 @@ def test_a_decoder_of_ones_own_judges_a_model():
         ("mydecod", "Did you mean 'mydecode'"),
     ],
 )
-def test_a_decoder_of_ones_own_that_fails_says_so(name: str, says: str):
+def test_a_failing_custom_decoder_is_reported(name: str, says: str):
     with pytest.raises(ValueError, match=says):
         Decoder(name=name).decode({"raw": np.zeros((2, 4), np.float32)})
 

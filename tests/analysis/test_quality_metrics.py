@@ -98,7 +98,7 @@ def test_the_background_is_no_class():
         judge({"y": scores}, None, np.array([0, 0]), asked("image-classification", background=4))
 
 
-def test_a_forgotten_background_is_noticed_where_the_data_set_tells_its_classes():
+def test_a_forgotten_background_is_noticed_where_the_classes_are_known():
     outputs = {"y": np.zeros((2, 1001), np.float32)}
     how = asked("image-classification", classes=1000)
     with pytest.raises(ValueError, match="1000 classes, the model 1001: say 'background'"):

@@ -196,7 +196,7 @@ def test_limits_are_read_with_their_units(aspect, text, value):
         ("latency_p99_ms", "<=1", "there is no figure 'latency_p99_ms'"),
     ],
 )
-def test_what_is_no_limit_is_refused_with_one_that_is(aspect, text, says):
+def test_a_wrong_limit_is_refused_with_an_example(aspect, text, says):
     with pytest.raises(UserError) as error:
         read_limit(aspect + text)
     assert says in str(error.value)
@@ -277,7 +277,7 @@ def test_an_end_on_the_limit_keeps_it():
     assert lists(answer(run(row), of=question(p99=f"{8.0 * 1.05!r}ms")))["sure"] == ["edge"]
 
 
-def test_least_limits_are_held_against_the_lower_end():
+def test_minimum_limits_are_compared_with_the_lower_end():
     rows = run(case("fast", p50=2.0), case("slow", p50=4.0), case("near", p50=3.3))
     found = answer(rows, of=question(throughput="300ips"))
     assert lists(found) == {"sure": ["fast"], "maybe": ["near"], "fails": ["slow"]}
@@ -290,7 +290,7 @@ def test_too_few_rounds_are_no_interval():
     assert found.maybe[0].settles == ("p99: 2 more rounds for an interval, it has 4",)
 
 
-def test_items_that_are_needed_are_told():
+def test_the_number_of_items_needed_is_reported():
     found = answer(run(case("int8", drop=0.0, drop_spread=1.3)), of=question(accuracy_drop="1pp"))
     assert found.maybe[0].settles == ("accuracy drop: 1,900 items needed for 1 pp, you have 650",)
     # half of the room: four times the items
@@ -317,7 +317,7 @@ def test_float32_itself_loses_nothing_and_no_labels_leave_it_open():
     assert "'accuracy>=76%'" in told["shipped"]
 
 
-def test_what_was_not_measured_fails_with_its_reason_and_what_is_open_may_still_be():
+def test_unmeasured_figures_fail_with_a_reason_and_open_ones_may_still_pass():
     rows = run(
         case("skipped", status="skipped", reason="no VNNI", rounds=0),
         case("crashed", status="crashed", reason="signal 11"),
@@ -365,7 +365,7 @@ def test_the_least_is_first_and_what_overlaps_it_is_within_noise():
     assert "cannot be told apart in p50" in says
 
 
-def test_a_first_that_is_apart_is_said_to_be():
+def test_a_clear_winner_is_reported():
     rows = run(case("slow", p50=3.0), case("best", p50=2.0))
     of = choose([rows], question(p99="10ms"))
     (says,) = sentences(of.answers[0], of)
@@ -396,7 +396,7 @@ def test_size_is_exact_and_equal_sizes_tie():
         ({"flags": "int8 in name only"}, "int8 in name only"),
     ],
 )
-def test_a_doubtful_first_is_said_to_be_doubtful(more, word):
+def test_a_doubtful_winner_is_marked_doubtful(more, word):
     rows = run(case("best", p50=1.0, **more), case("next"))
     of = choose([rows], question(p99="10ms"))
     says = sentences(of.answers[0], of)[0]
@@ -404,7 +404,7 @@ def test_a_doubtful_first_is_said_to_be_doubtful(more, word):
     assert f"In doubt: best int8-static: {word}" in says
 
 
-def test_what_loadgen_did_not_call_valid_is_never_sure():
+def test_a_result_that_loadgen_did_not_call_valid_is_never_sure():
     scenario: dict[str, Any] = {"scenario": "mlperf-single-stream"}
     rows = run(
         case("valid", p50=3.0, loadgen_valid=True, **scenario),
@@ -450,7 +450,7 @@ def test_sustained_figures_are_taken_where_there_are_some():
     assert any("of 1 of 2 configurations" in note for note in found.notes)
 
 
-def test_one_sustained_trial_is_no_interval_and_what_settles_it_is_said():
+def test_one_sustained_trial_gives_no_interval_but_a_remedy():
     rows = run(case("hot"), sustained("hot", 4.0, 9.0, rounds=1))
     found = answer(rows, of=question(p99="10ms"))
     assert lists(found)["maybe"] == ["hot"]
@@ -464,7 +464,7 @@ def test_a_sustained_case_that_failed_leaves_its_speed_open():
     assert "sustained load: timeout: 120 s are over" in found.maybe[0].settles[0]
 
 
-def test_without_sustained_figures_that_is_said():
+def test_missing_sustained_figures_are_reported():
     found = answer(run(case("one")), of=question(p99="10ms"))
     assert any("none was measured under sustained load" in note for note in found.notes)
 
@@ -602,7 +602,7 @@ def test_nothing_measured_is_an_answer():
 # --------------------------------------------------------------------------- what would change it
 
 
-def test_where_the_answer_changes_is_told_for_each_limit():
+def test_the_point_where_the_answer_changes_is_reported_for_each_limit():
     rows = run(
         case("small", p50=1.0, p99=8.0, drop=0.5, drop_spread=0.3),  # p99 to 8.4, drop to 0.8
         case("exact", p50=2.0, p99=4.0, drop=0.0, drop_spread=0.1),
@@ -684,7 +684,7 @@ def test_a_stricter_limit_never_finds_more(table, of, place, by):
 
 @settings(deadline=None, max_examples=40)
 @given(tables(), asked)
-def test_the_answer_changes_where_it_is_said_to_and_not_before(table, of):
+def test_the_answer_changes_at_the_reported_limit_and_not_before(table, of):
     found = answer(table, of=of)
     first = found.sure[0].candidate.row["case_id"] if found.sure else None
     for change in found.changes:

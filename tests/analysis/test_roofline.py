@@ -87,14 +87,14 @@ def test_memory_bounds_nothing_where_it_is_not_known(change: dict[str, Any]):
         {"p10_ns": None},
     ],
 )
-def test_what_is_not_known_gives_no_roof(change: dict[str, Any]):
+def test_unknown_operands_give_no_roof(change: dict[str, Any]):
     run = replace(RUN, **change)
     assert roofline(run, CEILINGS) is None
     assert columns(run, CEILINGS)["roofline_share"] is None
     assert roofline_chart({"c": run}, CEILINGS)["points"] == []
 
 
-def test_what_is_too_fast_is_suspicious():
+def test_a_case_above_its_roof_is_suspicious():
     fast = replace(RUN, p10_ns=2e6 / 3)  # three times the ceiling: it cannot have done the work
     roof = roofline(fast, CEILINGS)
     assert roof is not None and roof.suspicious is not None

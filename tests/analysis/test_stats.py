@@ -197,7 +197,7 @@ def test_items_for_one_point_at_five_percent_disagreement():
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
-def test_so_many_items_do_give_that_interval(share: float):
+def test_the_number_of_items_needed_gives_that_interval(share: float):
     items = estimates.items_needed(share, 0.01)
     changed = round(share * items / 2)
     pair = booleans(items - 2 * changed, changed, changed, 0)

@@ -248,7 +248,7 @@ def test_a_status_is_the_worst_that_happened_and_its_reason(crafted: Crafted):
     ]
 
 
-def test_what_was_not_measured_is_empty_and_not_zero(crafted: Crafted):
+def test_unmeasured_figures_are_empty_and_not_zero(crafted: Crafted):
     crafted.case("fp16", skip="not here")
     broken = crafted.case("fp32")
     crafted.trial(broken, 0, 0, status="crashed")

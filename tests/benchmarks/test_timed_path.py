@@ -202,7 +202,7 @@ def test_sensors_do_not_change_the_median(benchmark):
 
 
 @pytest.mark.timeout(600)
-def test_loadgen_tells_the_same_latency(benchmark, assets: Path):
+def test_loadgen_measures_the_same_latency(benchmark, assets: Path):
     """LoadGen's single-stream against a plain loop of the same steps, alternating in one process.
     Also prints how much placing inputs and reading outputs add to the inference."""
     if not benchmark.enabled:

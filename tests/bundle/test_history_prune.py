@@ -54,7 +54,7 @@ def test_a_run_that_either_rule_keeps_stays(tmp_path):
     assert going(tmp_path, days=1, runs=3) == ["night-060"]
 
 
-def test_what_is_told_is_what_it_frees(tmp_path):
+def test_the_reported_size_is_what_it_frees(tmp_path):
     path = night(tmp_path, 50)
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     planned = plan_pruning(tmp_path, Retention(days=10), NOW)
@@ -158,7 +158,7 @@ def test_removing_never_follows_a_link(tmp_path):
 
 
 @pytest.mark.parametrize("swap", ["link", "nothing", "elsewhere"])
-def test_what_is_no_longer_a_bundle_is_not_removed(tmp_path, swap):
+def test_a_folder_that_is_no_longer_a_bundle_is_not_removed(tmp_path, swap):
     results = tmp_path / "results"
     results.mkdir()
     path = night(results, 50)
@@ -174,7 +174,7 @@ def test_what_is_no_longer_a_bundle_is_not_removed(tmp_path, swap):
     assert Bundle(moved).problems() == []
 
 
-def test_what_a_kill_leaves_is_removed_the_next_time(tmp_path, monkeypatch):
+def test_leftovers_of_a_kill_are_removed_next_time(tmp_path, monkeypatch):
     path = night(tmp_path, 50)
     (item,) = plan_pruning(tmp_path, Retention(days=10), NOW).going
 
@@ -191,7 +191,7 @@ def test_what_a_kill_leaves_is_removed_the_next_time(tmp_path, monkeypatch):
     assert going(tmp_path, runs=1) == [path.name]
 
 
-def test_the_command_is_dry_until_told_otherwise(project):
+def test_the_command_removes_nothing_without_its_option(project):
     results = project.root / "results"
     results.mkdir()
     old, new = night(results, 900), night(results, 1)

@@ -280,7 +280,7 @@ SEGMENT = {"p50_ns": 1.0, "p90_ns": 1.0, "p99_ns": 1.0, "mean_ns": 1.0, "cov": N
         ("prepare.jsonl", "compiled_for", "anything"),
     ],
 )
-def test_what_is_told_of_a_gpu_is_of_its_kind(
+def test_fields_of_a_gpu_have_their_types(
     qbench: Run, bundle: Path, file: str, field: str, value: Any
 ):
     first, _, rest = (bundle / file).read_text().partition("\n")

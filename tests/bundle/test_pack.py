@@ -58,7 +58,7 @@ def test_a_packed_bundle_says_what_cannot_be_recomputed(project, bundle: Bundle)
     assert done.returncode == 0 and page.stat().st_size > 1e6
 
 
-def test_what_cannot_be_packed(bundle: Bundle, tmp_path: Path):
+def test_pack_refuses(bundle: Bundle, tmp_path: Path):
     packed = pack_bundle(bundle, tmp_path / "packed")
     with pytest.raises(UserError, match="packed already"):
         pack_bundle(packed, tmp_path / "again")

@@ -136,7 +136,7 @@ def test_a_view_says_the_same_as_the_written_bundle(original: Bundle, tmp_path: 
     assert rows(view) == rows(original)
 
 
-def test_the_page_of_a_redacted_bundle_tells_nothing(original: Bundle, tmp_path: Path):
+def test_the_page_of_a_redacted_bundle_has_no_private_words(original: Bundle, tmp_path: Path):
     pages = [tmp_path / name for name in ("plain.html", "redacted.html", "copy.html")]
     write_report([original], pages[0])
     write_report([original], pages[1], Options(redact=True))
@@ -251,7 +251,7 @@ def test_addresses_are_taken_out(address, mac, uuid):
         "2026-11-24T18:19:35+0000",
     ],
 )
-def test_what_tells_nothing_of_a_machine_stays(text):
+def test_text_without_private_words_stays(text):
     assert Redactor(["vienna-lab-3", "mfischer"], []).text(text) == text
 
 

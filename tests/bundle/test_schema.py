@@ -18,7 +18,7 @@ PUBLISHED = ROOT / "docs" / "schema"
 REAL = next((ROOT / "results" / "reference").glob("*-quick-*"))
 
 
-def test_what_is_published_is_what_records_are_checked_by():
+def test_published_schemas_are_those_of_the_records():
     found = {path.name: path.read_text() for path in PUBLISHED.iterdir()}
     assert found == schema_files(), "run `qbench schema -o docs/schema`"
 

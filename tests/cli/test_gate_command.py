@@ -221,7 +221,7 @@ def test_an_interrupted_run_is_a_failure_of_the_machinery(project, results):
         ("gate: {baselines: [{last: true, anchor: x}]}", "one of"),
     ],
 )
-def test_what_a_suite_says_wrongly_of_the_gate_is_told_with_its_line(project, gate, said):
+def test_wrong_gate_settings_of_a_suite_are_reported_with_their_line(project, gate, said):
     path = project.suite()
     lines = path.read_text().count("\n")
     path.write_text(path.read_text() + gate + "\n")
@@ -266,7 +266,7 @@ def test_accepting_keeps_comments_and_what_is_there(project, results):
         (["b8", "--until", TOMORROW, "--reason", "x", "--kind", "slow"], "slower"),
     ],
 )
-def test_what_cannot_be_accepted_is_refused(project, results, args, said):
+def test_unacceptable_changes_are_refused(project, results, args, said):
     run = crafted(results, "20260102-000000-a-0002", "2026-01-02T00:00:00+0000")
     done = project.qbench("accept", *args, "--run", run)
     assert done.returncode == 2 and said in done.stderr
@@ -283,7 +283,7 @@ def test_what_cannot_be_accepted_is_refused(project, results, args, said):
         ("accepted:\n- &a {case: aaaaaaaaaaaa}\n", 2, "anchors"),
     ],
 )
-def test_a_wrong_file_of_known_changes_is_told_with_its_line(tmp_path, text, line, said):
+def test_a_wrong_file_of_known_changes_is_reported_with_its_line(tmp_path, text, line, said):
     path = tmp_path / "accepted.yaml"
     path.write_text(text)
     with pytest.raises(UserError, match=f"accepted.yaml:{line}.*{said}"):

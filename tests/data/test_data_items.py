@@ -181,14 +181,14 @@ def test_the_same_choice_in_other_words_has_the_same_digest(root: Path):
     assert len(digests) == 1
 
 
-def test_a_damaged_cache_is_made_anew(root: Path):
+def test_a_damaged_cache_is_rebuilt(root: Path):
     found = made(root, blobs(), SHAPE)
     found.feeds["image"].write_bytes(b"")
     again = made(root, blobs(), SHAPE)
     np.testing.assert_array_equal(np.load(again.feeds["image"]), good()["images"])
 
 
-def test_progress_is_told_and_an_interrupt_leaves_nothing(
+def test_progress_is_reported_and_an_interrupt_leaves_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "REPORT_EVERY_S", 0.0)

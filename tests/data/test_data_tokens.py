@@ -118,7 +118,7 @@ def test_a_missing_library_is_named_with_its_remedy(tmp_path: Path, monkeypatch)
 
 
 @given(st.text(max_size=200), st.integers(1, 20))
-def test_any_text_gives_so_many_numbers_of_the_vocabulary(text: str, length: int):
+def test_any_text_gives_indices_of_the_vocabulary(text: str, length: int):
     with tempfile.TemporaryDirectory() as folder:
         found = numbers(Path(folder), WORDS, text, "words", length=length)
     assert len(found) == length and set(found) <= set(range(8))

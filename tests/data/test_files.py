@@ -101,7 +101,7 @@ def test_the_cards_folder_comes_before_assets_and_assets_before_the_web(
     assert site.asked == ["/net.bin"]
 
 
-def test_what_has_been_downloaded_is_not_downloaded_again(tmp_path, site: Site):
+def test_a_file_is_downloaded_once(tmp_path, site: Site):
     site.files["/net.bin"] = CONTENT
     file = SourceFile(url=f"{site.url}/net.bin", sha256=SHA256)
     said: list[str] = []
@@ -250,7 +250,7 @@ def test_a_small_file_of_the_hub_has_gits_digest(tmp_path, hub: Hub):
     assert locate(hub_file("config.json"), tmp_path, print).read_bytes() == b"hello"
 
 
-def test_what_is_not_what_the_hub_says_is_refused_and_not_kept(tmp_path, hub: Hub):
+def test_a_file_that_differs_from_the_hubs_digest_is_refused_and_not_kept(tmp_path, hub: Hub):
     hub.put("onnx/model.onnx", b"other" * 100, SHA256)
     message = refused(locate, hub_file(), tmp_path, print)
     assert SHA256 in message and "is damaged" in message
@@ -282,7 +282,7 @@ def test_without_its_library_the_hub_names_it(tmp_path, monkeypatch):
     assert locate(hub_file(path="net.onnx"), tmp_path, print) == tmp_path / "net.onnx"
 
 
-def test_companions_are_beside_the_model_wherever_that_is(tmp_path, hub: Hub):
+def test_companions_are_found_next_to_the_model(tmp_path, hub: Hub):
     beside = Companion(name="model.onnx.data")
     hub.put("onnx/model.onnx.data", CONTENT)
     source = ModelSource(hub=HubFile(repo="org/net", file="onnx/model.onnx", revision=COMMIT))
@@ -434,6 +434,6 @@ def test_a_file_is_digested_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
     assert digest_path(path) == hashlib.sha256(CONTENT[::-1]).hexdigest()
 
 
-def test_what_is_no_archive_is_refused(tmp_path):
+def test_a_file_that_is_not_an_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(CONTENT)
     assert "not a folder, .zip or .tar.gz" in refused(unpacked, tmp_path / "a.zip")

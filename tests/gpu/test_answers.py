@@ -49,7 +49,7 @@ def test_a_gpu_computes_what_the_processor_does(answered: Run, backend: str):
         assert row["status"] == "ok" or row["reason"]
 
 
-def test_what_ran_is_what_was_asked_for(answered: Run, backend: str):
+def test_the_requested_precision_runs(answered: Run, backend: str):
     """Read back from the runtime: float32 with TF32 off is not TF32, and half precision is no
     storage format on a GPU."""
     for row in answered.cases:

@@ -31,7 +31,7 @@ def held(pynvml: Any, gpu: cuda.Device, amount: int) -> dict[str, Any]:
     return watcher.summary(begin, end)
 
 
-def test_what_was_allocated_is_seen(gpu: cuda.Device, nvml: tuple[Any, Any]):
+def test_an_allocation_is_seen(gpu: cuda.Device, nvml: tuple[Any, Any]):
     """Of two processes that differ by 1 GiB, and hold CUDA's own memory alike."""
     less, more = held(nvml[0], gpu, 256 * MIB), held(nvml[0], gpu, 1280 * MIB)
     assert less["memory_process_by"] == more["memory_process_by"]

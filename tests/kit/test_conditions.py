@@ -93,7 +93,7 @@ def machine(tmp_path: Path, monkeypatch) -> Machine:
 OWN = {"involuntary_switches", "major_faults", "minor_faults", "cpus"}
 
 
-def test_a_machine_that_tells_nothing(machine):
+def test_a_machine_without_readings(machine):
     told = machine.begun().end()
     assert {name for name, value in told.items() if value is not None} == OWN
     assert told["cpus"] == 2
@@ -102,7 +102,7 @@ def test_a_machine_that_tells_nothing(machine):
 # --------------------------------------------------------------------------- processors
 
 
-def test_what_others_used_is_what_the_own_processors_were_busy_less_the_own_time(machine):
+def test_other_processes_use_busy_time_minus_own_time(machine):
     machine.stat(
         "cpu0 100 0 50 900 0 0 0 7 0 0", "cpu1 1 1 1 1 1 1 1 1 0 0", "cpu2 5 0 0 9 0 0 0 0"
     )
@@ -147,14 +147,14 @@ def test_a_steal_of_0_since_the_start_says_nothing(machine):
     assert told["steal_ns"] is None and told["others_cpu_ns"] == 0
 
 
-def test_a_fresh_machines_first_steal_is_told(machine):
+def test_the_first_steal_of_a_fresh_machine_is_recorded(machine):
     machine.stat("cpu0 10 0 0 0 0 0 0 0", "cpu2 10 0 0 0 0 0 0 0")
     read = machine.begun()
     machine.stat("cpu0 30 0 0 0 0 0 0 20", "cpu2 30 0 0 0 0 0 0 0")
     assert read.end()["steal_ns"] == 200_000_000
 
 
-def test_a_fresh_machines_first_pressure_is_told(machine):
+def test_the_first_pressure_of_a_fresh_machine_is_recorded(machine):
     machine.pressure(0, 0)
     read = machine.begun()
     machine.pressure(250, 3)
@@ -225,7 +225,7 @@ def test_a_kernel_that_keeps_no_waiting_writes_zeros(machine):
 # --------------------------------------------------------------------------- quotas
 
 
-def test_a_quota_of_version_2_of_ones_own_group_or_one_above(machine):
+def test_a_cgroup_v2_quota_of_the_own_group_or_a_parent(machine):
     machine.write("proc/self/cgroup", "0::/pod/box\n")
     groups = "sys/fs/cgroup"
     line = "usage_usec 9\nnr_periods {}\nnr_throttled {}\nthrottled_usec {}\n"
@@ -257,7 +257,7 @@ def test_a_quota_of_version_1(machine, folder, group):
     assert (told["throttled_ns"], told["throttled_periods"]) == (7_000, 2)
 
 
-def test_a_group_without_bandwidth_control_tells_nothing(machine):
+def test_a_group_without_bandwidth_control_has_no_quota(machine):
     machine.write("proc/self/cgroup", "0::/\n")
     machine.write("sys/fs/cgroup/cpu.stat", "usage_usec 12\nuser_usec 12\nsystem_usec 0\n")
     told = machine.begun().end()
@@ -299,7 +299,7 @@ def test_heat_of_every_package_counts(machine):
     assert read.end()["thermal_throttles"] == (1 + 4) + (1 + 7)
 
 
-def test_heat_of_a_core_counts_once_though_both_its_hyperthreads_tell(machine):
+def test_heat_of_a_core_counts_once_for_both_hyperthreads(machine):
     for number in (0, 2):
         machine.cpu(number, core=5, package=7, package_id=0, core_id=1)
     read = machine.begun()

@@ -70,7 +70,7 @@ def test_the_own_thread_and_later_ones_are_counted():
 
 
 @linux
-def test_what_is_closed_counts_no_more():
+def test_closed_counters_stop_counting():
     made = opened(TASK_CLOCK)
     made.close()
     made.close()
@@ -129,7 +129,7 @@ def test_the_reason_there_are_none(monkeypatch, number, said):
         ("?\n", "in a container"),
     ],
 )
-def test_what_mends_a_missing_permission(monkeypatch, tmp_path: Path, number, level, said):
+def test_the_remedy_for_a_missing_permission(monkeypatch, tmp_path: Path, number, level, said):
     (tmp_path / "level").write_text(level)
     monkeypatch.setattr(counters, "_PARANOID", tmp_path / "level")
     monkeypatch.setattr(counters, "_open", failing(number))

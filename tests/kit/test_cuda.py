@@ -35,7 +35,7 @@ def failure(timeout_s: float = 20) -> cuda.NoCuda:
     return caught.value
 
 
-def test_devices_as_the_driver_tells_them(driver: pytest.MonkeyPatch) -> None:
+def test_devices_as_the_driver_reports_them(driver: pytest.MonkeyPatch) -> None:
     driver.setenv("FAKE_CUDA_DEVICES", "NVIDIA A100,8.0,40;NVIDIA H100 MIG 1g.10gb,9.0,9.75")
     driver.setenv("FAKE_CUDA_DRIVER", "12080")
     whole, part = cuda.devices()
@@ -173,7 +173,7 @@ def known_libraries() -> str:
     return subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
 
 
-def test_a_process_without_an_answer_tells_its_last_step(
+def test_a_process_without_an_answer_is_reported_with_its_last_step(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "asked.py").write_text(

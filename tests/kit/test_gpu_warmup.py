@@ -49,7 +49,7 @@ def test_the_clock_is_that_of_the_card_at_its_place(library: Path):
     assert GpuClock(None).mhz() is None
 
 
-def test_a_library_that_fails_or_lacks_tells_nothing(
+def test_a_failing_or_missing_library_gives_no_clock(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("FAKE_NVML_FAILS", "1")
@@ -93,7 +93,7 @@ def test_a_gpu_is_warm_when_its_clock_is_steady():
     assert 0.4e9 < found["ns"] < 2e9
 
 
-def test_a_clock_that_never_comes_to_rest_is_told():
+def test_an_unsteady_clock_is_reported():
     found = warmed(Clock(begin=400, end=10**6, step=100), limit_s=0.5)
     assert found["clock_steady"] is False
     assert found["ns"] >= 0.5e9

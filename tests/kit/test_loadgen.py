@@ -182,7 +182,7 @@ def test_server_says_when_no_rate_held(tmp_path: Path):
     assert [probe["valid"] for probe in timed.facts["probes"]] == [False, False]
 
 
-def test_what_does_not_hold_with_other_arrivals_is_lowered_in_growing_steps():
+def test_a_rate_that_fails_with_other_arrivals_is_lowered_in_growing_steps():
     asked = []
 
     def probe(rate: float, seed: int) -> bool:

@@ -158,7 +158,7 @@ def test_every_stage_has_its_own_time(root: Path):
 
 
 @pytest.mark.parametrize("frames", [99, 101])
-def test_the_99th_percentile_is_told_of_a_hundred_frames_and_more(root: Path, frames: int):
+def test_the_99th_percentile_needs_a_hundred_frames(root: Path, frames: int):
     images = np.zeros((frames, 8, 8), np.uint8)
     np.savez(root / "a.npz", image=images)
     card = model_card({"image": ["N", 1, 8, 8]}, {"image": [{"layout": "NCHW"}]})
@@ -242,7 +242,7 @@ def test_another_picture_is_refused_by_its_name(root: Path):
         "16 bits": (encoded(Image.new("I;16", (4, 4))), "more than 8 bits"),
     }.values(),
 )
-def test_a_damaged_picture_is_told_with_its_item(root: Path, content: bytes, says: str):
+def test_a_damaged_picture_is_reported_with_its_item(root: Path, content: bytes, says: str):
     given = of_pictures(root)
     contents = list(PICTURES.values())
     other = raw_pictures([*contents[:2], content])
@@ -250,7 +250,7 @@ def test_a_damaged_picture_is_told_with_its_item(root: Path, content: bytes, say
         given.drive(work=other)
 
 
-def test_raw_items_are_kept_and_damaged_ones_made_anew(root: Path):
+def test_raw_items_are_kept_and_damaged_ones_rebuilt(root: Path):
     given = of_pictures(root)
     path = given.request.files["raw-0.npy"]
     before = path.stat().st_mtime_ns

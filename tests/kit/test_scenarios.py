@@ -94,7 +94,7 @@ def test_a_trial_is_given_the_time_that_its_options_ask_for():
     assert longest_s("mlperf-server", server) == 90  # four, and five to confirm
 
 
-def test_a_missing_package_is_told_with_what_installs_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_package_is_reported_with_its_install_command(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(
         SCENARIOS,
         "mlperf-offline",

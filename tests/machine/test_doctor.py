@@ -101,7 +101,7 @@ def test_a_container_with_a_quota(tmp_path: Path):
     assert findings["SMT"].status == "unknown", "its guest cannot know"
 
 
-def test_what_cannot_be_read_is_unknown_and_says_so(tmp_path: Path):
+def test_unreadable_checks_are_unknown(tmp_path: Path):
     findings = found(tmp_path)
     readable = {"another run", "isolated processors", "performance counters"}
     for finding in findings.values():
@@ -110,7 +110,7 @@ def test_what_cannot_be_read_is_unknown_and_says_so(tmp_path: Path):
             assert finding.found and finding.why
 
 
-def test_a_hypervisor_that_tells_no_steal_is_not_trusted(tmp_path: Path):
+def test_a_hypervisor_without_steal_is_not_trusted(tmp_path: Path):
     machines.container(tmp_path)
     (tmp_path / "proc/stat").write_text("cpu  1000 0 500 8000 10 0 5 0 0 0\n")
     assert found(tmp_path)["steal"].status == "unknown"
@@ -313,9 +313,7 @@ def test_a_quiet_gpu_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert set(statuses(findings, *checks).values()) == {"good"}
 
 
-def test_what_makes_a_gpu_slower_than_its_kind_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_reasons_for_a_slow_gpu_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     library = Nvml(
         DeviceGetEnforcedPowerLimit=400_000,
         DeviceGetEccMode=[0, 1],
@@ -365,7 +363,7 @@ def test_the_fingerprint_names_the_gpu(tmp_path: Path, monkeypatch: pytest.Monke
     assert library.open == 0, "closed again"
 
 
-def test_a_missing_package_is_said_where_there_is_a_gpu(
+def test_a_missing_package_is_reported_where_there_is_a_gpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(sys.modules, "pynvml", None)

@@ -188,7 +188,7 @@ def test_a_gpu_without_a_counter_gives_power_and_both_say_why(tmp_path: Path):
     assert sensor.device == "0000:3b:00.0"
 
 
-def test_a_gpu_with_a_counter_tells_its_power_too(tmp_path: Path):
+def test_a_gpu_with_a_counter_has_power_too(tmp_path: Path):
     found = find_sensors(tmp_path, FakeNvml(millijoules=[5_000], gpus=2))
     assert [(s.name, s.kind, s.device) for s in found.sensors] == [
         ("nvml-0-energy", "counter", "0000:3b:00.0"), ("nvml-0-power", "power", "0000:3b:00.0"),
@@ -348,7 +348,7 @@ def test_a_linear_counter_is_read_between_its_samples():
         ([0, 2, 4, 6, 8, 10], [7] * 6, "did not change"),
     ],
 )
-def test_what_cannot_be_told_has_a_reason(times_s: list[float], values: list[float], reason: str):
+def test_unknown_energy_has_a_reason(times_s: list[float], values: list[float], reason: str):
     series = np.array([times_s, values], float).T * [1e9, 1]
     with pytest.raises(NoReading, match=reason):
         joules(series.reshape(-1, 2), "counter", 500_000_000, 9_500_000_000)

@@ -88,7 +88,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, name: str):
+def test_errors_are_named_with_their_line(tmp_path: Path, name: str):
     content, message = WRONG[name]
     path = written(tmp_path, content)
     with pytest.raises(MeterError, match=message) as caught:
@@ -116,7 +116,9 @@ def test_a_log_that_is_missing_or_huge_is_refused(tmp_path: Path, monkeypatch):
     st.booleans(),
 )
 @settings(max_examples=100, deadline=None)
-def test_what_is_written_is_read(tmp_path_factory, rows, separator: str, iso: bool, names: bool):
+def test_written_lines_are_read_back(
+    tmp_path_factory, rows, separator: str, iso: bool, names: bool
+):
     moments = np.cumsum([step for step, _ in rows])  # milliseconds
     expected = [int(m) / 1000 for m in moments]
     lines = ["date" + separator + "power"] if names else []

@@ -51,17 +51,17 @@ def flags(help_text: str, transfers: bool) -> set[str]:
     return {word for word in command[1:] if "=" not in word}
 
 
-def test_trtexec_10_is_told_all_of_it():
+def test_trtexec_10_gets_every_flag():
     assert flags(HELP_10, True) == {"--useCudaGraph", "--useSpinWait", "--exposeDMA"}
     assert flags(HELP_10, False) == {"--useCudaGraph", "--useSpinWait", "--noDataTransfers"}
 
 
-def test_trtexec_11_is_told_what_is_not_its_default():
+def test_trtexec_11_gets_only_flags_that_are_not_default():
     assert flags(HELP_11, True) == {"--includeDataTransfers", "--exposeDMA"}
     assert flags(HELP_11, False) == set()
 
 
-def test_what_trtexec_exports():
+def test_times_exported_by_trtexec():
     times = trtexec_times(TIMES)
     assert times["compute"].tolist() == [2.0e6, 2.25e6]
     assert times["latency"].tolist() == pytest.approx([2.26e6, 2.52e6])

@@ -78,7 +78,7 @@ def test_a_part_of_a_gpu_has_its_own_memory_and_the_clock_of_the_whole():
         find_card(FakeNvml(), facts)
 
 
-def test_the_state_of_a_gpu_names_what_it_does_not_tell():
+def test_the_state_of_a_gpu_names_missing_readings():
     nvml = FakeNvml(throttle=0x4 | 0x40 | 0x1 | 0x2)  # ... idle, and clocks that somebody set
     state, missing = read_state(nvml, find_card(nvml, gpu_facts(0)))
     assert state["throttled"] == ["power cap", "hardware thermal slowdown"]
@@ -97,7 +97,7 @@ def test_the_state_of_a_gpu_names_what_it_does_not_tell():
         ({"milliwatts_now": 610_000, "refuses": ("nvmlDeviceGetFieldValues",)}, 250),
     ],
 )
-def test_power_is_of_now_where_the_driver_tells_it(tmp_path: Path, how, watts):
+def test_power_is_instantaneous_where_the_driver_has_it(tmp_path: Path, how, watts):
     """And the mean of the last second, which holds what was before a window, where it does not."""
     nvml = FakeNvml(**how)
     assert read_state(nvml, find_card(nvml, gpu_facts(0))).values["power_w"] == watts
@@ -151,7 +151,7 @@ def test_memory_errors_are_those_that_came_meanwhile(tmp_path: Path):
     assert (trial.summary()["ecc_corrected"], trial.summary()["ecc_uncorrected"]) == (2, 0)
 
 
-def test_what_is_not_told_is_none_with_its_reason(tmp_path: Path):
+def test_missing_readings_are_none_with_a_reason(tmp_path: Path):
     refuses = ("nvmlDeviceGetClockInfo", "nvmlDeviceGetEccMode", "nvmlDeviceGetTotalEccErrors")
     trial = Trial(tmp_path, FakeNvml(refuses=refuses, processes=None))
     with trial.running() as machine:
@@ -291,7 +291,7 @@ def test_a_card_that_others_compute_on_is_refused(monkeypatch: pytest.MonkeyPatc
     refuse_shared({"cuda:0": gpu_facts(1)})
 
 
-def test_where_nvml_does_not_tell_nothing_is_refused(monkeypatch: pytest.MonkeyPatch):
+def test_without_nvmls_list_of_processes_nothing_is_refused(monkeypatch: pytest.MonkeyPatch):
     for nvml in (None, FakeNvml(problem="Driver Not Loaded"), FakeNvml(processes=None)):
         monkeypatch.setitem(sys.modules, "pynvml", nvml)
         refuse_shared({"cuda:0": gpu_facts(0)})

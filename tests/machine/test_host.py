@@ -85,7 +85,7 @@ def test_the_machine_stays_the_same_whatever_it_runs(
     assert "4f2a" not in json.dumps(before), "only its digest is told"
 
 
-def test_a_container_may_be_told_which_machine_it_is_on(tmp_path: Path):
+def test_the_machine_of_a_container_can_be_named(tmp_path: Path):
     (tmp_path / "proc").mkdir()
     one, two = of(tmp_path, QBENCH_MACHINE="rack-7"), of(tmp_path, QBENCH_MACHINE="rack-8")
     assert one["host_id"] != two["host_id"] != of(tmp_path)["host_id"]

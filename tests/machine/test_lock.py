@@ -57,7 +57,7 @@ def test_the_holder_is_named_and_its_note_goes_with_it():
     assert not note(os.getpid()).exists()
 
 
-def test_another_process_is_refused_and_told_who_holds_it(holder):
+def test_another_process_is_refused_with_the_holders_name(holder):
     with pytest.raises(UserError, match=rf"process {holder.pid}, `qbench planted command`"):
         measuring_lock().__enter__()
 
@@ -105,7 +105,7 @@ def test_a_note_is_not_written_through_a_link(tmp_path: Path):
     assert mine.read_text() == "precious"
 
 
-def test_a_holder_without_a_note_is_told_so(holder):
+def test_a_holder_without_a_note_is_reported(holder):
     note(holder.pid).unlink()
     with pytest.raises(UserError, match="left no note"):
         measuring_lock().__enter__()

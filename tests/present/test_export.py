@@ -87,7 +87,7 @@ def test_an_unknown_column_is_answered_by_the_nearest(tmp_path: Path):
         content([bundle], "parket")
 
 
-def test_several_bundles_are_one_table_told_apart_by_run_and_machine(tmp_path: Path):
+def test_several_bundles_are_one_table_with_run_and_machine(tmp_path: Path):
     bundles = [
         measured(tmp_path, f"20260101-000000-crafted-{name}", host={**HOST, "host_id": name})
         for name in ("0001", "0002")
@@ -193,7 +193,7 @@ def test_a_paper_gets_figures_with_intervals_and_what_they_are_of(tmp_path: Path
     assert "blobs: 12 items" in text and "Left out: 1 cases" in text
 
 
-def test_a_paper_tells_the_conditions_that_differ(tmp_path: Path):
+def test_a_paper_lists_the_conditions_that_differ(tmp_path: Path):
     crafted = Crafted(tmp_path)
     for batch in (1, 4):
         crafted.trial(crafted.case("fp32", batch_size=batch), 0, 4.0)
@@ -253,7 +253,7 @@ framework operating_system other_software_stack
 """
 
 
-def test_what_may_be_empty_is_what_the_checker_lets_pass():
+def test_optional_fields_are_those_that_the_checker_accepts_empty():
     assert set(FIELDS) - set(MAY_BE_EMPTY) == set(MEANINGFUL.split())
 
 
@@ -316,7 +316,7 @@ def test_the_command_writes_what_the_files_ending_says(project):
     assert done.returncode == 2 and "Did you mean 'latex'" in done.stderr
 
 
-def test_the_command_tells_what_mlperf_misses(project):
+def test_the_command_lists_fields_that_mlperf_misses(project):
     one, two = system_of(project.root, 1, "one"), system_of(project.root, 2, "two")
     done = project.qbench("export", one.path.name, "--format", "system")
     assert done.returncode == 0 and json.loads(done.stdout)["system_name"] == "one"

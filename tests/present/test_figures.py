@@ -222,7 +222,7 @@ def test_a_case_lies_under_its_ceiling(tmp_path: Path):
     assert "fp32: 1 GMAC/s" in drawn.texts and "multiply-accumulates per byte" in drawn.texts
 
 
-def test_a_long_load_shows_what_the_machine_tells(bundle: Bundle):
+def test_a_long_load_shows_the_machines_readings(bundle: Bundle):
     drawn = Drawn(one([bundle], "sustained"))
     assert {"latency, ms", "temperature, °C", "seconds of load"} <= set(drawn.texts)
     assert "clock, GHz" not in drawn.texts, "this machine does not tell its clock"
@@ -236,7 +236,7 @@ def test_runs_have_panels_of_their_own(bundle: Bundle, tmp_path: Path):
     assert f"A: {bundle.run_id}" in words and f"B: {other.run_id}" in words
 
 
-def test_what_is_in_doubt_is_marked(tmp_path: Path):
+def test_doubtful_cases_are_marked(tmp_path: Path):
     crafted = Crafted(
         tmp_path, settings={"cpu_power": None, "rounds": {"least": 6, "most": 6, "target": 0.001}}
     )
@@ -272,7 +272,7 @@ def test_a_chart_without_data_says_why(tmp_path: Path, name: str, reason: str):
     assert isinstance(why, NoData) and re.search(reason, why.message) and why.fix
 
 
-def test_what_is_wrong_is_said(bundle: Bundle, tmp_path: Path):
+def test_errors_are_reported(bundle: Bundle, tmp_path: Path):
     with pytest.raises(UserError, match="Did you mean 'speedup'"):
         figures([bundle], ["speed-up"], "svg")
     with pytest.raises(UserError, match="Known: pdf, png, svg"):

@@ -156,7 +156,7 @@ def test_sum(benchmark, size):
 """
 
 
-def test_what_pytest_benchmark_writes_is_read(tmp_path: Path):
+def test_files_of_pytest_benchmark_are_read(tmp_path: Path):
     pytest.importorskip("pytest_benchmark")
     (tmp_path / "test_speed.py").write_text(BENCHMARKED)
     file = tmp_path / "night.json"
@@ -208,7 +208,7 @@ def write(folder: Path, content: Any) -> Path:
     return path
 
 
-def test_what_was_not_saved_is_not_measured(tmp_path: Path):
+def test_unsaved_figures_are_none(tmp_path: Path):
     (point,) = read_benchmarks(write(tmp_path, night()))
     assert point.metrics == {"latency_p50_ms": 2.0, "throughput_ips": 400.0}
     few = night(benchmarks=one(data=[0.002] * 9))

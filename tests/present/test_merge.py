@@ -90,7 +90,7 @@ def test_a_collection_holds_the_bundles_byte_for_byte(two: list[Path], tmp_path:
     assert names == {ONE, TWO, "cases.csv", "cases.parquet", "collection.json"}
 
 
-def test_one_table_tells_the_machine_of_every_case(two: list[Path], tmp_path: Path):
+def test_one_table_has_the_machine_of_every_case(two: list[Path], tmp_path: Path):
     merge_bundles(two, tmp_path / "fleet")
     for cases in (
         pd.read_csv(tmp_path / "fleet" / "cases.csv"),
@@ -153,7 +153,7 @@ def test_merging_more_is_as_merging_all_at_once(two: list[Path], tmp_path: Path)
     }
 
 
-def test_what_a_killed_merge_left_is_cleared_or_taken_in(two: list[Path], tmp_path: Path):
+def test_leftovers_of_a_killed_merge_are_cleared_or_used(two: list[Path], tmp_path: Path):
     fleet = tmp_path / "fleet"
     merge_bundles([two[0]], fleet)
     shutil.copytree(two[1], fleet / TWO)  # moved into place, then killed

@@ -263,7 +263,7 @@ def test_a_chart_s_csv_holds_the_case_table_s_figures(opened, bundles):
     assert speedups["other int8-dynamic"]["meaning"] == "the interval includes 1"
 
 
-def test_what_looks_like_a_formula_does_nothing_in_a_spreadsheet(opened):
+def test_text_that_looks_like_a_formula_is_inert_in_a_spreadsheet(opened):
     page = opened("one")
     page.locator("#choose-model").select_option(index=1)
     for row in rows(page, "start-chart"):

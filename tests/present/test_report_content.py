@@ -116,7 +116,7 @@ def test_the_fastest_is_named_with_what_it_costs(tmp_path):
     assert third.startswith("It loses accuracy: Δ −10.0 pp (−1") and "n = 400" in third
 
 
-def test_no_loss_that_can_be_told_is_not_called_none(tmp_path):
+def test_an_undetectable_loss_is_not_called_none(tmp_path):
     crafted = Crafted(tmp_path)
     crafted.labels = LABELS
     base, quick = crafted.case("fp32"), crafted.case("int8-static")
@@ -277,7 +277,7 @@ def test_a_part_of_a_data_set_is_not_called_the_official_score(tmp_path):
     assert "not official scores" in page.text
 
 
-def test_what_is_left_out_is_listed(tmp_path):
+def test_omissions_are_listed(tmp_path):
     crafted = Crafted(tmp_path, filters={"models": ["net"], "backends": [], "precisions": []})
     base, other = crafted.case("fp32"), crafted.case("int8-static")
     rounds(crafted, base, 1.0, count=10)
@@ -306,7 +306,7 @@ def test_a_suite_that_cannot_be_read_is_no_error(tmp_path):
     assert any("cannot be read" in sentence for sentence in told)
 
 
-def test_what_ran_stands_beside_what_was_asked_for(tmp_path):
+def test_the_precision_read_back_is_shown_next_to_the_requested_one(tmp_path):
     crafted = Crafted(tmp_path)
     base, half, named = (crafted.case(p) for p in ("fp32", "fp16", "int8-static"))
     for case in (base, half, named):

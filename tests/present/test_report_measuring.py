@@ -163,7 +163,7 @@ def test_every_scenario_has_its_own_table(tmp_path):
     assert reason.startswith("no rate held; Reduce target QPS")
 
 
-def test_what_charts_of_scenarios_are_drawn_from(tmp_path):
+def test_data_of_scenario_charts(tmp_path):
     charts = page_content([scenarios(tmp_path)])["charts"]
     cases = {case["scenario"]: case for case in charts["cases"]}
     assert cases["paced"]["deadline_ms"] == 10.0
@@ -179,7 +179,7 @@ def test_what_charts_of_scenarios_are_drawn_from(tmp_path):
     assert [case["condition"] for case in charts["cases"]] == list(cases)
 
 
-def test_what_is_not_there_is_not_on_the_page(crafted: Crafted, tmp_path):
+def test_absent_scenarios_are_not_on_the_page(crafted: Crafted, tmp_path):
     crafted.trial(crafted.case("fp32"), 0, 1.0)
     html, page = written(crafted.done(), path=tmp_path / "page.html")
     ids = {attributes.get("id") for _, attributes in page.elements}
@@ -211,7 +211,7 @@ def test_a_line_joins_what_differs_in_one_thing_only(crafted: Crafted):
     assert [point["ips"] for point in one["points"]] == [1000.0] * 3
 
 
-def test_cases_have_their_place_beside_those_of_their_own_run(tmp_path):
+def test_cases_are_ranked_within_their_own_run(tmp_path):
     """Twice as slow is surely slower; on another machine it is another front."""
     bundles = []
     for letter, slower in (("a", 1.0), ("b", 3.0)):
@@ -429,7 +429,7 @@ def test_power_is_drawn_over_time_and_thinned(tmp_path):
 # --------------------------------------------------------------------------- the machine
 
 
-def test_what_a_person_has_to_fill_in_is_marked(tmp_path):
+def test_fields_for_a_person_are_marked(tmp_path):
     system = {"submitter": "me", "cooling": HOSTILE}
     crafted = Crafted(tmp_path, system=system)
     crafted.trial(crafted.case("fp32"), 0, 1.0)
@@ -474,7 +474,7 @@ def test_the_terminal_has_a_table_for_every_scenario(tmp_path):
     assert "Paced frames" not in terminal(sustained(tmp_path / "other", series(5)))
 
 
-def test_options_are_told_only_of_a_scenario_with_several(tmp_path):
+def test_options_are_shown_only_for_a_scenario_with_several(tmp_path):
     crafted = Crafted(tmp_path)
     facts = {"frames": 1, "late": 0, "dropped": 0, "deadline_ms": 10.0}
     for rate in (100.0, 50.0):

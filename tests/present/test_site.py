@@ -92,7 +92,7 @@ def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(results
     assert (site / ".nojekyll").is_file()
 
 
-def test_the_index_tells_of_every_run(results, tmp_path):
+def test_the_index_lists_every_run(results, tmp_path):
     measured(results, 5, complete=False)
     broken = measured(results, 6)
     measured(results, 7, confirms=broken.run_id)
@@ -270,7 +270,7 @@ def test_only_what_changes_is_written(results, tmp_path):
     }
 
 
-def test_what_others_wrote_is_neither_changed_nor_removed(results, tmp_path):
+def test_files_of_others_are_neither_changed_nor_removed(results, tmp_path):
     site = tmp_path / "site"
     write_site([results], site)
     (site / "CNAME").write_text("bench.example.org")

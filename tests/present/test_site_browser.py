@@ -139,7 +139,7 @@ def test_runs_are_filtered_sorted_and_found(site, browser):
     seen.close()
 
 
-def test_a_trend_is_drawn_and_told(site, browser):
+def test_a_trend_is_drawn_and_listed(site, browser):
     seen = opened(browser, f"{site.as_uri()}/models/net.html")
     page = seen.page
     page.wait_for_selector("#trend-chart .main-svg")

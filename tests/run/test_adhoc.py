@@ -64,7 +64,7 @@ def test_a_card_without_data_gets_made_up_inputs(project):
         (["suite.txt"], "of no known format"),
     ],
 )
-def test_what_cannot_be_run_is_said(project, args: list[str], said: str):
+def test_unrunnable_models_are_reported(project, args: list[str], said: str):
     (project.root / "suite.txt").write_text("?")
     done = project.qbench("run", "--model", *args)
     assert done.returncode == 2
@@ -91,7 +91,7 @@ def test_a_single_tensor_needs_no_name(project):
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_weights_beside_an_onnx_file_come_along(project, backend: str):
+def test_weights_next_to_an_onnx_file_come_along(project, backend: str):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip(backend)
     source = suites_dir() / "zoo" / "digits_cnn.onnx"

@@ -118,7 +118,7 @@ def test_names_of_cards_are_checked(project):
     assert f"net.yaml:{line}: " in message and "calls itself 'ten'" in message
 
 
-def test_a_card_beside_the_suite_comes_before_a_shipped_one(project, tmp_path):
+def test_a_card_next_to_the_suite_precedes_a_shipped_one(project, tmp_path):
     other = tmp_path / "other"
     (other / "models").mkdir(parents=True)
     text = (project.root / "models" / "net.yaml").read_text()

@@ -105,7 +105,7 @@ def kept(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "cache" / "converted").glob("*/conversion.json"))
 
 
-def test_what_was_converted_is_checked_described_and_kept(toy, tmp_path):
+def test_a_conversion_is_checked_described_and_kept(toy, tmp_path):
     catalog = toy.catalog()
     card = catalog.card("net")
     assert catalog.can_give(card, "fake") and not catalog.can_give(card, "onnx")
@@ -126,7 +126,7 @@ def test_what_was_converted_is_checked_described_and_kept(toy, tmp_path):
 
 
 @pytest.mark.parametrize("what", ["model.fake", "conversion.json"])
-def test_a_damaged_conversion_is_made_anew(toy, tmp_path, what: str):
+def test_a_damaged_conversion_is_repeated(toy, tmp_path, what: str):
     catalog = toy.catalog()
     before = catalog.model(catalog.card("net"), "fake")
     content = before.path.read_bytes()
@@ -147,7 +147,7 @@ def test_a_full_disk_is_not_the_models_fault(toy):
         catalog.model(catalog.card("net"), "fake")
 
 
-def test_another_source_is_converted_anew(toy):
+def test_another_source_is_converted_again(toy):
     first = toy.catalog()
     before = first.model(first.card("net"), "fake")
     toy.file(1.0001)
@@ -169,7 +169,7 @@ def test_a_conversion_that_changes_the_outputs_is_a_failure(toy, tmp_path):
     assert catalog.model(catalog.card("net"), "fake")
 
 
-def test_a_tools_failure_is_told_once_and_not_tried_for_every_case(toy):
+def test_a_tools_failure_is_reported_once_and_not_retried(toy):
     toy.file("broken")
     catalog = toy.catalog()
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_a_tools_failure_is_told_once_and_not_tried_for_every_case(toy):
     assert len([line for line in toy.said if "converting" in line]) == 1
 
 
-def test_what_cannot_be_had_here_is_skipped(toy):
+def test_unavailable_conversions_are_skipped(toy):
     toy.file("network")
     no = refused(toy.catalog())
     assert no.status == "skipped" and "no network" in no.reason
@@ -207,7 +207,7 @@ def test_a_source_in_the_format_itself_is_not_converted(toy, project):
     assert model.source_inputs == {"image": SourceTensor("image", "NCHW")}  # the card's own names
 
 
-def test_files_without_a_card_are_told_by_their_ending(toy):
+def test_files_without_a_card_are_recognized_by_their_suffix(toy):
     converters = toy.catalog()._converters
     assert converters.endings() == {".toy": "toy"}
     assert converters.readers() == dict.fromkeys(("toy", "other"), "toy_converter:Converter")

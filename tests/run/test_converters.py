@@ -236,7 +236,7 @@ def test_models_of_keras_2_and_3_are_loaded(made):
     assert made[1]["two_sm"] == made[1]["recurrent"] == made[1]["table"] == ["Loaded", ""]
 
 
-def test_what_is_damaged_or_dangerous_is_refused(made):
+def test_damaged_and_dangerous_models_are_refused(made):
     assert made[1]["text.h5"][0] == "PrepareError" and "not a readable" in made[1]["text.h5"][1]
     assert "neither in .keras nor in .h5" in made[1]["two.net"][1]
     assert "TensorFlow 1" in made[1]["version_1"][1]

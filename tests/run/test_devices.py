@@ -70,7 +70,7 @@ def test_cuda_is_the_first_gpu(project):
         ({"overrides": {"fake": {"batch_sizes": [4, 4]}}}, "listed twice: 4"),
     ],
 )
-def test_what_is_no_device_is_refused_with_its_line(project, content, said):
+def test_a_wrong_device_is_refused_with_its_line(project, content, said):
     with pytest.raises(UserError, match=rf"small.yaml:\d+: .*{said}"):
         loaded(project, **content)
 
@@ -197,7 +197,7 @@ def test_artifacts_are_compiled_for_the_device_and_every_batch(gpu):
         assert case["sqnr_db"] > 30 if case["precision"] == "int8-static" else case["accuracy"]
 
 
-def test_trials_tell_where_a_calls_time_goes_and_what_lies_on_the_device(gpu):
+def test_trials_record_segments_and_device_memory(gpu):
     gpu.model(infer_us=1000)
     gpu.run_json(alone(gpu, devices=["cpu", "cuda"]))
     trials = {trial["device_memory"].get("io"): trial for trial in of(gpu, "journal.jsonl")}
@@ -215,7 +215,7 @@ def test_trials_tell_where_a_calls_time_goes_and_what_lies_on_the_device(gpu):
     assert on_gpu["warmup"]["ns"] >= 0.2e9 > on_cpu["warmup"]["ns"]  # the suite says 0.02 s
 
 
-def test_what_was_compiled_is_found_again_and_made_anew_where_it_is_damaged(gpu):
+def test_a_compiled_artifact_is_reused_and_rebuilt_where_damaged(gpu):
     gpu.run_json(alone(gpu))
     cache = Path(gpu.env["QBENCH_CACHE"])
 
@@ -345,7 +345,7 @@ def test_a_probe_that_compiles_for_what_it_does_not_know_is_refused(
     assert isinstance(found, Unavailable) and ODD[changes] in found.reason
 
 
-def test_what_a_probe_says_of_its_devices_is_told():
+def test_devices_of_a_probe_are_reported():
     found = Registry({"fakegpu": "qbench.testing:FakeGpuBackend"}).probe()["fakegpu"]
     assert isinstance(found, Ready)
     assert found.compiled == ("cuda:0",) and found.devices["cuda:0"]["driver"] == "13.0"

@@ -227,7 +227,7 @@ def test_one_window_below_idle_costs_no_figure():
     assert (row["power_w"], row["idle_w"]) == (pytest.approx(4.1), 4.0)
 
 
-def test_an_energy_that_cannot_be_told_from_idle_has_an_interval_that_holds_0():
+def test_an_energy_indistinguishable_from_idle_has_an_interval_with_0():
     kept = Kept()
     kept.records = windows([20.6, 19.5, 20.5, 19.8, 20.3, 19.7])
     row = columns(kept)
@@ -245,7 +245,7 @@ def test_without_a_baseline_there_is_still_the_energy_with_the_idle_share():
     assert row["energy_is_measured"] is True
 
 
-def test_a_busy_idle_is_said(machine: Machine, monkeypatch):
+def test_a_busy_idle_baseline_is_reported(machine: Machine, monkeypatch):
     monkeypatch.setattr("psutil.cpu_percent", lambda: 42.0)
     kept = Kept()
     measure_energy(prepared(machine, kept), {"fast": "x"}, [])
@@ -253,7 +253,7 @@ def test_a_busy_idle_is_said(machine: Machine, monkeypatch):
     assert "42% of the machine was busy" in kept.notes[0]
 
 
-def test_a_job_on_another_core_is_told_of_the_energy_that_holds_it(machine: Machine):
+def test_a_job_on_another_core_marks_the_energy(machine: Machine):
     """Two of six windows met a job that took as much again; the other case's did not."""
     kept = Kept()
 

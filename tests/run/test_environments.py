@@ -48,7 +48,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> None:
         ({"a": {"requirements": ["numpy"], "prepare": "fp8"}}, "prepare"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_its_line(project, environments, said):
+def test_wrong_environments_are_refused_with_their_line(project, environments, said):
     done = project.qbench("plan", project.suite(environments=environments))
     assert done.returncode == 2
     assert said in done.stderr
@@ -369,7 +369,7 @@ def test_without_an_index_what_was_resolved_before_is_used_and_said(
     assert other.failure and other.interpreter is None
 
 
-def test_a_wheel_is_found_beside_the_suite_and_told_from_one_of_other_content(tmp_path: Path):
+def test_a_missing_wheel_is_reported_relative_to_the_suite(tmp_path: Path):
     made = make(tmp_path, requirements=["missing-1.0-py3-none-any.whl"])["a"]
     assert "missing-1.0-py3-none-any.whl" in made.failure and "suite's folder" in made.failure
 

@@ -107,7 +107,7 @@ def test_fragments_outside_the_fast_path_are_counted():
     assert "3 fragments" in reasons(found)
 
 
-def test_nothing_on_the_fast_path_is_said_so():
+def test_nothing_on_the_fast_path_is_reported():
     slow = Operator("c", "CONV_2D", "compute", "int16", macs=1, fallback=True)
     found = explained("int16x8", [slow, slow], [CONV])
     assert "took none of the 2 operators" in reasons(found)
@@ -220,7 +220,7 @@ def test_a_case_that_is_not_clear_is_asked_for_with_the_list(project, words: lis
     assert said in done.stderr and "net fake int8-static" in done.stderr
 
 
-def test_what_is_gone_from_the_cache_is_said_with_what_to_do(project):
+def test_a_missing_artifact_is_reported_with_a_remedy(project):
     suite = project.suite()
     project.run_json(suite)
     cache = project.root.parent / "cache"
@@ -243,7 +243,7 @@ def test_another_artifact_than_the_bundles_is_not_explained(project):
     assert "is not the one of the bundle" in done.stderr and "Run the same" in done.stderr
 
 
-def test_figures_of_another_machine_are_said_to_be(project):
+def test_figures_of_another_machine_are_marked(project):
     ran = project.run_json(project.suite())
     assert "another machine" not in project.qbench("explain", "net/fake/fp32").stdout
     begin = project.root / ran["bundle"] / "begin.json"

@@ -254,7 +254,7 @@ def test_a_worker_that_never_stops_talking_meets_its_deadline(monkeypatch: pytes
     assert time.monotonic() - begin < 5
 
 
-def test_a_signal_without_a_name_is_told_by_its_number(adapter):
+def test_a_signal_without_a_name_is_reported_by_number(adapter):
     assert "signal 40" in probe(adapter("os.kill(os.getpid(), 40); time.sleep(5)")).reason
 
 

@@ -203,7 +203,7 @@ def test_a_second_run_with_another_lock_leaves_a_live_ones_files(project, tmp_pa
     process.communicate()
 
 
-def test_what_a_killed_run_left_in_its_working_folder_is_removed(project):
+def test_leftovers_of_a_killed_run_in_its_working_folder_are_removed(project):
     project.model(fail={"prepare": "hang"})
     suite = project.suite(precisions=["fp32"])
     process = start(project, "run", str(suite), "--no-report")
@@ -220,7 +220,7 @@ def test_what_a_killed_run_left_in_its_working_folder_is_removed(project):
     assert not list(work.iterdir())
 
 
-def test_a_resumed_round_is_marked_and_fresh_begins_anew(project):
+def test_a_resumed_round_is_marked_and_fresh_restarts(project):
     project.model(infer_us=3000)
     suite = project.suite(rounds=8, timed_s=0.3)
     process = start(project, "run", str(suite), "--no-report")

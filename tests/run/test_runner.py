@@ -127,7 +127,7 @@ def test_the_next_backend_is_the_reference_where_the_first_fails(project):
     assert cases["fake", "int8-static"]["sqnr_db"] > 30
 
 
-def test_a_damaged_artifact_in_the_cache_is_made_anew(project):
+def test_a_damaged_artifact_in_the_cache_is_rebuilt(project):
     suite = project.suite()
     project.run_json(suite)
     cache = Path(project.env["QBENCH_CACHE"])
@@ -245,7 +245,7 @@ def test_a_cache_that_is_no_folder_is_named(project):
     assert "QBENCH_CACHE" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_model_that_misses_what_its_card_expects_is_told(project):
+def test_a_model_below_its_cards_expectation_is_reported(project):
     edit_card(project, expected={"value": 0.5, "items": 40})
     done = project.qbench("run", project.suite(), "--no-report")
     said = "net fake fp32: reaches 1.0000, its card expects 0.5000 on the same 40 items"

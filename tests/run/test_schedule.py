@@ -93,7 +93,7 @@ def test_the_order_of_a_round_is_random_and_the_same_for_the_same_seed():
     assert [i for _, i in first] != [i for _, i in second]
 
 
-def test_a_steady_case_stops_at_the_least_rounds_and_a_jumping_one_goes_on():
+def test_a_steady_case_stops_at_the_minimum_and_an_unsteady_one_continues():
     made = plan(FP32, OTHER, rounds={"least": 6, "most": 40, "target": 0.01})
     machine = Machine(Schedule(made, made.cases, 0), {FP32.case_id: 0.001, OTHER.case_id: 0.02})
     counts = machine.run()
@@ -102,7 +102,7 @@ def test_a_steady_case_stops_at_the_least_rounds_and_a_jumping_one_goes_on():
     assert machine.schedule.half_width(OTHER.case_id) <= 0.01
 
 
-def test_a_case_that_never_settles_ends_at_the_most_rounds():
+def test_an_unsettled_case_ends_at_the_maximum_of_rounds():
     made = plan(FP32, rounds={"least": 6, "most": 9, "target": 0.01})
     machine = Machine(Schedule(made, made.cases, 0), {FP32.case_id: 0.5})
     assert machine.run() == {FP32.case_id: 9}

@@ -196,7 +196,7 @@ def test_a_file_that_is_no_mapping_in_yaml_is_refused_with_the_line(tmp_path, wh
     ],
     ids=["over a megabyte", "nested too deeply", "no such day", "a number of 5000 digits"],
 )
-def test_what_no_person_writes_is_refused_too(tmp_path, text: str):
+def test_unusual_yaml_is_refused_too(tmp_path, text: str):
     assert refusal(tmp_path, text)
 
 
@@ -299,7 +299,7 @@ def test_a_precision_in_another_form_is_refused_at_its_line(tmp_path, form: str)
     assert refusal(tmp_path, text).startswith(":5: ")
 
 
-def test_the_digest_is_of_what_is_said_not_of_how(tmp_path):
+def test_the_digest_ignores_formatting(tmp_path):
     path = tmp_path / "suite.yaml"
     content = {
         **yaml.safe_load(LEAST),
@@ -331,7 +331,7 @@ def test_a_shipped_suite_loads(name: str):
     assert suite.models and suite.precisions[0].name == "fp32"
 
 
-def test_what_is_shipped_is_found_by_name():
+def test_shipped_suites_and_cards_are_found_by_name():
     assert {"quick", "imagenet_edge", "mlperf_tiny"} <= set(shipped_suites())
     assert find_suite("quick") == shipped_suites()["quick"]
 
@@ -482,7 +482,7 @@ def test_a_case_id_is_of_what_was_asked_for_and_not_of_the_rest_of_the_suite(pro
     assert changed[1].case_id != alone[1].case_id
 
 
-def test_what_cannot_run_here_stays_with_its_reason(project):
+def test_cases_that_cannot_run_here_keep_their_reason(project):
     text = LEAST.replace("fp32", "fp32\n  - fp16\n  - w4") + "threads: [1, 4096]\n"
     plan = planned(project, text)
     reasons = {(p.case.precision, p.case.threads): p.skip for p in plan.cases}

@@ -147,7 +147,7 @@ def test_the_environment_may_name_the_file(tmp_path: Path, monkeypatch: pytest.M
         ("- cooling\n", 1, "keys and values"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, place: int, said: str):
+def test_errors_are_reported_with_their_line(tmp_path: Path, text: str, place: int, said: str):
     path = write(tmp_path / "system.yaml", text)
     with pytest.raises(UserError) as error:
         load_system(path)

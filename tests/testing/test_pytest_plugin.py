@@ -100,7 +100,7 @@ def test_each_case_of_a_suite_is_a_test_and_the_suite_is_run_once(project):
     assert f"net fake fp32: {shown}" in done.out
 
 
-def test_a_case_that_fails_is_told_with_its_reason_and_what_to_do(project):
+def test_a_failing_case_is_reported_with_reason_and_remedy(project):
     project.model(fail={"int8-static:prepare": "error"})
     done = Pytest(project, suite(project, gate={"broken_share": 0.5}).name)
     assert done.code == 1
@@ -185,7 +185,7 @@ def test_a_suite_that_is_wrong_is_an_error_with_its_line(project):
         (["bench", "-m", "not qbench"], {}, False),
     ],
 )
-def test_what_is_collected(project, args: list[str], ini: dict[str, str], collected: bool):
+def test_which_files_are_collected(project, args: list[str], ini: dict[str, str], collected: bool):
     """A session that was given no path must not measure for minutes because of a file somewhere."""
     (project.root / "bench").mkdir()
     suite(project).rename(project.root / "bench" / "small.qbench.yaml")
