@@ -14,8 +14,8 @@ import pytest
 from crafted import Crafted
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import Page
 from rich.console import Console
-from test_report import Page
 
 from qbench.analysis.compare.machines import Machine
 from qbench.analysis.recommend.candidates import Measured, median

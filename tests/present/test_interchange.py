@@ -15,7 +15,7 @@ import pytest
 from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
-from test_pytest_plugin import Pytest
+from sessions import Pytest
 
 from qbench.analysis.history import imported
 from qbench.analysis.history.imported import read_benchmarks

@@ -11,7 +11,7 @@ import pytest
 from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
-from test_report import HOSTILE, measured, written
+from pages import HOSTILE, measured, written
 
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from crafted import Crafted
+from pages import Page, written
 from rich.console import Console
-from test_report import Page, browsed, browser, written
+from test_report import browsed, browser
 
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
