@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend"]
 
-FIX = "pip install 'qbench[onnxruntime]'"
+FIX = "pip install onnxruntime onnx onnx-ir ml_dtypes"
 
 _PRECISIONS = ("fp32", "fp16", "int8-dynamic", "int8-static", "w8", "w4", "as-shipped")
 _MISSING = {

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend"]
 
-_FIX = "pip install 'qbench[openvino]'"
+_FIX = "pip install openvino nncf"
 _MISSING = {
     "tf32": "tf32 is a format of NVIDIA's matrix units; this adapter runs on the CPU",
     "fp8": "OpenVINO's CPU plugin only stores fp8 and emulates its rounding: it computes in fp32",

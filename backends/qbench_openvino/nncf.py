@@ -20,7 +20,7 @@ def import_nncf() -> Any:
         import nncf
     except ImportError as error:
         raise PrepareError(
-            f"NNCF, which quantizes, cannot be imported ({error}): pip install 'qbench[openvino]'"
+            f"NNCF, which quantizes, cannot be imported ({error}): pip install nncf"
         ) from error
     nncf.set_log_level(logging.WARNING)
     return nncf

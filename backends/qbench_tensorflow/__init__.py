@@ -53,7 +53,7 @@ class Converter:
     described: tuple[str, ...] = ("keras", "savedmodel")
 
     def probe(self, source: str, form: str) -> Unavailable | None:
-        return missing({**_NEEDS[source], **(_TO_ONNX if form == "onnx" else {})}, self.name)
+        return missing({**_NEEDS[source], **(_TO_ONNX if form == "onnx" else {})})
 
     def import_runtime(self) -> str:
         """Import TensorFlow, on the CPU and with little to say, and return its version."""

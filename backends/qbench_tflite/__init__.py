@@ -28,7 +28,7 @@ from qbench.kit.operators import Activation
 if TYPE_CHECKING:
     from qbench_tflite.program import TfliteProgram
 
-_PIP = "pip install 'qbench[tflite]'"
+_PIP = "pip install ai-edge-litert ai-edge-quantizer"
 _PRECISIONS = (
     "fp32",
     "fp16",

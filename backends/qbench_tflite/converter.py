@@ -37,9 +37,7 @@ def converted(
     try:
         import tensorflow as tf
     except ModuleNotFoundError:
-        raise Unsupported(
-            "the TF converter needs TensorFlow: pip install 'qbench[tensorflow]'"
-        ) from None
+        raise Unsupported("the TF converter needs TensorFlow: pip install tensorflow") from None
     from qbench_tensorflow.load import keras_model, load_keras, load_savedmodel
 
     if not calibration:

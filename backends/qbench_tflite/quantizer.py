@@ -101,7 +101,7 @@ def call(work: Callable[[], _T]) -> _T:
         if (error.name or "").partition(".")[0] != "ai_edge_quantizer":
             raise
         raise PrepareError(
-            "ai-edge-quantizer is not installed: pip install 'qbench[tflite]'"
+            "ai-edge-quantizer is not installed: pip install ai-edge-quantizer"
         ) from None
     except Exception as error:
         raise PrepareError(f"ai-edge-quantizer failed: {short(error)}") from error

@@ -40,7 +40,7 @@ class Converter:
     described: tuple[str, ...] = ()
 
     def probe(self, source: str, form: str) -> Unavailable | None:
-        return missing(_NEEDS[form], self.name)
+        return missing(_NEEDS[form])
 
     def import_runtime(self) -> str:
         import torch

@@ -62,8 +62,8 @@ def load_weights(path: Path) -> dict[str, Any]:
             "the weights file holds Python objects besides tensors, which could run code, and is "
             "not read: save model.state_dict() alone, or use .safetensors"
         ) from None
-    except ModuleNotFoundError as error:
-        raise PrepareError(f"{error.name} is not installed: pip install 'qbench[torch]'") from None
+    except ModuleNotFoundError:
+        raise PrepareError("safetensors is not installed: pip install safetensors") from None
     except Exception as error:  # safetensors, zipfile and torch have their own for damage
         raise PrepareError(f"the weights cannot be read: {str(error)[:200]}") from None
     if isinstance(state, dict) and set(state) == {"state_dict"}:

@@ -165,19 +165,21 @@ class Converter(Protocol):
         ...
 
 
-def missing(packages: Mapping[str, str], extra: str) -> Unavailable | None:
-    """For ``Converter.probe``: the first package that is not installed.
+def missing(packages: Mapping[str, str]) -> Unavailable | None:
+    """For ``Converter.probe``: the packages that are not installed; None if all are.
 
     Args:
         packages: names of distributions by the name of their module.
-        extra: of qbench, which installs them.
     """
     from importlib.util import find_spec
 
-    for module, package in packages.items():
-        if find_spec(module) is None:
-            return Unavailable(f"{package} is not installed", f"pip install 'qbench[{extra}]'")
-    return None
+    absent = [package for module, package in packages.items() if find_spec(module) is None]
+    if not absent:
+        return None
+    verb = "is" if len(absent) == 1 else "are"
+    return Unavailable(
+        f"{', '.join(absent)} {verb} not installed", f"pip install {' '.join(absent)}"
+    )
 
 
 def match(what: str, wanted: Mapping[str, SourceTensor], found: Sequence[str]) -> dict[str, str]:

@@ -230,7 +230,7 @@ def test_probe_of_a_missing_package_names_the_pip_line(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     answer = BACKEND.probe()
     assert isinstance(answer, Unavailable)
-    assert answer.fix == "pip install 'qbench[onnxruntime]'"
+    assert answer.fix == "pip install onnxruntime onnx onnx-ir ml_dtypes"
 
 
 def test_importing_the_adapter_imports_no_runtime() -> None:

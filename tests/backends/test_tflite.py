@@ -991,7 +991,7 @@ class TestConverter:
     ) -> None:
         monkeypatch.setitem(sys.modules, "tensorflow", None)
         case = replace(resnet8, model=replace(resnet8.model, format="savedmodel"))
-        with pytest.raises(Unsupported, match=r"pip install 'qbench\[tensorflow\]'"):
+        with pytest.raises(Unsupported, match=r"pip install tensorflow"):
             make(case, "int8-static", tmp_path / "out", quantizer="tf-converter")
 
 
