@@ -1,1 +1,1 @@
-"""What this machine is and does: fingerprint, GPUs, power sensors, lock, doctor."""
+"""This machine: its fingerprint, GPUs, power sensors, lock and doctor."""

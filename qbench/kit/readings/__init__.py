@@ -1,1 +1,1 @@
-"""What a worker reads of its process and its machine."""
+"""A worker's readings of its process and its machine."""

@@ -134,14 +134,13 @@ def read_power_log(path: Path) -> Log:
         MeterError: the file is unreadable or too large, or a line is malformed; names the line.
     """
     rows = _rows(path)
-    heading = first = next(rows, None)
+    heading = next(rows, None)
     if heading is None:
         raise MeterError(f"{path}:1: the power log is empty", _FORM)
     time_column, watt_column, named = _columns(path, heading.number, heading.fields)
-    if named:
-        first = next(rows, None)
-        if first is None:
-            raise MeterError(f"{path}:{heading.number}: the power log has no rows", _FORM)
+    first = next(rows, None) if named else heading
+    if first is None:
+        raise MeterError(f"{path}:{heading.number}: the power log has no rows", _FORM)
     decimal = "," if heading.separator != "," else "."
     width = len(first.fields)
     read_time = _time_reader(first.fields[time_column] if time_column < width else "", decimal)
