@@ -81,7 +81,8 @@ def _needed(card: ModelCard, data: DatasetCard) -> list[str]:
         needed.append("pillow")
     if any(isinstance(step, Tokenize) and step.tokenize.kind != "words" for step in steps):
         needed.append("tokenizers")
-    return needed
+    decoder = card.decoder.package() if card.decoder else None
+    return [*needed, decoder] if decoder else needed
 
 
 def pipeline_request(

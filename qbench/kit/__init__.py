@@ -1,4 +1,7 @@
 """All that runs in a worker's interpreter, and all that a plugin imports.
 
-Nothing is imported here: a worker records its start before NumPy is loaded.
+Modules run on Python 3.10 and need the standard library and NumPy only; a module that needs another
+package says so in its docstring ("Needs onnx"). Nothing is imported here: a worker records its
+start
+before NumPy is loaded.
 """

@@ -21,6 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
 import numpy as np
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from qbench.errors import nearest
@@ -111,6 +112,13 @@ class Decoder(BaseModel):
             point = _point(self.name)
             return f"{point.module}:{point.attr}"
         return f"{detectors.__name__}:{_BUILT_IN[self.name][0].__name__}"
+
+    def package(self) -> str | None:
+        """Return the canonical name of the package that provides the decoder; None if built in."""
+        if self.name in _BUILT_IN:
+            return None
+        distribution = _point(self.name).dist
+        return canonicalize_name(distribution.name) if distribution else None
 
     def decode(self, outputs: detectors.Outputs) -> list[np.ndarray]:
         """For each item ``[n, 6]`` float64 of class, score, x1, y1, x2, y2.

@@ -364,6 +364,11 @@ def test_an_installed_decoder_is_called_by_its_function(root: Path, monkeypatch)
     }
     (found,) = answered(how, {"raw": np.zeros((1, 4))})
     assert found.tolist() == [[7, 1, 0, 0, 1, 1]]
+    card = model_card({"image": ["N", 3, 8, 8]}, {"image": [{"scale": 0.5}]})
+    card = card.model_copy(update={"decoder": how.decoder})
+    arrays = data_card("npz", {"data": "a.npz"})
+    assert "needs heads: add it" in str(why_not(card, arrays, 1, {"numpy"}))
+    assert why_not(card, arrays, 1, {"numpy", "heads"}) is None
 
 
 def test_a_decoder_that_is_not_here_is_named(root: Path):
