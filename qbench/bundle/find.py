@@ -12,26 +12,26 @@ from qbench.errors import UserError, nearest
 from qbench.storage import TEMPORARY
 
 ANCHORS = ("anchors", "reference")
-"""Folders below the results folder in which runs are kept to be held against."""
+"""Sub-folders of the results folder with runs that serve as baselines."""
 
 
 def find_run(run: str, results: Path) -> Bundle:
     """The run to judge.
 
     Raises:
-        UserError: there is none, or it only confirms another.
+        UserError: there is no such run, or it only confirms another one.
     """
     bundle = find_bundle(run, results)
     if bundle.begin.get("confirms"):
         raise UserError(
-            f"{bundle.run_id} only confirms {bundle.begin['confirms']}", "Give that run."
+            f"{bundle.run_id} only confirms {bundle.begin['confirms']}", "Give the confirmed run."
         )
     return bundle
 
 
 def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
-    """Runs before this one that are of the same suite, cases and machine, complete, valid and no
-    confirmation; the newest first, at most so many."""
+    """Earlier runs of the same suite, cases and machine, newest first: complete, valid, and not
+    confirming another run; at most ``most``."""
     begin, found = bundle.begin, []
     for other in _newest_first(results):
         same = all(other.begin.get(key) == begin.get(key) for key in ("suite", "filters")) and (
@@ -46,14 +46,14 @@ def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
 
 
 def _newest_first(results: Path) -> Iterator[Bundle]:
-    """Complete bundles that can be read."""
+    """Yield the complete bundles that can be read."""
     for path in reversed(bundles(results)):
         try:
             bundle = Bundle(path)
             if bundle.complete and bundle.begin:
                 yield bundle
         except UserError:
-            continue  # of another version, or damaged: `qbench verify` says so
+            continue  # of another version, or damaged: `qbench verify` reports it
 
 
 def _started(bundle: Bundle) -> float:
@@ -61,13 +61,13 @@ def _started(bundle: Bundle) -> float:
         return datetime.fromisoformat(bundle.begin["started"]).timestamp()
     except ValueError:
         raise UserError(
-            f"{bundle.path}: begin.json: it does not say when it started",
+            f"{bundle.path}: begin.json: the start time is missing or wrong",
             "The bundle is damaged; run the suite again.",
         ) from None
 
 
 def find_anchor(name: str, results: Path) -> Bundle:
-    """A run to be held against: a path, an id, or a name in one of the folders ``ANCHORS``."""
+    """The baseline run ``name``: a path, an id, or a name in one of the folders ``ANCHORS``."""
     for folder in ANCHORS:
         if (results / folder / name / "begin.json").is_file():
             return Bundle(results / folder / name)
@@ -75,7 +75,7 @@ def find_anchor(name: str, results: Path) -> Bundle:
 
 
 def find_confirmation(bundle: Bundle, results: Path, cases: Sequence[str]) -> Bundle | None:
-    """A run that has confirmed, or not, just these cases."""
+    """The run that has measured these cases of ``bundle`` again; None if there is none."""
     for other in _newest_first(results):
         if _started(other) < _started(bundle):
             break

@@ -93,7 +93,7 @@ def gate(
     from qbench.present.exports.gate import to_junit, to_markdown
     from qbench.present.terminal.gate import gate_parts
     from qbench.present.terminal.progress import RichProgress
-    from qbench.run.gate import Asked, hold
+    from qbench.run.gate import GateRequest, run_gate
     from qbench.spec.question import read_column_limit
     from qbench.storage import write_file
 
@@ -110,8 +110,9 @@ def gate(
     limits = limit or []
     for text in limits:
         read_column_limit(text)
+    request = GateRequest(run, results, overrides, limits, suite, confirm, accepted)
     with RichProgress(console(to_stderr=True)) as progress:
-        result = hold(Asked(run, results, overrides, limits, suite, confirm, accepted), progress)
+        result = run_gate(request, progress)
     if junit is not None:
         write_file(junit, to_junit(result))
     if summary is not None:

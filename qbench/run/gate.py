@@ -1,14 +1,13 @@
-"""The gate: finds what a run is held against, has suspicious cases measured again, and keeps the
-verdict.
+"""The gate: find a run's baselines, measure suspicious cases again, and write the verdict.
 
-``hold`` reads as the program. Beside a bundle it leaves::
+``run_gate`` reads as the program. It writes the verdict to a file next to the bundle, since a
+finished bundle never changes::
 
-    <results>/<run_id>.gate.json    the verdict: ``valid`` (false keeps the run out of history and
-                                    from being anyone's ``last``), ``exit_code``, the findings
+    <results>/<run_id>.gate.json    ``valid`` (false excludes the run from history and from the
+                                    baseline ``last``), ``exit_code``, the findings
 
-in a file of its own, since a finished bundle is not changed. The confirming run is a bundle like
-any other, whose ``begin["confirms"]`` names the run. It is measured once: whoever asks again gets
-the verdict of the same trials, and does not draw new ones until they suit.
+The confirming run is an ordinary bundle whose ``begin["confirms"]`` names the run. It is measured
+once: a second gate judges the same trials, so that nobody repeats them until they suit.
 """
 
 from __future__ import annotations
@@ -40,15 +39,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a person, or a nightly job, asks of the gate.
+class GateRequest:
+    """A run to judge, with the options of the command line.
 
     Attributes:
         run: a bundle's path, its id, or ``latest``.
-        overrides: of the suite's settings, by their names.
-        limits: additional ones, such as ``p99<=10ms``; the suite's apply too.
-        suite: the suite's file or name; None for the one that the run was started with.
-        accepted: the file of known changes; None for ``accepted.yaml`` in the results folder.
+        overrides: settings that replace the suite's, by name.
+        limits: in addition to the suite's, such as ``p99<=10ms``.
+        suite: the suite's file or name; None: the one of the run's command.
+        confirm: whether to measure suspicious cases again.
+        accepted: the file of known changes; None: ``accepted.yaml`` in the results folder.
     """
 
     run: str
@@ -60,12 +60,12 @@ class Asked:
     accepted: Path | None = None
 
 
-def hold(asked: Asked, progress: Progress, today: date | None = None) -> GateResult:
-    """The verdict on a run, kept beside it.
+def run_gate(asked: GateRequest, progress: Progress, today: date | None = None) -> GateResult:
+    """Judge a run and write the verdict.
 
     Raises:
         UserError: there is no such run, baseline or suite; a file is wrong.
-        MachineryError: the run is incomplete, or the confirming one could not be made.
+        MachineryError: the run is incomplete, or the confirming run failed.
     """
     bundle = find_run(asked.run, asked.results)
     settings = settings_of(bundle, asked.overrides, asked.limits)
@@ -77,7 +77,7 @@ def hold(asked: Asked, progress: Progress, today: date | None = None) -> GateRes
         request, catalog = _request(bundle, asked, registry, progress)
         return measure_again(bundle, cases, settings, request, catalog, registry, progress)
 
-    return gate_run(
+    return judge_bundle(
         bundle,
         settings,
         asked.results,
@@ -87,7 +87,7 @@ def hold(asked: Asked, progress: Progress, today: date | None = None) -> GateRes
     )
 
 
-def gate_run(
+def judge_bundle(
     bundle: Bundle,
     settings: GateSettings,
     results: Path,
@@ -95,13 +95,13 @@ def gate_run(
     accepted: Path | None = None,
     today: date | None = None,
 ) -> GateResult:
-    """The verdict on a bundle, kept beside it.
+    """Judge a bundle and write the verdict.
 
     Args:
-        results: the folder of the runs before it, and of the anchors.
-        measure: measures cases, given by their ids, again (see ``measure_again``); None: what is
-            suspected is not confirmed, unless it has been before.
-        accepted: the file of known changes; None for ``accepted.yaml`` in ``results``.
+        results: the folder of earlier runs and anchors.
+        measure: measures cases again, given their ids (see ``measure_again``); None: suspicions
+            stay unconfirmed unless there is a confirming run already.
+        accepted: the file of known changes; None: ``accepted.yaml`` in ``results``.
     """
     known = read_accepted(accepted or results / NAME)
     evidence = Evidence(
@@ -128,7 +128,7 @@ def gate_run(
 def settings_of(
     bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[str] = ()
 ) -> GateSettings:
-    """The suite's settings as the run kept them, with what was asked for otherwise."""
+    """The suite's settings at the time of the run, with overrides and additional limits."""
     kept = bundle.begin["settings"].get("gate") or {}
     try:
         limited = [*kept.get("limits", ()), *limits]
@@ -155,13 +155,13 @@ def measure_again(
     registry: Registry,
     progress: Progress,
 ) -> Bundle:
-    """Measure cases of a run anew, in a bundle of their own.
+    """Measure cases of a run again, in a new bundle.
 
     Args:
-        request: what the run was made by.
+        request: the request of the run.
 
     Raises:
-        UserError: this is not the machine of the run.
+        UserError: the run is of another machine.
     """
     from qbench.machine.host import fingerprint
     from qbench.run.runner import run_suite
@@ -177,7 +177,7 @@ def measure_again(
         request,
         suite=request.suite.model_copy(update=only),
         filters=Filters(cases=tuple(sorted(cases))),
-        seed=bundle.begin["seed"] + 1,  # another order of trials, too
+        seed=bundle.begin["seed"] + 1,  # another order of trials
         confirms=bundle.run_id,
         wall=None,
         command=("gate", bundle.run_id, "--confirm"),
@@ -187,9 +187,9 @@ def measure_again(
 
 
 def _request(
-    bundle: Bundle, asked: Asked, registry: Registry, progress: Progress
+    bundle: Bundle, asked: GateRequest, registry: Registry, progress: Progress
 ) -> tuple[Request, Catalog]:
-    """The run's own suite, as a request."""
+    """The request of the run, from its suite's file."""
     from qbench.run.request import Request
     from qbench.run.sources.catalog import Catalog
     from qbench.spec.suite import find_suite, load_suite, suites_dir
@@ -198,23 +198,23 @@ def _request(
     catalog = Catalog([path.parent, suites_dir()], progress.note)
     suite = load_suite(path, registry.names, catalog.names)
     rounds = bundle.begin["settings"]["rounds"]
-    as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # which says nothing of measuring
+    as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # affects no measurement
     as_run |= {"rounds": rounds} if isinstance(rounds, int) else {}
     if suite.model_copy(update=as_run).digest() != bundle.begin.get("suite_digest"):
         raise UserError(
-            f"{path} is not the suite that {bundle.run_id} ran: it was changed since",
-            "Give the one it ran with --suite; the bundle has it as suite.yaml.",
+            f"{path} has changed since {bundle.run_id} ran it",
+            "Give the original suite with --suite; the bundle has it as suite.yaml.",
         )
     text = path.read_text(encoding="utf-8")
     return Request(suite, text, asked.results, suite_folder=path.parent), catalog
 
 
 def _suite_of(bundle: Bundle) -> str:
-    """What the run's command called its suite."""
+    """The suite's name or path in the run's command."""
     command = [str(word) for word in bundle.begin.get("command") or ()]
     for word in command[1:]:
         if Path(word).suffix in (".yaml", ".yml") or word == bundle.begin["suite"]:
             return word
     raise UserError(
-        f"{bundle.run_id} does not say which suite it ran", "Give the suite with --suite."
+        f"the command of {bundle.run_id} names no suite", "Give the suite with --suite."
     )

@@ -1,8 +1,8 @@
 """The pytest plugin: suites as tests, a marker, and a fixture. See docs/pytest.md.
 
-Every pytest session of an environment that has qbench loads this module: it imports pytest and
-nothing else. What measures is ``qbench.testing.pytest_runs``, imported when the first case is
-wanted."""
+Every pytest session of an environment with qbench loads this module, so it imports pytest only.
+``qbench.testing.pytest_runs`` measures; it is imported with the first case.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 SUFFIX = ".qbench.yaml"
 GROUP = "qbench"
-"""The xdist group of all that measures."""
+"""The xdist group of all measuring tests."""
 COLLECT = ("given", "always", "never")
 WHOLE_RUN = "the run"
-"""The item that fails for what is no case's fault alone."""
+"""The item that fails for faults of the run as a whole."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -30,24 +30,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--qbench-results",
         metavar="DIR",
-        help="Folder that bundles are kept in, and compared with (default: results, in the root "
+        help="Folder of bundles, for new runs and for comparisons (default: results, in the root "
         "folder).",
     )
     group.addoption(
         "--qbench-rounds",
         type=int,
         metavar="N",
-        help="Measure every case so often, whatever suites and tests say.",
+        help="Rounds of every case, instead of those of suites and tests.",
     )
     group.addoption(
         "--qbench-skip",
         action="store_true",
-        help=f"Measure nothing: *{SUFFIX} files are not collected, other measuring tests skipped.",
+        help=f"Measure nothing: do not collect *{SUFFIX} files, skip other measuring tests.",
     )
     parser.addini(
         "qbench_collect",
-        f"Whether *{SUFFIX} files are tests: 'given' (default), where a file or folder on the "
-        "command line or 'testpaths' leads to them; 'always'; 'never'.",
+        f"Whether to collect *{SUFFIX} files: 'given' (default): if the command line or "
+        "'testpaths' names files or folders; 'always'; 'never'.",
         default=COLLECT[0],
     )
 
@@ -56,14 +56,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "qbench(model, *, backend, precision='fp32', rounds=None, gate=None): measure a model "
-        "before the test, and fail by the gate's rules. Also set on all that qbench measures, so "
-        "that -m 'not qbench' leaves it out.",
+        "before the test, and fail by the gate's rules. All measuring tests have this marker: "
+        "-m 'not qbench' deselects them.",
     )
     if config.getini("qbench_collect") not in COLLECT:
-        raise pytest.UsageError(f"qbench_collect is one of {', '.join(COLLECT)}")
+        raise pytest.UsageError(f"qbench_collect must be one of {', '.join(COLLECT)}")
     rounds = config.getoption("qbench_rounds")
     if rounds is not None and rounds < 1:
-        raise pytest.UsageError("--qbench-rounds is 1 or more")
+        raise pytest.UsageError("--qbench-rounds must be at least 1")
 
 
 # --------------------------------------------------------------------------- suites as tests
@@ -83,17 +83,17 @@ def _collects(config: pytest.Config) -> bool:
 
 
 class SuiteFile(pytest.File):
-    """A suite; it is run once, when the first of its cases is."""
+    """A suite; it runs once, with the first of its cases."""
 
     _measured: Measured | Exception | None = None
 
     def collect(self) -> Iterator[pytest.Item]:
         from qbench.errors import UserError
-        from qbench.testing.pytest_runs import ask_file
+        from qbench.testing.pytest_runs import file_suite
         from qbench.text import printable
 
         try:
-            self.wanted = ask_file(self.path)
+            self.wanted = file_suite(self.path)
             cases = self.wanted.cases()
         except UserError as error:
             raise self.CollectError(printable(str(error))) from None
@@ -102,10 +102,10 @@ class SuiteFile(pytest.File):
         yield RunItem.from_parent(self, name=WHOLE_RUN)
 
     def measured(self) -> Measured:
-        """The run of the cases that were selected, judged.
+        """The run of the selected cases, with the gate's verdict.
 
         Raises:
-            UserError: as the first time.
+            UserError: the run failed, now or at the first call.
         """
         from qbench.errors import UserError
 
@@ -121,14 +121,14 @@ class SuiteFile(pytest.File):
     def _run(self) -> Measured:
         from qbench.testing.pytest_runs import measure
 
-        # the same case in another environment is what its figures are paired with
+        # the gate pairs a case with the same case in another environment
         selected = {
-            _anywhere(item.case)
+            _without_environment(item.case)
             for item in self.session.items
             if isinstance(item, CaseItem) and item.parent is self
         }
         every = list(self.wanted.cases().values())
-        chosen = [case for case in every if _anywhere(case) in selected]
+        chosen = [case for case in every if _without_environment(case) in selected]
         return measure(
             self.wanted,
             _results(self.config),
@@ -138,27 +138,27 @@ class SuiteFile(pytest.File):
         )
 
 
-def _anywhere(case: Case) -> str:
-    """What a case is, whatever environment it runs in."""
+def _without_environment(case: Case) -> str:
+    """Equal for the same case in different environments."""
     return case.model_copy(update={"environment": ""}).case_id
 
 
 class _SuiteItem(pytest.Item):
-    """What the tests of a suite have in common."""
+    """The base of a suite's tests."""
 
     parent: SuiteFile
 
     def __init__(self, **names: Any) -> None:
         super().__init__(**names)
         _mark(self)
-        if self.config.pluginmanager.hasplugin("timeout"):  # the suite has limits of its own
+        if self.config.pluginmanager.hasplugin("timeout"):  # the suite has its own limits
             self.add_marker(pytest.mark.timeout(0))
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.name
 
     def measured(self) -> Measured:
-        with _plainly_told(), _one_at_a_time(self.config):
+        with _user_errors(), _one_at_a_time(self.config):
             _check_together(self)
             return self.parent.measured()
 
@@ -172,12 +172,12 @@ class CaseItem(_SuiteItem):
 
     def runtest(self) -> None:
         measured = self.measured()
-        _tell(self, measured, [self.case.case_id])
+        _report(self, measured, [self.case.case_id])
         self._be_a_benchmark(measured)
         _judge(measured, [self.case.case_id])
 
     def _be_a_benchmark(self, measured: Measured) -> None:
-        """Stand in the table of pytest-benchmark's, and be saved and compared as it does."""
+        """Join pytest-benchmark's session, which prints, saves and compares the figures."""
         session = getattr(self.config, "_benchmarksession", None)
         row = measured.rows[self.case.case_id]
         if session is None or session.disabled or session.skip:
@@ -189,11 +189,11 @@ class CaseItem(_SuiteItem):
 
 
 class RunItem(_SuiteItem):
-    """What a suite's run as a whole is failed for: it says nothing, or cases have gone."""
+    """Fails for faults of the whole run: it is invalid, or cases of the last run are missing."""
 
     def runtest(self) -> None:
         measured = self.measured()
-        _tell(self, measured, [])
+        _report(self, measured, [])
         failure = measured.failure_of_all()
         if failure is not None:
             pytest.fail(failure, pytrace=False)
@@ -204,7 +204,7 @@ class RunItem(_SuiteItem):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Before the body of a test with the marker: measure and judge."""
+    """Measure and judge before the body of a test with the marker."""
     for marker in item.iter_markers("qbench"):
         if marker.args or marker.kwargs:
             measured = _measure_one(item, _results(item.config), marker)
@@ -214,38 +214,38 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 def _measure_one(
-    item: pytest.Item, results: Path, asked_for: pytest.Mark, gated: bool = True
+    item: pytest.Item, results: Path, mark: pytest.Mark, gated: bool = True
 ) -> Measured:
-    """Measure the model that a marker, or a call of the fixture, asks for."""
-    with _plainly_told(), _one_at_a_time(item.config):
+    """Measure the model of a marker, or of a call of the fixture."""
+    with _user_errors(), _one_at_a_time(item.config):
         from inspect import signature
 
         from qbench.errors import UserError
-        from qbench.testing.pytest_runs import ask_model, measure
+        from qbench.testing.pytest_runs import measure, model_suite
 
         file, _, name = item.location
         test = f"{file}::{name}"
         try:
-            how = signature(ask_model).bind(
-                *asked_for.args, folder=item.path.parent, test=test, **asked_for.kwargs
+            how = signature(model_suite).bind(
+                *mark.args, folder=item.path.parent, test=test, **mark.kwargs
             )
         except TypeError as error:
             raise UserError(
                 f"qbench: {error}", "Give a model and a backend: ('net.onnx', backend='openvino')."
             ) from None
-        wanted = ask_model(*how.args, **how.kwargs)
+        wanted = model_suite(*how.args, **how.kwargs)
         rounds = item.config.getoption("qbench_rounds")
         measured = measure(wanted, results, f"pytest {test}", rounds, gated=gated)
-    _tell(item, measured, measured.rows)
+    _report(item, measured, measured.rows)
     return measured
 
 
 class Figures:
-    """A case that was measured. Columns of the case table (docs/case-table.md) are attributes;
-    None is what was not measured.
+    """The figures of a measured case. Attributes are the columns of the case table
+    (docs/case-table.md); None: not measured.
 
     Attributes:
-        row: all of them.
+        row: the figures by column.
         bundle: the folder of the run.
     """
 
@@ -268,10 +268,10 @@ class Figures:
 
 @pytest.fixture
 def qbench_case(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Figures]:
-    """Measure one case and look at its figures: ``qbench_case("net.onnx", backend="onnxruntime")``.
+    """Measure one case and return its figures: ``qbench_case("net.onnx", backend="onnxruntime")``.
 
-    Takes what the marker takes, but for ``gate``: nothing is compared with earlier runs. A case
-    that cannot run here skips the test, one that fails fails it.
+    Takes the marker's arguments except ``gate``: nothing is compared with earlier runs. Skips the
+    test if the case cannot run here, and fails it if the case fails.
     """
 
     def measure_case(
@@ -307,12 +307,12 @@ def _mark(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group(GROUP))
 
 
-# --------------------------------------------------------------------------- what they share
+# --------------------------------------------------------------------------- shared by all
 
 
 @contextmanager
-def _plainly_told() -> Iterator[None]:
-    """What qbench has to say to a person fails the test, as it stands and without a traceback."""
+def _user_errors() -> Iterator[None]:
+    """Fail the test with the message of a UserError, without a traceback."""
     from qbench.errors import UserError
 
     problem = ""
@@ -320,14 +320,14 @@ def _plainly_told() -> Iterator[None]:
         yield
     except UserError as error:
         problem = str(error)
-    if problem:  # out here, so that pytest shows no exception that this one came from
+    if problem:  # outside the handler, so that pytest shows no chained exception
         from qbench.text import printable
 
         pytest.fail(printable(problem), pytrace=False)
 
 
 def _judge(measured: Measured, case_ids: Iterable[str]) -> None:
-    """Fail or skip the test as its cases do."""
+    """Fail or skip the test if one of its cases fails or was skipped."""
     from qbench.testing.pytest_runs import why
 
     for case_id in case_ids:
@@ -338,8 +338,8 @@ def _judge(measured: Measured, case_ids: Iterable[str]) -> None:
             pytest.skip(why(measured.rows[case_id]))
 
 
-def _tell(item: pytest.Item, measured: Measured, case_ids: Iterable[str]) -> None:
-    """Give reports, JUnit's too, what was measured."""
+def _report(item: pytest.Item, measured: Measured, case_ids: Iterable[str]) -> None:
+    """Add figures, run and notes to the test's reports, JUnit's included."""
     from qbench.testing.pytest_runs import figures
 
     for case_id in case_ids:
@@ -351,7 +351,7 @@ def _tell(item: pytest.Item, measured: Measured, case_ids: Iterable[str]) -> Non
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The figures, the runs that they are from, and what was said on the way."""
+    """Print the figures, then the runs and the notes."""
     from qbench import __version__
 
     reports = [r for some in terminalreporter.stats.values() for r in some]
@@ -379,11 +379,11 @@ def _results(config: pytest.Config) -> Path:
 
 
 def _facts(config: pytest.Config) -> dict[str, Any]:
-    """What the session knows and xdist's workers are told: whether paths were given, and how tests
-    are spread."""
-    told = getattr(config, "workerinput", None)
-    if told is not None:
-        return told["qbench"]
+    """Facts of the session that xdist passes on to its workers: whether paths were given, and how
+    tests are distributed."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        return worker["qbench"]
     searched = pytest.Config.ArgsSource.INVOCATION_DIR
     return {
         "given": config.args_source is not searched,
@@ -399,24 +399,24 @@ def pytest_configure_node(node: Any) -> None:
 def _check_together(item: pytest.Item) -> None:
     """
     Raises:
-        UserError: xdist has spread the cases of a suite over workers, and each would run it.
+        UserError: xdist distributes the cases of a suite over workers, and each would run it.
     """
     from qbench.errors import UserError
 
-    told = getattr(item.config, "workerinput", None)
-    if told is None or told["workercount"] == 1 or told["qbench"]["dist"] == "loadfile":
+    worker = getattr(item.config, "workerinput", None)
+    if worker is None or worker["workercount"] == 1 or worker["qbench"]["dist"] == "loadfile":
         return
-    if not item.nodeid.endswith(f"@{GROUP}"):  # as --dist loadgroup has it, where that works
+    if not item.nodeid.endswith(f"@{GROUP}"):  # the suffix that --dist loadgroup adds
         raise UserError(
-            "pytest-xdist spreads the cases of this suite over several workers",
-            "Give --dist loadfile, or better measure in a session of its own: "
+            "pytest-xdist distributes the cases of this suite over several workers",
+            "Give --dist loadfile, or better, measure in a separate session: "
             "pytest -n 0 -m qbench.",
         )
 
 
 @contextmanager
 def _one_at_a_time(config: pytest.Config) -> Iterator[None]:
-    """Workers of xdist wait for each other; whoever else measures is an error as always."""
+    """Let xdist's workers wait for each other. Another measuring process is still an error."""
     if not hasattr(config, "workerinput"):
         yield
         return

@@ -1,5 +1,5 @@
-"""What the pytest plugin has measured and judged. Nothing in here is pytest's; what is heavy is
-imported here and not in the plugin, which every pytest session loads.
+"""Measuring and judging for the pytest plugin. The heavy imports are here, and not in the plugin,
+which every pytest session loads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError, UserError, nearest
 from qbench.kit.precisions import PRECISIONS
 from qbench.run.artifacts import ArtifactStore
-from qbench.run.gate import gate_run, measure_again
+from qbench.run.gate import judge_bundle, measure_again
 from qbench.run.planner import environments_of, expand, make_plan
 from qbench.run.progress import Silent
 from qbench.run.request import Request
@@ -33,7 +33,7 @@ from qbench.spec.suite import Suite, load_suite, suites_dir
 from qbench.storage import digest_json
 from qbench.text import figure, printable
 
-TOLD = {
+FIGURES = {
     "latency_p50_ms": "p50 {} ms",
     "latency_p99_ms": "p99 {} ms",
     "speedup": "speed-up {}",
@@ -41,11 +41,11 @@ TOLD = {
     "sqnr_db": "SQNR {} dB",
     "memory_peak_mb": "memory {} MB",
 }
-"""Columns of the case table that a line about a case shows, where they were measured."""
+"""Columns of the case table for the line about a case, with their text."""
 
 
 class Notes(Silent):
-    """Progress that keeps what a person should know, and draws nothing."""
+    """Progress that collects the notes and discards the rest."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -55,12 +55,12 @@ class Notes(Silent):
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be run: a suite, and what its names mean.
+class LoadedSuite:
+    """A suite with its models and backends.
 
     Attributes:
-        folder: what its paths are relative to.
-        notes: what was said while it was read.
+        folder: base of its relative paths.
+        notes: sentences for the user.
     """
 
     suite: Suite
@@ -71,8 +71,8 @@ class Wanted:
     notes: Notes = field(default_factory=Notes)
 
     def cases(self) -> dict[str, Case]:
-        """All that the suite asks for, by what tests are called: the case's label, with its id
-        where two have the same."""
+        """All cases of the suite, by the names of their tests: the label, with the id where two
+        labels are equal."""
         cases = list(expand(self.suite, environments_of(self.suite, self.registry)))
         often = Counter(case.label for case in cases)
         return {
@@ -81,20 +81,20 @@ class Wanted:
         }
 
 
-def ask_file(path: Path) -> Wanted:
-    """A suite's file.
+def file_suite(path: Path) -> LoadedSuite:
+    """Read a suite's file.
 
     Raises:
-        UserError: it is wrong; with its line.
+        UserError: it is wrong; with the line.
     """
     registry, notes = Registry(), Notes()
     catalog = Catalog([path.parent, suites_dir()], notes.note)
     suite = load_suite(path, registry.names, catalog.names)
     text = path.read_text(encoding="utf-8")
-    return Wanted(suite, text, catalog, registry, path.parent, notes)
+    return LoadedSuite(suite, text, catalog, registry, path.parent, notes)
 
 
-def ask_model(
+def model_suite(
     model: str | Path,
     *,
     folder: Path,
@@ -103,23 +103,23 @@ def ask_model(
     precision: str = "fp32",
     rounds: int | None = None,
     gate: Mapping[str, Any] | None = None,
-) -> Wanted:
-    """One model on one backend at one precision.
+) -> LoadedSuite:
+    """A suite of one model on one backend at one precision.
 
     Args:
-        model: a model's file or a card's, relative to ``folder``; or the name of a card, of a
-            shipped one or one in ``folder``.
-        test: what asks for it; runs of the same test are compared with each other.
-        gate: as under ``gate:`` in a suite.
+        model: file of a model or a card, relative to ``folder``; or the name of a card, shipped
+            or in ``folder``.
+        test: the test's name; runs of the same test are compared with each other.
+        gate: settings as under ``gate:`` in a suite.
 
     Raises:
         UserError: a name or a file is wrong.
     """
     registry, notes = Registry(), Notes()
     if not isinstance(model, str | Path):
-        raise UserError(f"a model is a file or the name of a card, not {model!r}")
+        raise UserError(f"a model must be a file or the name of a card, not {model!r}")
     if rounds is not None and (type(rounds) is not int or rounds < 1):
-        raise UserError(f"rounds is a whole number from 1 on, not {rounds!r}")
+        raise UserError(f"rounds must be a whole number of at least 1, not {rounds!r}")
     if backend not in registry.names:
         raise UserError(f"there is no backend '{backend}'", nearest(str(backend), registry.names))
     if precision not in PRECISIONS:
@@ -139,7 +139,7 @@ def ask_model(
         suite, text = adhoc.suite_for_cards([str(model)], [backend], [precision], rounds)
     name = f"{re.sub(r'[^A-Za-z0-9]+', '-', test).strip('-')[-50:]}-{digest_json(test)[:8]}"
     changes = {"name": name.lstrip("-"), "gate": _gate_settings(gate or {})}
-    return Wanted(suite.model_copy(update=changes), text, catalog, registry, folder, notes)
+    return LoadedSuite(suite.model_copy(update=changes), text, catalog, registry, folder, notes)
 
 
 def _gate_settings(gate: Mapping[str, Any]) -> GateSettings:
@@ -154,12 +154,13 @@ def _gate_settings(gate: Mapping[str, Any]) -> GateSettings:
 
 @dataclass(frozen=True)
 class Measured:
-    """A run, and what the gate says of it.
+    """A run and the gate's verdict.
 
     Attributes:
-        bundle: None where none of the cases could be run, so that there is no run.
-        rows: of the case table, by case id; of a case that could not run, its status and reason.
-        notes: what a person should know.
+        bundle: None if no case could run.
+        rows: rows of the case table, by case id; of a case that could not run, status and reason.
+        judged: None if the run was not judged.
+        notes: sentences for the user.
     """
 
     bundle: Bundle | None
@@ -168,7 +169,7 @@ class Measured:
     notes: tuple[str, ...] = ()
 
     def failure(self, case_id: str) -> str | None:
-        """Why the case fails, with its figures and what to do next; None if it passes."""
+        """Why the case fails, with its figures and the next steps; None if it passes."""
         row = self.rows[case_id]
         if self.judged is None or self.bundle is None:
             return None if row["status"] == "skipped" else why(row)
@@ -178,32 +179,33 @@ class Measured:
         return _text(found, [figures(row)] if row["status"] == "ok" else [], self.bundle)
 
     def failure_of_all(self) -> str | None:
-        """What fails the run as a whole: it says nothing, or cases of the last run are gone."""
+        """Why the whole run fails: it is invalid, or cases of the last run are missing; None if it
+        passes."""
         if self.judged is None or self.bundle is None:
             return None
         gone = [f for f in self.judged.of("regression") if f.case_id not in self.rows]
-        invalid = [f"the run says nothing: {self.judged.invalid}"] if self.judged.invalid else []
+        invalid = [f"the run is invalid: {self.judged.invalid}"] if self.judged.invalid else []
         return _text(gone, invalid, self.bundle) if gone or invalid else None
 
 
 def measure(
-    wanted: Wanted,
+    wanted: LoadedSuite,
     results: Path,
     command: str,
     rounds: int | None = None,
     chosen: Collection[str] | None = None,
     gated: bool = True,
 ) -> Measured:
-    """Run a suite, or a part of it, and judge it by its gate, a confirming run included.
+    """Run a suite, or some of its cases, and judge it by its gate, with a confirming run.
 
     Args:
-        command: how the run was asked for, for the record.
-        rounds: instead of the suite's.
+        command: the bundle's record of the command.
+        rounds: None: the suite's.
         chosen: case ids; None: all.
-        gated: False where one look at a case is wanted, and no judgement.
+        gated: whether to judge the run.
 
     Raises:
-        UserError, MachineryError: as ``run_suite``; not where all that was chosen is skipped.
+        UserError, MachineryError: as ``run_suite``, except if all chosen cases are skipped.
     """
     suite = wanted.suite if rounds is None else wanted.suite.model_copy(update={"rounds": rounds})
     filters = Filters() if chosen is None else Filters(cases=tuple(sorted(chosen)))
@@ -217,12 +219,12 @@ def measure(
     by = (wanted.catalog, wanted.registry, wanted.notes)
     try:
         bundle = run_suite(request, *by)
-        judged = gate_run(bundle, suite.gate, results, again) if gated else None
+        judged = judge_bundle(bundle, suite.gate, results, again) if gated else None
     except OSError as error:
         raise MachineryError(
             f"cannot use {error.filename or 'a file'}: {error.strerror}",
-            "Make room, or name another folder: --qbench-results, or QBENCH_CACHE for what is kept "
-            "between runs.",
+            "Make room, or name another folder: --qbench-results for bundles, QBENCH_CACHE for the "
+            "cache.",
         ) from None
     except UserError as error:
         rows = {} if isinstance(error, MachineryError) else _reasons(request, wanted)
@@ -234,8 +236,8 @@ def measure(
     return Measured(bundle, rows, judged, tuple(map(printable, notes)))
 
 
-def _reasons(request: Request, wanted: Wanted) -> dict[str, dict[str, Any]]:
-    """Rows of status and reason by case id, if none of the cases can run; else nothing."""
+def _reasons(request: Request, wanted: LoadedSuite) -> dict[str, dict[str, Any]]:
+    """Rows of status and reason by case id, if no case can run; else none."""
     probes = wanted.registry.probe(request.suite.backends)
     plan = make_plan(
         request.suite, wanted.catalog, wanted.registry, probes, ArtifactStore(), request.filters
@@ -253,14 +255,14 @@ def _reasons(request: Request, wanted: Wanted) -> dict[str, dict[str, Any]]:
 
 def why(row: Mapping[str, Any]) -> str:
     """Why a case has no figures."""
-    said = row["reason"] if row["status"] == "skipped" else f"{row['status']}: {row['reason']}"
-    return printable(str(said))
+    skipped = row["status"] == "skipped"
+    return printable(row["reason"] if skipped else f"{row['status']}: {row['reason']}")
 
 
 def figures(row: Mapping[str, Any]) -> str:
-    """A case's figures in a line; of latencies with their interval, where there is one."""
+    """A case's figures in one line, latencies with their interval, if there is one."""
     parts = []
-    for column, words in TOLD.items():
+    for column, words in FIGURES.items():
         value = row[column]
         if value is None:
             continue
@@ -274,8 +276,8 @@ def figures(row: Mapping[str, Any]) -> str:
 
 
 def _text(found: list[Finding], lines: list[str], bundle: Bundle) -> str:
-    """Findings, figures, and what to do next."""
-    told = [f"{finding.kind.replace('_', ' ')}: {finding.says}" for finding in found]
+    """Findings, figures and the next steps."""
+    lead = [f"{finding.kind.replace('_', ' ')}: {finding.says}" for finding in found]
     again = [f"  new trials: {f.again.value:+.1%}" for f in found if f.again and f.confirmed]
     path = bundle.path
     steps = [f"`qbench gate {path}` has all findings, `qbench show {path}` all figures"]
@@ -284,4 +286,4 @@ def _text(found: list[Finding], lines: list[str], bundle: Bundle) -> str:
         steps.append(
             f"a change that is meant: `qbench accept {meant.case_id} --until DATE --reason ...`"
         )
-    return printable("\n".join([*told, *again, *lines, "next: " + "\n      ".join(steps)]))
+    return printable("\n".join([*lead, *again, *lines, "next: " + "\n      ".join(steps)]))
