@@ -1,4 +1,4 @@
-"""The suite's key ``gate:``: what makes a night fail, and against what it is held."""
+"""The suite's key ``gate:``: baselines and limits of the gate."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Kind = Literal[
 ]
 """Kinds of findings."""
 BASELINE = "baseline"
-"""The environment that a run is held against if nothing else is said and the suite has it."""
+"""The environment that is the default baseline, if the suite has it."""
 
 
 class GateLimit(Strict):
@@ -69,14 +69,14 @@ class GateLimit(Strict):
 
 
 class Baseline(Strict):
-    """What a run is held against; one of the three.
+    """The counterpart of a run; exactly one of the three.
 
     Attributes:
-        environment: another environment of the same run, measured in the same rounds. The only one
-            whose ratios are paired, and so the only one to be relied on for speed.
+        environment: another environment of the same run, measured in the same rounds. Only its
+            ratios are paired, so only it is reliable for speed.
         last: the newest earlier run of the same suite on the same machine.
-        anchor: a run of old, such as a release's: its path, or its id. What creeps by half a per
-            cent a night shows against it.
+        anchor: the path or id of an old run, such as a release's. It shows a slow decline of half a
+            per cent a night.
     """
 
     environment: str | None = None
@@ -86,7 +86,7 @@ class Baseline(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
-        """``last``, ``environment:NAME`` and ``anchor:RUN`` are words, as on the command line."""
+        """Accept ``last``, ``environment:NAME`` and ``anchor:RUN``, as on the command line."""
         if not isinstance(value, str):
             return value
         kind, _, name = value.partition(":")
@@ -109,34 +109,34 @@ class Baseline(Strict):
 
 
 class GateSettings(Strict):
-    """When ``qbench gate`` fails. A guard that is null is off.
+    """The rules of ``qbench gate``. A guard is the smallest change that counts; null switches it
+    off.
 
     Attributes:
-        baselines: what the run is held against, each on its own; empty: its environment
-            ``baseline`` if it has one, else the last run.
-        slowdown: guard of latency; an increase of a low percentile below this share is none.
-        unpaired_slowdown: the same against ``last`` and anchors, which are of another time: a
-            machine's own drift is larger than what versions differ by.
-        stalls: guard of the share of calls that stall, in shares of all calls.
+        baselines: counterparts of the run, compared one by one. Default: its environment
+            ``baseline`` if there is one, else the last run.
+        slowdown: guard of latency: relative increase of a low percentile.
+        unpaired_slowdown: the same against ``last`` and anchors, which were measured at another
+            time: a machine drifts by more than versions differ.
+        stalls: guard of the share of calls that stall, as a share of all calls.
         accuracy_drop_points: guard of accuracy, in points (hundredths of the metric).
-        memory_growth: guard of the peak while loading or running, a share; below 2 MB nothing has
-            grown.
-        size_growth: guard of the artifact's size, a share.
-        start_growth: guard of the time to load and compile in a fresh process, a share.
-        limits: absolute limits, whatever the baseline says.
-        q: the share of false alarms among the alarms of one figure over all cases that is put up
-            with (Benjamini & Hochberg).
-        inconclusive_nights: a case that is inconclusive for so many runs in a row fails; the runs
-            are those of ``last``.
-        broken_share: more cases than this share that should have run and did not: the run is
-            invalid, and says nothing of the others.
-        missing: a case of the last run that this one does not have: ``fail`` or ``report``.
-        effective_precision: int8 before and something else today: the same.
-        outputs: the artifact is the same and computes something else: the same.
-        confirm_rounds: how often ``--confirm`` measures a suspicious case and its counterpart.
-        unconfirmed: a suspicion that new trials have not confirmed: the same. ``fail`` is for those
-            that stand among all cases by themselves; one against ``last`` or an anchor never fails
-            unconfirmed, since it is of two times.
+        memory_growth: guard of the peak while loading or running, relative; growth below 2 MB never
+            counts.
+        size_growth: guard of the artifact's size, relative.
+        start_growth: guard of the time to load and compile in a fresh process, relative.
+        limits: absolute limits, independent of baselines.
+        q: accepted share of false alarms among the alarms of one figure over all cases (Benjamini
+            & Hochberg).
+        inconclusive_nights: number of consecutive inconclusive runs after which a case fails,
+            counted as for ``last``.
+        broken_share: share of failed cases above which the whole run is invalid.
+        missing: a case of the last run is missing: ``fail`` or ``report``.
+        effective_precision: a case ran in int8 before and does not now: ``fail`` or ``report``.
+        outputs: an unchanged artifact computes other outputs: ``fail`` or ``report``.
+        confirm_rounds: rounds of ``--confirm`` for a suspicious case and its counterpart.
+        unconfirmed: a suspicion without new trials: ``fail`` or ``report``. Only one that is
+            significant among all cases fails; one against ``last`` or an anchor never does, since
+            its figures are of two different times.
     """
 
     baselines: list[Baseline] = []
