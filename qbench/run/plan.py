@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from qbench.bundle.records.run import Data, Origins
 from qbench.data.items import Items
 from qbench.machine.gpu.card import place
 from qbench.machine.host import usable_cores
@@ -79,9 +80,8 @@ class Plan:
     Attributes:
         cards: by model.
         judging: rules to judge outputs by, by model.
-        data: the data set of the evaluation, by model: its ``name``, and ``part_of`` (``name`` and
-            ``items``), the official data set that contains it, or None; None for random inputs.
-        origins: licence and source of model and data, by model; see ``Catalog.origin``.
+        data: the data set of the evaluation, by model; None for random inputs.
+        origins: licence and source of model and data, by model.
         references: candidates for the float32 reference of fidelity and accuracy deltas, by model:
             those on the CPU first, in the order of the suite's backends. The first whose evaluation
             succeeds is the reference; it is evaluated even where filters leave it unmeasured.
@@ -93,8 +93,8 @@ class Plan:
     cases: tuple[Planned, ...]
     cards: Mapping[str, ModelCard]
     judging: Mapping[str, Judging] = field(default_factory=dict)
-    data: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    origins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    data: Mapping[str, Data | None] = field(default_factory=dict)
+    origins: Mapping[str, Origins] = field(default_factory=dict)
     references: Mapping[str, tuple[Planned, ...]] = field(default_factory=dict)
     yardsticks: tuple[Planned, ...] = ()
     environments: Mapping[str, BuiltEnvironment] = field(default_factory=dict)
@@ -165,8 +165,8 @@ class Plan:
             "cases": [_planned_json(p) for p in self.cases],
             "yardsticks": [_planned_json(p) for p in self.yardsticks],
             "models": {name: how.model_dump(mode="json") for name, how in self.judging.items()},
-            "data": self.data,
-            "origins": self.origins,
+            "data": {n: data and data.model_dump(mode="json") for n, data in self.data.items()},
+            "origins": {n: both.model_dump(mode="json") for n, both in self.origins.items()},
             "references": {
                 name: [_planned_json(p) for p in planned]
                 for name, planned in self.references.items()

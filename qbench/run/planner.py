@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import product
-from typing import Any
 
+from qbench.bundle.records.run import Data, PartOf
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
 from qbench.kit.adapter import Backend, Ready, Unavailable
@@ -76,7 +76,7 @@ def make_plan(
             for case in cases
         },
         data={case.model: _data(case.model, catalog) for case in cases},
-        origins={case.model: catalog.origin(case.model) for case in cases},
+        origins={case.model: catalog.origins(case.model) for case in cases},
         references={name: planned for name, planned in references.items() if planned},
         yardsticks=ceilings,
         environments=environments or {},
@@ -147,15 +147,14 @@ def _backends_by_environment(suite: Suite, registry: Registry) -> dict[str, tupl
     }
 
 
-def _data(model: str, catalog: Catalog) -> dict[str, Any] | None:
+def _data(model: str, catalog: Catalog) -> Data | None:
     split = catalog.card(model).evaluation
     if split is None:
         return None
     data = catalog.dataset(split.dataset)
-    return {
-        "name": data.name,
-        "part_of": data.part_of.model_dump(mode="json") if data.part_of else None,
-    }
+    whole = data.part_of
+    part_of = PartOf(name=whole.name, items=whole.items) if whole else None
+    return Data(name=data.name, part_of=part_of)
 
 
 def expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case]:

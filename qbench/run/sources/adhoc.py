@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +51,21 @@ def _is_savedmodel(path: Path) -> bool:
     return (path / "saved_model.pb").is_file()
 
 
+class Tensors(NamedTuple):
+    """A model's tensors, by name."""
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+
+class FileSuite(NamedTuple):
+    """A suite of model files, its text, and the catalogue that has their cards."""
+
+    suite: Suite
+    text: str
+    catalog: Catalog
+
+
 def suite_for_files(
     paths: list[Path],
     backends: list[str] | None,
@@ -60,8 +75,8 @@ def suite_for_files(
     registry: Registry,
     note: Callable[[str], None],
     devices: list[str] | None = None,
-) -> tuple[Suite, str, Catalog]:
-    """A suite, its text and a catalogue for model files and model cards.
+) -> FileSuite:
+    """A suite for model files and model cards.
 
     Args:
         inputs: an ``.npz`` with an array ``[items, ...]`` for each input; the first half of the
@@ -92,7 +107,7 @@ def suite_for_files(
         cards.append(_add(catalog, path, inputs, registry, chosen, cards))
     names = [card.name for card in cards]
     suite, text = suite_for_cards(names, chosen, precisions, rounds, devices)
-    return suite, text, catalog
+    return FileSuite(suite, text, catalog)
 
 
 def suite_for_cards(
@@ -183,11 +198,9 @@ def _companions(path: Path) -> list[str]:
     return [name for name in names if path.suffix == ".onnx" and path.with_name(name).is_file()]
 
 
-def _describe(
-    path: Path, form: str, registry: Registry, backends: list[str]
-) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs of a model file, by name: from the first adapter that reads the format,
-    the chosen ones first, else from a converter.
+def _describe(path: Path, form: str, registry: Registry, backends: list[str]) -> Tensors:
+    """Describe a model file: with the first adapter that reads the format, the chosen ones first,
+    else with a converter.
 
     Raises:
         UserError: none can read the file.
@@ -200,7 +213,7 @@ def _describe(
             files = {name: path, **companions}
             outcome = run_job("describe", target, {"path": name}, folder, files, timeout_s=120)
         if outcome.status == "ok":
-            return (
+            return Tensors(
                 {n: TensorSpec.from_json(t) for n, t in outcome.result["inputs"].items()},
                 {n: TensorSpec.from_json(t) for n, t in outcome.result["outputs"].items()},
             )

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from qbench.bundle.records.run import Origin, Origins
 from qbench.data.files import Report, digest_path, locate, unpacked
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
@@ -17,7 +18,7 @@ from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, nearest
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
-from qbench.run.sources.convert import Converters, Origin
+from qbench.run.sources.convert import Converters, Verified
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
 from qbench.spec.models import ModelCard, ModelSource, Tensor, TensorName
@@ -135,19 +136,17 @@ class Catalog:
             )
         return card
 
-    def origin(self, name: str) -> dict[str, dict[str, str | None] | None]:
-        """Licence and source of the ``model``, and of the ``data`` that it is evaluated on (None
-        for random inputs), from their cards."""
+    def origins(self, name: str) -> Origins:
+        """Licence and source of the model ``name`` and of its evaluation's data set, from their
+        cards."""
         card = self.card(name)
         data = None
         if card.evaluation is not None and name not in self._extra:
             dataset = self.dataset(card.evaluation.dataset)
             path = self._datasets[dataset.name]
             data = _origin(dataset, dataset.files.values(), path)
-        return {
-            "model": _origin(card, card.sources.values(), self._models.get(name)),
-            "data": data,
-        }
+        model = _origin(card, card.sources.values(), self._models.get(name))
+        return Origins(model=model, data=data)
 
     def can_give(self, card: ModelCard, form: str) -> bool:
         """Whether the card has the model in format ``form``, or a converter makes that."""
@@ -191,11 +190,11 @@ class Catalog:
 
     def _converted_model(self, card: ModelCard, form: str) -> Model:
         route = self._converters.open_route(card, form)
-        origin = self._origin(card, route.source)
-        samples = self.items(card, "evaluation") or made_up(origin.source.inputs, "evaluation")
-        return self._converters.convert(route, origin, samples)
+        verified = self._verified(card, route.source)
+        samples = self.items(card, "evaluation") or made_up(verified.source.inputs, "evaluation")
+        return self._converters.convert(route, verified, samples)
 
-    def _origin(self, card: ModelCard, form: str) -> Origin:
+    def _verified(self, card: ModelCard, form: str) -> Verified:
         """The converter's input from the source ``form``."""
         source = card.sources[form]
         path, weights, digests = None, None, []
@@ -205,7 +204,7 @@ class Catalog:
         if source.weights is not None:
             weights = locate(source.weights, self._folder(card), self._report)
             digests.append(digest_path(weights))
-        return Origin(
+        return Verified(
             Source(
                 format=form,
                 path=path,
@@ -326,8 +325,8 @@ def _names(
 
 def _origin(
     card: ModelCard | DatasetCard, files: Iterable[SourceFile], path: Path | None
-) -> dict[str, str | None]:
-    """``licence`` and ``source``: the card's home page, else the origin of its files."""
+) -> Origin:
+    """The card's licence, and as the source its home page, else the origin of its files."""
     sources = [card.homepage]
     for file in files:
         sources += [file.hub and f"https://huggingface.co/{file.hub.repo}", file.url]
@@ -335,4 +334,4 @@ def _origin(
         sources += [f"keras.applications.{library}" if library else None]
     if path is not None and path.is_relative_to(suites_dir()):
         sources.append("shipped with qbench")
-    return {"licence": card.licence, "source": next(filter(None, sources), None)}
+    return Origin(licence=card.licence, source=next(filter(None, sources), None))

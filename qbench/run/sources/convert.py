@@ -48,7 +48,7 @@ RECORD = "conversion.json"
 
 
 @dataclass(frozen=True)
-class Origin:
+class Verified:
     """A verified source for a converter.
 
     Attributes:
@@ -167,7 +167,7 @@ class Converters:
 
     # ------------------------------------------------------------------ converting
 
-    def convert(self, route: Route, origin: Origin, samples: Items) -> Model:
+    def convert(self, route: Route, verified: Verified, samples: Items) -> Model:
         """The model in ``route.form``, from the cache, or converted and checked now.
 
         Raises:
@@ -177,12 +177,15 @@ class Converters:
 
         converter = self._load(route.converter)
         versions = package_versions(converter.packages)
-        described = {**origin.source.to_json(), "path": None, "weights": None, "cache": None}
+        described = {**verified.source.to_json(), "path": None, "weights": None, "cache": None}
         key = digest_json(
             [
                 [STORE_VERSION, route.converter, converter.convert_version, versions],
-                [origin.digest, described, route.form, samples.digest],
-                [list(origin.source.inputs), list(origin.source.outputs)],  # torch uses their order
+                [verified.digest, described, route.form, samples.digest],
+                [
+                    list(verified.source.inputs),
+                    list(verified.source.outputs),
+                ],  # for torch
             ]
         )[:32]
         folder = cache_dir() / "converted" / key
@@ -192,15 +195,15 @@ class Converters:
             if record is None:
                 if folder.exists():  # damaged: convert again
                     shutil.rmtree(folder)
-                self._report(f"converting {origin.name} from {route.source} to {route.form}")
+                self._report(f"converting {verified.name} from {route.source} to {route.form}")
                 with new_folder(folder) as out:
-                    record = self._make(route, origin, samples, versions, out)
-        return _model(folder / record["file"], route.form, origin, record)
+                    record = self._make(route, verified, samples, versions, out)
+        return _model(folder / record["file"], route.form, verified, record)
 
     def _make(
         self,
         route: Route,
-        origin: Origin,
+        verified: Verified,
         samples: Items,
         versions: Mapping[str, str | None],
         out: Path,
@@ -209,7 +212,7 @@ class Converters:
         work = cache_dir() / "work"
         with scratch_folder(work) as folder, scratch_folder(work) as checking:
             feeds = _first_items(samples, checking)
-            outcome = self._run_converter(route, origin.source, feeds, folder)
+            outcome = self._run_converter(route, verified.source, feeds, folder)
             stop_if_disk_full(outcome, folder)
             if outcome.status != "ok":
                 status = "skipped" if outcome.status == "skipped" else "prepare_failed"
@@ -227,14 +230,14 @@ class Converters:
                 "outputs": result["outputs"],
                 "conversion": {
                     "source_format": route.source,
-                    "source_digest": origin.digest,
+                    "source_digest": verified.digest,
                     "tool": result["tool"],
                     "versions": versions,
                     "seconds": result["convert_ns"] / 1e9,
                     "notes": result["notes"],
                 },
             }
-            model = _model(file, route.form, origin, record)
+            model = _model(file, route.form, verified, record)
             outputs = self._run_converted(model, feeds, checking)
             record["conversion"] |= {
                 "sqnr_db": _compare(reference, outputs, route),
@@ -365,15 +368,15 @@ def _compare(
     return found
 
 
-def _model(path: Path, form: str, origin: Origin, record: Mapping[str, Any]) -> Model:
+def _model(path: Path, form: str, verified: Verified, record: Mapping[str, Any]) -> Model:
     return Model(
-        name=origin.name,
+        name=verified.name,
         format=form,
         path=path,
         digest=record["digest"],
-        task=origin.task,
-        inputs=origin.source.inputs,
-        outputs=origin.source.outputs,
+        task=verified.task,
+        inputs=verified.source.inputs,
+        outputs=verified.source.outputs,
         source_inputs={n: SourceTensor.from_json(t) for n, t in record["inputs"].items()},
         source_outputs={n: SourceTensor.from_json(t) for n, t in record["outputs"].items()},
         conversion=record["conversion"],
