@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from qbench.run.request import Request
     from qbench.run.sources.catalog import Catalog
     from qbench.run.workers.registry import Registry
-    from qbench.spec.suite import Suite
 
 SuiteName = Annotated[
     str | None, typer.Argument(metavar="SUITE", help="A shipped suite, or a .yaml file.")
@@ -230,6 +229,7 @@ def _request(
 ) -> tuple[Request, Catalog]:
     from qbench.run.request import Request
     from qbench.run.sources import adhoc
+    from qbench.run.sources.catalog import open_suite
     from qbench.spec.case import Filters
     from qbench.spec.suite import device_name, find_suite
 
@@ -244,7 +244,7 @@ def _request(
                 "nothing to run: give a suite or --model FILE",
                 "Try `qbench run quick`; `qbench suites` lists all suites.",
             )
-        suite, text, catalog = adhoc.suite_for_files(
+        suite, text, catalog, _ = adhoc.suite_for_files(
             [Path(name) for name in models],
             backends,
             precisions,
@@ -260,26 +260,14 @@ def _request(
             "a model file and --inputs cannot be combined with a suite",
             "Leave out the suite, or write a model card for it (see docs/model-cards.md).",
         )
-    suite, text, catalog = _load_suite(choice.suite, registry, note)
+    path = find_suite(choice.suite)
+    suite, text, catalog, folder = open_suite(path, registry.names, note)
     if choice.rounds is not None:
         suite = suite.model_copy(update={"rounds": choice.rounds})
     filters = Filters(
         tuple(models), tuple(backends or ()), tuple(precisions or ()), devices=tuple(devices)
     )
-    folder = find_suite(choice.suite).parent
     return Request(suite, text, results, filters, suite_folder=folder), catalog
-
-
-def _load_suite(
-    name: str, registry: Registry, note: Callable[[str], None]
-) -> tuple[Suite, str, Catalog]:
-    from qbench.run.sources.catalog import Catalog
-    from qbench.spec.suite import find_suite, load_suite, suites_dir
-
-    path = find_suite(name)
-    catalog = Catalog([path.parent, suites_dir()], note)
-    suite = load_suite(path, registry.names, catalog.names)
-    return suite, path.read_text(encoding="utf-8"), catalog
 
 
 def plan(

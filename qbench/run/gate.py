@@ -191,12 +191,11 @@ def _request(
 ) -> tuple[Request, Catalog]:
     """The request of the run, from its suite's file."""
     from qbench.run.request import Request
-    from qbench.run.sources.catalog import Catalog
-    from qbench.spec.suite import find_suite, load_suite, suites_dir
+    from qbench.run.sources.catalog import open_suite
+    from qbench.spec.suite import find_suite
 
     path = find_suite(asked.suite or _suite_of(bundle))
-    catalog = Catalog([path.parent, suites_dir()], progress.note)
-    suite = load_suite(path, registry.names, catalog.names)
+    suite, text, catalog, folder = open_suite(path, registry.names, progress.note)
     rounds = bundle.begin["settings"]["rounds"]
     as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # affects no measurement
     as_run |= {"rounds": rounds} if isinstance(rounds, int) else {}
@@ -205,8 +204,7 @@ def _request(
             f"{path} has changed since {bundle.run_id} ran it",
             "Give the original suite with --suite; the bundle has it as suite.yaml.",
         )
-    text = path.read_text(encoding="utf-8")
-    return Request(suite, text, asked.results, suite_folder=path.parent), catalog
+    return Request(suite, text, asked.results, suite_folder=folder), catalog
 
 
 def _suite_of(bundle: Bundle) -> str:

@@ -25,11 +25,11 @@ from qbench.run.progress import Silent
 from qbench.run.request import Request
 from qbench.run.runner import run_suite
 from qbench.run.sources import adhoc
-from qbench.run.sources.catalog import Catalog
+from qbench.run.sources.catalog import Catalog, open_suite
 from qbench.run.workers.registry import Registry
 from qbench.spec.case import Case, Filters
 from qbench.spec.gate import GateSettings
-from qbench.spec.suite import Suite, load_suite, suites_dir
+from qbench.spec.suite import Suite, suites_dir
 from qbench.storage import digest_json
 from qbench.text import figure, printable
 
@@ -88,10 +88,8 @@ def file_suite(path: Path) -> LoadedSuite:
         UserError: it is wrong; with the line.
     """
     registry, notes = Registry(), Notes()
-    catalog = Catalog([path.parent, suites_dir()], notes.note)
-    suite = load_suite(path, registry.names, catalog.names)
-    text = path.read_text(encoding="utf-8")
-    return LoadedSuite(suite, text, catalog, registry, path.parent, notes)
+    suite, text, catalog, folder = open_suite(path, registry.names, notes.note)
+    return LoadedSuite(suite, text, catalog, registry, folder, notes)
 
 
 def model_suite(
@@ -126,7 +124,7 @@ def model_suite(
         raise UserError(f"there is no precision '{precision}'", nearest(str(precision), PRECISIONS))
     if adhoc.is_model_file(str(folder / model), registry):
         path = folder / model
-        suite, text, catalog = adhoc.suite_for_files(
+        suite, text, catalog, _ = adhoc.suite_for_files(
             [path], [backend], [precision], None, rounds, registry, notes.note
         )
     else:

@@ -19,7 +19,7 @@ from qbench.errors import UserError, nearest
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import TensorSpec
 from qbench.kit.precisions import PRECISIONS
-from qbench.run.sources.catalog import Catalog, root_of
+from qbench.run.sources.catalog import Catalog, OpenSuite, root_of
 from qbench.run.sources.convert import Converters
 from qbench.run.workers.isolate import run_job, scratch_folder
 from qbench.run.workers.registry import Registry
@@ -58,14 +58,6 @@ class Tensors(NamedTuple):
     outputs: dict[str, TensorSpec]
 
 
-class FileSuite(NamedTuple):
-    """A suite of model files, its text, and the catalogue that has their cards."""
-
-    suite: Suite
-    text: str
-    catalog: Catalog
-
-
 def suite_for_files(
     paths: list[Path],
     backends: list[str] | None,
@@ -75,7 +67,7 @@ def suite_for_files(
     registry: Registry,
     note: Callable[[str], None],
     devices: list[str] | None = None,
-) -> FileSuite:
+) -> OpenSuite:
     """A suite for model files and model cards.
 
     Args:
@@ -107,7 +99,7 @@ def suite_for_files(
         cards.append(_add(catalog, path, inputs, registry, chosen, cards))
     names = [card.name for card in cards]
     suite, text = suite_for_cards(names, chosen, precisions, rounds, devices)
-    return FileSuite(suite, text, catalog)
+    return OpenSuite(suite, text, catalog, Path())
 
 
 def suite_for_cards(

@@ -6,7 +6,7 @@ with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are relative to i
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from qbench.run.sources.convert import Converters, Verified
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
 from qbench.spec.models import ModelCard, ModelSource, Tensor, TensorName
-from qbench.spec.suite import suites_dir
+from qbench.spec.suite import Suite, load_suite, suites_dir
 from qbench.spec.yamlfile import Lines, load
 from qbench.storage import digest_json
 
@@ -304,6 +304,36 @@ class Catalog:
             return None
         data, files = self._data(split)
         return make_items(card, data, files, split, self._report, self._folder(card))
+
+
+class OpenSuite(NamedTuple):
+    """A suite ready to run.
+
+    Attributes:
+        text: its file, verbatim.
+        catalog: the cards of its models and data sets.
+        folder: base of its relative paths.
+    """
+
+    suite: Suite
+    text: str
+    catalog: Catalog
+    folder: Path
+
+
+def open_suite(path: Path, backends: Collection[str], report: Report) -> OpenSuite:
+    """Read the suite in ``path``, with the cards in its folder and the shipped ones.
+
+    Args:
+        backends: names of the installed adapters.
+        report: receives a sentence before each long step.
+
+    Raises:
+        UserError: the suite is wrong; with the line.
+    """
+    catalog = Catalog([path.parent, suites_dir()], report)
+    suite = load_suite(path, backends, catalog.names)
+    return OpenSuite(suite, path.read_text(encoding="utf-8"), catalog, path.parent)
 
 
 def _names(
