@@ -364,7 +364,7 @@ def test_without_an_index_what_was_resolved_before_is_used_and_said(
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     again = make(tmp_path, requirements=["tomli==2.*"])["a"]
     assert again.digest == made.digest and again.interpreter == made.interpreter
-    assert "resolved as before" in again.note
+    assert "resolved as last time" in again.note
     other = make(tmp_path, requirements=["tomli==2.0.*"])["a"]
     assert other.failure and other.interpreter is None
 

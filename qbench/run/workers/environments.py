@@ -1,4 +1,4 @@
-"""Interpreters with their packages in which a backend's workers run, beside qbench's own.
+"""Environments: further interpreters, with their own packages, for backends' workers.
 
 A suite names them::
 
@@ -9,16 +9,15 @@ so that two versions of a runtime are measured in the same rounds. Each is built
 kept by the digest of the versions that its requirements resolve to.
 Layout below ``<cache>``::
 
-    environments/<digest>/environment.json   what it holds; its presence marks the folder complete
+    environments/<digest>/environment.json   its packages; its presence marks the folder complete
     environments/<digest>/venv/...
-    environments/asked/<digest>.json         what requirements resolved to last, for when no index
-                                             can be reached
-    kits/<digest>/...                        the worker kit: qbench.kit, qbench.kit.adapter and the
-                                             adapters, all that an environment's workers import of
-                                             qbench
+    environments/asked/<digest>.json         the last resolution of requirements, for use while no
+                                             index can be reached
+    kits/<digest>/...                        the worker kit: qbench.kit and the adapters, the only
+                                             modules that an environment's workers share with qbench
 
-Only NumPy and the runtime are needed in an environment. Installing runs what the packages' authors
-wrote, as it always does with pip: a suite's requirements deserve the trust that its packages do.
+An environment needs NumPy and the runtime only. Installation runs code of the packages' authors:
+trust a suite's requirements as much as you trust its packages.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -46,13 +45,13 @@ from qbench.spec.suite import Environment, is_file_requirement
 from qbench.storage import digest_file, digest_json, new_folder, write_file
 
 KIT = ("__init__.py", "kit")
-"""What workers may import of qbench; it needs the standard library and NumPy."""
+"""The modules of qbench that workers import; they need the standard library and NumPy only."""
 VERSION = 1
-"""Of how environments are made: part of their digests."""
+"""Version of the build procedure, part of the digests."""
 RECORD = "environment.json"
 INSTALL_TIMEOUT_S = 1800
 LEAST_PYTHON = (3, 10)
-"""What the worker kit keeps to."""
+"""The oldest Python that runs the worker kit."""
 ALWAYS = "numpy"
 _ASK = """
 import importlib.metadata, json, platform, sys, sysconfig
@@ -64,22 +63,49 @@ print(json.dumps({
 """
 
 
-class NotMade(Exception):
-    """An environment could not be made; the message is the installer's own, shortened."""
+class Facts(TypedDict):
+    """An interpreter's facts.
+
+    Attributes:
+        python: version; ``version`` the same as ``[major, minor]``.
+        packages: versions by distribution name.
+    """
+
+    python: str
+    implementation: str
+    version: list[int]
+    platform: str
+    packages: dict[str, str]
+
+
+class Resolution(NamedTuple):
+    """The packages that requirements resolve to.
+
+    Attributes:
+        pins: ``[requirement, SHA-256 of a local file or ""]``, one for each package.
+        note: for users; "" for nothing.
+    """
+
+    pins: list[list[str]]
+    note: str
+
+
+class NotBuilt(Exception):
+    """An environment could not be built; the message is the installer's, shortened."""
 
 
 @dataclass(frozen=True)
 class BuiltEnvironment:
-    """An environment as it is here.
+    """An environment on this machine.
 
     Attributes:
-        requirements: as the suite asks for them.
-        resolved: versions of all packages in it, by canonical name.
-        python: its version.
-        digest: of all that decides what is in it; None if there was a failure.
-        failure: why it could not be made; "" if it was.
-        note: what a reader of its results should know; "" for nothing.
-        interpreter: how workers are started in it; None if there was a failure.
+        requirements: as in the suite.
+        resolved: versions of all its packages, by canonical name.
+        python: version of its interpreter.
+        digest: of everything that determines its content; None after a failure.
+        failure: why it could not be built; "" if it was.
+        note: a remark for readers of its results; "" for nothing.
+        interpreter: its Python for workers; None after a failure.
     """
 
     requirements: tuple[str, ...]
@@ -91,19 +117,19 @@ class BuiltEnvironment:
     interpreter: Interpreter | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What a bundle keeps: without this machine's paths."""
+        """The bundle's record, without paths of this machine."""
         facts = asdict(self)
         del facts["interpreter"]
         facts["requirements"] = [_shown(text) for text in self.requirements]
         return facts
 
     def versions(self, packages: Iterable[str]) -> dict[str, str | None]:
-        """Versions of distributions in it; None for one that is not there."""
+        """Versions of distributions in it; None for one that is not installed."""
         return {name: self.resolved.get(canonicalize_name(name)) for name in packages}
 
 
 def _shown(text: str) -> str:
-    """A requirement without this machine's folders, or the password that a URL may hold."""
+    """A requirement without this machine's folders, and without a URL's credentials."""
     if is_file_requirement(text):
         return Path(text).name
     return re.sub(r"://[^/@]*@", "://", re.sub(r"file://\S*/", "file:", text))
@@ -112,11 +138,11 @@ def _shown(text: str) -> str:
 def backends_of(
     name: str, environment: Environment, adapters: Mapping[str, Backend]
 ) -> tuple[str, ...]:
-    """Which of a suite's backends run in an environment: those that it names, else those whose
+    """The suite's backends that run in an environment: those that it names, else those whose
     runtime is among its requirements.
 
     Args:
-        adapters: the suite's backends that can be loaded.
+        adapters: the suite's adapters that could be loaded, by name.
 
     Raises:
         UserError: there is none.
@@ -131,8 +157,7 @@ def backends_of(
     )
     if not found:
         raise UserError(
-            f"environment {name}: none of its requirements is the runtime of a backend of this "
-            "suite",
+            f"environment {name}: no requirement is the runtime of a backend of this suite",
             "Add 'backends: [...]' to it, or the runtime to its requirements.",
         )
     return found
@@ -145,11 +170,11 @@ def _name_of(text: str) -> str:
 
 
 class EnvironmentStore:
-    """The environments below one cache folder.
+    """The environments in one cache folder.
 
     Args:
         root: the cache folder.
-        suite_folder: what paths of wheels in requirements are relative to.
+        suite_folder: base of relative paths of wheels.
     """
 
     def __init__(self, root: Path, suite_folder: Path) -> None:
@@ -163,19 +188,20 @@ class EnvironmentStore:
         targets: Mapping[str, str],
         working: Callable[[str], None] = lambda name: None,
     ) -> dict[str, BuiltEnvironment]:
-        """Environments by name, those made that are not there yet.
+        """Build the environments that are not in the cache; return all of them by name.
 
         Args:
-            targets: ``module:Class`` of the adapters that run in them.
-            working: told which one is at hand: installing takes minutes.
+            targets: ``module:Class`` of the adapters that run in them, by name.
+            working: receives the name of each before it is built, which takes minutes.
         """
-        kit, made = self._kit(targets.values()), {}
+        kit = self._kit(targets.values())
+        built: dict[str, BuiltEnvironment] = {}
         for name, environment in asked.items():
             working(name)
-            made[name] = self._make(environment, kit)
-        return made
+            built[name] = self._build(environment, kit)
+        return built
 
-    def _make(self, asked: Environment, kit: Path) -> BuiltEnvironment:
+    def _build(self, asked: Environment, kit: Path) -> BuiltEnvironment:
         try:
             base = Path(shutil.which(asked.python or "") or asked.python or sys.executable)
             facts = _ask(base)
@@ -188,7 +214,7 @@ class EnvironmentStore:
                 self._install(folder, base, pins)
             python = folder / "venv" / "bin" / "python"
             return self._ready(asked, kit, python, _ask(python), digest, note)
-        except NotMade as error:
+        except NotBuilt as error:
             return BuiltEnvironment(tuple(asked.requirements), failure=str(error))
 
     def _ready(
@@ -196,11 +222,11 @@ class EnvironmentStore:
         asked: Environment,
         kit: Path,
         python: Path,
-        facts: Mapping[str, Any],
+        facts: Facts,
         digest: str,
         note: str = "",
     ) -> BuiltEnvironment:
-        # An interpreter that compiles what it imports is slower to start, and larger.
+        # An interpreter that compiles its imports starts slower, and takes more memory.
         _run([python, "-I", "-m", "compileall", "-q", kit])
         resolved = {str(canonicalize_name(n)): v for n, v in sorted(facts["packages"].items()) if n}
         return BuiltEnvironment(
@@ -214,11 +240,9 @@ class EnvironmentStore:
 
     # ------------------------------------------------------------------ what to install
 
-    def _resolve(
-        self, asked: Environment, base: Path, facts: Mapping[str, Any]
-    ) -> tuple[list[list[str]], str]:
-        """What the requirements come to today: ``[requirement, SHA-256 of a local file or ""]``.
-        Where no index answers, what they came to last, with a note that says so."""
+    def _resolve(self, asked: Environment, base: Path, facts: Facts) -> Resolution:
+        """Resolve the requirements; where no index answers, reuse the last resolution, with a
+        note."""
         files = {t: self._file(t) for t in asked.requirements if is_file_requirement(t)}
         wanted = [str(files.get(text, text)) for text in asked.requirements]
         if ALWAYS not in map(_name_of, asked.requirements):
@@ -227,20 +251,20 @@ class EnvironmentStore:
         kept = self._root / "asked" / f"{digest_json([VERSION, wanted, local, dict(facts)])}.json"
         try:
             pins = sorted(_pins(base, wanted))
-        except NotMade as error:
+        except NotBuilt as error:
             if not kept.exists():
                 raise
             pins = json.loads(kept.read_text())
-            return pins, f"resolved as before, since it could not be today: {error}"
+            return Resolution(pins, f"resolved as last time, because today it failed: {error}")
         found = [[pin, _digest_of(pin)] for pin in pins]
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_file(kept, json.dumps(found))
-        return found, ""
+        return Resolution(found, "")
 
     def _file(self, text: str) -> Path:
         path = (self._suite_folder / text).resolve()
         if not path.is_file():
-            raise NotMade(f"there is no file {text}; a path is relative to the suite's folder")
+            raise NotBuilt(f"there is no file {text}; paths are relative to the suite's folder")
         return path
 
     def _install(self, folder: Path, base: Path, pins: Sequence[Sequence[str]]) -> None:
@@ -257,15 +281,15 @@ class EnvironmentStore:
     # ------------------------------------------------------------------ the worker kit
 
     def _kit(self, targets: Iterable[str]) -> Path:
-        """A folder that holds all that workers import of qbench, and nothing else: an environment
-        has its own packages, and must not find qbench's."""
+        """The folder with the modules that workers import of qbench and of adapters, and nothing
+        else: an environment has its own packages, and must not find qbench's."""
         own = Path(__file__).parents[2]
         sources = {f"qbench/{name}": own / name for name in KIT}
         for target in targets:
             top = target.partition(":")[0].partition(".")[0]
             spec = importlib.util.find_spec(top)
             if spec is None or spec.origin is None:
-                continue  # the registry says that it cannot be imported
+                continue  # the registry reports that it cannot be imported
             origin = Path(spec.origin)
             source = origin.parent if spec.submodule_search_locations else origin
             sources[source.name] = source
@@ -295,15 +319,15 @@ def _pins(base: Path, wanted: Sequence[str]) -> list[str]:
 
 
 def _as_line(requirement: str) -> str:
-    """As a line of a requirements file, where a path needs its name."""
+    """A line of a requirements file; a path needs the package's name there."""
     if not is_file_requirement(requirement):
         return requirement
     return f"{_name_of(requirement)} @ {Path(requirement).as_uri()}"
 
 
 def _digest_of(pin: str) -> str:
-    """SHA-256 of the local file that a pin names; "" for others, which versions or commits tell
-    apart."""
+    """SHA-256 of the local file that a pin names; "" for others, which a version or a commit
+    identifies."""
     from urllib.parse import unquote, urlsplit
 
     url = urlsplit(pin.partition(" @ ")[2].strip())
@@ -324,7 +348,7 @@ def _uv_settings() -> list[str]:
     if any(name.startswith("UV_") and "INDEX" in name for name in os.environ):
         return []
     listed = _run([sys.executable, "-m", "pip", "config", "list"], may_fail=True)
-    options = ["--index-strategy", "unsafe-best-match"]  # what pip does
+    options = ["--index-strategy", "unsafe-best-match"]  # as pip does
     for line in listed.splitlines():
         key, _, value = line.partition("=")
         name, value = key.rpartition(".")[2], value.strip().strip("'\"")
@@ -335,24 +359,24 @@ def _uv_settings() -> list[str]:
     return options
 
 
-def _ask(python: Path) -> dict[str, Any]:
-    """An interpreter's version and packages.
+def _ask(python: Path) -> Facts:
+    """Ask an interpreter for its facts.
 
     Raises:
-        NotMade: it cannot be started, or is too old for the worker kit.
+        NotBuilt: it cannot be started, or is too old for the worker kit.
     """
-    facts = json.loads(_run([python, "-I", "-c", _ASK]))
+    facts: Facts = json.loads(_run([python, "-I", "-c", _ASK]))
     if tuple(facts["version"]) < LEAST_PYTHON:
         least = ".".join(map(str, LEAST_PYTHON))
-        raise NotMade(f"its Python is {facts['python']}, and workers need {least} or newer")
+        raise NotBuilt(f"its Python is {facts['python']}, and workers need {least} or newer")
     return facts
 
 
 def _run(command: Sequence[str | Path], text: str = "", may_fail: bool = False) -> str:
-    """What a command prints.
+    """Run a command and return its output.
 
     Raises:
-        NotMade: it failed; the message is the last of what it said.
+        NotBuilt: it failed; the message is the end of its output.
     """
     variables = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     words = [str(word) for word in command]
@@ -368,10 +392,10 @@ def _run(command: Sequence[str | Path], text: str = "", may_fail: bool = False) 
             check=False,
         )
     except OSError as error:
-        raise NotMade(f"cannot run {Path(words[0]).name}: {error.strerror}") from None
+        raise NotBuilt(f"cannot run {Path(words[0]).name}: {error.strerror}") from None
     except subprocess.TimeoutExpired:
-        raise NotMade(f"{Path(words[0]).name} took longer than {INSTALL_TIMEOUT_S} s") from None
+        raise NotBuilt(f"{Path(words[0]).name} took longer than {INSTALL_TIMEOUT_S} s") from None
     if done.returncode and not may_fail:
-        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise NotMade(" ".join(said[-6:]) or f"{Path(words[0]).name} failed and said nothing")
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise NotBuilt(" ".join(lines[-6:]) or f"{Path(words[0]).name} failed without a message")
     return done.stdout
