@@ -278,7 +278,7 @@ def test_unacceptable_changes_are_refused(project, results, args, said):
     [
         ("accepted:\n- case: aaaaaaaaaaaa\n  untill: 2026-01-01\n  reason: x\n", 3, "until"),
         ("accepted:\n- case: aaaaaaaaaaaa\n  until: soon\n  reason: x\n", 3, "until"),
-        ("accepted:\n- case: AAA\n  until: 2026-01-01\n  reason: x\n", 2, "form"),
+        ("accepted:\n- case: AAA\n  until: 2026-01-01\n  reason: x\n", 2, "pattern"),
         ("accepted: [", 1, "YAML"),
         ("accepted:\n- &a {case: aaaaaaaaaaaa}\n", 2, "anchors"),
     ],

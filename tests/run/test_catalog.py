@@ -73,7 +73,7 @@ def test_items_that_are_both_calibrated_and_evaluated_on_are_refused(project, it
         set(range(60)[slice(*(int(n) if n else None for n in items.split(":")))])
         & set(range(20, 60))
     )
-    assert f"net.yaml:{line}: {both} items are both" in message
+    assert f"net.yaml:{line}: {both} items are used for both" in message
 
 
 def test_neighbouring_items_are_disjoint(project):
