@@ -182,7 +182,7 @@ class CaseItem(_SuiteItem):
         row = measured.rows[self.case.case_id]
         if session is None or session.disabled or session.skip:
             return
-        if measured.bundle is not None and row["status"] == "ok":
+        if measured.bundle is not None and row.status == "ok":
             from qbench.present.exports.pytest_benchmark import session_benchmark
 
             session.benchmarks.append(session_benchmark(measured.bundle, row, self.name))
@@ -277,16 +277,18 @@ def qbench_case(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[...,
     def measure_case(
         model: str | Path, *, backend: str, precision: str = "fp32", rounds: int | None = None
     ) -> Figures:
-        from qbench.testing.pytest_runs import why
+        from dataclasses import asdict
+
+        from qbench.testing.pytest_runs import measures, why
 
         mark = pytest.mark.qbench(model, backend=backend, precision=precision, rounds=rounds)
         measured = _measure_one(request.node, tmp_path / "qbench", mark.mark, gated=False)
         (row,) = measured.rows.values()
-        if row["status"] == "skipped":
+        if row.status == "skipped":
             pytest.skip(why(row))
-        if row["status"] != "ok" or measured.bundle is None:
+        if not measures(row) or measured.bundle is None:
             pytest.fail(why(row), pytrace=False)
-        return Figures(row, measured.bundle.path)
+        return Figures(asdict(row), measured.bundle.path)
 
     return measure_case
 
@@ -334,17 +336,18 @@ def _judge(measured: Measured, case_ids: Iterable[str]) -> None:
         failure = measured.failure(case_id)
         if failure is not None:
             pytest.fail(failure, pytrace=False)
-        if measured.rows[case_id]["status"] == "skipped":
+        if measured.rows[case_id].status == "skipped":
             pytest.skip(why(measured.rows[case_id]))
 
 
 def _report(item: pytest.Item, measured: Measured, case_ids: Iterable[str]) -> None:
     """Add figures, run and notes to the test's reports, JUnit's included."""
-    from qbench.testing.pytest_runs import figures
+    from qbench.testing.pytest_runs import figures, measures
 
     for case_id in case_ids:
-        if measured.rows[case_id]["status"] == "ok":
-            item.user_properties.append(("qbench_figures", figures(measured.rows[case_id])))
+        row = measured.rows[case_id]
+        if measures(row):
+            item.user_properties.append(("qbench_figures", figures(row)))
     if measured.bundle is not None:
         item.user_properties.append(("qbench_run", str(measured.bundle.path)))
     item.user_properties.extend(("qbench_note", note) for note in measured.notes)

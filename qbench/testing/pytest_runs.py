@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 from pydantic import ValidationError
 
@@ -27,7 +27,8 @@ from qbench.run.runner import run_suite
 from qbench.run.sources import adhoc
 from qbench.run.sources.catalog import Catalog, open_suite
 from qbench.run.workers.registry import Registry
-from qbench.spec.case import Case, Filters
+from qbench.spec.case import Case, Filters, Status
+from qbench.spec.columns import CaseRow
 from qbench.spec.gate import GateSettings
 from qbench.spec.suite import Suite, suites_dir
 from qbench.storage import digest_json
@@ -150,19 +151,26 @@ def _gate_settings(gate: Mapping[str, Any]) -> GateSettings:
         raise UserError(f"{where}: {first['msg']}", known) from None
 
 
+class NotRun(NamedTuple):
+    """A case of a plan without runnable cases."""
+
+    status: Status
+    reason: str
+
+
 @dataclass(frozen=True)
 class Measured:
     """A run and the gate's verdict.
 
     Attributes:
         bundle: None if no case could run.
-        rows: rows of the case table, by case id; of a case that could not run, status and reason.
+        rows: rows of the case table, by case id; ``NotRun`` if there is no bundle.
         judged: None if the run was not judged.
         notes: sentences for the user.
     """
 
     bundle: Bundle | None
-    rows: Mapping[str, Mapping[str, Any]]
+    rows: Mapping[str, CaseRow | NotRun]
     judged: GateResult | None
     notes: tuple[str, ...] = ()
 
@@ -170,11 +178,11 @@ class Measured:
         """Why the case fails, with its figures and the next steps; None if it passes."""
         row = self.rows[case_id]
         if self.judged is None or self.bundle is None:
-            return None if row["status"] == "skipped" else why(row)
+            return None if row.status == "skipped" else why(row)
         found = [f for f in self.judged.of("regression") if f.case_id == case_id]
         if not found:
             return None
-        return _text(found, [figures(row)] if row["status"] == "ok" else [], self.bundle)
+        return _text(found, [figures(row)] if measures(row) else [], self.bundle)
 
     def failure_of_all(self) -> str | None:
         """Why the whole run fails: it is invalid, or cases of the last run are missing; None if it
@@ -229,13 +237,13 @@ def measure(
         if not rows:
             raise
         return Measured(None, rows, None, tuple(map(printable, wanted.notes.texts)))
-    rows = {row["case_id"]: row for row in case_rows(bundle, bundle.trials_frame())}
+    rows = {row.case_id: row for row in case_rows(bundle, bundle.trials_frame())}
     notes = (*wanted.notes.texts, *(judged.notes if judged else ()))
     return Measured(bundle, rows, judged, tuple(map(printable, notes)))
 
 
-def _reasons(request: Request, wanted: LoadedSuite) -> dict[str, dict[str, Any]]:
-    """Rows of status and reason by case id, if no case can run; else none."""
+def _reasons(request: Request, wanted: LoadedSuite) -> dict[str, NotRun]:
+    """Why cases do not run, by case id, if no case can; else nothing."""
     probes = wanted.registry.probe(request.suite.backends)
     plan = make_plan(
         request.suite, wanted.catalog, wanted.registry, probes, ArtifactStore(), request.filters
@@ -243,33 +251,37 @@ def _reasons(request: Request, wanted: LoadedSuite) -> dict[str, dict[str, Any]]
     if plan.runnable:
         return {}
     return {
-        planned.case.case_id: {
-            "status": "prepare_failed" if planned.failure else "skipped",
-            "reason": planned.failure or planned.skip,
-        }
+        planned.case.case_id: NotRun("prepare_failed", planned.failure)
+        if planned.failure
+        else NotRun("skipped", planned.skip or "")
         for planned in plan.cases
     }
 
 
-def why(row: Mapping[str, Any]) -> str:
+def why(row: CaseRow | NotRun) -> str:
     """Why a case has no figures."""
-    skipped = row["status"] == "skipped"
-    return printable(row["reason"] if skipped else f"{row['status']}: {row['reason']}")
+    reason = row.reason or ""
+    return printable(reason if row.status == "skipped" else f"{row.status}: {reason}")
 
 
-def figures(row: Mapping[str, Any]) -> str:
+def measures(row: CaseRow | NotRun) -> TypeGuard[CaseRow]:
+    """Whether a row has figures."""
+    return row.status == "ok"
+
+
+def figures(row: CaseRow) -> str:
     """A case's figures in one line, latencies with their interval, if there is one."""
     parts = []
     for column, words in FIGURES.items():
-        value = row[column]
+        value = getattr(row, column)
         if value is None:
             continue
         stem = column.removesuffix("_ms")
-        low, high = row.get(f"{stem}_low_ms"), row.get(f"{stem}_high_ms")
+        low, high = (getattr(row, f"{stem}_{end}_ms", None) for end in ("low", "high"))
         interval = "" if low is None or high is None else f" ({figure(low)} to {figure(high)})"
         parts.append(words.format(f"{figure(value)}{interval}"))
-    parts.append("1 round" if row["rounds"] == 1 else f"{row['rounds']} rounds")
-    parts += ["noisy"] if row["noisy"] else []
+    parts.append("1 round" if row.rounds == 1 else f"{row.rounds} rounds")
+    parts += ["noisy"] if row.noisy else []
     return ", ".join(parts)
 
 
