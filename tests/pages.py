@@ -17,6 +17,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
+        self.html = html
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.scripts: list[str] = []
         self.words: list[str] = []
@@ -42,9 +43,29 @@ class Page(HTMLParser):
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
+    def rows(self, having: str) -> list[dict[str, str | None]]:
+        return [row for row in self.all("tr") if having in row]
+
+    @property
+    def ids(self) -> set[str | None]:
+        return {attributes["id"] for _, attributes in self.elements if "id" in attributes}
+
+    @property
+    def addresses(self) -> list[str]:
+        return [
+            str(attributes[name])
+            for _, attributes in self.elements
+            for name in ("href", "src")
+            if attributes.get(name)
+        ]
+
+    @property
+    def policy(self) -> str:
+        return str(next(meta["content"] for meta in self.all("meta") if "http-equiv" in meta))
+
     @property
     def cases(self) -> list[str | None]:
-        return [row["data-case"] for row in self.all("tr") if "data-case" in row]
+        return [row["data-case"] for row in self.rows("data-case")]
 
     @property
     def data(self) -> dict:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 from crafted import Crafted
+from pages import Page
 
 from qbench.bundle.bundle import Bundle
 
@@ -63,42 +63,9 @@ def four_nights(results: Path) -> None:
     measured(results, 4, host={"host_id": "g" * 12, "hostname": "loudbox"})
 
 
-class Page(HTMLParser):
-    """A page's elements."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self.html = path.read_text(encoding="utf-8")
-        self.feed(self.html)
-        self.ids = {attributes["id"] for _, attributes in self.elements if "id" in attributes}
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.words.append(data)
-
-    @property
-    def addresses(self) -> list[str]:
-        return [
-            str(attributes[name])
-            for _, attributes in self.elements
-            for name in ("href", "src")
-            if attributes.get(name)
-        ]
-
-    def rows(self, having: str) -> list[dict[str, str | None]]:
-        return [a for tag, a in self.elements if tag == "tr" and having in a]
-
-    @property
-    def policy(self) -> str:
-        return str(
-            next(a["content"] for tag, a in self.elements if tag == "meta" and "http-equiv" in a)
-        )
+def page_at(path: Path) -> Page:
+    return Page(path.read_text(encoding="utf-8"))
 
 
 def pages(site: Path) -> dict[str, Page]:
-    return {str(path.relative_to(site)): Page(path) for path in sorted(site.rglob("*.html"))}
+    return {str(path.relative_to(site)): page_at(path) for path in sorted(site.rglob("*.html"))}

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 from datetime import datetime, timedelta, timezone
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ import pytest
 from crafted import Crafted
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from pages import Page
 
 from qbench.analysis.history.point import METRICS, Point
 from qbench.analysis.history.query import History
@@ -385,31 +385,6 @@ def test_words_find_a_case(tmp_path):
 # --------------------------------------------------------------------------- the command
 
 
-class Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.words, self.scripts, self.cases, self.sources = [], [], [], []
-        self._inside: str | None = None
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        named = dict(attrs)
-        self._inside = tag
-        self.sources += [named[key] for key in ("src", "href") if key in named]
-        if "data-case" in named:
-            self.cases.append(named["data-case"])
-
-    def handle_data(self, data):
-        (self.scripts if self._inside == "script" else self.words).append(data)
-
-    def handle_endtag(self, tag):
-        self._inside = None
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.words)
-
-
 def test_runs_of_the_fake_backend(project):
     suite = project.suite()
     runs = [Path(project.run_json(suite, "--fresh")["bundle"]).name for _ in range(2)]
@@ -488,7 +463,7 @@ def test_hostile_names_stay_text(project):
     assert "<script>alert(1)</script>[U+001B][31m[U+202E]evil" in page.text
     assert json.loads(page.scripts[0])["cases"][0]["label"] == "net fake fp32"
     assert page.cases == [FP32]
-    assert set(page.sources) == {"data:,"}, "it loads nothing"
+    assert set(page.addresses) == {"data:,"}, "it loads nothing"
     assert "night-006" in page.text
 
 

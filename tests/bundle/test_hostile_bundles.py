@@ -9,7 +9,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from crafted import Crafted
+from pages import Page
 
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.records.run import SCHEMA
@@ -332,25 +332,6 @@ def test_a_problem_is_one_line_whatever_a_bundle_says(qbench: Run, bundle: Path)
 # --------------------------------------------------------------------------- words that do harm
 
 
-class Tags(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.scripts: list[str] = []
-        self.handlers: list[str] = []
-        self._in_script = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._in_script = tag == "script"
-        self.handlers += [name for name, _ in attrs if name.startswith("on")]
-
-    def handle_endtag(self, tag: str) -> None:
-        self._in_script = False
-
-    def handle_data(self, data: str) -> None:
-        if self._in_script:
-            self.scripts.append(data)
-
-
 @pytest.fixture
 def harmful(tmp_path: Path) -> Path:
     """Every word of it that a person may read is HTML, and steers the terminal."""
@@ -367,10 +348,9 @@ def harmful(tmp_path: Path) -> Path:
 
 def test_html_in_a_host_name_stays_text_on_the_page(qbench: Run, harmful: Path, tmp_path: Path):
     assert qbench("report", harmful, harmful, "-o", tmp_path / "page.html").code == 0
-    page = Tags()
-    page.feed((tmp_path / "page.html").read_text())
+    page = Page((tmp_path / "page.html").read_text())
     assert not any(re.match(r"\s*alert\(", script) for script in page.scripts)
-    assert not page.handlers
+    assert not [name for _, found in page.elements for name in found if name.startswith("on")]
 
 
 def test_control_characters_reach_no_terminal(qbench: Run, harmful: Path):

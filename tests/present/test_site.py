@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
-from site_runs import NOISE, Page, four_nights, measured, pages
+from site_runs import NOISE, four_nights, measured, page_at, pages
 
 from qbench.analysis.compare.comparable import comparable_energy, energy_key
 from qbench.bundle.bundle import Bundle
@@ -98,7 +98,7 @@ def test_the_index_lists_every_run(results, tmp_path):
     measured(results, 7, confirms=broken.run_id)
     (results / f"{broken.run_id}.gate.json").write_text('{"valid": false}')
     write_site([results], tmp_path / "site")
-    page = Page(tmp_path / "site" / "index.html")
+    page = page_at(tmp_path / "site" / "index.html")
     rows = page.rows("data-day")
     assert [row["data-day"] for row in rows] == [f"2026-01-{day:02d}" for day in range(7, 0, -1)]
     assert [row["data-state"] for row in rows] == [
@@ -117,7 +117,7 @@ def test_the_index_lists_every_run(results, tmp_path):
 def test_a_model_has_its_newest_figures_on_each_machine_and_its_trend(results, tmp_path):
     measured(results, 5, factor=9.0, complete=False)
     write_site([results], tmp_path / "site")
-    page = Page(tmp_path / "site" / "models" / "net.html")
+    page = page_at(tmp_path / "site" / "models" / "net.html")
     rows = page.rows("data-machine")
     assert {(row["data-machine"], row["data-precision"]) for row in rows} == {
         (machine, precision)
@@ -179,7 +179,7 @@ def test_cases_that_never_ran_have_no_trend(tmp_path):
         measured(tmp_path / "results", day, skipped=True)
     write_site([tmp_path / "results"], tmp_path / "site")
     check_links(tmp_path / "site")
-    page = Page(tmp_path / "site" / "models" / "net.html")
+    page = page_at(tmp_path / "site" / "models" / "net.html")
     assert [row["data-status"] for row in page.rows("data-machine")].count("skipped") == 1
     data = json.loads(re.findall(r'id="data">(.*)</script>', page.html)[0])
     assert [case["label"] for case in data["cases"]] == ["net fake fp32", "net fake int8-static"]
@@ -198,7 +198,7 @@ def test_a_damaged_bundle_is_named_and_stops_nothing(results, tmp_path):
     assert "suite.yaml was changed" in reasons["20260103-020000-nightly-0003"]
     copies = {"a-copy", "20260101-020000-nightly-0001"} & reasons.keys()
     assert len(copies) == 1 and "another copy" in reasons[copies.pop()]
-    page = Page(tmp_path / "site" / "index.html")
+    page = page_at(tmp_path / "site" / "index.html")
     assert "suite.yaml was changed" in page.text
     assert str(tmp_path) not in page.html
     check_links(tmp_path / "site")
@@ -208,7 +208,7 @@ def test_without_runs_there_is_still_a_site(tmp_path):
     (tmp_path / "results").mkdir()
     write_site([tmp_path / "results"], tmp_path / "site")
     check_links(tmp_path / "site")
-    assert "There are no runs." in Page(tmp_path / "site" / "index.html").text
+    assert "There are no runs." in page_at(tmp_path / "site" / "index.html").text
     with pytest.raises(UserError, match="there is no folder"):
         write_site([tmp_path / "nowhere"], tmp_path / "site")
 
@@ -226,7 +226,7 @@ def test_redacted_pages_name_no_host(results, tmp_path):
     assert written.runs == 4
     ((name, reason),) = written.problems
     assert name == kept_out.run_id and "quietbox" in reason
-    index = Page(tmp_path / "site" / "index.html")
+    index = page_at(tmp_path / "site" / "index.html")
     assert "20260105-020000" in index.text and "quietbox" not in index.html
     shutil.rmtree(kept_out.path)
     # And a site that was not redacted becomes so.
