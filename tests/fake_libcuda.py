@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).with_suffix(".c")
+ACTION = re.compile(
+    r"(Ask|Check|End|Install|Load|Look|Put|Reinstall|Reload|Remove|Restart|Run|See|Start|Take|"
+    r"Unset|Upgrade|Use|Wait) "
+)
+"""A remedy begins with an action."""
 
 
 def build(folder: Path, name: str = "libcuda.so.1", source: Path = SOURCE) -> Path:

@@ -1,4 +1,4 @@
-"""What the layers of an artifact put out, for comparing two artifacts of one model. Needs onnx."""
+"""Outputs of an artifact's layers, to compare two artifacts of one model. Needs onnx."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ _FLOATS = ("float16", "float32")
 def activations(
     artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """See ``qbench.kit.adapter.Backend.activations``.
+    """Outputs of the layers that ``qbench.kit.onnxfile.layers`` finds.
 
-    Layers end where ``qbench.kit.onnxfile.layers`` says; their ends are outputs, so that they
-    are fused less than those that are timed.
+    Their ends become outputs of the file, so they are fused less than in a timed program.
 
     Raises:
-        Unsupported: no layer has a float output.
+        Unsupported: no layer has a floating-point output.
     """
     model = graph.load(artifact.file)
     ends = layers(model.graph)
@@ -45,7 +44,7 @@ def activations(
             artifact, path=Path(folder), provenance=replace(artifact.provenance, file=FILE)
         )
         with OrtProgram(opened, config, inspect=False) as program:
-            shown = [x for x in ends if program.file_outputs[x.tensor].dtype in _FLOATS]
+            shown = [x for x in ends if program.ports.file_outputs[x.tensor].dtype in _FLOATS]
             if not shown:
-                raise Unsupported("no layer of this file puts out floating-point numbers")
+                raise Unsupported("no layer of this file has a floating-point output")
             yield from read_layers(program.stream(), shown, feeds)

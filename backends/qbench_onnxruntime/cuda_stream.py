@@ -1,7 +1,7 @@
-"""Running on a CUDA device: page-locked buffers, copies, and times by segment.
+"""A stream on a CUDA device: page-locked buffers, copies, and times by segment.
 
-Imported while measuring on such a device: the standard library, NumPy and onnxruntime only. The
-calls into CUDA's runtime are those of the library that the provider itself has loaded.
+Imported while measuring on such a device: the standard library, NumPy and onnxruntime only. CUDA's
+runtime is the library that the provider has loaded.
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from qbench.kit.model import Feed
-from qbench_onnxruntime.stream import OrtStream
+from qbench_onnxruntime.stream import OrtStream, Ports
 
 if TYPE_CHECKING:
     import onnxruntime as ort
-
-    from qbench_onnxruntime.session import OrtProgram
 
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 
 
 class Cuda:
-    """A device's memory, by CUDA's runtime.
+    """Memory of a device, through CUDA's runtime.
 
     Args:
-        major: the runtime's version, that of the build.
+        major: version of the runtime, which is the build's.
         index: the device.
 
     Attributes:
-        copy: cudaMemcpy: destination, source, bytes, kind. It returns a status, and when all is
-            copied, since the host's memory is page-locked.
+        copy: cudaMemcpy(destination, source, bytes, kind); returns a status once all is copied,
+            since the host's memory is page-locked.
     """
 
     def __init__(self, major: int, index: int) -> None:
@@ -46,22 +44,22 @@ class Cuda:
         self.copy.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
     def check(self, status: int) -> None:
-        """Raise RuntimeError for a status that is an error."""
+        """Raise RuntimeError if ``status`` is an error."""
         if status:
             text = self._runtime.cudaGetErrorString(ctypes.c_int(status)).decode()
             raise RuntimeError(f"CUDA error {status}: {text}")
 
     def use(self) -> None:
-        """Make it the calling thread's device."""
+        """Make this the calling thread's device."""
         self.check(self._runtime.cudaSetDevice(ctypes.c_int(self.index)))
 
     def wait(self) -> None:
-        """Return when the device has done all that it was given."""
+        """Return once the device has finished all its work."""
         self.check(self._runtime.cudaDeviceSynchronize())
 
     def locked_empty(self, shape: Sequence[int], dtype: str) -> np.ndarray:
-        """An uninitialised array in page-locked memory, which the device reads and writes itself;
-        freed with the array and its views."""
+        """An uninitialised array in page-locked memory, which the device accesses directly; freed
+        with the array and its views."""
         kind = np.dtype(dtype)
         size = prod(shape) * kind.itemsize
         if size == 0:
@@ -73,13 +71,13 @@ class Cuda:
             )
         )
         owner = (ctypes.c_uint8 * size).from_address(address.value or 0)
-        # at exit the runtime frees all there is, and may be gone by then
+        # at exit the runtime frees everything, and may already be unloaded
         weakref.finalize(owner, self._runtime.cudaFreeHost, address).atexit = False
         return np.ctypeslib.as_array(owner).view(kind).reshape(tuple(shape))
 
 
 class _Placed(NamedTuple):
-    """A tensor on the host and on the device, as cudaMemcpy wants it."""
+    """A tensor's addresses on host and device, for cudaMemcpy."""
 
     host: int
     device: int
@@ -87,25 +85,25 @@ class _Placed(NamedTuple):
 
 
 class CudaStream(OrtStream):
-    """One IOBinding on device memory that stays where it is; the buffers are page-locked.
+    """One IOBinding on device memory that never moves; the host's buffers are page-locked.
 
-    ``infer`` copies the inputs to the device, runs, and copies the outputs back, each waited for.
-    (Inputs that are bound on the host ONNX Runtime would copy only once, when they are bound.)
-    With the hint ``transfers: false`` it only runs. An output whose size is known only after
-    running is allocated, and copied to the host, by ONNX Runtime as a part of running.
+    ``infer`` copies the inputs to the device, runs, and copies the outputs back, waiting for each.
+    (ONNX Runtime itself would copy inputs that are bound on the host only once, in ``bind``.) With
+    the hint ``transfers: false`` it only runs. ONNX Runtime allocates an output whose size is known
+    only after the run, and copies it to the host as part of the run.
 
     Args:
         transfers: whether ``infer`` copies.
     """
 
     def __init__(
-        self, program: OrtProgram, session: ort.InferenceSession, cuda: Cuda, transfers: bool
+        self, session: ort.InferenceSession, ports: Ports, cuda: Cuda, transfers: bool
     ) -> None:
         self._cuda, self._transfers = cuda, transfers
         self._up: dict[str, _Placed] = {}
         self._down: dict[str, _Placed] = {}
         cuda.use()
-        super().__init__(program, session)
+        super().__init__(session, ports)
         self._compute = self.infer
         if transfers:
             self.infer = self._copy_and_compute
@@ -130,7 +128,7 @@ class CudaStream(OrtStream):
         return buffer, value, _Placed(buffer.ctypes.data, value.data_ptr(), buffer.nbytes)
 
     def bind(self, feed: Feed) -> None:
-        self._cuda.use()  # in the thread that will infer
+        self._cuda.use()  # in the thread that calls infer later
         super().bind(feed)
         if not self._transfers:
             self._upload()
@@ -141,7 +139,7 @@ class CudaStream(OrtStream):
         return super().read_file()
 
     def _copy_and_compute(self) -> None:
-        if self._cuda.index:  # threads begin with device 0, and a copy would start CUDA there, too
+        if self._cuda.index:  # threads start with device 0, where a copy would start CUDA too
             self._cuda.use()
         self._upload()
         self._compute()
@@ -156,11 +154,10 @@ class CudaStream(OrtStream):
             self._cuda.check(self._cuda.copy(tensor.host, tensor.device, tensor.bytes, _TO_HOST))
 
     def segments(self, calls: int) -> Mapping[str, np.ndarray]:
-        """See ``qbench.kit.adapter.Stream``. By the host's clock, each segment waited for, since
-        ONNX Runtime records no events on its streams: ``compute`` begins with the first launch and
-        ends when the host knows that the device is done, so it is longer than the device's own
-        time, by about ten microseconds and by all that launching lags behind. Without transfers
-        there is no ``h2d`` and no ``d2h``.
+        """Times by the host's clock, waiting for each segment, since ONNX Runtime records no events
+        on its streams. ``compute`` begins with the first launch and ends when the host knows that
+        the device is done: about ten microseconds longer than the device's own time, plus any delay
+        of launches. Without transfers there is no ``h2d`` and no ``d2h``.
         """
         import onnxruntime
 

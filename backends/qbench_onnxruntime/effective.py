@@ -1,8 +1,8 @@
-"""What really ran, from the events of ONNX Runtime's profiler (standard library only).
+"""Read back effective precision from the events of ONNX Runtime's profiler. Standard library only.
 
-Each kernel that ran leaves an event with its operator, its provider, and the types and shapes of
-its inputs and outputs: after all graph optimization, fusions and inserted casts. So an fp16 file
-whose convolutions are fed float32 shows up as what it is.
+Every executed kernel leaves an event with its operator, its provider, and the types and shapes of
+its inputs and outputs, after graph optimization, fusion and inserted casts. So an fp16 file whose
+convolutions receive float32 is reported as such.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 from qbench.kit.adapter import Unsupported
 from qbench.kit.operators import EffectivePrecision, Operator
 
-# Operators that hold weights or dominate the work, plain and as the optimizer fuses them. By
-# operator, the index of the input that holds the weights of a convolution ...
+# Operators that hold weights or dominate the work, plain and as the optimizer fuses them: the index
+# of the input that holds a convolution's weights, by operator;
 _CONVOLUTION_KINDS = (
     *("Conv", "ConvInteger", "ConvTranspose", "FusedConv", "NhwcConv", "NhwcFusedConv"),
 )
@@ -26,7 +26,7 @@ _CONVOLUTIONS = {
     **dict.fromkeys(_CONVOLUTION_KINDS, 1),
     "QLinearConv": 3,
 }
-# ... matrix products as NumPy's matmul has them, and those that may transpose their operands ...
+# matrix products like NumPy's matmul, and products that may transpose their operands;
 _PRODUCTS = frozenset(
     (
         *("DynamicQuantizeMatMul", "MatMul", "MatMulInteger", "MatMulIntegerToFloat"),
@@ -34,7 +34,7 @@ _PRODUCTS = frozenset(
     )
 )
 _TRANSPOSING = frozenset(("FusedGemm", "FusedMatMul", "FusedMatMulActivation", "Gemm", "QGemm"))
-# ... and layers of several products.
+# layers of several products.
 _ATTENTION = frozenset(("Attention", "MultiHeadAttention", "QAttention"))
 _RECURRENT = frozenset(("DynamicQuantizeLSTM", "GRU", "LSTM", "RNN"))
 _COMPUTING = frozenset(
@@ -73,17 +73,17 @@ Shape = Sequence[int]
 def read_operators(
     events: Iterable[Mapping[str, Any]], provider: str, skip: int = 0, tf32: bool = False
 ) -> list[Operator]:
-    """The kernels of a profile, in the order of execution.
+    """The kernels of a profile, in order of execution.
 
     Args:
-        events: the profile's events. Work is counted from inputs, so that it is None or too little
-            where kernels had packed their weights: see :func:`with_macs`.
-        provider: the execution provider that everything should run on.
-        skip: inferences at the beginning that do not count. Times are the mean of the others, in
-            steps of the profiler's microsecond.
-        tf32: whether the provider was allowed to round float32 factors to TF32. Then its
-            convolutions and matrix products of float32 count as that, though the libraries choose
-            a kernel for each by its shape.
+        events: the profile's events. Work is computed from inputs, so it is None or too small for
+            kernels that had packed their weights: see :func:`with_macs`.
+        provider: execution provider that all operators should run on.
+        skip: number of first inferences to ignore. Times are means over the others; the profiler
+            counts whole microseconds.
+        tf32: whether the provider may round float32 factors to TF32. If so, its float32
+            convolutions and matrix products count as tf32, though the libraries choose a kernel for
+            each by its shape.
 
     Raises:
         RuntimeError: there are no kernel events.
@@ -92,7 +92,7 @@ def read_operators(
     done = 0
     for event in events:
         name = str(event.get("name", ""))
-        if name == "model_run":  # stands after the kernels of its inference
+        if name == "model_run":  # follows the kernels of its inference
             done += 1
         elif name.endswith("_kernel_time") and done >= skip:
             key = name.removesuffix("_kernel_time"), str(event["args"].get("node_index"))
@@ -110,7 +110,7 @@ def _may_round(op: Operator) -> bool:
 
 
 def _operator(name: str, events: Sequence[Mapping[str, Any]], provider: str, runs: int) -> Operator:
-    """One operator from all its events: one for each inference, or more if it is in a loop."""
+    """One operator from all its events: one per inference, more if it is in a loop."""
     args = events[0]["args"]
     weights, activations = zip(*(_bytes(event["args"]) for event in events), strict=True)
     return Operator(
@@ -132,9 +132,9 @@ def _per_run(amounts: Sequence[int | None], runs: int) -> int | None:
 
 
 def with_macs(timed: Iterable[Operator], unpacked: Iterable[Operator]) -> list[Operator]:
-    """``timed`` with the multiply-accumulates and bytes of ``unpacked``, the same program whose
-    kernels left their weights as they are. Two sessions number the names that they make up
-    differently; where that leaves two of a name, what they differ in is not known."""
+    """``timed`` with the multiply-accumulates and bytes of ``unpacked``, the same program without
+    packed weights. Sessions number their generated names differently; if a name then stands for
+    several operators, values in which they differ are None."""
     work: dict[str, list[Operator]] = {}
     for op in unpacked:
         work.setdefault(_NUMBER.sub("", op.name), []).append(op)
@@ -153,14 +153,14 @@ _NUMBER = re.compile(r"_token_\d+$")
 
 
 def summary(operators: Sequence[Operator], asked: str, cuda: bool = False) -> EffectivePrecision:
-    """What most of the work ran at, with what the reader should know.
+    """Summary of the operators, with notes for the reader.
 
     Args:
-        asked: the precision that the artifact was prepared for.
+        asked: precision that the artifact was prepared for.
         cuda: whether it ran on a CUDA device.
 
     Raises:
-        Unsupported: the device took no convolution or matrix product, or nothing at all.
+        Unsupported: the device ran no convolution or matrix product, or nothing at all.
     """
     notes = ["graph optimization as in the timed runs; intra-op threads do not spin"]
     notes += notes_on(operators)
@@ -175,31 +175,31 @@ def summary(operators: Sequence[Operator], asked: str, cuda: bool = False) -> Ef
 
 
 def _left_to_the_processor(operators: Sequence[Operator]) -> list[str]:
-    """Notes on what a CUDA device did not take.
+    """Notes on operators that ran outside the CUDA device.
 
     Raises:
-        Unsupported: that is all of the work.
+        Unsupported: all of the work did.
     """
     working = [op for op in operators if op.role == "compute"] or list(operators)
     kinds = Counter(op.kind for op in operators if op.fallback)
     named = ", ".join(f"{kind} ({n})" for kind, n in kinds.most_common())
     if all(op.fallback for op in working):
-        raise Unsupported(f"the CUDA provider has no kernel for what this file computes: {named}")
+        raise Unsupported(f"the CUDA provider has no kernel for this file's operators: {named}")
     computing = sum(op.fallback for op in working)
     share = f"{computing} of {len(working)} computing operators among them"
     return [f"on the processor instead of the device: {named}; {share}"] if kinds else []
 
 
 def notes_on(operators: Sequence[Operator]) -> list[str]:
-    """What the reader of precisions and multiply-accumulates should know."""
+    """Notes for the reader of precisions and multiply-accumulates."""
     notes = []
     if any(op.kind == "MatMulNBits" for op in operators):
         notes.append(
-            "MatMulNBits counts at the type of its activations, which it unpacks weights to (a "
-            "file that arrives with accuracy_level 4 has them rounded to int8)"
+            "MatMulNBits counts as the type of its activations, to which it unpacks weights (with "
+            "accuracy_level 4 in the file, it rounds activations to int8)"
         )
     if any(op.name.endswith("_nchwc") for op in operators):
-        notes.append("convolutions in blocks of channels (NCHWc) count the channels of padding too")
+        notes.append("convolutions in blocks of channels (NCHWc) include padded channels")
     return notes
 
 
@@ -210,7 +210,7 @@ def _role(kind: str) -> str:
 
 
 def _precision(args: Mapping[str, Any]) -> str | None:
-    """What a kernel computes in, by the type of its first input."""
+    """Number format that a kernel computes in, from the type of its first input."""
     kind = args["op_name"]
     if kind in _INTEGER:
         return "int8"
@@ -219,8 +219,8 @@ def _precision(args: Mapping[str, Any]) -> str | None:
 
 
 def _bytes(args: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """A kernel's bytes of weights and of activations, which ONNX Runtime adds up itself; None
-    where it does not (a kernel of sequences or optional values)."""
+    """A kernel's bytes of weights and of activations, as ONNX Runtime reports them; None if it does
+    not (a kernel of sequences or optional values)."""
     try:
         weights, given, made = (
             int(args[f"{what}_size"]) for what in ("parameter", "activation", "output")
@@ -237,7 +237,7 @@ def _bytes(args: Mapping[str, Any]) -> tuple[int | None, int | None]:
 def _macs(args: Mapping[str, Any]) -> int | None:
     """Multiply-accumulates of a kernel, from the shapes of its inputs and outputs.
 
-    None if it has none, or if the shapes do not tell (a past of attention, Einsum).
+    None if it has none, or if the shapes do not determine them (attention with a past, Einsum).
     """
     kind = args["op_name"]
     inputs = [next(iter(t.values())) for t in args.get("input_type_shape", []) if t]
@@ -263,10 +263,10 @@ def _macs(args: Mapping[str, Any]) -> int | None:
 
 
 def _attention_macs(inputs: Sequence[Shape]) -> int | None:
-    """Products of queries with keys, and of their weights with values; where the second input is
-    a matrix (Attention and QAttention of com.microsoft) also the projection in front of them.
+    """Products of queries with keys, and of attention weights with values; if the second input is a
+    matrix (com.microsoft's Attention and QAttention), also the preceding projection.
 
-    None where there is a past, whose length adds to that of the keys.
+    None with a past, whose length adds to that of the keys.
     """
     if any(len(shape) > 3 for shape in inputs) or len(inputs[0]) != 3:
         return None

@@ -1,13 +1,12 @@
-"""Whether ONNX Runtime's CUDA provider works here, on which devices, and why not.
+"""Probe ONNX Runtime's CUDA provider: devices that it works on, and reasons for the others.
 
-In this order: which build of onnxruntime is installed; NVIDIA's driver and its devices
-(``qbench.kit.cuda``); the CUDA that the build is for; then, in a process of its own, the CUDA
-libraries and cuDNN, and a first computation on a device of each kind.
+Checks in order: the installed build of onnxruntime; NVIDIA's driver and its devices
+(``qbench.kit.cuda``); the build's version of CUDA; then, in a separate process, the CUDA
+libraries and cuDNN, and a first computation on one device of each kind.
 
-Kernels are those that onnxruntime-gpu 1.31.1 registers (``get_all_opkernel_def``), architectures
-those that the code objects in its CUDA provider are for: 7.5, 8.0, 8.6, 8.9, 9.0 and 12.0.
+onnxruntime-gpu 1.31.1 contains code for compute capabilities 7.5, 8.0, 8.6, 8.9, 9.0 and 12.0.
 
-This module needs the standard library, and onnxruntime and NumPy in the other process.
+Needs the standard library; the separate process also needs onnxruntime and NumPy.
 """
 
 from __future__ import annotations
@@ -25,38 +24,12 @@ from typing import Any
 
 from qbench.kit import apart, cuda
 from qbench_onnxruntime.options import CUDA_PROVIDER
+from qbench_onnxruntime.precisions import CUDA_SINCE, NEVER_ON_CUDA
 
 PIP = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 CUDNN = "libcudnn.so.9"
-"""Loaded by the provider when it is first used, so that nothing else tells that it is missing."""
+"""The provider loads it at first use, so its absence shows nowhere before."""
 TIMEOUT_S = 25.0
-
-_SINCE = {
-    "fp32": (0, 0),
-    "tf32": (8, 0),
-    "fp16": (5, 3),
-    "w8": (0, 0),
-    "w4": (0, 0),
-    "as-shipped": (0, 0),
-}
-"""By precision, the least compute capability (CUDA C++ Programming Guide, "Arithmetic
-Instructions" and "Tensor Cores"). What the build has code for, the first computation tells."""
-
-PRECISIONS = tuple(_SINCE)
-NEVER = {
-    "bf16": "the CUDA provider has bfloat16 kernels of MatMul, Gemm and Conv, but none of pooling, "
-    "Clip or BatchNormalization, and this adapter does not offer it yet",
-    "fp8": "the CUDA provider quantizes to 8-bit floats, but has no Conv or MatMul that computes "
-    "in them",
-    "int8-dynamic": "the CUDA provider has no kernel for activations quantized at run time: these "
-    "operators would run on the CPU",
-    "int8-static": "the CUDA provider has no int8 kernel of Conv, Gemm or MatMul for Q/DQ files: "
-    "it dequantizes, and computes in float32; TensorRT computes in int8",
-    "int8-qat": "onnxruntime does not train; a model that was trained so arrives quantized: run it "
-    "as-shipped",
-    "int16x8": "the CUDA provider has no kernel for 16-bit activations",
-}
-"""Precisions that the provider has on no GPU, and why."""
 
 _DOUBLE = bytes.fromhex(
     "08073a350a0e0a01780a017812017922034164641201675a0f0a0178120a0a08080112040a02080262"
@@ -67,24 +40,24 @@ _DOUBLE = bytes.fromhex(
 _LIBRARIES, _COMPUTATION = "loading of the CUDA provider", "first computation on the GPU"
 
 
-def answer(
+def examine_devices(
     onnxruntime: ModuleType, timeout_s: float = TIMEOUT_S
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
-    """What ``qbench.kit.adapter.Ready`` says of CUDA: precisions, missing and devices.
+    """``precisions``, ``missing`` and ``devices`` of ``Ready`` for CUDA.
 
-    Where there is no device, the reason stands at ``cuda:0`` for every precision.
+    If there is no device, ``missing`` holds the reason under ``cuda:0`` for every precision.
     """
     try:
         _check_build(onnxruntime)
         devices = cuda.devices(timeout_s)
         unserved = _unserved(onnxruntime, devices, timeout_s)
     except cuda.NoCuda as error:
-        return {}, {"cuda:0": dict.fromkeys((*PRECISIONS, *NEVER), _sentence(error))}, {}
+        return {}, {"cuda:0": dict.fromkeys((*CUDA_SINCE, *NEVER_ON_CUDA), _sentence(error))}, {}
     precisions, missing = {}, {}
     for device in devices:
         if device.key in unserved:
             precisions[device.key] = ()
-            missing[device.key] = dict.fromkeys((*PRECISIONS, *NEVER), unserved[device.key])
+            missing[device.key] = dict.fromkeys((*CUDA_SINCE, *NEVER_ON_CUDA), unserved[device.key])
         else:
             precisions[device.key] = offered(device)
             missing[device.key] = lacking(device)
@@ -96,28 +69,28 @@ def _sentence(error: cuda.NoCuda) -> str:
 
 
 def offered(device: cuda.Device) -> tuple[str, ...]:
-    """The precisions that a device computes in, or keeps weights in, with the CUDA provider."""
-    return tuple(name for name, since in _SINCE.items() if device.capability >= since)
+    """Precisions that the CUDA provider computes in, or stores weights in, on a device."""
+    return tuple(name for name, since in CUDA_SINCE.items() if device.capability >= since)
 
 
 def lacking(device: cuda.Device) -> dict[str, str]:
-    """For every other precision, why it is not to be had on a device that the provider serves."""
+    """Reasons for the precisions that a supported device lacks."""
     old = {
         name: f"{device.name} (compute capability {device.compute_capability}) has no units for "
         f"{name}; {since[0]}.{since[1]} has"
-        for name, since in _SINCE.items()
+        for name, since in CUDA_SINCE.items()
         if device.capability < since
     }
-    return {**old, **NEVER}
+    return {**old, **NEVER_ON_CUDA}
 
 
 def _check_build(onnxruntime: ModuleType) -> None:
-    """Raise NoCuda where the installed onnxruntime is not one build with the CUDA provider."""
+    """Raise NoCuda unless exactly one build with the CUDA provider is installed."""
     versions = {name: _installed(name) for name in ("onnxruntime", "onnxruntime-gpu")}
     if all(versions.values()):
         both = " and ".join(f"{name} {version}" for name, version in versions.items())
         raise cuda.NoCuda(
-            f"{both} are both installed, and the files of one have overwritten the other's",
+            f"{both} are both installed, and one has overwritten files of the other",
             f"pip uninstall onnxruntime onnxruntime-gpu, then {PIP}.",
         )
     if CUDA_PROVIDER not in onnxruntime.get_available_providers():
@@ -137,17 +110,17 @@ def _installed(distribution: str) -> str | None:
 
 
 def cuda_major(onnxruntime: ModuleType) -> int:
-    """The major version of CUDA that the installed build is for."""
+    """Major version of CUDA that the installed build is made for."""
     return int((getattr(onnxruntime, "cuda_version", "") or "12").split(".")[0])
 
 
 def _unserved(
     onnxruntime: ModuleType, devices: Sequence[cuda.Device], timeout_s: float
 ) -> dict[str, str]:
-    """By device, why the provider does not compute on it; the others are served.
+    """Reasons by device that the provider does not compute on.
 
     Raises:
-        NoCuda: it computes on none, for a reason that is not the device's.
+        NoCuda: it computes on no device, for a reason common to all.
     """
     devices[0].require(cuda_major(onnxruntime), "onnxruntime-gpu")
     kinds = {(device.name, device.compute_capability): device for device in devices}
@@ -157,7 +130,7 @@ def _unserved(
     except apart.Died as died:
         raise cuda.NoCuda(
             f"the {died.step or 'start'} {died.how}{f': {died.said}' if died.said else ''}",
-            "See with nvidia-smi and dmesg whether the GPU answers; then reinstall: "
+            "Check with nvidia-smi and dmesg that the GPU responds; then reinstall: "
             f"{PIP} --force-reinstall.",
         ) from died
     if "reason" in found:
@@ -171,15 +144,15 @@ def _unserved(
 
 
 def preload(onnxruntime: ModuleType) -> None:
-    """Load the CUDA libraries that pip has installed, which lie on no search path of the system's
-    loader. Does nothing where there are none."""
+    """Load the CUDA libraries that pip installed, which the system's loader does not find. Does
+    nothing if there are none."""
     if hasattr(onnxruntime, "preload_dlls"):  # since 1.21
-        with redirect_stdout(io.StringIO()):  # it prints what it does not find
+        with redirect_stdout(io.StringIO()):  # it prints the libraries that it does not find
             onnxruntime.preload_dlls()
 
 
 def check_libraries(onnxruntime: ModuleType) -> None:
-    """Raise NoCuda, which names it, where a library is missing that the CUDA provider needs."""
+    """Raise NoCuda with the name of a missing library that the CUDA provider needs."""
     folder = Path(onnxruntime.__file__ or "").parent / "capi"
     try:
         ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
@@ -205,17 +178,20 @@ def _not_loaded(message: str) -> cuda.NoCuda:
     part = "cuDNN" if name.startswith("libcudnn") else "the CUDA libraries"
     return cuda.NoCuda(
         f"onnxruntime-gpu does not find {part}: there is no {name}",
-        f"Install them beside it: {PIP}; onnxruntime.preload_dlls(), which qbench calls, loads "
-        "them from there. Libraries of the system belong on the LD_LIBRARY_PATH.",
+        f"Install them in the same environment: {PIP}; qbench loads them from there with "
+        "onnxruntime.preload_dlls(). Put the system's own libraries on the LD_LIBRARY_PATH.",
     )
 
 
-# --------------------------------------------------------------------------- in the other process
+# --------------------------------------------------------------------------- separate process
 
 
 def examine(step: apart.Step, devices: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the other process is asked: the ``reason`` and the ``fix`` of what is wrong, or by
-    device in ``unserved`` why there is no computing on it."""
+    """Runs in the separate process.
+
+    Returns:
+        ``reason`` and ``fix`` of a fault, or ``unserved``: reasons by device that does not compute.
+    """
     import onnxruntime
 
     step(_LIBRARIES)
@@ -234,11 +210,11 @@ def examine(step: apart.Step, devices: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def _failure(onnxruntime: ModuleType, device: cuda.Device) -> str | None:
-    """Why a device does not compute 1 + 1 and 2 + 2, or None."""
+    """Reason why a device fails to compute 1 + 1 and 2 + 2; None if it succeeds."""
     import numpy as np
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what it says is in the exception, too
+    options.log_severity_level = 4  # the exception repeats its messages
     where = f"{device.name} (compute capability {device.compute_capability})"
     try:
         session = onnxruntime.InferenceSession(

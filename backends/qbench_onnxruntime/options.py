@@ -1,4 +1,4 @@
-"""How a session is opened: what is known of the file, ONNX Runtime's options, and hints.
+"""Options of a session: facts of its file, hints, execution providers.
 
 Imported while measuring: the standard library and onnxruntime only.
 """
@@ -7,34 +7,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qbench.kit.adapter import Unsupported
+from qbench.kit.hints import hint, hint_names, read_hints
 from qbench.kit.model import RunConfig
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-
-GROUP_SIZES = (16, 32, 64, 128, 256)
-"""How many weights along the input may share one scale in MatMulNBits."""
-
-
 FACTS_FILE = "io.json"
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
+GROUP_SIZES = (16, 32, 64, 128, 256)
+"""Numbers of weights along the input that may share one scale in MatMulNBits."""
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What ``prepare`` read from the model file, so that ``open`` needs no onnx package.
+    """Facts of the model file that ``prepare`` records, so that ``open`` needs no onnx package.
 
     Attributes:
-        batch_symbols: names of the free first axes of the inputs; they are fixed at open.
-        quantized: by tensor name of the file, (scale, zero-point) of int8 or uint8 inputs and
-            outputs.
+        batch_symbols: names of the inputs' free first axes, which ``open`` fixes.
+        quantized: (scale, zero-point) of int8 and uint8 inputs and outputs, by the file's names.
     """
 
     batch_symbols: tuple[str, ...] = ()
@@ -52,69 +49,105 @@ class FileFacts:
         )
 
 
-# --------------------------------------------------------------------------- options
+# --------------------------------------------------------------------------- hints
 
-_ENUM_HINTS = {
-    "execution_mode": "ExecutionMode",
-    "graph_optimization_level": "GraphOptimizationLevel",
-}
-_PLAIN_HINTS = (
-    "enable_cpu_mem_arena",
-    "enable_mem_pattern",
-    "enable_mem_reuse",
-    "inter_op_num_threads",
-    "use_deterministic_compute",
-)
-# ONNX Runtime stores any session config entry without a word, so a misspelt one would be lost:
-# hence this list, from onnxruntime_session_options_config_keys.h.
-_CONFIG_HINTS = (
-    "mlas.enable_gemm_fastmath_arm64_bfloat16",
-    "mlas.use_lut_gemm",
-    "optimization.disable_specified_optimizers",
-    "optimization.enable_gelu_approximation",
-    "session.disable_aot_function_inlining",
-    "session.disable_double_qdq_remover",
-    "session.disable_prepacking",
-    "session.disable_qdq_constant_folding",
-    "session.disable_quant_qdq",
-    "session.dynamic_block_base",
-    "session.enable_quant_qdq_cleanup",
-    "session.force_spinning_stop",
-    "session.graph_optimizations_loop_level",
-    "session.inter_op.allow_spinning",
-    "session.intra_op.allow_spinning",
-    "session.intra_op_thread_affinities",
-    "session.qdqisint8allowed",
-    "session.set_denormal_as_zero",
-    "session.use_device_allocator_for_initializers",
-    "session.x64quantprecision",
-)
-KNOWN_HINTS = (*sorted((*_ENUM_HINTS, *_PLAIN_HINTS)), *_CONFIG_HINTS)
-CUDA_HINTS = {
-    # ours: replay a graph of kernels, captured once; leave inputs and outputs on the device
-    "cuda_graph": bool,
-    "transfers": bool,
-    # the provider's, from cuda_execution_provider_info.cc. The device, TF32 and the graph are not
-    # among them: the case says which.
-    "arena_extend_strategy": str,
-    "cudnn_conv1d_pad_to_nc1d": bool,
-    "cudnn_conv_algo_search": str,
-    "cudnn_conv_use_max_workspace": bool,
-    "do_copy_in_default_stream": bool,
-    "enable_skip_layer_norm_strict_mode": bool,
-    "fuse_conv_bias": bool,
-    "gpu_mem_limit": int,
-    "prefer_nhwc": bool,
-    "sdpa_kernel": int,
-    "tunable_op_enable": bool,
-    "tunable_op_tuning_enable": bool,
-    "use_ep_level_unified_stream": bool,
-}
-"""Hints of the device ``cuda`` beside the others, and what they take."""
+_Entry = bool | int | str | None
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Attributes and configuration entries of ``onnxruntime.SessionOptions``; None keeps the
+    default.
+
+    The entries are those of onnxruntime_session_options_config_keys.h: ONNX Runtime stores any
+    entry silently, so a misspelt one would be lost. A bool is passed as "0" or "1".
+    """
+
+    execution_mode: Literal["ORT_SEQUENTIAL", "ORT_PARALLEL"] | None = None
+    graph_optimization_level: (
+        Literal[
+            "ORT_DISABLE_ALL",
+            "ORT_ENABLE_BASIC",
+            "ORT_ENABLE_EXTENDED",
+            "ORT_ENABLE_LAYOUT",
+            "ORT_ENABLE_ALL",
+        ]
+        | None
+    ) = None
+    enable_cpu_mem_arena: bool | None = None
+    enable_mem_pattern: bool | None = None
+    enable_mem_reuse: bool | None = None
+    inter_op_num_threads: int | None = hint(None, minimum=0)
+    use_deterministic_compute: bool | None = None
+
+    fastmath_bfloat16: _Entry = hint(None, name="mlas.enable_gemm_fastmath_arm64_bfloat16")
+    use_lut_gemm: _Entry = hint(None, name="mlas.use_lut_gemm")
+    disable_optimizers: _Entry = hint(None, name="optimization.disable_specified_optimizers")
+    gelu_approximation: _Entry = hint(None, name="optimization.enable_gelu_approximation")
+    disable_inlining: _Entry = hint(None, name="session.disable_aot_function_inlining")
+    disable_qdq_remover: _Entry = hint(None, name="session.disable_double_qdq_remover")
+    disable_prepacking: _Entry = hint(None, name="session.disable_prepacking")
+    disable_qdq_folding: _Entry = hint(None, name="session.disable_qdq_constant_folding")
+    disable_quant_qdq: _Entry = hint(None, name="session.disable_quant_qdq")
+    dynamic_block_base: _Entry = hint(None, name="session.dynamic_block_base")
+    quant_qdq_cleanup: _Entry = hint(None, name="session.enable_quant_qdq_cleanup")
+    force_spinning_stop: _Entry = hint(None, name="session.force_spinning_stop")
+    optimizations_loop: _Entry = hint(None, name="session.graph_optimizations_loop_level")
+    inter_op_spinning: _Entry = hint(None, name="session.inter_op.allow_spinning")
+    intra_op_spinning: _Entry = hint(None, name="session.intra_op.allow_spinning")
+    thread_affinities: _Entry = hint(None, name="session.intra_op_thread_affinities")
+    qdq_is_int8_allowed: _Entry = hint(None, name="session.qdqisint8allowed")
+    denormal_as_zero: _Entry = hint(None, name="session.set_denormal_as_zero")
+    device_allocator: _Entry = hint(None, name="session.use_device_allocator_for_initializers")
+    x64_quant_precision: _Entry = hint(None, name="session.x64quantprecision")
+
+
+@dataclass(frozen=True)
+class CudaHints(Hints):
+    """Additional hints of CUDA devices.
+
+    ``cuda_graph`` captures the kernels once and replays them as a graph; ``transfers: false``
+    leaves inputs and outputs on the device. The others are the provider's own options, from
+    cuda_execution_provider_info.cc, without those that the case decides: device, TF32, graph.
+    """
+
+    cuda_graph: bool = False
+    transfers: bool = True
+    arena_extend_strategy: str | None = None
+    cudnn_conv1d_pad_to_nc1d: bool | None = None
+    cudnn_conv_algo_search: str | None = None
+    cudnn_conv_use_max_workspace: bool | None = None
+    do_copy_in_default_stream: bool | None = None
+    enable_skip_layer_norm_strict_mode: bool | None = None
+    fuse_conv_bias: bool | None = None
+    gpu_mem_limit: int | None = None
+    prefer_nhwc: bool | None = None
+    sdpa_kernel: int | None = None
+    tunable_op_enable: bool | None = None
+    tunable_op_tuning_enable: bool | None = None
+    use_ep_level_unified_stream: bool | None = None
+
+
+_OURS = {"cuda_graph", "transfers", *(f.name for f in fields(Hints))}
+_PROVIDER_HINTS = tuple(f.name for f in fields(CudaHints) if f.name not in _OURS)
+
+
+def hints_of(config: RunConfig) -> Hints:
+    """The configuration's hints for its kind of device.
+
+    Raises:
+        Unsupported: another kind of device.
+        ValueError: an unknown hint, or a value that it does not take.
+    """
+    kind = Hints if device_index(config.device) is None else CudaHints
+    return read_hints(kind, config.hints, "onnxruntime")
+
+
+# --------------------------------------------------------------------------- options
 
 
 def device_index(device: str) -> int | None:
-    """Which CUDA device is meant; None for the processor.
+    """Index of the CUDA device; None for the processor.
 
     Raises:
         Unsupported: another kind of device.
@@ -127,46 +160,37 @@ def device_index(device: str) -> int | None:
     return int(index)
 
 
-def providers(config: RunConfig, precision: str) -> list[tuple[str, dict[str, Any]]]:
-    """Execution providers and their options, the first first. What none of them has a kernel for
-    goes to the processor.
+def providers(config: RunConfig, hints: Hints, precision: str) -> list[tuple[str, dict[str, Any]]]:
+    """Execution providers and their options, in order of preference. Operators without a kernel in
+    the first run on the processor.
 
-    Convolutions take the fastest of cuDNN's algorithms, which the first inference searches for.
+    Convolutions use the fastest of cuDNN's algorithms, which the first inference searches for.
 
     Raises:
         Unsupported: another kind of device, or several streams in one CUDA graph.
-        ValueError: a hint of CUDA's with a value that it does not take.
     """
     index = device_index(config.device)
-    if index is None:
+    if index is None or not isinstance(hints, CudaHints):
         return [(CPU_PROVIDER, {})]
-    hints = {name: config.hints[name] for name in CUDA_HINTS if name in config.hints}
-    for name, value in hints.items():
-        if type(value) is not CUDA_HINTS[name]:
-            raise ValueError(f"hint {name} takes {CUDA_HINTS[name].__name__}, not {value!r}")
-    graph = hints.pop("cuda_graph", False)
-    hints.pop("transfers", True)
-    if graph and config.streams > 1:
-        raise Unsupported("a CUDA graph has the addresses of one stream, so streams is 1")
-    options = {
+    if hints.cuda_graph and config.streams > 1:
+        raise Unsupported("a CUDA graph holds the addresses of one stream: set streams to 1")
+    given = {name: getattr(hints, name) for name in _PROVIDER_HINTS}
+    options: dict[str, Any] = {
         "device_id": index,
         "use_tf32": precision == "tf32",
-        "enable_cuda_graph": graph,
+        "enable_cuda_graph": hints.cuda_graph,
         "cudnn_conv_algo_search": "EXHAUSTIVE",
-        **hints,
+        **{name: value for name, value in given.items() if value is not None},
     }
     cuda = {name: int(v) if isinstance(v, bool) else v for name, v in options.items()}
     return [(CUDA_PROVIDER, cuda), (CPU_PROVIDER, {})]
 
 
-def session_options(config: RunConfig, facts: FileFacts) -> ort.SessionOptions:
-    """Options with everything set that bears on speed or numbers; hints come last.
+def session_options(config: RunConfig, hints: Hints, facts: FileFacts) -> ort.SessionOptions:
+    """Session options with every setting that affects speed or numbers; hints override them.
 
-    Several streams run in one session, so its intra-op pool (``threads - 1`` helpers) is shared
-    by them; with one thread each stream computes in its own caller.
-
-    Raises:
-        ValueError: an unknown hint, or a value that it does not take.
+    Streams run in one session and share its intra-op pool (``threads - 1`` helpers); with one
+    thread each stream computes in its caller's thread.
     """
     import onnxruntime
 
@@ -178,27 +202,25 @@ def session_options(config: RunConfig, facts: FileFacts) -> ort.SessionOptions:
     for symbol in facts.batch_symbols:
         options.add_free_dimension_override_by_name(symbol, config.batch)
     entries = {
-        # spinning helpers burn a core while idle and spoil processor time as a proxy of energy
+        # spinning helpers keep a core busy while idle, and processor time then says nothing of
+        # energy
         "session.intra_op.allow_spinning": "0",
         "session.inter_op.allow_spinning": "0",
         "session.set_denormal_as_zero": "0",
     }
-    for name, value in config.hints.items():
-        if name in _ENUM_HINTS:
-            members = getattr(onnxruntime, _ENUM_HINTS[name]).__members__
-            if value not in members:
-                raise ValueError(f"hint {name} is one of {', '.join(members)}, not {value!r}")
-            setattr(options, name, members[value])
-        elif name in _PLAIN_HINTS:
-            try:
-                setattr(options, name, value)
-            except TypeError as error:
-                raise ValueError(f"hint {name} does not take {value!r}") from error
-        elif name in _CONFIG_HINTS:
+    for field_name, name in hint_names(Hints).items():
+        value = getattr(hints, field_name)
+        if value is None:
+            continue
+        if name == "execution_mode":
+            options.execution_mode = onnxruntime.ExecutionMode.__members__[value]
+        elif name == "graph_optimization_level":
+            levels = onnxruntime.GraphOptimizationLevel.__members__
+            options.graph_optimization_level = levels[value]
+        elif "." in name:
             entries[name] = str(int(value)) if isinstance(value, bool) else str(value)
-        elif name not in CUDA_HINTS or config.device == "cpu":  # these go to ``providers``
-            known = ", ".join((*KNOWN_HINTS, *(CUDA_HINTS if config.device != "cpu" else ())))
-            raise ValueError(f"onnxruntime has no hint '{name}'. Known: {known}.")
+        else:
+            setattr(options, name, value)
     for name, text in entries.items():
         options.add_session_config_entry(name, text)
     return options

@@ -1,7 +1,4 @@
-"""Making artifacts: which way a precision goes, and those that need no quantizer.
-
-Never imported while measuring.
-"""
+"""Prepare artifacts: choose the tool for a precision. Never imported while measuring."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
 from qbench.kit.onnxfile import graph, rewrite
 from qbench.kit.onnxfile.tools import FILE, copy, preprocessed, save, tool
@@ -21,33 +18,20 @@ from qbench_onnxruntime.options import FileFacts
 def prepare(
     model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
 ) -> Provenance:
-    """Make ``model.onnx`` and ``io.json`` in ``out``. See
-    ``qbench.kit.adapter.Backend.prepare``."""
+    """Write ``model.onnx`` and ``io.json`` into ``out``."""
     source = graph.load(model.path, weights=False)
     graph.check_names(model, source)
-    arrives_quantized = graph.is_quantized(source)
-    if target.recipe == "shared":
-        if not arrives_quantized:
-            raise PrepareError("recipe shared: the file should be quantized already, and is not")
-        provenance = copy(model.path, source, out)
-    elif target.precision == "as-shipped":
-        if not arrives_quantized:
-            raise Unsupported("the file is not quantized: as-shipped is for files that are")
-        provenance = copy(model.path, source, out)
-    elif arrives_quantized:
-        raise Unsupported("the file arrives quantized: ask for as-shipped")
-    elif target.precision in ("fp32", "tf32"):  # one file; the session's options differ
-        provenance = copy(model.path, source, out)
-    elif target.precision == "fp16":
+    provenance = copy(model, source, target, out)
+    if provenance is None and target.precision == "fp16":
         provenance = _to_fp16(model.path, out)
-    else:
+    elif provenance is None:
         provenance = _quantize(model, source, target, calibration, out)
     facts(graph.load(out / FILE, weights=False)).write(out)
     return provenance
 
 
 def facts(model: onnx.ModelProto) -> FileFacts:
-    """What ``open`` must know of the file. See ``FileFacts``."""
+    """Facts of the file that ``open`` needs."""
     return FileFacts(graph.batch_symbols(model.graph), graph.quantized_io(model.graph))
 
 
@@ -63,7 +47,7 @@ def _to_fp16(path: Path, out: Path) -> Provenance:
         raise PrepareError("convert_float_to_float16 finished but converted no weights")
     save(converted, out / FILE)
     settings = {"function": "onnxruntime.transformers.float16", "keep_io_types": True}
-    note = "inputs and outputs stay float32; see the effective precision for what computes"
+    note = "inputs and outputs stay float32; the effective precision shows what computes in fp16"
     return Provenance(FILE, settings=settings, notes=(note,))
 
 
@@ -83,5 +67,5 @@ def _quantize(
         if target.precision == "int8-dynamic":
             return quantize.dynamic(clean, source, target, out)
         if calibration is None:
-            raise PrepareError("int8-static needs calibration items and was given none")
+            raise PrepareError("int8-static needs calibration items, but got none")
         return quantize.static(clean, source, model, target, calibration, out)

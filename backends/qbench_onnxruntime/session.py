@@ -1,4 +1,4 @@
-"""Running: IOBinding on fixed buffers, streams, programs.
+"""A program: one inference session.
 
 Imported while measuring: the standard library, NumPy and onnxruntime only.
 """
@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qbench.kit.adapter import Unsupported
-from qbench.kit.model import Artifact, Feed, RunConfig, SourceTensor, TensorSpec
+from qbench.kit.adapter import Program, Unsupported
+from qbench.kit.feeds import canonical_specs, check_batch
+from qbench.kit.model import Artifact, Feed, RunConfig, TensorSpec
 from qbench.kit.operators import EffectivePrecision, Operator, Profile
 from qbench_onnxruntime.options import (
+    CudaHints,
     FileFacts,
     device_index,
+    hints_of,
     providers,
     session_options,
 )
-from qbench_onnxruntime.stream import OrtStream
+from qbench_onnxruntime.stream import OrtStream, Ports
 from qbench_onnxruntime.tensors import dtype_name
 
 if TYPE_CHECKING:
@@ -31,35 +34,33 @@ if TYPE_CHECKING:
     from qbench_onnxruntime.cuda_stream import Cuda
 
 
-class OrtProgram:
-    """One session. Streams share it, and with it the weights; ``Run`` is thread-safe.
+class OrtProgram(Program):
+    """One session. Streams share it and its weights; ``Run`` is thread-safe.
 
-    What memory a session holds on a device ONNX Runtime's Python interface does not tell.
+    ONNX Runtime's Python interface does not report a session's memory on a device.
 
     Attributes:
-        inputs, outputs: by canonical name, with the file's dtypes.
-        file_outputs: by the file's name, every output, also those the card leaves out.
+        ports: inputs and outputs, by canonical name and by the file's.
     """
 
     def __init__(self, artifact: Artifact, config: RunConfig, inspect: bool) -> None:
         self.artifact, self.config = artifact, config
         self._inspect = inspect
         self._index = device_index(config.device)
-        self._providers = providers(config, artifact.target.precision)
+        self._hints = hints_of(config)
+        self._providers = providers(config, self._hints, artifact.target.precision)
         facts = FileFacts.read(artifact.path)
-        if self._index is not None:
-            self._cuda = self._start_cuda(self._index)
-        self.session = self._load(session_options(config, facts))
-        model = artifact.model
-        file_inputs = _specs(self.session.get_inputs(), facts)
-        self.file_outputs = _specs(self.session.get_outputs(), facts)
-        self.inputs = _canonical("input", model.source_inputs, file_inputs)
-        self.outputs = _canonical("output", model.source_outputs, self.file_outputs)
-        _check_batch(self.inputs, self.outputs, config.batch, bool(facts.batch_symbols))
+        self._cuda = None if self._index is None else self._start_cuda(self._index)
+        self.session = self._load(session_options(config, self._hints, facts))
+        inputs = _specs(self.session.get_inputs(), facts)
+        outputs = _specs(self.session.get_outputs(), facts)
+        self.inputs, self.outputs = canonical_specs(artifact.model, inputs, outputs)
+        check_batch(self.inputs, self.outputs, config.batch)
+        self.ports = Ports(artifact.model, config.batch, self.inputs, self.outputs, outputs)
 
     def _start_cuda(self, index: int) -> Cuda:
-        """CUDA's libraries, loaded. Kernels that are inspected are waited for one by one, so that
-        the profiler, which reads the host's clock, sees how long they take."""
+        """Load CUDA's libraries. For inspection, every kernel launch waits, so that the profiler,
+        which reads the host's clock, sees the kernel's duration."""
         import onnxruntime
 
         from qbench.kit.cuda import NoCuda
@@ -76,16 +77,15 @@ class OrtProgram:
         return Cuda(gpu.cuda_major(onnxruntime), index)
 
     def _load(self, options: ort.SessionOptions, graph: bool = True) -> ort.InferenceSession:
-        """A session of the providers asked for, and of no others: ONNX Runtime goes on without
-        one that does not start, with no more than a warning.
+        """A session with exactly the requested providers: ONNX Runtime only warns about a provider
+        that does not start, and continues without it.
 
         Args:
-            graph: whether to keep to a CUDA graph, where one is asked for.
+            graph: whether a requested CUDA graph is used.
 
         Raises:
-            Unsupported: a device that is not there; a CUDA graph of operators that are not all on
-                the device.
-            ValueError: a hint with a value that the provider does not take.
+            Unsupported: no such device; a CUDA graph though operators run outside the device.
+            ValueError: a hint's value that the provider refuses.
         """
         import onnxruntime
 
@@ -109,21 +109,22 @@ class OrtProgram:
             raise
         wanted = [name for name, _ in self._providers]
         if session.get_providers() != wanted:
-            raise RuntimeError(f"asked for {wanted}, got {session.get_providers()}")
+            raise RuntimeError(f"requested {wanted}, got {session.get_providers()}")
         return session
 
     def stream(self) -> OrtStream:
         return self._stream(self.session)
 
     def _stream(self, session: ort.InferenceSession) -> OrtStream:
-        if self._index is None:
-            return OrtStream(self, session)
+        if self._cuda is None:
+            return OrtStream(session, self.ports)
         from qbench_onnxruntime.cuda_stream import CudaStream
 
-        return CudaStream(self, session, self._cuda, self.config.hints.get("transfers", True))
+        transfers = isinstance(self._hints, CudaHints) and self._hints.transfers
+        return CudaStream(session, self.ports, self._cuda, transfers)
 
     def effective(self) -> EffectivePrecision:
-        """Run once on zeros and read the profile. See ``effective.summary``."""
+        """From the profile of one run on zeros. See ``effective.summary``."""
         from qbench_onnxruntime.effective import summary
 
         zeros = {
@@ -134,8 +135,7 @@ class OrtProgram:
         return summary(operators, self.artifact.target.precision, self._index is not None)
 
     def profile(self, feed: Feed, runs: int) -> Profile:
-        """Kernels and their times, in the order of execution. See
-        ``qbench.kit.adapter.Program``."""
+        """Kernels and their mean times, in order of execution."""
         from qbench_onnxruntime.effective import notes_on, with_macs
 
         unpacked = self._operators(feed, calls=1, packed=False)
@@ -145,13 +145,13 @@ class OrtProgram:
         notes = ["the profiler counts whole microseconds, rounded down"]
         if self._index is not None:
             notes.append(
-                "each kernel is waited for, so a time is that of its launch and its execution; "
-                "inference, where launching runs ahead, takes less than their sum"
+                "each kernel launch waits, so a time includes launch and execution; an inference, "
+                "which launches ahead, takes less than their sum"
             )
         return Profile(tuple(with_macs(timed, unpacked)), (*notes, *notes_on(timed)))
 
     def _operators(self, feed: Feed, calls: int, packed: bool, skip: int = 0) -> list[Operator]:
-        """What :meth:`_events` tells. See ``effective.read_operators``."""
+        """Operators from :meth:`_events`. See ``effective.read_operators``."""
         from qbench_onnxruntime.effective import read_operators
 
         (first, options), *_ = self._providers
@@ -159,23 +159,24 @@ class OrtProgram:
         return read_operators(self._events(feed, calls, packed), first, skip, tf32)
 
     def _events(self, feed: Feed, calls: int, packed: bool) -> list[dict[str, Any]]:
-        """The profiler's events of ``calls`` inferences in a session of their own.
+        """The profiler's events of ``calls`` inferences in a separate session.
 
         Args:
-            packed: whether kernels pack their weights for speed. Packed ones are missing from
-                the inputs that are noted, so that nobody can tell the multiply-accumulates.
+            packed: whether kernels pack their weights for speed. Events leave packed weights out of
+                a kernel's inputs, so multiply-accumulates are unknown then.
         """
         import tempfile  # not in a process that measures
 
         if not self._inspect:
-            raise RuntimeError("this needs a program that was opened with inspect=True")
-        options = session_options(self.config, FileFacts.read(self.artifact.path))
+            raise RuntimeError("this needs a program opened with inspect=True")
+        facts = FileFacts.read(self.artifact.path)
+        options = session_options(self.config, self._hints, facts)
         with tempfile.TemporaryDirectory(prefix="qbench-ort-") as folder:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder, "profile"))
             if not packed:
                 options.add_session_config_entry("session.disable_prepacking", "1")
-            # a graph is replayed without events, and what captures it does not compute
+            # replaying a graph leaves no events, and capturing it does not compute
             session = self._load(options, graph=self._index is None)
             stream = self._stream(session)
             stream.bind(feed)
@@ -183,16 +184,12 @@ class OrtProgram:
                 stream.infer()
             return json.loads(Path(session.end_profiling()).read_text())
 
-    def __enter__(self) -> OrtProgram:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if hasattr(self, "session"):
-            del self.session
+    def close(self) -> None:
+        self.__dict__.pop("session", None)
 
 
 def _specs(nodes: Sequence[Any], facts: FileFacts) -> dict[str, TensorSpec]:
-    """What a session says of its inputs or outputs; a size it does not know is named ``?``."""
+    """Specs of a session's inputs or outputs; an unknown size is named ``?``."""
     specs = {}
     for node in nodes:
         scale, zero_point = facts.quantized.get(node.name, (None, None))
@@ -200,37 +197,3 @@ def _specs(nodes: Sequence[Any], facts: FileFacts) -> dict[str, TensorSpec]:
         dtype = dtype_name(node.name, node.type)
         specs[node.name] = TensorSpec(dtype, shape, scale=scale, zero_point=zero_point)
     return specs
-
-
-def _canonical(
-    kind: str, names: Mapping[str, SourceTensor], specs: Mapping[str, TensorSpec]
-) -> dict[str, TensorSpec]:
-    result = {}
-    for canonical, tensor in names.items():
-        if tensor.name not in specs:
-            have = ", ".join(specs)
-            raise ValueError(f"the file has no {kind} '{tensor.name}'. It has: {have}.")
-        spec = specs[tensor.name]
-        result[canonical] = TensorSpec(
-            spec.dtype, spec.shape, tensor.layout, spec.scale, spec.zero_point
-        )
-    if kind == "input" and (left := set(specs) - {t.name for t in names.values()}):
-        raise ValueError(f"the model card leaves out the file's input '{left.pop()}'")
-    return result
-
-
-def _check_batch(
-    inputs: Mapping[str, TensorSpec],
-    outputs: Mapping[str, TensorSpec],
-    batch: int,
-    free: bool,
-) -> None:
-    for spec in inputs.values():
-        if spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] != batch:
-            raise Unsupported(f"the file is fixed at batch {spec.shape[0]}")
-    for name, spec in outputs.items():
-        first = spec.shape[0] if spec.shape else batch
-        if free and isinstance(first, int) and first != batch:
-            raise Unsupported(
-                f"output '{name}' stays at batch {first} when the inputs take {batch}"
-            )

@@ -1,44 +1,58 @@
-"""A stream of inferences on preset inputs and preallocated outputs."""
+"""A stream: one IOBinding on fixed buffers.
+
+Imported while measuring: the standard library, NumPy and onnxruntime only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from qbench.kit.adapter import Stream
 from qbench.kit.feeds import check_feed, convert
-from qbench.kit.model import Feed, TensorSpec
-from qbench_onnxruntime.session import OrtProgram
+from qbench.kit.model import Feed, Model, TensorSpec
 from qbench_onnxruntime.tensors import aligned_empty
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-class OrtStream:
-    """One IOBinding over buffers that stay where they are.
+class Ports(NamedTuple):
+    """The inputs and outputs of an opened program.
 
     Attributes:
-        infer: the bound call itself, so that a timed call costs no Python frame of ours.
+        batch: items in one inference.
+        inputs, outputs: by canonical name, with the file's dtypes.
+        file_outputs: by the file's name, all outputs, including those that the card leaves out.
     """
 
-    infer: Callable[[], None]
+    model: Model
+    batch: int
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    file_outputs: Mapping[str, TensorSpec]
 
-    def __init__(self, program: OrtProgram, session: ort.InferenceSession) -> None:
-        self._program = program
+
+class OrtStream(Stream):
+    """One IOBinding on buffers that never move. ``infer`` is the bound call itself, without a
+    Python frame of ours."""
+
+    def __init__(self, session: ort.InferenceSession, ports: Ports) -> None:
+        self._ports = ports
         self._session = session
         self._binding = session.io_binding()
         self._inputs: dict[str, np.ndarray] = {}
         self._outputs: dict[str, np.ndarray | None] = {}
-        for name, spec in program.file_outputs.items():
+        for name, spec in ports.file_outputs.items():
             self._outputs[name] = self._bind_output(name, spec)
         self.infer = _run_call(session, self._binding, (self._inputs, self._outputs))
 
     def _bind_output(self, name: str, spec: TensorSpec) -> np.ndarray | None:
-        """A buffer bound to output ``name``; None if its size is known only after running, in
-        which case ONNX Runtime allocates it."""
+        """A buffer bound to output ``name``; None if its size is known only after the run, so that
+        ONNX Runtime allocates it."""
         shape = [size for size in spec.shape if isinstance(size, int)]
         if len(shape) != len(spec.shape):
             self._binding.bind_output(name, "cpu")
@@ -58,16 +72,11 @@ class OrtStream:
         return buffer
 
     def bind(self, feed: Feed) -> None:
-        """Copy ``feed`` (canonical names, card's dtypes and layouts) into the input buffers.
-
-        Raises:
-            ValueError: a name, dtype or shape that the model does not take.
-        """
-        model = self._program.artifact.model
-        check_feed(feed, model.inputs, self._program.config.batch)
+        model = self._ports.model
+        check_feed(feed, model.inputs, self._ports.batch)
         arrays = model.to_source(feed)
         for canonical, tensor in model.source_inputs.items():
-            want = self._program.inputs[canonical]
+            want = self._ports.inputs[canonical]
             array = convert(arrays[tensor.name], model.inputs[canonical], want)
             buffer = self._inputs.get(tensor.name)
             if buffer is None or buffer.shape != array.shape:
@@ -76,15 +85,14 @@ class OrtStream:
             np.copyto(buffer, array)
 
     def read(self) -> Feed:
-        """Outputs of the last ``infer``: canonical names, card's dtypes and layouts."""
-        model, have = self._program.artifact.model, self._program.outputs
+        model, have = self._ports.model, self._ports.outputs
         return {
             name: convert(array, have[name], model.outputs[name])
             for name, array in model.from_source(self.read_file()).items()
         }
 
     def read_file(self) -> Feed:
-        """Every output of the last ``infer`` as it is, by the file's names."""
+        """All outputs of the last ``infer``, unconverted, by the file's names."""
         arrays = {}
         if any(buffer is None for buffer in self._outputs.values()):
             values = self._binding.get_outputs()
@@ -98,11 +106,11 @@ class OrtStream:
 def _run_call(
     session: ort.InferenceSession, binding: ort.IOBinding, buffers: object
 ) -> Callable[[], None]:
-    """The cheapest call that runs ``binding``: the C++ method behind ``run_with_iobinding``,
-    whose checks concern WebGPU and cost 0.5 µs of 2.5; the public method where it is hidden.
+    """The cheapest call that runs ``binding``: the C++ method behind ``run_with_iobinding``, whose
+    checks concern WebGPU and cost 0.5 µs of 2.5; the public method if the former is hidden.
 
-    ``binding`` knows only addresses: the call itself holds ``buffers`` and the session, for a
-    caller that keeps ``stream.infer`` and lets the stream go.
+    ``binding`` holds addresses only. The call itself keeps ``buffers`` and the session alive, for a
+    caller that keeps ``stream.infer`` but not the stream.
     """
     inner = getattr(session, "_sess", None)
     inner_binding = getattr(binding, "_iobinding", None)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's types, and arrays where its kernels like them."""
+"""ONNX Runtime's types, and aligned arrays."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _ALIGNMENT = 64  # bytes: a cache line, and the widest vector of AVX-512
 
 
 def dtype_name(tensor: str, ort_type: str) -> str:
-    """NumPy's name of ONNX Runtime's ``ort_type``, such as ``tensor(float)``.
+    """NumPy's name for ONNX Runtime's ``ort_type``, such as ``tensor(float)``.
 
     Raises:
-        Unsupported: a type that NumPy does not have (bfloat16, strings, sequences).
+        Unsupported: a type that NumPy lacks (bfloat16, strings, sequences).
     """
     if ort_type not in _DTYPES:
         raise Unsupported(f"'{tensor}' is a {ort_type}, which this adapter cannot pass through")
@@ -37,8 +37,8 @@ def dtype_name(tensor: str, ort_type: str) -> str:
 
 
 def aligned_empty(shape: Iterable[int], dtype: str) -> np.ndarray:
-    """An uninitialised array whose data begins at a multiple of 64 bytes, so that two trials do
-    not differ by where the allocator happened to put it."""
+    """An uninitialised array aligned to 64 bytes, so that two trials do not differ by the
+    allocator's choice of address."""
     sizes = tuple(shape)
     kind = np.dtype(dtype)
     count = int(np.prod(sizes, dtype=np.int64)) * kind.itemsize

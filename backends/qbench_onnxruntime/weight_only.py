@@ -1,4 +1,4 @@
-"""8- and 4-bit weights for float32 activations: MatMulNBits. Never imported while measuring."""
+"""8- and 4-bit weights with float32 activations: MatMulNBits. Never imported while measuring."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from qbench_onnxruntime.options import GROUP_SIZES
 
 BITS = {"w8": 8, "w4": 4}
 DEFAULT_GROUP = 64
-"""Or the column's length, where that is shorter. On digits_vit (450 test items, one thread): w4 at
+"""Or the column's length if that is shorter. On digits_vit (450 test items, one thread): w4 at
 16, 32, 64 and 128 gave 21.5, 22.1, 22.5 and 22.2 dB at 1.02x to 1.09x of fp32's speed; w8 gave
-46.9 to 50.0 dB at 0.74x to 0.84x, since 8-bit weights are unpacked in every call. The file is
-smallest at 64: smaller groups have more scales, and columns are padded to whole groups."""
+46.9 to 50.0 dB at 0.74x to 0.84x, since every call unpacks 8-bit weights. The file is smallest at
+64: smaller groups need more scales, and columns are padded to whole groups."""
 
-_FLOAT32 = 1  # accuracy_level: how activations may be rounded; 4 would quantize them to int8
+_FLOAT32 = 1  # accuracy_level, the rounding of activations; 4 would quantize them to int8
 
 
 def weight_only(clean: Path, target: PrepareTarget, out: Path) -> Provenance:
-    """Matrix products of the preprocessed model ``clean`` with weights in groups.
+    """Quantize the weights of matrix products, in groups.
+
+    Args:
+        clean: the preprocessed model.
 
     Raises:
-        Unsupported: most of the work is not matrix products, or a group cannot be so large.
+        Unsupported: most of the work is not matrix products, or groups cannot be this large.
     """
     model = rewrite.with_products_for_gemm(graph.load(clean))
     share = graph.product_share(model)
@@ -70,10 +73,10 @@ def weight_only(clean: Path, target: PrepareTarget, out: Path) -> Provenance:
 
 
 def _group_sizes(model: onnx.ModelProto, wanted: int | None) -> dict[int, set[str]]:
-    """Names of the matrix products with constant weights, by the size of their groups.
+    """Names of matrix products with constant weights, by group size.
 
     Args:
-        wanted: a size; -1 for groups as long as the weights' input axis; None for the default.
+        wanted: group size; -1 for the length of the weights' input axis; None for the default.
     """
     weights = {t.name: list(t.dims) for t in model.graph.initializer}
     sizes: dict[int, set[str]] = defaultdict(set)

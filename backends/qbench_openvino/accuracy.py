@@ -19,15 +19,15 @@ from qbench_openvino.tensors import find_ports
 
 
 class _TimeIsUpError(Exception):
-    """NNCF has no limit of its own, so the functions that it calls raise this."""
+    """Raised by the functions that NNCF calls, since NNCF has no time limit."""
 
 
 class _Judge:
-    """Counts right items, and watches the clock.
+    """Counts correct items, and limits the time.
 
     Attributes:
-        shares: share of right items, one for each model that saw all of them: the float32 one
-            first, then the quantized ones that NNCF tried.
+        shares: share of correct items of each model that ran all items: the float32 model first,
+            then the quantized ones that NNCF tried.
     """
 
     def __init__(self, model: Model, calibration: Calibration, items: Items, end: float) -> None:
@@ -56,7 +56,7 @@ class _Judge:
     def __call__(
         self, compiled: Any, pairs: Iterable[tuple[Feed, np.ndarray]]
     ) -> tuple[float, list[float]]:
-        """The share of right items, and the share within each feed (a *validation function*)."""
+        """Share of correct items, overall and in each feed (NNCF's *validation function*)."""
         (port,) = find_ports(compiled.outputs, self._tensor).values()
         request = compiled.create_infer_request()
         rights = []
@@ -78,29 +78,28 @@ def quantize_within(
     items: Items,
     settings: Mapping[str, Any],
 ) -> tuple[Any, tuple[str, ...]]:
-    """Quantize, then let operators go back to floating point until no more than
-    ``max_accuracy_drop`` of the items are lost.
+    """Quantize, then return operators to floating point until accuracy on the items falls by no
+    more than ``max_accuracy_drop``.
 
-    All items both calibrate and judge. So it starts from the very model that is made without
-    accuracy control, and every item counts: with half of a hundred for each task one item would
-    weigh two points.
+    All items serve both for calibration and for validation: the search starts from the same model
+    as without accuracy control, and of 50 validation items one would weigh two points.
 
     Args:
         settings: keyword arguments for ``nncf.quantize``.
 
     Returns:
-        The model, and notes on what happened.
+        The model, and notes.
 
     Raises:
         Unsupported: items without labels, or a model without classes.
-        PrepareError: the drop was not reached, or not in time.
+        PrepareError: the limit was not met, or not in time.
     """
     if calibration.labels is None or calibration.scores is None:
         raise Unsupported(
             "max_accuracy_drop needs calibration items with labels and a model that classifies"
         )
     if len(items.feeds) < 2:
-        raise Unsupported("max_accuracy_drop needs calibration items for two batches at least")
+        raise Unsupported("max_accuracy_drop needs calibration items for at least two batches")
     nncf, openvino = import_nncf(), import_openvino()
     limit, minutes = options["max_accuracy_drop"], options["accuracy_control_minutes"]
     judge = _Judge(model, calibration, items, time.monotonic() + 60 * minutes)
@@ -124,7 +123,7 @@ def quantize_within(
             )
             full = openvino.Core().read_model(Path(folder) / "intermediate_model.xml")
             whole = len(quantized(full))
-        # NNCF also returns a model when it has run out of operators.
+        # NNCF also returns a model that misses the limit, once it runs out of operators
         hint = {"INFERENCE_PRECISION_HINT": "f32"}
         share, _ = judge(openvino.compile_model(result, DEVICE, hint), judge.pairs)
     except _TimeIsUpError:
@@ -137,23 +136,22 @@ def quantize_within(
     if exact - share > limit + 1e-9:
         raise PrepareError(
             f"accuracy control did not reach a drop of {limit:g} though {back} of {whole} "
-            f"operators went back to floating point; {_best(judge)}"
+            f"operators returned to floating point; {_best(judge)}"
         )
     return result, (
-        f"accuracy control: {back} of {whole} convolutions and matrix products went back to "
-        f"floating point; of {len(judge.pairs) * items.batch} calibration items {share:.4f} are "
-        f"right (float32: {exact:.4f}, fully quantized: {start:.4f})",
-        "the same items calibrated and judged, so the drop on others may be greater",
+        f"accuracy control: {back} of {whole} convolutions and matrix products returned to "
+        f"floating point; share of {len(judge.pairs) * items.batch} calibration items that are "
+        f"correct: {share:.4f} (float32: {exact:.4f}, fully quantized: {start:.4f})",
+        "calibration and validation use the same items, so the drop on others may be greater",
     )
 
 
 def _best(judge: _Judge) -> str:
-    """The sentence on how far it came."""
+    """A sentence on the best model so far."""
     exact, tried = judge.shares[:1], judge.shares[1:]
     if not tried:
-        return "no quantized model was tried by then: give it more time or fewer items"
+        return "no quantized model was tried in time: allow more time or fewer items"
     return (
         f"the best of {len(tried)} models lost {exact[0] - max(tried):.4f} (from {exact[0]:.4f} of "
-        "the items): allow a greater drop, more time, or leave the operators out by "
-        "excluded_operators"
+        "the items): allow a greater drop or more time, or exclude operators by excluded_operators"
     )

@@ -1,4 +1,4 @@
-"""The outputs of the layers of an artifact, for finding where quantization errs."""
+"""Outputs of an artifact's layers, to find where quantization loses accuracy."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from qbench_openvino.tensors import find_ports
 
 
 def activations(
-    openvino: Any, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
+    artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """See ``qbench.kit.adapter.Backend.activations``.
+    """Outputs of layers: a convolution or matrix product with its bias, or a sum of two tensors.
 
-    A layer is a convolution or matrix product with its bias, or a sum of two tensors. Its output is
-    taken before activation function and quantizer, so it is a real number in a quantized model
-    too. OpenVINO fuses less around an output that is asked for, so the sums of a fused operator
-    may be rounded where the timed program does not round them, and the other way round.
+    They are taken before activation function and quantizer, so they are real numbers in a quantized
+    model too. OpenVINO fuses less around an additional output, so rounding may differ from the
+    timed program.
     """
     layers: list[tuple[str, str, int]] = []
 
     def tap(model: Any) -> None:
         found = list(_layers(model))
         for _, _, op in found:
-            model.add_outputs(op.output(0))  # nothing happens to one that is an output already
+            model.add_outputs(op.output(0))  # without effect on an existing output
         layers.extend(
             (name, kind, model.get_result_index(op.output(0))) for name, kind, op in found
         )
 
     card = artifact.model
-    compiled, _, _ = compile_artifact(openvino, artifact, config, tap)
+    compiled = compile_artifact(artifact, config, tap).compiled
     inputs = find_ports(compiled.inputs, card.source_inputs)
     request = compiled.create_infer_request()
     for feed in feeds:
@@ -52,9 +51,9 @@ def activations(
 
 
 def _layers(model: Any) -> Iterator[tuple[str, str, Any]]:
-    """Name, kind and last operator of each layer, in the order of execution.
+    """Name, kind and last operator of each layer, in order of execution.
 
-    Names are those of the convolution or product: a bias that NNCF adds has none in the float32
+    The name is the convolution's or product's: a bias that NNCF adds does not exist in the float32
     model.
     """
     for op in model.get_ordered_ops():

@@ -1,5 +1,5 @@
-"""Integer weights by NNCF, for matrix products whose activations are quantized at run time, and
-for weight-only precisions. Never imported while measuring."""
+"""Integer weights by NNCF: for dynamic quantization of matrix products, and for weight-only
+precisions. Never imported while measuring."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from qbench_openvino.settings import GROUP_SIZE
 
 DYNAMIC_GROUPS = (128, 64, 32, 16)
 """Group sizes for dynamic quantization. A longer group is faster (2.8x at 128 against 2.2x at the
-plugin's default of 32 on an encoder 256 wide) and costs under 1 dB; the plugin wants multiples
-of 16."""
+plugin's default of 32 on an encoder of width 256) and costs under 1 dB; the plugin requires
+multiples of 16."""
 
 W4_GROUP = 32
-"""Weights that share a scale at 4 bits: 23.3 dB on the zoo's transformer, where whole rows of 64
-have 22.2. Asymmetric: symmetric groups of 32 have 17.0."""
+"""Weights that share a scale at 4 bits: 23.3 dB on the zoo's transformer, against 22.2 dB with
+whole rows of 64. Asymmetric: symmetric groups of 32 reach 17.0 dB."""
 
 
 def compress_for_dynamic(converted: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """int8 weights for the matrix products; the plugin quantizes their activations as it runs.
+    """int8 weights for the matrix products; the plugin quantizes their activations at run time.
 
     Raises:
         Unsupported: most of the work is not in matrix products with weights.
@@ -43,7 +43,7 @@ def compress_for_dynamic(converted: Any, options: Mapping[str, Any]) -> tuple[An
     result = _compress(
         converted,
         mode=nncf.CompressWeightsMode.INT8_ASYM,
-        # The plugin would unpack these to float32 when it compiles: slower, not smaller there.
+        # the plugin would unpack these to float32 when it compiles: slower, no smaller
         ignored_scope=nncf.IgnoredScope(
             names=excluded, types=[*CONVOLUTIONS, "Gather"], validate=False
         ),
@@ -54,7 +54,7 @@ def compress_for_dynamic(converted: Any, options: Mapping[str, Any]) -> tuple[An
     group = max(DYNAMIC_GROUPS, key=lambda size: (sum(d >= size for d in depths), size))
     taken = sum(d >= group for d in depths)
     if taken <= convolutions:
-        raise Unsupported("the matrix products are too narrow: the plugin takes 16 inputs or more")
+        raise Unsupported("the matrix products are too narrow: the plugin needs 16 inputs or more")
     return result, {
         "quantizer": "nncf.compress_weights",
         "quantized_ops": taken,
@@ -65,7 +65,7 @@ def compress_for_dynamic(converted: Any, options: Mapping[str, Any]) -> tuple[An
             GROUP_SIZE: group,
         },
         "notes": (
-            f"activations are quantized as it runs, in groups of {group}; attention products of "
+            f"activations are quantized at run time, in groups of {group}; attention products of "
             "two activations stay in fp32",
         ),
     }
@@ -78,11 +78,11 @@ def compress_weights_only(
 
     Args:
         precision: ``w8`` or ``w4``.
-        group_size: weights that share a scale, -1 for a whole row, None for the default; of no
-            effect on ``w8``, which has one scale for each output channel.
+        group_size: weights that share a scale, -1 for a whole row, None for the default; without
+            effect on ``w8``, which has one scale per output channel.
 
     Raises:
-        Unsupported: ``w4`` of a model of which NNCF stores nothing at 4 bits.
+        Unsupported: ``w4`` for a model of which NNCF stores nothing at 4 bits.
         PrepareError: NNCF failed, or compressed nothing.
     """
     nncf = import_nncf()
@@ -99,7 +99,7 @@ def compress_weights_only(
             if group_size is not None:
                 raise PrepareError(f"group_size {group_size}: {shorten(error)}") from error
             group_size = -1
-            notes.append(f"groups of {W4_GROUP} do not divide every row: one scale for each row")
+            notes.append(f"groups of {W4_GROUP} do not divide every row: one scale per row")
             result = _compress(converted, mode=mode, group_size=group_size)
     found = quantized(result)
     wanted = ("i8", "u8") if precision == "w8" else ("i4", "u4")
@@ -108,15 +108,14 @@ def compress_weights_only(
         raise PrepareError("nncf.compress_weights finished but compressed no weight")
     if not done:
         raise Unsupported(
-            "NNCF stores at 4 bits only matrix products that are not the last, and this model has "
-            "no other: ask for w8"
+            "NNCF stores only matrix products before the last one at 4 bits, and this model has "
+            "none: ask for w8"
         )
     counts = Counter(f"{op.get_type_name()} as {stored_type(op)}" for op in found)
-    notes.append("stored: " + ", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
+    notes.append("stored: " + ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items())))
     if any(op.get_type_name() in CONVOLUTIONS for op in found):
         notes.append(
-            "for convolutions this is storage only: their weights are unpacked to float32 when "
-            "the model is compiled"
+            "for convolutions this is storage only: compiling unpacks their weights to float32"
         )
     return result, {
         "quantizer": "nncf.compress_weights",
@@ -127,7 +126,7 @@ def compress_weights_only(
 
 
 def _compress(converted: Any, **arguments: Any) -> Any:
-    """``nncf.compress_weights`` of a copy: it works in place, and fails halfway.
+    """``nncf.compress_weights`` of a copy, since it works in place and may fail halfway.
 
     Raises:
         PrepareError: it failed.
@@ -138,5 +137,5 @@ def _compress(converted: Any, **arguments: Any) -> Any:
         return nncf.compress_weights(converted.clone(), **arguments)
     except nncf.InvalidGroupSizeError:
         raise
-    except Exception as error:  # NNCF raises what its parts raise
+    except Exception as error:  # NNCF passes on errors of its parts
         raise PrepareError(f"nncf.compress_weights failed: {shorten(error)}") from error

@@ -1,11 +1,11 @@
-"""Source files as OpenVINO models. Never imported while measuring.
+"""Convert source files to OpenVINO models. Never imported while measuring.
 
-Every source goes through ``openvino.convert_model``, which folds constants. That matters more
-than it looks: ``Core.read_model`` leaves the weights of ONNX's depthwise convolutions behind a
-Reshape, where NNCF does not find them, and a quarter to a half of the convolutions of a MobileNet
-stay float32. Quantizing the converted model is as fast as quantizing the ONNX graph, gives a
-smaller file, and needs neither onnx nor ONNX Runtime. A file with Q/DQ gains too: convolutions
-and attention that ``read_model`` leaves in float32 run in int8.
+Every source goes through ``openvino.convert_model``, which folds constants. ``Core.read_model``
+leaves the weights of ONNX's depthwise convolutions behind a Reshape, where NNCF does not find them:
+a quarter to a half of the convolutions of a MobileNet would stay float32. Quantizing the converted
+model is as fast as quantizing the ONNX graph, gives a smaller file, and needs neither onnx nor ONNX
+Runtime. A file with Q/DQ gains too: convolutions and attention that ``read_model`` leaves in
+float32 run in int8.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from qbench_openvino.tensors import find_ports, port_spec
 
 
 def convert(openvino: Any, model: Model) -> Any:
-    """The source file as an OpenVINO model with constants folded.
+    """The source file as an OpenVINO model with folded constants.
 
     Raises:
-        PrepareError: not a model file, an operator that OpenVINO lacks, or other names than
+        PrepareError: not a model file, an operator that OpenVINO lacks, or names that differ from
             the card's.
     """
     converted = _read(openvino, model.path, openvino.convert_model)
@@ -40,7 +40,7 @@ def convert(openvino: Any, model: Model) -> Any:
 
 
 def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """See ``qbench.kit.adapter.Backend.describe``."""
+    """Inputs and outputs of a file, by its own names."""
     openvino = import_openvino()
     model = _read(openvino, path, openvino.Core().read_model)
     inputs = {port.get_any_name(): port_spec(port) for port in model.inputs}
@@ -49,11 +49,10 @@ def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
 
 
 def _name_by_position(converted: Any) -> None:
-    """Give operators without a name in the source the name ``<type>_<number>``, by position.
+    """Name operators without a name in the source ``<type>_<number>``, by position.
 
-    OpenVINO numbers them by a counter of the process, so two conversions of one file (all of a
-    TFLite file's operators are nameless) would share no name that activations could be compared
-    by.
+    OpenVINO numbers them by a counter of the process, so two conversions of one file (a TFLite file
+    names no operator) would share no names to compare activations by.
     """
     counts: Counter[str] = Counter()
     for op in converted.get_ordered_ops():
@@ -65,10 +64,10 @@ def _name_by_position(converted: Any) -> None:
 
 
 def _read(openvino: Any, path: Path, reader: Callable[[Path], Any]) -> Any:
-    """What ``reader`` makes of the file, its errors put into words."""
+    """``reader(path)``, with its errors turned into PrepareErrors."""
     kind = {".onnx": "ONNX", ".tflite": "TFLite"}.get(path.suffix, "model")
     if not _looks_like(path):
-        raise PrepareError(f"not a valid {kind} file: {path.name} does not begin like one")
+        raise PrepareError(f"not a valid {kind} file: {path.name} has another signature")
     try:
         return reader(path)
     except Exception as error:  # the frontends raise a dozen unrelated types
@@ -80,13 +79,13 @@ def _read(openvino: Any, path: Path, reader: Callable[[Path], Any]) -> Any:
 
 
 def _looks_like(path: Path) -> bool:
-    """Whether the first bytes can be of the format that the name says. For other files OpenVINO
-    tries one frontend after the other and ends with 'Cannot recognize input model'."""
+    """Whether the first bytes fit the format of the name. For other files OpenVINO tries all
+    frontends and ends with 'Cannot recognize input model'."""
     with path.open("rb") as file:
         head = file.read(8)
     if path.suffix == ".tflite":
         return head[4:] == b"TFL3"
-    # An ONNX file is a protobuf message whose first field is one of ModelProto's, 1 to 25.
+    # an ONNX file is a protobuf message whose first field is one of ModelProto's, 1 to 25
     return len(head) == 8 and 1 <= head[0] >> 3 <= 25 and head[0] & 7 in (0, 2)
 
 
@@ -97,7 +96,7 @@ def _is_conversion_failure(openvino: Any, error: Exception) -> bool:
 
 
 def _failed_operator(text: str) -> str | None:
-    """The operator that a frontend's message names as unsupported, if it names one."""
+    """The unsupported operator that a frontend's message names; None if it names none."""
     marks = (
         "No conversion rule found for operations: ",
         "No translator found for ",

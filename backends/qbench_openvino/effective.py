@@ -1,22 +1,24 @@
-"""What really runs, read from the plugin's execution graph (``get_runtime_model``)."""
+"""Read back operators and precision from the plugin's execution graph (``get_runtime_model``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qbench.kit.adapter import Unsupported
-from qbench.kit.model import Feed
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision, Operator, Profile
 from qbench_openvino.graph import bias_of, depth, macs, products, quantized
-from qbench_openvino.runtime import capabilities, is_emulated, node_precision, read_info
-
-if TYPE_CHECKING:
-    from qbench_openvino.program import OpenVinoProgram
+from qbench_openvino.runtime import (
+    capabilities,
+    import_openvino,
+    is_emulated,
+    node_precision,
+    read_info,
+)
 
 _COMPUTING = {
     "Convolution",
@@ -54,48 +56,67 @@ _NOTED = (
 )
 
 
-def read_back(program: OpenVinoProgram, twin: Callable[..., Any]) -> EffectivePrecision:
-    """The summary of what ``program`` runs.
+class Inspected(NamedTuple):
+    """A model compiled for inspection.
+
+    Attributes:
+        compiled: the plugin's ``CompiledModel``.
+        model: the ``openvino.Model`` it was compiled from.
+        settings: the settings it was compiled with.
+        dynamic: whether activations should be quantized at run time.
+    """
+
+    compiled: Any
+    model: Any
+    settings: Mapping[str, Any]
+    dynamic: bool
+
+
+def read_back(program: Inspected, compiled_with: Callable[..., Any]) -> EffectivePrecision:
+    """The effective precision of a compiled model.
 
     Args:
-        twin: compiles the same model with changed settings.
+        compiled_with: compiles the same model with changed settings.
 
     Raises:
         Unsupported: activations are not quantized at run time though they should be.
     """
-    if _is_dynamic(program) and not _differs(program, twin(DYNAMIC_QUANTIZATION_GROUP_SIZE=0)):
+    off = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    if program.dynamic and not _differ(program.compiled, compiled_with(**off)):
         raise Unsupported(
             "OpenVINO did not quantize activations: outputs are the same with dynamic "
             "quantization switched off"
         )
-    notes = [f"{name}={program.settings[name]}" for name in _NOTED if name in program.settings]
+    settings = program.settings
+    notes = [f"{name}={settings[name]}" for name in _NOTED if name in settings]
     return EffectivePrecision.of(operators(program), ("; ".join(notes),))
 
 
-def operators(program: OpenVinoProgram) -> list[Operator]:
-    """Every operator that runs, in the order of execution."""
+def operators(program: Inspected) -> list[Operator]:
+    """All operators that run, in order of execution."""
+    model, settings = program.model, program.settings
     every = program.compiled.get_runtime_model().get_ordered_ops()
     constants = _constants(every)
     graph = [node for node in every if read_info(node, "layerType") not in _NOT_RUN]
     graph.sort(key=lambda node: int(read_info(node, "execOrder") or 0))
     layers = [_layers(node) for node in graph]
-    work = _assign(program.model, graph, layers)
-    deep = _deep_products(program) if _is_dynamic(program) else set()
-    able = capabilities(program.openvino.Core())
+    work = _assign(model, graph, layers)
+    deep = _deep_products(model, settings) if program.dynamic else set()
+    able = capabilities(import_openvino().Core())
     result = []
     for index, node in enumerate(graph):
         kind, mine = read_info(node, "layerType"), work.get(index, [])
         computing = kind in _COMPUTING or bool(mine)
-        # Products narrower than the group have int8 weights too, but multiply in float32.
-        dynamic = any(product.get_friendly_name() in deep for product in mine)
+        # products narrower than the group have int8 weights too, but multiply in float32
+        in_groups = any(product.get_friendly_name() in deep for product in mine)
         counts = [macs(product) for product in mine]
-        word = node_precision(node, dynamic)
+        word = node_precision(node, in_groups)
         weights, activations = _bytes(node, word, constants)
         result.append(
             Operator(
                 name=node.get_friendly_name(),
                 kind=kind,
-                role="compute" if computing else _other_role(kind, layers[index], program.model),
+                role="compute" if computing else _other_role(kind, layers[index], model),
                 precision=word if word in EFFECTIVE else None,
                 macs=None if not counts or None in counts else sum(c or 0 for c in counts),
                 weight_bytes=weights,
@@ -108,38 +129,31 @@ def operators(program: OpenVinoProgram) -> list[Operator]:
     return result
 
 
-def profile(program: OpenVinoProgram, feed: Feed, runs: int) -> Profile:
-    """See ``qbench.kit.adapter.Program.profile``. Times have a resolution of 1 µs.
+def profile(program: Inspected, request: Any, infer: Callable[[], None], runs: int) -> Profile:
+    """Mean times over ``runs`` calls of ``infer`` on a freshly compiled model.
 
-    The plugin tells the mean over all inferences since it compiled the model, the first, slow ones
-    too. So the model is compiled anew, and what its first inference took is taken off again.
+    Args:
+        request: the inference request of ``infer``, which has run nothing so far.
 
     Raises:
-        RuntimeError: all times are zero, so they were not measured.
+        RuntimeError: all times are zero, so nothing was measured.
     """
-    fresh = type(program)(program.openvino, program.artifact, program.config, inspect=True)
-    with fresh:
-        stream = fresh.stream()
-        stream.bind(feed)
-        stream.infer()
-        first = _mean_ns(stream.request)
-        for _ in range(runs):
-            stream.infer()
-        mean = _mean_ns(stream.request)
-        if not any(mean.values()):
-            raise RuntimeError(
-                "OpenVINO's times are all zero: PERF_COUNT is off, or it had no effect"
-            )
-        ns = {n: max(0.0, ((1 + runs) * mean[n] - first.get(n, 0)) / runs) for n in mean}
-        timed = [replace(one, ns=ns[one.name]) for one in operators(fresh) if one.name in ns]
+    infer()
+    first = _mean_ns(request)
+    for _ in range(runs):
+        infer()
+    mean = _mean_ns(request)
+    if not any(mean.values()):
+        raise RuntimeError("OpenVINO's times are all zero: PERF_COUNT is off, or it had no effect")
+    ns = {n: max(0.0, ((1 + runs) * mean[n] - first.get(n, 0)) / runs) for n in mean}
     return Profile(
-        tuple(timed),
-        ("OpenVINO gives times in whole microseconds; what it does not run is left out",),
+        tuple(replace(op, ns=ns[op.name]) for op in operators(program) if op.name in ns),
+        ("OpenVINO reports times in whole microseconds; operators that do not run are omitted",),
     )
 
 
 def _mean_ns(request: Any) -> dict[str, int]:
-    """By node that was run, its mean time over all inferences so far."""
+    """Mean time of each executed node over all inferences so far."""
     return {
         entry.node_name: round(entry.real_time.total_seconds() * 1e9)
         for entry in request.profiling_info
@@ -151,17 +165,17 @@ def _mean_ns(request: Any) -> dict[str, int]:
 
 
 def _layers(node: Any) -> list[str]:
-    """Names of the artifact's layers that were fused into ``node``."""
+    """Names of the artifact's layers fused into ``node``."""
     return [name for name in read_info(node, "originalLayersNames").split(",") if name]
 
 
 def _assign(
     model: Any, graph: Sequence[Any], layers: Sequence[Sequence[str]]
 ) -> dict[int, list[Any]]:
-    """Products of the artifact's ``model`` by the index of the node that runs them.
+    """Products of ``model`` by index of the node that runs them.
 
-    A matrix product with a bias is known by the bias' name alone, and one with int8 inputs may
-    get a suffix.
+    A node lists a matrix product with a bias by the bias' name only, and may add a suffix to one
+    with int8 inputs.
     """
     where = {node.get_friendly_name(): index for index, node in enumerate(graph)}
     for index, names in enumerate(layers):
@@ -177,8 +191,8 @@ def _assign(
 
 
 def _other_role(kind: str, layers: Sequence[str], model: Any) -> str:
-    """The role of an operator that does not compute. A compiled subgraph of nothing but
-    quantizers converts too."""
+    """The role of an operator that does not compute. A compiled subgraph of quantizers only counts
+    as ``convert``."""
     if kind in _CONVERTING:
         return "convert"
     if kind == "Subgraph" and layers:
@@ -192,8 +206,8 @@ def _other_role(kind: str, layers: Sequence[str], model: Any) -> str:
 
 
 def _bytes(node: Any, word: str, constants: Collection[str]) -> tuple[int, int] | tuple[None, None]:
-    """Bytes of weights and of activations of ``node``, which computes in ``word``; None where a
-    size is not fixed."""
+    """Bytes of weights and of activations of ``node``, which computes in ``word``; None if a size
+    is free."""
     if node.get_friendly_name() in constants or read_info(node, "layerType") in _COPYING_NOTHING:
         return 0, 0
     weights: list[int | None] = []
@@ -205,7 +219,9 @@ def _bytes(node: Any, word: str, constants: Collection[str]) -> tuple[int, int] 
         if port.get_node().get_friendly_name() not in constants:
             activations.append(_size(port, bits))
         elif word in ("bf16", "fp16") and port.get_element_type().is_real():
-            weights.append(_size(port, min(bits, 16)))  # shown as in the file, packed as computed
+            weights.append(
+                _size(port, min(bits, 16))
+            )  # reported as in the file, packed as computed
         else:
             weights.append(_size(port, bits))
     if made is None or None in weights or None in activations:
@@ -217,8 +233,7 @@ def _bytes(node: Any, word: str, constants: Collection[str]) -> tuple[int, int] 
 
 
 def _constants(ordered: Sequence[Any]) -> set[str]:
-    """Names of the nodes that hold stored numbers, or make something of stored numbers alone,
-    which is done while compiling."""
+    """Names of nodes that are stored, or computed from stored nodes only, at compile time."""
     found: set[str] = set()
     for node in ordered:
         sources = [node.input_value(index).get_node() for index in range(node.get_input_size())]
@@ -229,7 +244,7 @@ def _constants(ordered: Sequence[Any]) -> set[str]:
 
 
 def _size(port: Any, bits: int) -> int | None:
-    """Bytes of a tensor of numbers of ``bits`` bits; None where a size is not fixed."""
+    """Bytes of a tensor with elements of ``bits`` bits; None if a size is free."""
     shape = port.get_partial_shape()
     return None if shape.is_dynamic else (prod(shape.to_shape()) * bits + 7) // 8
 
@@ -237,29 +252,25 @@ def _size(port: Any, bits: int) -> int | None:
 # --------------------------------------------------------------------------- dynamic quantization
 
 
-def _is_dynamic(program: OpenVinoProgram) -> bool:
-    return program.artifact.target.precision == "int8-dynamic"
-
-
-def _deep_products(program: OpenVinoProgram) -> set[str]:
-    """Names of the products long enough for a group: the plugin quantizes the inputs of these."""
-    group = program.settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"]
+def _deep_products(model: Any, settings: Mapping[str, Any]) -> set[str]:
+    """Names of the products that are long enough for a group: the plugin quantizes their inputs."""
+    group = settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"]
     if not group:
         return set()
-    return {op.get_friendly_name() for op in quantized(program.model) if depth(op) >= group}
+    return {op.get_friendly_name() for op in quantized(model) if depth(op) >= group}
 
 
-def _differs(program: OpenVinoProgram, other: Any) -> bool:
-    """Whether the two compiled models give different outputs for the same random inputs."""
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two compiled models give different outputs for the same random inputs."""
     rng = np.random.default_rng(0)
     feed = {}
-    for index, port in enumerate(program.compiled.inputs):
+    for index, port in enumerate(one.inputs):
         shape = [d.get_length() if d.is_static else 16 for d in port.get_partial_shape()]
         dtype = port.get_element_type().to_dtype()
         real = np.dtype(dtype).kind == "f"
         feed[index] = (rng.random(shape) if real else rng.integers(0, 2, shape)).astype(dtype)
     results = []
-    for compiled in (program.compiled, other):
+    for compiled in (one, other):
         request = compiled.create_infer_request()
         request.infer(feed)
         results.append([np.array(t.data) for t in request.output_tensors])

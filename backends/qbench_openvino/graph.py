@@ -1,7 +1,7 @@
-"""What an OpenVINO model (``openvino.Model``) holds: its products, their weights, their work.
+"""Products of an ``openvino.Model``, with their weights and work.
 
 A *product* is a convolution, a matrix product or an attention: an operator of
-multiply-accumulates. Nothing here imports OpenVINO; the operators are asked.
+multiply-accumulates. Needs no import of OpenVINO.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ INTEGERS = ("i8", "u8", "i4", "u4")
 
 
 def products(model: Any) -> list[Any]:
-    """The operators of ``model`` that multiply and accumulate, in the order of execution."""
+    """Operators of ``model`` that multiply and accumulate, in order of execution."""
     return [op for op in model.get_ordered_ops() if op.get_type_name() in _PRODUCTS]
 
 
 def quantized(model: Any) -> list[Any]:
-    """Products whose weights are stored as integers of 8 bits or fewer, or stand behind a
-    FakeQuantize, as in a file that was trained so."""
+    """Products whose weights are stored as integers of 8 bits or fewer, or pass a FakeQuantize, as
+    in a file from quantization-aware training."""
     found = []
     for op in products(model):
         path = _weight_path(op) if op.get_type_name() in WEIGHTED else []
@@ -41,20 +41,20 @@ def quantized(model: Any) -> list[Any]:
 
 
 def is_quantized(model: Any) -> bool:
-    """Whether activations or weights of ``model`` are quantized already."""
+    """Whether activations or weights of ``model`` are quantized."""
     return bool(quantized(model)) or any(
         op.get_type_name() == "FakeQuantize" for op in model.get_ops()
     )
 
 
 def stored_type(op: Any) -> str:
-    """The type that the weight of ``op`` is stored in; "" if its second input is no weight."""
+    """Stored type of the weight of ``op``; "" if its second input is no weight."""
     path = _weight_path(op)
     return path[-1].get_element_type().get_type_name() if path else ""
 
 
 def _weight_path(op: Any) -> list[Any]:
-    """The nodes from the second input of ``op`` up to a stored constant; [] if there is none."""
+    """Nodes from the second input of ``op`` to a stored constant; [] if there is none."""
     node = op.input_value(1).get_node()
     path = [node]
     while node.get_type_name() in _PASSED:
@@ -64,7 +64,7 @@ def _weight_path(op: Any) -> list[Any]:
 
 
 def is_constant(output: Any) -> bool:
-    """Whether ``output`` is a stored number, perhaps converted: a bias, a scale."""
+    """Whether ``output`` is stored, possibly converted: a bias, a scale."""
     node = output.get_node()
     while node.get_type_name() in _PASSED:
         node = node.input_value(0).get_node()
@@ -72,22 +72,22 @@ def is_constant(output: Any) -> bool:
 
 
 def depth(matmul: Any) -> int:
-    """How many numbers one output of a MatMul with weights sums up."""
+    """Number of products in one output of a MatMul with weights."""
     shape = list(matmul.input_value(1).get_shape())
     transposed = matmul.get_attributes()["transpose_b"]
     return shape[-1] if transposed or len(shape) == 1 else shape[-2]
 
 
 def is_depthwise(op: Any) -> bool:
-    """Whether ``op`` is a grouped convolution of one input channel for each group."""
+    """Whether ``op`` is a grouped convolution with one input channel per group."""
     if op.get_type_name() != "GroupConvolution":
         return False
     return op.input_value(1).get_shape()[2] == 1
 
 
 def bias_of(op: Any) -> Any | None:
-    """The Add of a constant that alone follows ``op``, perhaps behind a FakeQuantize (ONNX
-    Runtime quantizes between a product and its bias); None if nothing of the kind does."""
+    """The Add of a constant that is the only reader of ``op``, possibly after a FakeQuantize (ONNX
+    Runtime quantizes between a product and its bias); None if there is none."""
     for _ in range(2):
         readers = list(op.output(0).get_target_inputs())
         if len(readers) != 1:
@@ -101,7 +101,7 @@ def bias_of(op: Any) -> Any | None:
 
 
 def macs(op: Any) -> int | None:
-    """Multiply-accumulates of one run of a product; None where a size is not fixed."""
+    """Multiply-accumulates of a product in one inference; None if a size is free."""
     ports = [op.input_value(i) for i in range(op.get_input_size())] + [op.output(0)]
     if any(port.get_partial_shape().is_dynamic for port in ports):
         return None
@@ -119,5 +119,5 @@ def macs(op: Any) -> int | None:
     if kind == "MatMul":
         transposed = op.get_attributes()["transpose_a"] and len(first) > 1
         return prod(result) * first[-2 if transposed else -1]
-    # Attention: queries [..., L, E], keys [..., S, E], values [..., S, V].
+    # attention: queries [..., L, E], keys [..., S, E], values [..., S, V]
     return prod(first[:-1]) * second[-2] * (first[-1] + result[-1])

@@ -1,4 +1,4 @@
-"""Importing NNCF, and feeding it calibration items."""
+"""NNCF, and calibration items in its form. Never imported while measuring."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qbench_openvino.tensors import batch_of, find_ports
 
 
 def import_nncf() -> Any:
-    """NNCF, told to keep quiet.
+    """The ``nncf`` package, with warnings only.
 
     Raises:
         PrepareError: it cannot be imported.
@@ -19,19 +19,17 @@ def import_nncf() -> Any:
     try:
         import nncf
     except ImportError as error:
-        raise PrepareError(
-            f"NNCF, which quantizes, cannot be imported ({error}): pip install nncf"
-        ) from error
+        raise PrepareError(f"NNCF cannot be imported ({error}): pip install nncf") from error
     nncf.set_log_level(logging.WARNING)
     return nncf
 
 
 class Items:
-    """Calibration items as NNCF takes them.
+    """Calibration items for NNCF.
 
     Attributes:
-        batch: items in one feed.
-        feeds: canonical feeds of ``batch`` items; a last, smaller one is left out.
+        batch: items in one feed: the file's fixed batch, else 1.
+        feeds: canonical feeds of ``batch`` items, without a smaller last one.
     """
 
     def __init__(self, converted: Any, model: Model, calibration: Calibration) -> None:
@@ -43,11 +41,11 @@ class Items:
         self.batch = batch_of(next(iter(inputs.values()))) or 1
         if len(calibration) < self.batch:
             raise PrepareError(
-                f"the file is fixed at batch {self.batch} and only {len(calibration)} calibration "
-                "items are given"
+                f"the file is fixed at batch {self.batch}, but there are only {len(calibration)} "
+                "calibration items"
             )
         self.feeds = list(calibration.batches(self.batch))
 
     def to_inputs(self, feed: Feed) -> Feed:
-        """A canonical feed under the names of OpenVINO's ports."""
+        """A canonical feed by the names of OpenVINO's ports."""
         return {self._names[n]: array for n, array in self._model.to_source(feed).items()}

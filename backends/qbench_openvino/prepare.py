@@ -1,4 +1,4 @@
-"""Make an artifact: convert, and quantize as asked. Never imported while measuring."""
+"""Prepare artifacts: convert, and quantize. Never imported while measuring."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILE = "model.xml"
 def prepare(
     model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
 ) -> Provenance:
-    """See ``qbench.kit.adapter.Backend.prepare``."""
+    """Write ``model.xml`` and ``model.bin`` into ``out``."""
     openvino = import_openvino()
     converted, record = _make(convert(openvino, model), model, target, calibration)
     half = target.precision == "fp16"
@@ -30,20 +30,20 @@ def prepare(
 def _make(
     converted: Any, model: Model, target: PrepareTarget, calibration: Calibration | None
 ) -> tuple[Any, dict[str, Any]]:
-    """The model to be saved, and fields of its ``Provenance``."""
+    """The model to save, and fields of its ``Provenance``."""
     precision, options = target.precision, target.options
     if target.recipe == "shared":
-        return converted, _as_it_is(converted, "the shared Q/DQ file, converted as it is")
+        return converted, _unchanged(converted, "the shared Q/DQ file, only converted")
     if precision == "as-shipped":
         if not is_quantized(converted):
             raise Unsupported("the file is not quantized: as-shipped is for files that are")
-        return converted, _as_it_is(converted, "the file as it came, converted and not changed")
+        return converted, _unchanged(converted, "the original file, only converted")
     if is_quantized(converted):
         raise Unsupported("the file arrives quantized: ask for as-shipped")
-    # What follows imports NNCF, which takes a second.
+    # the rest imports NNCF, which takes a second
     if precision == "int8-static":
         if calibration is None:
-            raise PrepareError("int8-static needs calibration items")
+            raise PrepareError("int8-static needs calibration items, but got none")
         from qbench_openvino.quantize import quantize
 
         return quantize(converted, model, options, calibration)
@@ -58,8 +58,8 @@ def _make(
     return converted, {}
 
 
-def _as_it_is(converted: Any, note: str) -> dict[str, Any]:
-    """Fields of ``Provenance`` for a file that is quantized already.
+def _unchanged(converted: Any, note: str) -> dict[str, Any]:
+    """Fields of ``Provenance`` for a file that is already quantized.
 
     Raises:
         PrepareError: it is not.

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from qbench.kit.adapter import Unsupported
+from qbench.kit.adapter import Program, Stream, Unsupported
 from qbench.kit.feeds import check_feed
-from qbench.kit.model import Artifact, Feed, RunConfig, TensorSpec
+from qbench.kit.model import Artifact, Feed, Model, RunConfig, TensorSpec
 from qbench.kit.operators import EffectivePrecision, Profile
-from qbench_openvino.runtime import DEVICE, shorten
+from qbench_openvino.runtime import DEVICE, import_openvino, shorten
 from qbench_openvino.settings import compile_settings, with_hints
 from qbench_openvino.tensors import (
     find_ports,
@@ -21,92 +21,108 @@ from qbench_openvino.tensors import (
     sizes_in_source,
 )
 
+if TYPE_CHECKING:
+    from qbench_openvino.effective import Inspected
 
-class OpenVinoProgram:
-    """See ``qbench.kit.adapter.Program``.
+
+class OpenVinoProgram(Program):
+    """A compiled model.
 
     Attributes:
-        compiled: the plugin's ``CompiledModel``.
-        settings: what it was compiled with.
-        model: the ``openvino.Model`` that was compiled; None unless opened with ``inspect``.
+        compiled: the plugin's ``CompiledModel``; None once closed.
+        settings: the settings it was compiled with.
+        model: the ``openvino.Model`` it was compiled from; None unless opened with ``inspect``.
     """
 
-    def __init__(self, openvino: Any, artifact: Artifact, config: RunConfig, inspect: bool) -> None:
+    def __init__(self, artifact: Artifact, config: RunConfig, inspect: bool) -> None:
+        if config.device != "cpu":
+            raise Unsupported(f"this adapter runs OpenVINO on the cpu only, not on {config.device}")
         card = artifact.model
-        self.openvino, self.artifact, self.config = openvino, artifact, config
-        compiled, model, settings = compile_artifact(openvino, artifact, config, inspect=inspect)
-        self.compiled: Any = compiled
-        self.settings = settings
-        self.model: Any = model if inspect else None
-        self.input_ports = find_ports(self.compiled.inputs, card.source_inputs)
-        self.output_ports = find_ports(self.compiled.outputs, card.source_outputs)
-        self.inputs: Mapping[str, TensorSpec] = {
+        self._artifact, self._config = artifact, config
+        made = compile_artifact(artifact, config, inspect=inspect)
+        self.compiled, self.settings = made.compiled, made.settings
+        self.model: Any = made.model if inspect else None
+        self._inputs = find_ports(self.compiled.inputs, card.source_inputs)
+        self._outputs = find_ports(self.compiled.outputs, card.source_outputs)
+        self.inputs = {
             name: port_spec(port, card.source_inputs[name].layout)
-            for name, port in self.input_ports.items()
+            for name, port in self._inputs.items()
         }
-        self.outputs: Mapping[str, TensorSpec] = {
+        self.outputs = {
             name: port_spec(port, card.source_outputs[name].layout)
-            for name, port in self.output_ports.items()
+            for name, port in self._outputs.items()
         }
         _check_kinds("input", self.inputs, card.inputs)
         _check_kinds("output", self.outputs, card.outputs)
 
     def stream(self) -> OpenVinoStream:
-        return OpenVinoStream(self)
+        request = self.compiled.create_infer_request()
+        card, batch = self._artifact.model, self._config.batch
+        return OpenVinoStream(request, card, batch, self._inputs, self._outputs)
 
     def effective(self) -> EffectivePrecision:
         from qbench_openvino.effective import read_back
 
-        self._check_inspected("effective")
-        return read_back(self, self._twin)
+        def compiled_with(**changed: Any) -> Any:
+            core = import_openvino().Core()
+            return core.compile_model(self.model, DEVICE, {**self.settings, **changed})
+
+        return read_back(self._inspected("effective"), compiled_with)
 
     def profile(self, feed: Feed, runs: int) -> Profile:
+        """Times have a resolution of 1 µs.
+
+        The plugin reports the mean over all inferences since compilation, including the slow first
+        one, so the model is compiled again and the first inference subtracted.
+        """
         from qbench_openvino.effective import profile
 
-        self._check_inspected("profile")
-        return profile(self, feed, runs)
+        self._inspected("profile")
+        with OpenVinoProgram(self._artifact, self._config, inspect=True) as fresh:
+            stream = fresh.stream()
+            stream.bind(feed)
+            return profile(fresh._inspected("profile"), stream.request, stream.infer, runs)
 
-    def _check_inspected(self, method: str) -> None:
+    def _inspected(self, method: str) -> Inspected:
+        from qbench_openvino.effective import Inspected
+
         if self.model is None:
             raise RuntimeError(f"{method}() needs a program opened with inspect=True")
+        dynamic = self._artifact.target.precision == "int8-dynamic"
+        return Inspected(self.compiled, self.model, self.settings, dynamic)
 
-    def _twin(self, **changed: Any) -> Any:
-        """The same model compiled with other settings, to compare with."""
-        core = self.openvino.Core()
-        return core.compile_model(self.model, DEVICE, {**self.settings, **changed})
+    def close(self) -> None:
+        # the plugin frees the program with its last reference; streams hold one too
+        self.compiled = self.model = None
+        self._inputs, self._outputs = {}, {}
 
-    def __enter__(self) -> OpenVinoProgram:
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        # The plugin frees the program when the last reference goes; streams hold one too.
-        self.compiled = None
-        self.model = None
-        self.input_ports, self.output_ports = {}, {}
+class Compiled(NamedTuple):
+    """A ``CompiledModel``, the ``Model`` it was compiled from, and its settings."""
+
+    compiled: Any
+    model: Any
+    settings: dict[str, Any]
 
 
 def compile_artifact(
-    openvino: Any,
     artifact: Artifact,
     config: RunConfig,
     change: Callable[[Any], None] | None = None,
     inspect: bool = False,
-) -> tuple[Any, Any, dict[str, Any]]:
+) -> Compiled:
     """Load and compile for the batch of ``config``.
 
     Args:
-        change: changes the model before it is compiled, such as by more outputs.
+        change: changes the model before it is compiled, such as by adding outputs.
         inspect: whether the plugin measures the time of each operator.
 
-    Returns:
-        The ``CompiledModel``, the ``Model`` that it was made of, and its settings.
-
     Raises:
-        Unsupported: a batch, threads or streams that cannot be had.
-        ValueError: a hint that the plugin does not have or take.
+        Unsupported: impossible batch, threads or streams.
+        ValueError: a hint that the plugin does not have or accept.
     """
     card = artifact.model
-    core = openvino.Core()
+    core = import_openvino().Core()
     prepared = artifact.provenance.settings
     settings = compile_settings(artifact.target.precision, config, prepared, inspect)
     settings = with_hints(core, settings, config.hints)
@@ -118,26 +134,26 @@ def compile_artifact(
     reshape(model, find_ports(model.inputs, card.source_inputs), sizes)
     if change is not None:
         change(model)
-    return _compile(core, model, settings, config), model, settings
+    return Compiled(_compile(core, model, settings, config), model, settings)
 
 
-def _check_kinds(what: str, file: Mapping[str, TensorSpec], card: Mapping[str, TensorSpec]) -> None:
-    """Refuse a file whose tensors are quantized where the card's are not: OpenVINO does not tell
-    their scales."""
+def _check_kinds(kind: str, file: Mapping[str, TensorSpec], card: Mapping[str, TensorSpec]) -> None:
+    """Refuse a file with quantized tensors where the card's are not: OpenVINO does not report their
+    scales."""
     for name, spec in file.items():
         if np.dtype(spec.dtype).kind != np.dtype(card[name].dtype).kind:
             raise Unsupported(
-                f"{what} '{name}' is {spec.dtype} in the file and {card[name].dtype} in the card; "
-                f"OpenVINO does not tell its scale, so the card has to say {spec.dtype}"
+                f"{kind} '{name}' is {spec.dtype} in the file and {card[name].dtype} in the card; "
+                f"OpenVINO does not report its scale, so the card has to say {spec.dtype}"
             )
 
 
 def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig) -> Any:
-    """Compile, and check that the plugin took the threads and streams it was given.
+    """Compile, and check that the plugin uses the given threads and streams.
 
     Raises:
-        Unsupported: it took fewer (it silently stops at the machine's cores).
-        ValueError: a hint's value that the plugin does not take.
+        Unsupported: it uses fewer (it silently stops at the machine's cores).
+        ValueError: a hint's value that the plugin refuses.
     """
     try:
         compiled = core.compile_model(model, DEVICE, settings)
@@ -156,34 +172,43 @@ def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig)
     return compiled
 
 
-class OpenVinoStream:
-    """One inference request with input tensors of its own. See ``qbench.kit.adapter.Stream``.
+class OpenVinoStream(Stream):
+    """One inference request with its own input tensors.
+
+    ``infer`` is the request's method with its argument bound, without a wrapper.
+    ``share_outputs`` leaves the outputs in the request instead of copying them.
 
     Attributes:
         request: the plugin's ``InferRequest``.
-        infer: the request's own method with its argument bound; no wrapper stands around it.
-            ``share_outputs`` leaves the outputs in the request instead of copying them.
     """
 
-    infer: Callable[[], None]
-
-    def __init__(self, program: OpenVinoProgram) -> None:
-        self._card = program.artifact.model
-        self._batch = program.config.batch
-        self._new_tensor = program.openvino.Tensor
-        self._input_ports, self._output_ports = program.input_ports, program.output_ports
+    def __init__(
+        self,
+        request: Any,
+        card: Model,
+        batch: int,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any],
+    ) -> None:
+        """
+        Args:
+            inputs, outputs: ports by canonical name.
+        """
+        self._card, self._batch = card, batch
+        self._new_tensor = import_openvino().Tensor
+        self._inputs, self._outputs = inputs, outputs
         self._tensors: dict[str, Any] = {}
-        self.request = program.compiled.create_infer_request()
-        self.infer = cast("Callable[[], None]", partial(self.request.infer, share_outputs=True))
+        self.request = request
+        self.infer = cast("Callable[[], None]", partial(request.infer, share_outputs=True))
 
     def bind(self, feed: Feed) -> None:
         check_feed(feed, self._card.inputs, self._batch)
         arrays = self._card.to_source(feed)
-        for name, port in self._input_ports.items():
+        for name, port in self._inputs.items():
             array = arrays[self._card.source_inputs[name].name]
             tensor = self._tensors.get(name)
             if tensor is None or tuple(tensor.shape) != array.shape:
-                # OpenVINO allocates aligned memory; a caller's array need not be.
+                # OpenVINO allocates aligned memory; a caller's array need not be aligned
                 tensor = self._new_tensor(port.get_element_type(), list(array.shape))
                 self.request.set_tensor(port, tensor)
                 self._tensors[name] = tensor
@@ -192,7 +217,7 @@ class OpenVinoStream:
     def read(self) -> Feed:
         tensors = {
             self._card.source_outputs[name].name: self.request.get_tensor(port).data
-            for name, port in self._output_ports.items()
+            for name, port in self._outputs.items()
         }
         return {
             name: array.astype(self._card.outputs[name].dtype, copy=False)

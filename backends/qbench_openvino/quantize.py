@@ -1,8 +1,8 @@
 """Post-training quantization of weights and activations by NNCF. Never imported while measuring.
 
-The defaults are what came closest to float32 on evaluation items, 100 items calibrating. SQNR of
-the outputs in dB, for NNCF's defaults (symmetric activations, means of the items' extremes, fast
-bias correction) and for the ones here:
+The defaults came closest to float32 on evaluation items, with 100 calibration items. SQNR of the
+outputs in dB, for NNCF's defaults (symmetric activations, means of the items' extremes, fast bias
+correction) and for these:
 
 ========= ======= ========= ================== ================ ==============
 .         resnet8 dscnn_kws mobilenet_v2_100   digits_mobilenet digits_vit
@@ -10,13 +10,13 @@ NNCF's    17.4    21.9      22.6               26.2             27.2
 here      27.1    28.9      27.7               39.9             31.5
 ========= ======= ========= ================== ================ ==============
 
-- Ranges reach from the least to the greatest value of all items; a mean of extremes cuts off half
-  of the items' tops (12 dB on digits_mobilenet).
-- Asymmetric activations (``mixed``): inputs need not lie about zero (11 dB on dscnn_kws).
-- The exact bias correction: the fast one costs resnet8 7 dB, and mobilenet_v1_025 has 12 dB with
-  the fast, 20 with the exact. It takes 2 to 6 times as long to prepare.
-- One range for a whole activation. NNCF gives each channel before a depthwise convolution its own,
-  which few items fill badly: mobilenet_v2 lost 9 dB with 50 items, and all are slower so.
+- Ranges span the minimum and maximum over all items; a mean of extremes clips half of the items
+  (12 dB on digits_mobilenet).
+- Asymmetric activations (``mixed``): inputs need not be centred on zero (11 dB on dscnn_kws).
+- Exact bias correction: the fast one costs resnet8 7 dB; mobilenet_v1_025 has 12 dB with the fast
+  one, 20 with the exact one. Preparation takes 2 to 6 times as long.
+- One range per activation. By default NNCF gives each channel before a depthwise convolution its
+  own, which few items estimate badly: mobilenet_v2 lost 9 dB with 50 items, and all are slower.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from qbench_openvino.runtime import shorten
 
 DEFAULT_PRESET = "mixed"
 OUTLIERS = 1e-4
-"""Share of an item's activations left out at either end by percentile calibration."""
+"""Share of an item's activations that percentile calibration clips at either end."""
 RANGES = {
-    "minmax": "least minimum and greatest maximum of the items",
-    "percentile": f"least quantile {OUTLIERS} and greatest quantile {1 - OUTLIERS} of the items",
-    "mse": "least squared error of quantizing a histogram of the items",
+    "minmax": "minimum and maximum over all items",
+    "percentile": f"lowest {OUTLIERS} quantile and highest {1 - OUTLIERS} quantile of the items",
+    "mse": "minimum squared error of quantizing a histogram of the items",
 }
-"""Methods of calibration that NNCF has, and what each does."""
+"""NNCF's calibration methods."""
 
 _TYPES = {
     # ONNX
@@ -65,13 +65,13 @@ _TYPES = {
     "MAX_POOL_2D": ("MaxPool",),
     "MEAN": ("ReduceMean",),
 }
-"""The source formats' types as OpenVINO's, where those have other names."""
+"""OpenVINO's types for types of the source formats, where names differ."""
 
 
 def find_operators(converted: Any, wanted: Sequence[str]) -> list[str]:
-    """The names in ``converted`` of the operators that ``wanted`` lists by name or type.
+    """Names in ``converted`` of the operators that ``wanted`` lists by name or type.
 
-    A convolution with a bias is two operators in OpenVINO, ``X/WithoutBiases`` and ``X``.
+    In OpenVINO a convolution with a bias consists of two operators, ``X/WithoutBiases`` and ``X``.
 
     Raises:
         PrepareError: a name or type that this model does not have.
@@ -98,7 +98,7 @@ def find_operators(converted: Any, wanted: Sequence[str]) -> list[str]:
 
 
 def settings(options: Mapping[str, Any], excluded: Sequence[str]) -> dict[str, Any]:
-    """The keyword arguments that ``nncf.quantize`` is given for ``options``."""
+    """Keyword arguments of ``nncf.quantize`` for ``options``."""
     nncf = import_nncf()
     from nncf.quantization.advanced_parameters import QuantizationParameters
     from nncf.quantization.range_estimator import (
@@ -145,8 +145,8 @@ def quantize(
         The quantized model, and fields of its ``Provenance``.
 
     Raises:
-        PrepareError: NNCF failed or quantized nothing, or did not leave out what it was told to.
-        Unsupported: accuracy control is asked for and there is nothing to judge by.
+        PrepareError: NNCF failed, quantized nothing, or quantized an excluded operator.
+        Unsupported: accuracy control without labels.
     """
     nncf = import_nncf()
     excluded = find_operators(converted, options["excluded_operators"])
@@ -165,14 +165,14 @@ def quantize(
             result, notes = quantize_within(converted, model, options, calibration, items, given)
     except (PrepareError, Unsupported):
         raise
-    except Exception as error:  # NNCF raises what its parts raise
+    except Exception as error:  # NNCF passes on errors of its parts
         raise PrepareError(f"{quantizer} failed: {shorten(error)}") from error
     done = quantized(result)
     if not done:
         raise PrepareError(f"{quantizer} finished but quantized no convolution or MatMul")
     kept = {op.get_friendly_name() for op in done} & set(excluded)
     if kept:
-        raise PrepareError(f"{quantizer} quantized what it was told to leave: {min(kept)}")
+        raise PrepareError(f"{quantizer} quantized an excluded operator: {min(kept)}")
     return result, {
         "quantizer": quantizer,
         "quantized_ops": len(done),

@@ -1,4 +1,4 @@
-"""Importing OpenVINO, and asking it what this machine's CPU can do."""
+"""Import OpenVINO, and query the abilities of this machine's CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 DEVICE = "CPU"
-"""OpenVINO's name of the only device that this adapter uses."""
+"""OpenVINO's name for the only device that this adapter uses."""
 
 WORDS = {
     "f32": "fp32",
@@ -18,16 +18,16 @@ WORDS = {
     "u4": "int4",
     "f64": "fp64",
 }
-"""OpenVINO's names of number formats in qbench's words."""
+"""qbench's names for OpenVINO's number formats."""
 
 
 def import_openvino() -> Any:
-    """The ``openvino`` package, imported without its telemetry.
+    """The ``openvino`` package, without its telemetry.
 
-    ``import openvino`` and ``import nncf`` start telemetry where ``openvino_telemetry`` is
-    installed: it writes an identifier under the home folder and sends events over the network. Both
-    packages work without that package, so it is made to look absent in this process. An
-    environment variable (``CI=true``) would do too, but would reach every child process.
+    ``import openvino`` and ``import nncf`` start telemetry if ``openvino_telemetry`` is installed:
+    it writes an identifier under the home folder and sends events over the network. Both packages
+    work without it, so this process hides it. An environment variable (``CI=true``) would also
+    work, but child processes would inherit it.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
@@ -36,24 +36,24 @@ def import_openvino() -> Any:
 
 
 def capabilities(core: Any) -> set[str]:
-    """Number formats that this processor has instructions for, as the CPU plugin lists them, such
-    as ``{"BF16", "FP32", "INT8"}``.
+    """Number formats that this processor has instructions for, according to the CPU plugin, such as
+    ``{"BF16", "FP32", "INT8"}``.
 
-    The plugin computes more than it lists: it takes the hint bf16 on every processor with AVX-512,
-    and emulates bf16 with float32 instructions where the list lacks ``BF16``.
+    The plugin also computes formats that it does not list: it follows the hint bf16 on every
+    processor with AVX-512, and emulates bf16 with float32 instructions if ``BF16`` is not listed.
     """
     return set(core.get_property(DEVICE, "OPTIMIZATION_CAPABILITIES"))
 
 
 def is_emulated(word: str, able: set[str]) -> bool:
-    """Whether operators that run in ``word`` (``bf16``, ``fp16``) are emulated on a processor of
-    the capabilities ``able``."""
+    """Whether operators in ``word`` (``bf16``, ``fp16``) are emulated on a processor with the
+    capabilities ``able``."""
     return word in ("bf16", "fp16") and word.upper() not in able
 
 
 def applied_precision(openvino: Any, core: Any, hint: str) -> str:
-    """The precision that a convolution runs in where INFERENCE_PRECISION_HINT is ``hint``, read
-    from the execution graph. The plugin ignores a hint that it cannot follow and says nothing."""
+    """The precision of a convolution with ``hint`` as INFERENCE_PRECISION_HINT, read from the
+    execution graph. The plugin silently ignores a hint that it cannot follow."""
     import numpy as np
 
     ops = openvino.opset13
@@ -71,19 +71,19 @@ def applied_precision(openvino: Any, core: Any, hint: str) -> str:
 
 
 def read_info(node: Any, key: str) -> str:
-    """An entry of what the execution graph says of ``node``; "" if it has none."""
+    """An entry of the execution graph's record of ``node``; "" if it has none."""
     info = node.get_rt_info()
     return info[key].astype(str) if key in info else ""
 
 
 def node_precision(node: Any, dynamic: bool = False) -> str:
-    """The format that ``node`` of an execution graph computes in, in qbench's words where it has
+    """The number format that ``node`` of an execution graph computes in, by qbench's name if it has
     one.
 
-    An operator with compressed weights reads back their type even if it multiplies in float32.
-    The implementation's name ends in what it computes in: ``brgemm_avx512_f32``; a compiled
-    subgraph (attention) goes by its first input, for all that was fused into it. Where
-    activations are quantized at run time (``dynamic``, which is proved apart) it says f32 too.
+    ``runtimePrecision`` of an operator with compressed weights is their type, even if it multiplies
+    in float32, so the ending of the implementation's name decides: ``brgemm_avx512_f32``. A
+    compiled subgraph (attention) is named after its first input. With activations quantized at run
+    time (``dynamic``, verified separately) the name says f32 too.
     """
     own = read_info(node, "runtimePrecision")
     if dynamic:
@@ -93,10 +93,10 @@ def node_precision(node: Any, dynamic: bool = False) -> str:
 
 
 def has_dynamic_quantization(openvino: Any, core: Any) -> bool:
-    """Whether the hint DYNAMIC_QUANTIZATION_GROUP_SIZE changes a result here.
+    """Whether the setting DYNAMIC_QUANTIZATION_GROUP_SIZE changes a result on this CPU.
 
-    The plugin accepts the hint everywhere and ignores it in silence where the CPU has no VNNI
-    instructions, so a matrix product of 1x64 by 64x16 is run with and without it.
+    The plugin accepts the setting everywhere and silently ignores it on CPUs without VNNI, so a
+    matrix product of 1x64 by 64x16 is run with and without it.
     """
     import numpy as np
 
@@ -118,7 +118,7 @@ def has_dynamic_quantization(openvino: Any, core: Any) -> bool:
 
 
 def shorten(error: BaseException) -> str:
-    """The sentence of an OpenVINO error that a person can act on.
+    """The part of an OpenVINO error that a person can act on.
 
     OpenVINO's messages are stacks of ``Exception from file:line`` and ``Check ... failed at``
     lines around one sentence.

@@ -1,4 +1,4 @@
-"""Names, shapes and types of a model's inputs and outputs, between the card and OpenVINO."""
+"""Map inputs and outputs between the card and OpenVINO: names, shapes, types."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from qbench.kit.model import SourceTensor, TensorSpec, relayout_shape
 def find_ports(ports: Sequence[Any], tensors: Mapping[str, SourceTensor]) -> dict[str, Any]:
     """The ports of an OpenVINO model by canonical name.
 
-    A TFLite tensor may carry ``:0`` at the end of its name or not, depending on the tool that
-    reads the file, so both are looked for.
+    Tools disagree on whether the name of a TFLite tensor ends in ``:0``, so both are tried.
 
     Raises:
-        ValueError: a tensor that the file does not have.
+        ValueError: the file has no such tensor.
     """
     found = {}
     for name, tensor in tensors.items():
@@ -35,7 +34,7 @@ def sizes_in_source(spec: TensorSpec, layout: str | None, batch: int) -> list[in
 
 
 def port_spec(port: Any, layout: str | None = None) -> TensorSpec:
-    """What a port holds. The first free size is called ``N``, others ``D1``, ``D2``, by axis."""
+    """The spec of a port. A free first size is called ``N``, others ``D1``, ``D2``, by axis."""
     shape = tuple(
         dim.get_length() if dim.is_static else (f"D{axis}" if axis else "N")
         for axis, dim in enumerate(port.get_partial_shape())
@@ -44,18 +43,18 @@ def port_spec(port: Any, layout: str | None = None) -> TensorSpec:
 
 
 def batch_of(port: Any) -> int | None:
-    """The size that the file fixes the first axis of ``port`` to; None if it is free."""
+    """The fixed first size of ``port``; None if it is free."""
     first = next(iter(port.get_partial_shape()), None)
     return first.get_length() if first is not None and first.is_static else None
 
 
 def reshape(model: Any, inputs: Mapping[str, Any], sizes: Mapping[str, list[int | str]]) -> None:
-    """Give ``model`` fixed input sizes, so that the plugin compiles for just these.
+    """Fix the input sizes of ``model``, so that the plugin compiles for exactly these.
 
     Args:
         inputs: ports by canonical name.
-        sizes: by canonical name, in the file's layout, the batch first; a name is a size that
-            stays as the file has it.
+        sizes: by canonical name, in the file's layout, the batch first; a name keeps the file's
+            size.
 
     Raises:
         Unsupported: the file is fixed at another batch, and cannot be changed to this one.
@@ -83,6 +82,6 @@ def reshape(model: Any, inputs: Mapping[str, Any], sizes: Mapping[str, list[int 
         if fixed:
             raise Unsupported(refusal) from error
         raise
-    # A Reshape to a fixed size may take another batch without complaint and mix up the items.
+    # a Reshape to a fixed size may silently accept another batch and mix up the items
     if fixed and any(batch_of(port) not in (None, batch) for port in model.outputs):
         raise Unsupported(refusal)

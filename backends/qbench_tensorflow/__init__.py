@@ -1,7 +1,7 @@
-"""qbench's converter for models of TensorFlow's world, to TFLite and ONNX.
+"""qbench converter from TensorFlow's formats to TFLite and ONNX.
 
-``load.py`` loads Keras files, SavedModels and models of ``keras.applications``; ``convert.py``
-converts what it loaded; ``tflite.py`` takes TFLite files to ONNX. Importing this package imports
+``load.py`` loads Keras files, SavedModels and models of ``keras.applications``, ``convert.py``
+converts them, and ``tflite.py`` converts TFLite files to ONNX. Importing this package imports
 nothing heavy.
 """
 
@@ -11,71 +11,54 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from qbench.kit.adapter import PrepareError, Unavailable
-from qbench.kit.converter import Converted, Source, missing
+from qbench.kit import converter
+from qbench.kit.adapter import PrepareError
 from qbench.kit.model import Feed, TensorSpec
 
 __all__ = ["Converter"]
 
 _TENSORFLOW = {"tensorflow": "tensorflow"}
 _KERAS = {**_TENSORFLOW, "keras": "keras", "h5py": "h5py"}
-_NEEDS = {
-    "keras": _KERAS,
-    "keras-applications": _KERAS,
-    "savedmodel": _TENSORFLOW,
-    "tflite": {**_TENSORFLOW, "ai_edge_litert": "ai-edge-litert"},
-}
 _TO_ONNX = {"tf2onnx": "tf2onnx", "onnx": "onnx"}
 
 
-class Converter:
+class Converter(converter.Converter):
     """Keras, SavedModel and ``keras.applications`` to TFLite and ONNX; TFLite to ONNX."""
 
     name = "tensorflow"
-    convert_version = 1
     packages = (
-        "tensorflow",
-        "tensorflow-cpu",
-        "keras",
-        "h5py",
-        "tf2onnx",
-        "onnx",
-        "ai-edge-litert",
-        "numpy",
+        *("tensorflow", "tensorflow-cpu", "keras", "h5py", "tf2onnx", "onnx"),
+        *("ai-edge-litert", "numpy"),
     )
-    routes: Mapping[str, tuple[str, ...]] = {
-        "keras": ("tflite", "onnx"),
-        "savedmodel": ("tflite", "onnx"),
-        "keras-applications": ("tflite", "onnx"),
-        "tflite": ("onnx",),
+    routes = {
+        "keras": {"tflite": _KERAS, "onnx": {**_KERAS, **_TO_ONNX}},
+        "savedmodel": {"tflite": _TENSORFLOW, "onnx": {**_TENSORFLOW, **_TO_ONNX}},
+        "keras-applications": {"tflite": _KERAS, "onnx": {**_KERAS, **_TO_ONNX}},
+        "tflite": {"onnx": {**_TENSORFLOW, "ai_edge_litert": "ai-edge-litert", **_TO_ONNX}},
     }
-    endings: Mapping[str, str] = {".keras": "keras", ".h5": "keras", ".hdf5": "keras"}
-    described: tuple[str, ...] = ("keras", "savedmodel")
+    endings = {".keras": "keras", ".h5": "keras", ".hdf5": "keras"}
+    described = ("keras", "savedmodel")
 
-    def probe(self, source: str, form: str) -> Unavailable | None:
-        return missing({**_NEEDS[source], **(_TO_ONNX if form == "onnx" else {})})
-
-    def import_runtime(self) -> str:
-        """Import TensorFlow, on the CPU and with little to say, and return its version."""
+    def import_tools(self) -> None:
+        """Import TensorFlow on the CPU, with few messages."""
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # a conversion needs no GPU, nor its memory
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
         os.environ["KERAS_BACKEND"] = "tensorflow"
-        import tensorflow
-
-        return str(tensorflow.__version__)
+        import tensorflow  # noqa: F401
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-        """Inputs and outputs of a Keras file or the folder of a SavedModel."""
-        self.import_runtime()
+        """Inputs and outputs of a Keras file or of a SavedModel's folder."""
+        self.import_tools()
         from qbench_tensorflow.convert import describe
 
         return describe(path)
 
-    def convert(self, source: Source, form: str, samples: Feed, out: Path) -> Converted:
-        """One of ``routes``; see ``qbench.kit.converter``."""
+    def convert(
+        self, source: converter.Source, form: str, samples: Feed, out: Path
+    ) -> converter.Converted:
         if source.cache is not None:
-            os.environ["KERAS_HOME"] = str(source.cache.absolute())  # read when it is imported
-        self.import_runtime()
+            os.environ["KERAS_HOME"] = str(source.cache.absolute())  # Keras reads it at import
+        self.import_tools()
         if source.format == "tflite":
             from qbench_tensorflow.tflite import convert
         else:

@@ -1,7 +1,6 @@
-"""Convert what ``load.py`` loads: to TFLite by TFLiteConverter, to ONNX by tf2onnx.
+"""Convert loaded models: to TFLite by TFLiteConverter, to ONNX by tf2onnx. For workers only.
 
-Tensors of the result are called by the card's canonical names, as far as the tools let them. For
-workers only.
+Tensors of the result have the card's canonical names, as far as the tools allow.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qbench.kit.adapter import PrepareError
-from qbench.kit.converter import Converted, Source, identifiers, match, short
+from qbench.kit.adapter import PrepareError, first_line
+from qbench.kit.converter import Converted, Source, identifiers, match
 from qbench.kit.model import Feed, SourceTensor, TensorSpec, relayout_shape
 from qbench_tensorflow.load import (
     Loaded,
@@ -38,7 +37,7 @@ def load(source: Source) -> Loaded:
 
 
 def describe(path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-    """Inputs and outputs by the source's own names; see ``qbench.kit.converter``."""
+    """Inputs and outputs by the source's own names."""
     loaded = load_savedmodel(path) if path.is_dir() else keras_model(load_keras(path))
     return _specs(loaded.inputs), _specs(loaded.outputs)
 
@@ -57,7 +56,7 @@ def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
 
 
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
-    """See ``qbench.kit.converter``; ``form`` is ``tflite`` or ``onnx``."""
+    """Convert to ``form``: ``tflite`` or ``onnx``."""
     loaded = load(source)
     inputs = match("input", source.source_inputs, list(loaded.inputs))
     outputs = match("output", source.source_outputs, list(loaded.outputs))
@@ -84,8 +83,8 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
             names, tool = _to_onnx(traced, signature, file), f"tf2onnx, opset {OPSET}"
     except PrepareError:
         raise
-    except Exception as error:  # the tools raise what comes
-        raise PrepareError(f"converting to {form} failed: {short(error)}") from error
+    except Exception as error:  # the tools raise unrelated types
+        raise PrepareError(f"converting to {form} failed: {first_line(error)}") from error
 
     def renamed(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
         return {n: SourceTensor(names[words[n]], t.layout) for n, t in tensors.items()}
@@ -96,7 +95,7 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
 
 
 def _shape(source: Source, name: str, spec: Any) -> list[int | None]:
-    """The card's sizes where it fixes them and the source does not."""
+    """The source's sizes; the card's where the source leaves them free."""
     card = source.inputs[name]
     wanted = relayout_shape(card.shape, card.layout, source.source_inputs[name].layout)
     if spec.shape.rank is not None and spec.shape.rank != len(wanted):
@@ -118,7 +117,7 @@ def _run(
     outputs: Mapping[str, str],
     samples: Feed,
 ) -> Feed:
-    """The source's outputs, by canonical name; item by item where its batch is fixed."""
+    """The source's outputs by canonical name; runs item by item if its batch is fixed."""
     feed = source.to_source(samples)
     items = len(next(iter(feed.values())))
     sizes = [loaded.inputs[own].shape for own in inputs.values()]
@@ -136,7 +135,7 @@ def _run(
 
 
 def _to_tflite(traced: Any, signature: list[Any], loaded: Loaded, file: Path) -> dict[str, str]:
-    """Write the file; returns its tensors' names by those of its signature."""
+    """Write the file; returns names of its tensors by name in its signature."""
     from tensorflow.lite.python import schema_py_generated as schema
 
     function = traced.get_concrete_function(*signature)
@@ -153,7 +152,7 @@ def _to_tflite(traced: Any, signature: list[Any], loaded: Loaded, file: Path) ->
 
 
 def _to_onnx(traced: Any, signature: list[Any], file: Path) -> dict[str, str]:
-    """Write the file; its tensors have the names that the function gives them."""
+    """Write the file; returns names of its tensors by name in the function (the same)."""
     import tf2onnx
 
     from qbench_tensorflow.onnxfile import fix_inputs, save

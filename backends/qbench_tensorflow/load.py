@@ -1,6 +1,6 @@
-"""Load models of TensorFlow's world without running code that comes with them.
+"""Load Keras files, SavedModels and Keras applications without running code that they contain.
 
-TensorFlow and Keras are imported where they are used. For workers only.
+Functions import TensorFlow and Keras themselves. For workers only.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported
-from qbench.kit.converter import short
+from qbench.kit.adapter import PrepareError, Unsupported, first_line
 
 Tensors = dict[str, Any]
-"""TensorFlow's tensors by the source's own names."""
+"""TensorFlow tensors by the source's own names."""
 
 SAFE_STATEFUL = frozenset(
     (
@@ -33,14 +32,14 @@ SAFE_STATEFUL = frozenset(
         *("StatefulTruncatedNormal", "RngReadAndSkip"),
     )
 )
-"""The operators with a state that a SavedModel may have: calls and control flow, its own variables
-and tables (but not those filled from a file), random numbers."""
+"""Stateful operators that a SavedModel may contain: calls and control flow, its own variables and
+tables (except tables filled from a file), random numbers."""
 UNSAFE_STATELESS = re.compile(
     r".*(Dataset|Debug|Reader).*|Copy|CopyHost|DecodeProtoV2|EncodeProto|GenerateVocabRemapping"
     r"|ImmutableConst|InitializeTableFromTextFile|MatchingFiles|MlirPassthroughOp|PyFuncStateless"
     r"|ReadFile"
 )
-"""Operators that TensorFlow calls stateless, and that take the name of a file or run code."""
+"""Operators that TensorFlow declares stateless, but that read a file or run code."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,9 @@ class Loaded:
     """A model that can be called and traced.
 
     Attributes:
-        inputs: by the source's own names, in its order, ``tf.TensorSpec``.
-        outputs: likewise.
-        call: takes and gives tensors by these names.
-        owner: holds the variables; has to live as long as ``call``.
+        inputs, outputs: ``tf.TensorSpec`` by the source's own names, in its order.
+        call: maps input tensors to output tensors, both by name.
+        owner: holds the variables; must live as long as ``call``.
     """
 
     inputs: Mapping[str, Any]
@@ -64,18 +62,18 @@ class Loaded:
 
 
 def load_keras(path: Path) -> Any:
-    """The ``keras.Model`` of a ``.keras`` or an old ``.h5`` file, not compiled. Layers that hold
+    """The ``keras.Model`` of a ``.keras`` or an old ``.h5`` file, not compiled. Layers that contain
     Python code (Lambda) are refused.
 
     Raises:
-        PrepareError: it is no such file, holds code, or has a layer that Keras does not know.
+        PrepareError: not such a file, contains code, or has a layer that Keras does not know.
     """
     import keras
 
     try:
         legacy, config = _config(path)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise PrepareError(f"not a readable Keras model: {short(error)}") from None
+        raise PrepareError(f"not a readable Keras model: {first_line(error)}") from None
     if "Lambda" in _class_names(config):
         raise PrepareError(
             "the Keras model has a Lambda layer, which holds Python code that would run here: "
@@ -88,14 +86,15 @@ def load_keras(path: Path) -> Any:
             safe_mode=True,
             custom_objects={"DepthwiseConv2D": _depthwise(keras)} if legacy else None,
         )
-    except Exception as error:  # Keras raises what comes
-        raise PrepareError(f"Keras cannot load the model: {short(error)}") from error
+    except Exception as error:  # Keras raises unrelated types
+        raise PrepareError(f"Keras cannot load the model: {first_line(error)}") from error
 
 
 def _config(path: Path) -> tuple[bool, Any]:
-    """Whether it is an old ``.h5`` file, and the JSON that describes its layers. Told by the name's
-    ending, as Keras does: a file can be a zip and HDF5 at once, and what is checked here has to be
-    what Keras then loads.
+    """Whether it is an old ``.h5`` file, and the JSON that describes its layers.
+
+    Decides by the name's ending, as Keras does: a file can be a zip and HDF5 at once, and the part
+    that is checked here must be the part that Keras loads.
 
     Raises:
         ValueError: another ending.
@@ -113,7 +112,7 @@ def _config(path: Path) -> tuple[bool, Any]:
 
 
 def _class_names(config: Any) -> set[str]:
-    """Every ``class_name`` in a model's description, nested models included."""
+    """All ``class_name`` values in a model's description, including nested models."""
     return {str(value) for key, value in _pairs(config) if key == "class_name"}
 
 
@@ -128,7 +127,7 @@ def _pairs(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _depthwise(keras: Any) -> type:
-    """Keras 2 wrote ``groups`` for this layer, always 1, which Keras 3 does not take."""
+    """A layer that accepts ``groups``, which Keras 2 wrote (always 1) and Keras 3 refuses."""
 
     class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         def __init__(self, *args: Any, groups: int = 1, **kwargs: Any) -> None:
@@ -163,27 +162,27 @@ def keras_model(model: Any) -> Loaded:
         results = model(tensors if len(tensors) > 1 else tensors[0], training=False)
         return dict(zip(outputs, keras.tree.flatten(results), strict=True))
 
-    owner: Any = tf.Module()  # a Keras model is none that TFLiteConverter finds the variables of
+    owner: Any = tf.Module()  # TFLiteConverter does not find the variables of a Keras model
     owner.variables_of_model = [variable.value for variable in model.variables]
     return Loaded(inputs, outputs, call, owner)
 
 
 def _output_names(model: Any) -> list[str]:
-    """Keys where the model returns a dictionary (Keras flattens it in their order), else the names
-    of the last layers."""
+    """Keys if the model returns a dictionary (Keras flattens it in their order), else the names of
+    the last layers."""
     if isinstance(getattr(model, "output", None), dict):
         return sorted(model.output)
     return list(getattr(model, "output_names", None) or [model.layers[-1].name])
 
 
 def application(source_options: Mapping[str, Any], cache: Path | None) -> Any:
-    """A model of ``keras.applications``; its weights are downloaded by Keras, which verifies them.
+    """A model of ``keras.applications``. Keras downloads and verifies its weights.
 
     Args:
         source_options: ``model``, the name, and ``options``, keyword arguments.
 
     Raises:
-        PrepareError: there is no such model, or it does not take these options.
+        PrepareError: no such model, or it does not accept these options.
         Unsupported: the weights cannot be downloaded.
     """
     import inspect
@@ -204,10 +203,10 @@ def application(source_options: Mapping[str, Any], cache: Path | None) -> Any:
     except Exception as error:
         if "URL fetch failure" not in str(error):
             raise PrepareError(
-                f"keras.applications.{name} with {options}: {short(error)}"
+                f"keras.applications.{name} with {options}: {first_line(error)}"
             ) from error
         raise Unsupported(
-            f"the weights of {name} cannot be downloaded: {short(error)}. Put the file into "
+            f"the weights of {name} cannot be downloaded: {first_line(error)}. Put the file into "
             f"{(cache or Path.home() / '.keras').resolve() / 'models'}"
         ) from error
 
@@ -219,10 +218,10 @@ def load_savedmodel(path: Path) -> Loaded:
     """The ``serving_default`` signature (or the only one) of a SavedModel.
 
     Args:
-        path: the folder with ``saved_model.pb``, or one that holds that folder.
+        path: the folder with ``saved_model.pb``, or its parent.
 
     Raises:
-        PrepareError: it is none, has no such signature, or may act outside itself.
+        PrepareError: not a SavedModel, no such signature, or an operator that may act outside it.
     """
     import tensorflow as tf
 
@@ -231,7 +230,7 @@ def load_savedmodel(path: Path) -> Loaded:
     try:
         owner: Any = tf.saved_model.load(str(folder))
     except Exception as error:
-        raise PrepareError(f"TensorFlow cannot load the SavedModel: {short(error)}") from error
+        raise PrepareError(f"TensorFlow cannot load the SavedModel: {first_line(error)}") from error
     signatures = dict(getattr(owner, "signatures", {}))
     key = "serving_default" if len(signatures) != 1 else next(iter(signatures))
     if key not in signatures:
@@ -246,7 +245,7 @@ def load_savedmodel(path: Path) -> Loaded:
 
 
 def savedmodel_folder(path: Path) -> Path:
-    """The folder with ``saved_model.pb``: ``path``, or the only one in it that is such a folder.
+    """The folder with ``saved_model.pb``: ``path``, or its only subfolder with that file.
 
     Raises:
         PrepareError: there is none, or more than one.
@@ -262,10 +261,12 @@ def savedmodel_folder(path: Path) -> Path:
 
 
 def _refuse_unsafe(folder: Path) -> None:
-    """Check the functions that loading and calling the model can reach: those of its objects (the
-    signatures, and what fills tables), and what they call. The functions with which TensorFlow
-    would save the model again are not among them; nor is the graph of TensorFlow 1, for which its
-    loader runs other things, so a model without objects is refused."""
+    """Refuse unsafe operators in all functions that loading and calling the model can reach: those
+    of its objects (signatures, initializers of tables), and their callees.
+
+    Not reached are functions for saving the model again, and the graph of TensorFlow 1. The loader
+    would run other functions for that graph, so a model without objects is refused.
+    """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -273,10 +274,10 @@ def _refuse_unsafe(folder: Path) -> None:
     try:
         content.ParseFromString((folder / "saved_model.pb").read_bytes())
     except DecodeError as error:
-        raise PrepareError(f"saved_model.pb is damaged: {short(error)}") from None
+        raise PrepareError(f"saved_model.pb is damaged: {first_line(error)}") from None
     if len(content.meta_graphs) != 1 or not content.meta_graphs[0].HasField("object_graph_def"):
         raise PrepareError(
-            "the SavedModel is one of TensorFlow 1, whose parts cannot be told apart: load it and "
+            "the SavedModel is from TensorFlow 1, whose functions cannot be checked: load it and "
             "save it again with TensorFlow 2"
         )
     (graph,) = content.meta_graphs
@@ -291,8 +292,8 @@ def _refuse_unsafe(folder: Path) -> None:
         for node in functions[name]:
             if node.op not in functions and not _is_safe(node.op):
                 raise PrepareError(
-                    "the SavedModel holds an operator that may act on the world outside the "
-                    "model, and is not run",
+                    "the SavedModel contains an operator that may act outside the model, so it is "
+                    "not run",
                     operator=node.op,
                 )
             left.append(node.op)

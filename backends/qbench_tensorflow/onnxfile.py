@@ -1,4 +1,4 @@
-"""What tf2onnx makes, checked and with a named batch. For workers only."""
+"""Check and adapt ONNX models made by tf2onnx. For workers only."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
 
 def save(proto: Any, path: Path) -> None:
-    """Write the model, its free sizes named ``N`` (the first axis) or after their axis.
+    """Write the model, with free sizes named ``N`` (the first axis) or after their axis.
 
     Raises:
-        PrepareError: it has operators that tf2onnx could not convert, which it only logs, or is
-            no valid model.
+        PrepareError: not a valid model, or one with operators that tf2onnx failed to convert, which
+            it only logs.
     """
     known = {opset.domain for opset in proto.opset_import if opset.domain in DOMAINS}
     for node in proto.graph.node:
@@ -38,8 +38,8 @@ def save(proto: Any, path: Path) -> None:
 
 
 def fix_inputs(proto: Any, values: Mapping[str, np.ndarray]) -> None:
-    """Make constants of inputs, in place: tf2onnx leaves tensors as inputs that a function only
-    captured (the mean and variance of a Normalization layer)."""
+    """Turn inputs into constants, in place: tf2onnx makes inputs of tensors that a function
+    captures (mean and variance of a Normalization layer)."""
     for value in list(proto.graph.input):
         if value.name in values:
             proto.graph.input.remove(value)
@@ -48,10 +48,10 @@ def fix_inputs(proto: Any, values: Mapping[str, np.ndarray]) -> None:
 
 
 def free_batch(proto: Any) -> bool:
-    """Let a model whose batch is fixed at 1 take any batch, in place, if that is safe: if ONNX's
-    shape inference then finds a free batch in every output. Otherwise nothing is changed.
+    """Free the batch of a model that is fixed at 1, in place, if ONNX's shape inference then finds
+    a free batch in every output. Returns whether it changed the model.
 
-    Reshapes to constant shapes that begin with 1 are the usual obstacle: there the 1 becomes -1.
+    Reshapes to constant shapes that begin with 1 are the usual obstacle; their 1 becomes -1.
     """
     changed = type(proto)()
     changed.CopyFrom(proto)
@@ -88,7 +88,8 @@ def free_batch(proto: Any) -> bool:
 
 
 def float_ends(proto: Any, quantized: Mapping[str, tuple[str, float, int]]) -> None:
-    """Make quantized inputs and outputs real, in place: each is quantized or dequantized inside.
+    """Make quantized inputs and outputs floating-point, in place: the model then quantizes and
+    dequantizes them itself.
 
     Args:
         quantized: by tensor name, its new name, scale and zero-point.

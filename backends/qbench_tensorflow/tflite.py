@@ -1,4 +1,4 @@
-"""TFLite files to ONNX, by tf2onnx; the source is run by LiteRT's interpreter. For workers only."""
+"""Convert TFLite files to ONNX by tf2onnx; LiteRT runs the source. For workers only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
 
-from qbench.kit.adapter import PrepareError
-from qbench.kit.converter import Converted, Source, match, short
+from qbench.kit.adapter import PrepareError, first_line
+from qbench.kit.converter import Converted, Source, match
 from qbench.kit.feeds import convert as cast
 from qbench.kit.model import Feed, SourceTensor, TensorSpec
 from qbench_tensorflow.convert import OPSET
@@ -19,13 +19,13 @@ from qbench_tensorflow.onnxfile import float_ends, free_batch, save
 
 
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
-    """See ``qbench.kit.converter``; ``form`` is ``onnx``."""
+    """Convert to ``form``, which is ``onnx``."""
     assert source.path is not None
     try:
         interpreter = Interpreter(str(source.path))
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise PrepareError(f"not a valid TFLite file: {short(error)}") from None
+        raise PrepareError(f"not a valid TFLite file: {first_line(error)}") from None
     details = {
         "input": {d["name"]: d for d in interpreter.get_input_details()},
         "output": {d["name"]: d for d in interpreter.get_output_details()},
@@ -35,8 +35,8 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
     reference = _run(interpreter, source, details, inputs, outputs, samples)
     try:
         proto, _ = tf2onnx.convert.from_tflite(str(source.path), opset=OPSET)
-    except Exception as error:  # it raises what comes
-        raise PrepareError(f"tf2onnx failed: {short(error)}") from error
+    except Exception as error:  # it raises unrelated types
+        raise PrepareError(f"tf2onnx failed: {first_line(error)}") from error
     wants_batch = all(isinstance(spec.shape[0], str) for spec in source.inputs.values())
     fixed = any(v.type.tensor_type.shape.dim[0].dim_value == 1 for v in proto.graph.input)
     notes = ()
@@ -70,8 +70,8 @@ def _quantized(
     inputs: dict[str, str],
     outputs: dict[str, str],
 ) -> dict[str, tuple[str, float, int]]:
-    """Tensors that are real in the card and quantized in the file, whose scales a converted file
-    does not keep where a reader finds them; for ``float_ends``."""
+    """Tensors that are real in the card and quantized in the file, for ``float_ends``: a converted
+    file does not keep their scales where a reader finds them."""
     result = {}
     for side, own, card in (
         ("input", inputs, source.inputs),
@@ -92,8 +92,8 @@ def _run(
     outputs: dict[str, str],
     samples: Feed,
 ) -> Feed:
-    """The source's outputs by canonical name, item by item; quantized tensors are fed and read in
-    the card's dtype."""
+    """The source's outputs by canonical name, run item by item; quantized tensors are fed and read
+    in the card's dtype."""
     feed = source.to_source(samples)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
     for item in range(len(next(iter(feed.values())))):

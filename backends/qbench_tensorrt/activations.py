@@ -1,4 +1,4 @@
-"""What the layers of a prepared artifact put out, for comparing two artifacts of one model.
+"""Outputs of a prepared artifact's layers, to compare two artifacts of one model.
 
 Needs onnx, tensorrt and a GPU.
 """
@@ -28,20 +28,21 @@ _FLOATS = (TensorProto.BFLOAT16, TensorProto.FLOAT, TensorProto.FLOAT16)
 def activations(
     artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """See ``qbench.kit.adapter.Backend.activations``. ``artifact`` is the prepared one, not an
-    engine:
-    an engine of its own is built, in which the ends of layers are outputs, so that they are fused
-    less than those that are timed.
+    """Outputs of the layers of an engine that is built for this, with the ends of layers as
+    outputs: they are fused less than in a timed engine.
+
+    Args:
+        artifact: the prepared one, not an engine.
 
     Raises:
-        Unsupported: there is no ONNX file, or no layer has a float output.
+        Unsupported: ``artifact`` is an engine, or no layer has a floating-point output.
     """
     if artifact.file.suffix != ".onnx":
-        raise Unsupported("an engine does not show its layers; the file that it was built of does")
+        raise Unsupported("an engine does not expose its layers; its prepared file does")
     model = graph.load(artifact.file)
     shown = _show_layers(model)
     if not shown:
-        raise Unsupported("no layer of this file puts out floating-point numbers")
+        raise Unsupported("no layer of this file has a floating-point output")
     with tempfile.TemporaryDirectory(prefix="qbench-trt-") as name:
         given, kept, built = (Path(name, part) for part in ("given", "kept", "built"))
         for folder in (given, kept, built):
@@ -55,8 +56,8 @@ def activations(
 
 
 def _show_layers(model: ModelProto) -> list[Layer]:
-    """Make the ends of the layers outputs of ``model``, with their types, which TensorRT's parser
-    asks for; those of floating-point numbers."""
+    """Make the floating-point ends of layers outputs of ``model``, with the types that TensorRT's
+    parser requires; returns these layers."""
     known = {value.name: value for value in model.graph.output}
     inferred = shape_inference.infer_shapes(model).graph
     types = {value.name: value for value in (*inferred.value_info, *inferred.output)}

@@ -1,4 +1,4 @@
-"""Building: an engine for one kind of device and one batch, from a prepared ONNX file."""
+"""Build an engine for one kind of device and one batch from a prepared ONNX file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qbench_tensorrt.inspect import LAYERS_FILE
 from qbench_tensorrt.io import IO_FILE, Io
 from qbench_tensorrt.log import Log
 from qbench_tensorrt.memory import use_device
-from qbench_tensorrt.options import Hints, device_index
+from qbench_tensorrt.options import Hints, device_index, hints_of
 from qbench_tensorrt.source import write_nodes
 
 if TYPE_CHECKING:
@@ -25,30 +25,30 @@ TIMINGS_FILE = "timing.cache"
 
 _plugins_log: list[Log] = []
 
-_READING = (  # what is worth a reader's time, of the warnings that a builder gives
+_READING = (  # signs of builder warnings that concern speed or accuracy
     *("performance", "fallback", "fall back", "not enough", "insufficient", "precision"),
     *("subnormal", "overflow", "out of range", "clamp", "skipping tactic", "hardware"),
 )
 
 
 def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
-    """See ``qbench.kit.adapter.Backend.compile``. Leaves in ``out``::
+    """Compile an artifact. Writes into ``out``::
 
-        model.engine   the engine: one profile, whose least, best and greatest batch is the same
-        io.json        inputs and outputs of the ONNX file, as it was prepared
-        layers.json    what the engine inspector tells of every layer
-        nodes.json     kinds and work of the ONNX file's nodes, which the layers name
+        model.engine   the engine: one profile with equal minimum, optimum and maximum batch
+        io.json        inputs and outputs of the prepared ONNX file
+        layers.json    the engine inspector's description of every layer
+        nodes.json     kinds and work of the ONNX nodes that the layers name
 
-    and in ``kept`` the ``timing.cache`` that the next one starts from. Precisions stand in the
-    ONNX file: the network is strongly typed. TF32 is the one that does not: the builder's flag
-    says whether float32 products may round their factors to it.
+    and into ``kept`` the ``timing.cache`` that the next build starts from. The ONNX file decides
+    precisions, since the network is strongly typed, except TF32: a flag of the builder decides
+    whether float32 products may round their factors to it.
 
     Raises:
-        PrepareError: the parser or the builder refuses the file; names the operator if it is told.
+        PrepareError: the parser or the builder refuses the file; names the operator if known.
         Unsupported: the file is fixed at another batch.
-        ValueError: an unknown hint.
+        ValueError: a wrong hint.
     """
-    hints = Hints.read(config.hints)
+    hints = hints_of(config)
     use_device(device_index(config.device), spin=False)
     log = Log()
     _register_plugins(log)
@@ -59,7 +59,7 @@ def compile_engine(artifact: Artifact, config: RunConfig, kept: Path, out: Path)
     shapes = Io.read(artifact.path).input_shapes(artifact.model, config.batch)
     settings["profile"] = _profile(builder, build, network, shapes)
     timings, note = _take_timings(build, kept / TIMINGS_FILE)
-    log.errors.clear()  # what was said of a cache that it refused
+    log.errors.clear()  # messages about a refused cache
     plan = builder.build_serialized_network(network, build)
     if plan is None:
         raise _failure("TensorRT builds no engine", log.errors)
@@ -84,33 +84,32 @@ def load_engine(file: Path, log: Log) -> Any:
     """The engine in ``file``.
 
     Raises:
-        RuntimeError: it is none for this device and this TensorRT, or damaged.
+        RuntimeError: it is made for another device or TensorRT, or damaged.
     """
     _register_plugins(log)
     engine = trt.Runtime(log).deserialize_cuda_engine(file.read_bytes())
     if engine is None:
         raise log.failure(
             f"TensorRT {trt.__version__} cannot load the engine (an engine runs only with the "
-            "version of TensorRT and on the kind of GPU that it was built with: compile it again)"
+            "version of TensorRT and on the kind of GPU that it was built for: compile it again)"
         )
     return engine
 
 
 def _register_plugins(log: Log) -> None:
-    """TensorRT's own plugins, which the parser takes for some operators and an engine then needs;
-    they register themselves in no other way. Their library keeps the bare address of the last
-    logger that it was given, so that one has to live on."""
+    """Register TensorRT's own plugins, which the parser uses for some operators and an engine then
+    needs. Their library keeps the bare address of the last logger, so that logger is kept alive."""
     if not trt.init_libnvinfer_plugins(log, ""):
         raise log.failure("registering TensorRT's plugins")
     _plugins_log[:] = [log]
 
 
 def layer_information(engine: Any, shapes: Mapping[str, Sequence[int]], log: Log) -> str:
-    """The inspector's JSON of every layer, detailed, since the builder's verbosity was, and with
-    sizes and types, since it knows the sizes of the inputs.
+    """The inspector's JSON of every layer: detailed, like the builder's verbosity, and with sizes.
 
     Args:
-        shapes: of the inputs, by name. An engine with a profile leaves open what depends on them.
+        shapes: of the inputs, by name. Without them an engine with a profile reports no sizes that
+            depend on them.
     """
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED  # nothing runs: no memory
     context = engine.create_execution_context(strategy)
@@ -138,32 +137,32 @@ def _parse(builder: Any, file: Path, log: Log) -> Any:
     if not errors:
         raise _failure("TensorRT cannot read the ONNX file", log.errors)
     raise PrepareError(
-        f"TensorRT cannot take the ONNX file: {_joined(map(_told, errors))}",
+        f"TensorRT cannot take the ONNX file: {_joined(map(_described, errors))}",
         next((place for place in map(_place, errors) if place), None),
     )
 
 
-def _told(error: Any) -> str:
-    """One error of the parser: its code, what it says, and where."""
+def _described(error: Any) -> str:
+    """One error of the parser: text, code and place."""
     place = _place(error)
     where = f" at {place}" if place else ""
     return f"{_short(error.desc())} [{error.code().name}{where}]"
 
 
 def _place(error: Any) -> str:
-    """Operator and name of the node that an error is about; "" where there is none."""
+    """Operator and name of the node that an error concerns; "" if none."""
     kind, name = error.node_operator(), error.node_name()
     return f"{kind} '{name}'" if kind and name else kind or name
 
 
 def _failure(doing: str, errors: list[str]) -> PrepareError:
-    """What the builder's last errors tell."""
-    told = _joined(map(_short, errors[-3:])) or "it gives no reason"
-    return PrepareError(f"{doing}: {told}")
+    """An exception with the builder's last errors."""
+    text = _joined(map(_short, errors[-3:])) or "it gives no reason"
+    return PrepareError(f"{doing}: {text}")
 
 
 def _joined(texts: Iterable[str], most: int = 5) -> str:
-    """Each once, the first few, and how many more there are."""
+    """Distinct texts: the first few, and the number of others."""
     every = list(dict.fromkeys(texts))
     more = f"; and {len(every) - most} more" if len(every) > most else ""
     return "; ".join(every[:most]) + more
@@ -178,7 +177,7 @@ def _short(text: str) -> str:
 
 
 def _settings(build: Any, precision: str, hints: Hints) -> dict[str, Any]:
-    """Set what does not depend on the network, and tell what was set."""
+    """Configure everything that does not depend on the network; returns the settings."""
     build.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the inspector
     if precision == "tf32":
         build.set_flag(trt.BuilderFlag.TF32)
@@ -201,10 +200,10 @@ def _settings(build: Any, precision: str, hints: Hints) -> dict[str, Any]:
 def _profile(
     builder: Any, build: Any, network: Any, shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, list[int]] | None:
-    """Fix every free size, so that kernels are chosen for the sizes that are measured.
+    """Fix every free size, so that kernels are chosen for the measured sizes.
 
     Returns:
-        by input, the shape that it was fixed at; None if nothing is free.
+        The fixed shape by input; None if no size is free.
     """
     free = {}
     for index in range(network.num_inputs):
@@ -230,16 +229,16 @@ def _profile(
 
 
 def _take_timings(build: Any, file: Path) -> tuple[str, str | None]:
-    """Start from the timings in ``file``, or from none: what was done, and a note for the reader.
+    """Start from the timings in ``file``, if usable: ``reused`` or ``new``, and a note or None.
 
-    Timings are for one kind of GPU and one version of TensorRT; others are refused, not used.
+    TensorRT refuses timings of another kind of GPU or another version.
     """
     old = file.read_bytes() if file.exists() else b""
     cache = build.create_timing_cache(old)
     if cache is not None and build.set_timing_cache(cache, False):
         return ("reused" if old else "new"), None
     build.set_timing_cache(build.create_timing_cache(b""), False)
-    return "new", "kept timings of kernels were damaged or not for this GPU: timed anew"
+    return "new", "cached kernel timings were damaged or made for another GPU: timed again"
 
 
 def _keep_timings(build: Any, file: Path) -> None:
@@ -250,6 +249,6 @@ def _keep_timings(build: Any, file: Path) -> None:
 
 
 def _worth_reading(warnings: list[str]) -> list[str]:
-    """The warnings that say something of speed or accuracy, each once."""
+    """Distinct warnings that concern speed or accuracy."""
     chosen = [w for w in warnings if any(sign in w.lower() for sign in _READING)]
     return [f"TensorRT warns: {text}" for text in dict.fromkeys(map(_short, chosen))][:10]

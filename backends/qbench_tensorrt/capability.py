@@ -1,24 +1,26 @@
-"""What TensorRT computes in on which GPU, by compute capability.
+"""Precisions of TensorRT by compute capability of the GPU.
 
 Sources: NVIDIA TensorRT Support Matrix 10.x, table "Hardware and Precision"; release notes 10.5.0
-(compute capability 7.0 removed, so 7.5 is the least that every version since serves) and 10.8.0
-(Blackwell, 10.0 and later, added); TensorRT Developer Guide, "Working with Quantized Types", for
-what explicit quantization knows; for int4 weights, Model Optimizer's Support Matrix, "GPUs: Ampere
-and Later".
+(compute capability 7.0 removed, so 7.5 is the minimum since) and 10.8.0 (Blackwell, 10.0 and later,
+added); for explicit quantization, TensorRT Developer Guide, "Working with Quantized Types"; for
+int4 weights, Model Optimizer's Support Matrix, "GPUs: Ampere and Later".
 """
 
 from __future__ import annotations
 
-from qbench.kit.cuda import Device
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qbench.kit.cuda import Device
 
 Version = tuple[int, int]
 
 LEAST: Version = (7, 5)
-"""The least compute capability: Turing, of 2018."""
+"""Minimum compute capability: Turing, of 2018."""
 
 _BLACKWELL: Version = (10, 0)
 _BLACKWELL_SINCE: Version = (10, 8)
-"""The first TensorRT for GPUs of compute capability 10.0 and later."""
+"""First TensorRT for GPUs of compute capability 10.0 and later."""
 
 _SINCE: dict[str, Version] = {
     "fp32": LEAST,
@@ -30,35 +32,35 @@ _SINCE: dict[str, Version] = {
     "w4": (8, 0),
     "as-shipped": LEAST,
 }
-"""By precision, the least compute capability."""
+"""Minimum compute capability by precision."""
 
 _UNITS = {
     "tf32": "has no matrix units for tf32",
     "bf16": "has no arithmetic in bfloat16",
     "fp8": "has no arithmetic in 8-bit floats",
-    "w4": "is not served with 4-bit weights",
+    "w4": "has no support for 4-bit weights",
 }
 
 NEVER = {
-    "int8-dynamic": "TensorRT takes int8 ranges that are chosen ahead (Q/DQ), none that are chosen "
-    "at run time",
-    "int8-qat": "TensorRT does not train; a model that was trained so arrives quantized: run it "
-    "as-shipped",
+    "int8-dynamic": "TensorRT takes int8 ranges that are fixed in the file (Q/DQ), not ranges "
+    "chosen at run time",
+    "int8-qat": "TensorRT does not train; a model from quantization-aware training arrives "
+    "quantized: run it as-shipped",
     "int16x8": "TensorRT has no 16-bit integer arithmetic",
-    "w8": "TensorRT quantizes weights alone to 4 bits only; int8 has quantized activations, too",
+    "w8": "TensorRT has weight-only quantization for 4 bits only; int8 quantizes activations too",
 }
-"""Precisions that no GPU has with TensorRT, and why."""
+"""Reasons for the precisions that TensorRT has on no GPU."""
 
 PRECISIONS = tuple(_SINCE)
 
 
 def offered(device: Device) -> tuple[str, ...]:
-    """The precisions that TensorRT computes in, or keeps weights in, on a device."""
+    """Precisions that TensorRT computes in, or stores weights in, on a device."""
     return tuple(name for name, since in _SINCE.items() if device.capability >= since)
 
 
 def missing(device: Device) -> dict[str, str]:
-    """For every other precision, why it is not to be had on a device that TensorRT serves."""
+    """Reasons for the precisions that a supported device lacks."""
     reasons = {
         name: f"{device.name} (compute capability {device.compute_capability}) {_UNITS[name]}; "
         f"{since[0]}.{since[1]} does"
@@ -69,7 +71,7 @@ def missing(device: Device) -> dict[str, str]:
 
 
 def too_old(device: Device) -> str | None:
-    """Why no TensorRT from version 10.5 on serves a device, or None."""
+    """Reason why no TensorRT since 10.5 supports a device; None if one does."""
     if device.capability >= LEAST:
         return None
     return (
@@ -79,7 +81,7 @@ def too_old(device: Device) -> str | None:
 
 
 def too_new(device: Device, tensorrt: str) -> str | None:
-    """Why a version of TensorRT does not serve a device yet, or None."""
+    """Reason why a version of TensorRT is too old for a device; None if it is not."""
     if device.capability < _BLACKWELL or version(tensorrt) >= _BLACKWELL_SINCE:
         return None
     since = ".".join(map(str, _BLACKWELL_SINCE))

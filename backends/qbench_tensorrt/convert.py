@@ -1,8 +1,8 @@
-"""Half precision for strongly typed networks: the types in the ONNX file are what TensorRT runs.
+"""Half precision for strongly typed networks: TensorRT runs the types in the ONNX file.
 
 Never imported while measuring. ONNX Runtime's converter makes the float16 network, with casts
-where it meets what stays float32; bfloat16 is that network with other types, and the weights
-rounded from the source.
+around operators that stay float32. For bfloat16 the types of that network are replaced, and the
+weights rounded from the source.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from qbench.kit.model import PrepareTarget, Provenance
 from qbench.kit.onnxfile import graph
 from qbench.kit.onnxfile.tools import FILE, preprocessed, save, tool
 
-# Sums and squares over an axis leave float16's range (65504) or lose their small terms. Softmax is
-# not among them: it subtracts the greatest value first, its results are at most 1, and casts around
-# it would part the attention that TensorRT fuses. TensorRT's documentation, "Accuracy
-# Considerations", names normalization and reductions.
+# Sums and squares over an axis exceed float16's range (65504) or lose small terms. Softmax is not
+# in this list: it subtracts the maximum first, its results are at most 1, and casts around it would
+# split the attention that TensorRT fuses. TensorRT's documentation, "Accuracy Considerations",
+# names normalization and reductions.
 KEPT = (
     *("CumSum", "Exp", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "Log"),
     *("LpNormalization", "MeanVarianceNormalization", "Pow", "RMSNormalization", "ReduceL1"),
@@ -41,11 +41,11 @@ _QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 _GREATEST = float(np.finfo(np.float16).max)
 _LEAST_NORMAL = float(np.finfo(np.float16).smallest_normal)
 _BFLOAT16_OPSET = 22
-"""Since which Conv and pooling take bfloat16 (ONNX operator changelog)."""
+"""First opset in which Conv and pooling accept bfloat16 (ONNX operator changelog)."""
 
 
 def convert(path: Path, target: PrepareTarget, out: Path) -> Provenance:
-    """``model.onnx`` in ``out`` at fp16 or bf16, its inputs and outputs float32.
+    """Write ``model.onnx`` into ``out`` at fp16 or bf16, with float32 inputs and outputs.
 
     Raises:
         PrepareError: the converter failed, or there was nothing to convert.
@@ -62,7 +62,7 @@ def convert(path: Path, target: PrepareTarget, out: Path) -> Provenance:
 
 @dataclass(frozen=True)
 class Halved:
-    """A network at half precision, how it was made, and sentences for the reader."""
+    """A network at half precision, the settings that made it, and notes for the reader."""
 
     model: ModelProto
     settings: dict[str, Any]
@@ -70,11 +70,11 @@ class Halved:
 
 
 def halved(model: ModelProto, opset: int = 0, brain: bool = False) -> Halved:
-    """``model`` at half precision, its inputs and outputs float32. Q and DQ have their scales in
-    float16 then: those of both are rounded alike.
+    """``model`` at half precision, with float32 inputs and outputs. Scales of Q and DQ become
+    float16, rounded alike in both.
 
     Args:
-        opset: the least that the result needs.
+        opset: minimum opset of the result.
         brain: bfloat16 instead of float16.
 
     Raises:
@@ -113,14 +113,14 @@ def halved(model: ModelProto, opset: int = 0, brain: bool = False) -> Halved:
 def _notes(kinds: list[str], kept: list[str], clipped: list[str]) -> Iterator[str]:
     if kinds or kept:
         count = f" and {len(kept)} operators with very large or small constants" if kept else ""
-        yield f"kept in float32: {', '.join(kinds) or 'no type as a whole'}{count}"
+        yield f"kept in float32: {', '.join(kinds) or 'no type entirely'}{count}"
     if clipped:
-        yield f"constants beyond float16's range were clipped: {', '.join(clipped[:5])}"
+        yield f"constants outside float16's range were clipped: {', '.join(clipped[:5])}"
 
 
 def _with_weights(model: ModelProto) -> ModelProto:
-    """``model`` with names for all operators, its Constants as weights, and no empty regions of
-    Resize, which have a type all the same, and one that need not be bfloat16."""
+    """``model`` with names for all operators, Constants as weights, and no empty region inputs of
+    Resize, whose type need not match bfloat16."""
     empty = {tensor.name for tensor in model.graph.initializer if 0 in tensor.dims}
     nodes = []
     for index, node in enumerate(model.graph.node):
@@ -151,8 +151,8 @@ def _is_float(tensor: TensorProto) -> bool:
 
 
 def _beyond_range(graph_: GraphProto, weights: dict[str, np.ndarray]) -> list[str]:
-    """Names of operators with a constant that float16 cannot hold: one that is too large, or a
-    single one that is too small to be exact, such as the epsilon of a normalization."""
+    """Names of operators with a constant that float16 cannot hold: one beyond its range, or a
+    scalar below its normal numbers, such as the epsilon of a normalization."""
     return [
         node.name
         for node in graph_.node
@@ -171,8 +171,8 @@ def _cannot_be_half(values: np.ndarray) -> bool:
 
 
 def _join_casts(graph_: GraphProto) -> None:
-    """One cast of a tensor where the converter made several of one name, and none from float32 to
-    float16 and back between two operators that stay float32, where a value could overflow."""
+    """Merge casts that the converter made several times under one name, and remove casts to float16
+    and back between two float32 operators, where a value could overflow; in place."""
     nodes, made = [], {}
     for node in graph_.node:
         if node.output[0] not in made:
@@ -194,7 +194,7 @@ def _casts_to(node: NodeProto, kind: int) -> bool:
 
 
 def _is_narrowing(node: NodeProto) -> bool:
-    """Whether it is one of the converter's casts from float32 to float16."""
+    """Whether ``node`` is one of the converter's casts from float32 to float16."""
     ours = node.name.endswith("_cast_to_fp16_node") or node.name.startswith("graph_input_cast")
     return ours and _casts_to(node, TensorProto.FLOAT16)
 
@@ -209,7 +209,7 @@ def _clipped(graph_: GraphProto, weights: dict[str, np.ndarray]) -> list[str]:
 
 
 def _retype(graph_: GraphProto, weights: dict[str, np.ndarray]) -> None:
-    """bfloat16 for every float16, in place; the values rounded from ``weights``."""
+    """Replace float16 by bfloat16, in place; values are rounded from ``weights``."""
     import ml_dtypes
 
     half, brain = TensorProto.FLOAT16, TensorProto.BFLOAT16

@@ -1,14 +1,14 @@
-"""What an engine really runs, from the engine inspector's JSON (standard library only).
+"""Read back an engine's layers from the engine inspector's JSON. Standard library only.
 
-The form with DETAILED verbosity, on which both versions agree but for types: 10 tells format and
-type of a tensor in one sentence (``Format/Datatype``: ``Channel major FP16 format where channel %
-8 == 0``, or just ``Half``), 11 apart (``Format`` and ``Datatype``), and 11 has ``I/O Tensors`` in
-the place of ``Bindings`` (NVIDIA, "Migrating IEngineInspector Usage from TensorRT 10.x to 11.x").
-``Metadata`` names the ONNX nodes that a layer is made of: ``[ONNX Layer: name]``, separated by
-control characters.
+The JSON has DETAILED verbosity. Both versions agree except on types: version 10 gives format and
+type of a tensor in one text (``Format/Datatype``: ``Channel major FP16 format where channel % 8 ==
+0``, or just ``Half``), 11 separately (``Format`` and ``Datatype``), and 11 has ``I/O Tensors``
+instead of ``Bindings`` (NVIDIA, "Migrating IEngineInspector Usage from TensorRT 10.x to 11.x").
+``Metadata`` names the ONNX nodes of a layer: ``[ONNX Layer: name]``, separated by control
+characters.
 
-Neither tells the work of a fused layer, so compiling leaves that of the ONNX nodes beside it (see
-:mod:`qbench_tensorrt.source`).
+Neither version reports the work of a fused layer, so compiling writes the work of the ONNX nodes
+next to the engine (see :mod:`qbench_tensorrt.source`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _COPYING_NOTHING = frozenset(("noop", "constant", "shape_call", "signal", "wait"
 _MADE_UP = re.compile(r"__my|__tran\d")
 _SOURCE = re.compile(r"\[ONNX Layer: (.+?)(?: \| [^\]]*)?\]")
 
-# The kernels' names say what they multiply: <inputs and outputs>_<factors><sums>_<scaling>, as in
-# sm80_xmma_gemm_f32f32_tf32f32_f32_nn and ..._i8f32_i8i32_f32_nhwc.
+# Names of kernels contain the types of a product: <inputs and outputs>_<factors><sums>_<scaling>,
+# as in sm80_xmma_gemm_f32f32_tf32f32_f32_nn and ..._i8f32_i8i32_f32_nhwc.
 _FACTORS = re.compile(
     r"_[a-z]+\d+[a-z0-9]*_(tf32|bf16|e4m3|e5m2|f16|f32|i8|u8|s8|i4)(?:bf16|f16|f32|i32|s32)_"
 )
@@ -51,10 +51,10 @@ _FACTOR_WORDS = {
     "s8": "int8",
     "i4": "int4",
 }
-# Kernels that round nothing to TF32: of CUDA cores, not of tensor cores (ampere_sgemm_64x64_nn,
-# volta_scudnn_128x64_relu_interior_nn_v1).
+# Kernels that never round to TF32, since they use CUDA cores, not tensor cores
+# (ampere_sgemm_64x64_nn, volta_scudnn_128x64_relu_interior_nn_v1).
 _PLAIN = re.compile(r"_s(gemm|cudnn)_|simt|ffma")
-# Types, as sentences and words tell them, with qbench's word and their bits.
+# Types in the inspector's texts, with qbench's name and their bits.
 _TYPE = re.compile(
     r"\b(bfloat16|bf16|half|fp16|float16|float|fp32|float32|fp8|float8|fp4|u?int8|int4|int16|int32"
     r"|int64|bool)\b",
@@ -75,17 +75,16 @@ _TYPES: dict[str, tuple[str | None, int]] = {
 }
 
 _WIDTHS = ("int4", "int8", "fp8", "int16", "fp16", "bf16", "fp32")  # the narrowest first
-_OPAQUE = frozenset(("myelin", "foreignnode"))  # many layers as one: its edges tell nothing of them
+_OPAQUE = frozenset(("myelin", "foreignnode"))  # many layers in one: its edges reveal no type
 
-_EXACT = "products of float32 factors whose kernel does not tell count as tf32: it was allowed"
+_ALLOWED = "float32 products whose kernel does not reveal its type count as tf32, as allowed"
 
 
 def effective(folder: Path, asked: str) -> EffectivePrecision:
-    """The summary of the engine in ``folder``, which was built for the precision ``asked``. See
-    :func:`operators`.
+    """Effective precision of the engine in ``folder``, built for the precision ``asked``.
 
-    Where nobody tells what a product is computed in, it counts as asked for, and a note says so:
-    every type stands in the file that was built, and a case is not refused for what is not known.
+    Products of unknown type count as ``asked``, and a note says so: the engine was built from a
+    file with that type, and a case is not refused for missing information.
     """
     found, notes = operators(folder, asked == "tf32")
     if asked not in EFFECTIVE:
@@ -93,7 +92,7 @@ def effective(folder: Path, asked: str) -> EffectivePrecision:
     computing = [op for op in found if op.role == "compute"]
     products = any(node.computes for node in read_nodes(folder).values())
     if any(op.precision is None for op in computing) or (products and not computing):
-        notes.append(f"work that does not tell its precision counts as {asked}, as asked for")
+        notes.append(f"work of unknown precision counts as {asked}, as requested")
     found = [
         replace(op, precision=asked) if op.role == "compute" and op.precision is None else op
         for op in found
@@ -103,8 +102,7 @@ def effective(folder: Path, asked: str) -> EffectivePrecision:
 
 
 def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
-    """The layers of a compiled artifact in the order of execution, and what a reader of their
-    precisions should know.
+    """The layers of a compiled artifact in order of execution, and notes for the reader.
 
     Args:
         folder: the artifact's.
@@ -113,30 +111,31 @@ def operators(folder: Path, tf32: bool) -> tuple[list[Operator], list[str]]:
     Raises:
         RuntimeError: the engine was built without DETAILED verbosity.
     """
-    told = json.loads((folder / LAYERS_FILE).read_text(), strict=False)  # separators in strings
-    found = read_operators(told, read_nodes(folder), tf32)
-    notes = [_EXACT] if tf32 else []
+    text = (folder / LAYERS_FILE).read_text()
+    information = json.loads(text, strict=False)  # control characters in strings
+    found = read_operators(information, read_nodes(folder), tf32)
+    notes = [_ALLOWED] if tf32 else []
     computing = [op for op in found if op.role == "compute"]
     if not computing:
-        notes.append("no layer tells of a convolution or a matrix product")
-    if silent := sum(op.precision is None for op in computing):
-        notes.append(f"{silent} of {len(computing)} computing layers do not tell their precision")
+        notes.append("no layer reports a convolution or a matrix product")
+    if unknown := sum(op.precision is None for op in computing):
+        notes.append(f"{unknown} of {len(computing)} computing layers report no precision")
     return found, notes
 
 
 def read_operators(
-    told: Mapping[str, Any], nodes: Mapping[str, Node], tf32: bool
+    information: Mapping[str, Any], nodes: Mapping[str, Node], tf32: bool
 ) -> list[Operator]:
     """As :func:`operators`, from the inspector's JSON.
 
     Args:
-        nodes: of the ONNX file, by name; none where they are not known.
+        nodes: of the ONNX file, by name; empty if unknown.
         tf32: whether the engine was built with TF32 allowed.
     """
-    layers = told["Layers"]
+    layers = information["Layers"]
     if not all(isinstance(layer, Mapping) for layer in layers):
-        raise RuntimeError("the engine tells only names of its layers: compile it again")
-    constants = _constants(layers, _ports(told))
+        raise RuntimeError("the engine reports only names of its layers: compile it again")
+    constants = _constants(layers, _ports(information))
     work = _assign(layers, nodes)
     found = []
     for index, layer in enumerate(layers):
@@ -164,7 +163,8 @@ def read_operators(
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor as a layer sees it; ``word`` and ``bytes`` are None where they cannot be told."""
+    """A tensor of a layer. ``word``, qbench's name of its type, and ``bytes`` may be unknown:
+    None."""
 
     name: str
     shape: tuple[int, ...]
@@ -173,33 +173,33 @@ class _Tensor:
 
 
 def _tensors(layer: Mapping[str, Any], which: str) -> list[_Tensor]:
-    return [_tensor(told) for told in layer.get(which, []) if isinstance(told, Mapping)]
+    return [_tensor(entry) for entry in layer.get(which, []) if isinstance(entry, Mapping)]
 
 
-def _tensor(told: Mapping[str, Any]) -> _Tensor:
-    shape = tuple(told.get("Dimensions", ()))
-    types = (told.get(key) for key in ("Datatype", "DataType", "Format/Datatype"))
+def _tensor(entry: Mapping[str, Any]) -> _Tensor:
+    shape = tuple(entry.get("Dimensions", ()))
+    types = (entry.get(key) for key in ("Datatype", "DataType", "Format/Datatype"))
     word, bits = _type(next((text for text in types if text), ""))
     known = bits is not None and all(size >= 0 for size in shape)
     size = (prod(shape) * (bits or 0) + 7) // 8 if known else None
-    return _Tensor(told["Name"], shape, word, size)
+    return _Tensor(entry["Name"], shape, word, size)
 
 
 def _type(text: str) -> tuple[str | None, int | None]:
-    """qbench's word for a type, and its bits; None where it is not told."""
+    """qbench's name for a type, and its bits; None if unknown."""
     found = _TYPE.search(text)
     return _TYPES[found.group(1).lower()] if found else (None, None)
 
 
-def _ports(told: Mapping[str, Any]) -> set[str]:
+def _ports(information: Mapping[str, Any]) -> set[str]:
     """Names of the engine's inputs and outputs."""
-    new = {tensor["Name"] for tensor in told.get("I/O Tensors", [])}
-    return new | set(told.get("Bindings", []))
+    new = {tensor["Name"] for tensor in information.get("I/O Tensors", [])}
+    return new | set(information.get("Bindings", []))
 
 
 def _constants(layers: Sequence[Mapping[str, Any]], ports: set[str]) -> set[str]:
-    """Names of the tensors that no layer makes: weights, where they are inputs of a layer. Those
-    that the compiler made up itself are not: it may call them otherwise where they are made."""
+    """Names of tensors that are read but that no layer writes: weights. Not tensors with names
+    generated by the compiler, which may differ where they are written."""
     working = [layer for layer in layers if layer.get("LayerType") != "Constant"]
     made = {tensor.name for layer in working for tensor in _tensors(layer, "Outputs")}
     read = {tensor.name for layer in working for tensor in _tensors(layer, "Inputs")}
@@ -207,7 +207,7 @@ def _constants(layers: Sequence[Mapping[str, Any]], ports: set[str]) -> set[str]
 
 
 def _sources(layer: Mapping[str, Any]) -> list[str]:
-    """Names of the ONNX nodes that a layer is made of."""
+    """Names of the ONNX nodes in a layer."""
     return list(dict.fromkeys(_SOURCE.findall(layer.get("Metadata", ""))))
 
 
@@ -215,7 +215,7 @@ def _sources(layer: Mapping[str, Any]) -> list[str]:
 
 
 def _computes(layer: Mapping[str, Any]) -> bool:
-    """Whether the layer's own type or its kernel says that it multiplies matrices."""
+    """Whether a layer multiplies matrices, according to its type or its kernel."""
     kind, tactic = layer.get("LayerType", "").lower(), layer.get("TacticName", "")
     if _REFORMATS.search(kind) or kind in _COPYING_NOTHING:
         return False
@@ -227,10 +227,10 @@ def _computes(layer: Mapping[str, Any]) -> bool:
 def _assign(
     layers: Sequence[Mapping[str, Any]], nodes: Mapping[str, Node]
 ) -> dict[int, list[Node]]:
-    """Products of the ONNX file by the index of the layer that runs them.
+    """Products of the ONNX file by index of the layer that runs them.
 
-    Layers that only prepare a product's inputs name it too: the one whose kernel multiplies is
-    meant, and where none says so, the last that names it.
+    Layers that only prepare a product's inputs name it too: chosen is the layer whose kernel
+    multiplies, else the last one that names the product.
     """
     result: dict[int, list[Node]] = {}
     naming: dict[str, list[int]] = {}
@@ -259,8 +259,8 @@ def _other_role(layer: Mapping[str, Any], nodes: Sequence[Node]) -> str:
 
 
 def _precision(layer: Mapping[str, Any], constants: set[str], role: str, tf32: bool) -> str | None:
-    """What a layer computes in: by its kernel's name, which alone tells TF32 from float32, else by
-    the type of what goes into it."""
+    """Number format of a layer: from its kernel's name, which alone distinguishes TF32 from
+    float32, else from the type of its inputs."""
     if role == "convert":
         return None
     inputs, tactic = _tensors(layer, "Inputs"), layer.get("TacticName", "")
@@ -270,17 +270,17 @@ def _precision(layer: Mapping[str, Any], constants: set[str], role: str, tf32: b
         if layer.get("LayerType", "").lower() in _OPAQUE:
             return None
     data = [tensor for tensor in inputs if tensor.name not in constants] or inputs
-    told = [tensor.word for tensor in (*data, *_tensors(layer, "Outputs")) if tensor.word]
+    words = [tensor.word for tensor in (*data, *_tensors(layer, "Outputs")) if tensor.word]
     if role != "compute":
-        return told[0] if told else None
-    word = min((*told[:1], *_weight_words(inputs, constants)), key=_WIDTHS.index, default=None)
+        return words[0] if words else None
+    word = min((*words[:1], *_weight_words(inputs, constants)), key=_WIDTHS.index, default=None)
     rounded = tf32 and word == "fp32" and not _PLAIN.search(tactic)
     return "tf32" if rounded else word
 
 
 def _weight_words(inputs: Sequence[_Tensor], constants: set[str]) -> list[str]:
-    """Types of the weights among the inputs. Both factors of a product are of one type, but a fused
-    layer may begin with casting or quantizing the other one. 4-bit weights are unpacked first."""
+    """Types of the weights among the inputs. Both factors of a product have one type, but a fused
+    layer may first cast or quantize the other one. 4-bit weights are unpacked first."""
     weights = [tensor for tensor in inputs if tensor.name in constants and len(tensor.shape) > 1]
     return [tensor.word for tensor in weights if tensor.word not in (None, "int4")]
 
@@ -292,11 +292,11 @@ def _bytes(
     products: Sequence[Node],
     role: str,
 ) -> tuple[int | None, int | None]:
-    """Bytes of weights and of activations; None for one that cannot be told.
+    """Bytes of weights and of activations; None if unknown.
 
-    Convolutions tell their weights; of products the ONNX nodes know, whether or not they are
-    listed among the inputs. A tensor that is listed twice is read in parts (queries, keys and
-    values of one product), and counts as it is listed.
+    Convolutions report their weights; for products the ONNX nodes do, whether or not the layer
+    lists them as inputs. A tensor that is listed twice is read in parts (queries, keys and values
+    of one product), and counts as listed.
     """
     if layer.get("LayerType", "").lower() in _COPYING_NOTHING:
         return 0, 0
@@ -316,10 +316,10 @@ def _bytes(
     return read, _sum([tensor.bytes for tensor in (*data, *outputs)])
 
 
-def _stored_bytes(told: Mapping[str, Any]) -> int | None:
+def _stored_bytes(entry: Mapping[str, Any]) -> int | None:
     """Bytes of ``{"Type": "Half", "Count": 9408}``."""
-    bits = _type(str(told.get("Type", "")))[1]
-    return None if bits is None or "Count" not in told else (told["Count"] * bits + 7) // 8
+    bits = _type(str(entry.get("Type", "")))[1]
+    return None if bits is None or "Count" not in entry else (entry["Count"] * bits + 7) // 8
 
 
 def _sum(amounts: Sequence[int | None]) -> int | None:
@@ -331,7 +331,7 @@ def _sum(amounts: Sequence[int | None]) -> int | None:
 
 
 def _macs(layer: Mapping[str, Any], products: Sequence[Node]) -> int | None:
-    """Multiply-accumulates: those of the ONNX nodes, else what the layer's own shapes tell."""
+    """Multiply-accumulates: of the ONNX nodes, else from the layer's own shapes."""
     if products:
         return _sum([node.macs for node in products])
     inputs, outputs = _tensors(layer, "Inputs"), _tensors(layer, "Outputs")
@@ -350,8 +350,8 @@ def _macs(layer: Mapping[str, Any], products: Sequence[Node]) -> int | None:
 
 
 def _product_macs(a: Sequence[int], b: Sequence[int], out: Sequence[int]) -> int | None:
-    """Of ``[..., m, k] x [..., k, n]``, either factor transposed or not: with ``g`` products at a
-    time, ``|a| |b| / |out| = g k^2``. None where shapes are not those of a product."""
+    """Multiply-accumulates of ``[..., m, k] x [..., k, n]``, with either factor transposed or not:
+    for ``g`` products, ``|a| |b| / |out| = g k^2``. None if the shapes fit no product."""
     if len(a) < 2 or len(b) < 2 or not prod(out):
         return None
     groups = prod(b[:-2])

@@ -1,4 +1,4 @@
-"""What a prepared file takes and gives: ``io.json``, so that later stages need no onnx package.
+"""Inputs and outputs of a prepared file, in ``io.json``, so that later steps need no onnx package.
 
 Imported while measuring: the standard library only.
 """
@@ -18,20 +18,19 @@ IO_FILE = "io.json"
 
 @dataclass(frozen=True)
 class Io:
-    """Inputs and outputs of the ONNX file, by the file's names, in its order.
+    """Inputs and outputs of the ONNX file, by the file's names and in its order.
 
     Attributes:
-        inputs, outputs: dtype and shape as the file has them; a name in a shape is a size that is
-            free. ``scale`` and ``zero_point`` of 8-bit ones.
+        inputs, outputs: the file's dtypes and shapes; a name stands for a free size. 8-bit ones
+            have ``scale`` and ``zero_point``.
     """
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
 
     def input_shapes(self, model: Model, batch: int) -> dict[str, tuple[int, ...]]:
-        """The inputs' shapes for ``batch`` items: free first axes hold them; other free axes have
-        the size that the card gives them (the length of a sentence), or 1 where it is free there,
-        too.
+        """Shapes of the inputs for ``batch`` items. Other free sizes than the first come from the
+        card (the length of a sentence), or are 1 if free there too.
 
         Raises:
             Unsupported: the file is fixed at another batch.
@@ -46,7 +45,7 @@ class Io:
             first = spec.shape[0] if spec.shape else "N"
             if isinstance(first, int) and first != batch:
                 raise Unsupported(
-                    f"the file is fixed at batch {first} (input '{name}'), so not at {batch}"
+                    f"the file is fixed at batch {first} (input '{name}'), not {batch}"
                 )
         return {
             name: _sized(spec, cards.get(name, ()), batch) if spec.shape else ()
@@ -68,10 +67,11 @@ class Io:
 
 
 def _sized(spec: TensorSpec, card: tuple[int | str, ...], batch: int) -> tuple[int, ...]:
-    """The file's shape with its free sizes taken from the card's."""
+    """The file's shape with free sizes from the card."""
     shape = spec.shape
     if len(card) == len(shape):
         shape = tuple(
-            told if isinstance(size, str) else size for size, told in zip(shape, card, strict=True)
+            given if isinstance(size, str) else size
+            for size, given in zip(shape, card, strict=True)
         )
     return replace(spec, shape=shape).sized(batch)

@@ -1,4 +1,4 @@
-"""TensorRT's messages, kept: its calls answer None or False, and say why only to a logger.
+"""TensorRT's messages: its calls return None or False, and report the reason only to a logger.
 
 Imported while measuring: the standard library and tensorrt only.
 """
@@ -12,10 +12,10 @@ import tensorrt as trt  # pyright: ignore[reportMissingImports]
 
 
 class Log(trt.ILogger):
-    """Keeps what TensorRT says, and writes errors and warnings to stderr.
+    """Keeps TensorRT's errors and warnings, and writes them to stderr.
 
     Attributes:
-        errors, warnings: what was said, in order.
+        errors, warnings: messages in order.
     """
 
     def __init__(self) -> None:
@@ -33,8 +33,12 @@ class Log(trt.ILogger):
         sys.stderr.write(f"TensorRT: {msg}\n")
 
     def failure(self, doing: str) -> Exception:
-        """The exception for a call that answered None or False: ``doing``, and the errors since
-        the last one. A MemoryError where the device's memory was used up."""
+        """The exception for a call that returned None or False, with the errors since the last one;
+        a MemoryError if the device ran out of memory.
+
+        Args:
+            doing: the failed action.
+        """
         text = "; ".join(self.errors) or "TensorRT gives no reason"
         self.errors.clear()
         out = any(sign in text.lower() for sign in ("out of memory", "outofmemory"))

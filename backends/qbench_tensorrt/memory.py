@@ -1,9 +1,9 @@
-"""CUDA as this adapter needs it: calls that raise, memory, streams, events, graphs.
+"""CUDA for this adapter: calls that raise, memory, streams, events, graphs.
 
-Imported while measuring: the standard library, NumPy and cuda.bindings only. Its functions answer
-``(error, value, ...)`` and never raise; whoever forgets to look measures a call that failed.
-Checked against cuda-bindings 12.9 and 13.5, whose signatures of all that is used here are equal
-(``cudaGraphInstantiate`` too, which differs between CUDA 11 and 12).
+Imported while measuring: the standard library, NumPy and cuda.bindings only. Functions of
+cuda.bindings return ``(error, value, ...)`` and never raise, so an unchecked call may have failed.
+Checked against cuda-bindings 12.9 and 13.5, which have the same signatures of the functions used
+here (including ``cudaGraphInstantiate``, which differs between CUDA 11 and 12).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from cuda.bindings import runtime  # pyright: ignore[reportAttributeAccessIssue]
 
 Step = Callable[[], tuple[Any, ...]]
-"""A call of the runtime with its arguments bound: answers ``(error, ...)``."""
+"""A call of the runtime with its arguments bound; returns ``(error, ...)``."""
 
 
 class CudaError(RuntimeError):
-    """A call failed, or work that was launched before it.
+    """A call failed, or work launched before it.
 
     Attributes:
         name: CUDA's name, such as ``cudaErrorIllegalAddress``.
@@ -34,11 +34,11 @@ class CudaError(RuntimeError):
 
 
 class CudaOutOfMemory(CudaError, MemoryError):
-    """The card's memory, or memory that can be pinned, is used up."""
+    """Out of device memory or of pinnable host memory."""
 
 
 def cuda_error(error: Any, doing: str) -> CudaError:
-    """The exception for an error code: ``doing`` is what failed, such as ``cudaMalloc``."""
+    """The exception for an error code of the call ``doing``, such as ``cudaMalloc``."""
     name = runtime.cudaGetErrorName(error)[1].decode()
     text = runtime.cudaGetErrorString(error)[1].decode()
     kind = CudaOutOfMemory if name == "cudaErrorMemoryAllocation" else CudaError
@@ -46,10 +46,10 @@ def cuda_error(error: Any, doing: str) -> CudaError:
 
 
 def call(function: Any, *args: Any) -> Any:
-    """What a call of the runtime answers beside its error: None, a value, or a tuple.
+    """Call the runtime; returns the values after the error: None, a value, or a tuple.
 
     Raises:
-        CudaError: by its name and text; CudaOutOfMemory is a MemoryError too.
+        CudaError: the call failed; CudaOutOfMemory is also a MemoryError.
     """
     error, *values = function(*args)
     if error:
@@ -58,22 +58,22 @@ def call(function: Any, *args: Any) -> Any:
 
 
 def use_device(index: int, spin: bool) -> None:
-    """Make ``index`` this thread's device, and say how this process waits for it: asking over and
-    over (the shortest wait; it keeps a core busy) or asleep. The card itself is left as it is."""
+    """Make ``index`` this thread's device, and choose how this process waits for it: by polling
+    (``spin``: the shortest wait, which keeps a core busy) or asleep. It changes nothing on the
+    card."""
     call(runtime.cudaSetDevice, index)
     flag = runtime.cudaDeviceScheduleSpin if spin else runtime.cudaDeviceScheduleBlockingSync
     call(runtime.cudaSetDeviceFlags, flag)
 
 
 class Lane(ExitStack):
-    """A CUDA stream and what was made for it; ``close`` waits and gives all of it back.
+    """A CUDA stream and its resources; ``close`` waits and frees them in reverse order.
 
-    What is given back last was made first. A card that has failed answers every call with its
-    error: those on the way out are not told again.
+    A failed card returns its error from every call; ``close`` does not report it again.
 
     Attributes:
         stream: the handle, of a stream that waits for no other.
-        device_bytes: bytes that are held on the device.
+        device_bytes: bytes held on the device.
     """
 
     def __init__(self) -> None:
@@ -91,18 +91,18 @@ class Lane(ExitStack):
         return thing
 
     def close(self) -> None:
-        """Wait for what was begun, which may still use the memory, and give all of it back."""
+        """Wait for pending work, which may still use the memory, and free everything."""
         with suppress(CudaError):
             self.wait()
         super().close()
 
     def wait(self) -> None:
-        """Until the stream has done all that it was given."""
+        """Return once the stream has finished all its work."""
         call(runtime.cudaStreamSynchronize, self.stream)
 
     @contextmanager
     def events(self, count: int) -> Iterator[list[Any]]:
-        """Events to record, for as long as the ``with`` lasts."""
+        """Events to record, valid inside the ``with`` block."""
         with ExitStack() as stack:
             made = []
             for _ in range(count):
@@ -117,33 +117,33 @@ class Lane(ExitStack):
         return int(address)
 
     def pinned(self, size: int) -> np.ndarray:
-        """``[size]`` uint8 in memory that the card reads and writes by itself; all zero. Gone when
-        the lane is left, whoever still looks at it."""
+        """``[size]`` uint8, zero, in page-locked memory, which the card accesses directly. Freed
+        with the lane, even if views of it remain."""
         address = int(self._made(runtime.cudaMallocHost, runtime.cudaFreeHost, size))
         array = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
         array[:] = 0
         return array
 
     def to_device(self, address: int, array: np.ndarray) -> Step:
-        """The step that begins to copy all of a pinned ``array`` to ``address``."""
+        """The step that starts copying a pinned ``array`` to ``address``."""
         kind = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         return partial(
             runtime.cudaMemcpyAsync, address, array.ctypes.data, array.nbytes, kind, self.stream
         )
 
     def to_host(self, array: np.ndarray, address: int) -> Step:
-        """The step that begins to copy from ``address`` into all of a pinned ``array``."""
+        """The step that starts copying from ``address`` into a pinned ``array``."""
         kind = runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         return partial(
             runtime.cudaMemcpyAsync, array.ctypes.data, address, array.nbytes, kind, self.stream
         )
 
     def captured(self, enqueue: Callable[[], object]) -> Step:
-        """The step that launches, as one graph, what ``enqueue`` gives to the stream. Only this
-        thread's calls are watched: other lanes may go on.
+        """The step that launches the work of ``enqueue`` as one graph. Captures this thread's calls
+        only, so other lanes may continue.
 
         Raises:
-            CudaError: something in it cannot be recorded; the stream is as it was.
+            CudaError: some work cannot be recorded; the stream is unchanged.
         """
         mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         with ExitStack() as stack:
@@ -154,7 +154,7 @@ class Lane(ExitStack):
                 error, graph = runtime.cudaStreamEndCapture(self.stream)
                 if graph is not None:
                     stack.callback(runtime.cudaGraphDestroy, graph)
-                runtime.cudaGetLastError()  # TensorRT would take it for an error of its own
+                runtime.cudaGetLastError()  # TensorRT would mistake it for its own error
             if error:
                 raise cuda_error(error, "cudaStreamEndCapture")
             launchable = self._made(

@@ -1,7 +1,7 @@
-"""fp8 and 4-bit weights with NVIDIA's Model Optimizer, in an environment that has it.
+"""fp8 and 4-bit weights by NVIDIA's Model Optimizer, in a separate environment.
 
-Never imported while measuring. nvidia-modelopt pins onnx and onnxruntime-gpu, so that it cannot be
-installed beside qbench's own packages. It needs no GPU here: it calibrates on the processor.
+Never imported while measuring. nvidia-modelopt pins onnx and onnxruntime-gpu, so it cannot share an
+environment with qbench's own packages. It calibrates on the processor, so it needs no GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SNIPPET = (
     'environments: {modelopt: {requirements: ["nvidia-modelopt[onnx]==0.47.*"], '
     "backends: [tensorrt], prepare: [fp8, w4]}}"
 )
-"""What a suite says to have these precisions prepared."""
+"""Lines of a suite that prepare these precisions."""
 
 DEFAULT_GROUP = 128
 """Weights along the input that share a scale, as in Model Optimizer's own recipes."""
@@ -36,7 +36,7 @@ def quantize(
     calibration: Calibration | None,
     out: Path,
 ) -> Provenance:
-    """``model.onnx`` in ``out`` at fp8 or w4.
+    """Write ``model.onnx`` into ``out`` at fp8 or w4.
 
     Raises:
         Unsupported: Model Optimizer is not installed here.
@@ -48,15 +48,15 @@ def quantize(
         )
     except ModuleNotFoundError as error:
         raise Unsupported(
-            f"{target.precision} is made by nvidia-modelopt, which needs an environment of its "
-            f"own; in the suite: {SNIPPET}"
+            f"{target.precision} needs nvidia-modelopt in a separate environment; add to the "
+            f"suite: {SNIPPET}"
         ) from error
     with tempfile.TemporaryDirectory(prefix="qbench-tensorrt-") as folder:
         clean = preprocessed(model.path, Path(folder))
         network = graph.load(clean)
         if target.precision == "fp8":
             if calibration is None:
-                raise PrepareError("fp8 needs calibration items and was given none")
+                raise PrepareError("fp8 needs calibration items, but got none")
             reader = Reader(model, network, calibration)
             given: dict[str, Any] = {"calibration_data_reader": reader}
             settings = _fp8(source, network, target)
@@ -76,7 +76,7 @@ def quantize(
                 **settings,
                 **given,
             )
-    if target.precision == "w4":  # whose activations it leaves in float32
+    if target.precision == "w4":  # it leaves activations in float32
         rest = halved(graph.load(out / FILE))
         save(rest.model, out / FILE)
         recorded = {**recorded, "rest": rest.settings}
@@ -85,7 +85,7 @@ def quantize(
         "modelopt.onnx.quantization.quantize",
         recorded,
         count("modelopt.onnx.quantization", out),
-        ("what is not quantized is float16; inputs and outputs stay float32",),
+        ("operators that are not quantized run in float16; inputs and outputs stay float32",),
     )
 
 
@@ -100,10 +100,10 @@ def _fp8(source: ModelProto, network: ModelProto, target: PrepareTarget) -> dict
 
 
 def _w4(network: ModelProto, target: PrepareTarget) -> dict[str, Any]:
-    """Round to nearest: the other methods want calibration items, which w4 is not given.
+    """Settings for rounding to nearest: other methods need calibration items, which w4 lacks.
 
     Raises:
-        Unsupported: most of the work is not matrix products, or the group is no size.
+        Unsupported: most of the work is not matrix products, or the group size is -1.
     """
     share = graph.product_share(network)
     if share < 0.5:
@@ -114,7 +114,7 @@ def _w4(network: ModelProto, target: PrepareTarget) -> dict[str, Any]:
         )
     group = target.options["group_size"]
     if group == -1:
-        raise Unsupported("group_size -1: Model Optimizer wants the size of the groups")
+        raise Unsupported("group_size -1: Model Optimizer needs the size of the groups")
     return {
         "quantize_mode": "int4",
         "calibration_method": "rtn_dq",

@@ -1,9 +1,9 @@
-"""Does TensorRT work here? Every way in which it does not has its own reason and its own remedy.
+"""Probe TensorRT: each possible fault has its own reason and remedy.
 
-In this order: NVIDIA's driver and its devices (``qbench.kit.cuda``), the devices' compute
-capability, the package tensorrt, the package cuda-bindings, the CUDA that both are built for, a
-device that opens, a builder that is made. The last five run in a process of their own, which they
-may end.
+Checks in order: NVIDIA's driver and its devices (``qbench.kit.cuda``), the devices' compute
+capability, the package tensorrt, the package cuda-bindings, the version of CUDA that both are built
+for, opening a device, creating a builder. The last five run in a separate process, which they may
+crash.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from qbench.kit.adapter import Ready, Unavailable
 from qbench_tensorrt import capability
 
 LEAST = (10, 0)
-"""The least version of TensorRT, major and minor."""
+"""Minimum version of TensorRT, major and minor."""
 
 TIMEOUT_S = 55.0
-"""For all of it, half of that for the driver: GPUs that nothing keeps awake take seconds each, and
-TensorRT's libraries of gigabytes may have to be read first. It is less than a probe's limit."""
+"""For the whole probe, half of it for the driver: waking idle GPUs takes seconds each, and loading
+TensorRT's gigabytes of libraries takes time too. Less than the limit of a probe."""
 
 _TENSORRT, _CUDA, _DEVICE, _BUILDER = (
     "import of tensorrt",
@@ -36,7 +36,7 @@ _TENSORRT, _CUDA, _DEVICE, _BUILDER = (
 
 
 class Lacking(Exception):
-    """Something that TensorRT needs is not there, or not as it should be."""
+    """A requirement of TensorRT is missing or unsuitable."""
 
     def __init__(self, reason: str, fix: str) -> None:
         super().__init__(f"{reason}. {fix}")
@@ -44,7 +44,7 @@ class Lacking(Exception):
 
 
 def probe(timeout_s: float = TIMEOUT_S) -> Ready | Unavailable:
-    """What ``Backend.probe`` answers."""
+    """Probe the runtime on all devices."""
     begin = time.monotonic()
     try:
         devices = cuda.devices(timeout_s / 2)
@@ -71,10 +71,10 @@ def probe(timeout_s: float = TIMEOUT_S) -> Ready | Unavailable:
 
 
 def _examine(devices: Sequence[cuda.Device], timeout_s: float) -> str:
-    """The version of TensorRT, which works on the first of these devices.
+    """The version of TensorRT, if it works on the first of these devices.
 
     Raises:
-        Lacking: it does not.
+        Lacking: it does not work.
     """
     first = devices[0].facts()
     try:
@@ -90,25 +90,28 @@ def _examine(devices: Sequence[cuda.Device], timeout_s: float) -> str:
 
 
 _AFTER_HANGING = (
-    "See with nvidia-smi and dmesg whether the GPU answers, and whether the disk that holds "
-    "TensorRT is slow; then try again."
+    "Check with nvidia-smi and dmesg that the GPU responds, and that the disk that holds TensorRT "
+    "is not slow; then try again."
 )
 _AFTER_DYING = {
     _TENSORRT: "Reinstall TensorRT, bindings and libraries of one version: pip install "
     "--force-reinstall tensorrt.",
     _CUDA: "Reinstall CUDA's bindings: pip install --force-reinstall cuda-bindings.",
     _DEVICE: "Run nvidia-smi: if the GPU is not listed as healthy, restart the machine.",
-    _BUILDER: "Install a tensorrt whose CUDA the driver serves (tensorrt_cu12 or tensorrt_cu13; "
-    "nvidia-smi names the driver's), or upgrade the driver.",
+    _BUILDER: "Install a tensorrt for a CUDA that the driver supports (tensorrt_cu12 or "
+    "tensorrt_cu13; nvidia-smi shows the driver's), or upgrade the driver.",
 }
 
 
-# --------------------------------------------------------------------------- in the other process
+# --------------------------------------------------------------------------- separate process
 
 
 def examine(step: apart.Step, device: Mapping[str, Any]) -> dict[str, str]:
-    """What the other process is asked: the ``version`` of a TensorRT that works on the device, or
-    the ``reason`` and the ``fix``."""
+    """Runs in the separate process.
+
+    Returns:
+        ``version`` of a TensorRT that works on the device, or ``reason`` and ``fix``.
+    """
     found = cuda.Device(**device)
     try:
         step(_TENSORRT)
@@ -130,7 +133,7 @@ def examine(step: apart.Step, device: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _tensorrt(device: cuda.Device) -> Any:
-    """The package, imported."""
+    """Import the package."""
     install = f"pip install tensorrt-cu{_served_major(device)}"
     try:
         trt = importlib.import_module("tensorrt")
@@ -138,20 +141,20 @@ def _tensorrt(device: cuda.Device) -> Any:
         if error.name == "tensorrt":
             raise Lacking(
                 "the package tensorrt is not installed",
-                f"Install it: {install}. Where NVIDIA's package index cannot be reached, carry it "
-                "there (docs/tensorrt.md).",
+                f"Install it: {install}. Without access to NVIDIA's package index, "
+                "copy the packages over (docs/tensorrt.md).",
             ) from error
         raise Lacking(
-            f"tensorrt is installed in part only: there is no {error.name}",
-            f"Install the whole: {install} --force-reinstall.",
+            f"tensorrt is installed incompletely: there is no {error.name}",
+            f"Reinstall it: {install} --force-reinstall.",
         ) from error
     except Exception as error:  # a damaged installation fails in many ways; all are answers
         raise _not_loaded(error, install) from error
     if not hasattr(trt, "Builder") or not hasattr(trt, "__version__"):
         raise Lacking(
-            f"what is imported as tensorrt is not NVIDIA's package, or has no builder: "
+            f"the imported module tensorrt is not NVIDIA's package, or has no builder: "
             f"{getattr(trt, '__file__', None) or list(trt.__path__)}",
-            f"Take it out of Python's path, then install TensorRT: {install}.",
+            f"Remove it from Python's path, then install TensorRT: {install}.",
         )
     if capability.version(trt.__version__) < LEAST:
         raise Lacking(
@@ -162,7 +165,7 @@ def _tensorrt(device: cuda.Device) -> Any:
 
 
 def _not_loaded(error: Exception, install: str) -> Lacking:
-    """Why an installed tensorrt cannot be imported; ``install`` is pip's command for it."""
+    """The reason why an installed tensorrt cannot be imported; ``install`` is the pip command."""
     said = next(iter(str(error).splitlines()), type(error).__name__)
     library = re.match(r"(\S+): cannot open shared object file", said)
     if library is None:
@@ -172,17 +175,17 @@ def _not_loaded(error: Exception, install: str) -> Lacking:
     if library[1].startswith(("libnvinfer", "libnvonnxparser")):
         return Lacking(
             f"tensorrt is installed without its libraries: there is no {library[1]}",
-            "Install the package of libraries that belongs to it (such as tensorrt_cu13_libs, of "
-            "the same version), or put the folder lib of TensorRT's archive into LD_LIBRARY_PATH.",
+            "Install its package of libraries (such as tensorrt_cu13_libs of the same version), or "
+            "put the folder lib of TensorRT's archive into LD_LIBRARY_PATH.",
         )
     return Lacking(
-        f"tensorrt needs a library of CUDA that is not to be found: {library[1]}",
+        f"tensorrt needs a library of CUDA that cannot be found: {library[1]}",
         "Install it: pip install nvidia-cuda-runtime (for CUDA 12, nvidia-cuda-runtime-cu12).",
     )
 
 
 def _bindings(device: cuda.Device) -> Any:
-    """CUDA's runtime by cuda-bindings, for a CUDA that the driver serves."""
+    """CUDA's runtime from cuda-bindings, for a CUDA that the driver supports."""
     install = f"pip install 'cuda-bindings=={_served_major(device)}.*'"
     try:
         bindings = importlib.import_module("cuda.bindings")
@@ -201,10 +204,10 @@ def _bindings(device: cuda.Device) -> Any:
 
 
 def _make_builder(trt: Any) -> None:
-    """Make a builder, for which TensorRT starts CUDA and loads its kernels' library.
+    """Create a builder, which makes TensorRT start CUDA and load its library of kernels.
 
     Raises:
-        NoCuda, Lacking: it does not, by what TensorRT logged about it.
+        NoCuda, Lacking: it fails; the reason is TensorRT's log.
     """
 
     from qbench_tensorrt.log import Log  # it needs tensorrt
@@ -218,14 +221,14 @@ def _make_builder(trt: Any) -> None:
             raise cuda.refused("TensorRT's start", int(failed[1])) from error
         if library := re.search(r"Unable to load library: ([^\s)]+)", said):
             raise Lacking(
-                f"TensorRT's libraries are installed in part only: it cannot load {library[1]}",
-                "Reinstall TensorRT, all of its packages in one version (docs/tensorrt.md).",
+                f"TensorRT's libraries are installed incompletely: it cannot load {library[1]}",
+                "Reinstall all packages of TensorRT in one version (docs/tensorrt.md).",
             ) from error
-        raise Lacking(f"TensorRT makes no builder: {said}", _AFTER_DYING[_BUILDER]) from error
+        raise Lacking(f"TensorRT creates no builder: {said}", _AFTER_DYING[_BUILDER]) from error
 
 
 def _served_major(device: cuda.Device) -> int:
-    """The newest CUDA that the driver serves and that there are packages for."""
+    """The newest CUDA that the driver supports and that packages exist for."""
     return min(int(device.driver.split(".")[0]), max(cuda.DRIVER_SINCE))
 
 

@@ -5,27 +5,24 @@ Imported while measuring: the standard library, NumPy and tensorrt only.
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import tensorrt as trt  # pyright: ignore[reportMissingImports]
 
-from qbench.kit.model import Feed
 from qbench.kit.operators import Operator, Profile
 from qbench_tensorrt import inspect
 
-if TYPE_CHECKING:
-    from qbench_tensorrt.session import TrtProgram
-
-_NOTE = "with the profiler layers run one by one, each waited for, and never as a CUDA graph"
+_NOTE = "the profiler runs layers one by one, waits for each, and never uses a CUDA graph"
 
 
 class Times(trt.IProfiler):
-    """Adds up what TensorRT reports.
+    """Sums the times that TensorRT reports.
 
     Attributes:
-        ms: by layer, in the order in which they first ran.
+        ms: total by layer, in order of first execution.
     """
 
     def __init__(self) -> None:
@@ -36,32 +33,33 @@ class Times(trt.IProfiler):
         self.ms[layer_name] = self.ms.get(layer_name, 0.0) + ms
 
 
-def profile(program: TrtProgram, feed: Feed, runs: int) -> Profile:
-    """See ``qbench.kit.adapter.Program.profile``.
+def profile(context: Any, run: Callable[[], None], runs: int, folder: Path, tf32: bool) -> Profile:
+    """Profile ``runs`` inferences after one that is not counted.
+
+    Args:
+        context: the execution context that ``run`` uses.
+        run: one inference, kernel by kernel, and the wait for it.
+        folder: the compiled artifact's.
 
     Raises:
         RuntimeError: TensorRT reported nothing, or zeros.
     """
     times = Times()
-    with closing(program.stream()) as stream:  # its memory is that of all activations
-        stream.bind(feed)
-        stream.infer()  # the inputs are on the device from here on
-        stream.context.profiler = times
-        stream.context.enqueue_emits_profile = True
-        for run in range(1 + runs):
-            if run == 1:
-                times.ms.clear()
-            stream.enqueue()
-            stream.lane.wait()
+    context.profiler = times
+    context.enqueue_emits_profile = True
+    run()
+    times.ms.clear()
+    for _ in range(runs):
+        run()
     if not any(times.ms.values()):
         raise RuntimeError("TensorRT's profiler gave no times: all of them are zero")
-    found, notes = inspect.operators(program.artifact.path, program.tf32)
+    found, notes = inspect.operators(folder, tf32)
     return Profile(tuple(_timed(found, times.ms, runs)), (_NOTE, *notes))
 
 
 def _timed(found: list[Operator], ms: dict[str, float], runs: int) -> list[Operator]:
-    """The layers with their mean times. One that did not run (a reshape, weights) took none; one
-    that the inspector does not name is added at the end."""
+    """The layers with their mean times: 0 for a layer that did not run (a reshape, weights). Layers
+    that the inspector does not list follow at the end."""
     ns = {name: total * 1e6 / runs for name, total in ms.items()}
     timed = [replace(op, ns=ns.pop(op.name, 0.0)) for op in found]
     return [*timed, *(Operator(name, "", "other", ns=left) for name, left in ns.items())]

@@ -1,20 +1,20 @@
-"""Whether TensorRT accepts a quantized ONNX file: its rules for Q and DQ, in plain Python.
+"""Check whether TensorRT accepts a quantized ONNX file: its rules for Q and DQ.
 
-Sources, by the name of the rule:
+Sources by name of the rule:
 
 - ``type``, ``zero-point``, ``scale``, ``channels``, ``block``: NVIDIA's ONNX parser,
   onnx-tensorrt ``onnxOpImporters.cpp``, ``QuantDequantLinearHelper``. Only INT8, FP8 and 4 bits;
-  zero-points all zero; as many of them as scales; scales positive; as many scales as channels,
-  or one for each block along one axis; 4 bits need an even number of elements.
+  all zero-points zero, as many as scales; positive scales, one per channel or one per block along
+  one axis; 4 bits need an even number of elements.
 - ``scale`` (constant), ``axis``, ``activation``, ``weights-only``, ``block``: TensorRT's
   documentation, "Working with Quantized Types" and the operators Quantize and Dequantize. Scales
-  are known at build time; activations have one; blocks are for 4-bit weights of two axes; INT4 is
-  for weights only; weights have a scale for each output channel (K of a convolution).
-- ``bias``: the same, and ``IDequantizeLayer``, which takes no INT32: a bias stays floating point.
+  are known at build time; an activation has one; blocks are for 4-bit weights with two axes; INT4
+  is for weights only; weights have one scale per output channel (K of a convolution).
+- ``bias``: the same, and ``IDequantizeLayer``, which accepts no INT32: biases stay floating point.
 - ``operator``: onnx-tensorrt ``docs/operators.md``: no DynamicQuantizeLinear, ConvInteger,
-  MatMulInteger, QLinearConv, QLinearMatMul, and nothing of ONNX Runtime's own.
-- ``pair``: explicit quantization fuses DQ, operator, Q; an integer tensor that ends anywhere else
-  has no layer to run it.
+  MatMulInteger, QLinearConv or QLinearMatMul, and no operators of ONNX Runtime's own.
+- ``pair``: explicit quantization fuses DQ, operator, Q; no layer accepts an integer tensor anywhere
+  else.
 - ``opset``: ONNX, ``QuantizeLinear``: scales per channel from 13, float8 from 19, int4 from 21.
 """
 
@@ -55,20 +55,20 @@ _MOVING = (
     *("Concat", "Flatten", "Identity", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"),
     *("Transpose", "Unsqueeze"),
 )
-"""Operators that give the same integers in another order or fewer of them."""
+"""Operators that only reorder or select integers."""
 _BIASED = ("Conv", "ConvTranspose", "Gemm")
 _REQUANTIZE = "quantize the float32 model for TensorRT (int8-static, recipe best)"
 
 
 @dataclass(frozen=True)
 class Violation:
-    """One thing that TensorRT refuses.
+    """A reason why TensorRT refuses a file.
 
     Attributes:
-        node: name of the operator, or its type and first output where it has none.
+        node: name of the operator, or its type and first output if it has none.
         rule: one of the names above.
-        message: what is wrong, without the node's name.
-        fix: what to do about it.
+        message: the fault, without the node's name.
+        fix: the remedy.
     """
 
     node: str
@@ -81,13 +81,13 @@ class Violation:
 
 
 def check(model: ModelProto) -> list[Violation]:
-    """All violations, in the file's order; weights in files of their own must have been loaded."""
+    """All violations, in the file's order. External weights must have been loaded."""
     opset = max((o.version for o in model.opset_import if o.domain in _STANDARD), default=1)
     return list(_Graph(model.graph, opset).violations())
 
 
 class _Graph:
-    """A graph and what is known of its tensors; of one inside another, the outer's too."""
+    """A graph and facts of its tensors; a subgraph also knows the outer graph's."""
 
     def __init__(self, graph: GraphProto, opset: int, outer: _Graph | None = None) -> None:
         self.graph, self.opset = graph, opset
@@ -102,7 +102,7 @@ class _Graph:
         for node in graph.node:
             if node.op_type == "Constant" and (tensor := _constant(node)) is not None:
                 self.tensors[node.output[0]] = tensor
-            # a subgraph of its own may read anything, so that nothing follows from its inputs
+            # a node's subgraph may read any tensor, so the node's inputs do not make it constant
             inner = any(a.type == AttributeProto.GRAPH for a in node.attribute)
             if not inner and all(name in self.constant for name in node.input if name):
                 self.constant.update(node.output)
@@ -143,7 +143,7 @@ class _Graph:
             )
             return
         if kind not in _TYPES:
-            stated = "no type is stated, which means uint8" if kind is None else _name_of(kind)
+            stated = "no type is given, which means uint8" if kind is None else _name_of(kind)
             yield _violation(
                 node,
                 "type",
@@ -168,13 +168,13 @@ class _Graph:
         zeros, scales = self._value(name), self._value(node.input[1])
         if zeros is None:
             yield _violation(
-                node, "zero-point", "the zero-point is no constant", "make it a constant 0"
+                node, "zero-point", "the zero-point is not constant", "make it a constant 0"
             )
         elif np.any(zeros.astype(np.float32) != 0):
             yield _violation(
                 node,
                 "zero-point",
-                "the zero-point is not 0; TensorRT quantizes symmetrically only",
+                "the zero-point is not 0; TensorRT only quantizes symmetrically",
                 _REQUANTIZE,
             )
         elif scales is not None and zeros.size != scales.size:
@@ -182,7 +182,7 @@ class _Graph:
                 node,
                 "zero-point",
                 f"{zeros.size} zero-points for {scales.size} scales",
-                "give each scale its zero-point",
+                "give each scale its own zero-point",
             )
 
     def _scales(self, node: NodeProto) -> Iterator[Violation]:
@@ -190,7 +190,7 @@ class _Graph:
             yield _violation(
                 node,
                 "scale",
-                "the scale is computed while running; TensorRT wants a constant",
+                "the scale is computed at run time; TensorRT needs a constant",
                 _REQUANTIZE,
             )
             return
@@ -207,7 +207,7 @@ class _Graph:
             )
 
     def _granularity(self, node: NodeProto, kind: int | None) -> Iterator[Violation]:
-        """One scale, one for each channel, or one for each block."""
+        """One scale, one per channel, or one per block."""
         shape, size = self._shape(node.input[1]), 1
         if shape is not None:
             size = int(np.prod(shape, dtype=np.int64))
@@ -227,12 +227,12 @@ class _Graph:
             yield _violation(
                 node,
                 "activation",
-                f"an activation has {size} scales; TensorRT takes one for each tensor",
+                f"an activation has {size} scales; TensorRT takes one per tensor",
                 "quantize activations per tensor",
             )
         elif len(shape) == 1 and not _attribute(node, "block_size", 0):
             if self.opset < _PER_CHANNEL_SINCE:
-                yield self._too_old(node, "a scale for each channel needs", _PER_CHANNEL_SINCE)
+                yield self._too_old(node, "a scale per channel needs", _PER_CHANNEL_SINCE)
             yield from self._channels(node, data, size)
         else:
             if self.opset < _BLOCKS_SINCE:
@@ -249,7 +249,7 @@ class _Graph:
                 node,
                 "channels",
                 f"{size} scales along axis {axis} of a tensor of {data}",
-                "one scale for each channel of that axis",
+                "use one scale per channel of that axis",
             )
             return
         for user, wanted in self._channel_axes(node.output[0], axis, len(data)):
@@ -264,8 +264,8 @@ class _Graph:
                 )
 
     def _channel_axes(self, tensor: str, axis: int, rank: int) -> Iterator[tuple[NodeProto, int]]:
-        """The operators that ``tensor`` is a weight of, and the axis of their output channels;
-        through the DQ behind a Q and through transpositions."""
+        """Operators that use ``tensor`` as a weight, and the axis of their output channels; follows
+        the DQ after a Q, and transpositions."""
         for user, place in self.users.get(tensor, []):
             if user.op_type in (_DQ, "Cast", "Identity") and place == 0:
                 yield from self._channel_axes(user.output[0], axis, rank)
@@ -286,21 +286,22 @@ class _Graph:
         self, node: NodeProto, kind: int | None, data: list[int] | None, shape: list[int]
     ) -> Iterator[Violation]:
         if kind not in _FOUR_BITS:
-            message, fix = "only 4-bit weights can have blocks", "one scale for each channel"
+            message, fix = "only 4-bit weights can have blocks", "use one scale per channel"
         elif data is None:
             return
         elif len(data) != 2 or len(shape) != 2:
-            message, fix = f"blocks of a tensor of {data}; two axes are wanted", "exclude it"
+            message, fix = f"blocks of a tensor of {data}; two axes are needed", "exclude it"
         else:
             parts = [n // s if s and n % s == 0 else 0 for n, s in zip(data, shape, strict=True)]
             if 0 not in parts and sorted(parts)[0] == 1 and sorted(parts)[1] > 1:
                 return
             message = f"scales of {shape} for weights of {data}"
-            fix = "blocks of one size along one axis, which divides it"
+            fix = "use blocks of one size that divides one axis"
         yield _violation(node, "block", message, fix)
 
     def _pair(self, node: NodeProto) -> Iterator[Violation]:
-        """A Q ends in DQs, a DQ begins at a Q, a stored weight or an integer input."""
+        """A Q needs following DQs; a DQ needs a Q, a stored weight or an integer input before
+        it."""
         if node.op_type == _Q:
             yield from self._ends(node)
             return
@@ -312,8 +313,8 @@ class _Graph:
         yield _violation(
             node,
             "pair",
-            f"dequantizes what {maker.op_type} '{_name(maker)}' puts out, not what a "
-            "QuantizeLinear does",
+            f"dequantizes the output of {maker.op_type} '{_name(maker)}' instead of a "
+            "QuantizeLinear's",
             _REQUANTIZE,
         )
 
@@ -322,9 +323,7 @@ class _Graph:
         for tensor in tensors:
             users = self.users.get(tensor, [])
             if not users and tensor not in self.outputs:
-                yield _violation(
-                    node, "pair", "nothing uses what it puts out", "remove it, or add its DQ"
-                )
+                yield _violation(node, "pair", "its output is unused", "remove it, or add its DQ")
             for user, _ in users:
                 if user.op_type in _MOVING:
                     tensors.extend(user.output[:1])
@@ -334,13 +333,13 @@ class _Graph:
                         "pair",
                         f"{user.op_type} '{_name(user)}' takes its integers without a "
                         "DequantizeLinear",
-                        "put a DequantizeLinear between them",
+                        "insert a DequantizeLinear between them",
                     )
                 elif self._differ(node, user):
                     yield _violation(
                         node,
                         "pair",
-                        f"quantizes with another scale than '{_name(user)}' dequantizes with",
+                        f"its scale differs from that of '{_name(user)}', which dequantizes it",
                         "give both the same scale",
                     )
 
@@ -368,10 +367,10 @@ class _Graph:
         message = f"{what} opset {since}, and the file has {self.opset}"
         return _violation(node, "opset", message, f"save the model with opset {since} or later")
 
-    # ------------------------------------------------------------------ what is known
+    # ------------------------------------------------------------------ facts of tensors
 
     def _type(self, node: NodeProto) -> int | None:
-        """The integer type of a Q or DQ; None where the file does not say."""
+        """The integer type of a Q or DQ; None if the file does not specify it."""
         zero = _input(node, 2)
         if zero in self.tensors:
             return self.tensors[zero].data_type
@@ -388,7 +387,7 @@ class _Graph:
         return self._type(maker) if maker is not None and maker.op_type == _Q else None
 
     def _value(self, name: str) -> np.ndarray | None:
-        """A constant's value, if it is stored, or is one that was copied or converted."""
+        """A constant's value, if it is stored, or copied or converted from a stored one."""
         if name in self.tensors:
             return to_array(self.tensors[name])
         maker = self.makers.get(name)
@@ -397,7 +396,7 @@ class _Graph:
         return None
 
     def _shape(self, name: str) -> list[int] | None:
-        """A constant's shape, also behind a Q."""
+        """A constant's shape, also after a Q."""
         if name in self.tensors:
             return list(self.tensors[name].dims)
         maker = self.makers.get(name)
@@ -432,7 +431,7 @@ def _attribute(node: NodeProto, name: str, default: Any) -> Any:
 
 
 def _constant(node: NodeProto) -> TensorProto | None:
-    """The tensor of a Constant; None for one that is sparse or a string."""
+    """The tensor of a Constant; None if it is sparse or a string."""
     for attribute in node.attribute:
         if attribute.type == AttributeProto.TENSOR:
             return attribute.t

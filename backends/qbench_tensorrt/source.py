@@ -1,7 +1,7 @@
-"""The nodes of a prepared ONNX file, as the layers of an engine name them: kinds and work.
+"""Kinds and work of the nodes of a prepared ONNX file, which the layers of an engine refer to.
 
-Written when an engine is compiled, where the file is at hand; read, without the onnx package, where
-the engine is looked at.
+Written when an engine is compiled, from the file; read when it is inspected, without the onnx
+package.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ NODES_FILE = "nodes.json"
 
 _CONVOLUTIONS = frozenset(("Conv", "ConvTranspose"))
 _PRODUCTS = frozenset(("Gemm", "MatMul"))
-_BITS = {  # of TensorProto's types that are not of 32
-    **dict.fromkeys((2, 3, 17, 18, 19, 20), 8),  # integers and floats of 8
+_BITS = {  # of TensorProto's types other than 32-bit ones
+    **dict.fromkeys((2, 3, 17, 18, 19, 20), 8),  # 8-bit integers and floats
     **dict.fromkeys((10, 16), 16),  # FLOAT16, BFLOAT16
     **dict.fromkeys((21, 22, 23), 4),  # UINT4, INT4, FLOAT4E2M1
     **dict.fromkeys((7, 11), 64),  # INT64, DOUBLE
@@ -36,9 +36,9 @@ class Node:
     Attributes:
         kind: its operator.
         macs: multiply-accumulates of one inference at the compiled batch; None if it has none, or
-            if shapes do not tell.
-        weight_bytes: of the constants of one that computes, in the type that they are kept in: in
-            front of a DequantizeLinear. None for others.
+            shapes are unknown.
+        weight_bytes: bytes of the constants of a computing node, in their stored type (before a
+            DequantizeLinear). None for others.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Node:
 
 
 def write_nodes(file: Path, shapes: Mapping[str, Sequence[int]], folder: Path) -> None:
-    """Leave the nodes of ``file``, with inputs of ``shapes``, in ``folder``."""
+    """Write the nodes of ``file``, with inputs of ``shapes``, into ``folder``."""
     import onnx
     from onnx import shape_inference
 
@@ -60,19 +60,19 @@ def write_nodes(file: Path, shapes: Mapping[str, Sequence[int]], folder: Path) -
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if value.name in shapes:
                 dim.dim_value = shapes[value.name][axis]
-    del model.graph.value_info[:]  # a free size there would win over the one that follows now
+    del model.graph.value_info[:]  # a free size there would override the inferred one
     for value in model.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
         graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    except shape_inference.InferenceError:  # TensorRT took the file: its kinds are known, at least
+    except shape_inference.InferenceError:  # TensorRT accepted the file, so kinds are still known
         graph = model.graph
     known = _shapes(graph)
     weights = _Weights(graph)
     found: dict[str, Node] = {}
     for node in graph.node:
         name = _name(node)
-        twice = name in found  # nobody can tell whose work a layer of that name does
+        twice = name in found  # the work of a layer of this name is ambiguous
         work = (None, None) if twice else (_macs(node, known), weights.of(node))
         found[name] = Node(node.op_type, *work)
     data = {name: asdict(node) for name, node in found.items()}
@@ -85,12 +85,12 @@ def read_nodes(folder: Path) -> dict[str, Node]:
 
 
 def _name(node: NodeProto) -> str:
-    """As TensorRT's parser names a node (``getNodeName`` of onnx-tensorrt)."""
+    """The name that TensorRT's parser gives a node (``getNodeName`` of onnx-tensorrt)."""
     return node.name or f"node_of_{node.output[0]}"
 
 
 def _shapes(graph: GraphProto) -> dict[str, list[int]]:
-    """Shapes that are known to the last size."""
+    """Shapes by tensor, where all sizes are known."""
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
@@ -116,26 +116,26 @@ def _macs(node: NodeProto, shapes: Mapping[str, Sequence[int]]) -> int | None:
 
 
 class _Weights:
-    """What the constants of nodes take."""
+    """Sizes of the constants of nodes."""
 
     def __init__(self, graph: GraphProto) -> None:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._makers = {name: node for node in graph.node for name in node.output}
 
     def of(self, node: NodeProto) -> int | None:
-        """Bytes of the constants of a node that computes; None for others."""
+        """Bytes of the constants of a computing node; None for others."""
         if node.op_type not in _CONVOLUTIONS | _PRODUCTS:
             return None
         return sum(self._bytes(name) for name in node.input)
 
     def _bytes(self, name: str) -> int:
-        """Bytes of a tensor; 0 if it is none of the constants."""
+        """Bytes of a tensor; 0 if it is no constant."""
         maker = self._makers.get(name)
         bits = None
         if maker is not None and maker.op_type == "DequantizeLinear":
             name = maker.input[0]
             maker = self._makers.get(name)
-        if maker is not None and maker.op_type == "QuantizeLinear":  # kept in float in the file
+        if maker is not None and maker.op_type == "QuantizeLinear":  # stored as float in the file
             points = self._tensors.get(maker.input[2]) if len(maker.input) > 2 else None
             bits = 8 if points is None else _BITS.get(points.data_type, 32)
             name = maker.input[0]

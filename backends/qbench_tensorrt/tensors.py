@@ -1,4 +1,4 @@
-"""TensorRT's types as NumPy has them, and tensors side by side in one piece of memory.
+"""TensorRT's types in NumPy, and several tensors in one block of memory.
 
 Imported while measuring: the standard library and NumPy only.
 """
@@ -15,7 +15,7 @@ from qbench.kit.adapter import Unsupported
 from qbench.kit.feeds import convert
 from qbench.kit.model import TensorSpec
 
-ALIGNMENT = 256  # bytes: what cudaMalloc aligns to, and TensorRT wants of an address
+ALIGNMENT = 256  # bytes: cudaMalloc's alignment, which TensorRT requires of addresses
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -30,10 +30,10 @@ _DTYPES = {
 
 
 def dtype_name(tensor: str, trt_type: Any) -> str:
-    """The name of a member of ``tensorrt.DataType``: NumPy's, and ``bfloat16``.
+    """NumPy's name of a member of ``tensorrt.DataType``, or ``bfloat16``.
 
     Raises:
-        Unsupported: a type that cannot be handed in or out (fp8, fp4, int4).
+        Unsupported: a type that cannot be an input or output (fp8, fp4, int4).
     """
     if trt_type.name not in _DTYPES:
         raise Unsupported(f"'{tensor}' is {trt_type.name}, which this adapter cannot pass through")
@@ -41,12 +41,12 @@ def dtype_name(tensor: str, trt_type: Any) -> str:
 
 
 class Block:
-    """Where each of some tensors lies in one block, so that one copy takes them all.
+    """Layout of several tensors in one block, so that one copy moves all of them.
 
     Attributes:
         specs: by name; all sizes known.
-        offsets: by name, bytes from the beginning.
-        bytes: the length of the block, at least 1.
+        offsets: by name, bytes from the start of the block.
+        bytes: length of the block, at least 1.
     """
 
     def __init__(self, specs: Mapping[str, TensorSpec]) -> None:
@@ -78,10 +78,10 @@ def _stored(spec: TensorSpec) -> np.dtype:
 
 
 def write(view: np.ndarray, array: np.ndarray, have: TensorSpec, want: TensorSpec) -> None:
-    """Put ``array`` (of ``have``'s kind) into a tensor's view as ``want``.
+    """Convert ``array`` from ``have`` to ``want`` into a tensor's view.
 
     Raises:
-        ValueError: another shape, or numbers that do not fit the type.
+        ValueError: another shape, or values that do not fit the type.
     """
     if array.shape != view.shape:
         raise ValueError(f"expected shape {list(view.shape)}, got {list(array.shape)}")
@@ -92,14 +92,14 @@ def write(view: np.ndarray, array: np.ndarray, have: TensorSpec, want: TensorSpe
 
 
 def read(view: np.ndarray, spec: TensorSpec) -> np.ndarray:
-    """A copy of what a view holds; bfloat16 as float32, which has all of its numbers."""
+    """A copy of a view; bfloat16 as float32, which represents it exactly."""
     if spec.dtype == "bfloat16":
         return (view.astype(np.uint32) << 16).view(np.float32)
     return view.copy()
 
 
 def _to_bfloat16(array: np.ndarray) -> np.ndarray:
-    """The upper halves of float32 numbers as uint16, rounded half to even; NaN stays NaN."""
+    """The upper halves of float32 values as uint16, rounded half to even; NaN stays NaN."""
     bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(array), 0x7FC0, rounded).astype(np.uint16)

@@ -1,4 +1,4 @@
-"""What the layers of a TFLite file put out."""
+"""Outputs of the layers of a TFLite file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MOVING = frozenset(
 def activations(
     artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
 ) -> Iterator[list[Activation]]:
-    """For each feed, the outputs of all operators that compute something, dequantized.
+    """For each feed, the dequantized outputs of all operators that compute something.
 
-    All tensors are kept, so XNNPACK takes every operator by itself instead of fusing them; the
-    kernels are the same ones.
+    All tensors are kept, so XNNPACK runs each operator separately instead of fusing them, with the
+    same kernels.
 
     Raises:
         Unsupported: as when the artifact is opened to be run.
@@ -54,7 +54,7 @@ def activations(
 
 
 def _is_real(detail: Mapping[str, Any]) -> bool:
-    """Whether a tensor holds real numbers, as such or quantized."""
+    """Whether a tensor holds real numbers, floating-point or quantized."""
     return np.dtype(detail["dtype"]).kind == "f" or bool(detail["quantization"][0])
 
 

@@ -1,4 +1,4 @@
-"""Quantize a Keras or SavedModel source with TensorFlow's converter, TFLiteConverter.
+"""Quantize a Keras or SavedModel source by TensorFlow's TFLiteConverter.
 
 Needs TensorFlow, whose import takes seconds. Never imported while measuring.
 """
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qbench.kit.adapter import PrepareError, Unsupported
-from qbench.kit.converter import identifiers, match, short
+from qbench.kit.adapter import PrepareError, Unsupported, first_line
+from qbench.kit.converter import identifiers, match
 from qbench.kit.model import Calibration, Model, PrepareTarget, SourceTensor, relayout_shape
 from qbench_tflite.program import interpreter
 from qbench_tflite.signature import KEY, with_signature
@@ -25,10 +25,11 @@ NAME = "tensorflow.lite.TFLiteConverter"
 def converted(
     model: Model, target: PrepareTarget, calibration: Calibration | None
 ) -> tuple[bytes, dict[str, Any]]:
-    """A full int8 ``.tflite`` file, whose signature has the model's source names, and the settings.
+    """A full int8 ``.tflite`` file, whose signature uses the model's source names, and the
+    settings.
 
-    Operators without an int8 kernel stay in float. Inputs and outputs are int8 where the source's
-    are all float32, otherwise as in the source.
+    Operators without an int8 kernel stay in floating point. Inputs and outputs are int8 if the
+    source's are all float32, else as in the source.
 
     Raises:
         Unsupported: TensorFlow is not installed.
@@ -41,7 +42,7 @@ def converted(
     from qbench_tensorflow.load import keras_model, load_keras, load_savedmodel
 
     if not calibration:
-        raise PrepareError("int8-static needs calibration items")
+        raise PrepareError("int8-static needs calibration items, but got none")
     loaded = (
         load_savedmodel(model.path)
         if model.format == "savedmodel"
@@ -80,8 +81,8 @@ def converted(
         content = bytes(tool.convert())
     except Unsupported:
         raise
-    except Exception as error:  # the tool raises what comes
-        raise PrepareError(f"TFLiteConverter failed: {short(error)}") from error
+    except Exception as error:  # the tool raises unrelated types
+        raise PrepareError(f"TFLiteConverter failed: {first_line(error)}") from error
     names = {
         words[canonical]: tensor.name
         for canonical, tensor in (*model.source_inputs.items(), *model.source_outputs.items())
@@ -90,9 +91,9 @@ def converted(
 
 
 def _configure(tf: Any, tool: Any, loaded: Loaded, target: PrepareTarget) -> dict[str, Any]:
-    """Set the converter up; returns what was set, for the record."""
-    # The only switch that TensorFlow has for this, and a private one: a release that drops it
-    # must not quantize otherwise than asked for.
+    """Configure the converter; returns the settings."""
+    # TensorFlow's only switch for this is private: a release without it must not silently quantize
+    # in another way
     if not hasattr(tool, "_experimental_disable_per_channel"):
         raise Unsupported("this TensorFlow's converter cannot choose per-channel or per-tensor")
     per_channel = bool(target.options.get("per_channel", True))
@@ -115,7 +116,7 @@ def _configure(tf: Any, tool: Any, loaded: Loaded, target: PrepareTarget) -> dic
 
 
 def _given(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
-    """The names that the card gives; a canonical one stands for none."""
+    """Tensors with the card's names; a canonical name counts as none."""
     return {
         canonical: SourceTensor("" if tensor.name == canonical else tensor.name, tensor.layout)
         for canonical, tensor in tensors.items()
@@ -123,7 +124,7 @@ def _given(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
 
 
 def _shape(model: Model, name: str, spec: Any) -> list[int | None]:
-    """The source's sizes, and the card's where the source leaves them free."""
+    """The source's sizes; the card's where the source leaves them free."""
     card = model.inputs[name]
     wanted = relayout_shape(card.shape, card.layout, model.source_inputs[name].layout)
     own: Sequence[int | None] = spec.shape.as_list()

@@ -1,6 +1,6 @@
-"""Read back what a TFLite interpreter's graph consists of: numbers, work and placement.
+"""Read back a TFLite interpreter's graph: types, work and placement of its operators.
 
-Needs NumPy and an interpreter. Everything here is about the file's first subgraph.
+Needs NumPy and an interpreter. Covers the file's first subgraph.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COMPUTING = frozenset(
         "UNIDIRECTIONAL_SEQUENCE_RNN",
     }
 )
-"""TFLite's operators with weights, or that otherwise dominate the work."""
+"""TFLite's operators that have weights or dominate the work."""
 CONVERTING = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 _COPYING_NOTHING = frozenset({"EXPAND_DIMS", "RESHAPE", "SHAPE", "SQUEEZE"})
 _LOOKUPS = frozenset({"EMBEDDING_LOOKUP", "GATHER", "GATHER_ND"})
@@ -43,21 +43,21 @@ _DELEGATE = "DELEGATE"
 _INTEGER_WEIGHTS = frozenset({"int8", "uint8", "int4"})
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int16": "int16"}
 _ADDED = ("_quantized", "_dequant")
-"""What ai-edge-quantizer appends to the name of a tensor that it makes from another."""
+"""Suffixes that ai-edge-quantizer adds to names of derived tensors."""
 
 
 def nodes(interpreter: Any) -> list[Node]:
-    """The file's own operators in their order, without those that stand for a delegate."""
+    """The file's own operators in order, without nodes that stand for a delegate."""
     return [n for n in interpreter._get_ops_details() if n["op_name"] != _DELEGATE]
 
 
 def partitions(interpreter: Any) -> int:
-    """How many pieces of an allocated graph delegates took."""
+    """Number of parts of an allocated graph that delegates run."""
     return sum(n["op_name"] == _DELEGATE for n in interpreter._get_ops_details())
 
 
 def tensor_names(interpreter: Any) -> dict[int, str]:
-    """The names of tensors as the float32 file has them."""
+    """Names of tensors in the float32 file."""
     return {
         int(detail["index"]): source_name(detail["name"])
         for detail in interpreter.get_tensor_details()
@@ -65,23 +65,22 @@ def tensor_names(interpreter: Any) -> dict[int, str]:
 
 
 def source_name(tensor: str) -> str:
-    """A tensor's name without what ai-edge-quantizer appends."""
+    """A tensor's name without ai-edge-quantizer's suffixes."""
     for added in _ADDED:
         tensor = tensor.removesuffix(added)
     return tensor
 
 
 def operators(interpreter: Any, shapes: Any = None) -> list[Operator]:
-    """The operators of a graph; a fallback is what no delegate (XNNPACK) took.
+    """The operators of a graph. A fallback is an operator that no delegate (XNNPACK) runs.
 
     Args:
-        interpreter: before ``allocate_tensors``, no delegate has taken anything.
-        shapes: an allocated interpreter of the same file without delegates, to read the shapes
-            from: where a graph was resized, XNNPACK keeps the new ones to itself. By default
-            ``interpreter``.
+        interpreter: before ``allocate_tensors``, delegates have no operators yet.
+        shapes: an allocated interpreter of the same file without delegates, to read shapes from:
+            XNNPACK does not report those of a resized graph. By default ``interpreter``.
     """
     graph = nodes(interpreter)
-    # Every tensor has one producer among the file's own operators.
+    # every tensor has one producer among the file's own operators
     producer = {int(tensor): node for node in graph for tensor in node["outputs"]}
     delegated: set[int] = set()
     for node in interpreter._get_ops_details():
@@ -106,9 +105,8 @@ def operators(interpreter: Any, shapes: Any = None) -> list[Operator]:
 
 
 def stored(interpreter: Any) -> list[str]:
-    """The types that weights of computing operators are only stored in (``float16``, ``int8``):
-    a DEQUANTIZE turns them into float32 before the operator sees them. One for each such
-    operator. LiteRT calls 4-bit integers int8 here."""
+    """Storage types (``float16``, ``int8``) of weights that a DEQUANTIZE expands to float32, one
+    per computing operator with such weights. LiteRT reports 4-bit integers as int8 here."""
     graph = nodes(interpreter)
     changing = {int(tensor) for node in graph for tensor in node["outputs"]}
     changing.update(int(detail["index"]) for detail in interpreter.get_input_details())
@@ -126,11 +124,11 @@ def stored(interpreter: Any) -> list[str]:
 
 
 def notes(graph: Sequence[Operator], storage: Sequence[str]) -> list[str]:
-    """What a reader should know of an allocated graph; ``storage`` as from :func:`stored`."""
+    """Notes for the reader of an allocated graph; ``storage`` is from :func:`stored`."""
     outside = Counter(op.kind for op in graph if op.fallback)
     result = []
     if all(op.fallback for op in graph):
-        result.append("no delegate took any operator: TFLite's own, slower kernels run them all")
+        result.append("no delegate runs any operator: TFLite's own, slower kernels run all of them")
     elif outside:
         parts = ", ".join(f"{count} {kind}" for kind, count in sorted(outside.items()))
         result.append(f"outside XNNPACK: {parts}")
@@ -162,18 +160,18 @@ def _operator(
         if computes
         else None,
         fallback=not delegated,
-        # The converter joins the names of the layers that it fused.
+        # the converter joins the names of fused layers
         layers=tuple(part for part in name.split(";") if part),
     )
 
 
 def _bytes(node: Node, sizes: Mapping[int, int], constant: frozenset[int]) -> dict[str, int]:
     """``weight_bytes`` and ``activation_bytes`` of an operator. 4-bit weights count as 8-bit ones,
-    which is what LiteRT calls them."""
+    as LiteRT reports them."""
     made = [int(tensor) for tensor in node["outputs"]]
     if node["op_name"] in _COPYING_NOTHING or constant.issuperset(made):
         return {"weight_bytes": 0, "activation_bytes": 0}
-    read = [int(tensor) for tensor in node["inputs"] if tensor >= 0]  # -1: left out
+    read = [int(tensor) for tensor in node["inputs"] if tensor >= 0]  # -1: omitted
     weights = sum(sizes[tensor] for tensor in read if tensor in constant)
     given = sum(sizes[tensor] for tensor in read if tensor not in constant)
     written = sum(sizes[tensor] for tensor in made)
@@ -183,7 +181,7 @@ def _bytes(node: Node, sizes: Mapping[int, int], constant: frozenset[int]) -> di
 
 
 def _constants(interpreter: Any, graph: Sequence[Node]) -> frozenset[int]:
-    """Tensors that no inference changes: stored ones, and what is expanded from these once."""
+    """Tensors that no inference changes: stored ones, and their expansions."""
     changing = {int(detail["index"]) for detail in interpreter.get_input_details()}
     for node in graph:
         if node["op_name"] != "DEQUANTIZE" or int(node["inputs"][0]) in changing:
@@ -197,7 +195,7 @@ def _precision(node: Node) -> str | None:
     if _INTEGER_WEIGHTS.intersection(result):
         return "int8"
     if "float32" in result and node["op_name"] in COMPUTING:
-        # Float in and out around integer weights: activations are quantized at run time.
+        # float inputs and outputs with integer weights: activations are quantized at run time
         return "int8" if _INTEGER_WEIGHTS.intersection(operands) else "fp32"
     return next((_WORDS[kind] for kind in result if kind in _WORDS), None)
 
@@ -205,10 +203,10 @@ def _precision(node: Node) -> str | None:
 def _macs(kind: str, inputs: Sequence[_Shape], output: _Shape) -> int | None:
     """Multiply-accumulates of one inference; None for recurrent operators and the like.
 
-    The layouts of weights are those of TFLite's operator versions (``schema.fbs``): CONV_2D
-    ``[out, h, w, in]``, DEPTHWISE_CONV_2D ``[1, h, w, out]``, CONV_3D ``[d, h, w, in, out]``,
-    FULLY_CONNECTED ``[out, in]``, TRANSPOSE_CONV ``[out, h, w, in]``, which has its weights and
-    input second and third.
+    Layouts of weights by TFLite's operator (``schema.fbs``): CONV_2D ``[out, h, w, in]``,
+    DEPTHWISE_CONV_2D ``[1, h, w, out]``, CONV_3D ``[d, h, w, in, out]``, FULLY_CONNECTED ``[out,
+    in]``, TRANSPOSE_CONV ``[out, h, w, in]``, whose second and third operands are weights and
+    input.
     """
     if kind == "CONV_2D":
         return math.prod(output) * math.prod(inputs[1][1:])
@@ -219,7 +217,7 @@ def _macs(kind: str, inputs: Sequence[_Shape], output: _Shape) -> int | None:
     if kind == "FULLY_CONNECTED":
         return math.prod(output) * inputs[1][1]
     if kind == "BATCH_MATMUL":
-        # [m, k] or, transposed, [k, m]; the output is [m, n].
+        # [m, k] or, transposed, [k, m]; the output is [m, n]
         return math.prod(output) * (inputs[0][-1] * inputs[0][-2] // max(output[-2], 1))
     if kind == "TRANSPOSE_CONV":
         return math.prod(inputs[2]) * math.prod(inputs[1][:3])
@@ -231,8 +229,8 @@ def _macs(kind: str, inputs: Sequence[_Shape], output: _Shape) -> int | None:
 def _inside(delegate: Node, producer: Mapping[int, Node]) -> Iterator[int]:
     """Indices of the operators that a DELEGATE node stands for.
 
-    The interpreter lists its outer inputs and outputs only. What leads from the ones to the
-    others is inside: were it not, its result would be one of the inputs.
+    The interpreter lists only its outer inputs and outputs. Operators on the way from inputs to
+    outputs are inside; otherwise their results would be among the inputs.
     """
     inputs = {int(tensor) for tensor in delegate["inputs"]}
     open_tensors = [int(tensor) for tensor in delegate["outputs"]]

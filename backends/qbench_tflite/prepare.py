@@ -1,4 +1,4 @@
-"""Make TFLite artifacts. Never imported while measuring."""
+"""Prepare TFLite artifacts. Never imported while measuring."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported
-from qbench.kit.converter import short
+from qbench.kit.adapter import PrepareError, Unsupported, first_line
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, TensorSpec
 from qbench.kit.operators import Operator
 from qbench_tflite import graph, quantizer
@@ -18,11 +17,11 @@ from qbench_tflite.tensors import file_slots, slots
 
 FILE = "model.tflite"
 _TRIAL_ITEMS = 8
-"""Calibration items of the first pass, which only finds out what XNNPACK takes."""
+"""Calibration items of the first pass, which only finds operators that XNNPACK refuses."""
 _ALWAYS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
-"""Quantized in any case: without them, a file is not int8."""
+"""Always quantized: without them a file is not int8."""
 _STORAGE = ("fp16", "w8", "w4")
-"""Precisions of weights only: LiteRT turns them into float32 before it computes."""
+"""Weight-only precisions: LiteRT expands weights to float32 before it computes."""
 
 
 def prepare(
@@ -30,22 +29,21 @@ def prepare(
 ) -> Provenance:
     """Write ``model.tflite`` into ``out``.
 
-    Choices:
-        - fp32 and as-shipped are the file itself, byte by byte.
-        - int8 first quantizes every operator that the tool can, inputs and outputs too. Kinds of
-          operators that XNNPACK no longer takes then (``_ousted``) are left in fp32 in a second
-          pass, for an operator outside costs more than int8 saves, and splits the graph. Static
-          int8 of digits_vit went from 0.33 to 1.5 times fp32's speed so (softmax, GELU and the
-          like stay in fp32), dynamic int8 of mobilenet_v2 from 0.40 to 1.4 (depthwise
-          convolutions do). The option ``all_operators`` does without the second pass.
-        - int16x8 quantizes all it can: XNNPACK takes none of it, so there is nothing to keep.
-        - fp16, w8 and w4 change weights only; LiteRT changes them back.
-        - A Keras or SavedModel source is quantized by TensorFlow's converter.
+    - fp32 and as-shipped copy the file.
+    - int8 first quantizes every operator that the tool can, including inputs and outputs. A second
+      pass leaves kinds of operators in fp32 that XNNPACK then no longer runs (``_ousted``), since
+      an operator outside XNNPACK costs more than int8 saves, and splits the graph. This raised
+      static int8 of digits_vit from 0.33 to 1.5 times fp32's speed (softmax, GELU and others stay
+      in fp32) and dynamic int8 of mobilenet_v2 from 0.40 to 1.4 (depthwise convolutions do). The
+      option ``all_operators`` omits the second pass.
+    - int16x8 quantizes all it can: XNNPACK runs none of it, so a second pass is useless.
+    - fp16, w8 and w4 change weights only; LiteRT expands them again.
+    - TensorFlow's converter quantizes Keras and SavedModel sources.
 
     Raises:
         PrepareError: the file is not valid, or the tool failed or did nothing.
-        Unsupported: the file is quantized already, or as-shipped was asked of one that is not;
-            TensorFlow is missing.
+        Unsupported: the file is already quantized, or as-shipped and the file is not; TensorFlow is
+            missing.
     """
     if model.format != "tflite":
         from qbench_tflite.converter import NAME, converted
@@ -64,7 +62,7 @@ def prepare(
             raise Unsupported("the file is not quantized: ask for fp32")
     elif computed or (stored and target.precision != "fp32"):
         raise Unsupported(
-            f"the file is quantized already ({computed or stored} operators): ask for as-shipped"
+            f"the file is already quantized ({computed or stored} operators): ask for as-shipped"
         )
     if target.precision in ("as-shipped", "fp32"):
         (out / FILE).write_bytes(content)
@@ -83,7 +81,7 @@ def _quantize(
     settings: dict[str, Any] = {}
     if target.precision in ("int8-static", "int16x8"):
         if not calibration:
-            raise PrepareError(f"{target.precision} needs calibration items")
+            raise PrepareError(f"{target.precision} needs calibration items, but got none")
         method = target.options.get("calibration_method", "minmax")
         settings = {"calibration_items": len(calibration), "ranges": f"{method} over all items"}
         if method == "percentile":
@@ -110,13 +108,13 @@ def _provenance(
     settings: dict[str, Any],
     left: Sequence[str],
 ) -> Provenance:
-    """What became of the file at ``path``.
+    """The record of the file at ``path``.
 
     Raises:
         PrepareError: nothing was quantized.
     """
     result = interpreter(path)
-    call(lambda: slots(result, model))  # inputs and outputs are still there
+    call(lambda: slots(result, model))  # inputs and outputs still exist
     after = [op for op in graph.operators(result) if op.role == "compute"]
     stored = graph.stored(result)
     if target.precision in _STORAGE:
@@ -144,7 +142,7 @@ def _notes(precision: str, after: list[Operator], count: int, left: Sequence[str
     elif precision in _STORAGE:
         notes.append(f"{precision} is storage only: computed in fp32")
     if left:
-        notes.append(f"left in fp32, as XNNPACK takes them only so: {', '.join(left)}")
+        notes.append(f"left in fp32, since XNNPACK runs them only so: {', '.join(left)}")
     if count < len(after):
         rest = len(after) - count
         notes.append(f"{rest} of {len(after)} convolutions and matrix products stay in fp32")
@@ -158,7 +156,7 @@ def _first(calibration: Calibration | None, items: int) -> Calibration | None:
 
 
 def _ousted(before: bytes, after: bytes) -> list[str]:
-    """Kinds of operators that XNNPACK takes of the one file, but not of the other."""
+    """Kinds of operators that XNNPACK runs in the file ``before``, but not in ``after``."""
     return sorted(_outside(after) - _outside(before) - _ALWAYS)
 
 
@@ -176,7 +174,7 @@ def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
 
     Raises:
         PrepareError: not a valid TFLite file.
-        Unsupported: a Keras file or a SavedModel; the TF converter names its tensors.
+        Unsupported: a Keras file or a SavedModel, whose tensors the TF converter names.
     """
     if path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5"):
         raise Unsupported(f"{path.name} is no TFLite file")
@@ -188,7 +186,7 @@ def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
 
 
 def _read(model: Model) -> bytes:
-    """The file's content, once it is known to be valid and to fit the card."""
+    """The content of a valid file that fits the card."""
     content = model.path.read_bytes()
     try:
         slots(_load(content), model)
@@ -205,4 +203,4 @@ def _load(content: bytes) -> Any:
         return interpreter(content)
     except (ValueError, RuntimeError) as error:
         what = "not a valid TFLite file" if "Flatbuffer" in str(error) else "LiteRT cannot load it"
-        raise PrepareError(f"{what}: {short(error)}") from None
+        raise PrepareError(f"{what}: {first_line(error)}") from None

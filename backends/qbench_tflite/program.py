@@ -1,39 +1,45 @@
-"""Run a TFLite file: the measuring path. Imports NumPy and LiteRT, nothing else."""
+"""Run a TFLite file. Imported while measuring: NumPy and LiteRT only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from qbench.kit.adapter import Unsupported
+from qbench.kit.adapter import Program, Stream, Unsupported, first_line
 from qbench.kit.feeds import check_feed, convert
-from qbench.kit.model import Artifact, Feed, Model, RunConfig, TensorSpec
+from qbench.kit.hints import read_hints
+from qbench.kit.model import Artifact, Feed, Model, RunConfig
 from qbench.kit.operators import EffectivePrecision, Operator, Profile
 from qbench_tflite.tensors import Slot, slots
 
-_FLAGS = {
-    "experimental_compress_quantization_zero_points": bool,
-    "experimental_default_delegate_latest_features": bool,
-    "experimental_disable_delegate_clustering": bool,
-    "experimental_disable_delegate_node_fusion": bool,
-    "experimental_op_resolver_type": str,
-}
-"""Arguments of LiteRT's ``Interpreter`` that a hint may set, and the type of their values. All
-are written out at every opening; the resolver's default, AUTO, applies XNNPACK."""
+
+@dataclass(frozen=True)
+class Hints:
+    """Arguments of LiteRT's ``Interpreter`` that a suite may set. The resolver AUTO applies
+    XNNPACK."""
+
+    experimental_compress_quantization_zero_points: bool = False
+    experimental_default_delegate_latest_features: bool = False
+    experimental_disable_delegate_clustering: bool = False
+    experimental_disable_delegate_node_fusion: bool = False
+    experimental_op_resolver_type: Literal[
+        "AUTO", "BUILTIN", "BUILTIN_REF", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+    ] = "AUTO"
 
 
-class TfliteProgram:
+class TfliteProgram(Program):
     """An opened TFLite file.
 
-    LiteRT cannot share an interpreter's weights: every stream is an interpreter of its own over
-    the same memory-mapped file, and XNNPACK packs the weights anew for each. So memory grows with
-    the number of streams; the pages of the file itself are shared.
+    LiteRT cannot share an interpreter's weights: every stream has its own interpreter over the same
+    memory-mapped file, and XNNPACK packs the weights again for each. So memory grows with the
+    number of streams; only the file's pages are shared.
 
     Args:
-        keep_tensors: keep what is between inputs and outputs readable.
+        keep_tensors: keep tensors between inputs and outputs readable.
     """
 
     def __init__(self, artifact: Artifact, config: RunConfig, keep_tensors: bool = False) -> None:
@@ -49,12 +55,12 @@ class TfliteProgram:
         self._spare: Any = self._interpreter()
         inputs, outputs = slots(self._spare, self._model)
         self._inputs, self._outputs = inputs, outputs
-        self.inputs: Mapping[str, TensorSpec] = {name: slot.spec for name, slot in inputs.items()}
-        self.outputs: Mapping[str, TensorSpec] = {name: slot.spec for name, slot in outputs.items()}
+        self.inputs = {name: slot.spec for name, slot in inputs.items()}
+        self.outputs = {name: slot.spec for name, slot in outputs.items()}
         self._allocate(self._spare)
 
     def stream(self) -> TfliteStream:
-        """A new interpreter, ready; the first one is that of ``open``."""
+        """A new interpreter, ready to run; the first stream gets the one that ``open`` made."""
         interpreter, self._spare = self._spare, None
         if interpreter is None:
             interpreter = self._interpreter()
@@ -66,14 +72,14 @@ class TfliteProgram:
         return stream
 
     def effective(self) -> EffectivePrecision:
-        """From the operand types of the allocated graph, and what XNNPACK took of it."""
+        """From the operand types of the allocated graph, and its partition by XNNPACK."""
         from qbench_tflite import graph
 
         operators = self._operators()
         return EffectivePrecision.of(operators, graph.notes(operators, graph.stored(self._spare)))
 
     def profile(self, feed: Feed, runs: int) -> Profile:
-        """Structure, precision and placement, without times; nothing is run."""
+        """Structure, precision and placement, without times; runs nothing."""
         from qbench_tflite import graph
 
         operators = self._operators()
@@ -82,8 +88,8 @@ class TfliteProgram:
         return Profile(
             tuple(operators),
             (
-                "LiteRT's Python interface gives no times of operators",
-                f"XNNPACK takes the graph in {pieces} piece{'s' * (pieces != 1)}; "
+                "LiteRT's Python interface reports no times of operators",
+                f"XNNPACK runs the graph in {pieces} piece{'s' * (pieces != 1)}; "
                 f"{outside} of {len(operators)} operators are outside",
                 *graph.notes(operators, graph.stored(self._spare)),
             ),
@@ -101,10 +107,7 @@ class TfliteProgram:
         self._allocate(shapes)
         return graph.operators(self._spare, shapes)
 
-    def __enter__(self) -> TfliteProgram:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
         self._spare = None
         for stream in self._streams:
             stream.close()
@@ -114,7 +117,7 @@ class TfliteProgram:
         return interpreter(self._path, self._config.threads, self._flags)
 
     def _allocate(self, interpreter: Any) -> None:
-        """Fix the batch and let XNNPACK take the graph.
+        """Fix the batch and let XNNPACK partition the graph.
 
         Raises:
             Unsupported: the file does not work at this batch.
@@ -133,7 +136,7 @@ class TfliteProgram:
             if not resized:
                 raise
             raise Unsupported(
-                f"the file is fixed at batch {self._file_batch()}: {_first_line(error)}"
+                f"the file is fixed at batch {self._file_batch()}: {first_line(error)}"
             ) from None
         if resized:
             for name, slot in self._outputs.items():
@@ -145,7 +148,7 @@ class TfliteProgram:
                     )
 
     def _settle(self, interpreter: Any) -> None:
-        """Run once on zeros: LiteRT knows the shapes of a resized graph's outputs only then."""
+        """Run once on zeros: only then does LiteRT know the output shapes of a resized graph."""
         for slot in self._inputs.values():
             shape = slot.spec.sized(self._config.batch)
             interpreter.set_tensor(slot.index, np.zeros(shape, slot.spec.dtype))
@@ -155,13 +158,12 @@ class TfliteProgram:
         return next(iter(self._inputs.values())).spec.shape[0]
 
 
-class TfliteStream:
-    """One interpreter.
+class TfliteStream(Stream):
+    """One interpreter. ``infer`` is LiteRT's own ``Invoke``, without the 0.5 µs in which its Python
+    wrapper counts references to views of its buffers, of which there are none here.
 
     Attributes:
-        interpreter: LiteRT's; None once it is closed.
-        infer: LiteRT's own ``Invoke``, without the 0.5 µs in which its Python wrapper counts
-            references to views of its buffers; none are made here.
+        interpreter: LiteRT's; None once closed.
     """
 
     def __init__(
@@ -178,16 +180,9 @@ class TfliteStream:
         self._outputs = outputs
         self._batch = batch
         native: Any = getattr(interpreter, "_interpreter", None)
-        self.infer: Callable[[], None] = (
-            native.Invoke if hasattr(native, "Invoke") else interpreter.invoke
-        )
+        self.infer = native.Invoke if hasattr(native, "Invoke") else interpreter.invoke
 
     def bind(self, feed: Feed) -> None:
-        """Copy the inputs into the interpreter, cast or quantized to the file's types.
-
-        Raises:
-            ValueError: names, kinds of dtype or shapes differ from the card's.
-        """
         check_feed(feed, self._model.inputs, self._batch)
         source = self._model.to_source(feed)
         for name, slot in self._inputs.items():
@@ -203,7 +198,7 @@ class TfliteStream:
         return self._model.from_source(outputs)
 
     def close(self) -> None:
-        """Free the interpreter; the stream is of no use afterwards."""
+        """Free the interpreter; the stream is unusable afterwards."""
         self.infer = _closed
         self.interpreter = None
 
@@ -211,7 +206,7 @@ class TfliteStream:
 def interpreter(
     source: Path | bytes, threads: int = 1, flags: Mapping[str, Any] | None = None
 ) -> Any:
-    """A LiteRT interpreter of a file (memory-mapped) or a file's content, not yet allocated.
+    """A LiteRT interpreter of a file (memory-mapped) or of a file's content, not yet allocated.
 
     Raises:
         ValueError: not a valid TFLite file.
@@ -223,31 +218,19 @@ def interpreter(
 
 
 def flags(hints: Mapping[str, Any]) -> dict[str, Any]:
-    """The interpreter's arguments for ``hints``, each of them set.
+    """The interpreter's arguments for ``hints``, all of them.
 
     Raises:
         ValueError: an unknown name, or a value that it does not take.
     """
     from ai_edge_litert.interpreter import OpResolverType
 
-    for name, value in hints.items():
-        if name == "num_threads":
-            raise ValueError("num_threads is set by the suite's threads, not by a hint")
-        if name not in _FLAGS:
-            raise ValueError(f"LiteRT has no hint '{name}'. Known: {', '.join(_FLAGS)}.")
-        if type(value) is not _FLAGS[name]:
-            raise ValueError(f"hint {name} takes a {_FLAGS[name].__name__}, not {value!r}")
-    chosen = {name: hints.get(name, False) for name, kind in _FLAGS.items() if kind is bool}
-    resolver = hints.get("experimental_op_resolver_type", "AUTO")
-    if resolver not in OpResolverType.__members__:
-        known = ", ".join(OpResolverType.__members__)
-        raise ValueError(f"experimental_op_resolver_type is one of {known}, not {resolver!r}")
-    return {**chosen, "experimental_op_resolver_type": OpResolverType[resolver]}
+    if "num_threads" in hints:
+        raise ValueError("num_threads is set by the suite's threads, not by a hint")
+    arguments = dict(vars(read_hints(Hints, hints, "tflite")))
+    resolver = arguments["experimental_op_resolver_type"]
+    return {**arguments, "experimental_op_resolver_type": OpResolverType[resolver]}
 
 
 def _closed() -> None:
     raise RuntimeError("the program was closed")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

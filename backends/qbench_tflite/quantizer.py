@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from qbench.kit.adapter import PrepareError
-from qbench.kit.converter import short
+from qbench.kit.adapter import PrepareError, first_line
 from qbench.kit.model import Calibration, Model, PrepareTarget
 from qbench_tflite import graph, ranges
 from qbench_tflite.program import interpreter
@@ -19,7 +18,7 @@ from qbench_tflite.tensors import slots
 
 NAME = "ai_edge_quantizer.Quantizer.quantize"
 _NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
-"""Operators that ai-edge-quantizer calls otherwise than TFLite."""
+"""ai-edge-quantizer's names for TFLite's operators, where they differ."""
 _T = TypeVar("_T")
 
 
@@ -29,8 +28,8 @@ class Kept:
 
     Attributes:
         kinds: TFLite's types, such as ``SOFTMAX``.
-        scopes: single ones, as ai-edge-quantizer names them: their outputs' names, each followed
-            by a semicolon.
+        scopes: single operators by ai-edge-quantizer's name: the names of their outputs, each
+            followed by a semicolon.
     """
 
     kinds: tuple[str, ...] = ()
@@ -38,8 +37,8 @@ class Kept:
 
 
 def excluded(content: bytes, wanted: Iterable[str]) -> Kept:
-    """The operators that ``excluded_operators`` means: types, names of operators (their output
-    tensor's), or names of layers that were fused into one.
+    """Resolve ``excluded_operators``: types, names of operators (of their output tensor), or names
+    of layers that were fused into one.
 
     Raises:
         PrepareError: the file has no such operator.
@@ -56,7 +55,7 @@ def excluded(content: bytes, wanted: Iterable[str]) -> Kept:
     for name in wanted:
         if name not in kinds and name not in scopes:
             near = difflib.get_close_matches(name, [*kinds, *scopes], n=3, cutoff=0.4)
-            hint = f"Near it: {', '.join(near)}. " if near else ""
+            hint = f"Similar: {', '.join(near)}. " if near else ""
             raise PrepareError(
                 f"excluded_operators: the file has no operator '{name}'. {hint}"
                 f"Types in it: {', '.join(sorted(kinds))}"
@@ -74,11 +73,11 @@ def quantized(
     calibration: Calibration | None = None,
     kept: Kept | None = None,
 ) -> tuple[bytes, list[dict[str, Any]]]:
-    """The quantized file and the recipe it was made by.
+    """The quantized file and its recipe.
 
     Args:
-        content: a float file with a signature.
-        calibration: for the precisions that have ranges of activations.
+        content: a floating-point file with a signature.
+        calibration: for precisions with ranges of activations.
 
     Raises:
         PrepareError: the tool failed.
@@ -92,7 +91,7 @@ def quantized(
 
 
 def call(work: Callable[[], _T]) -> _T:
-    """``work``'s result; what the tool raises becomes a PrepareError."""
+    """``work()``, with the tool's errors turned into PrepareErrors."""
     try:
         return work()
     except PrepareError:
@@ -104,11 +103,11 @@ def call(work: Callable[[], _T]) -> _T:
             "ai-edge-quantizer is not installed: pip install ai-edge-quantizer"
         ) from None
     except Exception as error:
-        raise PrepareError(f"ai-edge-quantizer failed: {short(error)}") from error
+        raise PrepareError(f"ai-edge-quantizer failed: {first_line(error)}") from error
 
 
 def _recipe(target: PrepareTarget, kept: Kept) -> list[dict[str, Any]]:
-    """What ai-edge-quantizer calls a recipe: JSON that says which operator is quantized how."""
+    """ai-edge-quantizer's recipe: JSON that maps operators to their quantization."""
     from ai_edge_quantizer import qtyping, recipe_manager
 
     every = qtyping.TFLOperationName.ALL_SUPPORTED
@@ -144,7 +143,7 @@ def _recipe(target: PrepareTarget, kept: Kept) -> list[dict[str, Any]]:
     known = {kind.value: kind for kind in qtyping.TFLOperationName}
     for name in kept.kinds:
         kind = known.get(_NAMES.get(name, name))
-        if kind is not None:  # others are never quantized
+        if kind is not None:  # the tool never quantizes others
             manager.add_quantization_config(".*", kind, algorithm_key=leave)
     for scope in kept.scopes:
         manager.add_quantization_config(f"^{re.escape(scope)}$", every, algorithm_key=leave)
@@ -160,8 +159,8 @@ def _ranges(
 ) -> dict[str, Any]:
     """The range of every activation.
 
-    First the minimum and maximum over all items: the tool's own default is a moving average of
-    them, which depends on the items' order.
+    Starts from minimum and maximum over all items: the tool's default, a moving average of them,
+    depends on the order of items.
     """
     from ai_edge_quantizer import calibrator, recipe_manager
     from ai_edge_quantizer.utils import qsv_utils
@@ -191,7 +190,7 @@ def _ranges(
 def _inputs(
     model: Model, reader: Any, calibration: Calibration
 ) -> Iterator[Mapping[int, np.ndarray]]:
-    """The calibration batches by tensor index, in the file's dtypes and batch size."""
+    """Calibration batches by tensor index, in the file's dtypes and batch size."""
     inputs, _ = slots(reader, model)
     batch = next(iter(inputs.values())).spec.shape[0]
     for feed in calibration.batches(batch if isinstance(batch, int) else 1):

@@ -1,4 +1,4 @@
-"""Choose the ranges of activations from histograms over the calibration items."""
+"""Choose ranges of activations from histograms over the calibration items."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 PERCENTILE = 99.999
-"""As ONNX Runtime's percentile calibration has it by default."""
+"""Default of ONNX Runtime's percentile calibration."""
 _BINS = 2048
 _CANDIDATES = np.linspace(0.05, 1.0, 96)
-_LEVELS = 255  # steps between the least and the greatest int8
+_LEVELS = 255  # steps between the minimum and maximum int8
 
 
 def narrowed(
     reader: Any, items: Iterable[Mapping[int, np.ndarray]], ranges: Mapping[str, Any], method: str
 ) -> dict[str, Any]:
-    """``ranges`` made narrower, so that rare large values do not cost all others precision.
+    """Narrow ``ranges``, so that rare large values do not cost all others precision.
 
     Args:
         reader: an allocated interpreter that keeps all tensors.
@@ -55,7 +55,7 @@ def narrowed(
 
 
 def percentile(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """The range that holds ``PERCENTILE`` per cent of the values, half of the rest cut off at
+    """The range that holds ``PERCENTILE`` per cent of the values, with half of the rest clipped at
     either end (Wu et al. 2020, Integer Quantization for Deep Learning Inference,
     arXiv:2004.09602, section "Calibration").
 
@@ -71,9 +71,9 @@ def percentile(counts: np.ndarray, low: float, high: float) -> tuple[float, floa
 
 
 def least_error(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """The range with the least mean squared error after quantizing to int8 (Nagel et al. 2021, A
+    """The range with the minimum mean squared error after quantizing to int8 (Nagel et al. 2021, A
     White Paper on Neural Network Quantization, arXiv:2106.08295, section "Quantization range
-    setting"); first the greater end is searched, then the smaller one.
+    setting"). Searches the end of greater magnitude first, then the other.
 
     Args:
         counts: a histogram of equal bins from ``low`` to ``high``.

@@ -1,10 +1,10 @@
-"""Mend a TFLite file's table of contents, so that today's tools can read it.
+"""Add a signature and current operator codes to a TFLite file, so that today's tools can read it.
 
-- ai-edge-quantizer feeds a model by the names of its signature, and files from old converters have
-  none. It also renames tensors, but not the signature's entries: so they carry the source's names.
-- It looks at ``builtin_code`` only, which old converters leave at 0 (ADD): their operators
-  stand in ``deprecated_builtin_code``. The format's own rule (``schema.fbs``, OperatorCode) is to
-  take the greater of both.
+- ai-edge-quantizer feeds a model by the names of its signature, which files from old converters
+  lack. It renames tensors, but not the signature's entries, so these keep the source's names.
+- It reads ``builtin_code`` only, which old converters leave at 0 (ADD): their operators are in
+  ``deprecated_builtin_code``. The format's rule (``schema.fbs``, OperatorCode) is to use the
+  greater of both.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 KEY = "serving_default"
-"""The signature's key, as today's converters write it."""
+"""Key of the signature that today's converters write."""
 
 
 def with_signature(
     content: bytes, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
 ) -> bytes:
-    """The file with one signature, for its first subgraph, and with present operator codes.
+    """The file with one signature, for its first subgraph, and with current operator codes.
 
     Args:
         content: a valid TFLite file.

@@ -1,4 +1,4 @@
-"""Where a TFLite file's inputs and outputs lie. NumPy only."""
+"""Inputs and outputs of a TFLite file. NumPy only."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from qbench.kit.model import Model, SourceTensor, TensorSpec
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one canonical input or output lies in an interpreter.
+    """One input or output of an interpreter.
 
     Attributes:
-        name: the source file's name for it.
-        index: of the tensor.
-        spec: dtype, shape, layout and quantization as the file has them.
+        name: the source file's name.
+        index: index of the tensor.
+        spec: the file's dtype, shape, layout and quantization.
     """
 
     name: str
@@ -41,7 +41,7 @@ def slots(interpreter: Any, model: Model) -> tuple[dict[str, Slot], dict[str, Sl
     """
     inputs, outputs = file_slots(interpreter)
     for signature in interpreter._get_full_signature_list().values():
-        # The quantizer renames some tensors, but never the entries of the signature.
+        # the quantizer renames some tensors, but never entries of the signature
         _add_entries(inputs, signature["inputs"])
         _add_entries(outputs, signature["outputs"])
     return (

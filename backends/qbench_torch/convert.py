@@ -1,4 +1,4 @@
-"""A torch module to ONNX or TFLite. For workers only."""
+"""Convert a torch module to ONNX or TFLite. For workers only."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from qbench.kit.adapter import PrepareError
-from qbench.kit.converter import Converted, Source, identifiers, short
+from qbench.kit.adapter import PrepareError, first_line
+from qbench.kit.converter import Converted, Source, identifiers
 from qbench.kit.model import Feed, SourceTensor, relayout_shape
 from qbench_torch.load import load_module
 
 
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
-    """See ``qbench.kit.converter``; ``form`` is ``onnx`` or ``tflite``."""
+    """Convert to ``form``: ``onnx`` or ``tflite``."""
     assert source.path is not None
     module = load_module(
         source.path,
@@ -43,8 +43,7 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
 
 
 class _Named(torch.nn.Module):
-    """The module with its inputs by position and its outputs as a flat tuple in the card's
-    order."""
+    """The module with positional inputs, and outputs as a flat tuple in the card's order."""
 
     def __init__(self, module: Any, order: Mapping[str, str], outputs: list[str]) -> None:
         super().__init__()
@@ -68,8 +67,8 @@ class _Named(torch.nn.Module):
 
 
 def _order(module: Any, source: Source) -> dict[str, str]:
-    """For each canonical input, the parameter of ``forward``: by the card's name for it, by the
-    canonical name, else by position."""
+    """The parameter of ``forward`` for each canonical input: by the card's name, by the canonical
+    name, else by position."""
     parameters = [
         name
         for name, parameter in inspect.signature(module.forward).parameters.items()
@@ -94,7 +93,7 @@ def _to_onnx(
 ) -> Converted:
     words = identifiers([*source.source_inputs, *source.source_outputs])
     shapes = tuple(_free_sizes(source, name) for name in tensors)
-    # Two items: the exporter would take a batch of 1 for a constant.
+    # two items, since the exporter would treat a batch of 1 as a constant
     example = tuple(tensor[:2] for tensor in tensors.values())
     single = tuple(tensor[:1] for tensor in tensors.values())
     notes: tuple[str, ...] = ()
@@ -120,12 +119,13 @@ def _to_onnx(
                 raise
             program = export(single, None)
             notes = (
-                f"the batch is fixed at 1, for the exporter could not free it: {short(error)}",
+                "the batch is fixed at 1, since the exporter could not free it: "
+                f"{first_line(error)}",
             )
         file = out / "model.onnx"
         program.save(str(file), external_data=False)
-    except Exception as error:  # the exporter raises what comes
-        raise PrepareError(f"torch.onnx.export failed: {short(error)}") from error
+    except Exception as error:  # the exporter raises unrelated types
+        raise PrepareError(f"torch.onnx.export failed: {first_line(error)}") from error
     return Converted(
         file.name,
         {n: replace(t, name=words[n]) for n, t in source.source_inputs.items()},
@@ -137,7 +137,7 @@ def _to_onnx(
 
 
 def _free_sizes(source: Source, name: str) -> dict[int, Any]:
-    """The axes of an input that the card leaves free, as torch.export wants them."""
+    """Free axes of an input in the card, for torch.export."""
     card = source.inputs[name]
     shape = relayout_shape(card.shape, card.layout, source.source_inputs[name].layout)
     return {
@@ -150,8 +150,8 @@ def _free_sizes(source: Source, name: str) -> dict[int, Any]:
 def _to_tflite(
     network: _Named, source: Source, tensors: dict[str, Any], reference: Feed, out: Path
 ) -> Converted:
-    """Images go in and out channels-last, as TFLite wants them: litert-torch
-    would transpose inside otherwise."""
+    """Inputs and outputs of images become channels-last, since litert-torch would otherwise
+    transpose inside the model."""
     import litert_torch
 
     changed = {
@@ -166,8 +166,8 @@ def _to_tflite(
     try:
         wrapped = litert_torch.to_channel_last_io(network, **changed).eval()
         litert_torch.convert(wrapped, example).export(str(file))
-    except Exception as error:  # the tool raises what comes
-        raise PrepareError(f"litert-torch failed: {short(error)}") from error
+    except Exception as error:  # the tool raises unrelated types
+        raise PrepareError(f"litert-torch failed: {first_line(error)}") from error
     names = _tensor_names(file.read_bytes())
 
     def renamed(tensors: Mapping[str, SourceTensor], own: list[str]) -> dict[str, SourceTensor]:
@@ -188,8 +188,8 @@ def _to_tflite(
 
 
 def _tensor_names(content: bytes) -> dict[str, list[str]]:
-    """The names of a file's tensors in the order of the module's inputs (``args_0``, ...) and
-    outputs (``output_0``, ...), which its signature keeps."""
+    """Names of a file's tensors in the order of the module's inputs (``args_0``, ...) and outputs
+    (``output_0``, ...), which its signature records."""
     from ai_edge_litert import schema_py_generated as schema
 
     model: Any = schema.ModelT.InitFromPackedBuf(content, 0)

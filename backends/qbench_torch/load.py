@@ -1,4 +1,4 @@
-"""Load a torch module from the user's own code and a file of weights. For workers only."""
+"""Load a torch module from the user's code and a file of weights. For workers only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from qbench.kit.adapter import PrepareError
 
 
 def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path | None) -> Any:
-    """What ``name`` in the Python file ``path`` returns for ``options``: a ``torch.nn.Module``, in
-    evaluation mode, with ``weights`` if they are given.
+    """Call ``name`` of the Python file ``path`` with ``options``; returns its ``torch.nn.Module``
+    in evaluation mode, with ``weights`` if given.
 
     Raises:
-        PrepareError: the code fails, returns something else, or the weights do not fit.
+        PrepareError: the code fails or returns something else, or the weights do not fit.
     """
     torch.manual_seed(0)
     try:
@@ -43,11 +43,10 @@ def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path
 
 
 def load_weights(path: Path) -> dict[str, Any]:
-    """The state dictionary in a ``.safetensors`` file, or one of ``torch.save`` (never unpickled
-    but for tensors).
+    """The state dictionary in a file of safetensors or ``torch.save``; unpickles tensors only.
 
     Raises:
-        PrepareError: it is none, or holds more than tensors.
+        PrepareError: no state dictionary, or more than tensors.
     """
     import pickle
 
@@ -59,12 +58,14 @@ def load_weights(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise PrepareError(
-            "the weights file holds Python objects besides tensors, which could run code, and is "
-            "not read: save model.state_dict() alone, or use .safetensors"
+            "the weights file contains Python objects other than tensors, which could run code, so "
+            "it is not read: save only model.state_dict(), or use .safetensors"
         ) from None
-    except ModuleNotFoundError:
-        raise PrepareError("safetensors is not installed: pip install safetensors") from None
-    except Exception as error:  # safetensors, zipfile and torch have their own for damage
+    except ModuleNotFoundError as error:
+        raise PrepareError(
+            f"{error.name} is not installed: pip install torch safetensors"
+        ) from None
+    except Exception as error:  # safetensors, zipfile and torch each raise their own types
         raise PrepareError(f"the weights cannot be read: {str(error)[:200]}") from None
     if isinstance(state, dict) and set(state) == {"state_dict"}:
         state = state["state_dict"]

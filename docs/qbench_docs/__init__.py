@@ -1,1 +1,1 @@
-"""Generators of the documentation site's references."""
+"""What the documentation site takes from the code while it is built."""

@@ -1,43 +1,53 @@
-"""The plugin contract: all that the author of an adapter has to read.
+"""The plugin contract: everything that the author of an adapter needs to know.
 
-An adapter is one class (a :class:`Backend`) that is named by an entry point::
+An adapter teaches qbench one runtime. It is a subclass of :class:`Adapter`, named by an entry
+point::
 
     [project.entry-points."qbench.backends"]
     myruntime = "qbench_myruntime:Backend"
 
-Its life, always in a fresh worker process, one process for each step:
+Every step runs in a fresh worker process, in this order of calls:
 
 ========== =====================================================================
-probe      ``Backend().probe()``: can this runtime work here, at which precisions?
-describe   ``import_runtime()``, ``describe(path)``: inputs and outputs of a file
-prepare    ``import_runtime()``, ``describe(path)`` to compare the card with the file,
+probe      ``Backend().probe()``: whether the runtime works here, at which precisions
+describe   ``import_tools()``, ``describe(path)``: inputs and outputs of a file
+prepare    ``import_tools()``, ``describe(path)`` to compare the card with the file,
            then ``prepare(model, target, calibration, out)``: convert, calibrate,
-           quantize; files are left in the folder ``out``
-compile    only where ``probe`` names the device in ``compiled``: ``import_runtime()``,
-           ``compile(artifact, config, kept, out)``; what it leaves in ``out`` runs on
-           this kind of device alone, and is opened instead of the prepared artifact
+           quantize; writes files into the folder ``out``
+compile    only for devices that ``probe`` lists in ``compiled``: ``import_runtime()``,
+           ``compile(artifact, config, kept, out)``; the result in ``out`` runs on this
+           kind of device only, and is opened instead of the prepared artifact
 evaluate   ``import_runtime()``, ``open(artifact, config, inspect=True)``,
            ``effective()``, close; ``open(artifact, config)`` again, then ``bind``,
            ``infer``, ``read`` for every evaluation item
 measure    ``import_runtime()``, ``open(artifact, config)``, ``stream()``, ``bind``
-           once, ``infer`` until enough has been measured
-explain    ``import_runtime()``, ``open(artifact, config, inspect=True)``,
-           ``profile``; ``activations`` of a quantized artifact and its float32 twin
+           once, then ``infer`` many times
+explain    ``import_runtime()``, ``open(artifact, config, inspect=True)``, ``profile``;
+           ``activations`` of a quantized artifact and of its float32 counterpart
 ========== =====================================================================
 
-``supports`` and the class attributes are also used by the parent, so the adapter's module
-must import nothing heavy when it is imported: the runtime is imported in ``import_runtime``.
+The parent process also imports the adapter's module, for ``supports`` and the class attributes, so
+the module must import nothing heavy: ``import_runtime`` imports the runtime.
 
-This module belongs to the worker kit. It needs nothing but the standard library (and NumPy
-arrays that the caller holds), and keeps to Python 3.10.
+Python 3.10, standard library only; NumPy arrays come from the caller.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NamedTuple,
+    TypeVar,
+)
 
 from qbench.kit.model import (
     Artifact,
@@ -50,6 +60,10 @@ from qbench.kit.model import (
     TensorSpec,
 )
 from qbench.kit.operators import Activation, EffectivePrecision, Profile
+from qbench.kit.precisions import changed_options
+
+if TYPE_CHECKING:
+    import numpy as np
 
 API_VERSION = 1
 
@@ -58,10 +72,9 @@ API_VERSION = 1
 
 
 class Unsupported(Exception):
-    """The runtime cannot do this, and that is no fault: the case is *skipped* with this reason.
+    """The runtime cannot do this, which is no fault: the case is *skipped* with this reason.
 
-    Raise it from ``prepare``, ``open`` or ``effective`` for what can only be known by then, for
-    example when the precision read back differs from the one asked for.
+    Raise it from ``prepare``, ``open`` or ``effective`` for reasons that only appear there.
     """
 
 
@@ -69,13 +82,31 @@ class PrepareError(Exception):
     """Converting or quantizing failed. The case is recorded as ``prepare_failed``.
 
     Args:
-        message: the tool's own message, shortened to what a person can act on.
-        operator: the operator (name or type) it failed at, where the tool says so.
+        message: the tool's own message, shortened to the part that a person can act on.
+        operator: name or type of the operator that it failed at, if the tool reports it.
     """
 
     def __init__(self, message: str, operator: str | None = None) -> None:
         super().__init__(f"{message} (operator: {operator})" if operator else message)
         self.operator = operator
+
+
+@contextmanager
+def needs_packages(fix: str) -> Iterator[None]:
+    """Turn a missing package into a PrepareError that ends with ``fix``.
+
+    For imports of preparation tools: a host that only measures has the runtime alone.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise PrepareError(f"the package '{error.name}' is not installed: {fix}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a tool's error, at most 300 characters, for a message."""
+    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 # --------------------------------------------------------------------------- models
@@ -89,21 +120,21 @@ class PrepareError(Exception):
 
 @dataclass(frozen=True)
 class Ready:
-    """The runtime works here.
+    """The runtime works on this machine.
 
     Attributes:
         version: the runtime's version.
-        precisions: by device (``cpu``, ``cuda:0``, ``cuda:1``), the precisions it really computes
-            or stores here.
-        emulated: by device, the precisions among them that the processor has no instructions for;
-            the runtime computes them with others, as a rule more slowly than fp32.
-        missing: by device, for precisions that someone may expect but that are not to be had:
-            the reason, one sentence.
-        isa: instruction sets that matter for the figures, as the runtime reports them, or "".
-        devices: by device, what is known of it: for a GPU those of ``qbench.kit.cuda.Device``.
-        compiled: devices that artifacts have to be compiled for (``Backend.compile``). What is
-            compiled is kept for the device's ``name``, ``compute_capability``, ``driver`` and
-            ``driver_release`` and for the versions of the runtime.
+        precisions: by device (``cpu``, ``cuda:0``, ``cuda:1``), the precisions that it computes or
+            stores here.
+        emulated: by device, precisions among these that the processor has no instructions for; the
+            runtime computes them with other instructions, usually more slowly than fp32.
+        missing: by device, the reason, one sentence, for each precision that a user may expect and
+            that the device lacks.
+        isa: instruction sets that affect results, as the runtime reports them, or "".
+        devices: by device, its facts; for a GPU those of ``qbench.kit.cuda.Device``.
+        compiled: devices that artifacts must be compiled for (``Adapter.compile``). Compiled
+            artifacts are cached by the device's ``name``, ``compute_capability``, ``driver`` and
+            ``driver_release`` and by the runtime's versions.
     """
 
     version: str
@@ -117,192 +148,311 @@ class Ready:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """The runtime does not work here.
+    """The runtime does not work on this machine.
 
     Attributes:
         reason: such as ``no CUDA device``.
-        fix: such as ``run on a host with an NVIDIA GPU`` or a pip command.
+        fix: the next step, such as ``run on a host with an NVIDIA GPU`` or a pip command.
     """
 
     reason: str
     fix: str
 
 
-# --------------------------------------------------------------------------- the protocols
+# --------------------------------------------------------------------------- programs
 
 
-class Stream(Protocol):
-    """One lane of inference: inputs placed, run, outputs read. Used by one thread only."""
-
-    def bind(self, feed: Feed) -> None:
-        """Place the inputs (canonical names, dtypes, layouts; ``batch`` items) for every
-        following ``infer``. Conversion and copying happen here, so it is timed apart. The caller
-        may change its arrays afterwards: copy, or keep a copy.
-
-        Raises:
-            ValueError: another name, dtype or shape (``qbench.kit.feeds.check_feed`` tells).
-        """
-        ...
-
-    def infer(self) -> None:
-        """Run one batch; return when the outputs are readable. The timed call: no allocation,
-        no conversion, no clock of its own. It leaves the bound inputs as they are."""
-        ...
-
-    def read(self) -> Feed:
-        """The outputs of the last ``infer`` under canonical names. The buffers may be reused by
-        the next ``infer``: the caller copies what it keeps."""
-        ...
-
-    # A stream on a device with a memory of its own may have one more method. ``infer`` there
-    # copies the inputs to the device, computes, and copies the outputs back:
-    #
-    # def segments(self, calls: int) -> Mapping[str, np.ndarray]:
-    #     """Times of ``calls`` more inferences, made one after the other: by ``h2d, compute, d2h``
-    #     (from events on the device) and ``enqueue`` (the host, until all was handed over), each
-    #     ``[calls]`` float64, nanoseconds. Called after the timed window, never within it."""
-
-
-class Program(Protocol):
-    """An opened artifact, ready to run: nothing compiles lazily after the first ``infer``.
-
-    A context manager: leaving it frees the runtime's memory. One that knows how much memory it
-    holds on a device tells it in ``device_memory_bytes()``: by purpose (such as ``weights``,
-    ``activations``, ``io``), bytes.
+class Stream(ABC):
+    """One lane of inference: bind inputs, run, read outputs. Used by one thread at a time.
 
     Attributes:
-        inputs, outputs: by canonical name, dtype, layout and shape as the *artifact* has them (a
-            model whose inputs were quantized reports int8 with scale and zero-point, though feeds
-            keep the card's dtype).
+        infer: run one batch on the bound inputs, which stay unchanged, and return when the outputs
+            are readable. This call is timed: no allocation, no conversion, no clock of its own. A
+            method, or the runtime's bound call, set in ``__init__`` (which saves a Python frame).
+    """
+
+    infer: Callable[[], None]
+
+    @abstractmethod
+    def bind(self, feed: Feed) -> None:
+        """Place the inputs for all following calls of ``infer``: copy and convert here, since this
+        is timed separately. The caller may change its arrays afterwards.
+
+        Args:
+            feed: canonical names, dtypes and layouts; ``batch`` items.
+
+        Raises:
+            ValueError: another name, dtype or shape (see ``qbench.kit.feeds.check_feed``).
+        """
+
+    @abstractmethod
+    def read(self) -> Feed:
+        """Outputs of the last ``infer`` by canonical name. The next ``infer`` may overwrite them:
+        copy to keep."""
+
+    def segments(self, calls: int) -> Mapping[str, np.ndarray] | None:
+        """Times of the parts of ``calls`` more inferences, one after the other; None if unknown.
+
+        For devices with memory of their own, where ``infer`` copies inputs to the device, computes,
+        and copies outputs back. Called after the timed window, never inside it.
+
+        Returns:
+            ``[calls]`` float64, nanoseconds, by part: ``h2d``, ``compute``, ``d2h`` (from events on
+            the device) and ``enqueue`` (on the host, until all work is handed over).
+        """
+        return None
+
+
+_ProgramT = TypeVar("_ProgramT", bound="Program")
+
+
+class Program(ABC):
+    """An opened artifact, ready to run: nothing compiles lazily after the first ``infer``.
+
+    A context manager, which calls ``close`` at its end.
+
+    Attributes:
+        inputs, outputs: by canonical name, dtype, layout and shape in the *artifact* (a model with
+            quantized inputs reports int8 with scale and zero-point, though feeds keep the card's
+            dtype).
     """
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
 
+    @abstractmethod
     def stream(self) -> Stream:
         """A new stream; up to ``RunConfig.streams`` of them share the weights."""
-        ...
 
+    @abstractmethod
     def effective(self) -> EffectivePrecision:
-        """What really runs. Only called on a program that was opened with ``inspect=True``."""
-        ...
+        """The precision that the program executes at. Only called if opened with ``inspect``."""
 
-    def profile(self, feed: Feed, runs: int) -> Profile:
-        """Time by operator, the mean of ``runs`` inferences after one that does not count. Only
-        called on a program that was opened with ``inspect=True``.
+    def profile(self, feed: Feed, runs: int) -> Profile | None:
+        """Mean time by operator over ``runs`` inferences, after one that is not counted; None if
+        the runtime reports nothing about operators. Only called if opened with ``inspect``.
 
         Raises:
-            Unsupported: the adapter cannot tell anything about operators.
-            RuntimeError: the runtime's times are all zero, so they were not measured.
+            Unsupported: this program's operators cannot be reported.
+            RuntimeError: all times are zero: nothing was measured.
         """
-        ...
+        return None
 
-    def __enter__(self) -> Program: ...
+    def device_memory_bytes(self) -> Mapping[str, int] | None:
+        """Bytes held on the device, by purpose (``weights``, ``activations``, ``io``); None if
+        unknown."""
+        return None
 
-    def __exit__(self, *exc: object) -> None: ...
+    def close(self) -> None:
+        """Free the runtime's memory; the program and its streams are unusable afterwards."""
+        return
+
+    def __enter__(self: _ProgramT) -> _ProgramT:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
-class Backend(Protocol):
-    """An adapter. Made without arguments; holds no state between calls but the imported runtime.
+# --------------------------------------------------------------------------- adapters
+
+
+class Only(NamedTuple):
+    """The values, next to its default, that an adapter accepts of an option.
 
     Attributes:
-        name: the name in suites; equal to the entry point's.
-        api_version: the version of this contract that it was written for (``API_VERSION``).
-        prepare_version: raise it whenever ``prepare`` would make something else of the same
-            input, so that cached artifacts are made anew.
-        formats: source formats it can prepare from, the best first.
-        runtime_packages: distributions whose versions decide how an artifact runs.
-        prepare_packages: distributions whose versions decide what ``prepare`` makes.
-        shareable: precisions whose artifact is one ONNX file with Q/DQ operators that other
-            runtimes read too. ``recipe: shared`` gives all backends the one that the first
-            backend with such a precision makes. Empty for most.
+        values: accepted values.
+        reason: one sentence for any other value, which replaces ``{value}``.
     """
 
-    name: str
-    api_version: int
-    prepare_version: int
-    formats: tuple[str, ...]
-    runtime_packages: tuple[str, ...]
-    prepare_packages: tuple[str, ...]
-    shareable: tuple[str, ...]
+    values: tuple[Any, ...]
+    reason: str
+
+
+class Adapter(ABC):
+    """One runtime. Created without arguments; holds no state except the imported runtime.
+
+    Attributes:
+        name: name in suites; equal to the entry point's.
+        api_version: version of this contract that the adapter is written for (``API_VERSION``).
+        prepare_version: raise it whenever ``prepare`` makes something else of the same input, so
+            that cached artifacts are prepared again.
+        formats: source formats that it prepares from, the best first.
+        precisions: by kind of device (``cpu``, ``cuda``), the precisions that it offers on some
+            machine.
+        missing: by kind of device, reasons for precisions that it offers on no machine.
+        options: options of precisions that its quantizer has. None accepts every value, ``Only``
+            some. ``w8.group_size`` goes before ``group_size``. Every option that is not listed is
+            refused unless it has its default: an ignored option is a wrong figure under a right
+            name.
+        modules: modules that ``import_runtime`` imports: the runtime's first, then the adapter's
+            own that runs it.
+        fix: how to install the runtime, such as a pip command.
+        runtime_packages: distributions whose versions decide how an artifact runs.
+        prepare_packages: distributions whose versions decide the content of an artifact.
+        shareable: precisions whose artifact is one ONNX file with Q/DQ operators that other
+            runtimes read. ``recipe: shared`` gives all backends the file of the first backend with
+            such a precision. Empty for most.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+    prepare_version: ClassVar[int] = 1
+    formats: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[Mapping[str, tuple[str, ...]]] = {"cpu": ("fp32",)}
+    missing: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    options: ClassVar[Mapping[str, Only | None]] = {}
+    modules: ClassVar[tuple[str, ...]]
+    fix: ClassVar[str] = "Reinstall the runtime."
+    runtime_packages: ClassVar[tuple[str, ...]]
+    prepare_packages: ClassVar[tuple[str, ...]]
+    shareable: ClassVar[tuple[str, ...]] = ()
 
     def probe(self) -> Ready | Unavailable:
-        """Whether the runtime works here. Takes at most a second or two and never raises; it runs
-        in a process of its own, so that a crash is an answer too."""
-        ...
+        """Whether the runtime works here; never raises, and takes two seconds at most.
+
+        Runs in a process of its own, so a crash is an answer too. By default the runtime works if
+        it can be imported, on the CPU, at all ``precisions``.
+        """
+        version = self.try_import()
+        if isinstance(version, Unavailable):
+            return version
+        missing = {"cpu": self.missing.get("cpu", {})}
+        return Ready(version, {"cpu": self.precisions["cpu"]}, missing)
+
+    def try_import(self) -> str | Unavailable:
+        """The runtime's version, or the reason why it cannot be imported. For ``probe``."""
+        try:
+            return self.import_runtime()
+        except ModuleNotFoundError as error:
+            return Unavailable(f"the package '{error.name}' is not installed", self.fix)
+        except Exception as error:  # a damaged installation fails in many ways
+            return Unavailable(f"{self.name} cannot be imported: {first_line(error)}", self.fix)
 
     def supports(self, model: Model, target: PrepareTarget) -> str | None:
-        """None, or one sentence on why this model cannot be prepared so. Runs in the parent:
-        cheap, and without the runtime. What ``probe`` declared is already checked. Asked for
-        each of ``formats`` that can be had, in their order, until one is supported."""
-        ...
+        """None, or one sentence on why this model cannot be prepared for this target.
+
+        Runs in the parent, without the runtime. Called for each available format in the order of
+        ``formats`` until one is supported. By default it checks device, format, precision and
+        options against the class attributes.
+        """
+        if target.device not in self.precisions:
+            kinds = " and ".join(self.precisions)
+            return f"{self.name} runs on {kinds} only, not on {target.device}"
+        shared = target.recipe == "shared"
+        if shared and model.format != "onnx":
+            return "a shared Q/DQ model is an ONNX file"
+        if model.format not in self.formats:
+            return f"{self.name} reads {', '.join(self.formats)}, not {model.format}"
+        if target.precision not in self.precisions[target.device]:
+            reasons = self.missing.get(target.device, {})
+            return reasons.get(target.precision, f"{self.name} has no {target.precision}")
+        if shared:
+            return None
+        for option, value in changed_options(target.precision, target.options).items():
+            names = (f"{target.precision}.{option}", option)
+            name = next((name for name in names if name in self.options), None)
+            if name is None:
+                return f"{self.name} has no option {option}"
+            only = self.options[name]
+            if only is not None and value not in only.values:
+                return only.reason.format(value=value)
+        return None
 
     def import_runtime(self) -> str:
-        """Import the runtime, and the adapter's own module that runs it, and return the runtime's
-        version. Timed as the import phase; ``open`` is timed as loading, so nothing is left to be
-        imported there."""
-        ...
+        """Import the runtime and the adapter's module that runs it; the runtime's version.
 
-    # An adapter whose ``describe`` and ``prepare`` work where its runtime does not (without the
-    # device) has one more method, which these two steps call in place of ``import_runtime``:
-    #
-    # def import_tools(self) -> str:
-    #     """Import what ``describe`` and ``prepare`` use, and return the version that counts."""
+        Timed as the import phase. ``open`` is timed as loading, so nothing may be left to import.
+        """
+        for module in self.modules:
+            import_module(module)
+        return str(sys.modules[self.modules[0].partition(".")[0]].__version__)
+
+    def import_tools(self) -> str:
+        """Import the modules that ``describe`` and ``prepare`` need; the version to record.
+
+        Override it if they work without the runtime.
+        """
+        return self.import_runtime()
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-        """Inputs and outputs of a source file, in its order and by its own names; the first free
-        size of a tensor is called ``N``, others by other names. For models without a card, and to
-        compare a card with its file.
+        """Inputs and outputs of a source file, by the file's own names and in its order.
+
+        The first free size of a tensor is called ``N``, others get other names. For models without
+        a card, and to compare a card with its file.
 
         Raises:
-            PrepareError: the file is none of this format.
-            Unsupported: it cannot be told for this format; ``prepare`` then looks at names itself.
+            PrepareError: not a file of this format.
+            Unsupported: this format cannot be described; ``prepare`` then checks the names itself.
         """
-        ...
+        raise Unsupported(f"{self.name} does not describe files: write a model card")
 
     def prepare(
         self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
     ) -> Provenance:
-        """Make the artifact's files in the empty folder ``out``.
+        """Write the artifact's files into the empty folder ``out``.
+
+        By default it copies a file that ``describe`` can read: enough for a runtime that loads
+        source files and quantizes nothing.
 
         Args:
-            calibration: given when the precision needs it (``int8-static``), else None.
+            calibration: given if the precision needs it (``int8-static``), else None.
 
         Raises:
-            PrepareError: the tool failed, or did nothing though it said it had.
-            Unsupported: this cannot be had, for a reason found only now.
+            PrepareError: the tool failed, or did nothing though it reported success.
+            Unsupported: this target cannot be made, for a reason that only appears here.
         """
-        ...
+        from shutil import copyfile  # not in a process that measures
 
-    # An adapter whose probe names devices in ``compiled`` has one more method:
-    #
-    # def compile(self, artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
-    #     """Make of a prepared artifact what runs on ``config.device`` at ``config.batch``, in the
-    #     empty folder ``out``. What it leaves in the folder ``kept`` (a cache of timings), the next
-    #     compilation for the same kind of device and runtime finds there. Threads and streams are
-    #     1. Raises as ``prepare``."""
+        if target.precision not in ("fp32", "as-shipped"):
+            raise Unsupported(f"{self.name} only copies files, so it makes no {target.precision}")
+        with suppress(Unsupported):
+            self.describe(model.path)
+        for name, path in {**model.companions, model.path.name: model.path}.items():
+            copyfile(path, out / name)
+        return Provenance(model.path.name)
 
+    def compile(
+        self, artifact: Artifact, config: RunConfig, kept: Path, out: Path
+    ) -> Provenance | None:
+        """Compile a prepared artifact for ``config.device`` and ``config.batch`` into the empty
+        folder ``out``; None if the runtime compiles nothing ahead.
+
+        Needed if ``probe`` lists devices in ``compiled``. Threads and streams are 1.
+
+        Args:
+            kept: folder that outlives the worker, for a cache (of timings, say) that the next
+                compilation on the same kind of device and runtime finds again.
+
+        Raises:
+            PrepareError, Unsupported: as ``prepare``.
+            ValueError: a wrong hint.
+        """
+        return None
+
+    @abstractmethod
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> Program:
-        """Load and compile.
+        """Load an artifact, ready to run.
 
         Args:
-            inspect: open it so that ``effective`` works (profiling on, graph kept), at the price
-                of speed; a timed program is opened without.
+            inspect: open it so that ``effective`` and ``profile`` work (profiling on, graph kept),
+                at the cost of speed; a timed program is opened without.
 
         Raises:
-            Unsupported: this configuration cannot be had (a batch that the file cannot take).
-            ValueError: an unknown name in ``config.hints``.
+            Unsupported: this configuration is impossible (a batch that the file cannot take).
+            ValueError: a wrong hint.
         """
-        ...
 
     def activations(
         self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
-    ) -> Iterator[list[Activation]]:
-        """For each feed, the outputs of the layers in the order of execution. For explaining
-        where a quantized model parts from its float32 twin; as slow as it has to be. Given what
-        ``prepare`` made, also where that is compiled for a device.
+    ) -> Iterator[list[Activation]] | None:
+        """For each feed, the outputs of the layers in order of execution; None if the runtime does
+        not expose them.
+
+        Shows where a quantized model departs from its float32 counterpart; speed does not matter.
+        ``artifact`` is always the prepared one, also where programs are compiled from it.
 
         Raises:
-            Unsupported: the runtime does not show what is between inputs and outputs.
+            Unsupported: this artifact does not expose its layers.
         """
-        ...
+        return None

@@ -1,26 +1,28 @@
-"""The contract of converters: from the format in which a model was made to one that runtimes read.
+"""The converter contract: from a training framework's format to one that runtimes read.
 
-A converter is one class (a :class:`Converter`) that is named by an entry point::
+A converter is a subclass of :class:`Converter`, named by an entry point::
 
     [project.entry-points."qbench.converters"]
     tensorflow = "qbench_tensorflow:Converter"
 
-``routes`` and ``probe`` are used by the parent, so the converter's module must import nothing
-heavy when it is imported. ``describe`` and ``convert`` run in a fresh worker process.
+The parent process uses ``routes`` and ``probe``, so the converter's module must import nothing
+heavy. ``describe`` and ``convert`` run in a fresh worker process.
 
-What it makes is checked: qbench runs the converted file in a runtime that reads it, on the items
-that the source itself was run on, and compares the outputs.
+qbench checks the result: it runs the converted file in a runtime that reads it, on the items that
+the source was run on, and compares the outputs.
 
-This module belongs to the worker kit: standard library only, Python 3.10.
+Python 3.10, standard library only.
 """
 
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from qbench.kit.adapter import PrepareError, Unavailable
 from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
@@ -28,17 +30,17 @@ from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
 
 @dataclass(frozen=True)
 class Source:
-    """A model as it was made, with the card's description of it.
+    """A model in its framework's format, with the card's description of it.
 
     Attributes:
         format: such as ``keras``, ``savedmodel`` or ``torch``.
-        path: the file or folder; None where a library provides the model by name.
-        inputs, outputs: canonical names and what a feed holds: the card's dtype and layout.
-        source_inputs, source_outputs: by canonical name, what the card says that the source calls
-            it, and its layout there. Without a name where the card gives none.
+        path: the file or folder; None if a library provides the model by name.
+        inputs, outputs: by canonical name, the card's dtype, shape and layout, as in a feed.
+        source_inputs, source_outputs: by canonical name, the source's name and layout according to
+            the card; the name is "" if the card gives none.
         options: the card's other keys: ``callable``, ``model``, ``options``.
-        weights: a file of weights that does not lie in ``path``; None for most.
-        cache: a folder that outlives the worker, for what a library downloads.
+        weights: a file of weights outside ``path``; None for most.
+        cache: folder that outlives the worker, for downloads of a library.
     """
 
     format: str
@@ -52,15 +54,15 @@ class Source:
     cache: Path | None = None
 
     def to_source(self, feed: Feed) -> Feed:
-        """A canonical feed in the source's layouts, by canonical name."""
+        """A canonical feed in the source's layouts, still by canonical name."""
         return self._layouts().to_source(feed)
 
     def from_source(self, outputs: Feed) -> Feed:
-        """The source's outputs, by canonical name, in canonical layouts."""
+        """The source's outputs, by canonical name, in the card's layouts."""
         return self._layouts().from_source(outputs)
 
     def _layouts(self) -> Model:
-        """A model whose file has the canonical names: ``Model`` knows how to change layouts."""
+        """A model whose file uses the canonical names, since ``Model`` converts layouts."""
         names = {
             key: {n: SourceTensor(n, t.layout) for n, t in tensors.items()}
             for key, tensors in (("ins", self.source_inputs), ("outs", self.source_outputs))
@@ -93,13 +95,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Converted:
-    """What a converter made.
+    """Result of a conversion.
 
     Attributes:
-        file: the one file in the folder that it was given.
+        file: the only file in the output folder.
         inputs, outputs: by canonical name, the file's own names and layouts.
         reference: by canonical name, the *source's* outputs for the samples, ``[items, ...]``, in
-            the source's layout, real numbers where they are quantized.
+            the source's layout; dequantized if they are quantized.
         tool: function or command, such as ``torch.onnx.export(dynamo=True)``.
         notes: sentences for the reader.
     """
@@ -112,89 +114,76 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-class Converter(Protocol):
-    """A converter. Made without arguments; holds no state.
+class Converter(ABC):
+    """One converter. Created without arguments; holds no state.
 
     Attributes:
         name: the entry point's.
-        convert_version: raise it when ``convert`` would make something else of the same input.
-        packages: distributions whose versions decide what it makes.
-        routes: by source format, the formats that it converts to.
-        endings: by the ending of a file's name, the source format that it tells, for files without
-            a card.
-        described: the source formats whose inputs and outputs ``describe`` can tell.
+        convert_version: raise it whenever ``convert`` makes something else of the same input.
+        packages: distributions whose versions decide the result.
+        routes: by source format, the formats that it converts to, each with the packages that it
+            needs: distributions by name of their module.
+        endings: for files without a card, the source format by ending of the file's name.
+        described: source formats that ``describe`` reads.
     """
 
-    name: str
-    convert_version: int
-    packages: tuple[str, ...]
-    routes: Mapping[str, tuple[str, ...]]
-    endings: Mapping[str, str]
-    described: tuple[str, ...]
+    name: ClassVar[str]
+    convert_version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]]
+    routes: ClassVar[Mapping[str, Mapping[str, Mapping[str, str]]]]
+    endings: ClassVar[Mapping[str, str]] = {}
+    described: ClassVar[tuple[str, ...]] = ()
 
     def probe(self, source: str, form: str) -> Unavailable | None:
-        """Whether what a route needs is missing. Runs in the parent: looks for packages
-        (``importlib.util.find_spec``), imports none."""
-        ...
+        """None, or the first package that a route needs and that is not installed. Runs in the
+        parent, and imports none of them."""
+        packages = self.routes[source][form]
+        for module, package in packages.items():
+            if find_spec(module) is None:
+                fix = f"pip install {' '.join(packages.values())}"
+                return Unavailable(f"{package} is not installed", fix)
+        return None
 
-    def import_runtime(self) -> str:
-        """Import the framework and return its version; as ``Backend.import_runtime``, so that
-        files can be described in the same way."""
-        ...
+    def import_tools(self) -> None:
+        """Import the modules that ``describe`` needs; called before it."""
+        return
 
     def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-        """Inputs and outputs of a file, or folder, in one of the formats ``described``; as
-        ``Backend.describe``.
+        """Inputs and outputs of a file or folder in one of the formats ``described``, as
+        ``Adapter.describe``.
 
         Raises:
             PrepareError: it cannot be read.
         """
-        ...
+        raise PrepareError(f"{self.name} does not describe files: write a model card")
 
+    @abstractmethod
     def convert(self, source: Source, form: str, samples: Feed, out: Path) -> Converted:
         """Run the source on the samples, and convert it into one file in the empty folder ``out``.
 
         Args:
-            form: the format to convert to.
+            form: format to convert to.
             samples: real inputs as the card describes them, ``[items, ...]`` by canonical name.
 
         Raises:
-            PrepareError: the source is not what the card says, or the tool failed.
-            Unsupported: this cannot be had, for a reason that is no fault (no network).
+            PrepareError: the source is not as the card describes it, or the tool failed.
+            Unsupported: this is impossible, for a reason that is no fault (no network).
         """
-        ...
-
-
-def missing(packages: Mapping[str, str]) -> Unavailable | None:
-    """For ``Converter.probe``: the packages that are not installed; None if all are.
-
-    Args:
-        packages: names of distributions by the name of their module.
-    """
-    from importlib.util import find_spec
-
-    absent = [package for module, package in packages.items() if find_spec(module) is None]
-    if not absent:
-        return None
-    verb = "is" if len(absent) == 1 else "are"
-    return Unavailable(
-        f"{', '.join(absent)} {verb} not installed", f"pip install {' '.join(absent)}"
-    )
 
 
 def match(what: str, wanted: Mapping[str, SourceTensor], found: Sequence[str]) -> dict[str, str]:
-    """For each canonical name, which of a source's own names is meant.
+    """Map each canonical name to one of the source's own names.
 
-    That is the name which the card gives; else the canonical one; else, where source and card have
-    one tensor only, that one.
+    It is the card's name for it, else the canonical name, else the only tensor if source and card
+    have one each.
 
     Args:
         what: ``input`` or ``output``, for the message.
-        wanted: by canonical name, as the card has it; see ``Source``.
+        wanted: tensors of the card by canonical name; see ``Source``.
         found: the source's names.
 
     Raises:
-        PrepareError: there is no such tensor, two names mean the same, or an input is left out.
+        PrepareError: no such tensor, two names for the same tensor, or an input without a name.
     """
     result = {}
     for canonical, tensor in wanted.items():
@@ -214,14 +203,8 @@ def match(what: str, wanted: Mapping[str, SourceTensor], found: Sequence[str]) -
     return result
 
 
-def short(error: BaseException) -> str:
-    """The first line of a tool's error, at most 300 characters, for a message."""
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line if len(line) <= 300 else f"{line[:297]}..."
-
-
 def identifiers(names: Sequence[str]) -> dict[str, str]:
-    """Canonical names as Python identifiers, which tools want for arguments; distinct."""
+    """Distinct Python identifiers for canonical names: tools require them for arguments."""
     result: dict[str, str] = {}
     for name in names:
         word = re.sub(r"\W", "_", name, flags=re.ASCII)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from qbench.kit.model import Feed, TensorSpec
+from qbench.kit.adapter import Unsupported
+from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
 
 
 def check_feed(feed: Feed, inputs: Mapping[str, TensorSpec], batch: int) -> None:
@@ -36,6 +38,53 @@ def check_feed(feed: Feed, inputs: Mapping[str, TensorSpec], batch: int) -> None
 
 def _kind(dtype: np.dtype) -> str:
     return "i" if dtype.kind in "iu" else dtype.kind
+
+
+def canonical_specs(
+    model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """A file's inputs and outputs by canonical name, with the card's layouts.
+
+    Args:
+        inputs, outputs: by the file's names.
+
+    Raises:
+        ValueError: the file lacks a tensor of the card, or has an input that the card lacks.
+    """
+    if left := set(inputs) - {tensor.name for tensor in model.source_inputs.values()}:
+        raise ValueError(f"the model card leaves out the file's input '{min(left)}'")
+    return (
+        _canonical("input", model.source_inputs, inputs),
+        _canonical("output", model.source_outputs, outputs),
+    )
+
+
+def _canonical(
+    kind: str, tensors: Mapping[str, SourceTensor], specs: Mapping[str, TensorSpec]
+) -> dict[str, TensorSpec]:
+    for tensor in tensors.values():
+        if tensor.name not in specs:
+            raise ValueError(f"the file has no {kind} '{tensor.name}'. It has: {', '.join(specs)}.")
+    return {name: replace(specs[t.name], layout=t.layout) for name, t in tensors.items()}
+
+
+def check_batch(
+    inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], batch: int
+) -> None:
+    """Check that inputs and outputs hold ``batch`` items; free first sizes do.
+
+    Raises:
+        Unsupported: one is fixed at another batch.
+    """
+    for spec in inputs.values():
+        if spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] != batch:
+            raise Unsupported(f"the file is fixed at batch {spec.shape[0]}")
+    for name, spec in outputs.items():
+        first = spec.shape[0] if spec.shape else 1
+        if isinstance(first, int) and first != batch:
+            raise Unsupported(
+                f"output '{name}' stays at batch {first} when the inputs take {batch}"
+            )
 
 
 def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray:

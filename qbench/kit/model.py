@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 Feed = dict[str, "np.ndarray"]
-"""Arrays by canonical tensor name (the names of the model card), batch axis first."""
+"""Arrays by canonical tensor name (the model card's), batch axis first."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,10 @@ class TensorSpec:
 
     Attributes:
         dtype: NumPy's name, such as ``float32`` or ``int8``.
-        shape: sizes, the batch first; a name (``"N"``) is a size that is free.
+        shape: sizes, the batch first; a name (``"N"``) stands for a free size.
         layout: ``NCHW`` or ``NHWC`` for images, else None.
-        scale: step of a quantized tensor, ``real = (q - zero_point) * scale``; None for others.
+        scale: step of a quantized tensor, ``real = (q - zero_point) * scale``; None if it is not
+            quantized.
         zero_point: see ``scale``.
     """
 
@@ -38,17 +39,14 @@ class TensorSpec:
         return cls(**{**data, "shape": tuple(data["shape"])})
 
     def sized(self, batch: int) -> tuple[int, ...]:
-        """The shape with every free size replaced: the first by ``batch``, others by 1.
-
-        A fixed first size of 1 is a batch axis too.
-        """
+        """The shape with the first size replaced by ``batch`` and other free sizes by 1."""
         sizes = [d if isinstance(d, int) else 1 for d in self.shape]
         return (batch, *sizes[1:])
 
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """What one source file calls a canonical tensor, and in which layout it wants it."""
+    """Name and layout of a canonical tensor in a source file."""
 
     name: str
     layout: str | None = None
@@ -67,14 +65,14 @@ _TO_FIRST = (0, 3, 1, 2)
 def relayout_shape(
     shape: tuple[int | str, ...], have: str | None, want: str | None
 ) -> tuple[int | str, ...]:
-    """A shape in layout ``have`` as it is in layout ``want``."""
+    """``shape``, which is in layout ``have``, in layout ``want``."""
     if have and want and have != want:
         return tuple(shape[i] for i in (_TO_LAST if want == "NHWC" else _TO_FIRST))
     return tuple(shape)
 
 
 def _relayout(array: np.ndarray, have: str | None, want: str | None) -> np.ndarray:
-    """``array`` in layout ``want``, contiguous. Unknown layouts are left as they are."""
+    """``array`` in layout ``want``, contiguous; unchanged where a layout is unknown."""
     import numpy as np
 
     if have and want and have != want:
@@ -84,20 +82,20 @@ def _relayout(array: np.ndarray, have: str | None, want: str | None) -> np.ndarr
 
 @dataclass(frozen=True)
 class Model:
-    """One source file of a model, found and verified, with the card's description of it.
+    """One verified source file of a model, with the card's description of it.
 
     Attributes:
         name: the card's name.
-        format: ``onnx``, ``tflite``, or what an adapter declares in ``formats``.
+        format: ``onnx``, ``tflite``, or another of an adapter's ``formats``.
         path: the file.
         digest: SHA-256 of the file, hexadecimal.
-        task: the card's task, such as ``image-classification``; transformers and CNNs may
-            want different settings, but look at the file rather than at this.
-        inputs, outputs: canonical names and what a feed holds: the card's dtype and layout.
+        task: the card's task, such as ``image-classification``. To choose settings by the kind of
+            network, inspect the file instead.
+        inputs, outputs: by canonical name, the card's dtype, shape and layout, as in a feed.
         source_inputs, source_outputs: by canonical name, the file's own names and layouts.
-        conversion: where qbench made the file from another format: ``source_format``, ``tool``,
-            ``versions`` and the check of it, ``sqnr_db`` by output; None for a file as it came.
-        companions: files that lie beside ``path`` and belong to it (external weights), by name.
+        conversion: for a file that qbench converted from another format: ``source_format``,
+            ``tool``, ``versions`` and the check's ``sqnr_db`` by output; else None.
+        companions: files next to ``path`` that belong to it (external weights), by name.
     """
 
     name: str
@@ -114,13 +112,13 @@ class Model:
 
     @property
     def bytes(self) -> int:
-        """Size of its files, or of those in its folder."""
+        """Total size of the model's files."""
         inside = [file for file in self.path.rglob("*") if file.is_file()]
         files = [*(inside or [self.path]), *self.companions.values()]
         return sum(file.stat().st_size for file in files)
 
     def to_source(self, feed: Feed) -> Feed:
-        """A canonical feed as the file wants it: its names, its layouts, contiguous."""
+        """A canonical feed in the file's names and layouts, contiguous."""
         result = {}
         for name, array in feed.items():
             tensor = self.source_inputs[name]
@@ -128,7 +126,7 @@ class Model:
         return result
 
     def from_source(self, outputs: Mapping[str, np.ndarray]) -> Feed:
-        """The file's outputs under their canonical names and layouts."""
+        """The file's outputs in canonical names and layouts."""
         result = {}
         for name, tensor in self.source_outputs.items():
             result[name] = _relayout(outputs[tensor.name], tensor.layout, self.outputs[name].layout)
@@ -154,14 +152,14 @@ class Model:
 
 
 class Calibration:
-    """Items that a quantizer may look at; never those that accuracy is measured on.
+    """Items that a quantizer may use; never those that accuracy is measured on.
 
     Attributes:
-        feeds: by canonical input name, an array of all items, ``[items, ...]``, in the card's
-            dtype and layout (memory-mapped: copy what you change).
-        labels: ``[items]`` classes as ``scores`` counts them, where the data set has them; for
-            accuracy-aware tools.
-        scores: the canonical output whose greatest value tells the class; None if labels are None.
+        feeds: by canonical input name, all items, ``[items, ...]``, in the card's dtype and layout.
+            Memory-mapped and read-only: copy before changing them.
+        labels: class of each item, ``[items]``, as an index into ``scores``; None if the data set
+            has none. For accuracy-aware tools.
+        scores: canonical output whose maximum is the predicted class; None if labels are None.
     """
 
     def __init__(
@@ -175,24 +173,23 @@ class Calibration:
         return len(next(iter(self.feeds.values())))
 
     def batches(self, size: int = 1) -> Iterator[Feed]:
-        """Feeds of ``size`` items each; a last, smaller batch is left out."""
+        """Feeds of ``size`` items each; drops a smaller last batch."""
         for start in range(0, len(self) - size + 1, size):
             yield {name: array[start : start + size] for name, array in self.feeds.items()}
 
 
 @dataclass(frozen=True)
 class PrepareTarget:
-    """What an artifact depends on.
+    """Everything that decides the content of an artifact.
 
     Attributes:
-        precision: a name of ``qbench.spec.precisions.PRECISIONS``.
-        options: that precision's options, all of them, defaults filled in; their meaning stands
-            in ``qbench.spec.precisions``. ``calibration_items`` is applied already: use all the
-            items that you are given. ``supports`` refuses a value that the tool does not have.
-        device: class of devices: ``cpu`` or ``cuda``.
-        recipe: ``best``: quantize in the way that is best on this runtime. ``shared``: the model
-            is an ONNX file that is quantized already (Q/DQ, made once for all backends): take
-            it as it is and quantize nothing.
+        precision: a name of ``qbench.kit.precisions.PRECISIONS``.
+        options: all options of that precision, defaults filled in. ``calibration_items`` is already
+            applied: use every item given.
+        device: kind of device: ``cpu`` or ``cuda``.
+        recipe: ``best``: quantize in the best way for this runtime. ``shared``: the model is an
+            ONNX file that is already quantized (Q/DQ, made once for all backends): use it
+            unchanged.
     """
 
     precision: str
@@ -203,16 +200,16 @@ class PrepareTarget:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What an artifact does not depend on: how it is opened.
+    """How an artifact is opened; its content does not depend on these.
 
     Attributes:
         device: ``cpu``, ``cuda:0``, ...
-        threads: threads that one inference uses. A runtime that cannot be told raises
-            ``Unsupported`` for what it would not do.
-        streams: inferences that may run at the same time.
+        threads: threads that one inference uses. Raise ``Unsupported`` for a number that the
+            runtime would not use.
+        streams: inferences that may run concurrently.
         batch: items in one inference.
-        hints: the runtime's own settings by their own names, from the suite, given through
-            unchanged. An adapter raises ValueError for one that it does not know.
+        hints: the runtime's own settings by their own names, unchanged from the suite;
+            ``qbench.kit.hints.read_hints`` checks them.
     """
 
     device: str = "cpu"
@@ -227,13 +224,13 @@ class Provenance:
     """How an artifact was made.
 
     Attributes:
-        file: the file in the artifact's folder that ``open`` starts from.
-        quantizer: tool and function, such as ``onnxruntime.quantize_static``; None if the
-            weights were only copied or converted.
-        settings: what was really given to the tool (JSON values).
-        quantized_ops: operators that the tool really quantized, counted in its result; None
-            where nothing was to be quantized. A quantizer that did nothing must not pass:
-            raise PrepareError instead of returning 0.
+        file: file in the artifact's folder that ``open`` starts from.
+        quantizer: tool and function, such as ``onnxruntime.quantize_static``; None if the weights
+            were only copied or converted.
+        settings: settings that the tool received (JSON values).
+        quantized_ops: number of quantized operators, counted in the tool's result; None if nothing
+            was to be quantized. A quantizer that did nothing must not pass: raise PrepareError
+            instead of returning 0.
         notes: sentences for the reader, such as ``fp16 is storage only: computed in fp32``.
     """
 
@@ -250,12 +247,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A prepared model: a folder, and what is known of it.
+    """A prepared model: a folder and its record.
 
-    Layout of the folder (written by qbench; complete when ``artifact.json`` is there)::
+    Layout of the folder (complete once ``artifact.json`` exists, which qbench writes last)::
 
-        artifact.json   this class but for ``path``
-        <file>, ...     what ``Backend.prepare`` left
+        artifact.json   this class, except ``path``
+        <file>, ...     files that ``Adapter.prepare`` wrote
     """
 
     path: Path

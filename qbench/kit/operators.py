@@ -12,31 +12,30 @@ if TYPE_CHECKING:
 
 
 EFFECTIVE = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int16", "int4")
-"""The words for what operators really compute in."""
+"""Names of the number formats that operators compute in."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator of an opened program, as the runtime runs it: after fusions and conversions.
+    """One operator of an opened program, as the runtime executes it: after fusion and conversion.
 
     Attributes:
-        name: what the runtime calls it.
-        kind: the runtime's type for it, such as ``QLinearConv``.
-        role: ``compute`` (convolutions, matrix products and the like, that have weights or
-            dominate the work), ``convert`` (quantize, dequantize, cast, reorder), or ``other``.
-        precision: what it computes in, one of ``EFFECTIVE``; None where that says nothing.
-        macs: multiply-accumulates of one inference (a whole batch); None if it has none, or if
-            they cannot be told.
-        weight_bytes: bytes of the constants that one inference reads here, each once, in the type
-            that they are kept in while it runs; of a table that is looked up in, the rows that are
-            taken. None if it cannot be told.
-        activation_bytes: bytes of its other inputs and of its outputs, each once, in the types they
-            have; 0 if it copies nothing (a reshape). None if it cannot be told.
-        fallback: whether the fast path did not take it (another provider, outside the delegate).
+        name: the runtime's name of it.
+        kind: the runtime's type of it, such as ``QLinearConv``.
+        role: ``compute`` (convolutions, matrix products and other operators with weights or most of
+            the work), ``convert`` (quantize, dequantize, cast, reorder), or ``other``.
+        precision: number format that it computes in, one of ``EFFECTIVE``; None if meaningless.
+        macs: multiply-accumulates of one inference (a whole batch); None if it has none or the
+            number is unknown.
+        weight_bytes: bytes of the constants that one inference reads here, each counted once, in
+            the type held at run time; for a lookup table, the rows that are read. None if unknown.
+        activation_bytes: bytes of its other inputs and of its outputs, each counted once, in their
+            own types; 0 if it copies nothing (a reshape). None if unknown.
+        fallback: whether it runs outside the fast path (another provider, outside the delegate).
         emulated: whether the processor has no instructions for ``precision``, so that others
             compute it.
-        layers: names of the source's layers that were fused into it, where the runtime tells.
-        ns: mean time of one inference, in nanoseconds; None where it is not measured.
+        layers: names of the source's layers that were fused into it, if the runtime reports them.
+        ns: mean time of one inference, in nanoseconds; None if not measured.
     """
 
     name: str
@@ -58,25 +57,24 @@ class Operator:
 
 @dataclass(frozen=True)
 class EffectivePrecision:
-    """What really runs, read back from the opened program; never the name that was asked for.
+    """The precision that a program executes at, read back from it; never the requested name.
 
     Attributes:
-        precision: what most of the multiply-accumulates run at (of the operators, where their
-            number is not known): one of ``EFFECTIVE``. Where floating point runs at another
-            precision than was asked for, qbench skips the case; a case that asked for int8 and
-            runs less than half of them in int8 is flagged. fp16 as a mere storage format runs
-            as ``fp32``.
-        operators: computing operators by the precision they run at.
-        macs: their multiply-accumulates by precision; None where they cannot be told.
-        fallback_ops: operators that the fast path did not take (another provider, outside the
-            delegate); 0 where there is only one path, None where the runtime does not tell.
-        emulated: precisions among ``operators`` that the processor has no instructions for; each
-            is flagged.
+        precision: number format of most multiply-accumulates (of most operators, if their number is
+            unknown): one of ``EFFECTIVE``. A floating-point case that runs at another precision
+            than requested is skipped; an int8 case that runs less than half of them in int8 is
+            flagged. fp16 as a mere storage format runs as ``fp32``.
+        operators: number of computing operators by precision.
+        macs: their multiply-accumulates by precision; None if unknown.
+        fallback_ops: number of operators outside the fast path (another provider, outside the
+            delegate); 0 if there is only one path, None if the runtime does not report it.
+        emulated: precisions among ``operators`` that the processor has no instructions for; each is
+            flagged.
         notes: sentences for the reader.
-        weight_bytes: the sum of those of all operators, so what one inference reads of weights at
-            least. Weights that several operators share count at each.
-        activation_bytes: the sum of those of all operators. With the weights, the bytes that
-            operators and caches exchange; how much of it reaches memory, the caches decide.
+        weight_bytes: sum over all operators: a lower bound of the weights that one inference reads.
+            Weights that operators share count for each of them.
+        activation_bytes: sum over all operators. With the weights, the bytes exchanged between
+            operators and caches; the caches decide how many of them reach memory.
     """
 
     precision: str
@@ -90,11 +88,10 @@ class EffectivePrecision:
 
     @classmethod
     def of(cls, operators: Iterable[Operator], notes: Iterable[str] = ()) -> EffectivePrecision:
-        """The summary of a program's operators.
+        """Summarize a program's operators.
 
-        ``macs`` is None as soon as one computing operator does not tell its own, and bytes as soon
-        as any operator does not. A program without computing operators runs at the commonest
-        precision of the others.
+        ``macs`` is None if any computing operator's is None, and bytes are None if any operator's
+        are. A program without computing operators has the others' most common precision.
         """
         every = list(operators)
         computing = [op for op in every if op.role == "compute" and op.precision is not None]
@@ -120,19 +117,19 @@ class EffectivePrecision:
 
 
 def _total(amounts: Iterable[int | None]) -> int | None:
-    """Their sum; None as soon as one is not known."""
+    """Sum of the amounts; None if any is None."""
     known = list(amounts)
     return None if None in known else sum(amount or 0 for amount in known)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of an inference goes.
+    """Time of one inference by operator.
 
     Attributes:
-        operators: in the order of execution. Either all have ``ns`` or none has; a runtime whose
-            interface gives no times still gives structure, precision and placement.
-        notes: sentences for the reader, such as what the runtime does not tell.
+        operators: in order of execution. Either all have ``ns`` or none has; a runtime that reports
+            no times can still report structure, precision and placement.
+        notes: sentences for the reader, such as the runtime's limits.
     """
 
     operators: tuple[Operator, ...]
@@ -143,9 +140,9 @@ class Activation(NamedTuple):
     """The output of one layer for one feed.
 
     Attributes:
-        name: as the float32 artifact of the same model calls it, so that two can be compared.
+        name: its name in the float32 artifact of the same model, so that two can be compared.
         kind: the layer's type, such as ``Conv`` or ``DEPTHWISE_CONV_2D``.
-        values: float32; dequantized where the layer's output is quantized.
+        values: float32; dequantized if the layer's output is quantized.
     """
 
     name: str

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qbench.data.items import Items
-from qbench.kit.adapter import Backend, Ready
+from qbench.kit.adapter import Adapter, Ready
 from qbench.kit.model import Model, PrepareTarget, RunConfig
 from qbench.run.workers.environments import BuiltEnvironment
 from qbench.run.workers.isolate import Interpreter, Outcome, remove_stale, run_job, scratch_folder
@@ -200,7 +200,7 @@ class ArtifactStore:
 
     def preparation(
         self,
-        backend: Backend,
+        backend: Adapter,
         model: Model,
         target: PrepareTarget,
         calibration: Items | None,
@@ -249,7 +249,7 @@ class ArtifactStore:
 
     def compilation(
         self,
-        backend: Backend,
+        backend: Adapter,
         base: Preparation,
         config: RunConfig,
         ready: Ready,

@@ -8,7 +8,7 @@ from itertools import product
 from qbench.bundle.records.run import Data, PartOf
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
-from qbench.kit.adapter import Backend, Ready, Unavailable
+from qbench.kit.adapter import Adapter, Ready, Unavailable
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
 from qbench.machine.host import usable_cores
@@ -302,7 +302,7 @@ class _Planner:
         gpu = probe.devices.get(case.device)
         return Planned(case, preparation=preparation, evaluation=evaluation, gpu=gpu)
 
-    def _own(self, case: Case, backend: Backend) -> Preparation:
+    def _own(self, case: Case, backend: Adapter) -> Preparation:
         """The preparation by the backend itself, from a source that it supports: a file of the card
         if there is one, else a converted one.
 
@@ -363,7 +363,7 @@ class _Planner:
             return None
         return ClassScores(how.scores, how.background)
 
-    def _shared(self, case: Case, backend: Backend) -> Preparation:
+    def _shared(self, case: Case, backend: Adapter) -> Preparation:
         """The preparation from the quantized model that all backends share.
 
         Raises:
@@ -460,7 +460,7 @@ def _refusal(case: Case, probe: Ready | Unavailable) -> str | None:
     return f"{case.backend} does not run on {case.device}"
 
 
-def _unsupported(backend: Backend, model: Model, target: PrepareTarget) -> str | None:
+def _unsupported(backend: Adapter, model: Model, target: PrepareTarget) -> str | None:
     """Why the backend cannot prepare the model for the target; None if it can."""
     try:
         return backend.supports(model, target)

@@ -198,14 +198,15 @@ class Scenario:
         summary: a description in a few words.
         options: class of its options.
         streams: whether it uses the suite's ``streams``; otherwise there is one.
-        package: the distribution that it needs in addition to the runtime, if any.
+        package: the distribution that it needs in addition to the runtime, and qbench's extra that
+            installs it; None for most.
     """
 
     module: str
     summary: str
     options: type[Options] = Options
     streams: bool = False
-    package: str | None = None
+    package: tuple[str, str] | None = None
 
 
 VERDICT = "loadgen_valid"
@@ -219,7 +220,7 @@ FIGURES = frozenset(
 )  # fmt: skip
 """Columns of the case table that scenarios fill; the verdict is true or false."""
 
-LOADGEN = "mlcommons-loadgen"
+LOADGEN = ("mlcommons-loadgen", "loadgen")
 
 SCENARIOS: dict[str, Scenario] = {
     "single-stream": Scenario("closed_loop", "one call after the other"),
@@ -290,12 +291,16 @@ def why_not(name: str, packages: Mapping[str, str] | None = None) -> str | None:
     package = SCENARIOS[name].package
     if package is None:
         return None
+    distribution, extra = package
     if packages is not None:
-        if package in packages:
+        if distribution in packages:
             return None
-        return f"the scenario {name} needs {package}: add it to the environment's requirements"
+        return f"the scenario {name} needs {distribution}: add it to the environment's requirements"
     try:
-        version(package)
+        version(distribution)
     except PackageNotFoundError:
-        return f"the scenario {name} needs {package}, which is not installed: pip install {package}"
+        return (
+            f"the scenario {name} needs {distribution}, which is not installed: "
+            f"pip install 'qbench[{extra}]'"
+        )
     return None

@@ -1,6 +1,6 @@
-"""The front door for tests: the conformance kit for adapters, and fakes for the core's own logic.
+"""Conformance tests for adapters, and fake backends.
 
-Names are imported when they are asked for, since every pytest session loads the plugin beside them.
+Names are imported at first use, since every pytest session loads the plugin in this package.
 """
 
 from __future__ import annotations

@@ -14,8 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import API_VERSION, PrepareError, Ready, Unavailable, Unsupported
+from qbench.kit.adapter import (
+    API_VERSION,
+    Adapter,
+    PrepareError,
+    Program,
+    Ready,
+    Stream,
+    Unavailable,
+    Unsupported,
+)
 from qbench.kit.feeds import check_feed
+from qbench.kit.hints import NoHints, read_hints
 from qbench.kit.model import (
     Artifact,
     Calibration,
@@ -30,35 +40,29 @@ from qbench.kit.model import (
 from qbench.kit.operators import Activation, EffectivePrecision, Operator, Profile
 
 
-class FakeBackend:
-    """A test double: computes ``scores = image @ weights`` in NumPy, and misbehaves on demand.
+class FakeBackend(Adapter):
+    """A test double: computes ``scores = image @ weights`` in NumPy, and fails on demand.
     It only pretends to quantize; ``tests/examples/qbench_numpy`` is an adapter to learn from.
 
     The model file holds ``{"weights": [[...]], "infer_us": 50, "fail": {"prepare": "crash"}}``.
-    ``fail`` names a step (``prepare, compile, open, infer``) and what happens there: ``error``,
-    ``failed`` (the tool's own failure), ``crash`` (a segmentation fault), ``hang``, ``oom``,
-    ``unsupported``, ``nan`` (only ``infer``), ``exit``. A precision may have its own:
-    ``{"int8-static:infer": "crash"}``. With ``drift`` in the file, every call adds that much to the
-    scores, as a broken program might; with ``int8_macs``, so many of its 640 multiply-accumulates
-    run in int8 when it is quantized.
+    ``fail`` maps a step (``prepare, compile, open, infer``) to a failure: ``error``, ``failed``
+    (the tool's own), ``crash`` (a segmentation fault), ``hang``, ``oom``, ``unsupported``, ``nan``
+    (only ``infer``), ``exit``. A step may name a precision: ``{"int8-static:infer": "crash"}``.
+    ``drift`` is added to the scores by every call, as a broken program might do; ``int8_macs`` is
+    the number of its 640 multiply-accumulates that run in int8 when it is quantized.
     """
 
     name = "fake"
     api_version = API_VERSION
-    prepare_version = 1
-    formats: tuple[str, ...] = ("fake",)
-    runtime_packages: tuple[str, ...] = ("numpy",)
-    prepare_packages: tuple[str, ...] = ("numpy",)
-    shareable: tuple[str, ...] = ("int8-static",)
-
-    def probe(self) -> Ready | Unavailable:
-        return Ready(
-            version="1.0",
-            precisions={"cpu": ("fp32", "int8-static", "int8-dynamic")},
-            missing={"cpu": {"fp16": "the fake backend has no half precision"}},
-        )
+    formats = ("fake",)
+    precisions = {"cpu": ("fp32", "int8-static", "int8-dynamic")}
+    missing = {"cpu": {"fp16": "the fake backend has no half precision"}}
+    runtime_packages = ("numpy",)
+    prepare_packages = ("numpy",)
+    shareable = ("int8-static",)
 
     def supports(self, model: Model, target: PrepareTarget) -> str | None:
+        """Everything: it pretends, so that tests can ask for any option."""
         return None
 
     def import_runtime(self) -> str:
@@ -92,8 +96,7 @@ class FakeBackend:
 
     def open(self, artifact: Artifact, config: RunConfig, inspect: bool = False) -> FakeProgram:
         content = json.loads(artifact.file.read_text())
-        if config.hints:
-            raise ValueError(f"unknown hints {sorted(config.hints)}; there are none")
+        read_hints(NoHints, config.hints, self.name)
         _misbehave(content, artifact.target.precision, "open")
         return FakeProgram(artifact, content, config)
 
@@ -119,12 +122,12 @@ FAKE_GPU: Mapping[str, Any] = {
     "pci_bus_id": "FFFF:FF:1F.0",
     "uuid": "GPU-00000000-0000-0000-0000-000000000000",
 }
-"""What the probe tells of it: as ``qbench.kit.cuda.Device`` has it. NVML knows no such card."""
+"""Facts in the form of ``qbench.kit.cuda.Device``. NVML knows no such card."""
 
 
 class FakeGpuBackend(FakeBackend):
-    """The fake with a second device, ``cuda:0``, that artifacts are compiled for, one for each
-    batch size. The same is computed there; how long the parts of a call take is made up."""
+    """The fake with a second device, ``cuda:0``, that artifacts are compiled for, one per batch
+    size. It computes the same there; the times of a call's parts are invented."""
 
     name = "fakegpu"
 
@@ -138,7 +141,7 @@ class FakeGpuBackend(FakeBackend):
         )
 
     def compile(self, artifact: Artifact, config: RunConfig, kept: Path, out: Path) -> Provenance:
-        """The file ``timings`` in ``kept`` counts the compilations that have been."""
+        """The file ``timings`` in ``kept`` counts compilations."""
         content = json.loads(artifact.file.read_text())
         _misbehave(content, artifact.target.precision, "compile")
         timings = kept / "timings"
@@ -160,18 +163,17 @@ class FakeGpuBackend(FakeBackend):
     def activations(
         self, artifact: Artifact, config: RunConfig, feeds: Iterable[Feed]
     ) -> Iterator[list[Activation]]:
-        """Of what was prepared: what is compiled does not show its layers."""
+        """Only of a prepared artifact."""
         if "compiled" in json.loads(artifact.file.read_text()):
-            raise Unsupported("what is compiled does not show its layers")
+            raise Unsupported("a compiled artifact does not expose its layers")
         return super().activations(artifact, replace(config, device="cpu"), feeds)
 
 
-class FakeProgram:
+class FakeProgram(Program):
     """An opened fake model."""
 
     def __init__(self, artifact: Artifact, content: dict[str, Any], config: RunConfig) -> None:
-        self.inputs: Mapping[str, TensorSpec] = artifact.model.inputs
-        self.outputs: Mapping[str, TensorSpec] = artifact.model.outputs
+        self.inputs, self.outputs = artifact.model.inputs, artifact.model.outputs
         self.artifact, self.content, self.config = artifact, content, config
 
     def stream(self) -> FakeStream:
@@ -208,15 +210,9 @@ class FakeProgram:
             if count
         ]
 
-    def __enter__(self) -> FakeProgram:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        return None
-
 
 class FakeGpuProgram(FakeProgram):
-    """One that says how much memory it holds on its device."""
+    """A program that reports its memory on the device."""
 
     def stream(self) -> FakeStream:
         return FakeGpuStream(self)
@@ -225,7 +221,7 @@ class FakeGpuProgram(FakeProgram):
         return {"weights": 64 * 10 * 4, "io": self.config.batch * (64 + 10) * 4}
 
 
-class FakeStream:
+class FakeStream(Stream):
     """One lane of a fake program."""
 
     def __init__(self, program: FakeProgram) -> None:
@@ -253,15 +249,15 @@ class FakeStream:
             pass
 
     def read(self) -> Feed:
-        scores, *others = self._program.outputs  # a second output holds the scores' negatives
+        scores, *others = self._program.outputs  # others hold the negated scores
         return {scores: self._scores, **dict.fromkeys(others, -self._scores)}
 
 
 class FakeGpuStream(FakeStream):
-    """A lane whose call consists of parts."""
+    """A lane that reports the parts of a call."""
 
     def segments(self, calls: int) -> dict[str, np.ndarray]:
-        """Made up: copying in takes 2 µs, out 1 µs, computing 10 to 30 µs."""
+        """Invented: copying in takes 2 µs, out 1 µs, computing 10 to 30 µs."""
         for _ in range(calls):
             self.infer()
         return {
@@ -303,8 +299,8 @@ def _misbehave(content: Mapping[str, Any], precision: str, step: str) -> None:
 
 
 def fake_model(path: Path, **content: Any) -> Model:
-    """Write a fake model of 8x8 images and 10 classes to ``path``; ``content`` as in
-    :class:`FakeBackend`. Its weights are fixed pseudo-random numbers."""
+    """Write a fake model of 8x8 images and 10 classes to ``path``; its weights are fixed
+    pseudo-random numbers. For ``content`` see :class:`FakeBackend`."""
     weights = np.random.default_rng(7).normal(size=(64, 10)).astype(np.float32)
     path.write_text(json.dumps({"weights": weights.tolist(), **content}))
     return Model(

@@ -41,7 +41,12 @@ def environment(folder: Path, version: str = "11") -> dict[str, str]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    searched = [str(folder), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    searched = [
+        str(folder),
+        str(HERE),
+        str(HERE.parent),
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
     return {
         "PYTHONPATH": os.pathsep.join(searched),
         "LD_LIBRARY_PATH": str(fake_libcuda.build(folder / "driver")),

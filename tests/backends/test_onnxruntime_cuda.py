@@ -19,7 +19,7 @@ import fake_libcuda
 import numpy as np
 import pytest
 import stand_in_cuda
-from paths import TESTS
+from paths import FIXTURES, TESTS
 
 from qbench.kit.adapter import Ready, Unavailable, Unsupported
 from qbench.kit.model import Artifact, Model, PrepareTarget, RunConfig, SourceTensor
@@ -30,14 +30,15 @@ from qbench.spec.precisions import complete_options
 from qbench.spec.suite import Environment
 from qbench_onnxruntime import Backend, gpu
 from qbench_onnxruntime.effective import read_operators, summary
-from qbench_onnxruntime.options import FileFacts, providers, session_options
+from qbench_onnxruntime.options import FileFacts, hints_of, providers, session_options
+from qbench_onnxruntime.precisions import CUDA_SINCE, NEVER_ON_CUDA
 
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 
 TESTS = TESTS
 ZOO = TESTS.parent / "suites" / "zoo"
-PROFILE = TESTS / "data" / "onnxruntime-cuda-profile.json"
+PROFILE = FIXTURES / "onnxruntime-cuda-profile.json"
 """Events of two inferences, recorded with the CUDA provider of onnxruntime-gpu 1.31.1 over a
 stand-in of CUDA's libraries that computes nothing: types and places are the provider's, times and
 numbers mean nothing. A product, a dense layer, a product of float16, and a determinant, for which
@@ -246,15 +247,16 @@ def test_either_distribution_is_the_runtime() -> None:
 
 
 def cuda_options(precision: str, **hints: Any) -> dict[str, Any]:
-    (name, options), (second, _) = providers(RunConfig("cuda:2", hints=hints), precision)
+    config = RunConfig("cuda:2", hints=hints)
+    (name, options), (second, _) = providers(config, hints_of(config), precision)
     assert (name, second) == (CUDA, "CPUExecutionProvider")
     return options
 
 
 def test_a_case_decides_device_and_tf32() -> None:
     assert cuda_options("fp32")["device_id"] == 2
-    used = {p: cuda_options(p)["use_tf32"] for p in gpu.PRECISIONS}
-    assert used == {p: int(p == "tf32") for p in gpu.PRECISIONS}
+    used = {p: cuda_options(p)["use_tf32"] for p in CUDA_SINCE}
+    assert used == {p: int(p == "tf32") for p in CUDA_SINCE}
 
 
 def test_hints_of_cuda() -> None:
@@ -279,28 +281,31 @@ def test_values_that_hints_do_not_take(hints: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["use_tf32", "device_id", "enable_cuda_graph", "user_stream"])
 def test_hints_that_a_case_may_not_set(name: str) -> None:
     with pytest.raises(ValueError, match=f"no hint '{name}'.*cuda_graph"):
-        session_options(RunConfig("cuda:0", hints={name: 1}), FileFacts())
+        hints_of(RunConfig("cuda:0", hints={name: 1}))
 
 
 def test_hints_of_cuda_are_none_of_the_processors() -> None:
-    session_options(RunConfig("cuda:0", hints={"cuda_graph": True}), FileFacts())
+    config = RunConfig("cuda:0", hints={"cuda_graph": True})
+    session_options(config, hints_of(config), FileFacts())
     with pytest.raises(ValueError, match="no hint 'cuda_graph'"):
-        session_options(RunConfig("cpu", hints={"cuda_graph": True}), FileFacts())
+        hints_of(RunConfig("cpu", hints={"cuda_graph": True}))
 
 
 def test_a_graph_has_one_stream() -> None:
+    config = RunConfig("cuda:0", streams=2, hints={"cuda_graph": True})
     with pytest.raises(Unsupported, match="streams"):
-        providers(RunConfig("cuda:0", streams=2, hints={"cuda_graph": True}), "fp32")
+        providers(config, hints_of(config), "fp32")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:x", "cuda:-1", "npu:0"])
 def test_devices_that_are_none(device: str) -> None:
     with pytest.raises(Unsupported, match=device):
-        providers(RunConfig(device), "fp32")
+        hints_of(RunConfig(device))
 
 
 def test_the_processor_alone() -> None:
-    assert providers(RunConfig("cpu"), "fp32") == [("CPUExecutionProvider", {})]
+    config = RunConfig("cpu")
+    assert providers(config, hints_of(config), "fp32") == [("CPUExecutionProvider", {})]
 
 
 # --------------------------------------------------------------------------- artifacts
@@ -332,12 +337,10 @@ def test_artifacts_are_made_without_a_device(vit: Model, precision: str, tmp_pat
     assert made.file.read_bytes() == on_cpu.file.read_bytes()
 
 
-@pytest.mark.parametrize("precision", sorted(gpu.NEVER))
-def test_precisions_that_the_provider_has_not(vit: Model, precision: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", sorted(NEVER_ON_CUDA))
+def test_precisions_that_the_provider_has_not(vit: Model, precision: str) -> None:
     target = PrepareTarget(precision, device="cuda")
-    assert BACKEND.supports(vit, target) == gpu.NEVER[precision]
-    with pytest.raises(Unsupported):
-        BACKEND.prepare(vit, target, None, tmp_path)
+    assert BACKEND.supports(vit, target) == NEVER_ON_CUDA[precision]
 
 
 def test_without_the_provider_nothing_goes_to_the_processor(vit: Model, tmp_path: Path) -> None:
@@ -400,7 +403,7 @@ def test_some_of_the_work_on_the_processor(events: list[dict[str, Any]]) -> None
 
 def test_all_of_the_work_on_the_processor(events: list[dict[str, Any]]) -> None:
     operators = read_operators(on_the_processor(events, "MatMul", "Gemm"), CUDA)
-    with pytest.raises(Unsupported, match=r"no kernel for what this file computes: .*MatMul"):
+    with pytest.raises(Unsupported, match=r"no kernel for this file's operators: .*MatMul"):
         summary(operators, "fp32", cuda=True)
     assert summary(operators, "fp32").fallback_ops == 4  # only a device's case is refused
 
@@ -416,7 +419,7 @@ def test_an_inference_on_the_processor_is_one_bound_call(vit: Model, tmp_path: P
         stream.bind({n: np.zeros(s.sized(1), s.dtype) for n, s in vit.inputs.items()})
         stream.infer()
         assert not hasattr(stream.infer, "__code__") and not hasattr(stream.infer, "__func__")
-        assert not hasattr(stream, "segments")
+        assert stream.segments(1) is None
 
 
 # --------------------------------------------------------------------------- the real provider
@@ -514,13 +517,15 @@ def test_the_provider_takes_what_it_is_told(tmp_path: Path) -> None:
     on_stand_in(
         tmp_path,
         """
-from qbench_onnxruntime.options import CUDA_HINTS
+from typing import get_type_hints
+from qbench_onnxruntime.options import CudaHints, Hints
 
-values = {bool: True, int: 1 << 30}
-hints = {name: values[kind] for name, kind in CUDA_HINTS.items() if kind in values}
+values = {bool: True, bool | None: True, int | None: 1 << 30}
+own = {n: t for n, t in get_type_hints(CudaHints).items() if n not in get_type_hints(Hints)}
+hints = {name: values[kind] for name, kind in own.items() if kind in values}
 hints |= {"sdpa_kernel": 1, "cudnn_conv_algo_search": "HEURISTIC"}
 hints |= {"arena_extend_strategy": "kSameAsRequested"}
-assert set(hints) == set(CUDA_HINTS)
+assert set(hints) == set(own)
 with backend.open(same, config(hints=hints)) as program:
     took = program.session.get_provider_options()[gpu.CUDA_PROVIDER]
     assert took["cudnn_conv_algo_search"] == "HEURISTIC" and took["use_tf32"] == "0"

@@ -86,5 +86,5 @@ def test_an_engine_does_not_show_its_layers(trt: Any, tmp_path: Path) -> None:
     source = artifact(tmp_path / "in", onnx.load(ZOO / "digits_cnn.onnx"))
     out, provenance = compiled(tmp_path, source, batch=2)
     engine = replace(source, path=out, provenance=provenance)
-    with pytest.raises(Unsupported, match="does not show its layers"):
+    with pytest.raises(Unsupported, match="does not expose its layers"):
         shown(engine)

@@ -224,7 +224,7 @@ def test_timings_that_cannot_be_used(trt: Any, tmp_path: Path, planted: str) -> 
         trt._fake.device = "fake H100"
     _, provenance = compiled(tmp_path, source)
     assert provenance.settings["timing_cache"] == "new"
-    assert any("timed anew" in note for note in provenance.notes)
+    assert any("timed again" in note for note in provenance.notes)
     assert b"fake H100" in kept.read_bytes()
     _, provenance = compiled(tmp_path, source)
     assert (provenance.settings["timing_cache"], provenance.notes) == ("reused", ())

@@ -512,7 +512,7 @@ def test_effective_precision(trt: Any, tmp_path: Path, precision: str) -> None:
 def test_what_nobody_tells_counts_as_asked_for(trt: Any, tmp_path: Path, precision: str) -> None:
     """With a note, so that no case is refused for what is not known."""
     with program(tmp_path, precision) as opened:
-        file = opened.artifact.path / "layers.json"
+        file = opened._artifact.path / "layers.json"
         told = json.loads(file.read_text())
         for layer in told["Layers"]:
             layer["TacticName"] = ""
@@ -523,10 +523,10 @@ def test_what_nobody_tells_counts_as_asked_for(trt: Any, tmp_path: Path, precisi
         silent = opened.effective()
         file.write_text(json.dumps({**told, "Layers": []}))
         empty = opened.effective()
-    assert "1 of 1 computing layers do not tell their precision" in silent.notes
+    assert "1 of 1 computing layers report no precision" in silent.notes
     for found in (silent, empty):
         assert found.precision == precision
-        assert any(f"counts as {precision}, as asked for" in note for note in found.notes)
+        assert any(f"counts as {precision}, as requested" in note for note in found.notes)
 
 
 def test_profile(trt: Any, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import fake_libcuda
 import pytest
-from test_cuda import ACTION
 
 from qbench.cli.listing import backends
 from qbench.kit.adapter import Ready, Unavailable
@@ -242,7 +241,7 @@ def test_each_way_of_not_being_there_has_its_own_reason_and_remedy(
         assert isinstance(answer, Unavailable), absence.__name__
         assert sign in answer.reason, absence.__name__
         assert "\n" not in answer.reason
-        assert ACTION.match(answer.fix) and answer.fix.endswith("."), answer.fix
+        assert fake_libcuda.ACTION.match(answer.fix) and answer.fix.endswith("."), answer.fix
         answers[absence.__name__] = answer.reason
     assert len(set(answers.values())) == len(answers)
 
@@ -299,7 +298,7 @@ def test_the_command_says_why_not_and_what_to_do(
     machine.env.setenv("COLUMNS", "400")
     assert backends() == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith(" tensorrt")]
-    assert "there is no libnvinfer.so.11. Install the package of libraries" in line
+    assert "there is no libnvinfer.so.11. Install its package of libraries" in line
 
 
 #        precision       7.5    8.0    8.6    8.9    9.0   10.0   12.0   (NVIDIA's support matrix)
@@ -335,10 +334,10 @@ def test_precisions_by_compute_capability(column: int) -> None:
     [
         (PrepareTarget("fp16", device="cuda"), None),
         (PrepareTarget("fp16", device="cpu"), "runs on cuda"),
-        (PrepareTarget("int8-dynamic", device="cuda"), "ahead"),
+        (PrepareTarget("int8-dynamic", device="cuda"), "fixed in the file"),
         (PrepareTarget("w8", device="cuda"), "4 bits"),
         (PrepareTarget("int8-static", {"quantizer": "nncf"}, device="cuda"), "nncf"),
-        (PrepareTarget("int8-static", {"preset": "mixed"}, device="cuda"), "presets"),
+        (PrepareTarget("int8-static", {"preset": "mixed"}, device="cuda"), "no option preset"),
         (PrepareTarget("int8-static", {"max_accuracy_drop": 0.01}, device="cuda"), "accuracy"),
     ],
 )

@@ -459,7 +459,7 @@ def test_what_cannot_be_recorded_is_launched_kernel_by_kernel(
     with opened(compiled(source)) as program:
         fake_cuda.fail(step, cudaError_t.cudaErrorStreamCaptureUnsupported)
         stream = program.stream()
-        assert "every kernel by itself" in stream.note
+        assert "each kernel by itself" in stream.note
         assert "cudaErrorStreamCaptureUnsupported" in stream.note
         stream.bind(images(1))
         stream.infer()
@@ -483,7 +483,7 @@ def test_an_engine_that_waits_while_it_is_recorded_is_launched_kernel_by_kernel(
     source = linear(tmp_path)
     with opened(compiled(source)) as program:
         stream = program.stream()
-        assert "every kernel by itself" in stream.note
+        assert "each kernel by itself" in stream.note
         stream.bind(images(1))
         stream.infer()
         want = expected(source, images(1))["scores"]
@@ -530,7 +530,7 @@ def test_waiting_is_a_setting_of_the_process(
 def test_what_runs_is_told_with_how_it_is_launched(nvidia: Any, tmp_path: Path) -> None:
     """The product's work: 12 x 5 multiply-accumulates."""
     artifact = compiled(linear(tmp_path))
-    for graph, how in ((True, "as one CUDA graph"), (False, "every kernel by itself")):
+    for graph, how in ((True, "as one CUDA graph"), (False, "each kernel by itself")):
         with opened(artifact, cuda_graph=graph) as program:
             told = program.effective()
             assert told.precision == "fp32"
@@ -736,7 +736,7 @@ def test_an_output_of_unknown_size_is_unsupported(nvidia: Any, tmp_path: Path) -
     )
     spec = {"image": TensorSpec("float32", ("N", 12))}
     source = model(tmp_path, graph, spec, {"where": TensorSpec("int64", (2, "found"))})
-    with pytest.raises(Unsupported, match="'where' depends on the numbers"):
+    with pytest.raises(Unsupported, match="'where' depends on the input values"):
         opened(compiled(source))
 
 
@@ -752,7 +752,7 @@ def test_a_damaged_engine_says_what_tensorrt_says(nvidia: Any, tmp_path: Path) -
     [
         ({"no_such_hint": 1}, "no hint 'no_such_hint'.*Known: builder_optimization_level, cuda_gr"),
         ({"cuda_graph": 1}, "cuda_graph is true or false, not 1"),
-        ({"workspace_mb": 0}, "workspace_mb is a number of MiB"),
+        ({"workspace_mb": 0}, "workspace_mb is a whole number from 1 up, not 0"),
         ({"builder_optimization_level": 6}, "from 0 to 5, not 6"),
         ({"builder_optimization_level": True}, "from 0 to 5, not True"),
     ],
@@ -760,7 +760,7 @@ def test_a_damaged_engine_says_what_tensorrt_says(nvidia: Any, tmp_path: Path) -
 def test_hints_are_checked(hints: dict[str, Any], says: str) -> None:
     options = importlib.import_module("qbench_tensorrt.options")
     with pytest.raises(ValueError, match=says):
-        options.Hints.read(hints)
+        options.hints_of(RunConfig("cuda:0", hints=hints))
 
 
 def test_other_devices_and_threads_are_unsupported(nvidia: Any, tmp_path: Path) -> None:

@@ -457,7 +457,7 @@ class TestResnet8:
             ({"num_thread": 2}, "experimental_op_resolver_type"),  # names the known ones
             ({"num_threads": 2}, "threads"),
             ({"experimental_op_resolver_type": "FAST"}, "BUILTIN_REF"),
-            ({"experimental_disable_delegate_clustering": "yes"}, "bool"),
+            ({"experimental_disable_delegate_clustering": "yes"}, "is true or false"),
         ],
     )
     def test_bad_hints_are_refused(
@@ -717,10 +717,10 @@ def test_what_the_tool_cannot_do_is_refused(digits: Model) -> None:
     assert "float16 only" in (refusal("bf16") or "")
     assert "one per group" in (refusal("w4", group_size=32) or "")
     assert "nncf" in (refusal("int8-static", quantizer="nncf") or "")
-    assert "NNCF" in (refusal("int8-static", preset="mixed") or "")
-    assert "accuracy control" in (refusal("int8-static", max_accuracy_drop=0.01) or "")
+    assert "no option preset" in (refusal("int8-static", preset="mixed") or "")
+    assert "max_accuracy_drop" in (refusal("int8-static", max_accuracy_drop=0.01) or "")
     shared = PrepareTarget("int8-static", complete_options("int8-static", {}), recipe="shared")
-    assert backend.supports(digits, shared) == "TFLite cannot read ONNX"
+    assert "is an ONNX file" in (backend.supports(digits, shared) or "")
 
 
 @pytest.mark.parametrize("form", ["keras", "savedmodel"])
@@ -991,7 +991,7 @@ class TestConverter:
     ) -> None:
         monkeypatch.setitem(sys.modules, "tensorflow", None)
         case = replace(resnet8, model=replace(resnet8.model, format="savedmodel"))
-        with pytest.raises(Unsupported, match=r"pip install tensorflow"):
+        with pytest.raises(Unsupported, match="pip install tensorflow"):
             make(case, "int8-static", tmp_path / "out", quantizer="tf-converter")
 
 

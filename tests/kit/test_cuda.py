@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
@@ -134,7 +133,7 @@ def test_every_failure_has_its_own_reason_and_a_remedy(
     assert len(set(reasons)) == len(reasons)
     for error in found.values():
         assert "\n" not in error.reason and not error.reason.endswith(".")
-        assert ACTION.match(error.fix) and error.fix.endswith("."), error.fix
+        assert fake_libcuda.ACTION.match(error.fix) and error.fix.endswith("."), error.fix
     for code, sign in SIGNS.items():
         assert sign in f"{found[code]}"
     assert "SIGSEGV" in found["segv"].reason and "SIGABRT" in found["abort"].reason
@@ -144,13 +143,6 @@ def test_every_failure_has_its_own_reason_and_a_remedy(
     assert "has no cuInit" in found["other"].reason
     assert "too old" in found["old"].reason
     assert "does not load" in found["text"].reason
-
-
-ACTION = re.compile(
-    r"(Ask|Check|End|Install|Load|Look|Put|Reinstall|Reload|Remove|Restart|Run|See|Start|Take|Unset|Upgrade|Use|"
-    r"Wait) "
-)
-"""A remedy begins with what to do."""
 
 
 def compiled(folder: Path, text: str) -> Path:

@@ -26,21 +26,19 @@ from pathlib import Path
 import numpy as np
 from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import SourceTensor
-from qbench.kit.converter import Converted, missing
+from qbench.kit import converter
+from qbench.kit.converter import Converted
 
 
-class Converter:
+class Converter(converter.Converter):
     """From .toy, the fake backend's own file with a wrong factor in it, to .fake."""
 
     name = "toy"
-    convert_version = 1
     packages = ("numpy",)
-    routes = {"toy": ("fake",), "other": ("fake", "toy")}
+    _absent = {"absent_package": "absent-package"}
+    routes = {"toy": {"fake": {}}, "other": {"fake": _absent, "toy": _absent}}
     endings = {".toy": "toy"}
     described = ("toy", "other")
-
-    def probe(self, source, form):
-        return missing({"absent_package": "absent-package"}) if source == "other" else None
 
     def convert(self, source, form, samples, out):
         content = json.loads(source.path.read_text())
@@ -184,7 +182,7 @@ def test_unavailable_conversions_are_skipped(toy):
     assert no.status == "skipped" and "no network" in no.reason
 
 
-def test_a_missing_package_is_named_with_its_remedy(toy):
+def test_a_missing_package_is_named_with_pip(toy):
     catalog = toy.catalog(other={"path": "net.toy"})
     assert catalog.can_give(catalog.card("net"), "fake")
     no = refused(catalog)

@@ -325,7 +325,7 @@ class Backend(FakeGpuBackend):
 
 ODD = {
     "devices={'cuda:0': {'name': 'Fake'}}": "uuid",
-    "devices={'cuda:0': 3}": "what is known of cuda:0",
+    "devices={'cuda:0': 3}": "facts of cuda:0",
     "devices={}": "of cuda:0 it does not tell name",
     "compiled=('cuda:1',)": "of cuda:1 it does not tell name",
     "compiled='cuda:0'": "'cuda:0'",

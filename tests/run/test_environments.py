@@ -83,18 +83,19 @@ def test_a_plan_holds_the_cases_of_every_environment(project):
 
 ASKS = """
 import os, sys
-from qbench.kit.adapter import Unavailable
+from qbench.kit.adapter import Adapter, Unavailable
 
-class Backend:
-    name, api_version, prepare_version = "asks", 1, 1
-    formats, shareable = ("fake",), ()
+class Backend(Adapter):
+    name, api_version = "asks", 1
+    formats = ("fake",)
     runtime_packages = prepare_packages = ("numpy",)
 
     def probe(self):
         own = [p for p in sys.path if p.endswith("packages") and "site" not in p]
         return Unavailable(f"{os.environ.get('FLAVOUR')} {own}", "Never mind")
 
-    supports = import_runtime = describe = prepare = open = activations = probe
+    def open(self, artifact, config, inspect=False):
+        raise NotImplementedError
 """
 """An adapter whose probe tells a variable, and whether it finds the packages of the project."""
 

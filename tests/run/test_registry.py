@@ -15,13 +15,13 @@ class Backend(FakeBackend):
 
 FAULTS = {
     "class Backend:\n    pass": "plugin contract",
-    "class Backend:\n    api_version = 99": "version 99",
+    GOOD + "    api_version = 99": "version 99",
     GOOD.replace('"odd"', '"other"'): "calls itself 'other', but is installed as 'odd'",
     GOOD + "    formats = None": "formats",
     GOOD + "    formats = 'onnx'": "formats",
     GOOD + "    prepare_packages = (3,)": "prepare_packages",
     GOOD + "    prepare_version = '1'": "prepare_version",
-    GOOD + "    supports = None": "method supports",
+    "from qbench.kit.adapter import Adapter\nclass Backend(Adapter): pass": "abstract",
     GOOD + "    @property\n    def formats(self): raise OSError('planted')": "planted",
     GOOD + "    def __init__(self, argument): pass": "argument",
     "import sys; sys.exit(3)": "SystemExit",

@@ -1,15 +1,16 @@
-"""The worked example of CONTRIBUTING.md keeps what CONTRIBUTING.md promises."""
+"""The adapters that CONTRIBUTING.md shows pass the conformance tests."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Project
-from paths import TESTS
+from paths import ROOT, TESTS
 
 from qbench.kit.adapter import Unsupported
 from qbench.kit.model import Model, RunConfig, SourceTensor, TensorSpec
@@ -17,12 +18,30 @@ from qbench.spec.suite import suites_dir
 from qbench.testing.conformance import AdapterConformance
 
 EXAMPLES = TESTS / "examples"
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 sys.path.insert(0, str(EXAMPLES))
+
+SCALER, SCALER_TEST = re.findall(r"```python\n(.*?)```", CONTRIBUTING.read_text(), re.DOTALL)
+exec(compile(SCALER_TEST, str(CONTRIBUTING), "exec"))  # defines TestScaler
+
+
+@pytest.fixture(scope="module")
+def scaler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package that CONTRIBUTING.md shows."""
+    folder = tmp_path_factory.mktemp("scaler")
+    (folder / "qbench_scaler").mkdir()
+    (folder / "qbench_scaler" / "__init__.py").write_text(SCALER)
+    return folder
 
 
 @pytest.fixture(autouse=True)
-def importable_in_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(EXAMPLES), prepend=os.pathsep)
+def importable_in_workers(scaler: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(scaler)
+    monkeypatch.setenv("PYTHONPATH", f"{EXAMPLES}{os.pathsep}{scaler}", prepend=os.pathsep)
+
+
+def test_a_trivial_adapter_is_short() -> None:
+    assert len(SCALER.splitlines()) <= 80
 
 
 def write_mlp(path: Path, *arrays: np.ndarray) -> None:

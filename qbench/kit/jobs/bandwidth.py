@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import Backend
+from qbench.kit.adapter import Adapter
 from qbench.kit.main import Emit
 
 
-def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``threads`` (a list of numbers of threads), ``bytes`` (size of each of two arrays;
     several times the size of all caches, else their bandwidth is measured), ``repeats``.
 

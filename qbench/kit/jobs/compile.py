@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import Backend, PrepareError
+from qbench.kit.adapter import Adapter, PrepareError
 from qbench.kit.jobs.evaluate import load_artifact
 from qbench.kit.jobs.prepare import write_record
 from qbench.kit.main import Emit
@@ -15,23 +15,24 @@ from qbench.kit.model import Artifact, Provenance, RunConfig
 from qbench.kit.readings.memory import Memory
 
 
-def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` (folder of the prepared artifact), ``kept`` (folder with the caches of
     earlier compilations, updated in place), ``config``."""
     prepared = load_artifact(Path(request["artifact"]))
     config = RunConfig(**request["config"])
     out = Path("out")
     out.mkdir()
-    compiler: Any = backend  # ``compile`` is a method that most adapters lack
 
     emit("import")
     memory = Memory()
     version = backend.import_runtime()
     emit("compile")
     start = time.perf_counter_ns()
-    provenance = compiler.compile(prepared, config, Path(request["kept"]), out)
+    provenance = backend.compile(prepared, config, Path(request["kept"]), out)
     elapsed_ns = time.perf_counter_ns() - start
 
+    if provenance is None:
+        raise PrepareError("the adapter compiles nothing")
     if not (out / provenance.file).exists():
         raise PrepareError(f"the adapter named '{provenance.file}' but did not write it")
     whole = _whole(prepared.provenance, provenance)

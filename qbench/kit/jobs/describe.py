@@ -6,14 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import Backend
-from qbench.kit.jobs.prepare import import_tools
+from qbench.kit.adapter import Adapter
 from qbench.kit.main import Emit
 
 
-def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``path`` of the file. Result: ``inputs`` and ``outputs``, tensor specs by name."""
-    import_tools(backend)
+    backend.import_tools()
     inputs, outputs = backend.describe(Path(request["path"]))
     return {
         "inputs": {name: asdict(spec) for name, spec in inputs.items()},

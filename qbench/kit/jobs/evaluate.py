@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import Backend, Program, Unsupported
+from qbench.kit.adapter import Adapter, Program, Unsupported
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Feed, RunConfig
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision
 
 
-def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` (folder), ``config``, ``feeds`` (``.npy`` files of ``[items, ...]``, by
     input name), ``profile_runs`` (number of inferences to profile; optional). Writes
     ``output-<index>.npy`` for each output."""
@@ -66,9 +66,12 @@ def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, 
     """
     feed, each = next(batches(feeds, batch, batch)), max(1, runs // PROFILES)
     first = program.profile(feed, each)
+    if first is None:
+        raise Unsupported("this adapter reports nothing about operators")
     if any(operator.ns is None for operator in first.operators):
         return asdict(first)
-    every = [first, *(program.profile(feed, each) for _ in range(PROFILES - 1))]
+    others = (program.profile(feed, each) for _ in range(PROFILES - 1))
+    every = [first, *(profile for profile in others if profile is not None)]
     names = [operator.name for operator in first.operators]
     alike = [one.operators for one in every if [op.name for op in one.operators] == names]
     times = np.array([[operator.ns for operator in one] for one in alike], dtype=np.float64)

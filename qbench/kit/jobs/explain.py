@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import Backend, Unsupported
+from qbench.kit.adapter import Adapter, Unsupported
 from qbench.kit.jobs.evaluate import batches, load_artifact, profiled
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Feed, RunConfig
 
 
-def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` and ``twin`` (folders; the twin is the float32 artifact, or None),
     ``prepared`` and ``prepared_twin`` (the artifacts that they were compiled from, whose layers can
     be read; else the same ones), ``config``, ``feeds`` (``.npy`` files of ``[items, ...]``, by
@@ -53,7 +53,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 
 
 def _compare(
-    backend: Backend, artifact: Artifact, twin: Artifact, config: RunConfig, feeds: Feed, items: int
+    backend: Adapter, artifact: Artifact, twin: Artifact, config: RunConfig, feeds: Feed, items: int
 ) -> list[dict[str, Any]]:
     """Compare the layers that both artifacts report. Each record, in order of execution, has
     ``name``, the twin's ``kind``, and over all items ``signal`` (sum of squared outputs of the
@@ -63,6 +63,8 @@ def _compare(
     given = list(batches(feeds, config.batch, items))
     exact = backend.activations(twin, config, given)
     quantized = backend.activations(artifact, config, given)
+    if exact is None or quantized is None:
+        raise Unsupported("this adapter does not expose the outputs of layers")
     for theirs, ours in zip(exact, quantized, strict=True):
         known = {layer.name: layer for layer in theirs}
         for layer in ours:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import Backend, Program, Stream
+from qbench.kit.adapter import Adapter, Program, Stream
 from qbench.kit.jobs.evaluate import load_artifact, save_outputs
 from qbench.kit.main import STARTED_NS, Emit
 from qbench.kit.model import Model, RunConfig
@@ -39,7 +39,7 @@ SEGMENTS_NS, MIN_SEGMENTED, MAX_SEGMENTED = 300_000_000, 20, 1000
 """Length of the pass that times a call's segments, with its minimum and maximum number of calls."""
 
 
-def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``artifact`` (folder), ``config``, ``feeds`` (``.npy`` files of ``[items, ...]``, by
     input name; the first batch is bound), ``scenario`` (a module of ``qbench.kit.scenarios``)
     and
@@ -178,13 +178,13 @@ def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:
 def _segments(stream: Stream, samples: np.ndarray) -> dict[str, Any] | None:
     """Time the segments of a call, in separate calls after the window; None if the stream has no
     segments."""
-    segments = getattr(stream, "segments", None)
-    if segments is None:
-        return None
     call_ns = float(np.median(samples)) if len(samples) else np.inf
     calls = int(np.clip(SEGMENTS_NS / call_ns, MIN_SEGMENTED, MAX_SEGMENTED))
+    segments = stream.segments(calls)
+    if segments is None:
+        return None
     found: dict[str, Any] = {"calls": calls}
-    for name, series in segments(calls).items():
+    for name, series in segments.items():
         p50, p90, p99 = np.percentile(series, (50, 90, 99)).tolist()
         mean = float(np.mean(series))
         cov = float(np.std(series)) / mean if mean else None
@@ -194,8 +194,8 @@ def _segments(stream: Stream, samples: np.ndarray) -> dict[str, Any] | None:
 
 def _device_memory(program: Program) -> dict[str, int]:
     """Return the bytes that the program holds on its device, by purpose; empty if unknown."""
-    sizes = getattr(program, "device_memory_bytes", None)
-    return {name: int(size) for name, size in sizes().items()} if sizes else {}
+    sizes = program.device_memory_bytes() or {}
+    return {name: int(size) for name, size in sizes.items()}
 
 
 def _warm_up(

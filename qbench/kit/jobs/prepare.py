@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import Backend, PrepareError, Unsupported
+from qbench.kit.adapter import Adapter, PrepareError, Unsupported
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, TensorSpec, relayout_shape
 from qbench.kit.readings.memory import Memory
@@ -22,7 +22,7 @@ QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4", "
 """Precisions whose artifacts must report their number of quantized operators."""
 
 
-def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Request: ``model, target, calibration`` (``.npy`` files by input name, or None),
     ``calibration_items, calibration_labels`` (``.npy`` or None), ``calibration_scores`` (the output
     with the class scores, and the number of its leading classes that labels leave out; or None)."""
@@ -33,7 +33,7 @@ def run(backend: Backend, request: dict[str, Any], emit: Emit) -> dict[str, Any]
 
     emit("import")
     memory = Memory()
-    version = import_tools(backend)
+    version = backend.import_tools()
     emit("describe")
     for name in model.companions:
         _make_real(Path(name))
@@ -67,11 +67,6 @@ def write_record(artifact: Artifact, version: str, elapsed_ns: int, memory: Memo
         "memory_peak_bytes": memory.peak(),
     }
     (artifact.path / "artifact.json").write_text(json.dumps(record, indent=1))
-
-
-def import_tools(backend: Backend) -> str:
-    """Import the adapter's tools for describing and preparing files; return their version."""
-    return getattr(backend, "import_tools", backend.import_runtime)()
 
 
 def _make_real(path: Path) -> None:

@@ -1,27 +1,35 @@
-"""Calibration items for ONNX Runtime's tools, and ranges of minimum squared error. Needs
+"""Static quantization by ONNX Runtime's tools: calibration items, ranges, the call. Needs
 onnxruntime."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from onnxruntime.quantization.calibrate import HistogramCalibrater, create_calibrator
 
 from qbench.kit.adapter import PrepareError
 from qbench.kit.feeds import convert
-from qbench.kit.model import Calibration, Model
+from qbench.kit.model import Calibration, Model, PrepareTarget
 from qbench.kit.onnxfile import graph
+from qbench.kit.onnxfile.tools import tool
 
 HISTOGRAM_ITEMS = 8
 """Number of items whose activations are kept at a time for the histograms."""
 
 _BINS = 4096
+_OVERRIDES = "TensorQuantOverrides"
 _SHRINKS = np.linspace(1, 1 / 64, 64, dtype=np.float32)
 
 
@@ -87,11 +95,92 @@ class Range(NamedTuple):
     high: np.float32
 
 
+Search = Callable[[np.ndarray, np.ndarray, float, float], Range]
+
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "entropy": CalibrationMethod.Entropy,
+    "percentile": CalibrationMethod.Percentile,
+    "mse": CalibrationMethod.MinMax,  # the tool lacks this method: its ranges are overridden
+}
+
+
+def quantize_qdq(
+    clean: Path,
+    file: Path,
+    reader: Reader,
+    target: PrepareTarget,
+    *,
+    activations: QuantType,
+    operators: Sequence[str],
+    excluded: Iterable[str],
+    extra: Mapping[str, Any],
+    search: Search,
+) -> dict[str, Any]:
+    """Quantize ``clean`` to ``file`` by ``quantize_static``: Q/DQ, int8 weights.
+
+    Args:
+        clean: the preprocessed float32 model.
+        activations: type of the activations.
+        operators: types of the operators to quantize.
+        excluded: names of operators to leave in floating point.
+        extra: the tool's extra options.
+        search: range of least squared error, for the method ``mse``.
+
+    Returns:
+        The settings, for ``Provenance``.
+
+    Raises:
+        PrepareError: the tool failed.
+    """
+    method = str(target.options["calibration_method"])
+    settings: dict[str, Any] = {
+        "op_types_to_quantize": list(operators),
+        "per_channel": target.options["per_channel"],
+        "nodes_to_exclude": sorted(excluded),
+    }
+    options = dict(extra)
+    if method in ("entropy", "percentile"):
+        options["CalibStridedMinMax"] = reader.stride(HISTOGRAM_ITEMS)
+    ranges: dict[str, Range] = {}
+    with tool("quantize_static"):
+        if method == "mse":
+            ranges = mse_ranges(clean, operators, reader, search)
+            reader.set_range(0, len(reader))
+        overrides = {
+            name: [{"rmin": np.array(low), "rmax": np.array(high)}]
+            for name, (low, high) in ranges.items()
+        }
+        quantize_static(
+            clean,
+            file,
+            reader,
+            quant_format=QuantFormat.QDQ,
+            activation_type=activations,
+            weight_type=QuantType.QInt8,
+            calibrate_method=_METHODS[method],
+            extra_options={**options, **({_OVERRIDES: overrides} if ranges else {})},
+            **settings,
+        )
+    listed = {name: [float(low), float(high)] for name, (low, high) in ranges.items()}
+    return {
+        "skip_symbolic_shape": True,
+        "quant_format": "QDQ",
+        "activation_type": activations.name,
+        "weight_type": "QInt8",
+        "calibrate_method": _METHODS[method].name,
+        "calibration_items": len(reader) * reader.batch,
+        **settings,
+        **options,
+        **({_OVERRIDES: listed} if ranges else {}),
+    }
+
+
 def mse_ranges(
     file: Path,
     operators: Sequence[str],
     reader: Reader,
-    search: Callable[[np.ndarray, np.ndarray, float, float], Range],
+    search: Search,
 ) -> dict[str, Range]:
     """Find the range of each activation tensor over all items.
 
@@ -118,26 +207,6 @@ def mse_ranges(
         tensor: search(counts, edges, float(low), float(high))
         for tensor, (counts, edges, low, high, _) in histograms.items()
     }
-
-
-def overrides(ranges: Mapping[str, Range]) -> dict[str, Any]:
-    """Return an extra option of ``quantize_static`` that replaces its own ranges."""
-    if not ranges:
-        return {}
-    return {
-        "TensorQuantOverrides": {
-            name: [{"rmin": np.array(low), "rmax": np.array(high)}]
-            for name, (low, high) in ranges.items()
-        }
-    }
-
-
-def recorded(ranges: Mapping[str, Range]) -> dict[str, Any]:
-    """Return the same option as JSON, for an artifact's provenance."""
-    if not ranges:
-        return {}
-    listed = {name: [float(low), float(high)] for name, (low, high) in ranges.items()}
-    return {"TensorQuantOverrides": listed}
 
 
 def mse_range(counts: np.ndarray, edges: np.ndarray, low: float, high: float) -> Range:

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 
 from qbench.kit.adapter import PrepareError, Unsupported
-from qbench.kit.model import Provenance
+from qbench.kit.model import Model, PrepareTarget, Provenance
 from qbench.kit.onnxfile import graph, rewrite
 
 FILE = "model.onnx"
@@ -53,12 +53,35 @@ def save(model: onnx.ModelProto, file: Path) -> None:
     onnx.save(model, file, save_as_external_data=large, location=f"{file.stem}.data")
 
 
-def copy(path: Path, source: onnx.ModelProto, out: Path) -> Provenance:
-    """Copy the file ``path`` unchanged, except that it becomes one file with constant weights.
+def copy(
+    model: Model, source: onnx.ModelProto, target: PrepareTarget, out: Path
+) -> Provenance | None:
+    """Copy the source unchanged, as fp32, tf32, as-shipped and a shared file need it; None for
+    other targets.
 
     Args:
-        source: its model, without external weights.
+        source: the model in the file, without external weights.
+
+    Raises:
+        PrepareError: a shared file that is not quantized.
+        Unsupported: a file that is quantized though the target is not as-shipped, or the reverse.
     """
+    arrives_quantized = graph.is_quantized(source)
+    if target.recipe == "shared":
+        if not arrives_quantized:
+            raise PrepareError("recipe shared: the file should already be quantized, but is not")
+    elif target.precision == "as-shipped":
+        if not arrives_quantized:
+            raise Unsupported("the file is not quantized: as-shipped is for files that are")
+    elif arrives_quantized:
+        raise Unsupported("the file arrives quantized: ask for as-shipped")
+    elif target.precision not in ("fp32", "tf32"):  # the runtime's settings distinguish these two
+        return None
+    return _copy(model.path, source, out)
+
+
+def _copy(path: Path, source: onnx.ModelProto, out: Path) -> Provenance:
+    """``path`` as one file with constant weights."""
     quantized = graph.count_quantized(source) or None
     if graph.has_external_weights(source):
         save(graph.load(path), out / FILE)

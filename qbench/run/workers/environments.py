@@ -39,7 +39,7 @@ from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
 from qbench.errors import UserError
-from qbench.kit.adapter import Backend
+from qbench.kit.adapter import Adapter
 from qbench.run.workers.isolate import Interpreter
 from qbench.spec.suite import Environment, is_file_requirement
 from qbench.storage import digest_file, digest_json, new_folder, write_file
@@ -136,7 +136,7 @@ def _shown(text: str) -> str:
 
 
 def backends_of(
-    name: str, environment: Environment, adapters: Mapping[str, Backend]
+    name: str, environment: Environment, adapters: Mapping[str, Adapter]
 ) -> tuple[str, ...]:
     """The suite's backends that run in an environment: those that it names, else those whose
     runtime is among its requirements.

@@ -1,4 +1,4 @@
-"""Which adapters are installed: entry points of the group ``qbench.backends``."""
+"""Find installed adapters: entry points of the group ``qbench.backends``."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 from typing import Any
 
 from qbench.errors import UserError, nearest
-from qbench.kit.adapter import API_VERSION, Backend, Ready, Unavailable
+from qbench.kit.adapter import API_VERSION, Adapter, Ready, Unavailable
 from qbench.run.workers.isolate import Interpreter, in_parallel, run_job, scratch_folder
 
 GROUP = "qbench.backends"
 PROBE_TIMEOUT_S = 60
 PROBES_AT_A_TIME = 2
 KIND_OF_DEVICE = ("name", "compute_capability", "driver", "driver_release")
-"""The facts of a device that decide what is compiled for it."""
+"""Facts of a device that artifacts are compiled for."""
 PLACE_OF_GPU = ("pci_bus_id", "uuid")
-"""The facts of a GPU that tell which of the machine's cards it is."""
+"""Facts of a GPU that identify it among the machine's cards."""
 REPAIR = "Repair or uninstall that adapter."
-METHODS = ("probe", "supports", "import_runtime", "describe", "prepare", "open", "activations")
 
 
 class Registry:
-    """Adapters by name. ``module:Class`` is what workers are given; they never scan for it.
+    """Adapters by name.
 
     Args:
-        targets: ``module:Class`` by name; the installed entry points if left out.
+        targets: ``module:Class`` by name; by default the installed entry points. Workers receive
+            this target and never scan entry points.
     """
 
     def __init__(self, targets: Mapping[str, str] | None = None) -> None:
         self.targets = dict(_installed() if targets is None else targets)
-        self._loaded: dict[str, Backend | Unavailable] = {}
+        self._loaded: dict[str, Adapter | Unavailable] = {}
 
     @property
     def names(self) -> list[str]:
         return sorted(self.targets)
 
-    def load(self, name: str) -> Backend | Unavailable:
-        """The adapter, or why it cannot be used. Imports no runtime."""
+    def load(self, name: str) -> Adapter | Unavailable:
+        """The adapter, or the reason why it cannot be used. Imports no runtime."""
         if name not in self.targets:
             raise UserError(f"there is no backend '{name}'", nearest(name, self.targets))
         if name not in self._loaded:
             self._loaded[name] = self._import(name)
         return self._loaded[name]
 
-    def _import(self, name: str) -> Backend | Unavailable:
+    def _import(self, name: str) -> Adapter | Unavailable:
         target = self.targets[name]
         module, _, attribute = target.partition(":")
         try:
-            backend: Backend = getattr(importlib.import_module(module), attribute)()
+            backend: Any = getattr(importlib.import_module(module), attribute)()
             fault = _fault(backend, name)
         except (Exception, SystemExit) as error:  # a third party's module may raise anything
             return Unavailable(
@@ -61,13 +61,13 @@ class Registry:
         return backend
 
     def probe(self, names: list[str] | None = None) -> dict[str, Ready | Unavailable]:
-        """Ask adapters whether their runtimes work here, each in a process of its own."""
+        """Probe whether the runtimes of adapters work here, each in a process of its own."""
         names = self.names if names is None else names
         answers = in_parallel(names, self.probe_in, PROBES_AT_A_TIME)
         return dict(zip(names, answers, strict=True))
 
     def probe_in(self, name: str, interpreter: Interpreter | None = None) -> Ready | Unavailable:
-        """Ask one adapter whether its runtime works in another interpreter (None: the own one)."""
+        """Probe one adapter's runtime in ``interpreter`` (None: this one)."""
         backend = self.load(name)
         if isinstance(backend, Unavailable):
             return backend
@@ -92,33 +92,39 @@ class Registry:
             return answer
         except (KeyError, TypeError) as error:
             return Unavailable(
-                f"the adapter {self.targets[name]} answers its probe with what is neither Ready "
-                f"nor Unavailable: {error}",
+                f"the probe of the adapter {self.targets[name]} returns neither Ready nor "
+                f"Unavailable: {error}",
                 REPAIR,
             )
 
 
-def _fault(backend: Any, name: str) -> Unavailable | None:
-    """What keeps an object from being the adapter ``name``; None if nothing is seen."""
-    if not hasattr(backend, "api_version"):
-        return Unavailable("does not say which version of the plugin contract it follows", REPAIR)
-    if backend.api_version != API_VERSION:
+def _fault(backend: object, name: str) -> Unavailable | None:
+    """Why an object is not the adapter ``name``; None if it is."""
+    if not isinstance(backend, Adapter):
+        return Unavailable("is no Adapter of qbench's plugin contract", REPAIR)
+    try:
+        version, given = backend.api_version, backend.name
+        words = {
+            "formats": backend.formats,
+            "runtime_packages": backend.runtime_packages,
+            "prepare_packages": backend.prepare_packages,
+            "shareable": backend.shareable,
+        }
+    except AttributeError as error:
+        return Unavailable(f"has no {error.name}", REPAIR)
+    if version != API_VERSION:
         return Unavailable(
-            f"is written for version {backend.api_version} of the plugin contract, this qbench "
-            f"has {API_VERSION}",
+            f"is written for version {version} of the plugin contract, this qbench has "
+            f"{API_VERSION}",
             "Upgrade the older of the two.",
         )
-    if getattr(backend, "name", None) != name:
-        given = getattr(backend, "name", None)
+    if given != name:
         return Unavailable(f"calls itself {given!r}, but is installed as '{name}'", REPAIR)
-    if type(getattr(backend, "prepare_version", None)) is not int:
-        return Unavailable("has no prepare_version, which is an integer", REPAIR)
-    for field in ("formats", "runtime_packages", "prepare_packages", "shareable"):
-        if not _words(getattr(backend, field, None)):
-            return Unavailable(f"has no {field}, which is a tuple of names", REPAIR)
-    for method in METHODS:
-        if not callable(getattr(backend, method, None)):
-            return Unavailable(f"has no method {method}", REPAIR)
+    if type(backend.prepare_version) is not int:
+        return Unavailable("has a prepare_version that is no integer", REPAIR)
+    for field, value in words.items():
+        if not _words(value):
+            return Unavailable(f"has {field} that are no tuple of names", REPAIR)
     return None
 
 
@@ -131,10 +137,10 @@ def _has_words(facts: Mapping[str, Any], names: tuple[str, ...]) -> bool:
 
 
 def _answer(result: Mapping[str, Any]) -> Ready | Unavailable:
-    """A probe's answer as it came from its worker.
+    """Parse a probe's answer as its worker sent it.
 
     Raises:
-        KeyError, TypeError: it is none.
+        KeyError, TypeError: it is not a valid answer.
     """
     fields = dict(result)
     if not fields.pop("ready"):
@@ -146,11 +152,11 @@ def _answer(result: Mapping[str, Any]) -> Ready | Unavailable:
             raise TypeError(f"the precisions of {device} are {names!r}")
     for device, reasons in fields["missing"].items():
         if not isinstance(reasons, dict) or not all(isinstance(r, str) for r in reasons.values()):
-            raise TypeError(f"what is missing on {device} is {reasons!r}")
+            raise TypeError(f"missing on {device} is {reasons!r}")
     for device, facts in fields.setdefault("devices", {}).items():
         needed = (*KIND_OF_DEVICE, *PLACE_OF_GPU) if device.startswith("cuda") else ()
         if not isinstance(facts, dict) or not _has_words(facts, needed):
-            raise TypeError(f"what is known of {device} is {facts!r}, without {', '.join(needed)}")
+            raise TypeError(f"facts of {device} are {facts!r}, without {', '.join(needed)}")
     if not _words(fields.setdefault("compiled", ())):
         raise TypeError(f"compiled is {fields['compiled']!r}")
     fields["compiled"] = tuple(fields["compiled"])
@@ -162,16 +168,16 @@ def _answer(result: Mapping[str, Any]) -> Ready | Unavailable:
     return Ready(**fields)
 
 
-def _can_compile(backend: Backend, answer: Ready) -> None:
+def _can_compile(backend: Adapter, answer: Ready) -> None:
     """
     Raises:
-        TypeError: the adapter cannot compile for the devices that it says it compiles for.
+        TypeError: the adapter cannot compile for the devices that it lists in ``compiled``.
     """
-    if not callable(getattr(backend, "compile", None)):
+    if type(backend).compile is Adapter.compile:
         raise TypeError("it has no method compile")
     for device in answer.compiled:
         if not _has_words(answer.devices.get(device, {}), KIND_OF_DEVICE):
-            raise TypeError(f"of {device} it does not tell {', '.join(KIND_OF_DEVICE)}")
+            raise TypeError(f"its facts of {device} lack one of {', '.join(KIND_OF_DEVICE)}")
 
 
 def _require(fields: Mapping[str, Any], **kinds: type) -> None:
@@ -194,7 +200,7 @@ def _installed() -> dict[str, str]:
 
 
 def package_versions(packages: tuple[str, ...]) -> dict[str, str | None]:
-    """Installed versions of distributions; None for one that is not installed."""
+    """Installed versions of distributions; None if not installed."""
     result: dict[str, str | None] = {}
     for package in packages:
         try:

@@ -1,40 +1,31 @@
-"""The worked example of CONTRIBUTING.md: multi-layer perceptrons, with NumPy as the runtime.
+"""Example adapter of CONTRIBUTING.md: multi-layer perceptrons, with NumPy as the runtime.
 
-An ``.mlp`` file is an ``.npz`` archive of float32 arrays ``w0, b0, w1, b1, ...``, ReLU between the
-layers. An int8 artifact also has ``a0, ...``, the steps of the layers' inputs, and ``s0, ...``, of
-their weights. Products run in einsum: BLAS has threads that NumPy cannot set.
+An ``.mlp`` file is an ``.npz`` archive of float32 arrays ``w0, b0, w1, b1, ...``, with ReLU between
+the layers. An int8 artifact also has ``a0, ...``, the steps of the layers' inputs, and ``s0, ...``,
+of their weights. Products run in einsum: BLAS has threads that NumPy cannot set.
 """
 
-from contextlib import AbstractContextManager
-
-import numpy as np  # qbench has NumPy anyway; any other runtime belongs into import_runtime()
+import numpy as np  # qbench has NumPy anyway; modules names any other runtime
 
 from qbench.kit import adapter
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.feeds import check_feed
-from qbench.kit.precisions import changed_options
+from qbench.kit.hints import NoHints, read_hints
+from qbench.kit.model import Provenance, TensorSpec
+from qbench.kit.operators import EffectivePrecision, Operator
 
 
-class Backend:
-    name, api_version, prepare_version = "numpy", 1, 1
+class Backend(adapter.Adapter):
+    name, api_version = "numpy", 1
     formats = ("mlp",)
-    runtime_packages = prepare_packages = ("numpy",)
-    shareable = ()
-
-    def probe(self):
-        missing = {"cpu": {"fp16": "NumPy computes half precision in float32"}}
-        return adapter.Ready(np.__version__, {"cpu": ("fp32", "int8-static")}, missing)
-
-    def supports(self, model, target):
-        wanted = changed_options(target.precision, target.options)
-        other = sorted(set(wanted) - {"per_channel", "calibration_items"})
-        return f"this quantizer has no {', '.join(other)}" if other else None
-
-    def import_runtime(self):
-        return np.__version__
+    precisions = {"cpu": ("fp32", "int8-static")}
+    missing = {"cpu": {"fp16": "NumPy computes half precision in float32"}}
+    options = {"per_channel": None, "calibration_items": None}
+    modules = runtime_packages = prepare_packages = ("numpy",)
 
     def describe(self, path):
         sizes = {"x": (layers := read(path))[0]["w"].shape[0], "y": layers[-1]["w"].shape[1]}
-        return tuple({n: adapter.TensorSpec("float32", ("N", s))} for n, s in sizes.items())
+        return tuple({n: TensorSpec("float32", ("N", s))} for n, s in sizes.items())
 
     def prepare(self, model, target, calibration, out):
         layers, quantized = read(model.path), target.precision == "int8-static"
@@ -48,20 +39,16 @@ class Backend:
                 layer["w"] = np.rint(w / layer["s"]).astype(np.int8)
         np.savez(out / "model.npz", **{f"{k}{i}": y[k] for i, y in enumerate(layers) for k in y})
         tool, count = ("qbench_numpy.minmax", len(layers)) if quantized else (None, None)
-        return adapter.Provenance("model.npz", tool, dict(target.options), count)
+        return Provenance("model.npz", tool, dict(target.options), count)
 
     def open(self, artifact, config, inspect=False):
-        if config.hints:
-            raise ValueError(f"unknown hints {', '.join(config.hints)}: there are none")
+        read_hints(NoHints, config.hints, self.name)
         if config.threads != 1:
-            raise adapter.Unsupported(f"einsum uses one thread, not {config.threads}")
+            raise Unsupported(f"einsum uses one thread, not {config.threads}")
         return Program(artifact, config)
 
-    def activations(self, artifact, config, feeds):
-        raise adapter.Unsupported("this adapter does not show its layers")
 
-
-class Program(AbstractContextManager):
+class Program(adapter.Program):
     def __init__(self, artifact, config):
         self.model, self.batch, self.layers = artifact.model, config.batch, read(artifact.file)
         self.inputs, self.outputs = self.model.inputs, self.model.outputs  # float32 in the file too
@@ -72,23 +59,17 @@ class Program(AbstractContextManager):
     def effective(self):
         words = ["int8" if layer["w"].dtype == np.int8 else "fp32" for layer in self.layers]
         macs = [self.batch * layer["w"].size for layer in self.layers]
-        return adapter.EffectivePrecision.of(
-            adapter.Operator(f"product-{i}", "einsum", "compute", word, count)
+        return EffectivePrecision.of(
+            Operator(f"product-{i}", "einsum", "compute", word, count)
             for i, (word, count) in enumerate(zip(words, macs, strict=True))
         )
 
-    def profile(self, feed, runs):
-        raise adapter.Unsupported("NumPy has no profiler")
 
-    def __exit__(self, *exc):
-        self.layers = []
-
-
-class Stream:
+class Stream(adapter.Stream):
     def __init__(self, model, batch, layers):
         self.model, self.batch, self.steps = model, batch, []
         self.x = self.y = np.zeros((batch, len(layers[0]["w"])), np.float32)
-        for layer in layers:  # each with room for its input scaled, in int8, its sums, its output
+        for layer in layers:  # buffers: scaled input, int8 input, sums, output
             x, self.y = self.y, np.zeros((batch, len(layer["b"])), np.float32)
             room = np.zeros_like(x), np.zeros(x.shape, np.int8), np.zeros(self.y.shape, np.int32)
             step = layer["a"] * layer["s"] if "a" in layer else None
@@ -117,7 +98,7 @@ class Stream:
 
 
 def read(path):
-    """A file's layers as dictionaries of arrays, if they fit each other."""
+    """A file's layers as dictionaries of arrays, if their shapes fit."""
     try:
         with np.load(path) as file:
             indices = sorted((name[1:] for name in file if name[0] == "w"), key=int)
@@ -127,4 +108,4 @@ def read(path):
             x = x @ layer["w"] + layer["b"]
         return layers
     except Exception as error:  # NumPy has half a dozen for a damaged file
-        raise adapter.PrepareError(f"not an .mlp file: {error}") from error
+        raise PrepareError(f"not an .mlp file: {error}") from error
