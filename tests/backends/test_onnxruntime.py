@@ -248,7 +248,7 @@ def test_measuring_imports_neither_onnx_nor_quantizers(dense_model: Model, tmp_p
 import sys
 from pathlib import Path
 import numpy as np
-from qbench.kit.adapter import *
+from qbench.kit.model import *
 from qbench_onnxruntime import Backend
 spec = TensorSpec("float32", ("N", 64))
 tensor = {{"x": SourceTensor("x")}}, {{"y": SourceTensor("y")}}
