@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qbench.analysis.quality.judge import Score, find_scores, judge
+from qbench.analysis.quality.judge import Score, find_scores, score_outputs
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.machine.energy.integral import Kind, NoReading, joules
@@ -119,7 +119,7 @@ def _quality(bundle: Bundle) -> list[str]:
             if base and base not in references:
                 references[base] = find_scores(bundle.outputs(base), labels, how)
             scores = references[base] if base else None
-            fresh = judge(bundle.outputs(key), reference, labels, how, scores)
+            fresh = score_outputs(bundle.outputs(key), reference, labels, how, scores)
         except (ValueError, KeyError, IndexError, MemoryError) as error:
             found.append(f"evaluation {key} of {model}: damaged: {error}")
             continue

@@ -1,4 +1,4 @@
-"""How a card says that a model's outputs are scored."""
+"""How a model's outputs are judged, and what judging an evaluation found. Kept in the bundle."""
 
 from __future__ import annotations
 

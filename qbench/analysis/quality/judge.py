@@ -19,7 +19,7 @@ from qbench.spec.tasks import TASKS
 Score = Share | Figure
 
 
-def judge(
+def score_outputs(
     outputs: Outputs,
     reference: Outputs | None,
     labels: np.ndarray | None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.judge import find_scores, judge
+from qbench.analysis.quality.judge import find_scores, score_outputs
 from qbench.analysis.table.profile import summary
 from qbench.kit.model import RunConfig
 from qbench.machine.host import usable_cores
@@ -139,7 +139,7 @@ def _judge(
     try:
         if reference and base is not None and reference not in known:
             known[reference] = find_scores(base, truth, how)
-        quality = judge(outputs, base, truth, how, known[reference] if reference else None)
+        quality = score_outputs(outputs, base, truth, how, known[reference] if reference else None)
     except ValueError as error:
         return {"status": "error", "reason": str(error)}
     if card.expected is not None and planned.case.precision in (REFERENCE, "as-shipped"):
