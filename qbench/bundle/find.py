@@ -7,12 +7,9 @@ from datetime import datetime
 from pathlib import Path
 
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.verdict import is_valid
+from qbench.bundle.verdict import ANCHORS, is_valid
 from qbench.errors import UserError, nearest
 from qbench.storage import TEMPORARY
-
-ANCHORS = ("anchors", "reference")
-"""Sub-folders of the results folder with runs that serve as baselines."""
 
 
 def find_run(run: str, results: Path) -> Bundle:
@@ -30,15 +27,19 @@ def find_run(run: str, results: Path) -> Bundle:
 
 
 def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
-    """Earlier runs of the same suite, cases and machine, newest first: complete, valid, and not
-    confirming another run; at most ``most``."""
+    """Earlier complete runs of the same suite, cases and machine, without confirming and invalid
+    ones; the newest first, at most ``most``.
+
+    Raises:
+        UserError: the verdict on one of them is damaged, so it may be invalid.
+    """
     begin, found = bundle.begin, []
     for other in _newest_first(results):
         same = all(other.begin.get(key) == begin.get(key) for key in ("suite", "filters")) and (
             other.begin["host"]["host_id"] == begin["host"]["host_id"]
         )
         before = _started(other) < _started(bundle)
-        if same and before and not other.begin.get("confirms") and is_valid(other):
+        if same and before and not other.begin.get("confirms") and is_valid(other.path):
             found.append(other)
         if len(found) == most:
             break

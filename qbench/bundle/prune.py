@@ -10,10 +10,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.find import ANCHORS
-from qbench.bundle.verdict import verdict_path
+from qbench.bundle.verdict import ANCHORS, read_verdict
 from qbench.errors import UserError, nearest
-from qbench.storage import folder_bytes, parse_json
+from qbench.storage import folder_bytes
 
 YOUNG = timedelta(days=1)
 """An incomplete run that has changed within this time may be going on, or go on again."""
@@ -146,11 +145,7 @@ def _anchors(bundle: Bundle, known: Sequence[str]) -> Iterator[str]:
     for baseline in baselines if isinstance(baselines, list) else []:
         if isinstance(baseline, Mapping) and isinstance(baseline.get("anchor"), str):
             yield baseline["anchor"]
-    try:
-        verdict = parse_json(verdict_path(bundle).read_bytes())
-    except (OSError, ValueError):
-        return
-    held = verdict.get("baselines") if isinstance(verdict, Mapping) else None
+    held = (read_verdict(bundle.path) or {}).get("baselines")
     for words in held if isinstance(held, list) else []:
         if isinstance(words, str) and words.startswith("anchor:"):
             yield from (name for name in known if name in words)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from qbench.analysis.gate.judge import Evidence, GateResult, judge
+from qbench.analysis.gate.judge import Evidence, GateResult, gate_verdict
 from qbench.analysis.gate.record import to_json
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import earlier_runs, find_anchor, find_confirmation, find_run
@@ -113,15 +113,15 @@ def judge_bundle(
         },
         accepted=Accepted.of(known, today or date.today()),
     )
-    result = judge(bundle, settings, evidence)
+    result = gate_verdict(bundle, settings, evidence)
     if result.to_confirm and result.invalid is None:
         confirmation = find_confirmation(bundle, results, result.to_confirm)
         if confirmation is None and measure is not None:
             confirmation = measure(result.to_confirm)
         if confirmation is not None:
-            result = judge(bundle, settings, replace(evidence, confirmation=confirmation))
+            result = gate_verdict(bundle, settings, replace(evidence, confirmation=confirmation))
     verdict = {**to_json(result), "judged": datetime.now().astimezone().isoformat()}
-    write_file(verdict_path(bundle), json.dumps(verdict, indent=1) + "\n")
+    write_file(verdict_path(bundle.path), json.dumps(verdict, indent=1) + "\n")
     return result
 
 

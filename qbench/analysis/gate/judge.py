@@ -43,7 +43,7 @@ from qbench.spec.gate import GateSettings, Kind
 from qbench.spec.suite import MIN_ROUNDS
 
 __all__ = [
-    "Evidence", "Figure", "Finding", "GateResult", "Judged", "Night", "Severity", "judge",
+    "Evidence", "Figure", "Finding", "GateResult", "Judged", "Night", "Severity", "gate_verdict",
 ]  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class GateResult:
         return list(dict.fromkeys(ids))
 
 
-def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateResult:
+def gate_verdict(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateResult:
     """The verdict on a complete run.
 
     Raises:

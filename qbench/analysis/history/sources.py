@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qbench.analysis.history.point import METRICS, Point
+from qbench.bundle.verdict import SUFFIX, is_valid
 from qbench.errors import UserError
 from qbench.storage import digest_json, parse_json, write_file
 
 SERIES = "series"
 """The folder of series beside the bundles."""
-GATE = ".gate.json"
-"""``<run id>.gate.json`` beside a bundle is what ``qbench gate`` found."""
 TEXT = (
     "label", "model", "backend", "environment", "precision", "variant", "recipe", "device",
     "scenario", "scenario_options", "backend_version", "status", "energy_method", "energy_scope",
@@ -83,12 +82,14 @@ def find_sources(results: Path) -> dict[str, str]:
     digests of all else, and what its gate said.
     """
     found = {}
-    gates = {e.name: _stamp(e) for e in _entries(results) if e.name.endswith(GATE) and e.is_file()}
+    gates = {
+        e.name: _stamp(e) for e in _entries(results) if e.name.endswith(SUFFIX) and e.is_file()
+    }
     for entry in _entries(results):
         if entry.is_dir(follow_symlinks=False):
             manifest = Path(entry.path) / "manifest.json"
             if manifest.is_file():
-                gate = gates.get(f"{entry.name}{GATE}", "")
+                gate = gates.get(f"{entry.name}{SUFFIX}", "")
                 found[entry.name] = f"{_stamp(manifest)} {gate}".rstrip()
     for entry in _entries(results / SERIES):
         if entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
@@ -138,27 +139,12 @@ def _read_bundle(path: Path) -> Read:
         host_id=str(_word(host["host_id"])),
         cpu_model=_word(host["cpu_model"]),
         confirms=begin.get("confirms"),
-        valid=is_valid(path.with_name(f"{path.name}{GATE}")),
+        valid=is_valid(path),
         facts=_as_text(run_facts(begin)),
     )
     rows = case_rows(bundle, bundle.trials_frame(), journal=False)
     cases = tuple(_case_row(0, row["case_id"], {**row, "label": case_label(row)}) for row in rows)
     return Read((run,), cases)
-
-
-def is_valid(gate: Path) -> bool:
-    """Whether the gate did not find the whole run broken; a run that was not judged is valid.
-
-    Raises:
-        UserError: what the gate wrote is damaged, so that it is not known.
-    """
-    if not gate.is_file():
-        return True
-    try:
-        found = parse_json(gate.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{gate} is damaged: {error}", "`qbench gate` writes it again.") from None
-    return not (isinstance(found, dict) and found.get("valid") is False)
 
 
 def case_label(row: Mapping[str, Any]) -> str:
