@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 
 from qbench.bundle.bundle import Bundle
@@ -19,10 +20,8 @@ def find_run(run: str, results: Path) -> Bundle:
         UserError: there is no such run, or it only confirms another one.
     """
     bundle = find_bundle(run, results)
-    if bundle.begin.get("confirms"):
-        raise UserError(
-            f"{bundle.run_id} only confirms {bundle.begin['confirms']}", "Give the confirmed run."
-        )
+    if bundle.begin.confirms:
+        raise UserError(f"{bundle.run_id} only confirms {bundle.begin.confirms}", "Give that run.")
     return bundle
 
 
@@ -34,12 +33,11 @@ def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
         UserError: the verdict on one of them is damaged, so it may be invalid.
     """
     begin, found = bundle.begin, []
+    key = attrgetter("suite", "filters", "host.host_id")
     for other in _newest_first(results):
-        same = all(other.begin.get(key) == begin.get(key) for key in ("suite", "filters")) and (
-            other.begin["host"]["host_id"] == begin["host"]["host_id"]
-        )
+        same = key(other.begin) == key(begin)
         before = _started(other) < _started(bundle)
-        if same and before and not other.begin.get("confirms") and is_valid(other.path):
+        if same and before and not other.begin.confirms and is_valid(other.path):
             found.append(other)
         if len(found) == most:
             break
@@ -59,7 +57,7 @@ def _newest_first(results: Path) -> Iterator[Bundle]:
 
 def _started(bundle: Bundle) -> float:
     try:
-        return datetime.fromisoformat(bundle.begin["started"]).timestamp()
+        return datetime.fromisoformat(bundle.begin.started).timestamp()
     except ValueError:
         raise UserError(
             f"{bundle.path}: begin.json: the start time is missing or wrong",
@@ -80,8 +78,8 @@ def find_confirmation(bundle: Bundle, results: Path, cases: Sequence[str]) -> Bu
     for other in _newest_first(results):
         if _started(other) < _started(bundle):
             break
-        if other.begin.get("confirms") == bundle.run_id:
-            planned = {entry["case_id"] for entry in other.plan["cases"]}
+        if other.begin.confirms == bundle.run_id:
+            planned = {entry.case_id for entry in other.plan.cases}
             if set(cases) <= planned:
                 return other
     return None
@@ -130,7 +128,7 @@ def find_bundle(run: str, results: Path) -> Bundle:
         for path in reversed(bundles(results)):
             if (path / "manifest.json").is_file():
                 bundle = Bundle(path)
-                if not bundle.begin.get("confirms"):
+                if not bundle.begin.confirms:
                     return bundle
         raise UserError(
             f"there is no complete bundle in {results}/",
@@ -155,10 +153,10 @@ def find_incomplete(results: Path, run_key: str) -> Bundle | None:
         try:
             bundle = Bundle(path)
             bundle.resume()
-            if bundle.begin["run_key"] == run_key and bundle.plan and bundle.prepared is not None:
+            if bundle.begin.run_key == run_key and bundle.plan and bundle.prepared is not None:
                 bundle.compute_trials()
                 for evaluation_id, record in bundle.evaluated.items():
-                    if record["status"] == "ok":
+                    if record.status == "ok":
                         bundle.outputs(evaluation_id)
                 _ = bundle.energy, bundle.bandwidth
                 return bundle

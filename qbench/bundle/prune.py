@@ -67,7 +67,7 @@ class _Run:
     @property
     def series(self) -> tuple[str, str]:
         begin = self.bundle.begin
-        return begin["suite"], begin["host"]["host_id"]
+        return begin.suite, begin.host.host_id
 
 
 def plan_pruning(results: Path, retention: Retention, now: datetime | None = None) -> Pruning:
@@ -91,7 +91,7 @@ def plan_pruning(results: Path, retention: Retention, now: datetime | None = Non
     going = []
     for run in sorted(runs, key=lambda run: run.started):
         # A confirming run stays as long as the run that it confirms.
-        leading = by_id.get(run.bundle.begin.get("confirms") or "", run)
+        leading = by_id.get(run.bundle.begin.confirms or "", run)
         if _is_kept(leading, ranks[leading.name], retention, now):
             continue
         reason = _why_it_stays(leading, results, anchors, now)
@@ -124,7 +124,7 @@ def _started(bundle: Bundle) -> datetime:
         last = max(path.stat(follow_symlinks=False).st_mtime for path in bundle.path.iterdir())
         return datetime.fromtimestamp(last, tz=timezone.utc)
     try:
-        started = datetime.fromisoformat(bundle.begin["started"])
+        started = datetime.fromisoformat(bundle.begin.started)
     except ValueError:
         raise UserError(f"{bundle.path}: damaged: it does not tell when it started") from None
     return started if started.tzinfo else started.replace(tzinfo=timezone.utc)
@@ -140,8 +140,7 @@ def _check_names(keep: Sequence[str], known: Sequence[str]) -> None:
 def _anchors(bundle: Bundle, known: Sequence[str]) -> Iterator[str]:
     """Runs that this run's gate is anchored to: by the suite's settings, or by what was said when
     it was judged."""
-    gate = bundle.begin["settings"].get("gate")
-    baselines = gate.get("baselines") if isinstance(gate, Mapping) else None
+    baselines = (bundle.begin.settings.gate or {}).get("baselines")
     for baseline in baselines if isinstance(baselines, list) else []:
         if isinstance(baseline, Mapping) and isinstance(baseline.get("anchor"), str):
             yield baseline["anchor"]
@@ -157,7 +156,7 @@ def _ranks(runs: Sequence[_Run]) -> dict[str, int | None]:
     counts: dict[tuple[str, str], int] = {}
     ranks: dict[str, int | None] = {}
     for run in sorted(runs, key=lambda run: run.started, reverse=True):
-        if not run.bundle.complete or run.bundle.begin.get("confirms"):
+        if not run.bundle.complete or run.bundle.begin.confirms:
             ranks[run.name] = None
             continue
         ranks[run.name] = counts.get(run.series, 0)

@@ -128,8 +128,8 @@ def judge_bundle(
 def settings_of(
     bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[str] = ()
 ) -> GateSettings:
-    """The suite's settings at the time of the run, with overrides and additional limits."""
-    kept = bundle.begin["settings"].get("gate") or {}
+    """The suite's settings as the run kept them, with what was asked for otherwise."""
+    kept = bundle.begin.settings.gate or {}
     try:
         limited = [*kept.get("limits", ()), *limits]
         return GateSettings.model_validate({**kept, **overrides, "limits": limited})
@@ -167,7 +167,7 @@ def measure_again(
     from qbench.run.runner import run_suite
     from qbench.spec.case import Filters
 
-    if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
+    if fingerprint()["host_id"] != bundle.begin.host.host_id:
         raise UserError(
             f"{bundle.run_id} was measured on another machine",
             "Confirm it there; or judge it here without --confirm.",
@@ -177,7 +177,7 @@ def measure_again(
         request,
         suite=request.suite.model_copy(update=only),
         filters=Filters(cases=tuple(sorted(cases))),
-        seed=bundle.begin["seed"] + 1,  # another order of trials
+        seed=bundle.begin.seed + 1,  # another order of trials, too
         confirms=bundle.run_id,
         wall=None,
         command=("gate", bundle.run_id, "--confirm"),
@@ -195,11 +195,12 @@ def _request(
     from qbench.spec.suite import find_suite
 
     path = find_suite(asked.suite or _suite_of(bundle))
-    suite, text, catalog, folder = open_suite(path, registry.names, progress.note)
-    rounds = bundle.begin["settings"]["rounds"]
-    as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # affects no measurement
+    catalog = Catalog([path.parent, suites_dir()], progress.note)
+    suite = load_suite(path, registry.names, catalog.names)
+    rounds = bundle.begin.settings.rounds
+    as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # which says nothing of measuring
     as_run |= {"rounds": rounds} if isinstance(rounds, int) else {}
-    if suite.model_copy(update=as_run).digest() != bundle.begin.get("suite_digest"):
+    if suite.model_copy(update=as_run).digest() != bundle.begin.suite_digest:
         raise UserError(
             f"{path} has changed since {bundle.run_id} ran it",
             "Give the original suite with --suite; the bundle has it as suite.yaml.",
@@ -208,10 +209,9 @@ def _request(
 
 
 def _suite_of(bundle: Bundle) -> str:
-    """The suite's name or path in the run's command."""
-    command = [str(word) for word in bundle.begin.get("command") or ()]
-    for word in command[1:]:
-        if Path(word).suffix in (".yaml", ".yml") or word == bundle.begin["suite"]:
+    """What the run's command called its suite."""
+    for word in bundle.begin.command[1:]:
+        if Path(word).suffix in (".yaml", ".yml") or word == bundle.begin.suite:
             return word
     raise UserError(
         f"the command of {bundle.run_id} names no suite", "Give the suite with --suite."

@@ -9,11 +9,13 @@ run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
+from qbench.storage import leaves
 
 Claim = Literal["choice", "regression"]
 Level = Literal["same machine and software", "same machine", "different machine"]
@@ -92,7 +94,7 @@ def compare_bundles(a: Bundle, b: Bundle) -> Comparability:
         if first.get(name) != last.get(name)
     )
     level: Level = "same machine and software"
-    if a.begin["host"]["host_id"] != b.begin["host"]["host_id"]:
+    if a.begin.host.host_id != b.begin.host.host_id:
         level = "different machine"
     elif any(is_software(difference.field) for difference in differences):
         level = "same machine"
@@ -102,29 +104,19 @@ def compare_bundles(a: Bundle, b: Bundle) -> Comparability:
 def facts_of(bundle: Bundle) -> dict[str, Any]:
     """The fields that two bundles are compared on, by name; None and what is empty left out."""
     begin = bundle.begin
-    host = {key: value for key, value in begin["host"].items() if key not in _NOT_COMPARED}
-    backends = {name: found.get("version") for name, found in begin["backends"].items()}
-    environments = {name: made["resolved"] for name, made in begin.get("environments", {}).items()}
-    settings = {name: value for name, value in begin["settings"].items() if name != "gate"}
+    host, settings = to_json(begin.host), to_json(begin.settings)
     facts = {
-        "host": host,
-        "system": begin.get("system"),
-        "software": begin["software"],
-        "backends": {**backends, "environments": environments},
-        "settings": settings,  # but for how the run is judged, which changes no figure
+        "host": {key: value for key, value in host.items() if key not in _NOT_COMPARED},
+        "system": to_json(begin.system) if begin.system else None,
+        "software": begin.software,
+        "backends": {
+            **{name: probe.version for name, probe in begin.backends.items()},
+            "environments": {name: built.resolved for name, built in begin.environments.items()},
+        },
+        # how the run is judged changes no figure
+        "settings": {name: value for name, value in settings.items() if name != "gate"},
     }
-    return dict(_flat(facts, ""))
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Leaves by their path: ``host.gpus.0.driver``. Empty ones and None are as if not there."""
-    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        value = {str(index): part for index, part in enumerate(value)}
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif value is not None:
-        yield name, value
+    return dict(leaves(facts, split_lists=False))
 
 
 def spoiled(field: str) -> tuple[Claim, ...]:

@@ -22,14 +22,7 @@ from qbench.analysis.compare.comparable import (
     same_artifact,
     same_work,
 )
-from qbench.analysis.compare.matching import (
-    Column,
-    Matches,
-    Row,
-    match_runs,
-    match_within,
-    values_of,
-)
+from qbench.analysis.compare.matching import Column, Matches, match_runs, match_within, values_of
 from qbench.analysis.compare.predictions import Delta, Deltas, Predictions
 from qbench.analysis.statistics import verdict
 from qbench.analysis.statistics.estimates import Estimate
@@ -45,7 +38,8 @@ from qbench.analysis.table.trials import (
 )
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
-from qbench.spec.case import Case, Filters
+from qbench.spec.case import Filters
+from qbench.spec.columns import CaseRow
 
 P1_CALLS = 100
 """A trial with so many calls has a 1st percentile: on the machine of ``docs/method.md`` steadier
@@ -84,8 +78,8 @@ class Pair:
             is not, or they are not known.
     """
 
-    a: Row
-    b: Row
+    a: CaseRow
+    b: CaseRow
     claim: Literal["same artifact", "same work"]
     differs: tuple[str, ...]
     percentile: Literal["p1", "p10", "p50"] | None
@@ -127,8 +121,8 @@ class Refusal:
         reason: in a sentence.
     """
 
-    a: Row
-    b: Row
+    a: CaseRow
+    b: CaseRow
     fields: tuple[str, ...]
     reason: str
 
@@ -153,8 +147,8 @@ class Comparison:
     paired: bool
     comparability: Comparability | None
     pairs: tuple[Pair, ...]
-    only_a: tuple[Row, ...]
-    only_b: tuple[Row, ...]
+    only_a: tuple[CaseRow, ...]
+    only_b: tuple[CaseRow, ...]
     refused: tuple[Refusal, ...]
     column: Column | None = None
     run_id: str | None = None
@@ -203,7 +197,7 @@ def compare_within(
             raise UserError(f"{bundle.run_id} has no {column} '{value}'", nearest(value, known))
     _check(filters, [bundle])
     side = _Side(bundle, filters, journal=True)
-    first, last = ([row for row in side.rows if row[column] == value] for value in (a, b))
+    first, last = ([row for row in side.rows if getattr(row, column) == value] for value in (a, b))
     matches = match_within(first, last, column, side.cases)
     agreed, refused = _sorted_out(matches)
     predictions = Predictions(bundle)
@@ -233,14 +227,14 @@ class _Side:
 
     def __init__(self, bundle: Bundle, filters: Filters, journal: bool) -> None:
         frame = bundle.trials_frame()
-        entries = {entry["case_id"]: entry for entry in bundle.plan["cases"]}
+        entries = {entry.case_id: entry for entry in bundle.plan.cases}
         self.bundle = bundle
         self.rows = case_rows(bundle, frame, journal)
         if filters != ALL:
-            admitted = {k for k, entry in entries.items() if filters.admit(Case(**entry["case"]))}
-            self.rows = [row for row in self.rows if row["case_id"] in admitted]
-        self.cases = {key: entry["case"] for key, entry in entries.items()}
-        self.evaluations = {key: str(entry["evaluation_id"]) for key, entry in entries.items()}
+            admitted = {k for k, entry in entries.items() if filters.admit(entry.case)}
+            self.rows = [row for row in self.rows if row.case_id in admitted]
+        self.cases = {key: entry.case for key, entry in entries.items()}
+        self.evaluations = {key: str(entry.evaluation_id) for key, entry in entries.items()}
         self.trials = Trials(frame)
         self._low: dict[int, tuple[float, float]] = {}
 
@@ -248,7 +242,7 @@ class _Side:
         """``[trials, 2]``: the logarithm of p1, and the share of stalls, of the raw samples."""
         for place in places:
             if place not in self._low:
-                samples = self.bundle.samples({"trial": self.trials.names[place]})
+                samples = self.bundle.samples(self.trials.names[place])
                 self._low[place] = (
                     float(np.log(np.percentile(samples, 1))),
                     verdict.stall_share(samples),
@@ -261,24 +255,24 @@ def _check(filters: Filters, bundles: Iterable[Bundle]) -> None:
     Raises:
         UserError: a filter names what no bundle has.
     """
-    cases = [entry["case"] for bundle in bundles for entry in bundle.plan["cases"]]
+    cases = [entry.case for bundle in bundles for entry in bundle.plan.cases]
     for what, names in (
         ("model", filters.models),
         ("backend", filters.backends),
         ("precision", filters.precisions),
     ):
-        known = {case[what] for case in cases}
+        known = {getattr(case, what) for case in cases}
         for name in names:
             if name not in known:
                 raise UserError(f"there is no {what} '{name}' to compare", nearest(name, known))
 
 
-def _sorted_out(matches: Matches) -> tuple[list[tuple[Row, Row]], list[Refusal]]:
+def _sorted_out(matches: Matches) -> tuple[list[tuple[CaseRow, CaseRow]], list[Refusal]]:
     """What may be compared, and what not."""
-    agreed: list[tuple[Row, Row]] = []
+    agreed: list[tuple[CaseRow, CaseRow]] = []
     refused: list[Refusal] = []
     for a, b in matches.pairs:
-        if a["status"] != "ok" or b["status"] != "ok":
+        if a.status != "ok" or b.status != "ok":
             refused.append(Refusal(a, b, ("status",), _not_measured(a, b)))
         elif fields := same_work(a, b):
             told = ", ".join(
@@ -290,19 +284,19 @@ def _sorted_out(matches: Matches) -> tuple[list[tuple[Row, Row]], list[Refusal]]
     return agreed, refused
 
 
-def _not_measured(a: Row, b: Row) -> str:
+def _not_measured(a: CaseRow, b: CaseRow) -> str:
     told = {
-        side: f"{row['status'] or 'open'}: {row['reason']}"
+        side: f"{row.status or 'open'}: {row.reason}"
         for side, row in (("A", a), ("B", b))
-        if row["status"] != "ok"
+        if row.status != "ok"
     }
     if len(set(told.values())) == 1 and len(told) == 2:
         return f"A and B {told['A']}"
     return "; ".join(f"{side} {reason}" for side, reason in told.items())
 
 
-def _shown(row: Row, name: str) -> str:
-    value = row[name]
+def _shown(row: CaseRow, name: str) -> str:
+    value = getattr(row, name)
     if value is None:
         return "not known"
     return str(value)[:12] if name.endswith("_digest") else str(value)
@@ -321,8 +315,10 @@ class _Figures:
     decision: Decision | None = None
 
 
-def _unpaired_figures(a: _Side, b: _Side, pairs: Sequence[tuple[Row, Row]]) -> list[_Figures]:
-    cases = [(first["case_id"], last["case_id"]) for first, last in pairs]
+def _unpaired_figures(
+    a: _Side, b: _Side, pairs: Sequence[tuple[CaseRow, CaseRow]]
+) -> list[_Figures]:
+    cases = [(first.case_id, last.case_id) for first, last in pairs]
     ratios = {name: welch_ratios(a.trials, b.trials, cases, name) for name in FIGURES}
     found = []
     for values in zip(*ratios.values(), strict=True):
@@ -332,9 +328,9 @@ def _unpaired_figures(a: _Side, b: _Side, pairs: Sequence[tuple[Row, Row]]) -> l
     return found
 
 
-def _paired_figures(side: _Side, pair: tuple[Row, Row]) -> _Figures:
+def _paired_figures(side: _Side, pair: tuple[CaseRow, CaseRow]) -> _Figures:
     trials = side.trials
-    a, b = trials.pairs(*(row["case_id"] for row in pair))
+    a, b = trials.pairs(*(row.case_id for row in pair))
     if not a:
         return _Figures(dict.fromkeys(FIGURES), None, None)
     ratios = {name: trials.paired_ratio(name, a, b) for name in FIGURES}
@@ -348,7 +344,7 @@ def _paired_figures(side: _Side, pair: tuple[Row, Row]) -> _Figures:
 
 
 def _pair(
-    rows: tuple[Row, Row],
+    rows: tuple[CaseRow, CaseRow],
     figures: _Figures,
     sides: tuple[_Side, _Side],
     deltas: Deltas,
@@ -360,8 +356,8 @@ def _pair(
     energy, reason = energy_of(a, b)
     decision = figures.decision
     changed = None
-    if same and a["outputs_digest"] is not None and b["outputs_digest"] is not None:
-        changed = a["outputs_digest"] != b["outputs_digest"]
+    if same and a.outputs_digest is not None and b.outputs_digest is not None:
+        changed = a.outputs_digest != b.outputs_digest
     return Pair(
         a=a,
         b=b,
@@ -375,7 +371,7 @@ def _pair(
         energy_reason=reason,
         stalls=None if decision is None else decision.stalls,
         accuracy_delta=deltas.of(
-            a, b, *(side.evaluations[row["case_id"]] for side, row in zip(sides, rows, strict=True))
+            a, b, *(side.evaluations[row.case_id] for side, row in zip(sides, rows, strict=True))
         ),
         decision=decision,
         p_value=None if decision is None else _p_value(decision),
@@ -388,12 +384,12 @@ def _p_value(decision: Decision) -> float:
     return min(1.0, 2 * min(decision.latency.p_value, decision.stalls.p_value))
 
 
-def _size(a: Row, b: Row) -> Ratio | None:
-    sizes = a["artifact_size_mb"], b["artifact_size_mb"]
+def _size(a: CaseRow, b: CaseRow) -> Ratio | None:
+    sizes = a.artifact_size_mb, b.artifact_size_mb
     return Ratio(sizes[1] / sizes[0], None, None, False, 0, None) if all(sizes) else None
 
 
-def energy_of(a: Row, b: Row) -> tuple[Ratio | None, str | None]:
+def energy_of(a: CaseRow, b: CaseRow) -> tuple[Ratio | None, str | None]:
     """B's energy over A's, or why they are not divided; rows of the case table."""
     try:
         energy_ratio(a, b)  # refuses what must not be divided

@@ -11,17 +11,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from pydantic import ValidationError
 
 from qbench.analysis.compare.comparable import compare_bundles, same_work
 from qbench.analysis.compare.compare import energy_of
 from qbench.analysis.compare.matching import Row, match_runs
 from qbench.analysis.table.trials import Ratio, Trials, welch_ratios
 from qbench.bundle.bundle import Bundle
-from qbench.errors import UserError
-from qbench.spec.system import Price
+from qbench.spec.system import Price, System
 
 BY_RATE = ("offline", "mlperf-offline", "sustained")
 """Scenarios in which machines are told apart by their throughput; in the others by p50."""
@@ -67,17 +63,14 @@ def machine_of(bundle: Bundle) -> Machine:
     Raises:
         UserError: the bundle is damaged.
     """
-    begin = bundle.begin
-    host, system = begin["host"], begin.get("system") or {}
-    key = str(host["host_id"])
-    named = [gpu for gpu in host.get("gpus") or [] if isinstance(gpu, Mapping) and gpu.get("name")]
-    gpus = [str(gpu["name"]) for gpu in named]
+    host, system = bundle.begin.host, bundle.begin.system or System()
+    gpus = [gpu.name for gpu in host.gpus or [] if gpu.name]
     return Machine(
-        key=key,
-        name=str(system.get("system_name") or host.get("hostname") or f"machine {key}"),
-        chip=str(host.get("cpu_model") or "an unnamed processor"),
-        gpu=gpus[0] if gpus else system.get("accelerator_model_name"),
-        price=_price(bundle, system.get("price")),
+        key=host.host_id,
+        name=system.system_name or host.hostname or f"machine {host.host_id}",
+        chip=host.cpu_model or "an unnamed processor",
+        gpu=gpus[0] if gpus else system.accelerator_model_name,
+        price=system.price,
     )
 
 
@@ -86,7 +79,7 @@ def machines_of(bundles: Iterable[Bundle]) -> list[Machine]:
     of their first bundles. Where two have one name, the key is added to it."""
     found: dict[str, list[Bundle]] = defaultdict(list)
     for bundle in bundles:
-        found[str(bundle.begin["host"]["host_id"])].append(bundle)
+        found[bundle.begin.host.host_id].append(bundle)
     machines = [machine_of(max(runs, key=_age)) for runs in found.values()]
     while True:
         counts = Counter(machine.name for machine in machines)
@@ -96,20 +89,9 @@ def machines_of(bundles: Iterable[Bundle]) -> list[Machine]:
                     for m in machines]  # fmt: skip
 
 
-def _price(bundle: Bundle, told: Any) -> Price | None:
-    try:
-        return None if told is None else Price.model_validate(told)
-    except ValidationError as error:
-        raise UserError(
-            f"{bundle.path / 'begin.json'}: damaged: its system's price: "
-            f"{error.errors(include_url=False)[0]['msg']}",
-            "Run the suite again.",
-        ) from None
-
-
 def _age(bundle: Bundle) -> tuple[bool, str, str]:
     """The greater, the more a bundle stands for its machine."""
-    return bundle.complete, str(bundle.begin["started"]), bundle.run_id
+    return bundle.complete, bundle.begin.started, bundle.run_id
 
 
 # --------------------------------------------------------------------------- side by side
@@ -225,7 +207,7 @@ def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[Row]]) -> 
     standing: list[list[Row]] = []
     told: list[Standing] = []
     for machine in machines:
-        own = [(b, rows) for b, rows in runs if b.begin["host"]["host_id"] == machine.key]
+        own = [(b, rows) for b, rows in runs if b.begin.host.host_id == machine.key]
         chosen = _newest_good(rows for _, rows in own)
         standing.append(chosen)
         counts = Counter(row["run_id"] for row in chosen)

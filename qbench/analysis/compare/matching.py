@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
+from qbench.spec.case import Case
 
 Row = Mapping[str, Any]
 """A case's row of the case table."""
@@ -39,8 +40,10 @@ class Matches(NamedTuple):
 
 def values_of(bundle: Bundle) -> dict[Column, list[str]]:
     """The values of each column that may be compared, in the plan's order."""
-    cases = [entry["case"] for entry in bundle.plan["cases"]]
-    return {column: list(dict.fromkeys(case[column] for case in cases)) for column in COLUMNS}
+    cases = [entry.case for entry in bundle.plan.cases]
+    return {
+        column: list(dict.fromkeys(getattr(case, column) for case in cases)) for column in COLUMNS
+    }
 
 
 def find_column(bundle: Bundle, a: str, b: str) -> Column:
@@ -104,20 +107,20 @@ def run_keys() -> list[Callable[[Row], Hashable]]:
 
 
 def match_within(
-    a: Sequence[Row], b: Sequence[Row], column: Column, case_of: Mapping[str, Mapping[str, Any]]
+    a: Sequence[Row], b: Sequence[Row], column: Column, case_of: Mapping[str, Case]
 ) -> Matches:
     """Cases of one run that are equal in all fields but ``column``. Where a case has none, those
     that are equal but for what follows from the column: of several, as the variants of a
     precision, each makes a pair.
 
     Args:
-        case_of: by case id, the case's fields (``plan.Case`` as JSON).
+        case_of: the cases by their ids.
     """
 
     def but(names: Iterable[str]) -> Callable[[Row], Hashable]:
         left_out = {column, *names}
         return lambda row: repr(
-            [(k, v) for k, v in sorted(case_of[row["case_id"]].items()) if k not in left_out]
+            [(k, v) for k, v in sorted(vars(case_of[row["case_id"]]).items()) if k not in left_out]
         )
 
     pairs = _unique_pairs(a, b, but(()))

@@ -45,7 +45,7 @@ class Predictions:
         self._items: dict[str, tuple[np.ndarray | None, np.ndarray | None]] = {}
 
     def judging(self, model: str) -> Judging:
-        return Judging.model_validate(self._bundle.plan["models"][model])
+        return self._bundle.plan.models[model]
 
     def items(self, model: str) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The labels, and which items of the data set they are of; None where not kept."""
@@ -86,33 +86,31 @@ class Deltas:
         Args:
             a, b: rows of the case table, with the same metric.
         """
-        if a["accuracy"] is None or b["accuracy"] is None:
+        if a.accuracy is None or b.accuracy is None:
             return None
-        if a["outputs_digest"] == b["outputs_digest"] and a["accuracy"] == b["accuracy"]:
-            return Delta(0.0, 0.0, 0.0, True, a["accuracy_items"], None)
+        if a.outputs_digest == b.outputs_digest and a.accuracy == b.accuracy:
+            return Delta(0.0, 0.0, 0.0, True, a.accuracy_items, None)
         key = evaluation_a, evaluation_b
         if key not in self._found:
             self._found[key] = self._paired(a, b, evaluation_a, evaluation_b)
-        return self._found[key] or Delta(
-            b["accuracy"] - a["accuracy"], None, None, False, None, None
-        )
+        return self._found[key] or Delta(b.accuracy - a.accuracy, None, None, False, None, None)
 
     def _paired(
         self, a: Mapping[str, Any], b: Mapping[str, Any], evaluation_a: str, evaluation_b: str
     ) -> Delta | None:
-        metric = a["accuracy_metric"]
+        metric = a.accuracy_metric
         try:
-            if not self._are_of_same_items(a["model"], b["model"]):
+            if not self._are_of_same_items(a.model, b.model):
                 return None
-            of_a = self._a.scores(evaluation_a, a["model"])
-            of_b = self._b.scores(evaluation_b, b["model"])
+            of_a = self._a.scores(evaluation_a, a.model)
+            of_b = self._b.scores(evaluation_b, b.model)
             if of_a is None or of_b is None:
                 return None
             score: Any = of_b[metric]  # of the same kind as A's: one judging makes both
             (value, low, high), p_value, _ = score.less(of_a[metric])
         except (UserError, ValueError, KeyError, IndexError, MemoryError):
             return None  # as `qbench verify --recompute` says in words
-        return Delta(value, low, high, True, a["accuracy_items"], p_value)
+        return Delta(value, low, high, True, a.accuracy_items, p_value)
 
     def _are_of_same_items(self, model_a: str, model_b: str) -> bool:
         """Judged in the same way, by the same labels of the same items."""

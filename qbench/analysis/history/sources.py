@@ -11,17 +11,21 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from qbench.analysis.history.point import METRICS, Point
 from qbench.bundle.verdict import SUFFIX, is_valid
 from qbench.errors import UserError
-from qbench.storage import digest_json, parse_json, write_file
+from qbench.storage import digest_json, leaves, parse_json, write_file
+
+if TYPE_CHECKING:
+    from qbench.bundle.records.run import Begin
+    from qbench.spec.columns import CaseRow
 
 SERIES = "series"
 """The folder of series beside the bundles."""
@@ -126,29 +130,32 @@ def read_source(results: Path, source: str) -> Read:
 def _read_bundle(path: Path) -> Read:
     from qbench.analysis.table.table import case_rows
     from qbench.bundle.bundle import Bundle
+    from qbench.spec.columns import as_dict
 
     bundle = Bundle(path)
     begin = bundle.begin
-    host = begin["host"]
+    host = begin.host
     run = RunRow(
         key=bundle.run_id,
         run_id=bundle.run_id,
         kind="bundle",
-        started_us=_microseconds(begin["started"], path),
-        suite=str(_word(begin["suite"])),
-        host_id=str(_word(host["host_id"])),
-        cpu_model=_word(host["cpu_model"]),
-        confirms=begin.get("confirms"),
+        started_us=_microseconds(begin.started, path),
+        suite=str(_word(begin.suite)),
+        host_id=str(_word(host.host_id)),
+        cpu_model=_word(host.cpu_model),
+        confirms=begin.confirms,
         valid=is_valid(path),
         facts=_as_text(run_facts(begin)),
     )
     rows = case_rows(bundle, bundle.trials_frame(), journal=False)
-    cases = tuple(_case_row(0, row["case_id"], {**row, "label": case_label(row)}) for row in rows)
+    cases = tuple(
+        _case_row(0, row.case_id, {**as_dict(row), "label": case_label(row)}) for row in rows
+    )
     return Read((run,), cases)
 
 
-def case_label(row: Mapping[str, Any]) -> str:
-    """As ``plan.Case.label``, with the environment where it is not the usual one."""
+def case_label(row: Mapping[str, Any] | CaseRow) -> str:
+    """As ``Case.label``, with the environment if it is not the default one."""
     parts = [row["model"], row["backend"]]
     parts += [row["environment"]] if row["environment"] != "default" else []
     parts += [row["precision"], row["variant"]]
@@ -161,30 +168,24 @@ def case_label(row: Mapping[str, Any]) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def run_facts(begin: Mapping[str, Any]) -> dict[str, str]:
+def run_facts(begin: Begin) -> dict[str, str]:
     """What may explain a change, from a bundle's ``begin.json``: ``kernel``, ``packages.numpy``,
     ``gpus.0.driver``, ``environments.ort-previous.onnxruntime`` and the like."""
-    environments = begin.get("environments")
-    resolved = {
-        name: found.get("resolved")
-        for name, found in (environments if isinstance(environments, dict) else {}).items()
-        if isinstance(found, dict)
+    from qbench.bundle.records.run import to_json
+
+    packages = begin.host.packages or {}
+    software = {  # packages of other environments, or in another version
+        name: version for name, version in begin.software.items() if version != packages.get(name)
     }
-    packages = begin["host"].get("packages")
-    packages = packages if isinstance(packages, dict) else {}
-    software = {  # what is no package of this environment, or not in that version
-        name: version
-        for name, version in begin["software"].items()
-        if version != packages.get(name)
-    }
+    resolved = {name: built.resolved for name, built in begin.environments.items()}
     facts = {
-        **dict(_flat(begin["host"], "")),
-        **dict(_flat(resolved, "environments")),
-        **dict(_flat(software, "software")),
-        "suite": begin["suite"],
+        **_texts(to_json(begin.host)),
+        **_texts(resolved, "environments"),
+        **_texts(software, "software"),
+        "suite": begin.suite,
     }
-    if begin.get("suite_digest"):
-        facts["suite_digest"] = str(begin["suite_digest"])[:SHORT]
+    if begin.suite_digest:
+        facts["suite_digest"] = begin.suite_digest[:SHORT]
     kept = {name: value for name, value in facts.items() if not _left_out(name)}
     return dict(list(kept.items())[:_MOST_FACTS])
 
@@ -193,15 +194,9 @@ def _left_out(name: str) -> bool:
     return name in _NOT_FACTS or name.partition(".")[0] in _NOT_FACTS
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Leaves by their path, as text. What is not known is left out."""
-    if isinstance(value, list):
-        value = {str(index): part for index, part in enumerate(value)}
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif value is not None:
-        yield name[:_LONGEST], str(value)[:_LONGEST]
+def _texts(value: Any, name: str = "") -> dict[str, str]:
+    """Leaves by their path, as text."""
+    return {path[:_LONGEST]: str(leaf)[:_LONGEST] for path, leaf in leaves(value, name)}
 
 
 # --------------------------------------------------------------------------- series
@@ -253,7 +248,7 @@ def _read_series(path: Path, source: str) -> Read:
 
 
 def _series_run(record: Mapping[str, Any], path: Path, source: str) -> RunRow:
-    facts = _as_text(dict(_flat(record["facts"], "")))
+    facts = _as_text(_texts(record["facts"]))
     same = [record[name] for name in ("run_id", "started", "host_id", "cpu_model")]
     return RunRow(
         key=digest_json([source, *same, facts]),

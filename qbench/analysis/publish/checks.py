@@ -11,15 +11,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from qbench.analysis.recompute import not_recomputed
 from qbench.analysis.systems import MAY_BE_EMPTY, described
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
+from qbench.spec.columns import CaseRow
 from qbench.spec.suite import MIN_ROUNDS
 from qbench.spec.system import missing
 
@@ -102,24 +102,20 @@ class _Run:
         self.name = bundle.run_id
 
     @cached_property
-    def cases(self) -> list[dict[str, Any]]:
-        rows = case_table(self.bundle).to_dict("records")
-        return [{str(name): value for name, value in row.items()} for row in rows]
+    def cases(self) -> list[CaseRow]:
+        return case_rows(self.bundle, self.bundle.trials_frame())
 
     @property
-    def measured(self) -> list[dict[str, Any]]:
-        return [case for case in self.cases if case["status"] == "ok"]
+    def measured(self) -> list[CaseRow]:
+        return [case for case in self.cases if case.status == "ok"]
 
     @cached_property
     def made_up(self) -> set[str]:
         """The models whose evaluation items are made up."""
-        random = {
-            key for key, record in self.bundle.evaluated.items() if record.get("data_is_random")
-        }
-        entries = self.bundle.plan["cases"]
-        return {e["case"]["model"] for e in entries if e["evaluation_id"] in random}
+        random = {key for key, record in self.bundle.evaluated.items() if record.data_is_random}
+        return {e.case.model for e in self.bundle.plan.cases if e.evaluation_id in random}
 
-    def of(self, id: str, what: str, fix: str, cases: Iterable[Mapping[str, Any]]) -> list[Finding]:
+    def of(self, id: str, what: str, fix: str, cases: Iterable[CaseRow]) -> list[Finding]:
         """A finding about some cases; none about no case."""
         names = tuple(dict.fromkeys(_name(case) for case in cases))
         return [Finding(id, what, self.name, names, fix)] if names else []
@@ -129,18 +125,18 @@ class _Run:
         return Finding(id, what, self.name, (), fix)
 
 
-def _name(case: Mapping[str, Any]) -> str:
+def _name(case: CaseRow) -> str:
     """The words that tell a case from its neighbours, without what is everyone's."""
-    words = [case["model"], case["backend"], case["precision"], case["variant"]]
-    words += [case["scenario"] if case["scenario"] != "single-stream" else None]
-    words += [case["scenario_options"]]
+    words = [case.model, case.backend, case.precision, case.variant]
+    words += [case.scenario if case.scenario != "single-stream" else None]
+    words += [case.scenario_options]
     words += [
-        f"{name.removesuffix('_size')} {case[name]}"
-        for name in ("batch_size", "threads")
-        if case[name] != 1
+        f"{name} {number}"
+        for name, number in (("batch", case.batch_size), ("threads", case.threads))
+        if number != 1
     ]
-    words += [case["environment"] if case["environment"] != "default" else None]
-    words += [case["recipe"] if case["recipe"] != "best" else None]
+    words += [case.environment if case.environment != "default" else None]
+    words += [case.recipe if case.recipe != "best" else None]
     return " ".join(str(word) for word in words if word)
 
 
@@ -175,7 +171,7 @@ def _recomputable(run: _Run) -> Iterator[Finding]:
 
 def _version(run: _Run) -> Iterator[Finding]:
     """It was measured with a released version of qbench."""
-    version = run.bundle.begin["software"].get("qbench")
+    version = run.bundle.begin.software.get("qbench")
     try:
         parsed = Version(str(version))
         released = not (parsed.is_prerelease or parsed.local)  # a local part: not as committed
@@ -204,7 +200,7 @@ def _system(run: _Run) -> Iterator[Finding]:
 
 def _rounds(run: _Run) -> Iterator[Finding]:
     """Every case was measured often enough for an interval."""
-    few = [case for case in run.measured if case["rounds"] < MIN_ROUNDS]
+    few = [case for case in run.measured if case.rounds < MIN_ROUNDS]
     yield from run.of(
         "rounds",
         f"fewer than {MIN_ROUNDS} rounds, so there is no interval",
@@ -219,7 +215,7 @@ def _noisy(run: _Run) -> Iterator[Finding]:
         "noisy",
         "something else was at work while they were measured, in a quarter of the trials or more",
         "Quiet the machine (`qbench doctor` says how), and run again.",
-        [case for case in run.measured if case["noisy"]],
+        [case for case in run.measured if case.noisy],
     )
 
 
@@ -229,15 +225,13 @@ def _inconclusive(run: _Run) -> Iterator[Finding]:
         "inconclusive",
         "their interval is wider than the suite's target",
         "Allow more rounds (rounds: {most: ...}, budget), or quiet the machine.",
-        [case for case in run.measured if case["inconclusive"]],
+        [case for case in run.measured if case.inconclusive],
     )
 
 
 def _reasons(run: _Run) -> Iterator[Finding]:
     """Every case without figures says why."""
-    silent = [
-        case for case in run.cases if case["status"] not in ("ok", None) and not case["reason"]
-    ]
+    silent = [case for case in run.cases if case.status not in ("ok", None) and not case.reason]
     yield from run.of(
         "reasons",
         "they have no figures, and nothing says why",
@@ -248,8 +242,8 @@ def _reasons(run: _Run) -> Iterator[Finding]:
 
 def _energy(run: _Run) -> Iterator[Finding]:
     """Energy, where it is told, was measured."""
-    told = [case for case in run.measured if case["energy_is_measured"] is not None]
-    if not any(case["energy_is_measured"] for case in told):
+    told = [case for case in run.measured if case.energy_is_measured is not None]
+    if not any(case.energy_is_measured for case in told):
         yield from run.of(
             "energy-proxy",
             "their energy is estimated by proxies only",
@@ -264,16 +258,14 @@ def _made_up(run: _Run) -> Iterator[Finding]:
         "made-up-data",
         "their inputs are made up: nothing is known of accuracy, and speed may depend on data",
         "Give the model's card a data set (docs/data-sets.md).",
-        [case for case in run.measured if case["model"] in run.made_up],
+        [case for case in run.measured if case.model in run.made_up],
     )
 
 
 def _unlabelled(run: _Run) -> Iterator[Finding]:
     """Accuracy is known."""
     silent = [
-        case
-        for case in run.measured
-        if case["accuracy"] is None and case["model"] not in run.made_up
+        case for case in run.measured if case.accuracy is None and case.model not in run.made_up
     ]
     yield from run.of(
         "unlabelled",
@@ -285,30 +277,27 @@ def _unlabelled(run: _Run) -> Iterator[Finding]:
 
 def _official(run: _Run) -> Iterator[Finding]:
     """It is known how much of an official data set the items are."""
-    silent = {
-        model for model, data in run.bundle.plan["data"].items() if data and not data["part_of"]
-    }
+    silent = {model for model, data in run.bundle.plan.data.items() if data and not data.part_of}
     yield from run.of(
         "official-set",
         "nothing says whether their items are the whole of an official data set, or a part",
         "Say it in the data set's card (part_of: {name: ..., items: ...}), or waive it for data of "
         "your own.",
-        [c for c in run.measured if c["model"] in silent and c["accuracy"] is not None],
+        [c for c in run.measured if c.model in silent and c.accuracy is not None],
     )
 
 
 def _licences(run: _Run) -> Iterator[Finding]:
     """Models and data sets say their licence and where they come from."""
-    origins = run.bundle.plan.get("origins", {})
-    measured: dict[str, dict[str, Any]] = {case["model"]: case for case in run.measured}
+    origins = run.bundle.plan.origins
     lacking: dict[str, list[str]] = defaultdict(list)
-    for model in measured:
+    for model in dict.fromkeys(case.model for case in run.measured):
         told = origins.get(model)
         if told is None:
             lacking["the bundle, an older one, tells no licences and sources"].append(model)
             continue
-        for what, card in (("model", told["model"]), ("data set", told["data"])):
-            gaps = [key for key in ("licence", "source") if card and not card[key]]
+        for what, card in (("model", told.model), ("data set", told.data)):
+            gaps = [key for key in ("licence", "source") if card and not getattr(card, key)]
             if gaps:
                 lacking[f"the {what}'s card tells no {' and no '.join(gaps)}"].append(model)
     for reason, models in lacking.items():
@@ -356,17 +345,19 @@ _DIGESTS = {
 def _unequal(runs: Sequence[_Run]) -> Iterator[Finding]:
     """Cases that have the same name run the same thing: of several runs, and of an environment and
     the default one."""
-    groups: dict[tuple[Any, ...], list[tuple[_Run, dict[str, Any]]]] = defaultdict(list)
+    groups: dict[tuple[tuple[str, str], ...], list[tuple[_Run, CaseRow]]] = defaultdict(list)
     for run in runs:
-        entries = {entry["case_id"]: entry["case"] for entry in run.bundle.plan["cases"]}
+        cases = {entry.case_id: entry.case for entry in run.bundle.plan.cases}
         for case in run.measured:
-            asked = entries[case["case_id"]]
-            key = tuple((k, repr(v)) for k, v in sorted(asked.items()) if k != "environment")
+            fields = sorted(vars(cases[case.case_id]).items())
+            key = tuple((name, repr(value)) for name, value in fields if name != "environment")
             groups[key].append((run, case))
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for group in groups.values():
         differing = [
-            words for name, words in _DIGESTS.items() if len({c[name] for _, c in group}) > 1
+            words
+            for name, words in _DIGESTS.items()
+            if len({getattr(c, name) for _, c in group}) > 1
         ]
         if differing:
             names = dict.fromkeys(run.name for run, _ in group)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qbench.bundle.records.energy import EnergyRecord
 from qbench.bundle.records.gpu import Gpu
 from qbench.kit.precisions import PRECISIONS
+from qbench.spec.byname import ByName
 from qbench.spec.case import Case, Status
 from qbench.spec.judging import Judging, Quality
 from qbench.spec.scenarios import FIGURES, SCENARIOS, VERDICT, complete_options
@@ -36,10 +37,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-class Record(BaseModel):
-    """What a record has to hold at the least."""
+class Record(BaseModel, ByName):
+    """The required and known fields of a record. Further ones are kept, and not checked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The fields that are not declared, as they were read."""
+        return self.model_extra or {}
+
+
+def to_json(record: BaseModel) -> dict[str, Any]:
+    """A record as it was read: without defaults, with its extras."""
+    return record.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 # --------------------------------------------------------------------------- begin.json
@@ -53,15 +64,29 @@ class Cache(Record):
     instances: Annotated[int, Field(ge=1)] | None
 
 
+class HostGpu(Record):
+    """A GPU of the machine."""
+
+    name: str | None = None
+
+
 class Host(Record):
-    """The fingerprint of the machine; see docs/machines.md for what else is in it."""
+    """The fingerprint of the machine; docs/machines.md lists its further fields."""
 
     host_id: str
+    hostname: str | None = None
     cpu_model: str | None
     cpu_flags: list[str]
+    cores_usable: int | None = None
+    cores_logical: int | None = None
     governor: str | None
     power_mode: str | None
     caches: list[Cache] | None
+    system: str | None = None
+    os: str | None = None
+    kernel: str | None = None
+    packages: dict[str, str] | None = None
+    gpus: list[HostGpu] | None = None
 
 
 class CpuPower(Record):
@@ -76,6 +101,7 @@ class Settings(Record):
 
     rounds: int | Rounds
     cpu_power: CpuPower | None = None
+    gate: dict[str, Any] | None = None
 
 
 class Environment(Record):
@@ -94,6 +120,12 @@ class Environment(Record):
     python: str
     digest: str | None
     failure: str = ""
+
+
+class Probe(Record):
+    """The probe of a backend; ``version``: of its runtime, None where it is not installed."""
+
+    version: str | None = None
 
 
 class Packed(Record):
@@ -119,7 +151,7 @@ class Begin(Record):
         started: when, ISO 8601.
         system: what a person says of the machine.
         software: version by package; None: not installed.
-        backends: by name, what its probe told.
+        backends: by name.
         environments: by name, beside the default one.
         confirms: the run whose findings this one measures anew; None for most.
         packed: the larger bundle that this one was made from; None for most.
@@ -129,12 +161,17 @@ class Begin(Record):
     run_id: Annotated[str, Field(pattern=RUN_ID)]
     run_key: str
     suite: str
+    suite_digest: str | None = None
+    plan_digest: str | None = None
+    filters: dict[str, list[str]] = {}
     seed: int
+    strict: bool = False
+    command: list[str] = []
     started: str
     host: Host
     system: System | None = None
     software: dict[str, str | None]
-    backends: dict[str, dict[str, Any]]
+    backends: dict[str, Probe]
     settings: Settings
     environments: dict[str, Environment] = {}
     confirms: Annotated[str, Field(pattern=RUN_ID)] | None = None
@@ -293,6 +330,7 @@ class Prepared(Outcome):
     provenance: dict[str, Any] | None = None
     base: ArtifactKey | None = None
     compiled_for: dict[str, Any] | None = None
+    log: str = ""
 
 
 class Effective(Record):
@@ -309,6 +347,7 @@ class Effective(Record):
     activation_bytes: Count | None
     fallback_ops: int | None
     emulated: list[str] = []
+    notes: list[str] = []
 
 
 class OperatorTime(Record):
@@ -384,6 +423,8 @@ class Evaluated(Outcome):
     effective: Effective | None = None
     quality: Quality | None = None
     profile: Profiled | None = None
+    data_is_random: bool = False
+    log: str = ""
 
     @model_validator(mode="after")
     def _what_went_well_was_judged(self) -> Self:
@@ -445,6 +486,8 @@ class Trial(Outcome):
     round: int
     sitting: int
     seconds: float
+    started: str | None = None
+    runtime_version: str | None = None
     calls: int | None = None
     items: int | None = None
     wall_ns: int | None = None
@@ -462,6 +505,8 @@ class Trial(Outcome):
     segments: Segments | None = None
     device_memory: dict[str, Count] = {}
     gpu: Gpu | None = None
+    facts: dict[str, Any] = {}
+    log: str = ""
 
     @model_validator(mode="after")
     def _what_went_well_took_time(self) -> Self:

@@ -26,13 +26,15 @@ import pandas as pd
 
 from qbench.analysis.compare.comparable import Claim, compare_bundles, same_artifact, same_work
 from qbench.analysis.recompute import recompute
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.find import INDEX, bundles, check_outside
+from qbench.bundle.records.run import Host, to_json
 from qbench.errors import MachineryError, UserError
 from qbench.machine.lock import alone_in
 from qbench.present.exports.tables import export_table
+from qbench.spec.columns import CaseRow, as_dict
 from qbench.storage import (
     digest_file,
     new_folder,
@@ -161,8 +163,8 @@ def _new_ones(given: Sequence[Bundle], held: Iterable[Bundle]) -> list[Bundle]:
 def _why_two(a: Bundle, b: Bundle) -> str:
     for old, new in ((a, b), (b, a)):
         for how in ("packed", "redacted"):
-            made = new.begin.get(how)
-            if made and made["manifest_sha256"] == _digest(old):
+            made = getattr(new.begin, how)
+            if made and made.manifest_sha256 == _digest(old):
                 return f"{new.path} was {how} from the other: leave one of them out."
     return "One of them was changed and given a new manifest: find out which, and leave it out."
 
@@ -183,7 +185,7 @@ def _add(new: Sequence[Bundle], held: Sequence[Bundle], folder: Path) -> dict[st
             for bundle in new
         ]
         every = sorted([*held, *copies], key=lambda bundle: bundle.run_id)
-        tables = {bundle.run_id: case_table(bundle) for bundle in every}
+        tables = {b.run_id: case_rows(b, b.trials_frame()) for b in every}
         cases = pd.concat(
             [_with_machine(tables[bundle.run_id], bundle) for bundle in every], ignore_index=True
         )
@@ -200,7 +202,7 @@ def _add(new: Sequence[Bundle], held: Sequence[Bundle], folder: Path) -> dict[st
 
 
 def _copy(bundle: Bundle, staged: Path) -> Bundle:
-    for name in [*bundle.manifest["files"], "manifest.json"]:
+    for name in [*bundle.manifest.files, "manifest.json"]:
         path = staged / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path / name, path)  # synced with the folder
@@ -210,48 +212,52 @@ def _copy(bundle: Bundle, staged: Path) -> Bundle:
     return copied
 
 
-def _with_machine(cases: pd.DataFrame, bundle: Bundle) -> pd.DataFrame:
-    """The case table with what tells its run and machine in front."""
+def _with_machine(rows: Sequence[CaseRow], bundle: Bundle) -> pd.DataFrame:
+    """The case table, with columns on its run and machine in front."""
     begin = bundle.begin
-    system = begin.get("system") or {}
-    price = system.get("price") or {}
-    told = {
-        "suite": begin["suite"],
-        "started": begin["started"],
-        **{name: begin["host"].get(name) for name in _HOST},
-        "system_name": system.get("system_name"),
-        "price": price.get("amount"),
-        "price_currency": price.get("currency"),
+    price = begin.system and begin.system.price
+    machine = {
+        "suite": begin.suite,
+        "started": begin.started,
+        **_host(begin.host),
+        "system_name": begin.system and begin.system.system_name,
+        "price": price and price.amount,
+        "price_currency": price and price.currency,
     }
-    machine = pd.DataFrame([told] * len(cases), index=cases.index, dtype=object)
-    return pd.concat([machine, cases], axis=1)
+    return pd.DataFrame([{**machine, **as_dict(row)} for row in rows], dtype=object)
 
 
-def _described(bundle: Bundle, cases: pd.DataFrame) -> dict[str, Any]:
+def _host(host: Host) -> dict[str, Any]:
+    facts = to_json(host)
+    return {name: facts.get(name) for name in _HOST}
+
+
+def _described(bundle: Bundle, rows: Sequence[CaseRow]) -> dict[str, Any]:
     begin = bundle.begin
     return {
         "run_id": bundle.run_id,
         "manifest_sha256": _digest(bundle),
-        "qbench": begin["software"].get("qbench"),
-        "suite": begin["suite"],
-        "started": begin["started"],
-        "confirms": begin.get("confirms"),
-        "host": {name: begin["host"].get(name) for name in ("host_id", *_HOST)},
-        "cases": len(cases),
-        "ok": int((cases["status"] == "ok").sum()),
+        "qbench": begin.software.get("qbench"),
+        "suite": begin.suite,
+        "started": begin.started,
+        "confirms": begin.confirms,
+        "host": {"host_id": begin.host.host_id, **_host(begin.host)},
+        "cases": len(rows),
+        "ok": sum(row.status == "ok" for row in rows),
     }
 
 
-def _compared(a: Bundle, b: Bundle, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """What two bundles have in common.
+def _compared(a: Bundle, b: Bundle, tables: Mapping[str, Sequence[CaseRow]]) -> dict[str, Any]:
+    """How far two bundles can be compared.
 
-    ``choice`` and ``regression`` count the cases of the same request that bear such a claim (see
-    ``qbench.analysis.compare.comparable``); ``against`` says why the runs bear none, by claim.
+    ``choice`` and ``regression`` count the cases of the same request that support such a claim (see
+    ``qbench.analysis.compare.comparable``); ``against`` lists the reasons why the runs support
+    none, by claim.
     """
     comparability = compare_bundles(a, b)
     first, last = (_good_cases(tables[bundle.run_id]) for bundle in (a, b))
     common = [(row, last[case_id]) for case_id, row in first.items() if case_id in last]
-    claims: dict[Claim, Callable[..., list[str]]] = {
+    claims: dict[Claim, Callable[[CaseRow, CaseRow], list[str]]] = {
         "choice": same_work,
         "regression": same_artifact,
     }
@@ -270,7 +276,6 @@ def _compared(a: Bundle, b: Bundle, tables: Mapping[str, pd.DataFrame]) -> dict[
     }
 
 
-def _good_cases(cases: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Rows that are ok, by their case's id."""
-    rows: list[dict[str, Any]] = cases.to_dict("records")  # type: ignore[assignment]
-    return {row["case_id"]: row for row in rows if row["status"] == "ok"}
+def _good_cases(rows: Sequence[CaseRow]) -> dict[str, CaseRow]:
+    """Rows that are ok, by case id."""
+    return {row.case_id: row for row in rows if row.status == "ok"}

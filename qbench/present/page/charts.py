@@ -93,7 +93,7 @@ def _charted(case: PageCase, run: Run, minutes: Mapping[str, float], points: int
                 "round": trial["round"] + 1,
                 "minute": rounded(minutes.get(trial["trial"])),
                 "doubt": "; ".join(trial_noise(trial, case)),
-                **_distribution(run.bundle.samples(trial), points),
+                **_distribution(run.bundle.samples(trial.trial), points),
             }
             for trial in trials
         ],
