@@ -89,7 +89,7 @@ INDEX = "collection.json"
 
 
 def find_bundles(runs: Sequence[str], results: Path) -> list[Bundle]:
-    """The bundles that runs name, as ``find_bundle`` takes them; a collection's folder stands for
+    """The bundles of these runs, as ``find_bundle`` takes them; a collection's folder stands for
     all bundles in it.
 
     Raises:

@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, jaccard_score, roc_auc_score, top_k_accura
 
 from qbench.analysis.quality import metrics as m
 from qbench.analysis.quality.judge import score_outputs
-from qbench.analysis.quality.scores import Figure
+from qbench.analysis.quality.scores import Statistic
 from qbench.spec.judging import Judging
 from qbench.spec.tasks import TASKS
 
@@ -33,7 +33,7 @@ def asked(task: str, **more: Any) -> Judging:
     )
 
 
-def agrees(figure: Figure, library: Callable[[np.ndarray], float]) -> None:
+def agrees(figure: Statistic, library: Callable[[np.ndarray], float]) -> None:
     """The figure is the library's, and so is that of resamples, which the library is given by
     repeating items (``library`` takes the indices of the items)."""
     everything = np.arange(figure.items)

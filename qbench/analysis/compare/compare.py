@@ -1,9 +1,9 @@
-"""Two sets of cases side by side: two runs, or two environments, backends or precisions of one.
+"""Compare two sets of cases: two runs, or two environments, backends or precisions of one run.
 
-Cases of one run were measured in the same rounds, so that each round gives one difference: such a
-comparison is *paired*, and a verdict rests on it. Two runs saw the machine at two times. Whatever
-test one takes, 20 to 48 of 100 such comparisons of equal versions come out as a difference at a
-nominal 5 % (``docs/method.md``), so they get intervals and never a verdict.
+Cases of one run were measured in the same rounds, so each round gives one difference: such a
+comparison is *paired* and gives verdicts. Two runs saw the machine at two times. With any test, 20
+to 48 of 100 such comparisons of equal versions show a difference at a nominal 5 %
+(``docs/method.md``), so they give intervals and never a verdict.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from qbench.spec.case import Filters
 from qbench.spec.columns import CaseRow
 
 P1_CALLS = 100
-"""A trial with so many calls has a 1st percentile: on the machine of ``docs/method.md`` steadier
-than the 10th, and faster to find a small change."""
+"""Minimum number of calls in a trial for a 1st percentile, which on the machine of
+``docs/method.md`` is steadier than the 10th, and finds small changes sooner."""
 FALSE_SHARE = 0.05
-"""Of the alarms over all pairs, at most this share is false (Benjamini & Hochberg's q)."""
+"""Maximum share of false alarms among the alarms of all pairs (Benjamini & Hochberg's q)."""
 ALL = Filters()
 
 
@@ -54,28 +54,28 @@ class Pair:
     """Two cases that did the same work, A's and B's.
 
     Attributes:
-        a, b: their rows of the case table; of two runs without what only a journal tells, noise
-            and the figures of scenarios.
+        a, b: their rows of the case table; of two runs without the columns that need the journal:
+            noise and figures of scenarios.
         claim: ``same artifact``: the same prepared files, run in the same way, the environment
             aside where environments are compared; else ``same work``.
-        differs: columns that speak against the same artifact (``comparable.same_artifact``).
-        percentile: which one of each trial ``latency`` is of: ``p1`` of the samples where paired
-            and every trial has 100 calls; else ``p10``, and ``p50`` below 10 calls.
-        latency: of that low percentile: what gates use. None where no rounds are shared.
+        differs: columns on which the artifacts differ (``comparable.same_artifact``).
+        percentile: the percentile of ``latency``: ``p1`` of the samples if paired and every trial
+            has 100 calls; else ``p10``, and ``p50`` below 10 calls.
+        latency: ratio of that low percentile, which gates use. None where no rounds are shared.
         p50, p99: of a call's latency; p99 is None where a trial has below 100 calls.
-        throughput: items per second; above 1 is better, here only.
+        throughput: items per second; the only ratio of which above 1 is better.
         memory: peak over the process with its runtime imported.
         size: of the prepared files.
         load: loading and compiling the artifact: start-up.
-        energy: per inference; None for the reason that ``energy_reason`` gives. Its interval is
-            recovered from the two sides' own.
-        stalls: B's share of stalls less A's (``decide.stall_share``); None unless paired.
+        energy: per inference; None for the reason in ``energy_reason``. Its interval is derived
+            from those of both sides.
+        stalls: B's share of stalls minus A's (``decide.stall_share``); None unless paired.
         accuracy_delta: None where one of the two has no accuracy.
-        decision: what the paired rounds show of this pair alone; None unless paired.
+        decision: from the paired rounds of this pair alone; None unless paired.
         p_value: of the decision: twice the smaller one of latency and stalls (Bonferroni).
         adjusted_p: the same after Benjamini & Hochberg over all pairs of the comparison.
-        outputs_changed: whether the outputs differ though the artifact is the same; None where it
-            is not, or they are not known.
+        outputs_changed: whether the outputs differ although the artifact is the same; None where it
+            is not, or outputs are not known.
     """
 
     a: CaseRow
@@ -101,7 +101,8 @@ class Pair:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The decision's, if it stands among all pairs' (``adjusted_p``); None unless paired."""
+        """The verdict of the decision, if it stands after adjustment over all pairs; None unless
+        paired."""
         if self.decision is None:
             return None
         alarm = self.decision.verdict in (Verdict.REGRESSION, Verdict.IMPROVEMENT)
@@ -112,12 +113,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Two cases that belong together by what was requested, but must not be compared.
+    """Two cases with the same request that must not be compared.
 
     Attributes:
         a, b: their rows.
-        fields: the columns that say so: ``status`` where one did not run, ``model`` where the same
-            file goes by two names, else those of ``comparable.same_work``.
+        fields: the columns that prevent it: ``status`` where one did not run, ``model`` where the
+            same file has two names, else those of ``comparable.same_work``.
         reason: in a sentence.
     """
 
@@ -129,7 +130,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sides have in common, and what not.
+    """The comparison of two sides.
 
     Every case of A is in ``pairs``, ``refused`` or ``only_a``, and likewise of B. Within one run a
     case may be in several pairs, as fp32 is with two variants of int8.
@@ -139,7 +140,7 @@ class Comparison:
         paired: from the same rounds of one run.
         comparability: of machine, software and settings of two runs; None within one.
         only_a, only_b: rows without a counterpart.
-        column, run_id: what the two sides are values of, and in which run; None of two runs.
+        column, run_id: the column whose values are compared, and the run; None for two runs.
     """
 
     a_label: str
@@ -155,10 +156,11 @@ class Comparison:
 
 
 def compare_runs(a: Bundle, b: Bundle, filters: Filters = ALL) -> Comparison:
-    """Two runs, unpaired: intervals by Welch on the logarithms of trials' figures, no verdicts.
+    """Compare two runs, unpaired: Welch's intervals on the logarithms of trials' figures, no
+    verdicts.
 
     Raises:
-        UserError: a bundle is damaged, or neither has what a filter names.
+        UserError: a bundle is damaged, or a filter names something that neither has.
     """
     _check(filters, [a, b])
     first, last = (_Side(bundle, filters, journal=False) for bundle in (a, b))
@@ -185,11 +187,11 @@ def compare_runs(a: Bundle, b: Bundle, filters: Filters = ALL) -> Comparison:
 def compare_within(
     bundle: Bundle, column: Column, a: str, b: str, filters: Filters = ALL
 ) -> Comparison:
-    """Two values of a column of one bundle, paired by round and sitting: of each two cases that
-    are equal in all other fields.
+    """Compare two values of a column of one bundle, paired by round and sitting: each two cases
+    that are equal in all other fields.
 
     Raises:
-        UserError: the bundle is damaged, has no case of such a value, or not what a filter names.
+        UserError: the bundle is damaged, or has no case with such a value or of a filter.
     """
     for value in (a, b):
         known = values_of(bundle)[column]
@@ -223,7 +225,7 @@ def compare_within(
 
 
 class _Side:
-    """A bundle, read once; ``journal`` as ``case_rows`` has it."""
+    """A bundle, read once; ``journal``: see ``case_rows``."""
 
     def __init__(self, bundle: Bundle, filters: Filters, journal: bool) -> None:
         frame = bundle.trials_frame()
@@ -253,7 +255,7 @@ class _Side:
 def _check(filters: Filters, bundles: Iterable[Bundle]) -> None:
     """
     Raises:
-        UserError: a filter names what no bundle has.
+        UserError: a filter names something that no bundle has.
     """
     cases = [entry.case for bundle in bundles for entry in bundle.plan.cases]
     for what, names in (
@@ -268,7 +270,7 @@ def _check(filters: Filters, bundles: Iterable[Bundle]) -> None:
 
 
 def _sorted_out(matches: Matches) -> tuple[list[tuple[CaseRow, CaseRow]], list[Refusal]]:
-    """What may be compared, and what not."""
+    """The pairs that may be compared, and the refused ones."""
     agreed: list[tuple[CaseRow, CaseRow]] = []
     refused: list[Refusal] = []
     for a, b in matches.pairs:
@@ -307,7 +309,7 @@ def _shown(row: CaseRow, name: str) -> str:
 
 @dataclass(frozen=True)
 class _Figures:
-    """What the trials of a pair show."""
+    """Statistics of the trials of a pair."""
 
     ratios: Mapping[str, Ratio | None]
     percentile: Literal["p1", "p10", "p50"] | None
@@ -390,7 +392,7 @@ def _size(a: CaseRow, b: CaseRow) -> Ratio | None:
 
 
 def energy_of(a: CaseRow, b: CaseRow) -> tuple[Ratio | None, str | None]:
-    """B's energy over A's, or why they are not divided; rows of the case table."""
+    """B's energy over A's, or the reason why they must not be compared."""
     try:
         energy_ratio(a, b)  # refuses what must not be divided
     except NotComparable as reason:
@@ -401,7 +403,7 @@ def energy_of(a: CaseRow, b: CaseRow) -> tuple[Ratio | None, str | None]:
 
 
 def _adjusted(pairs: Sequence[Pair]) -> list[Pair]:
-    """With the p-values that hold for all of them together."""
+    """The pairs with p-values adjusted over all of them."""
     known = [pair.p_value for pair in pairs if pair.p_value is not None]
     if not known:
         return list(pairs)

@@ -1,8 +1,8 @@
-"""What a history is made of, read once: bundles, and series of other tools.
+"""Sources of a history: bundles, and series of other tools.
 
 In a results folder a *source* is a complete bundle, or a file ``series/<name>.json`` of points that
-``add_series`` wrote. Both give runs, and rows of cases. Nothing in them is trusted: what is no
-number or no text in its place becomes None.
+``add_series`` wrote. Both give runs and rows of cases. Nothing in them is trusted: values of a
+wrong type become None.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qbench.spec.columns import CaseRow
 
 SERIES = "series"
-"""The folder of series beside the bundles."""
+"""The folder of series, next to the bundles."""
 TEXT = (
     "label", "model", "backend", "environment", "precision", "variant", "recipe", "device",
     "scenario", "scenario_options", "backend_version", "status", "energy_method", "energy_scope",
@@ -43,9 +43,9 @@ CASE_FACTS = {
     "energy_method": "energy_method",
     "accuracy_data": "accuracy_data",
 }
-"""Columns of a case that are facts of its night, by the names that they are told by."""
+"""Columns of a case that are facts of its night, by the names under which they are shown."""
 SHORT = 12
-"""Characters of a digest that are told."""
+"""Number of characters of a digest that are shown."""
 _NOT_FACTS = {
     "hostname", "host_id", "cpu_model", "cpu_flags", "packages_digest", "caches",
     "max_frequency_mhz", "environment_variables.PYTHONHASHSEED",
@@ -56,7 +56,7 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of a source. ``key`` is the same wherever a copy of the run lies."""
+    """One run of a source. ``key`` is the same for every copy of the run."""
 
     key: str
     run_id: str
@@ -72,18 +72,18 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Read:
-    """What a source holds: its runs, and as many rows of cases as it has, each with ``run``, an
-    index into ``runs``, ``case_id``, and the columns of ``TEXT``, ``COUNTS`` and ``NUMBERS``."""
+    """The content of a source: its runs, and its rows of cases, each with ``run``, an index into
+    ``runs``, ``case_id``, and the columns of ``TEXT``, ``COUNTS`` and ``NUMBERS``."""
 
     runs: tuple[RunRow, ...]
     cases: tuple[dict[str, Any], ...]
 
 
 def find_sources(results: Path) -> dict[str, str]:
-    """By the path of each source below ``results``, a stamp that changes when the source does.
+    """A stamp for each source below ``results``, by path, that changes when the source does.
 
-    Links are not followed. Of a bundle the manifest counts, since it is written last and names the
-    digests of all else, and what its gate said.
+    Links are not followed. The stamp of a bundle is that of its manifest, which is written last and
+    has the digests of all other files, and of its verdict.
     """
     found = {}
     gates = {
@@ -102,7 +102,7 @@ def find_sources(results: Path) -> dict[str, str]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder and is not hidden; nothing if there is none."""
+    """The entries of a folder that are not hidden; none if there is no folder."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -117,7 +117,7 @@ def _stamp(path: Path | os.DirEntry[str]) -> str:
 def read_source(results: Path, source: str) -> Read:
     """
     Raises:
-        UserError: it is damaged, or of a version that cannot be read here.
+        UserError: it is damaged, or of another version.
     """
     if source.startswith(f"{SERIES}/"):
         return _read_series(results / source, source)
@@ -169,8 +169,9 @@ def case_label(row: Mapping[str, Any] | CaseRow) -> str:
 
 
 def run_facts(begin: Begin) -> dict[str, str]:
-    """What may explain a change, from a bundle's ``begin.json``: ``kernel``, ``packages.numpy``,
-    ``gpus.0.driver``, ``environments.ort-previous.onnxruntime`` and the like."""
+    """Facts that may explain a change, from a bundle's ``begin.json``: ``kernel``,
+    ``packages.numpy``, ``gpus.0.driver``, ``environments.ort-previous.onnxruntime`` and the
+    like."""
     from qbench.bundle.records.run import to_json
 
     packages = begin.host.packages or {}
@@ -203,14 +204,14 @@ def _texts(value: Any, name: str = "") -> dict[str, str]:
 
 
 def add_series(results: Path, name: str, points: Sequence[Point]) -> Path:
-    """Keep a series of another tool, such as a project's pytest-benchmark files, beside the
-    bundles; ``qbench history`` shows its cases with theirs. One of the same name is replaced.
+    """Write a series of another tool, such as a project's pytest-benchmark files, next to the
+    bundles; ``qbench history`` shows its cases too. A series of the same name is replaced.
 
     Returns:
         The file, ``<results>/series/<name>.json``.
 
     Raises:
-        UserError: ``name`` is no file name.
+        UserError: ``name`` is not a file name.
     """
     if not _NAME.match(name):
         raise UserError(f"'{name}' is no name for a series", "Take letters, digits, dots, hyphens.")
@@ -282,7 +283,7 @@ def _as_text(facts: Mapping[str, str]) -> str:
 
 
 def _word(value: Any) -> str | None:
-    """Text that can be written as UTF-8."""
+    """A value as text that can be encoded as UTF-8."""
     return None if value is None else str(value).encode(errors="replace").decode()
 
 
@@ -299,7 +300,7 @@ def _number(value: Any) -> float | None:
 
 
 def _microseconds(started: Any, path: Path) -> int:
-    """Since 1970, of a time in ISO 8601; without a zone it is UTC."""
+    """Microseconds since 1970 of an ISO 8601 time; without a zone it is UTC."""
     try:
         return microseconds(datetime.fromisoformat(started))
     except (ValueError, TypeError):
@@ -311,7 +312,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def microseconds(when: datetime) -> int:
-    """Since 1970; without a zone it is UTC."""
+    """Microseconds since 1970; a time without a zone is UTC."""
     return ((when if when.tzinfo else when.replace(tzinfo=timezone.utc)) - _EPOCH) // _MICROSECOND
 
 

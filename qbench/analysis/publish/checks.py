@@ -1,8 +1,8 @@
-"""What is missing before a stranger could believe a report: a list with what to do about each.
+"""Publishing checks: gaps that would keep a stranger from believing a report, each with its remedy.
 
-Nothing here judges whether a result is good. A finding is mended by measuring, or by filling in
-what only a person knows; or it is waived with a reason, which the page prints. Until then the page
-is a draft.
+The checks do not judge whether a result is good. A finding is resolved by measuring, or by filling
+in facts that only a person knows; or it is waived with a reason, which the page prints. Until then
+the page is a draft.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from qbench.spec.system import missing
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is missing.
+    """A gap.
 
     Attributes:
         id: of the check that found it, a key of ``CHECKS``.
-        missing: what, in a sentence.
-        run: of which run; several are one after the other with commas.
-        cases: of which of its cases; empty where it concerns the run as a whole.
-        fix: what to do about it.
-        waived: why it may stay; None: it may not, and the page is a draft.
+        missing: the gap, in a sentence.
+        run: id of the run, or of several, separated by commas.
+        cases: the cases it concerns; empty: the whole run.
+        fix: the remedy.
+        waived: reason why it is waived; None: it is not, and the page is a draft.
     """
 
     id: str
@@ -47,11 +47,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Publishing:
-    """What a page that is to be published says of itself.
+    """Findings and waivers of a page for publication.
 
     Attributes:
-        findings: those that are waived, too.
-        unused: the waivers that waive nothing.
+        findings: including waived ones.
+        unused: waivers without a finding.
     """
 
     findings: tuple[Finding, ...]
@@ -61,14 +61,14 @@ class Publishing:
     def of(cls, findings: Iterable[Finding], waivers: Iterable[str]) -> Publishing:
         """
         Args:
-            waivers: the ids of all that were given.
+            waivers: ids of all given waivers.
         """
         every = tuple(findings)
         return cls(every, tuple(sorted(set(waivers) - {finding.id for finding in every})))
 
     @property
     def open(self) -> list[Finding]:
-        """Those that make the page a draft."""
+        """Findings that make the page a draft."""
         return [finding for finding in self.findings if finding.waived is None]
 
     @property
@@ -77,10 +77,10 @@ class Publishing:
 
 
 def check(bundles: Sequence[Bundle], waivers: Mapping[str, str]) -> list[Finding]:
-    """What is missing in bundles that are to be published together.
+    """Check bundles that are published together.
 
     Args:
-        waivers: by a check's id, why what it finds may stay.
+        waivers: reasons by id of the check.
 
     Raises:
         UserError: a bundle cannot be read at all.
@@ -95,7 +95,7 @@ def check(bundles: Sequence[Bundle], waivers: Mapping[str, str]) -> list[Finding
 
 
 class _Run:
-    """A bundle as the checks ask for it."""
+    """A bundle, as the checks need it."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -111,12 +111,12 @@ class _Run:
 
     @cached_property
     def made_up(self) -> set[str]:
-        """The models whose evaluation items are made up."""
+        """The models whose evaluation items are random."""
         random = {key for key, record in self.bundle.evaluated.items() if record.data_is_random}
         return {e.case.model for e in self.bundle.plan.cases if e.evaluation_id in random}
 
     def of(self, id: str, what: str, fix: str, cases: Iterable[CaseRow]) -> list[Finding]:
-        """A finding about some cases; none about no case."""
+        """A finding about some cases; none if there are no cases."""
         names = tuple(dict.fromkeys(_name(case) for case in cases))
         return [Finding(id, what, self.name, names, fix)] if names else []
 
@@ -126,7 +126,7 @@ class _Run:
 
 
 def _name(case: CaseRow) -> str:
-    """The words that tell a case from its neighbours, without what is everyone's."""
+    """A name of a case, without its default conditions."""
     words = [case.model, case.backend, case.precision, case.variant]
     words += [case.scenario if case.scenario != "single-stream" else None]
     words += [case.scenario_options]
@@ -151,7 +151,7 @@ def _incomplete(run: _Run) -> Iterator[Finding]:
 
 
 def _modified(run: _Run) -> Iterator[Finding]:
-    """The bundle's files are those that the run left."""
+    """The bundle's files are unchanged since the run."""
     problems = find_problems(run.bundle) if run.bundle.complete else []
     if problems:
         more = f" (1 of {len(problems)} problems)" if len(problems) > 1 else ""
@@ -220,7 +220,7 @@ def _noisy(run: _Run) -> Iterator[Finding]:
 
 
 def _inconclusive(run: _Run) -> Iterator[Finding]:
-    """Every case is known as well as its suite wants."""
+    """Every case reached the suite's target."""
     yield from run.of(
         "inconclusive",
         "their interval is wider than the suite's target",
@@ -230,7 +230,7 @@ def _inconclusive(run: _Run) -> Iterator[Finding]:
 
 
 def _reasons(run: _Run) -> Iterator[Finding]:
-    """Every case without figures says why."""
+    """Every case without figures has a reason."""
     silent = [case for case in run.cases if case.status not in ("ok", None) and not case.reason]
     yield from run.of(
         "reasons",
@@ -241,7 +241,7 @@ def _reasons(run: _Run) -> Iterator[Finding]:
 
 
 def _energy(run: _Run) -> Iterator[Finding]:
-    """Energy, where it is told, was measured."""
+    """Energy, where it is reported, was measured."""
     told = [case for case in run.measured if case.energy_is_measured is not None]
     if not any(case.energy_is_measured for case in told):
         yield from run.of(
@@ -276,7 +276,7 @@ def _unlabelled(run: _Run) -> Iterator[Finding]:
 
 
 def _official(run: _Run) -> Iterator[Finding]:
-    """It is known how much of an official data set the items are."""
+    """The share of the official data set is known."""
     silent = {model for model, data in run.bundle.plan.data.items() if data and not data.part_of}
     yield from run.of(
         "official-set",
@@ -288,7 +288,7 @@ def _official(run: _Run) -> Iterator[Finding]:
 
 
 def _licences(run: _Run) -> Iterator[Finding]:
-    """Models and data sets say their licence and where they come from."""
+    """Models and data sets have a licence and a source."""
     origins = run.bundle.plan.origins
     lacking: dict[str, list[str]] = defaultdict(list)
     for model in dict.fromkeys(case.model for case in run.measured):
@@ -326,7 +326,7 @@ CHECKS: Mapping[str, Callable[[_Run], Iterator[Finding]]] = {
     "official-set": _official,
     "licences": _licences,
 }
-"""By their ids, the checks of one run; their docstrings say what holds where they find nothing."""
+"""The checks of one run by id; each docstring states the condition that the check verifies."""
 
 
 # --------------------------------------------------------------------------- cases called equal
@@ -334,7 +334,7 @@ CHECKS: Mapping[str, Callable[[_Run], Iterator[Finding]]] = {
 
 UNEQUAL = "unequal-artifacts"
 IDS = (*CHECKS, UNEQUAL)
-"""Of all checks, those over all runs included."""
+"""Ids of all checks, including those over all runs."""
 _DIGESTS = {
     "model_digest": "the model's file",
     "dataset_digest": "the data",
@@ -343,8 +343,8 @@ _DIGESTS = {
 
 
 def _unequal(runs: Sequence[_Run]) -> Iterator[Finding]:
-    """Cases that have the same name run the same thing: of several runs, and of an environment and
-    the default one."""
+    """Cases with the same name, of several runs or of several environments, ran the same artifact
+    on the same data."""
     groups: dict[tuple[tuple[str, str], ...], list[tuple[_Run, CaseRow]]] = defaultdict(list)
     for run in runs:
         cases = {entry.case_id: entry.case for entry in run.bundle.plan.cases}

@@ -38,7 +38,7 @@ class Context:
             for name, entries in bundle.plan.references.items()
         }
         self.outcomes: dict[str, list[tuple[str, str]]] = {}
-        """By case, the status and the reason of each trial."""
+        """Status and reason of each trial, by case."""
         outcomes = trials[["case_id", "status", "reason"]].to_numpy(object).tolist()
         for case_id, status, reason in outcomes:
             self.outcomes.setdefault(case_id, []).append((status, reason))
@@ -56,7 +56,7 @@ class Context:
         rounds = bundle.begin.settings.rounds
         self.target = rounds.target if isinstance(rounds, Rounds) else None
         self.records: dict[str, list[Trial]] | None = {} if journal else None
-        """By case, the journal's records of its good trials; None: not read."""
+        """The journal's records of good trials, by case; None: not read."""
         if self.records is not None:
             for trial in bundle.trials:
                 if trial.status == "ok":
@@ -70,13 +70,13 @@ class Context:
         }
 
     def run(self, entry: Entry, p10_ns: float | None) -> roofline.Run:
-        """A case, or a yardstick, as the roofline sees it."""
+        """A case or a yardstick, for the roofline."""
         evaluated = self.evaluated.get(entry.evaluation_id or "")
         return roofline.Run.of(entry.case, evaluated and evaluated.effective, p10_ns)
 
     def best_ns(self, entry: Entry) -> float | None:
-        """The best trial's p10: what a ceiling is, since a disturbed one would make honest cases
-        look too fast."""
+        """The best trial's p10, for a ceiling: a disturbed trial would make honest cases look too
+        fast."""
         values = self.trials.figures["steady"][self.trials.of(entry.case_id)]
         return float(values.min()) if len(values) else None
 
@@ -110,7 +110,7 @@ def _reference_backend(
 
 
 def _resources(of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Start-up times, memory and work of each trial, as the columns of which the table has the
+    """Start-up times, memory and work of each trial, by the columns of the table that are their
     medians."""
     units = {"bytes": ("mb", 1e-6), "ns": ("ms", MS)}
     names = {"start_ns": "process_start_ms", "cold_ns": "cold_start_ms"}

@@ -1,8 +1,9 @@
-"""The case table's energy columns: from the energy pass where a sensor answered, else a proxy.
+"""The energy columns of the case table: from the energy pass if a sensor answered, else from a
+proxy.
 
-Figures of different methods are never compared, and only those of a wall meter may be ranked
-across machines; the table publishes one method for each case and keeps its name beside it. Of
-several sensors the one with the widest scope is published, never a sum of two.
+Figures of different methods are never compared, and only those of a wall meter may be ranked across
+machines; the table has one method for each case, with its name. Of several sensors the one with the
+widest scope is used, never a sum.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from qbench.spec.case import Case
 CPU_SCOPES = ("wall", "board", "platform", "cpu package")
 """The scopes that hold the energy of an inference on the processor, the widest first."""
 CUDA_SCOPES = ("wall", "board", "gpu")
-"""... and on an NVIDIA GPU: what the processor's platform reports need not include a card."""
+"""The same on an NVIDIA GPU: the processor's platform counters need not include a card."""
 ROUNDING = 1e-9
-"""A smaller share of the whole than this is what is left of equal numbers, and no energy."""
+"""A smaller share of the whole is rounding, not energy."""
 DISAGREE = 0.1
-"""A GPU's energy counter and its mean power times the time may differ by this share."""
+"""Maximum relative difference between a GPU's energy counter and its mean power times the time."""
 ACROSS_MACHINES = ("wall",)
 """The scopes that mean the same on every machine."""
 
@@ -49,8 +50,8 @@ class Energy:
         power_w: mean power in the window, idle included.
         idle_w: power with nothing running; None for a proxy, and where there is no baseline.
         window_s: length of a window (median); None if the method has none.
-        reason: why it is not of a wider scope or a better method, or has no ``mj``; else "".
-        doubt: what another sensor says of the same work, where that speaks against it; else "".
+        reason: why no wider scope or better method was used, or why ``mj`` is missing; else "".
+        doubt: contradiction by another sensor; else "".
     """
 
     mj: estimates.Estimate | None
@@ -331,7 +332,7 @@ MAC_PJ = {"fp32": 3.7 + 0.9, "int8": 0.2 + 0.1}
 int8 and an addition in int32 (M. Horowitz, "Computing's energy problem (and what we can do about
 it)", ISSCC 2014, figure 1.1.9, 45 nm and 0.9 V)."""
 DRAM_PJ_PER_BYTE = ((1.3e3 * 2.6e3) ** 0.5) / 8
-"""The same: 1.3 to 2.6 nJ for 64 bit, of which the geometric mean is taken."""
+"""From the same source: 1.3 to 2.6 nJ for 64 bit; the geometric mean."""
 OPERATIONS = (
     "proxy: operations and bytes (Horowitz, ISSCC 2014, 45 nm; DRAM 1.3-2.6 nJ per 64 bit, "
     "geometric mean)"
@@ -341,9 +342,8 @@ OPERATIONS = (
 def operations_proxy(
     macs: Mapping[str, int] | None, moved_bytes: int | None, batch: int = 1
 ) -> Energy:
-    """Arithmetic and memory traffic at the cost that each had in one process of 2014.
-
-    It knows nothing of the machine: for ratios between models and precisions.
+    """Arithmetic and memory traffic, at their costs in a manufacturing process of 2014. Independent
+    of the machine: for ratios between models and precisions.
 
     Args:
         macs: multiply-accumulates of one call by effective precision.

@@ -24,22 +24,22 @@ from qbench.spec.case import Case
 
 WAITED = 0.05
 """Its threads waited for a processor for more than this share of the time. Alone: up to 0.04 (two
-streams that wake each other); beside others: 0.1 to 0.6, or 0 on a processor of their own."""
+streams that wake each other); with other processes: 0.1 to 0.6, or 0 on a separate processor."""
 CPU_SHARE = 0.9
 """A single thread that works without pause had the processor for less than this share of the time:
-whatever it waited for (a processor, the hypervisor, a disk), its latencies hold that."""
+its latencies include the wait (for a processor, the hypervisor, a disk)."""
 PRESSURE = 0.1
-"""Where a process's own waiting is not told: some process of the machine waited for a processor for
-more than this share of the time. Two threads or streams alone: up to 0.09; beside others: from
-0.48."""
+"""Where a process's own waiting is not known: some process of the machine waited for a processor
+for more than this share of the time. Two threads or streams alone: up to 0.09; with other
+processes: from 0.48."""
 STOLEN = 0.01
 """The hypervisor gave away more than this share of a processor, one tick of the clock aside."""
 OTHERS_SHARE, OTHERS_CORES = 0.1, 0.5
-"""Others used more than this share of the processors, or so many, ticks of the clock aside: of each
-processor's time a tick may be lost or gained, as often the one as the other, so that the error of
-their sum grows with the square root of their number. Beside
-a busy neighbour a core is slower though nothing ever waits: they share caches, memory, power, and
-hyperthreads the core itself. Alone: up to 0.06 of two processors; beside one process: from 0.8."""
+"""Other processes used more than this share of the processors, or this number, apart from ticks of
+the clock: each processor's time may be off by a tick in either direction, so the error of their sum
+grows with the square root of their number. Next to a busy core another one is slower although
+nothing waits: they share caches, memory, power, and hyperthreads share the core. Alone: up to 0.06
+of two processors; with one other process: from 0.8."""
 THROTTLED = 0.01
 """A quota stopped it for more than this share of the time: 10 to 100 ms at once, which makes a call
 many times as long as the others."""
@@ -48,22 +48,22 @@ SHORT_OF_MEMORY = 0.01
 CLOCK_FELL = 0.05
 """The clock fell by more than this: a boost ended, or heat or a power limit set in."""
 CLOCK_LEAST = 0.5
-"""At work, the clock was below this share of what it can be: more than all cores at work take from
-one core's boost, so a power mode, or a machine that was hot before."""
+"""At work, the clock was below this share of its maximum: more than the boost that one core loses
+when all work, so a power mode, or a machine that was already hot."""
 CLEAN = 0.9
 """A single thread's time was clean for less than this share, so that p90 may be the machine's and
 not the program's. Alone: from 0.97."""
 MORE_THAN_ASKED = 1.1
-"""More processor time than this times the threads asked for: the runtime did not keep to them."""
+"""More processor time than this times the requested threads: the runtime used more."""
 DRIFT = 0.1
 """The first fifth of the calls and the rest differ by more than this, and nothing else explains it.
 Alone: up to 0.06."""
 WORST_WORK = 4.0
-"""A call of a single thread did so many times the work of the median one. Alone: up to 1.7, beside
-others, with cold caches, 1.9; a compiler takes more than that."""
+"""A call of a single thread did this many times the work of the median one. Alone: up to 1.7; with
+other processes, which empty the caches, 1.9; a compiler takes more."""
 MAJOR_FAULTS = 3
-"""So many pages or more came from storage within the window. One, seen now and then, is code that
-runs for the first time."""
+"""At least this many pages came from storage within the window. A single one now and then is code
+that runs for the first time."""
 
 GPU_CLOCK_MOVED = 0.02
 """The GPU's clock was lower than its highest by more than this share at some time in the window.
@@ -220,7 +220,7 @@ def _disturbances(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 def _works_alone(case: Case) -> bool:
     """Whether the calling thread does all the work itself, without pause, so that its processor
-    time tells what a call took. Several threads share the work; a device does it elsewhere."""
+    time is that of the calls. Several threads share the work; a device does it elsewhere."""
     asked = case.threads * case.streams
     return asked == 1 and case.device == "cpu" and case.scenario not in PAUSING
 
@@ -248,7 +248,7 @@ def _scheduling(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _machine(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """What went on beside the process."""
+    """Other work on the machine."""
     conditions, wall = timed.conditions, timed.span_ns
     asked, cpus = case.threads * case.streams, conditions.get("cpus") or 1
     if (others := conditions.get("others_cpu_ns")) is not None:
@@ -287,8 +287,8 @@ def _clock(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _gpu(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """What went on on the GPU beside the process. An idle one lowers its clock, as it should; so
-    does one at its power limit, which is the load's own doing and the same in every trial."""
+    """Disturbances on the GPU. An idle GPU lowers its clock; so does one at its power limit, which
+    is caused by the load and the same in every trial."""
     gpu = timed.gpu
     if gpu is None:
         return
@@ -315,7 +315,7 @@ def _gpu(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _gpu_limits(timed: _Timed) -> Iterator[_Sign]:
-    """What makes this GPU slower than others of its kind, in every trial alike."""
+    """Limits that make this GPU slower than others of its kind in every trial."""
     gpu = timed.gpu
     if gpu is None:
         return
@@ -329,7 +329,7 @@ def _gpu_limits(timed: _Timed) -> Iterator[_Sign]:
 
 
 def _program(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """What the program did that a warm one does not."""
+    """Signs of a program that was not warm."""
     asked, cores = case.threads * case.streams, timed.cpu_ns / timed.wall_ns
     if cores > asked * MORE_THAN_ASKED:
         threads = "1 thread was" if asked == 1 else f"{asked} threads were"
@@ -346,8 +346,8 @@ def _program(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _drift(timed: _Timed, case: Case, calm: bool) -> Iterator[_Sign]:
-    """Whether the warm-up had ended. If it could not tell, and calls then stay as they begin, it
-    had; if a disturbance came or went, calls change with it, which is told already."""
+    """Whether the warm-up had ended. If that was not known, and latencies then stay level, it had;
+    changes during a disturbance are not reported again."""
     if timed.warmup.get("clock_steady") is False and case.scenario not in PAUSING:
         yield _Sign("gpu warm-up", 1, "the GPU's clock was not steady after warm-up")
     head = timed.loop.get("head_over_rest")

@@ -136,7 +136,7 @@ def _row(entry: Entry, context: Context) -> dict[str, Any]:
 
 
 def _prepare_ns(key: str | None, prepared: Mapping[str, Prepared]) -> int | None:
-    """How long an artifact took, with those that it was made from; None if one is not known."""
+    """Time to prepare an artifact and its bases; None if one is not known."""
     total, seen = 0, set[str]()
     while key is not None and key not in seen:
         seen.add(key)
@@ -180,7 +180,7 @@ def _energy(entry: Entry, effective: Effective | None, context: Context) -> dict
 
 
 def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[str, Any]:
-    """The roofline's columns, and its flag beside those that are there."""
+    """The roofline's columns, with its flag added to the others."""
     roof = roofline.roofline(run, ceilings)
     columns = roofline.columns(run, ceilings)
     if roof is None or roof.suspicious is None:
@@ -270,7 +270,7 @@ def _data(data: Data | None, items: int) -> str | None:
 
 
 def _speed(case_id: str, context: Context) -> dict[str, Any]:
-    """Those figures that no trial had too few calls for."""
+    """The figures for which every trial had enough calls."""
     calls = context.trials.columns["calls"][context.trials.of(case_id)]
     row: dict[str, Any] = {"samples": int(calls.sum())}
     for point in map(percentile_name, PERCENTILES):
@@ -313,7 +313,8 @@ def _figures(records: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _add_speedups(rows: list[dict[str, Any]], context: Context) -> None:
-    """Against float32 of the same model, backend and conditions, paired by round and sitting."""
+    """Add the speed-ups over float32 of the same model, backend and conditions, paired by round and
+    sitting."""
     by_id = {row["case_id"]: row for row in rows}
     pairs = [
         (base, row["case_id"])
@@ -332,8 +333,8 @@ def _add_speedups(rows: list[dict[str, Any]], context: Context) -> None:
 
 
 def _add_widths(rows: list[dict[str, Any]], context: Context) -> None:
-    """How well the cases are known, as ``qbench.run.schedule`` has it, and whether that is as well
-    as the suite wants."""
+    """Add the half widths of the cases, as in ``qbench.run.schedule``, and whether they miss the
+    suite's target."""
     measured = [row for row in rows if row["rounds"]]
     pairs: list[tuple[str, str]] = []
     for row in measured:

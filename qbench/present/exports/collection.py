@@ -1,15 +1,15 @@
-"""A collection: bundles of several machines in one folder, and what may be compared in it.
+"""Merge bundles of several machines into a collection, with the comparisons that they support.
 
 Layout::
 
-    <run id>/         a copy of each bundle, byte for byte
+    <run id>/         a copy of each bundle, byte by byte
     cases.csv         the case tables of all of them, each row with its run and machine
     cases.parquet     the same
-    collection.json   the bundles with their manifests' digests and machines, and of every two of
-                      them on which fields they differ; written last
+    collection.json   the bundles with their manifests' digests and machines, and the fields on
+                          which each two of them differ; written last
 
-Everything but the copies is derived from them, and made anew by every merge. A collection is a
-folder of bundles like any other: ``--results`` takes it, and each bundle in it by its path.
+All other files are derived from the copies and written again by every merge. A collection is a
+folder of bundles like any other: ``--results`` takes it.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ TABLES = {"cases.csv": "csv", "cases.parquet": "parquet"}
 _HOST = ("hostname", "cpu_model", "architecture", "cores_usable", "memory_bytes", "os", "kernel")
 
 
-def merge_bundles(given: Sequence[Bundle], folder: Path, figures: bool = False) -> dict[str, Any]:
-    """Bring bundles together in a collection, a new one or one that is there.
+def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) -> dict[str, Any]:
+    """Merge bundles into a new or an existing collection.
 
-    Nothing is left half done: all bundles are checked before the first is copied, copies are
-    checked and then moved into place as wholes, and a new collection appears when it is complete.
+    All or nothing: all bundles are checked before the first is copied, copies are checked before
+    they are moved into place, and a new collection appears when it is complete.
 
     Args:
         folder: of the collection.
-        figures: recompute every figure of each bundle from its raw data, too.
+        figures: also recompute every figure of each bundle from its raw data.
 
     Returns:
-        What ``collection.json`` says, and ``added``: the run ids that are new in it.
+        The content of ``collection.json``, and ``added``: the run ids that are new in it.
 
     Raises:
         UserError: a bundle is incomplete, damaged or changed, two different ones have one run id,
-            or the folder is none to write a collection to.
+            or a collection cannot be written to the folder.
         MachineryError: another command writes to it.
     """
     check_outside(folder)
@@ -102,7 +102,7 @@ def _check(bundle: Bundle, figures: bool) -> None:
 
 
 def _check_held(bundle: Bundle, listed: Mapping[str, str]) -> None:
-    """What the collection holds already: checked when it came, unless it came otherwise."""
+    """The bundles of the collection; those that a merge did not check are checked."""
     if bundle.run_id not in listed:
         _check(bundle, figures=False)
     elif _digest(bundle) != listed[bundle.run_id]:
@@ -116,7 +116,7 @@ def _listed(folder: Path) -> dict[str, str]:
     """The manifests' digests of a collection, by run id.
 
     Raises:
-        UserError: the folder is no collection, or one of another version.
+        UserError: the folder is not a collection, or of another version.
     """
     path = folder / INDEX
     if not path.is_file():
@@ -141,7 +141,7 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _new_ones(given: Sequence[Bundle], held: Iterable[Bundle]) -> list[Bundle]:
-    """Those of ``given`` that are not held yet, each once.
+    """The bundles of ``given`` that are not in the collection yet, each once.
 
     Raises:
         UserError: two that differ have the same run id.
@@ -177,8 +177,8 @@ def _digest(bundle: Bundle) -> str:
 
 
 def _add(new: Sequence[Bundle], held: Sequence[Bundle], folder: Path) -> dict[str, Any]:
-    """Copy bundles into the collection, and make what is derived from all in it. Whatever can go
-    wrong with their content does so before the first copy is moved into place."""
+    """Copy bundles into the collection and write the derived files. Content is read before the
+    first copy is moved into place, so that damaged bundles leave no trace."""
     with ExitStack() as staged:  # moves all into place when it ends well, and else none
         copies = [
             _copy(bundle, staged.enter_context(new_folder(folder / bundle.run_id)))

@@ -1,8 +1,9 @@
-"""A bundle as a file of pytest-benchmark: for ``pytest-benchmark compare`` and what reads its JSON.
+"""Export a bundle as a file of pytest-benchmark, for ``pytest-benchmark compare`` and other
+readers.
 
-A benchmark is a case that was measured; its rounds are the timed calls of all its trials, each one
-iteration. pytest-benchmark has no notion of a process as the unit, so that its ``stddev`` says
-nothing of how well the figure is known: ``extra_info`` has ours.
+A benchmark is a measured case; its rounds are the timed calls of all its trials, each one
+iteration. pytest-benchmark does not know the process as a unit, so its ``stddev`` is not the
+uncertainty of the figure: ``extra_info`` has our intervals.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from qbench.text import printable
 VERSION = "5.3.1"
 """The version of pytest-benchmark whose fields these are."""
 NS = 1e9
-"""Nanoseconds in a second; to divide by, since 1e-9 is no binary number."""
+"""Nanoseconds in a second, as a divisor: 1e-9 is not exact in binary."""
 TOLD = (
     "case_id", "run_id", "model", "backend", "backend_version", "environment", "precision",
     "effective_precision", "flags", "scenario", "batch_size", "threads", "streams", "rounds",
@@ -72,9 +73,9 @@ def pytest_benchmark_json(bundle: Bundle) -> bytes:
 
 
 def session_benchmark(bundle: Bundle, row: CaseRow, name: str) -> Any:
-    """A case as pytest-benchmark keeps what its own fixture has timed in a session
-    (``pytest_benchmark.stats.Metadata``): so a case that is a test stands in its table, is saved
-    with the others, and is compared with exports."""
+    """A case as a result of pytest-benchmark's own fixture (``pytest_benchmark.stats.Metadata``):
+    it appears in the session's table, is saved with the others, and can be compared with
+    exports."""
     from pytest_benchmark.stats import Metadata
 
     timed = SimpleNamespace(**fields(bundle, row, name), cprofile_stats=None, has_error=False)
@@ -85,8 +86,8 @@ def session_benchmark(bundle: Bundle, row: CaseRow, name: str) -> Any:
 
 
 def fields(bundle: Bundle, row: CaseRow, name: str) -> dict[str, Any]:
-    """What pytest-benchmark has of a benchmark beside its timings. It compares by ``fullname``,
-    which is the same for all runs of a suite, wherever its file is."""
+    """The fields of a benchmark other than its timings. pytest-benchmark compares by ``fullname``,
+    which is the same for all runs of a suite."""
     return {
         "group": printable(row.model),
         "name": name,
@@ -104,7 +105,7 @@ def seconds(bundle: Bundle, case_id: str) -> np.ndarray:
 
 
 def benchmark_names(bundle: Bundle) -> dict[str, str]:
-    """By case id, the case's label; with the id where two cases have the same."""
+    """Labels by case id; with the id where two cases have the same label."""
     labels = {entry.case_id: printable(entry.case.label) for entry in bundle.plan.cases}
     often = Counter(labels.values())
     return {
@@ -154,7 +155,7 @@ def stats(values: np.ndarray) -> dict[str, Any]:
 
 
 def _quartile(values: np.ndarray) -> float:
-    """The first one of sorted values."""
+    """The first quartile of sorted values."""
     rounds = len(values)
     if rounds == 1:
         return float(values[0])
@@ -190,7 +191,7 @@ def _machine_info(host: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _commit_info(suite: str) -> dict[str, Any]:
-    """As pytest-benchmark has it outside of a repository: a bundle is of no commit."""
+    """As pytest-benchmark writes it outside of a repository: a bundle belongs to no commit."""
     return {
         "id": "unversioned",
         "time": None,

@@ -11,6 +11,7 @@ import numpy as np
 
 from qbench.analysis.quality.judge import find_scores, score_outputs
 from qbench.analysis.table.profile import summary
+from qbench.bundle.records.run import Effective
 from qbench.kit.model import RunConfig
 from qbench.machine.host import usable_cores
 from qbench.run.artifacts import feed_files
