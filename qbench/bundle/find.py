@@ -21,7 +21,9 @@ def find_run(run: str, results: Path) -> Bundle:
     """
     bundle = find_bundle(run, results)
     if bundle.begin.confirms:
-        raise UserError(f"{bundle.run_id} only confirms {bundle.begin.confirms}", "Give that run.")
+        raise UserError(
+            f"{bundle.run_id} only confirms {bundle.begin.confirms}", "Give the confirmed run."
+        )
     return bundle
 
 

@@ -128,7 +128,7 @@ def judge_bundle(
 def settings_of(
     bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[str] = ()
 ) -> GateSettings:
-    """The suite's settings as the run kept them, with what was asked for otherwise."""
+    """The suite's settings at the time of the run, with overrides and additional limits."""
     kept = bundle.begin.settings.gate or {}
     try:
         limited = [*kept.get("limits", ()), *limits]
@@ -177,7 +177,7 @@ def measure_again(
         request,
         suite=request.suite.model_copy(update=only),
         filters=Filters(cases=tuple(sorted(cases))),
-        seed=bundle.begin.seed + 1,  # another order of trials, too
+        seed=bundle.begin.seed + 1,  # another order of trials
         confirms=bundle.run_id,
         wall=None,
         command=("gate", bundle.run_id, "--confirm"),
@@ -195,10 +195,9 @@ def _request(
     from qbench.spec.suite import find_suite
 
     path = find_suite(asked.suite or _suite_of(bundle))
-    catalog = Catalog([path.parent, suites_dir()], progress.note)
-    suite = load_suite(path, registry.names, catalog.names)
+    suite, text, catalog, folder = open_suite(path, registry.names, progress.note)
     rounds = bundle.begin.settings.rounds
-    as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # which says nothing of measuring
+    as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # affects no measurement
     as_run |= {"rounds": rounds} if isinstance(rounds, int) else {}
     if suite.model_copy(update=as_run).digest() != bundle.begin.suite_digest:
         raise UserError(
@@ -209,7 +208,7 @@ def _request(
 
 
 def _suite_of(bundle: Bundle) -> str:
-    """What the run's command called its suite."""
+    """The suite's name or path in the run's command."""
     for word in bundle.begin.command[1:]:
         if Path(word).suffix in (".yaml", ".yml") or word == bundle.begin.suite:
             return word

@@ -83,7 +83,7 @@ def test_columns_are_medians_over_trials_and_the_worst_of_limits():
     assert row["gpu_warnings"] is None
 
 
-def test_nothing_that_was_not_measured_is_told():
+def test_unmeasured_figures_are_none():
     for blind in (
         trial(),
         trial(gpu=None, segments=None, device_memory={}),

@@ -50,7 +50,7 @@ def test_a_calm_trial_is_not_doubted():
     assert trial_noise(trial(cores=1.96), case(threads=2)) == []
 
 
-def test_nothing_speaks_against_a_machine_that_tells_nothing():
+def test_a_machine_without_readings_is_not_doubted():
     silent = changed(trial(), conditions=dict.fromkeys(CALM), loop={})
     assert trial_noise(silent, case()) == []
     assert trial_noise(changed(silent, conditions={}, warmup={}), case()) == []

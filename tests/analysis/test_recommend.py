@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from pages import Page
 from rich.console import Console
 from rows import case_row
-from test_report import Page
 
 from qbench.analysis.compare.machines import Machine
 from qbench.analysis.recommend.candidates import Measured, median
@@ -94,7 +93,7 @@ def case(
         row |= dict(zip(("accuracy_delta", "accuracy_delta_low", "accuracy_delta_high"), ends,
                         strict=True))  # fmt: skip
     row |= more
-    row.case_id = more.get("case_id") or "-".join(
+    row["case_id"] = more.get("case_id") or "-".join(
         str(row[k]) for k in ("backend", "precision", "scenario", "batch_size", "threads", "model")
     )
     return case_row(**row)

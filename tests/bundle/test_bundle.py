@@ -280,11 +280,11 @@ def test_damaged_samples_are_an_error_with_the_file(bundle: Bundle, damage: str)
     elif damage == "no column":
         frame[["trial"]].to_parquet(path)
     elif damage == "a trial less":
-        frame[frame["trial"] != first["trial"]].to_parquet(path)
+        frame[frame["trial"] != first.trial].to_parquet(path)
     else:
         frame.assign(latency_ns="fast").to_parquet(path)
     with pytest.raises(UserError, match=r"samples\.parquet"):
-        bundle.samples(first)
+        bundle.samples(first.trial)
 
 
 def test_an_edited_figure_is_found(bundle: Bundle):

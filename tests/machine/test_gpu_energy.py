@@ -114,7 +114,7 @@ def test_a_part_of_a_gpu_has_no_energy_of_its_own(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("wrong", "doubted"), [(1.08, False), (1.15, True), (0.8, True)])
-def test_a_counter_that_disagrees_with_its_power_is_told(tmp_path: Path, wrong, doubted):
+def test_a_counter_that_disagrees_with_its_power_is_reported(tmp_path: Path, wrong, doubted):
     row = columns(metered(tmp_path, wrong=wrong), placed(1))
     assert row["energy_mj_per_inference"] == pytest.approx(15_000, rel=1e-3), "the counter's"
     noise = row["energy_noise"] or ""

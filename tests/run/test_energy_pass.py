@@ -30,7 +30,7 @@ from qbench.analysis.table.energy import (
 )
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle
-from qbench.bundle.records.energy import EnergyRecord
+from qbench.bundle.records.energy import EnergyRecord, Window
 from qbench.bundle.records.run import CpuPower
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.energy.wall import PowerLog
@@ -390,11 +390,11 @@ def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: M
 
 def lines(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the records of a bundle's ``energy.jsonl``."""
-    records = bundle.energy
+    path = bundle.path / "energy.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
     for record in records:
         change(record)
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    (bundle.path / "energy.jsonl").write_text(text)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def test_joules_are_derived_again_from_what_the_bundle_keeps(machine: Machine, tmp_path: Path):
@@ -450,8 +450,9 @@ def test_a_runs_own_windows_hold_what_the_records_ask_for(project: Project):
     assert row["energy_gross_mj_per_inference"] > 0
     assert (row["power_w"], row["idle_w"]) == (pytest.approx(5), pytest.approx(5))
     bundle = find_bundle("latest", project.root / "results")
-    (window,) = [record for record in bundle.energy if record["kind"] == "window"]
-    assert window["met"]["wall_ns"] >= 1e9 and "others_cpu_ns" in window["met"]["conditions"]
+    (window,) = [record for record in bundle.energy if isinstance(record, Window)]
+    assert window.met and window.met.wall_ns >= 1e9
+    assert "others_cpu_ns" in window.met.conditions
     assert recompute(bundle) == []
 
 

@@ -48,7 +48,7 @@ TABLES = {"cases.csv": "csv", "cases.parquet": "parquet"}
 _HOST = ("hostname", "cpu_model", "architecture", "cores_usable", "memory_bytes", "os", "kernel")
 
 
-def merge_bundles(paths: Sequence[Path], folder: Path, figures: bool = False) -> dict[str, Any]:
+def merge_bundles(given: Sequence[Bundle], folder: Path, figures: bool = False) -> dict[str, Any]:
     """Merge bundles into a new or an existing collection.
 
     All or nothing: all bundles are checked before the first is copied, copies are checked before
