@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from qbench.cli import app
 from qbench.spec.columns import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("material", reason="mkdocs-material is not installed")
 
 CHROMIUM = next(

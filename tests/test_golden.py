@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command_line import run_here
 from paths import ROOT
 from processor import HAS_VNNI, SATURATES
+
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = ROOT / "suites" / "models"
@@ -30,8 +31,7 @@ def run(suite: Path, folder: Path) -> list[dict[str, Any]]:
     env = {**os.environ, "QBENCH_CACHE": str(folder / "cache"), "TMPDIR": str(folder)}
 
     def qbench(*args: str) -> dict[str, Any]:
-        command = [sys.executable, "-m", "qbench.cli", *args, "--json"]
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        done = run_here(folder, env, *args, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -156,7 +156,6 @@ def real(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[st
     return run(GOLDEN / "real.yaml", tmp_path_factory.mktemp("real"))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_real_models_run_on_all_that_read_them(real):
     """Three come as ONNX only, which TFLite does not read; nothing else is left out."""
@@ -169,7 +168,6 @@ def test_real_models_run_on_all_that_read_them(real):
     assert len(quantized) == 9 * 3 - 3 - 1  # the suite leaves one out
 
 
-@pytest.mark.slow
 def test_float32_is_as_accurate_as_the_manifest_says(real, assets: Path):
     for case in only(real, precision="fp32", status="ok"):
         wanted = PART.get(case["model"]) or measured(assets, case["model"], "model.onnx")
@@ -178,7 +176,6 @@ def test_float32_is_as_accurate_as_the_manifest_says(real, assets: Path):
         assert case["effective_precision"] == "fp32" and case["flags"] is None
 
 
-@pytest.mark.slow
 def test_int8_keeps_the_accuracy_or_the_exception_is_known(real):
     for case in only(real, precision="int8-static", recipe="best", status="ok"):
         allowed = LOSES_MORE.get((case["model"], case["backend"]), 0.015)
@@ -187,7 +184,6 @@ def test_int8_keeps_the_accuracy_or_the_exception_is_known(real):
         assert case["accuracy_delta_low"] <= case["accuracy_delta"] <= case["accuracy_delta_high"]
 
 
-@pytest.mark.slow
 def test_int8_is_int8_and_smaller(real):
     """The word vectors' two small products stay in float32 on OpenVINO where the processor has
     VNNI: the flag says so."""
@@ -200,7 +196,6 @@ def test_int8_is_int8_and_smaller(real):
         assert quantized["artifact_size_mb"] <= 0.35 * exact["artifact_size_mb"]
 
 
-@pytest.mark.slow
 def test_the_shared_model_is_the_same_for_all_and_not_the_best_for_each(real):
     """ONNX Runtime's own way makes the shared model; OpenVINO's own way corrects biases."""
     rows = only(real, model="mobilenet_v1_025_224", precision="int8-static")
@@ -214,7 +209,6 @@ def test_the_shared_model_is_the_same_for_all_and_not_the_best_for_each(real):
     assert "onnx" in cases["tflite", "shared"]["reason"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_arrives_quantized_is_as_accurate_as_the_manifest_says(
     assets: Path, tmp_path_factory: pytest.TempPathFactory

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import run_here
+
+pytestmark = pytest.mark.slow
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -37,8 +38,7 @@ class Run:
 
     def _qbench(self, *args: str) -> dict[str, Any]:
         env = {**os.environ, "QBENCH_CACHE": str(self.folder / "cache"), "TMPDIR": str(self.folder)}
-        command = [sys.executable, "-m", "qbench.cli", *args, "--json"]
-        done = subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True)
+        done = run_here(self.folder, env, *args, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -112,7 +112,6 @@ def per_tensor(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run("per_tensor.yaml", tmp_path_factory.mktemp("per_tensor"))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("model", "backend", "at_most"),
@@ -132,7 +131,6 @@ def test_one_scale_for_a_whole_weight_collapses(
     assert case["effective_precision"] == "int8" and case["variant"] == "per_channel=false"
 
 
-@pytest.mark.slow
 def test_openvinos_bias_correction_rescues_about_two_thirds_of_it(per_tensor: Run):
     """NNCF's quantizer corrects the means that rounding shifts, so per-tensor loses a third of the
     accuracy and not all of it: no good negative control."""
@@ -143,7 +141,6 @@ def test_openvinos_bias_correction_rescues_about_two_thirds_of_it(per_tensor: Ru
     assert case["accuracy_delta_high"] < -0.1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["onnxruntime", "tflite"])
 def test_a_depthwise_layer_is_found_where_one_scale_is_too_coarse(per_tensor: Run, backend: str):
     found = per_tensor.explain("mobilenet_v1_025_224", backend, "int8-static")

@@ -21,6 +21,8 @@ from paths import ROOT
 from qbench.spec.suite import Suite
 from qbench.spec.yamlfile import load
 
+pytestmark = pytest.mark.slow
+
 RECIPES = ROOT / "docs" / "recipes"
 GITHUB, GITLAB = "github-actions.yml", "gitlab-ci.yml"
 INSTALLS = re.compile(r"-m venv|bin/pip|GITHUB_PATH|export PATH")

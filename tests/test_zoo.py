@@ -11,6 +11,8 @@ import pytest
 import yaml
 from paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 SUITES = ROOT / "suites"
 MODELS = {"digits_cnn": 8, "digits_mobilenet": 96, "digits_vit": 32}  # height and width, pixels
 TEST = slice(1347, 1797)
@@ -172,7 +174,6 @@ def load_recipe(monkeypatch: pytest.MonkeyPatch):
     return module
 
 
-@pytest.mark.slow
 def test_the_recipe_still_runs(tmp_path):
     need_the_recipes_packages()
     done = run_recipe("--model", "digits_cnn", "--steps", "1", "--output", str(tmp_path))

@@ -50,6 +50,7 @@ def beside(*bundles: Bundle):
     return side_by_side(bundles, [case_rows(b, b.trials_frame()) for b in bundles])
 
 
+@pytest.mark.slow
 def test_two_names_make_two_machines_of_one(project):
     paths = []
     for name in ("lab-1", "lab-2"):

@@ -66,6 +66,7 @@ def test_a_suite_that_asks_for_it_gets_each_evaluations_operators(project):
     assert find_problems(bundle) == []
 
 
+@pytest.mark.slow
 def test_the_option_enables_it_and_a_run_without_is_not_resumed(project):
     """An interrupted run's evaluations are kept, so that it could not come to have profiles."""
     plain = measured(project)
@@ -224,6 +225,7 @@ def test_a_page_without_profiles_has_no_section(tmp_path):
 # --------------------------------------------------------------------------- real runtimes
 
 
+@pytest.mark.slow
 def test_the_shipped_net_is_profiled_on_every_runtime(tmp_path):
     text = yaml.safe_dump(
         {

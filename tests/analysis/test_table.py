@@ -309,6 +309,7 @@ def test_what_the_processor_emulates_is_flagged(crafted: Crafted):
 # --------------------------------------------------------------------------- a real run
 
 
+@pytest.mark.slow
 def test_a_run_of_every_kind_fills_the_table(project):
     """fp32 and int8-static run, int8-dynamic crashes, fp16 is skipped."""
     project.model(fail={"int8-dynamic:open": "crash"})

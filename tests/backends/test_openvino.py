@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -334,6 +334,7 @@ def test_fp32_agrees_with_openvino_alone(
     assert np.mean(got.argmax(1) == labels) == pytest.approx(0.888, abs=0.003)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["onnx", "tflite"])
 def test_every_precision_keeps_the_accuracy_of_resnet8(
     form: str, tmp_path: Path, cifar: tuple[Calibration, np.ndarray, np.ndarray]
@@ -371,6 +372,7 @@ def test_depthwise_convolutions_are_quantized_too(
     assert effective(artifact).operators == {"int8": 10}
 
 
+@pytest.mark.slow
 def test_the_default_is_better_than_nncfs_own_preset(
     tmp_path: Path, speech: tuple[Calibration, np.ndarray]
 ) -> None:
@@ -433,6 +435,7 @@ def test_dynamic_int8_leaves_out_what_is_excluded(tmp_path: Path) -> None:
     assert artifact.provenance.quantized_ops == 18
 
 
+@pytest.mark.slow
 def test_accuracy_control_puts_operators_back_until_it_is_reached(
     tmp_path: Path, cifar: tuple[Calibration, np.ndarray, np.ndarray]
 ) -> None:
@@ -676,7 +679,7 @@ def test_emulated_bf16_is_offered_and_flagged(
     for precision, emulated in (("bf16", ["bf16"]), ("fp32", [])):
         found = effective(prepare(digits("onnx"), precision, tmp_path / precision))
         assert (found.precision, list(found.emulated)) == (precision, emulated)
-        assert flags(precision, found) == [f"{word} emulated" for word in emulated]
+        assert flags(precision, asdict(found)) == [f"{word} emulated" for word in emulated]
 
 
 def test_the_work_is_told_in_multiply_accumulates(

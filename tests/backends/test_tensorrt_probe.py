@@ -230,6 +230,7 @@ ABSENCES: dict[Callable[[Machine], None], str] = {
 }
 
 
+@pytest.mark.slow
 def test_each_way_of_not_being_there_has_its_own_reason_and_remedy(
     library: Path, tmp_path: Path
 ) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import fake_nvidia
 import fake_tensorrt
 import pytest
-from conftest import Project
+from conftest import Project, Runs
 from processor import SATURATES
 
 from qbench.bundle.bundle import Bundle
@@ -43,7 +44,7 @@ ALONE: Mapping[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def machine(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Project:
     folder = tmp_path_factory.mktemp("machine")
     (folder / "project").mkdir()
     own = {
@@ -51,7 +52,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Project:
         "QBENCH_LOCK": str(folder / "lock"),
         **fake_nvidia.environment(folder / "nvidia"),
     }
-    return Project(folder / "project", {**os.environ, **own})
+    return Project(folder / "project", {**os.environ, **own}, runs)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,7 @@ def accuracies(bundle: Bundle, backend: str) -> dict[str, set[float]]:
     return result
 
 
+@pytest.mark.slow
 def test_accuracies_are_those_of_onnxruntime(ran: Bundle) -> None:
     """The same numbers in float; one item of 450 may differ where each quantizes in its own way."""
     theirs, ours = accuracies(ran, "onnxruntime"), accuracies(ran, "tensorrt")
@@ -141,6 +143,7 @@ def test_trials_tell_segments_and_memory(ran: Bundle) -> None:
         assert trial["segments"] is None
 
 
+@pytest.mark.slow
 def test_engines_are_used_again(ran: Bundle, machine: Project) -> None:
     again = run(machine, "again", **ALONE)
     (case,) = of(again, "tensorrt")
@@ -188,8 +191,9 @@ def test_a_bundle_says_that_its_card_is_none(ran: Bundle) -> None:
     assert fake_nvidia.CARD in (ran.path / "begin.json").read_text()
 
 
+@pytest.mark.slow
 def test_both_versions_of_tensorrt(machine: Project, tmp_path: Path) -> None:
-    older = Project(machine.root, {**machine.env, **fake_nvidia.environment(tmp_path, "10")})
+    older = replace(machine, env={**machine.env, **fake_nvidia.environment(tmp_path, "10")})
     bundle = run(older, "ten", **ALONE)
     (trial,) = trials(bundle, "tensorrt")
     assert trial["runtime_version"] == fake_tensorrt.VERSIONS["10"] + fake_nvidia.MARK

@@ -105,6 +105,7 @@ SIGNS = {
 }
 
 
+@pytest.mark.slow
 def test_every_failure_has_its_own_reason_and_a_remedy(
     driver: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_failing_stream_is_an_error_and_no_hang(tmp_path: Path):
 # ---------------------------------------------------------------------------- server
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undisturbed")
 def test_server_finds_a_rate_below_what_the_stream_can_do(tmp_path: Path):
     """2 ms for a call: 500 a second if they came one after the other. Arriving at random, nine of
@@ -230,6 +231,7 @@ def test_the_search_ends_where_there_is_nothing_to_find():
 # ---------------------------------------------------------------------------- a whole run
 
 
+@pytest.mark.slow
 def test_a_suite_with_scenarios_runs_in_workers(project: Project):
     """The figures come into the case table, and the files into the bundle."""
     scenarios = [

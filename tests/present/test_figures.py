@@ -305,6 +305,7 @@ def evil(folder: Path) -> Bundle:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_names_are_text_in_every_picture(tmp_path: Path):
     bundle = evil(tmp_path)
     for name, content in figures([bundle], list(CHARTS), "svg").items():
@@ -344,6 +345,7 @@ def texts_of(figure: Any) -> list[Any]:
     return [t for t in texts if t.get_text() and id(t) not in ticks] + labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [8.5, 16.0])
 @pytest.mark.parametrize("hostile", [False, True])
 def test_no_word_is_cut_and_no_label_covers_another(tmp_path: Path, width: float, hostile: bool):

@@ -123,6 +123,7 @@ def test_pytest_benchmark_lists_and_compares_exports(storage: Path):
         assert "2 tests" in table and "Failed to load" not in table
 
 
+@pytest.mark.slow
 def test_a_session_of_pytest_compares_its_cases_with_an_export(project):
     """The suite's cases are benchmarks to pytest-benchmark, and may fail by its rules, too."""
     pytest.importorskip("pytest_benchmark")

@@ -25,7 +25,10 @@ from test_report_browser import (
 from qbench.present.page import Options, write_report
 from qbench.spec.question import Question, read_limit
 
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH"),
+]
 __all__ = ["chromium"]  # a fixture
 
 
@@ -39,7 +42,7 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light"), (1920, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
 def test_it_is_readable_and_accessible(chromium: Any, page_path: Path, width: int, scheme: str):
     opened = Opened(chromium, page_path, width, scheme, "#recommend")
     page = opened.page

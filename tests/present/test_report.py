@@ -50,7 +50,7 @@ def test_distributions_are_thinned_and_keep_their_ends(project, tmp_path):
     bundle = measured(project, timed_s=0.2)
     _, page = written(bundle, path=tmp_path / "page.html")
     by_id = {row["case_id"]: row for row in case_table(bundle).to_dict("records")}
-    trials = {(t.case_id, t.round + 1): bundle.samples(t.trial) for t in bundle.trials}
+    trials = {(t["case_id"], t["round"] + 1): bundle.samples(t) for t in bundle.trials}
     assert len(page.data["cases"]) == 2
     for case, case_id in zip(page.data["cases"], page.cases, strict=True):
         assert case["label"] == f"fake {by_id[case_id]['precision']}"
@@ -141,6 +141,7 @@ def test_an_incomplete_bundle(project, tmp_path):
     assert "not measured yet" in page.text
 
 
+@pytest.mark.slow
 def test_two_bundles_and_the_command(project):
     first, second = measured(project), measured(project, name="other", precisions=["fp32"])
     done = project.qbench("report", first.path, second.path, "-o", "both.html")
@@ -251,6 +252,7 @@ def browsed(page: Path, fragment: str, folder: Path) -> tuple[str, list[str]]:
     return done.stdout, re.findall(r"CONSOLE[^\n]*", done.stderr)
 
 
+@pytest.mark.slow
 @browser
 def test_the_page_draws_and_keeps_its_own_policy(project, tmp_path):
     page = tmp_path / "page.html"
@@ -268,6 +270,7 @@ def test_the_page_draws_and_keeps_its_own_policy(project, tmp_path):
     assert any("Content Security Policy" in line for line in console)
 
 
+@pytest.mark.slow
 @browser
 def test_the_table_sorts_and_filters(project, tmp_path):
     page = tmp_path / "page.html"

@@ -26,7 +26,10 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe i
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="there is no chromium on the PATH"),
+]
 
 WIDTHS = (390, 1280, 1920)
 HOSTILE = "=HYPERLINK(1)<img src=x onerror=alert(1)>\u202e" + "long" * 120
@@ -202,10 +205,11 @@ def test_nothing_overlaps_or_is_cut_and_axe_finds_nothing_serious(opened, name, 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(BEYOND) == []
     assert page.evaluate(CLASHES) == []
-    assert serious(page) == []
+    axe_too = (name, width) in (("one", min(WIDTHS)), ("two", 1280))  # it takes ten seconds
+    assert not axe_too or serious(page) == []
     page.emulate_media(color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
-    assert serious(page, ["color-contrast", "link-in-text-block"]) == []
+    assert not axe_too or serious(page, ["color-contrast", "link-in-text-block"]) == []
     assert page.evaluate(CLASHES) == []
 
 

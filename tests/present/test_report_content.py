@@ -350,6 +350,7 @@ def test_names_of_500_characters_and_of_hidden_ones_are_readable(tmp_path):
     assert "\u202e" not in html and "[U+202E]" in page.text
 
 
+@pytest.mark.slow
 def test_a_page_of_two_thousand_cases_is_still_a_page(tmp_path):
     crafted = Crafted(tmp_path)
     for number in range(2000):

@@ -320,6 +320,7 @@ def test_a_folder_that_is_no_site_is_refused(results, tmp_path):
     assert not list(outside.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes", [0, 5, 9, 12, 15])
 def test_an_interrupted_build_leaves_a_site_that_works(results, tmp_path, monkeypatch, writes):
     """Of the second build, which changes every page, as that of a new version does."""
@@ -350,6 +351,7 @@ def test_an_interrupted_build_leaves_a_site_that_works(results, tmp_path, monkey
     }
 
 
+@pytest.mark.slow
 def test_the_command(results, project, tmp_path):
     done = project.qbench("site", results, "-o", tmp_path / "site")
     assert done.returncode == 0, done.stderr
@@ -409,6 +411,7 @@ def test_the_workflow_is_what_github_takes():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_workflow_s_command_makes_a_site(results, project):
     (job,) = yaml.safe_load(RECIPE.read_text())["jobs"].values()
     (line,) = [step["run"] for step in job["steps"] if "qbench site" in step.get("run", "")]

@@ -18,6 +18,8 @@ from qbench.analysis.compare.compare import compare_runs
 from qbench.bundle.bundle import Bundle
 from qbench.present.site import write_site
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

@@ -10,6 +10,8 @@ import yaml
 
 from qbench.spec.suite import suites_dir
 
+pytestmark = pytest.mark.slow
+
 
 def ran(project, *args: str | Path) -> list[dict]:
     done = project.qbench("run", *args, "--no-report", "--json", "--rounds", "1")
@@ -113,7 +115,6 @@ def test_weights_next_to_an_onnx_file_come_along(project, backend: str):
     assert digests[0] == digests[1]
 
 
-@pytest.mark.slow
 def test_the_tf_converter_quantizes_a_keras_file(project, assets: Path):
     for package in ("tensorflow", "ai_edge_litert"):
         pytest.importorskip(package)

@@ -25,6 +25,8 @@ from qbench.run.workers.isolate import run_job
 from qbench.run.workers.registry import Registry, package_versions
 from qbench.spec.suite import suites_dir
 
+pytestmark = pytest.mark.slow
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONVERTERS = PROJECT["entry-points"][GROUP]
 BACKENDS = PROJECT["entry-points"]["qbench.backends"]

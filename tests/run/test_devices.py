@@ -152,6 +152,7 @@ def test_an_engine_is_for_a_kind_of_device_a_batch_and_hints(project):
 # --------------------------------------------------------------------------- runs
 
 
+@pytest.mark.slow
 def test_artifacts_are_compiled_for_the_device_and_every_batch(gpu):
     """The shared model, too, which is prepared for the backend before it is compiled."""
     suite = gpu.suite(
@@ -215,6 +216,7 @@ def test_trials_record_segments_and_device_memory(gpu):
     assert on_gpu["warmup"]["ns"] >= 0.2e9 > on_cpu["warmup"]["ns"]  # the suite says 0.02 s
 
 
+@pytest.mark.slow
 def test_a_compiled_artifact_is_reused_and_rebuilt_where_damaged(gpu):
     gpu.run_json(alone(gpu))
     cache = Path(gpu.env["QBENCH_CACHE"])

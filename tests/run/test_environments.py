@@ -15,6 +15,8 @@ from packaging.version import Version
 from qbench.run.workers.environments import EnvironmentStore
 from qbench.spec.suite import Environment
 
+pytestmark = pytest.mark.slow
+
 NUMPY = "numpy==2.4.*"
 OLDER = "onnxruntime==1.30.*"
 

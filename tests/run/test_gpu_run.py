@@ -51,6 +51,7 @@ def trials(project: Project, device: str) -> list[dict[str, Any]]:
     return [record for record in records if record["case_id"] in ids]
 
 
+@pytest.mark.slow
 def test_trials_on_the_gpu_are_watched_and_its_energy_is_its_own(gpu: Project):
     settings = {"window_s": 1, "windows": 1, "idle_s": 1}
     answer = gpu.run_json(suite(gpu, energy=settings))
@@ -74,6 +75,7 @@ def test_trials_on_the_gpu_are_watched_and_its_energy_is_its_own(gpu: Project):
     assert gpu.qbench("verify", "latest", "--recompute").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_shared_gpu_is_refused_unless_it_is_allowed_and_then_marked(gpu: Project):
     shared = {"FOREIGN_PROCESS": "99999999", "THROTTLED": "64"}
     refused = gpu.qbench("run", suite(gpu), **shared)

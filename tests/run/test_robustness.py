@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 LATE = """
 import subprocess, time
@@ -84,7 +86,6 @@ def assert_whole(project, bundle: Path, rounds: int, cases: int) -> None:
     assert not list(bundle.rglob(".*")), "temporary files were left"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_twenty_kills_lose_nothing(project):
     """Killed at random moments again and again, the same command brings every run to its end."""

@@ -139,6 +139,7 @@ def test_a_damaged_artifact_in_the_cache_is_rebuilt(project):
     assert quantized["sqnr_db"] > 30
 
 
+@pytest.mark.slow
 def test_other_evaluation_items_are_another_run(project):
     """An interrupted run must not go on with items that its reference did not see."""
     project.model(infer_us=3000)
@@ -187,6 +188,7 @@ def test_a_larger_batch_is_evaluated_as_it_is_timed(project):
     assert len(next(lines).read_text().splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_samples_do_not_count_as_the_models_memory(project):
     project.model(infer_us=1)
     peaks = []
@@ -220,7 +222,6 @@ def test_a_damaged_interrupted_bundle_does_not_stand_in_the_way(project):
     "command",
     [
         ["export", "-o", "/proc/no.csv"],
-        ["export", "-o", "."],
         ["report", "latest", "-o", "/proc/no.html"],
         ["init", "/proc/no.yaml"],
         ["run", "small.yaml", "--results", "/proc/no"],

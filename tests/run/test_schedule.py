@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qbench.bundle.records.run import Trial
 from qbench.run.plan import Plan, Planned
 from qbench.run.schedule import Schedule
 from qbench.spec.case import Case
@@ -60,8 +59,6 @@ class Machine:
             "seconds": self.seconds,
             "status": "error" if case.case_id in self.broken else "ok",
             "calls": 100,
-            "items": 100,
-            "figures": {},
             "wall_ns": 100_000_000,
             "window": [0, 100_000_000],
             "cpu_ns": 100_000_000,
@@ -71,8 +68,7 @@ class Machine:
         }
         factor = np.exp(self.rng.normal(0, self.spread[case.case_id]))
         samples = np.full(100, int(1e6 * factor))
-        trial = Trial.model_validate(record)
-        self.schedule.add(trial, None if trial.status == "error" else samples)
+        self.schedule.add(record, None if record["status"] == "error" else samples)
 
 
 def test_a_number_of_rounds_is_that_number_for_all():
@@ -197,6 +193,7 @@ def test_a_scenario_may_have_fewer_rounds():
 # --------------------------------------------------------------------------- through a run
 
 
+@pytest.mark.slow
 def test_a_run_measures_until_its_cases_are_known_well_enough(project):
     project.run_json(project.suite(rounds={"least": 6, "most": 9, "target": 0.9}))
     for row in project.cases():
@@ -204,6 +201,7 @@ def test_a_run_measures_until_its_cases_are_known_well_enough(project):
         assert row["inconclusive"] is False and 0 < row["half_width"] <= 0.9
 
 
+@pytest.mark.slow
 def test_a_run_says_which_cases_it_could_not_settle(project):
     suite = project.suite(rounds={"least": 6, "most": 7, "target": 0.000001})
     done = project.qbench("run", suite, "--no-report")

@@ -95,6 +95,7 @@ def trained(images: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
     return [param.astype(np.float32) for param in params]
 
 
+@pytest.mark.slow
 def test_it_runs_from_the_command_line(project: Project, tmp_path: Path) -> None:
     info = tmp_path / "packages" / "qbench_numpy-1.0.dist-info"
     info.mkdir()

@@ -13,6 +13,8 @@ import tomllib
 from paths import ROOT
 from sessions import Pytest
 
+pytestmark = pytest.mark.slow
+
 
 def bundles(project, results: str = "results") -> list[Path]:
     return sorted(path.parent for path in (project.root / results).glob("*/manifest.json"))

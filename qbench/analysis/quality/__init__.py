@@ -1,1 +1,1 @@
-"""Score the outputs of an evaluation: accuracy by the metrics of its task, and fidelity."""
+"""What a model's outputs are worth: accuracy by the metrics of its task, and fidelity."""

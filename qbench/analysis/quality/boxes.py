@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.scores import Statistic
+from qbench.analysis.quality.scores import Figure
 
 MAX_DETECTIONS = 100
-"""Detections of one class in one picture that count, the highest scores first (COCO's
-``maxDets``)."""
+"""Of one class in one picture, those with the highest scores count (COCO's ``maxDets``)."""
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""Minimum overlaps at which a detection is a hit."""
+"""Least overlaps at which a detection is a hit."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
@@ -24,9 +23,9 @@ class _Matched:
     """The detections of one class, the highest scores first.
 
     Attributes:
-        item: ``[n]`` picture of each.
-        hit: ``[thresholds, n]`` whether each is a hit.
-        truths: ``[items]`` number of objects of the class in each picture.
+        item: ``[n]`` the picture of each.
+        hit: ``[thresholds, n]`` whether it is one.
+        truths: ``[items]`` how many objects of the class each picture shows.
     """
 
     item: np.ndarray
@@ -36,7 +35,7 @@ class _Matched:
 
 def mean_average_precision(
     detections: Sequence[np.ndarray], truths: np.ndarray
-) -> dict[str, Statistic]:
+) -> dict[str, Figure]:
     """mAP50 and mAP50-95 as COCO defines them, over objects of all sizes: matching by
     pycocotools; classes without any object are left out.
 
@@ -54,12 +53,12 @@ def mean_average_precision(
         raise ValueError("the labels hold no box: mAP needs objects to be found")
     matched = _match(detections, truths)
 
-    def figure(thresholds: int) -> Statistic:
+    def figure(thresholds: int) -> Figure:
         def statistic(counts: np.ndarray) -> np.ndarray:
             return _mean_over_classes(matched, counts, thresholds)
 
         one = np.ones((1, len(detections)), np.int64)
-        return Statistic(float(statistic(one)[0]), statistic, len(detections))
+        return Figure(float(statistic(one)[0]), statistic, len(detections))
 
     return {"mAP50": figure(1), "mAP50-95": figure(len(THRESHOLDS))}
 

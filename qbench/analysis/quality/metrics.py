@@ -1,4 +1,4 @@
-"""The metrics of all tasks except detection."""
+"""The metrics of each task, all but detection's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.scores import Share, Statistic
+from qbench.analysis.quality.scores import Figure, Share
 from qbench.spec.datasets import IGNORE
 
 
@@ -24,7 +24,7 @@ def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> Share:
     return Share(before.sum(axis=1) < k)
 
 
-def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Statistic:
+def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Figure:
     """The mean of the classes' F1 scores (scikit-learn), of the classes that occur among labels
     or predictions.
 
@@ -43,10 +43,10 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Statist
         return f1.sum(axis=1) / (occurring > 0).sum(axis=1)
 
     value = f1_score(labels, predicted, average="macro", zero_division=0)  # pyright: ignore[reportArgumentType]
-    return Statistic(float(value), statistic, len(labels))
+    return Figure(float(value), statistic, len(labels))
 
 
-def auc(scores: np.ndarray, labels: np.ndarray) -> Statistic:
+def auc(scores: np.ndarray, labels: np.ndarray) -> Figure:
     """Area under the ROC curve (scikit-learn): how likely an anomaly scores above a normal item,
     ties counting half.
 
@@ -78,10 +78,10 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> Statistic:
         won = (anomalies * (below + normal / 2)).sum(axis=1)
         return np.where(pairs == 0, np.nan, won / np.where(pairs == 0, 1, pairs))
 
-    return Statistic(float(roc_auc_score(labels, scores)), statistic, len(labels))
+    return Figure(float(roc_auc_score(labels, scores)), statistic, len(labels))
 
 
-def mean_iou(predicted: np.ndarray, masks: np.ndarray, classes: int) -> Statistic:
+def mean_iou(predicted: np.ndarray, masks: np.ndarray, classes: int) -> Figure:
     """Mean over classes of intersection over union, both counted over the pixels of all items;
     classes that occur neither in masks nor in predictions are left out.
 
@@ -111,12 +111,12 @@ def mean_iou(predicted: np.ndarray, masks: np.ndarray, classes: int) -> Statisti
         return np.where(occurring == 0, np.nan, shares.sum(axis=1) / np.maximum(occurring, 1))
 
     value = float(statistic(np.ones((1, len(masks)), np.int64))[0])
-    return Statistic(value, statistic, len(masks))
+    return Figure(value, statistic, len(masks))
 
 
-def spearman(embeddings: np.ndarray, similarity: np.ndarray) -> Statistic:
+def spearman(embeddings: np.ndarray, similarity: np.ndarray) -> Figure:
     """Rank correlation (SciPy) of given similarities with the cosine between the two embeddings
-    of each pair; 0 where all cosines are equal.
+    of each pair; 0 where all cosines are equal, which say nothing.
 
     Args:
         embeddings: ``[items, size]``; the items 2k and 2k + 1 make pair k.
@@ -142,14 +142,14 @@ def spearman(embeddings: np.ndarray, similarity: np.ndarray) -> Statistic:
         )
 
     if (cosines == cosines[0]).all():
-        return Statistic(0.0, lambda counts: np.zeros(len(counts)), len(similarity))
+        return Figure(0.0, lambda counts: np.zeros(len(counts)), len(similarity))
     result: Any = spearmanr(cosines, similarity)
-    return Statistic(float(result.statistic), statistic, len(similarity))
+    return Figure(float(result.statistic), statistic, len(similarity))
 
 
 def _pair_cosines(embeddings: np.ndarray) -> np.ndarray:
-    """Cosines ``[items / 2]``; 0 where a vector is zero. Rounded, so that vectors of the same
-    direction and different lengths tie."""
+    """``[items / 2]``; 0 where a vector is zero. Rounded, so that vectors of one direction and
+    different lengths tie."""
     wide = embeddings.astype(np.float64)
     largest = np.abs(wide).max(axis=1, keepdims=True)
     wide /= np.where(largest == 0, 1, largest)  # the squares of very small numbers would be 0

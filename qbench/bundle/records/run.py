@@ -1,8 +1,8 @@
-"""The records of a bundle: ``begin.json``, ``plan.json``, and each line of the ``.jsonl`` files.
-``docs/schema/`` has them as JSON Schema, for other programs.
+"""What the records of a bundle hold at the least: ``begin.json``, ``plan.json``, and the lines of
+the ``.jsonl`` files. ``docs/schema/`` has the same as JSON Schema, for other programs.
 
-Bundles come from other machines, so every record is checked whenever it is read. Further fields are
-kept and not checked. None means not measured or not known, never zero.
+Bundles come from other machines, so every record is checked whenever it is read. What stands beside
+the fields named here is kept and not checked. None means not measured, or not known, never zero.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qbench.bundle.records.energy import EnergyRecord
 from qbench.bundle.records.gpu import Gpu
 from qbench.kit.precisions import PRECISIONS
-from qbench.spec.byname import ByName
 from qbench.spec.case import Case, Status
 from qbench.spec.judging import Judging, Quality
 from qbench.spec.scenarios import FIGURES, SCENARIOS, VERDICT, complete_options
@@ -27,7 +26,7 @@ SCHEMA = 4
 """Number of the bundle schema; it grows when a record changes its meaning or requires more."""
 
 RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-"""A run id is also the name of its folder, so it cannot be a path."""
+"""A run's name, which is its folder's too: it leads nowhere else."""
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -37,82 +36,57 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-class Record(BaseModel, ByName):
-    """The required and known fields of a record. Further ones are kept, and not checked."""
+class Record(BaseModel):
+    """What a record has to hold at the least."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-
-    @property
-    def extras(self) -> dict[str, Any]:
-        """The fields that are not declared, as they were read."""
-        return self.model_extra or {}
-
-
-def to_json(record: BaseModel) -> dict[str, Any]:
-    """A record as it was read: without defaults, with its extras."""
-    return record.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 # --------------------------------------------------------------------------- begin.json
 
 
 class Cache(Record):
-    """One level of the processor's caches; ``instances``: their number."""
+    """One level of the processor's caches; ``instances``: how many of them there are."""
 
     level: str
     bytes: Count
     instances: Annotated[int, Field(ge=1)] | None
 
 
-class HostGpu(Record):
-    """A GPU of the machine."""
-
-    name: str | None = None
-
-
 class Host(Record):
-    """The fingerprint of the machine; docs/machines.md lists its further fields."""
+    """The fingerprint of the machine; see docs/machines.md for what else is in it."""
 
     host_id: str
-    hostname: str | None = None
     cpu_model: str | None
     cpu_flags: list[str]
-    cores_usable: int | None = None
-    cores_logical: int | None = None
     governor: str | None
     power_mode: str | None
     caches: list[Cache] | None
-    system: str | None = None
-    os: str | None = None
-    kernel: str | None = None
-    packages: dict[str, str] | None = None
-    gpus: list[HostGpu] | None = None
 
 
 class CpuPower(Record):
-    """Watts for each busy core, from the suite, and the source of the figure."""
+    """The suite's watts for each busy core, and where the figure is from."""
 
     watts_per_core: float
     source: str
 
 
 class Settings(Record):
-    """Settings of the suite that decide how it is measured and judged."""
+    """The suite's settings that decide how it is measured."""
 
     rounds: int | Rounds
     cpu_power: CpuPower | None = None
-    gate: dict[str, Any] | None = None
 
 
 class Environment(Record):
-    """An interpreter with packages that workers ran in, in addition to the default one.
+    """An interpreter with its packages that workers ran in, beside the default one.
 
     Attributes:
-        requirements: from the suite.
-        resolved: versions of all its packages.
-        python: its version; "" if it could not be built.
-        digest: of everything that determines its content; None if it could not be built.
-        failure: why it could not be built; else "".
+        requirements: as the suite asks for them.
+        resolved: versions of all packages in it.
+        python: its version; "" if it could not be made.
+        digest: of all that decides what is in it; None if it could not be made.
+        failure: why not; "" if it could.
     """
 
     requirements: list[str]
@@ -120,12 +94,6 @@ class Environment(Record):
     python: str
     digest: str | None
     failure: str = ""
-
-
-class Probe(Record):
-    """The probe of a backend; ``version``: of its runtime, None where it is not installed."""
-
-    version: str | None = None
 
 
 class Packed(Record):
@@ -137,24 +105,23 @@ class Packed(Record):
 
 
 class Redacted(Record):
-    """The bundle that this one is a copy of, without names of its machine: the SHA-256 of its
+    """The bundle that this one says no less than, but for whose machine it was: the SHA-256 of its
     manifest."""
 
     manifest_sha256: Digest
 
 
 class Begin(Record):
-    """``begin.json``: the request, the machine and the software.
+    """``begin.json``: what was asked, of which machine and software.
 
     Attributes:
-        run_key: digest of the whole request; an interrupted run continues under the same key.
-        command: arguments of the command line.
-        started: ISO 8601.
-        system: the user's description of the machine.
+        run_key: stands for the whole request; an interrupted run goes on with what has the same.
+        started: when, ISO 8601.
+        system: what a person says of the machine.
         software: version by package; None: not installed.
-        backends: by name.
-        environments: by name, without the default one.
-        confirms: the run whose findings this one measures again; None for most.
+        backends: by name, what its probe told.
+        environments: by name, beside the default one.
+        confirms: the run whose findings this one measures anew; None for most.
         packed: the larger bundle that this one was made from; None for most.
         redacted: the bundle with all names that this one was made from; None for most.
     """
@@ -162,17 +129,12 @@ class Begin(Record):
     run_id: Annotated[str, Field(pattern=RUN_ID)]
     run_key: str
     suite: str
-    suite_digest: str | None = None
-    plan_digest: str | None = None
-    filters: dict[str, list[str]] = {}
     seed: int
-    strict: bool = False
-    command: list[str] = []
     started: str
     host: Host
     system: System | None = None
     software: dict[str, str | None]
-    backends: dict[str, Probe]
+    backends: dict[str, dict[str, Any]]
     settings: Settings
     environments: dict[str, Environment] = {}
     confirms: Annotated[str, Field(pattern=RUN_ID)] | None = None
@@ -184,15 +146,15 @@ class Begin(Record):
 
 
 class Conversion(Record):
-    """Conversion of the source file: the format it was converted from, and its closeness to that
-    file, in dB by output."""
+    """How the source file came to be, and its closeness to the file it was converted from, in dB by
+    output."""
 
     source_format: str
     sqnr_db: dict[str, float]
 
 
 class Place(Record):
-    """Position of a GPU on the PCI bus, and whether the case has only a part of it (MIG)."""
+    """Where a GPU sits on the PCI bus, and whether the case has but a part of it (MIG)."""
 
     pci_bus_id: str
     mig: bool
@@ -205,11 +167,11 @@ class Entry(Record):
         case_id: digest of the request, without versions.
         variant: the precision's options that differ from its defaults, short.
         skip: why it cannot run here; None if it can.
-        failure: why the backend could not be given a source; None if it could.
+        failure: why no source could be given to the backend; None if one could.
         artifact_key, evaluation_id: of its lines in ``prepare.jsonl`` and ``evaluate.jsonl``.
         model_digest, dataset_digest: SHA-256 of the source file, and of items and preprocessing.
-        cached_items: key under which ``qbench explain`` finds the preprocessed items.
-        gpu: position of its GPU; None on the processor, and in older bundles.
+        cached_items: where a later ``qbench explain`` finds the preprocessed items.
+        gpu: where its GPU sits; None on the processor, and in older bundles.
     """
 
     case_id: str
@@ -242,7 +204,7 @@ class Entry(Record):
 
 
 class PartOf(Record):
-    """The official data set that items were taken from, and the number of its items."""
+    """The official data set that items were taken from, and how many it has."""
 
     name: str
     items: int
@@ -256,27 +218,27 @@ class Data(Record):
 
 
 class Origin(Record):
-    """Licence and source of a model or a data set, from its card."""
+    """Licence and source of a model or a data set, as its card tells them."""
 
     licence: str | None
     source: str | None
 
 
 class Origins(Record):
-    """Origins of a model, and of the data that it was evaluated on; None for made-up inputs."""
+    """Of a model, and of the data that it was evaluated on; None for made-up inputs."""
 
     model: Origin
     data: Origin | None
 
 
 class Plan(Record):
-    """``plan.json``: the cases, and how they are judged.
+    """``plan.json``: the cases, and what they are judged by.
 
     Attributes:
         data: by model; None for made-up inputs.
         origins: by model; empty in older bundles.
-        cases: all cases of the suite, including those that cannot run.
-        yardsticks: networks that are measured with them, for the ceilings of the machine.
+        cases: all of the suite, those that cannot run too.
+        yardsticks: networks that are measured beside them, to know what the machine can reach.
         models: by model, how its outputs are judged.
         references: by model, the float32 cases that outputs may be compared with, the best first.
     """
@@ -305,7 +267,7 @@ class Plan(Record):
 
 
 class Outcome(Record):
-    """The outcome of a step; ``reason``: why it is not ok, in a sentence."""
+    """How a step went; ``reason``: why it is not ok, in a sentence."""
 
     status: Status
     reason: str
@@ -316,13 +278,12 @@ class Prepared(Outcome):
 
     Attributes:
         digest: SHA-256 of its files.
-        prepare_ns: duration in nanoseconds, without that of its base.
-        provenance: tools and settings that made it.
-        base: key of the artifact that it was made from; None if it was made from the model's
-            source, and in older bundles.
-        compiled_for: name, compute capability and drivers of the device, batch and hints; None if
-            it was not compiled.
-        log: last lines of the worker.
+        prepare_ns: how long it took, nanoseconds; without what it was made from.
+        provenance: what made it, and how.
+        base: key of the artifact that it was made from; None if from the model's source, and in
+            older bundles.
+        compiled_for: name, compute capability and drivers of the device, batch and hints; None for
+            what was not compiled.
     """
 
     artifact_key: str
@@ -332,15 +293,13 @@ class Prepared(Outcome):
     provenance: dict[str, Any] | None = None
     base: ArtifactKey | None = None
     compiled_for: dict[str, Any] | None = None
-    log: str = ""
 
 
 class Effective(Record):
-    """What ran: operators and multiply-accumulates by precision, as read back from the runtime.
+    """What really ran: operators and multiply-accumulates by precision, as the runtime tells.
 
     Attributes:
         emulated: precisions that the processor has no instructions for.
-        notes: remarks of the runtime or its adapter on its set-up.
     """
 
     precision: str
@@ -350,11 +309,10 @@ class Effective(Record):
     activation_bytes: Count | None
     fallback_ops: int | None
     emulated: list[str] = []
-    notes: list[str] = []
 
 
 class OperatorTime(Record):
-    """One operator of a profile; ``ns``: time in one inference, mean over runs."""
+    """One operator of a profile; ``ns``: of one inference, the mean over runs."""
 
     name: str
     kind: str
@@ -366,10 +324,10 @@ class OperatorTime(Record):
 
 
 class KindTime(Record):
-    """The operators of one type and precision together.
+    """The operators of one type and precision, together.
 
     Attributes:
-        ns: time in one inference; None where the runtime reports no times.
+        ns: of one inference; None where the runtime tells no times.
         share: of the whole time; of the operators where there are no times.
     """
 
@@ -382,23 +340,23 @@ class KindTime(Record):
 
 
 class Others(Record):
-    """Number of operators that are not listed, and their time together."""
+    """How many operators are not listed, and their time together."""
 
     operators: Count
     ns: Time | None
 
 
 class Profiled(Record):
-    """Time of an inference by operator, from a program that was opened for inspection: slower than
-    the timed ones, and with one thread.
+    """Where the time of an inference goes, in a program that was opened to be looked into: slower
+    than the timed ones, and with one thread.
 
     Attributes:
-        runs: number of profiled inferences.
-        ns: time of all operators in one inference; None where the runtime reports no times.
+        runs: inferences that it was found in.
+        ns: all operators' time in one inference; None where the runtime tells no times.
         operators: the costliest first; empty where there are no times.
         kinds: all operators by type and precision, the costliest first.
-        other_operators, other_kinds: the rest, which is not listed; None if there is none.
-        notes: remarks of the runtime on its times.
+        other_operators, other_kinds: what is in neither list; None if that is nothing.
+        notes: what the runtime says of its times.
         reason: why there is no profile; "" if there is one.
     """
 
@@ -417,8 +375,7 @@ class Evaluated(Outcome):
 
     Attributes:
         outputs: by name, the file in ``predictions/<evaluation_id>/``.
-        profile: its operators' times; None if the suite does not profile, and in older bundles.
-        log: last lines of the worker.
+        profile: its operators' times; None if the suite asks for none, and in older bundles.
     """
 
     evaluation_id: str
@@ -427,8 +384,6 @@ class Evaluated(Outcome):
     effective: Effective | None = None
     quality: Quality | None = None
     profile: Profiled | None = None
-    data_is_random: bool = False
-    log: str = ""
 
     @model_validator(mode="after")
     def _what_went_well_was_judged(self) -> Self:
@@ -449,9 +404,9 @@ class Segment(Record):
 
 
 class Segments(Record):
-    """Parts of a call's time, from a separate pass after the window: copying inputs to the device,
-    computing, copying outputs back (all timed by the device), and the host's time until everything
-    was handed over. None for parts that a call does not have."""
+    """Where a call's time goes, in a pass of its own after the window: copying inputs to the
+    device, computing, copying outputs back (all told by the device), and the host's time until all
+    was handed over. None for what a call does not have."""
 
     calls: Annotated[int, Field(ge=1)]
     h2d: Segment | None = None
@@ -465,25 +420,24 @@ class Trial(Outcome):
 
     Attributes:
         trial: its name.
-        sitting: number of times the run was started or resumed; only trials of one are paired.
-        seconds: duration of the whole worker.
+        sitting: counts how often the run was gone on with; only trials of one are paired.
+        seconds: the whole worker.
         calls, items: in the timed window: a call has a batch of items.
-        wall_ns, cpu_ns: duration of the window, and the process's processor time in it.
+        wall_ns, cpu_ns: the window, and the process's processor time in it.
         phases: start, import, load, bind, first inference, by name.
         memory: bytes by kind and phase.
         warmup: ``calls``, ``ns``, and whether it became ``stable``.
-        conditions: machine conditions around the window; empty where nothing was read.
+        conditions: what the machine did meanwhile; empty where nothing was read.
         counters: of the processor; None where they cannot be read.
-        loop: statistics of the order of the calls.
-        figures: figures of its scenario.
-        facts: further facts of its scenario.
+        loop: what the order of the calls tells.
+        figures: what only its scenario measures.
         traces: files in ``traces/<trial>/``.
         window: begin and end on the machine's monotonic clock; None where no clock was kept.
-        log: last lines of the worker.
         samples_sha256: of its calls as a ``.npy`` file: int64 ``[calls]``, nanoseconds.
-        segments: a call's parts; None where the runtime has none, and in older bundles.
-        device_memory: bytes on the device by purpose, as the runtime counts them; else empty.
-        gpu: state of the card around the window; None on the processor, and in older bundles.
+        segments: a call's parts; None where the runtime does not tell, and in older bundles.
+        device_memory: bytes on the device by purpose, as the runtime counts them; empty where it
+            does not.
+        gpu: the card meanwhile; None on the processor, and in older bundles.
     """
 
     trial: Annotated[str, Field(pattern=RUN_ID)]
@@ -491,8 +445,6 @@ class Trial(Outcome):
     round: int
     sitting: int
     seconds: float
-    started: str | None = None
-    runtime_version: str | None = None
     calls: int | None = None
     items: int | None = None
     wall_ns: int | None = None
@@ -510,8 +462,6 @@ class Trial(Outcome):
     segments: Segments | None = None
     device_memory: dict[str, Count] = {}
     gpu: Gpu | None = None
-    facts: dict[str, Any] = {}
-    log: str = ""
 
     @model_validator(mode="after")
     def _what_went_well_took_time(self) -> Self:
@@ -519,7 +469,7 @@ class Trial(Outcome):
             begin, end = self.window or (0, 1)
             known = all(value is not None for value in (self.calls, self.items, self.cpu_ns))
             if not (known and self.wall_ns and self.wall_ns > 0 and end > begin):
-                raise ValueError("it is ok, but lacks its calls, items or times")
+                raise ValueError("it is ok, but does not tell its calls, items and times")
             missing = {"conditions", "figures", "loop", "warmup", "window"} - self.model_fields_set
             if missing:
                 raise ValueError(f"it is ok, but has no {', '.join(sorted(missing))}")
@@ -557,4 +507,4 @@ FILES: Mapping[str, type[BaseModel]] = {
     "bandwidth.json": Bandwidth,
     "manifest.json": Manifest,
 }
-"""The record of each file of a bundle; of ``.jsonl`` files, of each line."""
+"""The files of a bundle that hold records; of ``.jsonl`` files, what each line holds."""

@@ -1,1 +1,1 @@
-"""Import and export of other benchmarking tools' results: pytest-benchmark's JSON files."""
+"""Results in the form of other benchmarking tools, to and fro: pytest-benchmark's JSON files."""
