@@ -415,8 +415,8 @@ def test_the_command_says_what_is_missing_or_wrong(tmp_path, capsys):
         (("init", "--costs", path), "nothing was overwritten"),
         (("cost", run, "--costs", path), "there is no run on a machine 'my machine'"),
         (("cost", run), "qbench init --costs"),
-        (("cost", run, "--costs", path, "--rate", "0"), "no rate"),
-        (("cost", run, "--costs", path, "--rate", "nan"), "no rate"),
+        (("cost", run, "--costs", path, "--rate", "0"), "not a rate"),
+        (("cost", run, "--costs", path, "--rate", "nan"), "not a rate"),
         (("cost", run, "--costs", path, "-o", tmp_path / "no" / "x.csv"), "no folder"),
         (("report", run, "--rate", "5"), "Add --costs FILE"),
     ):
