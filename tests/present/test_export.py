@@ -185,7 +185,7 @@ def test_a_paper_gets_figures_with_intervals_and_what_they_are_of(tmp_path: Path
     assert quantized[4] == "2.00", "paired by rounds"
     assert quantized[5] == "92", "11 of 12, known to ±17 points"
     assert re.fullmatch(r"\$-\$8(\.\d)?\$\^{\\approx}\$", quantized[6]), "one answer may be chance"
-    assert r"$\approx$: the interval holds no change" in text
+    assert r"$\approx$: the interval includes no change" in text
     chosen = content([measured(tmp_path / "b")], "latex", ["speedup"]).decode()
     assert r"2.00 {\scriptsize {[}1.89 \dots{} 2.12{]}}" in chosen
     assert exact[4] == "--" and exact[-1] == r"0.500 \\"

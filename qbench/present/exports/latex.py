@@ -1,6 +1,6 @@
 """The case table as a LaTeX table for a paper: booktabs, plain columns, everything escaped.
 
-The text is ASCII and needs the package booktabs alone, so that it is set alike by every engine.
+The text is ASCII and needs only the package booktabs, so that every engine sets it alike.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from qbench.analysis.compare.origin import DOUBTED, doubts, origin
 from qbench.bundle.bundle import Bundle
 from qbench.present.words import cells
 from qbench.present.words.named import varying_conditions
-from qbench.spec.columns import COLUMNS, CaseRow
-from qbench.text import printable
+from qbench.spec.columns import COLUMNS, INTERVALS, CaseRow
+from qbench.text import count, printable
 
 LONGEST, LONGEST_NOTE = 60, 400
-"""Characters of a cell and of a note; longer ones are cut, with dots."""
+"""Maximum characters of a cell and of a note; longer ones are shortened with dots."""
 CONDITIONS = (
     "environment", "recipe", "variant", "device", "scenario", "scenario_options", "batch_size",
     "threads", "streams", "run_id", "host_id",
 )  # fmt: skip
-"""Told of a case only where they differ between cases."""
+"""Columns that are shown only if they differ between cases."""
 PAPER: Mapping[str, str] = {
     "model": "Model",
     "backend": "Backend",
@@ -35,23 +35,22 @@ PAPER: Mapping[str, str] = {
     "accuracy_delta": r"$\Delta$ accuracy",
     "artifact_size_mb": "Size",
 }
-"""The columns of a paper, unless others are asked for, and their titles in LaTeX."""
+"""Default columns, with their titles in LaTeX."""
 
 
-def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[Bundle]) -> str:
-    """A floating table of the cases that went well, each figure with its interval and rounded by
-    it; below it, what the figures are of.
+def latex_table(cases: Sequence[CaseRow], columns: Sequence[str], bundles: Sequence[Bundle]) -> str:
+    """A floating table of the successful cases with notes below it. Figures have their intervals,
+    which also determine their digits.
 
     Args:
-        columns: of the case table; if none, those of ``PAPER`` and the conditions that differ.
-        bundles: that the cases are of.
+        cases: of all ``bundles``.
+        columns: of the case table; empty: those of ``PAPER`` and the conditions that differ.
     """
-    rows = [CaseRow(**{str(k): v for k, v in row.items()}) for row in cases.to_dict("records")]
-    good = [row for row in rows if row["status"] == "ok"]
+    good = [case for case in cases if case.status == "ok"]
     names = list(columns) or _for_paper(good)
-    bare = set() if columns else set(PAPER) - {"latency_p50_ms"}  # all intervals have no room
+    bare = set() if columns else set(PAPER) - {"latency_p50_ms"}  # no room for all intervals
     body = [[_cell(row, name, name not in bare) for name in names] for row in good]
-    numbers = [any(_is_number(row[name]) for row in good) for name in names]
+    numbers = [any(_is_number(getattr(row, name)) for row in good) for name in names]
     table = pd.DataFrame(body, columns=[_title(name) for name in names]).style.hide(axis="index")
     lines = [
         "% Made by `qbench export`. In the preamble: \\usepackage{booktabs}",
@@ -60,7 +59,7 @@ def latex_table(cases: pd.DataFrame, columns: Sequence[str], bundles: Sequence[B
         table.to_latex(column_format="".join("lr"[n] for n in numbers), hrules=True),
         r"\smallskip",
         r"\raggedright",
-        *(rf"{note}\par" for note in _notes(good, len(rows) - len(good), names, bundles, columns)),
+        *(rf"{note}\par" for note in _notes(good, len(cases) - len(good), names, bundles, columns)),
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -73,32 +72,33 @@ def _title(name: str) -> str:
 
 
 def _for_paper(cases: Sequence[CaseRow]) -> list[str]:
-    """``PAPER``'s columns that hold something, after the names the conditions that differ."""
-    filled = [name for name in PAPER if any(case[name] is not None for case in cases)]
-    told = varying_conditions(CONDITIONS, cases)
-    return [*filled[:3], *told, *filled[3:]] if cases else list(PAPER)
+    """The columns of ``PAPER`` that are not empty, and the conditions that differ."""
+    filled = [name for name in PAPER if any(getattr(case, name) is not None for case in cases)]
+    conditions = varying_conditions(CONDITIONS, cases)
+    return [*filled[:3], *conditions, *filled[3:]] if cases else list(PAPER)
 
 
 def _cell(case: CaseRow, name: str, with_interval: bool) -> str:
-    if not _is_number(case[name]):
-        return "--" if case[name] is None else _short(str(case[name]), LONGEST)
+    value = getattr(case, name)
+    if not _is_number(value):
+        return "--" if value is None else _short(str(value), LONGEST)
     text, ends = escaped(cells.text(case, name)), cells.ends(case, name)
     if ends and with_interval:
         text += rf" {{\scriptsize {escaped(f'[{ends}]')}}}"
-    signs = DOUBTED if name in _SPEEDS and (case["noisy"] or case["inconclusive"]) else ""
+    signs = DOUBTED if name in _SPEEDS and (case.noisy or case.inconclusive) else ""
     signs += r"\approx" if not with_interval and _may_be_none(case, name) else ""
     return f"{text}$^{{{signs}}}$" if signs else text
 
 
 _NONE = {"speedup": 1.0, "accuracy_delta": 0.0}
-"""What these columns are where nothing has changed."""
+"""Values of columns that mean no change."""
 
 
 def _may_be_none(case: CaseRow, name: str) -> bool:
-    """Whether a change is told whose interval holds no change, or is not known."""
+    """Whether a change may be none: its interval includes no change, or is not known."""
     if name not in _NONE:
         return False
-    low, high = (case[end] for end in cells.INTERVALS[name])
+    low, high = (getattr(case, end) for end in INTERVALS[name])
     return low is None or high is None or low <= _NONE[name] <= high
 
 
@@ -112,29 +112,32 @@ def _notes(
     bundles: Sequence[Bundle],
     columns: Sequence[str],
 ) -> list[str]:
-    """What the table's figures are, for those who see nothing else of them."""
+    """Notes on the figures, for readers who see only the table."""
     notes = [
-        origin(bundle, [case for case in cases if case["run_id"] == bundle.run_id])
+        origin(bundle, [case for case in cases if case.run_id == bundle.run_id])
         for bundle in bundles
     ]
     if any(cells.ends(case, name) for case in cases for name in names):
         notes.append("In brackets: 95 % intervals, over rounds or items; they round the figures.")
     if any(name.startswith("accuracy") for name in names):
-        sets = dict.fromkeys(case["accuracy_data"] for case in cases if case["accuracy_data"])
+        sets = dict.fromkeys(case.accuracy_data for case in cases if case.accuracy_data)
         notes += [f"Accuracy: {'; '.join(sets)}."] if sets else []
     if any(name in _SPEEDS for name in names):
         notes.append(doubts(cases))
     if not columns and any(
-        _may_be_none(c, name) for c in cases for name in names if c[name] is not None
+        _may_be_none(case, name)
+        for case in cases
+        for name in names
+        if getattr(case, name) is not None
     ):
-        notes.append("≈: the interval holds no change, or is not known.")
+        notes.append("≈: the interval includes no change, or is not known.")
     if left_out:
-        notes.append(f"Left out: {left_out} cases that gave no figures.")
+        notes.append(f"Left out: {count(left_out, 'case')} without figures.")
     return [_short(note, LONGEST_NOTE) for note in notes if note]
 
 
 def _short(text: str, longest: int) -> str:
-    """In one line, escaped, and cut where it is too long."""
+    """One escaped line, shortened if it is too long."""
     words = " ".join(printable(text).split())
     return escaped(words) if len(words) <= longest else escaped(words[: longest - 1]) + r"\dots{}"
 
@@ -177,13 +180,13 @@ _ACCENTS = {
 
 
 def escaped(text: str) -> str:
-    """``text`` so that LaTeX sets it as it is. A character that not every engine can set is named
-    by its code point: ``[U+4F60]``."""
+    """``text`` escaped for LaTeX. Characters that not every engine can set are replaced by their
+    code points: ``[U+4F60]``."""
     return "{}".join("".join(map(_character, part)) for part in _BETWEEN.split(text))
 
 
 _BETWEEN = re.compile(r"(?<=-)(?=-)|(?<=')(?=')|(?<=,)(?=,)")
-"""Where two signs would become one: a dash, a quotation mark."""
+"""Positions at which two signs would be joined: to a dash, a quotation mark."""
 
 
 def _character(sign: str) -> str:

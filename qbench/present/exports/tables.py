@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from qbench.analysis.systems import system_files
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows, case_table
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.present.exports.latex import latex_table
@@ -49,16 +49,14 @@ def export_bundles(
     return EXPORTERS[form](bundles, columns)
 
 
-def _all_cases(bundles: Sequence[Bundle]) -> pd.DataFrame:
-    return pd.concat([case_table(bundle) for bundle in bundles], ignore_index=True)
-
-
 def _table(form: str, bundles: Sequence[Bundle], columns: Sequence[str]) -> list[ExportedFile]:
-    return [ExportedFile(f"cases.{form}", export_table(_all_cases(bundles), form, columns))]
+    cases = pd.concat([case_table(bundle) for bundle in bundles], ignore_index=True)
+    return [ExportedFile(f"cases.{form}", export_table(cases, form, columns))]
 
 
 def _latex(bundles: Sequence[Bundle], columns: Sequence[str]) -> list[ExportedFile]:
-    text = latex_table(_all_cases(bundles), _checked(columns), bundles)
+    cases = [case for one in bundles for case in case_rows(one, one.trials_frame())]
+    text = latex_table(cases, _checked(columns), bundles)
     return [ExportedFile("cases.tex", text.encode())]
 
 

@@ -196,7 +196,7 @@ def _doubts(good: Sequence[PageCase]) -> Iterator[str]:
         (sum(bool(case.noisy) for case in good), "noisy"),
         (sum(bool(case.inconclusive) for case in good), "inconclusive"),
         (in_name_only, IN_NAME_ONLY),
-        (sum("emulated" in (case["flags"] or "") for case in good), "computed by emulation"),
+        (sum("emulated" in (case.flags or "") for case in good), "computed by emulation"),
         (sum(map(otherwise, good)), "computed in another precision than was asked for"),
     ):
         if number:
