@@ -190,7 +190,7 @@ def test_a_paper_gets_figures_with_intervals_and_what_they_are_of(tmp_path: Path
     assert r"2.00 {\scriptsize {[}1.89 \dots{} 2.12{]}}" in chosen
     assert exact[4] == "--" and exact[-1] == r"0.500 \\"
     assert "20260101-000000-crafted-0001: a processor, 6 rounds, qbench 0" in text
-    assert "blobs: 12 items" in text and "Left out: 1 cases" in text
+    assert "blobs: 12 items" in text and "Left out: 1 case without" in text
 
 
 def test_a_paper_lists_the_conditions_that_differ(tmp_path: Path):
