@@ -53,7 +53,7 @@ def test_every_scenario_has_a_module_that_drives():
         "too short for a queue to grow": (
             "mlperf-server",
             {"latency_ms": 100, "min_duration_s": 2},
-            "min_duration_s: 4 ",
+            "min_duration_s must be at least 4",
         ),
         "all of the queries": ("mlperf-server", {"latency_ms": 5, "percentile": 100}, "percentile"),
         "ended before it can be valid": (
