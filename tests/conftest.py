@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import yaml
@@ -23,6 +24,10 @@ from filelock import FileLock
 from qbench.testing.fake import fake_model
 
 ENTRY_POINTS = "[qbench.backends]\nfake = qbench.testing:FakeBackend\n"
+
+
+hypothesis.settings.register_profile("any-machine", deadline=None)  # however slow or busy it is
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(autouse=True, scope="session")
