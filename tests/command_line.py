@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 import pytest
@@ -21,11 +22,14 @@ def run_here(folder: Path, env: Mapping[str, str], *args: str) -> subprocess.Com
     """``qbench ARGS`` in this process, as in a process of its own: with this working folder, these
     environment variables, PYTHONPATH among them, and nothing imported from there before."""
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="") for _ in range(2))
-    packages = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
-    before, on_term = set(sys.modules), signal.getsignal(signal.SIGTERM)
+    paths = env.get("PYTHONPATH", "").split(os.pathsep)
+    packages = [path for path in paths if Path(path or "-").is_dir() and path not in sys.path]
+    names = {entry.stem for path in packages for entry in Path(path).iterdir()}
+    others = _taken_out(names)
+    on_term = signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ, env, clear=True):
         patch.chdir(folder)
-        patch.setattr(sys, "path", [*(p for p in packages if p not in sys.path), *sys.path])
+        patch.setattr(sys, "path", [*packages, *sys.path])
         patch.setattr("tempfile.tempdir", None)
         patch.setattr(sys, "argv", ["qbench", *args])
         patch.setattr(sys, "stdout", out)
@@ -37,11 +41,16 @@ def run_here(folder: Path, env: Mapping[str, str], *args: str) -> subprocess.Com
             code = int(end.code or 0)
         finally:
             signal.signal(signal.SIGTERM, on_term)
-            for name in set(sys.modules) - before:
-                if str(getattr(sys.modules[name], "__file__", None)).startswith(tuple(packages)):
-                    del sys.modules[name]
+            _taken_out(names)
+            sys.modules.update(others)
     texts = []
     for stream in (out, err):
         stream.flush()
         texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
     return subprocess.CompletedProcess(["qbench", *args], code, *texts)
+
+
+def _taken_out(names: Collection[str]) -> dict[str, ModuleType]:
+    """The loaded modules of these packages, which are no longer loaded."""
+    loaded = [name for name in sys.modules if name.partition(".")[0] in names]
+    return {name: sys.modules.pop(name) for name in loaded}
