@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_the_figures_of_the_readme_come_from_a_reference_bundle():
     assert blocks
     for command, shown in blocks:
         done = subprocess.run(
-            [sys.executable, "-m", "qbench.cli", *command.split()],
+            [sys.executable, "-m", "qbench.cli", *shlex.split(command)],
             cwd=ROOT,
             capture_output=True,
             text=True,
