@@ -5,7 +5,7 @@ ci:      ## what CI runs
 test:
 	pytest -n 2
 lint:
-	ruff check . && ruff format --check . && pyright
+	ruff check . && ruff format --check . && pyright && lint-imports
 bench:   ## speed claims; on a machine that is otherwise idle
 	pytest tests/benchmarks --benchmark-enable -s
 gpu:     ## all that needs an NVIDIA GPU, then the suite gpu; ends with the path of its bundle
