@@ -1,19 +1,21 @@
-.PHONY: ci test lint bench gpu zoo docs reports
+.PHONY: ci test lint bench gpu zoo docs wheel reports
 
-ci:      ## what CI runs
+ci:      ## everything that CI runs
 	bash .ci/run
 test:
 	pytest -n 2
 lint:
 	ruff check . && ruff format --check . && pyright && lint-imports
-bench:   ## speed claims; on a machine that is otherwise idle
+bench:   ## check the claims about speed; needs an idle machine
 	pytest tests/benchmarks --benchmark-enable -s
-gpu:     ## all that needs an NVIDIA GPU, then the suite gpu; ends with the path of its bundle
+gpu:     ## the tests that need an NVIDIA GPU, then the suite gpu; prints the path of its bundle last
 	pytest tests/gpu -m gpu; tested=$$?; qbench run gpu && exit $$tested
-zoo:     ## train the shipped networks anew
+zoo:     ## retrain the shipped networks
 	python suites/zoo/train.py
 docs:    ## the documentation site, in site/
 	mkdocs build --strict
+wheel:   ## dist/qbench_inference-*.whl, to install on other machines
+	python -m pip wheel --no-deps --wheel-dir dist .
 reports: ## the published pages, from the reference bundles
 	rm -rf reports/reference && mkdir -p reports/reference
 	qbench report results/reference/*-quick-* --limit 'p99<=0.5ms' --limit 'accuracy_drop<=1pp' \

@@ -112,16 +112,6 @@ def test_systemd_takes_the_units(tmp_path: Path):
     assert done.returncode == 0, done.stderr
 
 
-def test_requirements_are_what_pip_takes():
-    requirements = pytest.importorskip("packaging.requirements")
-    lines = (RECIPES / "requirements.txt").read_text().splitlines()
-    (asked,) = [requirements.Requirement(line) for line in lines if not line.startswith("#")]
-    text = (ROOT / "pyproject.toml").read_text()
-    version = re.search(r'^version = "(.*)"$', text, re.M)
-    assert version and asked.specifier.contains(version[1])
-    assert all(re.search(rf"^{extra} = ", text, re.M) for extra in asked.extras)
-
-
 # --------------------------------------------------------------------------- what they do
 
 

@@ -198,15 +198,14 @@ class Scenario:
         summary: a description in a few words.
         options: class of its options.
         streams: whether it uses the suite's ``streams``; otherwise there is one.
-        package: the distribution that it needs in addition to the runtime, and qbench's extra that
-            installs it; None for most.
+        package: the distribution that it needs in addition to the runtime, if any.
     """
 
     module: str
     summary: str
     options: type[Options] = Options
     streams: bool = False
-    package: tuple[str, str] | None = None
+    package: str | None = None
 
 
 VERDICT = "loadgen_valid"
@@ -220,7 +219,7 @@ FIGURES = frozenset(
 )  # fmt: skip
 """Columns of the case table that scenarios fill; the verdict is true or false."""
 
-LOADGEN = ("mlcommons-loadgen", "loadgen")
+LOADGEN = "mlcommons-loadgen"
 
 SCENARIOS: dict[str, Scenario] = {
     "single-stream": Scenario("closed_loop", "one call after the other"),
@@ -291,16 +290,12 @@ def why_not(name: str, packages: Mapping[str, str] | None = None) -> str | None:
     package = SCENARIOS[name].package
     if package is None:
         return None
-    distribution, extra = package
     if packages is not None:
-        if distribution in packages:
+        if package in packages:
             return None
-        return f"the scenario {name} needs {distribution}: add it to the environment's requirements"
+        return f"the scenario {name} needs {package}: add it to the environment's requirements"
     try:
-        version(distribution)
+        version(package)
     except PackageNotFoundError:
-        return (
-            f"the scenario {name} needs {distribution}, which is not installed: "
-            f"pip install 'qbench[{extra}]'"
-        )
+        return f"the scenario {name} needs {package}, which is not installed: pip install {package}"
     return None

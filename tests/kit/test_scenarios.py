@@ -98,11 +98,11 @@ def test_a_missing_package_is_reported_with_its_install_command(monkeypatch: pyt
     monkeypatch.setitem(
         SCENARIOS,
         "mlperf-offline",
-        scenarios.Scenario("mlperf_offline", "", package=("no-such-distribution", "loadgen")),
+        scenarios.Scenario("mlperf_offline", "", package="no-such-distribution"),
     )
     reason = why_not("mlperf-offline")
     assert reason is not None
-    assert "no-such-distribution" in reason and "pip install 'qbench[loadgen]'" in reason
+    assert reason.endswith("not installed: pip install no-such-distribution")
     assert why_not("single-stream") is None
 
 

@@ -289,7 +289,7 @@ def test_errors_are_reported(bundle: Bundle, tmp_path: Path):
 
 def test_without_matplotlib_the_error_says_what_to_install(bundle: Bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match=r"pip install 'qbench\[figures\]'"):
+    with pytest.raises(UserError, match=r"pip install matplotlib"):
         figures([bundle], ["speedup"], "svg")
 
 

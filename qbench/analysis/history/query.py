@@ -50,7 +50,7 @@ class History:
             import duckdb
         except ImportError:
             raise UserError(
-                "the history needs the package duckdb", 'Install it: pip install "qbench[history]"'
+                "the history needs the package duckdb", "Install it: pip install duckdb ruptures"
             ) from None
         indexes = [update(folder, progress) for folder in dict.fromkeys(folders)]
         self.problems = tuple(problem for index in indexes for problem in index.problems)

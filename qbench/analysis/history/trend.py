@@ -222,7 +222,7 @@ def change_points(values: np.ndarray) -> list[int]:
         from ruptures import KernelCPD
     except ImportError:
         raise UserError(
-            "change points need the package ruptures", 'Install it: pip install "qbench[history]"'
+            "change points need the package ruptures", "Install it: pip install ruptures"
         ) from None
     clean = np.where(hampel(values), _around(values)[0], values)
     signal = (clean - np.median(clean)) / noise(clean)

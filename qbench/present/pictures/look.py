@@ -164,7 +164,7 @@ def drawing(look: Look) -> Iterator[None]:
     except ImportError:
         raise UserError(
             "pictures are drawn by matplotlib, which is not installed",
-            "pip install 'qbench[figures]'",
+            "pip install matplotlib",
         ) from None
     with _ONE_AT_A_TIME, mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
