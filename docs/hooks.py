@@ -1,7 +1,7 @@
-"""Fills in, while the site is built, what the code itself can tell.
+"""Fill in generated content while mkdocs builds the site.
 
-A page says where: ``<!-- generated: NAME ARGUMENTS -->``. So nothing that is generated is
-committed, and a page read in the repository has its words and links, without the tables.
+Pages mark its place: ``<!-- generated: NAME ARGUMENTS -->``. Generated content is not committed, so
+pages read in the repository lack these tables.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ ROOT = DOCS.parent
 MARKER = re.compile(r"<!-- generated: (\w+)(?: (.*?))? -->", re.S)
 LINK = re.compile(r"\[([^\]]*)\]\(((?:\.\./)+[^)]*)\)")
 OUTSIDE = {"CONTRIBUTING.md": "adapters.md"}
-"""Files outside the site by the page of it that holds them."""
+"""Pages that include a file from outside the site, by file."""
 
 
 def keys_of(target: str) -> str:
-    """The keys of a model, such as ``qbench.spec.suite:Suite``."""
+    """Key tables of a model, such as ``qbench.spec.suite:Suite``."""
     module, _, name = target.partition(":")
     kind = getattr(import_module(module), name)
     return key_tables(kind, kind.model_json_schema(), name.lower())
 
 
 def record_files(_: str) -> str:
-    """What each file of a bundle holds."""
+    """Key tables of each file of a bundle."""
     from qbench.bundle.records.run import FILES
     from qbench.bundle.schema import json_schema
 
@@ -46,7 +46,7 @@ def record_files(_: str) -> str:
 
 
 def part_of_contributing(heading: str) -> str:
-    """A section of CONTRIBUTING.md, one level up, its lists indented as Markdown here wants it."""
+    """A section of CONTRIBUTING.md without heading, its lists indented by four for mkdocs."""
     found = re.search(
         rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)",
         (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
@@ -58,7 +58,7 @@ def part_of_contributing(heading: str) -> str:
 
 
 def file_of_repository(path: str) -> str:
-    """A file of the repository, as it is."""
+    """A file of the repository as a code block."""
     content = (ROOT / path).read_text(encoding="utf-8").rstrip()
     return f"```{Path(path).suffix.lstrip('.').replace('py', 'python')}\n{content}\n```"
 
@@ -77,14 +77,13 @@ GENERATED: dict[str, Callable[[str], str]] = {
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """mkdocs calls this with every page's text."""
+    """Replace markers and links; called by mkdocs with every page."""
     filled = MARKER.sub(lambda found: GENERATED[found[1]](found[2] or ""), markdown)
     return LINK.sub(lambda found: _inside(found, page.file.src_uri), filled)
 
 
 def _inside(link: re.Match[str], page: str) -> str:
-    """A link to what is not part of the site: to the page that holds it, else no link but its
-    path."""
+    """Point a link to the page that includes its target; without one, print the path."""
     words, target = link.groups()
     place = os.path.normpath((DOCS / page).parent / target)
     if Path(place).is_relative_to(DOCS):

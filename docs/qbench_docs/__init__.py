@@ -1,1 +1,1 @@
-"""What the documentation site takes from the code while it is built."""
+"""Generators of the documentation site's references."""

@@ -1,4 +1,4 @@
-"""Tables as HTML, since what stands in messages and patterns is no Markdown."""
+"""HTML tables, because messages and patterns contain characters that Markdown interprets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 
 def text(words: str) -> str:
-    """Escaped; what stands in backticks, single or double, is code."""
+    """Escape text as HTML; text in single or double backticks becomes code."""
     escaped = html.escape(" ".join(words.split()), quote=False)
     return re.sub(r"(`+)(.+?)\1", r"<code>\2</code>", escaped)
 
@@ -18,7 +18,7 @@ def code(words: str) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already; "" if there are no rows."""
+    """A table from cells in HTML; "" without rows."""
     body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>\n" for row in rows)
     head = "".join(f'<th scope="col">{text(heading)}</th>' for heading in headings)
     top = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"

@@ -1,4 +1,4 @@
-"""The reference of the command line, from the commands themselves."""
+"""Reference of the command line, generated from its commands."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from qbench_docs.cells import code, table, text
 
 
 def command_reference(_: str = "") -> str:
-    """Markdown: one section for each command, in the order of ``qbench --help``."""
+    """Markdown with one section per command, in the order of ``qbench --help``."""
     return "\n".join(_section(name, command) for name, command in commands())
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    """Every command with its whole name, such as ``qbench cache size``."""
+    """Every command with its full name, such as ``qbench cache size``."""
     from typer.main import get_command
 
     from qbench.cli import app
@@ -51,8 +51,7 @@ def _section(name: str, command: Any) -> str:
 
 
 def _row(record: tuple[str, str]) -> tuple[str, str, str]:
-    """Of a line of ``--help``: the option with what it takes, what it is, and in brackets there its
-    default and limits."""
+    """Split a line of ``--help`` into option, description, and the bracketed default and limits."""
     names, said = record
     brackets = re.search(r"\[([^\[\]]*)\]$", said)
     if brackets is None:

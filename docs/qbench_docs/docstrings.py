@@ -1,4 +1,4 @@
-"""What a docstring of this code base says, taken apart."""
+"""Parse docstrings of this code base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def summary(doc: str) -> str:
 
 
 def attributes(doc: str) -> dict[str, str]:
-    """By name, what ``Attributes:`` says; ``a, b: text`` is said of both."""
+    """Descriptions in ``Attributes:`` by name; ``a, b: text`` describes both."""
     _, _, rest = inspect.cleandoc(doc).partition("Attributes:\n")
     found: dict[str, str] = {}
     names: list[str] = []

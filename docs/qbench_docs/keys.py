@@ -1,4 +1,4 @@
-"""Tables of the keys of files, from the models that read them, by way of their JSON Schema."""
+"""Tables of the keys of files, generated from the JSON Schema of the models that read them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BOUNDS = (
 
 
 def key_tables(kind: type[BaseModel], schema: Schema, anchor: str, level: int = 3) -> str:
-    """Markdown: the keys of the mapping itself, then one section for each mapping within.
+    """Markdown: the keys of a mapping, then one section for each nested mapping.
 
     Args:
-        schema: the model's JSON Schema, with what it refers to under ``$defs``.
-        anchor: begins the ids of the sections, so that several of these stand on one page.
-        level: of the sections' headings.
+        schema: the model's JSON Schema, with referenced schemas under ``$defs``.
+        anchor: prefix of the sections' ids, unique within a page.
+        level: level of the sections' headings.
     """
     kinds = _models(kind)
     if "properties" in schema:
@@ -46,7 +46,7 @@ def key_tables(kind: type[BaseModel], schema: Schema, anchor: str, level: int = 
 
 
 def _models(kind: Any) -> dict[str, type[BaseModel]]:
-    """A model and those of its keys, of their keys, and so on, by name."""
+    """A model and all models nested in it, by name."""
     found: dict[str, type[BaseModel]] = {}
     left: list[Any] = [kind]
     while left:
@@ -67,12 +67,12 @@ def _keys(schema: Schema, kind: type[BaseModel], anchor: str) -> str:
             meanings.update(attributes(base.__doc__ or ""))
     required = schema.get("required", ())
     return table(
-        ("key", "what it takes", "if left out", "meaning"),
+        ("key", "type", "default", "meaning"),
         (
             (
                 code(key),
                 _type(value, anchor),
-                "<strong>has to be given</strong>" if key in required else _default(value),
+                "<strong>required</strong>" if key in required else _default(value),
                 text(meanings.get(key, "")),
             )
             for key, value in schema["properties"].items()
@@ -88,7 +88,7 @@ def _default(value: Schema) -> str:
 
 
 def _type(value: Schema, anchor: str) -> str:
-    """What a value may be, as HTML."""
+    """Type of a value, as HTML."""
     if "$ref" in value:
         name = value["$ref"].rpartition("/")[2]
         return f'<a href="#{_id(anchor, name)}">{_word(name)}</a>'
@@ -116,7 +116,7 @@ def _type(value: Schema, anchor: str) -> str:
 
 
 def _word(name: str) -> str:
-    """A class's name as a heading."""
+    """Heading for a class."""
     return name.strip("_")
 
 

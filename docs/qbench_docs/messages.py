@@ -1,5 +1,5 @@
-"""What qbench says when something is wrong, read from its source: every ``UserError``, every reason
-for which a case is skipped or fails, and every finding of the doctor."""
+"""Messages of qbench, extracted from its source: every ``UserError``, every reason for a skipped or
+failed case, and every finding of the doctor."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ OUTCOMES = {
     "PrepareError": "prepare_failed",
     "Unavailable": "not here",
 }
-"""What becomes of a case, or of a backend, by the name of what its adapter raises or answers."""
+"""Outcome of a case or backend, by the name of the exception or answer of its adapter."""
 Names = Mapping[str, ast.expr]
 
 
 class Message(NamedTuple):
-    """What is said and what to do, with ``<name>`` for what is filled in; ``kind`` is a key of
-    ``ERRORS`` or of ``OUTCOMES``."""
+    """Text and remedy of a message, with ``<name>`` for values; ``kind``: key of ``ERRORS`` or
+    ``OUTCOMES``."""
 
     kind: str
     says: str
@@ -35,31 +35,30 @@ class Message(NamedTuple):
 
 
 def message_table(names: str) -> str:
-    """Of every ``UserError`` of the modules or packages, such as ``qbench.spec.suite
-    qbench.data``."""
+    """Table of the errors of modules or packages, such as ``qbench.spec.suite qbench.data``."""
     rows = [m for m in _messages_of(names) if m.kind in ERRORS]
     return table(
-        ("message", "what to do", "exit code"),
+        ("message", "remedy", "exit code"),
         ((code(m.says), _fix(m), str(ERRORS[m.kind])) for m in rows),
     )
 
 
 def reason_table(names: str) -> str:
-    """Of every reason why a case of theirs is not run, or why they are not there."""
+    """Table of the reasons for skipped or failed cases and unavailable backends of modules."""
     rows = [m for m in _messages_of(names) if m.kind in OUTCOMES]
     return table(
-        ("outcome", "reason", "what to do"),
+        ("outcome", "reason", "remedy"),
         ((OUTCOMES[m.kind], code(m.says), _fix(m)) for m in rows),
     )
 
 
 def _fix(message: Message) -> str:
-    """What to do, if the source tells more than that there is something."""
+    """Remedy of a message; "" if it consists of placeholders only."""
     return text(message.fix) if message.fix.strip("… ") else ""
 
 
 def _messages_of(names: str) -> list[Message]:
-    """Each once, of all modules that are named or lie within a package that is."""
+    """Distinct messages of the named modules and of all modules in named packages."""
     return list(
         dict.fromkeys(
             message
@@ -72,7 +71,7 @@ def _messages_of(names: str) -> list[Message]:
 
 
 def check_table(_: str = "") -> str:
-    """Of every check of ``qbench doctor``: its name, why it matters, and what mends it."""
+    """Table of the checks of ``qbench doctor``: name, why it matters, and remedy."""
     found: dict[str, tuple[list[str], list[str]]] = {}
     for module in sources():
         if module.startswith("qbench.machine.doctor.") or module == "qbench.machine.lock":
@@ -81,7 +80,7 @@ def check_table(_: str = "") -> str:
                     if words.strip("… ") and words not in kept:
                         kept.append(words)
     return table(
-        ("check", "why it matters", "what mends it"),
+        ("check", "why it matters", "remedy"),
         (
             (text(check), "<br>".join(map(text, whys)), "<br>".join(map(code, fixes)))
             for check, (whys, fixes) in found.items()
@@ -91,7 +90,7 @@ def check_table(_: str = "") -> str:
 
 @cache
 def sources() -> dict[str, Path]:
-    """The files of qbench and its adapters, by module."""
+    """Files of qbench and its adapters, by module."""
     found = {}
     for folder, base in ((ROOT / "qbench", ROOT), (ROOT / "backends", ROOT / "backends")):
         for path in sorted(folder.rglob("*.py")):
@@ -102,7 +101,7 @@ def sources() -> dict[str, Path]:
 
 @cache
 def messages(module: str) -> tuple[Message, ...]:
-    """All that the module says, in its order."""
+    """Messages of a module, in source order."""
     tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
     return tuple(_messages(tree, module.startswith("qbench_")))
 
@@ -154,12 +153,12 @@ def _checks(module: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _called(node: ast.AST) -> str:
-    """The name that is called; "" if the node is no such call."""
+    """Name of the called function; "" if the node is no call of a plain name."""
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
 
 
 def _own(function: ast.AST) -> Iterator[ast.AST]:
-    """Its nodes without those of the functions inside it, in the order of the source."""
+    """Nodes of a function in source order, without those of nested functions."""
     for child in ast.iter_child_nodes(function):
         if not isinstance(child, ast.FunctionDef):
             yield child
@@ -167,18 +166,18 @@ def _own(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def _gives_reasons(function: ast.AST) -> bool:
-    """Whether it returns None, or in a sentence why not."""
+    """Whether a function returns a reason or None."""
     returns = getattr(function, "returns", None)
     return returns is not None and ast.unparse(returns) == "str | None"
 
 
 def _is_sentence(says: str) -> bool:
-    """Whether the source tells what is said, or only that something is."""
+    """Whether the text has words of its own and not only placeholders."""
     return len(re.findall(r"(?<![<\w])[a-z]+", says)) > 1
 
 
 def _assigned(function: ast.AST) -> dict[str, ast.expr]:
-    """What its own names are set to; of one that is set several times, the first."""
+    """First value that is assigned to each local name."""
     found: dict[str, ast.expr] = {}
     for node in _own(function):
         if isinstance(node, ast.ImportFrom) and node.module in sources():
@@ -198,7 +197,7 @@ def _assigned(function: ast.AST) -> dict[str, ast.expr]:
 
 @cache
 def _constants(module: str) -> dict[str, ast.expr]:
-    """The words that a module's own names stand for."""
+    """Constants of a module by name."""
     tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
     return {
         target.id: node.value
@@ -209,7 +208,7 @@ def _constants(module: str) -> dict[str, ast.expr]:
 
 
 def _words(node: ast.expr, names: Names) -> str:
-    """The text that an expression gives, as far as the source tells."""
+    """Text of an expression, as far as the source determines it."""
     match node:
         case ast.Constant(str(words)):
             return words
@@ -237,7 +236,7 @@ def _words(node: ast.expr, names: Names) -> str:
 
 
 def _filled(node: ast.expr, names: Names) -> str:
-    """What stands for a value: the constant that it is, else its name."""
+    """Placeholder for a value: its text if it is constant, otherwise its name."""
     match node:
         case ast.Name(name):
             known = names.get(name)

@@ -1,4 +1,4 @@
-"""What the precisions' names stood for in the reference runs, as the runtimes told it."""
+"""Precisions that really ran in the reference runs, as read back from the runtimes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ REFERENCE = Path(__file__).parent.parent.parent / "results" / "reference"
 
 
 def read_back_table(_: str = "") -> str:
-    """By backend and precision, over all cases of the committed bundles: what quantized them, what
-    they ran at, and the share of multiply-accumulates in int8."""
+    """Table of quantizer, effective precision and share of multiply-accumulates in int8, by backend
+    and precision, over all cases of the committed bundles."""
     from qbench.analysis.table.table import case_table
     from qbench.bundle.bundle import Bundle
     from qbench.kit.precisions import PRECISIONS
@@ -37,12 +37,12 @@ def read_back_table(_: str = "") -> str:
     ]
     rows.sort(key=lambda row: order[row[0].removeprefix("<code>").removesuffix("</code>")])
     return table(
-        ("precision", "backend", "quantized by", "ran at", "of its work in int8", "models"), rows
+        ("precision", "backend", "quantized by", "ran at", "share in int8", "models"), rows
     )
 
 
 def _listed(values: pd.Series) -> str:
-    """Each once, the commonest first; of several, with how often."""
+    """Distinct values, most frequent first, with counts if there are several."""
     counts = values.dropna().value_counts()
     return ", ".join(
         text(str(value)) + (f" ({count})" if len(counts) > 1 else "")

@@ -13,8 +13,8 @@ writes, below the output folder (by default `suites/`):
     zoo/<model>.tflite        float32, the same weights, batch size 1, channels last
     models/<model>.yaml       the model card: digests, tensor names, measured accuracy
 
-A model's files are written only if both forms agree on the test items. Training sees the training
-rows alone and its length is fixed: nothing is chosen by looking at the test rows.
+A model's files are written only if both formats agree on the test items. Training uses the training
+rows only and has a fixed length: nothing is selected by looking at the test rows.
 """
 
 import argparse
@@ -45,12 +45,12 @@ SUITES = Path(__file__).resolve().parents[1]
 
 
 class RecipeError(Exception):
-    """The recipe refuses to ship what it made."""
+    """The trained model does not meet the requirements for shipping."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is made. `size` is the input's height and width in pixels."""
+    """Training of one model. `size`: height and width of the input in pixels."""
 
     network: Callable[[], torch.nn.Module]
     description: str
@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def preprocess(self) -> str:
-        """The steps of the model's card, in YAML; training runs the very same."""
+        """Preprocessing steps of the model's card, in YAML; training uses the same."""
         lines = ["- normalize: {mean: 0, std: 16}", "- layout: NCHW"]
         if self.size != 8:
             lines.insert(0, f"- resize: {{size: [{self.size}, {self.size}]}}")
@@ -234,7 +234,7 @@ def prepare_digits(output: Path) -> tuple[np.ndarray, np.ndarray]:
 def train(
     recipe: Recipe, preprocess: Steps, images: np.ndarray, labels: np.ndarray, steps: int
 ) -> torch.nn.Module:
-    """A trained network; images uint8 [n, 8, 8], each drawn with a shift of up to one pixel."""
+    """Train a network on images uint8 [n, 8, 8], each randomly shifted by up to one pixel."""
     torch.manual_seed(SEED)
     rng = np.random.default_rng(SEED)
     network = recipe.network().train()
@@ -258,7 +258,7 @@ def train(
 
 
 def shift(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """uint8 [H, W] moved by -1, 0 or 1 pixel along each axis; zeros come in at the border."""
+    """Shift uint8 [H, W] by -1, 0 or 1 pixel along each axis, filling the border with zeros."""
     top, left = rng.integers(0, 3, size=2)
     height, width = image.shape
     return np.pad(image, 1)[top : top + height, left : left + width]

@@ -1,4 +1,4 @@
-"""Write the yardsticks: networks that show what a machine and a runtime can reach at all.
+"""Write the yardsticks: networks that measure the ceilings of a machine and a runtime.
 
     python suites/zoo/yardsticks.py                  # in place, about a minute
     python suites/zoo/yardsticks.py --output /tmp/trial
@@ -11,7 +11,7 @@ writes, below the output folder (by default `suites/yardsticks/`):
 
 The inner layers of a network share one weight, so that files are small and weights stay in a
 processor's own cache. Narrow layers at both ends keep inputs and outputs small. Convolutions have
-no padding: runtimes leave out products with padding, though all tools count them as work.
+no padding, because runtimes skip products with padding, although all tools count them as work.
 """
 
 import argparse
@@ -200,7 +200,7 @@ def export_onnx(network: nn.Module, x: torch.Tensor, path: Path) -> None:
 
 
 def clear_traces(model: Any) -> None:
-    """Take out the Python stack traces that the exporter notes, with paths of this machine."""
+    """Remove the exporter's Python stack traces, which contain paths of this machine."""
     graph = model.graph
     for part in [graph, *graph.node, *graph.input, *graph.output, *graph.value_info]:
         part.ClearField("metadata_props")
