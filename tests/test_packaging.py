@@ -108,7 +108,7 @@ def run(command: str, folder: Path, **environment: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, "PIP_CONFIG_FILE": os.devnull, **environment},
         capture_output=True,
         text=True,
         timeout=120,
@@ -255,7 +255,7 @@ def test_a_message_names_all_packages_that_a_converter_or_scenario_needs(
     project_file: dict, monkeypatch: pytest.MonkeyPatch
 ):
     known = {requirement.name for requirement in requirements(project_file)}
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(converter, "find_spec", lambda name: None)
     for name in CONVERTERS:
         convert = importlib.import_module(name).Converter()
         for source, forms in convert.routes.items():
@@ -265,7 +265,6 @@ def test_a_message_names_all_packages_that_a_converter_or_scenario_needs(
                 assert answer.fix.startswith("pip install ")
                 assert set(answer.fix.split()[2:]) <= known
     assert {s.package for s in SCENARIOS.values()} - {None} <= known
-    assert converter.missing({}) is None
 
 
 def test_recipes_install_the_command(wheel_file: Path, index: Path, tmp_path: Path):
