@@ -372,9 +372,9 @@ def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: M
     (alignment,) = kept.kind("alignment")
     EnergyRecord.model_validate(alignment)
     assert "is not in the log" in alignment["reason"] and not alignment["windows"]
-    assert "not to be seen" in kept.notes[-1]
+    assert "is not in the log" in kept.notes[-1]
     row = columns(kept)
-    assert row["energy_method"] == "rapl package-0" and "not to be seen" in row["energy_reason"]
+    assert row["energy_method"] == "rapl package-0" and "is not in the log" in row["energy_reason"]
     # and it is measured again when the run goes on with the meter where it belongs
     more = Kept()
     good = Logger(machine, machine.root / "meter.csv", hz=4, begin_ns=machine.now_ns)

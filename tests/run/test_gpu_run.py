@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,12 @@ sys.modules[__name__] = energy_machine.FakeNvml(
 
 
 @pytest.fixture
-def gpu(project: Project) -> Project:
+def gpu(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     project.adapter("fakegpu", ADAPTER)
     Path(project.env["PYTHONPATH"], "pynvml.py").write_text(NVML)
-    return project
+    yield project
+    sys.modules.pop("pynvml", None)  # the command line ran in this process
 
 
 def suite(project: Project, **content: Any) -> Path:
