@@ -318,6 +318,7 @@ def test_a_model_file_runs_on_a_device(gpu):
 
 PROBED = """
 from dataclasses import replace
+from qbench.kit.adapter import Adapter
 from qbench.testing.fake import FakeGpuBackend
 class Backend(FakeGpuBackend):
     name = "odd"
@@ -328,10 +329,10 @@ class Backend(FakeGpuBackend):
 ODD = {
     "devices={'cuda:0': {'name': 'Fake'}}": "uuid",
     "devices={'cuda:0': 3}": "facts of cuda:0",
-    "devices={}": "of cuda:0 it does not tell name",
-    "compiled=('cuda:1',)": "of cuda:1 it does not tell name",
+    "devices={}": "its facts of cuda:0 lack one of name",
+    "compiled=('cuda:1',)": "its facts of cuda:1 lack one of name",
     "compiled='cuda:0'": "'cuda:0'",
-    ")\n    compile = (None": "no method compile",
+    ")\n    compile = (Adapter.compile": "no method compile",
 }
 
 
