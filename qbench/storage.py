@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -143,6 +143,22 @@ def drop_torn_line(path: Path) -> None:
             with path.open("r+b") as file:
                 file.truncate(whole)
                 os.fsync(file.fileno())
+
+
+def leaves(value: Any, name: str = "", split_lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Flatten JSON: its leaves by their path, as ``host.gpus.0.driver``, without None.
+
+    Args:
+        name: the path of ``value``.
+        split_lists: False: a list that holds no objects is a leaf.
+    """
+    if isinstance(value, list) and (split_lists or any(isinstance(v, dict) for v in value)):
+        value = {str(index): part for index, part in enumerate(value)}
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from leaves(part, f"{name}.{key}" if name else str(key), split_lists)
+    elif value is not None:
+        yield name, value
 
 
 def sync_files(folder: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.judge import judge
+from qbench.analysis.quality.judge import score_outputs
 from qbench.bundle.bundle import Bundle
 from qbench.spec.judging import Judging
 from qbench.spec.precisions import variant
@@ -134,7 +134,7 @@ class Crafted:
     ) -> None:
         """Add an evaluation with one output, judged against another case's."""
         base = self.evaluated[f"e{reference}"][1] if reference else None
-        quality = judge({"scores": outputs}, base, self.labels, TOP1)
+        quality = score_outputs({"scores": outputs}, base, self.labels, TOP1)
         record = {
             "evaluation_id": f"e{case_id}",
             "status": "ok",

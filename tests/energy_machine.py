@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from qbench.bundle.records.energy import EnergyLine, EnergyRecord
 from qbench.machine.clock import Clock
 from qbench.run.workers.isolate import Outcome
 
@@ -306,6 +307,11 @@ class Kept:
     def record(self, record: dict[str, Any], series: Any) -> None:
         self.records.append(record)
         self.series.update(series)
+
+    @property
+    def lines(self) -> list[EnergyLine]:
+        """The records as a bundle gives them."""
+        return [EnergyRecord.model_validate(record).root for record in self.records]
 
     def kind(self, name: str) -> list[dict[str, Any]]:
         return [r for r in self.records if r["kind"] == name]

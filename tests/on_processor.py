@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from qbench.analysis.quality.judge import judge
+from qbench.analysis.quality.judge import score_outputs
 from qbench.kit.model import Artifact, Calibration, Feed, Model, PrepareTarget, RunConfig
 from qbench.run.sources.catalog import Catalog
 from qbench.spec.judging import Judging, Quality
@@ -40,7 +40,7 @@ class Subject:
     reference: Mapping[str, np.ndarray]
 
     def judged(self, file: Path, quantized: bool) -> Quality:
-        return judge(
+        return score_outputs(
             outputs(self.model, file, self.feeds, quantized),
             self.reference,
             self.labels,

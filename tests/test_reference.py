@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from paths import ROOT
 
 from qbench.analysis.recompute import not_recomputed, recompute
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.find import bundles
@@ -23,9 +25,26 @@ RUNS = bundles(ROOT / "results" / "reference")
 def test_a_reference_bundle_is_whole_and_names_no_machine(path: Path):
     bundle = Bundle(path)
     assert bundle.complete and find_problems(bundle) == []
-    assert bundle.begin["packed"] and bundle.begin["host"]["hostname"] is None
+    assert bundle.begin.packed and bundle.begin.host.hostname is None
     if "-quick-" in path.name:
         assert not_recomputed(bundle) == "" and recompute(bundle) == []
+
+
+FIGURES = json.loads((ROOT / "tests" / "files" / "reference-figures.json").read_text())
+"""Case ids and figures of every case, computed once by the code of commit 94de70f."""
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+def test_case_ids_and_figures_of_a_reference_bundle_do_not_move(path: Path):
+    bundle = Bundle(path)
+    assert all(entry.case.case_id == entry.case_id for entry in bundle.plan.cases)
+    found = {row.case_id: row for row in case_rows(bundle, bundle.trials_frame())}
+    expected = FIGURES["runs"][path.name]
+    assert list(found) == list(expected)
+    for case_id, values in expected.items():
+        for name, value in zip(FIGURES["columns"], values, strict=True):
+            same = pytest.approx(value, rel=1e-9) if isinstance(value, float) else value
+            assert getattr(found[case_id], name) == same, f"{case_id}: {name}"
 
 
 def test_reference_bundles_and_their_list_agree():

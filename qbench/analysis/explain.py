@@ -236,7 +236,7 @@ def _speed(
                 f"expect no speed-up here; measure {case.precision} on a processor that has it",
             )
         )
-    elif IN_NAME_ONLY in flags(case.precision, {**vars(effective)}):
+    elif IN_NAME_ONLY in flags(case.precision, effective):
         ran = ", ".join(f"{n} in {word}" for word, n in effective.operators.items())
         findings.append(
             Finding(
@@ -254,7 +254,7 @@ def _speed(
                 "time (large matrix products at batch 1)",
             )
         )
-    faster = (row.get("speedup") or 0) > 1  # measured, and better than a profile
+    faster = (row.speedup or 0) > 1  # measured, and better than a profile
     return findings if findings or faster else _eaten_up(case, ours, theirs, kinds, twin_kinds)
 
 
@@ -369,7 +369,7 @@ def _eaten_up(
 def _accuracy(case: Case, row: CaseRow, layers: Sequence[Layer]) -> list[Finding]:
     if not layers:
         return []
-    last = row["sqnr_db"] if row["sqnr_db"] is not None else layers[-1].sqnr_db
+    last = row.sqnr_db if row.sqnr_db is not None else layers[-1].sqnr_db
     if last >= GOOD_DB:
         return []
     worst = max(layers, key=lambda layer: layer.drop_db)

@@ -11,14 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qbench.analysis.quality.judge import Score, find_scores, judge
+from qbench.analysis.quality.judge import Score, find_scores, score_outputs
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.energy import Alignment, Idle, Reading, Window
 from qbench.errors import UserError
 from qbench.machine.energy.integral import Kind, NoReading, joules
-from qbench.spec.judging import Judging, Quality
 
 TOLERANCE = 1e-9
 """Relative; floating-point sums may be ordered otherwise on another machine."""
+BASELINE = (None, None)
+"""Case and round of the energy pass's idle window."""
 
 
 def recompute(bundle: Bundle) -> list[str]:
@@ -36,7 +38,8 @@ def not_recomputed(bundle: Bundle) -> str:
     """The figures that ``recompute`` leaves out, and why; "" if none."""
     if bundle.has_predictions:
         return ""
-    original = bundle.begin["packed"]["manifest_sha256"]
+    assert bundle.begin.packed is not None
+    original = bundle.begin.packed.manifest_sha256
     return (
         "accuracy and fidelity cannot be recomputed: the predictions were left out when this "
         f"bundle was packed, from the one whose manifest is {original}"
@@ -47,16 +50,16 @@ def _samples(bundle: Bundle) -> list[str]:
     """Compare each trial's samples with their digest in the journal. No others are in the table."""
     found, calls = [], 0
     for trial in bundle.trials:
-        if trial["status"] != "ok":
+        if trial.status != "ok":
             continue
-        samples = bundle.samples(trial)
+        samples = bundle.samples(trial.trial)
         calls += len(samples)
-        if len(samples) != trial.get("calls"):
-            found.append(f"trial {trial['trial']}: the journal says {trial.get('calls')} calls")
+        if len(samples) != trial.calls:
+            found.append(f"trial {trial.trial}: the journal says {trial.calls} calls")
         saved = BytesIO()
         np.save(saved, samples)
-        if hashlib.sha256(saved.getvalue()).hexdigest() != trial.get("samples_sha256"):
-            found.append(f"trial {trial['trial']}: its samples are not those of the journal")
+        if hashlib.sha256(saved.getvalue()).hexdigest() != trial.samples_sha256:
+            found.append(f"trial {trial.trial}: its samples are not those of the journal")
     try:
         rows = len(pd.read_parquet(bundle.path / "samples.parquet", columns=["latency_ns"]))
     except (OSError, ValueError) as error:  # pyarrow's are ValueErrors
@@ -97,35 +100,34 @@ def _quality(bundle: Bundle) -> list[str]:
     found: list[str] = []
     if not_recomputed(bundle):
         return found
-    candidates = [entry for entries in bundle.plan["references"].values() for entry in entries]
+    candidates = [entry for entries in bundle.plan.references.values() for entry in entries]
     models = {
-        entry["evaluation_id"]: entry["case"]["model"]
-        for entry in [*bundle.plan["cases"], *bundle.plan["yardsticks"], *candidates]
+        entry.evaluation_id: entry.case.model
+        for entry in [*bundle.plan.cases, *bundle.plan.yardsticks, *candidates]
     }
     references: dict[str, Mapping[str, Score] | None] = {}  # what each scores, found once
     for key, record in bundle.evaluated.items():
-        if record["status"] != "ok":
+        if record.status != "ok" or record.quality is None:
             continue
         if key not in models:
             found.append(f"evaluate.jsonl: damaged: evaluation {key} is none of the plan's")
             continue
         model = models[key]
-        stored = Quality.model_validate(record["quality"])
         base = bundle.reference(model)
         reference = bundle.outputs(base) if base and base != key else None
         labels = bundle.labels(model)
-        how = Judging.model_validate(bundle.plan["models"][model])
+        how = bundle.plan.models[model]
         try:
             if base and base not in references:
                 references[base] = find_scores(bundle.outputs(base), labels, how)
             scores = references[base] if base else None
-            fresh = judge(bundle.outputs(key), reference, labels, how, scores)
+            fresh = score_outputs(bundle.outputs(key), reference, labels, how, scores)
         except (ValueError, KeyError, IndexError, MemoryError) as error:
             found.append(f"evaluation {key} of {model}: damaged: {error}")
             continue
         found += [
             f"{model}, evaluation {key}: {difference}"
-            for difference in _differences(fresh.model_dump(), stored.model_dump())
+            for difference in _differences(fresh.model_dump(), record.quality.model_dump())
         ]
     return found
 
@@ -136,34 +138,27 @@ def _energy(bundle: Bundle) -> list[str]:
     found = []
     spans: dict[tuple[int, str | None, int | None], tuple[int | None, int | None]] = {}
     for record in bundle.energy:
-        told: list[tuple[Mapping[str, Any], Mapping[str, Any], str | None]] = []
-        if record["kind"] in ("idle", "window"):
-            spans[_place(record["sitting"], record)] = record["begin_ns"], record["end_ns"]
-            told = [(record, reading, reading.get("series")) for reading in record["sensors"]]
-        elif record["kind"] == "alignment":
-            idle = [record["idle"]] if record["idle"] else []
-            told = [(reading, reading, record["series"]) for reading in [*idle, *record["windows"]]]
-        for window, reading, file in told:
-            place = _place(record["sitting"], window)
-            begin, end = spans.get(place, (None, None))
+        read: list[tuple[tuple[str | None, int | None], Reading, str | None]] = []
+        if isinstance(record, Idle | Window):
+            case_round = (record.case_id, record.round) if isinstance(record, Window) else BASELINE
+            spans[(record.sitting, *case_round)] = record.begin_ns, record.end_ns
+            read = [(case_round, reading, reading.series) for reading in record.sensors]
+        elif isinstance(record, Alignment):
+            read = [(BASELINE, record.idle, record.series)] if record.idle else []
+            read += [((r.case_id, r.round), r, record.series) for r in record.windows]
+        for (case_id, number), reading, file in read:
+            begin, end = spans.get((record.sitting, case_id, number), (None, None))
             if file is None or begin is None or end is None:
                 continue
-            used = _joules(bundle, file, reading["kind"], begin, end)
+            used = _joules(bundle, file, reading.kind, begin, end)
             fresh = {
                 "joules": used,
                 "watts": None if used is None else used / ((end - begin) * 1e-9),
             }
-            _, case, number = place
-            of = "idle" if case is None else f"window {number} of {case}"
-            found += _differences(
-                fresh, {name: reading[name] for name in fresh}, f"energy/{file}, {of}: "
-            )
+            of = "idle" if case_id is None else f"window {number} of {case_id}"
+            stored = {"joules": reading.joules, "watts": reading.watts}
+            found += _differences(fresh, stored, f"energy/{file}, {of}: ")
     return found
-
-
-def _place(sitting: int, window: Mapping[str, Any]) -> tuple[int, str | None, int | None]:
-    """Sitting, case and round of a window; of the baseline, there is no case."""
-    return sitting, window.get("case_id"), window.get("round")
 
 
 def _joules(bundle: Bundle, file: str, kind: Kind, begin_ns: int, end_ns: int) -> float | None:

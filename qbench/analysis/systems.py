@@ -16,8 +16,9 @@ from itertools import chain, count
 from typing import Any
 
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
 from qbench.errors import UserError
-from qbench.spec.system import FIELDS, System, mlperf_system
+from qbench.spec.system import FIELDS, mlperf_system
 
 MAY_BE_EMPTY = (
     "system_type_detail", "host_processor_frequency", "host_processor_caches",
@@ -54,7 +55,7 @@ def system_files(bundles: Sequence[Bundle]) -> list[SystemFile]:
         content = json.dumps(text, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         if content in files:
             continue
-        names = (text["system_name"], str(bundle.begin["host"]["host_id"]), "system")
+        names = (text["system_name"], bundle.begin.host.host_id, "system")
         stem = next(filter(None, map(_file_name, names)))
         taken = {file.name for file in files.values()}
         endings = chain([".json"], (f"-{number}.json" for number in count(2)))
@@ -75,11 +76,9 @@ def described(bundle: Bundle) -> dict[str, Any]:
         UserError: its ``begin.json`` tells of no such machine.
     """
     begin = bundle.begin
-    told = begin.get("system")
-    versions = {name: found.get("version") for name, found in begin["backends"].items()}
+    versions = {name: probe.version for name, probe in begin.backends.items()}
     try:
-        system = System.model_validate(told) if told else None
-        return mlperf_system(begin["host"], system, versions)
+        return mlperf_system(to_json(begin.host), begin.system, versions)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise UserError(
             f"{bundle.path / 'begin.json'}: damaged: its host or system: {error!r}",

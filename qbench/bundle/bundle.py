@@ -33,13 +33,24 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from qbench.bundle.records.run import FILES, SCHEMA
+from qbench.bundle.records.energy import EnergyLine, EnergyRecord
+from qbench.bundle.records.run import (
+    FILES,
+    SCHEMA,
+    Bandwidth,
+    Begin,
+    Evaluated,
+    Manifest,
+    Plan,
+    Prepared,
+    Trial,
+)
 from qbench.bundle.trials import (
     PERCENTILES,
     TRIAL_COLUMNS,
@@ -59,6 +70,7 @@ from qbench.storage import (
     write_file,
 )
 
+Model = TypeVar("Model", bound=BaseModel)
 _NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
@@ -112,19 +124,19 @@ class Bundle:
     # ------------------------------------------------------------------ reading
 
     @cached_property
-    def begin(self) -> dict[str, Any]:
-        """What ``begin.json`` says."""
-        return self._record("begin.json", _json(self.path / "begin.json"))
+    def begin(self) -> Begin:
+        """``begin.json``."""
+        return self._record(Begin, "begin.json", _json(self.path / "begin.json"))
 
     @cached_property
-    def plan(self) -> dict[str, Any]:
-        """What ``plan.json`` says; see ``qbench.run.plan.Plan.to_json``."""
-        return self._record("plan.json", _json(self.path / "plan.json"))
+    def plan(self) -> Plan:
+        """``plan.json``."""
+        return self._record(Plan, "plan.json", _json(self.path / "plan.json"))
 
     @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """What ``manifest.json`` of a complete bundle says."""
-        return self._record("manifest.json", _json(self.path / "manifest.json"))
+    def manifest(self) -> Manifest:
+        """``manifest.json`` of a complete bundle."""
+        return self._record(Manifest, "manifest.json", _json(self.path / "manifest.json"))
 
     @property
     def suite_text(self) -> str:
@@ -136,59 +148,73 @@ class Bundle:
 
     @property
     def run_id(self) -> str:
-        return str(self.begin["run_id"])
+        return self.begin.run_id
 
     @property
     def complete(self) -> bool:
         return (self.path / "manifest.json").is_file()
 
     @property
-    def prepared(self) -> dict[str, dict[str, Any]]:
+    def prepared(self) -> dict[str, Prepared]:
         """The last record of each artifact, by its key."""
-        return {r["artifact_key"]: r for r in self.lines("prepare.jsonl")}
+        return {record.artifact_key: record for record in self._lines("prepare.jsonl", Prepared)}
 
     @property
-    def evaluated(self) -> dict[str, dict[str, Any]]:
+    def evaluated(self) -> dict[str, Evaluated]:
         """The last record of each evaluation, by its id."""
-        return {r["evaluation_id"]: r for r in self.lines("evaluate.jsonl")}
+        return {record.evaluation_id: record for record in self._lines("evaluate.jsonl", Evaluated)}
 
     @property
-    def trials(self) -> list[dict[str, Any]]:
+    def trials(self) -> list[Trial]:
         """All trials in the order they were made."""
-        return self.lines("journal.jsonl")
+        return self._lines("journal.jsonl", Trial)
 
-    def lines(self, name: str) -> list[dict[str, Any]]:
+    @property
+    def energy(self) -> list[EnergyLine]:
+        """The records of the energy pass, in their order."""
+        return [record.root for record in self._lines("energy.jsonl", EnergyRecord)]
+
+    def lines(self, name: str) -> list[BaseModel]:
         """The records of ``prepare.jsonl``, ``evaluate.jsonl``, ``journal.jsonl`` or
         ``energy.jsonl``, in their order; a torn last line is left out."""
+        return self._lines(name, FILES[name])
+
+    def _lines(self, name: str, kind: type[Model]) -> list[Model]:
         try:
             records = read_lines(self.path / name)
         except ValueError as error:
             raise UserError(str(error), "The bundle is damaged; run the suite again.") from None
         return [
-            self._record(name, record, f":{number}") for number, record in enumerate(records, 1)
+            self._record(kind, name, record, f":{number}")
+            for number, record in enumerate(records, 1)
         ]
 
-    def _record(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
-        """``record`` of the file ``name``, if it has the required fields."""
+    def _record(
+        self, kind: type[Model], name: str, record: dict[str, Any], line: str = ""
+    ) -> Model:
+        """A record of the file ``name``.
+
+        Raises:
+            UserError: it lacks a required field, or a field has another type.
+        """
         try:
-            FILES[name].model_validate(record, strict=True)
+            return kind.model_validate(record, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             keys = ".".join(str(key) for key in first["loc"])
             raise UserError(
                 f"{self.path / name}{line}: damaged: {keys}: {first['msg']}", "Run the suite again."
             ) from None
-        return record
 
-    def samples(self, trial: Mapping[str, Any]) -> np.ndarray:
-        """``[calls]`` int64 nanoseconds of one good trial: from ``samples.parquet``, or, until the
-        run ends, from the trial's own file."""
-        path = self.inside("samples", f"{trial['trial']}.npy")
+    def samples(self, name: str) -> np.ndarray:
+        """``[calls]`` int64 nanoseconds of the good trial of this name: from ``samples.parquet``,
+        or, until the run ends, from the trial's own file."""
+        path = self.inside("samples", f"{name}.npy")
         if not self.complete and path.exists():
             samples = read_array(path)
         else:
             path = self.path / "samples.parquet"
-            samples = self._stored_samples.get(trial["trial"], np.array([]))
+            samples = self._stored_samples.get(name, np.array([]))
         if samples.ndim != 1 or samples.dtype != np.int64 or (samples <= 0).any():
             raise UserError(
                 f"{path} is damaged: not a list of positive int64", "Run the suite again."
@@ -198,8 +224,7 @@ class Bundle:
     @property
     def has_predictions(self) -> bool:
         """Whether the bundle has its predictions; ``qbench pack`` leaves them out."""
-        packed = self.begin.get("packed")
-        return packed is None or bool(packed["predictions"])
+        return self.begin.packed is None or self.begin.packed.predictions
 
     @cached_property
     def _stored_samples(self) -> dict[str, np.ndarray]:
@@ -234,20 +259,21 @@ class Bundle:
         """The predictions of an evaluation by output name; read only, and from disk when used."""
         return self.outputs_of(self.evaluated[evaluation_id])
 
-    def outputs_of(self, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def outputs_of(self, record: Evaluated) -> dict[str, np.ndarray]:
         """``outputs`` of an evaluation whose record has been read already."""
         return {
-            name: read_array(self.inside("predictions", record["evaluation_id"], file))
-            for name, file in record["outputs"].items()
+            name: read_array(self.inside("predictions", record.evaluation_id, file))
+            for name, file in record.outputs.items()
         }
 
     def reference(self, model: str) -> str | None:
         """The evaluation that the model's others are compared with: of the plan's candidates, the
         first that went well; None if none did, or none has been made yet."""
         done = self.evaluated
-        for entry in self.plan["references"].get(model, []):
-            if done.get(entry["evaluation_id"], {}).get("status") == "ok":
-                return entry["evaluation_id"]
+        for entry in self.plan.references.get(model, []):
+            record = done.get(entry.evaluation_id or "")
+            if record is not None and record.status == "ok":
+                return record.evaluation_id
         return None
 
     def labels(self, model: str) -> np.ndarray | None:
@@ -299,14 +325,13 @@ class Bundle:
         """``trials_frame`` from journal and samples. Latencies in ns, memory in bytes."""
         return pd.DataFrame([self._trial_row(t) for t in self.trials], columns=TRIAL_COLUMNS)
 
-    def _trial_row(self, trial: Mapping[str, Any]) -> dict[str, Any]:
-        row = {key: trial.get(key) for key in TRIAL_COLUMNS}
-        row |= trial.get("phases", {}) | (trial.get("counters") or {})
-        row |= {f"memory_{key}": value for key, value in trial.get("memory", {}).items()}
-        warmup = trial.get("warmup", {})
-        row |= {f"warmup_{key}": warmup.get(key) for key in ("calls", "ns", "stable")}
-        if trial["status"] == "ok":
-            samples = self.samples(trial)
+    def _trial_row(self, trial: Trial) -> dict[str, Any]:
+        row: dict[str, Any] = {key: getattr(trial, key, None) for key in TRIAL_COLUMNS}
+        row |= trial.phases | (trial.counters or {})
+        row |= {f"memory_{key}": value for key, value in trial.memory.items()}
+        row |= {f"warmup_{key}": trial.warmup.get(key) for key in ("calls", "ns", "stable")}
+        if trial.status == "ok":
+            samples = self.samples(trial.trial)
             for point in PERCENTILES:
                 row[f"{percentile_name(point)}_ns"] = percentile(samples, point)
         return row
@@ -342,13 +367,12 @@ class Bundle:
         write_file(self.path / "bandwidth.json", json.dumps(record, sort_keys=True))
 
     @property
-    def bandwidth(self) -> dict[str, dict[str, list[float]]] | None:
-        """Bytes per second by what was done (``copy``, ``read``) and threads, of each repeat; None
-        if it was not measured."""
+    def bandwidth(self) -> Bandwidth | None:
+        """Of the machine's memory; None if it was not measured."""
         path = self.path / "bandwidth.json"
         if not path.exists():
             return None
-        return self._record(path.name, _json(path))
+        return self._record(Bandwidth, path.name, _json(path))
 
     def add_energy(self, record: Mapping[str, Any], series: Mapping[str, np.ndarray]) -> None:
         """Add a line of the energy pass, after the series of readings that it names."""
@@ -364,11 +388,6 @@ class Bundle:
         """A series that a record of the energy pass names: see ``qbench.bundle.records.energy``."""
         return read_array(self.inside("energy", name))
 
-    @property
-    def energy(self) -> list[dict[str, Any]]:
-        """The records of the energy pass, in their order; see ``qbench.bundle.records.energy``."""
-        return self.lines("energy.jsonl")
-
     def add_items(self, model: str, labels: Path | None, chosen: Path | None) -> None:
         """Keep the labels of the evaluated items, and which items of the data set they are."""
         for name, source in (("labels", labels), ("chosen", chosen)):
@@ -378,14 +397,11 @@ class Bundle:
 
     def add_trial(
         self, record: dict[str, Any], samples: Path | None, traces: Mapping[str, Path]
-    ) -> dict[str, Any]:
+    ) -> Trial:
         """Add a trial: its files first, then its line; all are on disk when this returns.
 
         Args:
-            traces: what its scenario left beside the samples, by name.
-
-        Returns:
-            The line.
+            traces: further files of its scenario, by name.
         """
         if samples is not None:
             target = self.inside("samples", f"{record['trial']}.npy")
@@ -398,11 +414,11 @@ class Bundle:
                 copy_file(source, self.inside("traces", record["trial"], name))
             record = {**record, "traces": sorted(traces)}
         append_line(self.path / "journal.jsonl", record)
-        return record
+        return self._record(Trial, "journal.jsonl", record)
 
-    def trace(self, trial: Mapping[str, Any], name: str) -> Path:
-        """A file that a trial's scenario left beside its samples."""
-        return self.inside("traces", str(trial["trial"]), name)
+    def trace(self, trial: str, name: str) -> Path:
+        """A file of the scenario of the trial of this name."""
+        return self.inside("traces", trial, name)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the tables and then the manifest: from now on the bundle is complete.
@@ -424,8 +440,8 @@ class Bundle:
 
     def compute_samples(self) -> pd.DataFrame:
         """One row for each timed call of the good trials: ``trial``, ``latency_ns``."""
-        good = [t for t in self.trials if t["status"] == "ok"]
-        frames = [pd.DataFrame({"trial": t["trial"], "latency_ns": self.samples(t)}) for t in good]
+        good = [trial.trial for trial in self.trials if trial.status == "ok"]
+        frames = [pd.DataFrame({"trial": t, "latency_ns": self.samples(t)}) for t in good]
         columns = pd.DataFrame({"trial": pd.Series(dtype=str), "latency_ns": pd.Series(dtype=int)})
         return pd.concat([columns, *frames], ignore_index=True)
 
@@ -462,11 +478,11 @@ class Bundle:
         except UserError as error:
             return [error.message]
         found = []
-        if manifest["run_id"] != run_id:
-            found.append(f"manifest.json is of the run {manifest['run_id']}, not of {run_id}")
+        if manifest.run_id != run_id:
+            found.append(f"manifest.json is of the run {manifest.run_id}, not of {run_id}")
         present, strange = self._present()
         found += [f"{name} is {what}" for name, what in strange.items()]
-        for name, digest in manifest["files"].items():
+        for name, digest in manifest.files.items():
             if name in strange:
                 continue
             if name not in present:
@@ -474,7 +490,7 @@ class Bundle:
                 found.append(f"{name} is missing" if inside else f"{name} is no file of a bundle")
             elif digest_file(self.path / name) != digest:
                 found.append(f"{name} was changed")
-        added = present - {*manifest["files"], "manifest.json"}
+        added = present - {*manifest.files, "manifest.json"}
         return found + [f"{name} was added" for name in sorted(added)]
 
     def _present(self) -> tuple[set[str], dict[str, str]]:

@@ -45,16 +45,16 @@ def _records(bundle: Bundle) -> list[str]:
 def _named(bundle: Bundle) -> list[str]:
     """Cases and files that records name and that are not there."""
     trials, found = bundle.trials, []
-    planned = {e["case_id"] for e in [*bundle.plan["cases"], *bundle.plan["yardsticks"]]}
+    planned = {entry.case_id for entry in [*bundle.plan.cases, *bundle.plan.yardsticks]}
     files = [("samples.parquet",)]
     for trial in trials:
-        if trial["case_id"] not in planned:
-            case = f"case {trial['case_id']}, which is none of the plan's"
-            found.append(f"journal.jsonl: trial {trial['trial']} is of {case}")
-        files += [("traces", trial["trial"], name) for name in trial.get("traces", ())]
+        if trial.case_id not in planned:
+            case = f"case {trial.case_id}, which is none of the plan's"
+            found.append(f"journal.jsonl: trial {trial.trial} is of {case}")
+        files += [("traces", trial.trial, name) for name in trial.traces]
     evaluated = bundle.evaluated if bundle.has_predictions else {}
     for key, record in evaluated.items():
-        files += [("predictions", key, name) for name in record["outputs"].values()]
+        files += [("predictions", key, name) for name in record.outputs.values()]
     for parts in files:
         try:
             if not bundle.inside(*parts).is_file():

@@ -10,6 +10,7 @@ from typing import Any
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
 from qbench.bundle.find import check_outside
+from qbench.bundle.records.run import to_json
 from qbench.errors import UserError
 from qbench.storage import digest_file, new_folder, write_file
 
@@ -47,7 +48,7 @@ def write_copy(
     if target.exists():
         raise UserError(f"there is a {target} already", "Give another folder with -o.")
     begin = {
-        **bundle.begin,
+        **to_json(bundle.begin),
         how: {**facts, "manifest_sha256": digest_file(bundle.path / "manifest.json")},
     }
     with new_folder(target) as staged:
@@ -75,15 +76,17 @@ def _is_prediction(name: str) -> bool:
 def _write(
     bundle: Bundle, staged: Path, begin: Mapping[str, Any], leaves_out: Callable[[str], bool]
 ) -> None:
-    copied = Bundle.create_in(staged, begin, bundle.plan, bundle.suite_text)
-    for name in bundle.manifest["files"]:
+    copied = Bundle.create_in(staged, begin, to_json(bundle.plan), bundle.suite_text)
+    for name in bundle.manifest.files:
         path = staged / name
         if path.exists() or name in DERIVED or leaves_out(name):
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".jsonl"):
-            write_file(path, "".join(f"{json.dumps(record)}\n" for record in bundle.lines(name)))
+            write_file(
+                path, "".join(f"{json.dumps(to_json(record))}\n" for record in bundle.lines(name))
+            )
         else:
             bundle.copy_file(name, path)  # synced with the folder
-    facts = {name: fact for name, fact in bundle.manifest.items() if name not in OWN_FACTS}
+    facts = {name: fact for name, fact in to_json(bundle.manifest).items() if name not in OWN_FACTS}
     copied.finish(facts)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.verdict import is_valid
+from qbench.bundle.verdict import ANCHORS, is_valid
 from qbench.errors import UserError, nearest
 from qbench.storage import TEMPORARY
-
-ANCHORS = ("anchors", "reference")
-"""Sub-folders of the results folder with runs that serve as baselines."""
 
 
 def find_run(run: str, results: Path) -> Bundle:
@@ -22,23 +20,26 @@ def find_run(run: str, results: Path) -> Bundle:
         UserError: there is no such run, or it only confirms another one.
     """
     bundle = find_bundle(run, results)
-    if bundle.begin.get("confirms"):
+    if bundle.begin.confirms:
         raise UserError(
-            f"{bundle.run_id} only confirms {bundle.begin['confirms']}", "Give the confirmed run."
+            f"{bundle.run_id} only confirms {bundle.begin.confirms}", "Give the confirmed run."
         )
     return bundle
 
 
 def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
-    """Earlier runs of the same suite, cases and machine, newest first: complete, valid, and not
-    confirming another run; at most ``most``."""
+    """Earlier complete runs of the same suite, cases and machine, without confirming and invalid
+    ones; the newest first, at most ``most``.
+
+    Raises:
+        UserError: the verdict on one of them is damaged, so it may be invalid.
+    """
     begin, found = bundle.begin, []
+    key = attrgetter("suite", "filters", "host.host_id")
     for other in _newest_first(results):
-        same = all(other.begin.get(key) == begin.get(key) for key in ("suite", "filters")) and (
-            other.begin["host"]["host_id"] == begin["host"]["host_id"]
-        )
+        same = key(other.begin) == key(begin)
         before = _started(other) < _started(bundle)
-        if same and before and not other.begin.get("confirms") and is_valid(other):
+        if same and before and not other.begin.confirms and is_valid(other.path):
             found.append(other)
         if len(found) == most:
             break
@@ -58,7 +59,7 @@ def _newest_first(results: Path) -> Iterator[Bundle]:
 
 def _started(bundle: Bundle) -> float:
     try:
-        return datetime.fromisoformat(bundle.begin["started"]).timestamp()
+        return datetime.fromisoformat(bundle.begin.started).timestamp()
     except ValueError:
         raise UserError(
             f"{bundle.path}: begin.json: the start time is missing or wrong",
@@ -79,8 +80,8 @@ def find_confirmation(bundle: Bundle, results: Path, cases: Sequence[str]) -> Bu
     for other in _newest_first(results):
         if _started(other) < _started(bundle):
             break
-        if other.begin.get("confirms") == bundle.run_id:
-            planned = {entry["case_id"] for entry in other.plan["cases"]}
+        if other.begin.confirms == bundle.run_id:
+            planned = {entry.case_id for entry in other.plan.cases}
             if set(cases) <= planned:
                 return other
     return None
@@ -90,7 +91,7 @@ INDEX = "collection.json"
 
 
 def find_bundles(runs: Sequence[str], results: Path) -> list[Bundle]:
-    """The bundles that runs name, as ``find_bundle`` takes them; a collection's folder stands for
+    """The bundles of these runs, as ``find_bundle`` takes them; a collection's folder stands for
     all bundles in it.
 
     Raises:
@@ -129,7 +130,7 @@ def find_bundle(run: str, results: Path) -> Bundle:
         for path in reversed(bundles(results)):
             if (path / "manifest.json").is_file():
                 bundle = Bundle(path)
-                if not bundle.begin.get("confirms"):
+                if not bundle.begin.confirms:
                     return bundle
         raise UserError(
             f"there is no complete bundle in {results}/",
@@ -154,10 +155,10 @@ def find_incomplete(results: Path, run_key: str) -> Bundle | None:
         try:
             bundle = Bundle(path)
             bundle.resume()
-            if bundle.begin["run_key"] == run_key and bundle.plan and bundle.prepared is not None:
+            if bundle.begin.run_key == run_key and bundle.plan and bundle.prepared is not None:
                 bundle.compute_trials()
                 for evaluation_id, record in bundle.evaluated.items():
-                    if record["status"] == "ok":
+                    if record.status == "ok":
                         bundle.outputs(evaluation_id)
                 _ = bundle.energy, bundle.bandwidth
                 return bundle

@@ -1,4 +1,4 @@
-"""Retention: which bundles of a results folder may go, and removing them."""
+"""Retention: choose the bundles of a results folder that may be removed, and remove them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.find import ANCHORS
-from qbench.bundle.verdict import verdict_path
+from qbench.bundle.verdict import ANCHORS, read_verdict
 from qbench.errors import UserError, nearest
-from qbench.storage import folder_bytes, parse_json
+from qbench.storage import folder_bytes
 
 YOUNG = timedelta(days=1)
-"""An incomplete run that has changed within this time may be going on, or go on again."""
+"""An incomplete run that changed within this time may still be running, or be resumed."""
 
 
 @dataclass(frozen=True)
 class Retention:
-    """What stays; a run that either rule keeps does.
+    """The runs to keep; a run stays if any rule keeps it.
 
     Attributes:
-        days: runs begun within the last so many days; None: no such rule.
-        runs: the last so many complete runs of each suite on each machine; None: no such rule.
-        keep: runs that stay whatever the rules say, by id or path.
+        days: runs started within this number of days; None: no such rule.
+        runs: this number of newest complete runs of each suite on each machine; None: no such rule.
+        keep: runs that always stay, by id or path.
     """
 
     days: int | None = None
@@ -36,7 +35,7 @@ class Retention:
 
 @dataclass(frozen=True)
 class Item:
-    """A bundle that goes."""
+    """A bundle to remove."""
 
     path: Path
     bytes: int
@@ -45,7 +44,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What goes, the oldest first; and which bundles that the rules do not keep stay, with why."""
+    """The bundles to remove, the oldest first; and those that stay although no rule keeps them,
+    each with the reason."""
 
     going: tuple[Item, ...]
     staying: tuple[tuple[str, str], ...]
@@ -59,7 +59,7 @@ class Pruning:
 class _Run:
     bundle: Bundle
     started: datetime
-    """Of a complete run; of an incomplete one, when it last changed."""
+    """Start of a complete run; last change of an incomplete one."""
 
     @property
     def name(self) -> str:
@@ -68,17 +68,18 @@ class _Run:
     @property
     def series(self) -> tuple[str, str]:
         begin = self.bundle.begin
-        return begin["suite"], begin["host"]["host_id"]
+        return begin.suite, begin.host.host_id
 
 
 def plan_pruning(results: Path, retention: Retention, now: datetime | None = None) -> Pruning:
-    """What would go. Only real folders directly in ``results`` are looked at, links are not.
+    """The bundles that would be removed. Only folders directly in ``results`` are considered, not
+    links.
 
     Args:
-        now: the time that ages are told from; the present if left out.
+        now: reference for ages; None: the present.
 
     Raises:
-        UserError: there is no such folder, or none of the runs to be kept by name.
+        UserError: there is no such folder, or no run of a name to keep; or a verdict is damaged.
     """
     if not results.is_dir():
         raise UserError(f"there is no folder {results}", "--results names another one.")
@@ -92,7 +93,7 @@ def plan_pruning(results: Path, retention: Retention, now: datetime | None = Non
     going = []
     for run in sorted(runs, key=lambda run: run.started):
         # A confirming run stays as long as the run that it confirms.
-        leading = by_id.get(run.bundle.begin.get("confirms") or "", run)
+        leading = by_id.get(run.bundle.begin.confirms or "", run)
         if _is_kept(leading, ranks[leading.name], retention, now):
             continue
         reason = _why_it_stays(leading, results, anchors, now)
@@ -105,7 +106,7 @@ def plan_pruning(results: Path, retention: Retention, now: datetime | None = Non
 
 
 def _runs(results: Path) -> tuple[list[_Run], list[tuple[str, str]]]:
-    """The bundles, and those that cannot be read, with why."""
+    """The bundles; and those that cannot be read, each with the reason."""
     runs, unread = [], []
     with os.scandir(results) as entries:
         folders = sorted(e.path for e in entries if e.is_dir(follow_symlinks=False))
@@ -125,44 +126,38 @@ def _started(bundle: Bundle) -> datetime:
         last = max(path.stat(follow_symlinks=False).st_mtime for path in bundle.path.iterdir())
         return datetime.fromtimestamp(last, tz=timezone.utc)
     try:
-        started = datetime.fromisoformat(bundle.begin["started"])
+        started = datetime.fromisoformat(bundle.begin.started)
     except ValueError:
         raise UserError(f"{bundle.path}: damaged: it does not tell when it started") from None
     return started if started.tzinfo else started.replace(tzinfo=timezone.utc)
 
 
 def _check_names(keep: Sequence[str], known: Sequence[str]) -> None:
-    """A run whose name is wrong would be removed."""
+    """Check names to keep: a run with a misspelt name would be removed."""
     for name in keep:
         if Path(name).name not in known:
             raise UserError(f"there is no run '{name}' to keep", nearest(name, known))
 
 
 def _anchors(bundle: Bundle, known: Sequence[str]) -> Iterator[str]:
-    """Runs that this run's gate is anchored to: by the suite's settings, or by what was said when
-    it was judged."""
-    gate = bundle.begin["settings"].get("gate")
-    baselines = gate.get("baselines") if isinstance(gate, Mapping) else None
+    """Runs that this run's gate uses as anchors, by the suite's settings or its verdict."""
+    baselines = (bundle.begin.settings.gate or {}).get("baselines")
     for baseline in baselines if isinstance(baselines, list) else []:
         if isinstance(baseline, Mapping) and isinstance(baseline.get("anchor"), str):
             yield baseline["anchor"]
-    try:
-        verdict = parse_json(verdict_path(bundle).read_bytes())
-    except (OSError, ValueError):
-        return
-    held = verdict.get("baselines") if isinstance(verdict, Mapping) else None
+    held = (read_verdict(bundle.path) or {}).get("baselines")
     for words in held if isinstance(held, list) else []:
         if isinstance(words, str) and words.startswith("anchor:"):
             yield from (name for name in known if name in words)
 
 
 def _ranks(runs: Sequence[_Run]) -> dict[str, int | None]:
-    """How many newer complete runs of the same suite and machine there are; None for incomplete
-    ones and those that confirm another, which are none of the series."""
+    """Number of newer complete runs of the same suite and machine; None for incomplete and
+    confirming runs, which do not count."""
     counts: dict[tuple[str, str], int] = {}
     ranks: dict[str, int | None] = {}
     for run in sorted(runs, key=lambda run: run.started, reverse=True):
-        if not run.bundle.complete or run.bundle.begin.get("confirms"):
+        if not run.bundle.complete or run.bundle.begin.confirms:
             ranks[run.name] = None
             continue
         ranks[run.name] = counts.get(run.series, 0)
@@ -198,9 +193,9 @@ def _why(run: _Run, rank: int | None, retention: Retention) -> str:
 
 
 def remove(results: Path, item: Item) -> None:
-    """Remove a bundle for good, never what a link leads to.
+    """Delete a bundle; links are never followed.
 
-    The manifest goes first and ``begin.json`` last: what a kill leaves is an incomplete run.
+    The manifest goes first and ``begin.json`` last, so that a kill leaves an incomplete run.
 
     Raises:
         UserError: it is no longer a bundle in ``results``.

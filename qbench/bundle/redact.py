@@ -32,8 +32,8 @@ from typing import Any
 
 import pandas as pd
 
-from qbench.bundle.bundle import Bundle
-from qbench.bundle.records.run import FILES
+from qbench.bundle.bundle import Bundle, Model
+from qbench.bundle.records.run import FILES, Begin, to_json
 from qbench.errors import UserError
 
 GONE = "redacted"
@@ -127,23 +127,25 @@ class _Redacted(Bundle):
         super().__init__(path)
         plain = Bundle(path)
         begin = plain.begin
-        field = _vocabulary() | {name.lower() for name in begin["backends"]}
+        field = _vocabulary() | {name.lower() for name in begin.backends}
         if needed := {word for word in words if word.lower() in field}:
             raise UserError(
                 f"'{min(needed)}' is a word of the field, without which records say nothing",
                 "Leave it out of --also: as a name it tells nothing, either.",
             )
         known = field | COMMON | {word.lower() for word in keep}
-        found = {word for word in _found(path, begin["host"]) if word.lower() not in known}
+        found = {word for word in _found(path, begin.host.hostname) if word.lower() not in known}
         private = {word for word in (*found, *words) if len(word) > 1}
         self._redactor = Redactor(private, _versions(begin))
         self._check_names(plain)
 
-    def _record(self, name: str, record: dict[str, Any], line: str = "") -> dict[str, Any]:
+    def _record(
+        self, kind: type[Model], name: str, record: dict[str, Any], line: str = ""
+    ) -> Model:
         found = self._redactor.record(record)
         if name == "begin.json":
             found["host"] = _host(found["host"])
-        return super()._record(name, found, line)
+        return super()._record(kind, name, found, line)
 
     @property
     def suite_text(self) -> str:
@@ -256,12 +258,12 @@ def _cut(found: re.Match[str]) -> str:
 # --------------------------------------------------------------------------- what is private
 
 
-def _found(folder: Path, host: Mapping[str, Any]) -> set[str]:
+def _found(folder: Path, hostname: str | None) -> set[str]:
     """The private words that can be found for a bundle: hosts' names, and users'."""
     found: set[str] = set()
-    for name in filter(None, (host.get("hostname"), socket.gethostname())):
-        first, _, domain = str(name).partition(".")
-        found |= {str(name), first} | ({domain} if "." in domain else set())
+    for name in filter(None, (hostname, socket.gethostname())):
+        first, _, domain = name.partition(".")
+        found |= {name, first} | ({domain} if "." in domain else set())
     with suppress(OSError, KeyError, ImportError):  # no user has this number
         found.add(getpass.getuser())
     for path in folder.rglob("*"):
@@ -285,24 +287,23 @@ def _vocabulary() -> frozenset[str]:
     return frozenset([*map(str.lower, known), *re.split(r"[^a-z0-9]+", text)])
 
 
-def _versions(begin: Mapping[str, Any]) -> Iterator[str]:
-    """All version numbers that the bundle tells."""
-    places = [begin["host"].get("packages"), begin["software"]]
-    places += [made.get("resolved") for made in begin.get("environments", {}).values()]
-    for place in places:
-        yield from (str(version) for version in (place or {}).values())
+def _versions(begin: Begin) -> Iterator[str]:
+    """All version numbers in ``begin.json``."""
+    resolved = [built.resolved for built in begin.environments.values()]
+    for versions in (begin.host.packages or {}, begin.software, *resolved):
+        yield from (version for version in versions.values() if version is not None)
 
 
 def _names(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """What is not changed: what kind of name, and the name."""
     begin, plan = bundle.begin, bundle.plan
-    yield "the run's id", str(bundle.run_id)
-    yield "the suite", str(begin["suite"])
-    yield from (("the environment", name) for name in begin.get("environments", {}))
-    yield from (("the model", name) for name in plan["models"])
-    yield from (("the data set", data["name"]) for data in plan["data"].values() if data)
+    yield "the run's id", bundle.run_id
+    yield "the suite", begin.suite
+    yield from (("the environment", name) for name in begin.environments)
+    yield from (("the model", name) for name in plan.models)
+    yield from (("the data set", data.name) for data in plan.data.values() if data)
     lines = (record for name in FILES if name.endswith(".jsonl") for record in bundle.lines(name))
-    keys = {key for record in (begin, plan, *lines) for key in _keys(record)}
+    keys = {key for record in (begin, plan, *lines) for key in _keys(to_json(record))}
     yield from (("the key", key) for key in sorted(keys))
     for path in bundle.path.rglob("*"):
         yield "the file", path.name

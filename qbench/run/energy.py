@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.bundle.records.energy import Met
+from qbench.bundle.records.energy import Alignment, EnergyLine, Met, Window
 from qbench.errors import as_user_error
 from qbench.machine.clock import Clock
 from qbench.machine.energy import marker
@@ -64,9 +64,7 @@ class EnergyPass:
     burn: Callable[[Sequence[int], int], None] = marker.burn
 
 
-def measure_energy(
-    run: EnergyPass, cases: Mapping[str, str], done: Sequence[Mapping[str, Any]]
-) -> None:
+def measure_energy(run: EnergyPass, cases: Mapping[str, str], done: Sequence[EnergyLine]) -> None:
     """Measure what is not measured yet. A case whose worker fails is not run again.
 
     Args:
@@ -94,20 +92,20 @@ def measure_energy(
             _Sitting(run, cases).measure(todo, _broken(done))
 
 
-def _broken(done: Sequence[Mapping[str, Any]]) -> set[str]:
-    return {r["case_id"] for r in done if r["kind"] == "window" and r["status"] != "ok"}
+def _broken(done: Sequence[EnergyLine]) -> set[str]:
+    return {r.case_id for r in done if isinstance(r, Window) and r.status != "ok"}
 
 
 def _todo(
-    run: EnergyPass, cases: Mapping[str, str], done: Sequence[Mapping[str, Any]]
+    run: EnergyPass, cases: Mapping[str, str], done: Sequence[EnergyLine]
 ) -> Iterator[tuple[int, str]]:
     """Rounds outermost, each in a random order of its own, without what has been recorded. What a
     wall meter was to measure counts only once its log has been read."""
-    aligned = {r["sitting"] for r in done if r["kind"] == "alignment" and not r["reason"]}
+    aligned = {r.sitting for r in done if isinstance(r, Alignment) and not r.reason}
     made = {
-        (r["round"], r["case_id"])
+        (r.round, r.case_id)
         for r in done
-        if r["kind"] == "window" and (run.wall is None or r["sitting"] in aligned)
+        if isinstance(r, Window) and (run.wall is None or r.sitting in aligned)
     }
     broken = _broken(done)
     for number in range(run.settings.windows):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 from qbench.analysis.explain import Explanation, explain
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import Entry
 from qbench.errors import UserError
 from qbench.machine.host import fingerprint
 from qbench.machine.lock import measuring_lock
 from qbench.run.artifacts import RECORD, ArtifactStore, digest_artifact
 from qbench.run.workers.isolate import run_job, scratch_folder
 from qbench.run.workers.registry import Registry
-from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.suite import DEFAULT_ENVIRONMENT
 from qbench.storage import cache_dir
@@ -42,7 +42,7 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
         UserError: no such case, several of them, or its artifact is no longer in the cache.
     """
     entry = find_case(bundle, words)
-    case = Case.model_validate(entry["case"])
+    case = entry.case
     store = ArtifactStore()
     artifact = _artifact(store, bundle, entry)
     twin = _twin(store, bundle, entry)
@@ -77,18 +77,18 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
             "The worker's last lines:\n" + outcome.log if outcome.log else "",
         )
     rows = case_rows(bundle, bundle.trials_frame())
-    row = next(row for row in rows if row.case_id == entry["case_id"])
+    row = next(row for row in rows if row.case_id == entry.case_id)
     found = explain(case, row, outcome.result)
-    if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
+    if fingerprint()["host_id"] != bundle.begin.host.host_id:
         return replace(found, notes=[ELSEWHERE, *found.notes])
     return found
 
 
-def find_case(bundle: Bundle, words: Sequence[str]) -> Mapping[str, Any]:
+def find_case(bundle: Bundle, words: Sequence[str]) -> Entry:
     """The entry of the plan that ``words`` mean."""
     wanted = [part for word in words for part in word.replace("/", " ").split()]
-    entries = bundle.plan["cases"]
-    found = [entry for entry in entries if wanted == [entry["case_id"]]]
+    entries = bundle.plan.cases
+    found = [entry for entry in entries if wanted == [entry.case_id]]
     if not found:
         labels = [_label(entry).split() for entry in entries]
         fitting = [
@@ -102,50 +102,50 @@ def find_case(bundle: Bundle, words: Sequence[str]) -> Mapping[str, Any]:
         found = fewest if len(fewest) == 1 else [entry for _, entry in fitting]
     if len(found) != 1:
         shown = (found or entries)[:20]
-        listed = "\n  ".join(f"{entry['case_id']}  {_label(entry)}" for entry in shown)
+        listed = "\n  ".join(f"{entry.case_id}  {_label(entry)}" for entry in shown)
         what = "several cases fit" if found else "no case fits"
         raise UserError(f"{what} '{' '.join(words)}'", f"Give an id:\n  {listed}")
     return found[0]
 
 
-def _label(entry: Mapping[str, Any]) -> str:
+def _label(entry: Entry) -> str:
     """The case's label, with the options that were no defaults when it was planned."""
-    plain = Case.model_validate({**entry["case"], "options": {}})
-    return f"{plain.label} {entry['variant']}".rstrip()
+    plain = entry.case.model_copy(update={"options": {}})
+    return f"{plain.label} {entry.variant}".rstrip()
 
 
-def _artifact(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Path:
+def _artifact(store: ArtifactStore, bundle: Bundle, entry: Entry) -> Path:
     label = _label(entry)
-    if entry["skip"] or entry["failure"]:
-        raise UserError(f"{label} was not run: {entry['skip'] or entry['failure']}")
-    prepared = bundle.prepared.get(entry["artifact_key"], {})
-    if prepared.get("status") != "ok":
-        raise UserError(f"{label} was not prepared: {prepared.get('reason')}")
-    folder = store.folder / entry["artifact_key"]
+    if entry.skip or entry.failure:
+        raise UserError(f"{label} was not run: {entry.skip or entry.failure}")
+    key = entry.artifact_key or ""
+    prepared = bundle.prepared.get(key)
+    if prepared is None or prepared.status != "ok":
+        raise UserError(f"{label} was not prepared: {prepared and prepared.reason}")
+    folder = store.folder / key
     if not (folder / RECORD).is_file():
         raise UserError(f"the artifact of {label} is not in the cache {store.root}", AGAIN)
-    if digest_artifact(folder) != prepared["digest"]:
+    if digest_artifact(folder) != prepared.digest:
         raise UserError(f"the artifact of {label} in the cache is not the one of the bundle", AGAIN)
     return folder
 
 
-def _twin(store: ArtifactStore, bundle: Bundle, entry: Mapping[str, Any]) -> Path | None:
+def _twin(store: ArtifactStore, bundle: Bundle, entry: Entry) -> Path | None:
     """The float32 artifact of the same model and backend; None for float32 itself, or where the
     bundle's is none of the cache's."""
-    case = entry["case"]
-    prepared = bundle.prepared
-    if case["precision"] == REFERENCE:
+    case, prepared = entry.case, bundle.prepared
+    if case.precision == REFERENCE:
         return None
-    alike = ["model", "backend", "device"]
-    if prepared[entry["artifact_key"]].get("compiled_for"):
-        alike += ["batch_size", "environment"]  # it is compiled for one, and by one's runtime
-    candidates = [*bundle.plan["cases"], *bundle.plan["references"].get(case["model"], [])]
-    for other in candidates:
-        same = all(other["case"][key] == case[key] for key in alike)
-        if same and other["case"]["precision"] == REFERENCE and other["artifact_key"]:
-            folder = store.folder / other["artifact_key"]
-            digest = prepared.get(other["artifact_key"], {}).get("digest")
-            if (folder / RECORD).is_file() and digest_artifact(folder) == digest:
+    alike = attrgetter("model", "backend", "device")
+    if prepared[entry.artifact_key or ""].compiled_for:  # for one batch, and by one runtime
+        alike = attrgetter("model", "backend", "device", "batch_size", "environment")
+    for other in [*bundle.plan.cases, *bundle.plan.references.get(case.model, [])]:
+        key = other.artifact_key
+        if alike(other.case) == alike(case) and other.case.precision == REFERENCE and key:
+            folder, found = store.folder / key, prepared.get(key)
+            if found is None or not (folder / RECORD).is_file():
+                continue
+            if digest_artifact(folder) == found.digest:
                 return folder
     return None
 
@@ -154,22 +154,22 @@ def _prepared(store: ArtifactStore, bundle: Bundle, artifact: Path) -> Path:
     """What a compiled artifact was made from, which shows its layers; others are it themselves."""
     prepared = bundle.prepared
     line = prepared[artifact.name]
-    if not line.get("compiled_for"):
+    if not line.compiled_for:
         return artifact
-    base = str(line.get("base"))
-    folder = store.folder / base
-    known = (folder / RECORD).is_file()
-    if not known or digest_artifact(folder) != prepared.get(base, {}).get("digest"):
+    base = line.base or ""
+    folder, found = store.folder / base, prepared.get(base)
+    there = (folder / RECORD).is_file()
+    if found is None or not there or digest_artifact(folder) != found.digest:
         raise UserError(
             f"what the artifact {artifact.name} was compiled from is not in the cache", AGAIN
         )
     return folder
 
 
-def _feeds(artifact: Path, entry: Mapping[str, Any]) -> dict[str, Path]:
+def _feeds(artifact: Path, entry: Entry) -> dict[str, Path]:
     """The cached evaluation items, by input."""
     inputs = json.loads((artifact / RECORD).read_text())["model"]["inputs"]
-    folder = cache_dir() / "data" / str(entry["cached_items"])
+    folder = cache_dir() / "data" / str(entry.cached_items)
     feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(inputs)}
     if not all(path.is_file() for path in feeds.values()):
         raise UserError("the evaluation items are not in the cache", AGAIN)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from qbench.analysis.gate.judge import Evidence, GateResult, judge
+from qbench.analysis.gate.judge import Evidence, GateResult, gate_verdict
 from qbench.analysis.gate.record import to_json
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import earlier_runs, find_anchor, find_confirmation, find_run
@@ -113,15 +113,15 @@ def judge_bundle(
         },
         accepted=Accepted.of(known, today or date.today()),
     )
-    result = judge(bundle, settings, evidence)
+    result = gate_verdict(bundle, settings, evidence)
     if result.to_confirm and result.invalid is None:
         confirmation = find_confirmation(bundle, results, result.to_confirm)
         if confirmation is None and measure is not None:
             confirmation = measure(result.to_confirm)
         if confirmation is not None:
-            result = judge(bundle, settings, replace(evidence, confirmation=confirmation))
+            result = gate_verdict(bundle, settings, replace(evidence, confirmation=confirmation))
     verdict = {**to_json(result), "judged": datetime.now().astimezone().isoformat()}
-    write_file(verdict_path(bundle), json.dumps(verdict, indent=1) + "\n")
+    write_file(verdict_path(bundle.path), json.dumps(verdict, indent=1) + "\n")
     return result
 
 
@@ -129,7 +129,7 @@ def settings_of(
     bundle: Bundle, overrides: Mapping[str, Any], limits: Sequence[str] = ()
 ) -> GateSettings:
     """The suite's settings at the time of the run, with overrides and additional limits."""
-    kept = bundle.begin["settings"].get("gate") or {}
+    kept = bundle.begin.settings.gate or {}
     try:
         limited = [*kept.get("limits", ()), *limits]
         return GateSettings.model_validate({**kept, **overrides, "limits": limited})
@@ -167,7 +167,7 @@ def measure_again(
     from qbench.run.runner import run_suite
     from qbench.spec.case import Filters
 
-    if fingerprint()["host_id"] != bundle.begin["host"]["host_id"]:
+    if fingerprint()["host_id"] != bundle.begin.host.host_id:
         raise UserError(
             f"{bundle.run_id} was measured on another machine",
             "Confirm it there; or judge it here without --confirm.",
@@ -177,7 +177,7 @@ def measure_again(
         request,
         suite=request.suite.model_copy(update=only),
         filters=Filters(cases=tuple(sorted(cases))),
-        seed=bundle.begin["seed"] + 1,  # another order of trials
+        seed=bundle.begin.seed + 1,  # another order of trials
         confirms=bundle.run_id,
         wall=None,
         command=("gate", bundle.run_id, "--confirm"),
@@ -196,10 +196,10 @@ def _request(
 
     path = find_suite(asked.suite or _suite_of(bundle))
     suite, text, catalog, folder = open_suite(path, registry.names, progress.note)
-    rounds = bundle.begin["settings"]["rounds"]
+    rounds = bundle.begin.settings.rounds
     as_run: dict[str, Any] = {"gate": settings_of(bundle, {})}  # affects no measurement
     as_run |= {"rounds": rounds} if isinstance(rounds, int) else {}
-    if suite.model_copy(update=as_run).digest() != bundle.begin.get("suite_digest"):
+    if suite.model_copy(update=as_run).digest() != bundle.begin.suite_digest:
         raise UserError(
             f"{path} has changed since {bundle.run_id} ran it",
             "Give the original suite with --suite; the bundle has it as suite.yaml.",
@@ -209,9 +209,8 @@ def _request(
 
 def _suite_of(bundle: Bundle) -> str:
     """The suite's name or path in the run's command."""
-    command = [str(word) for word in bundle.begin.get("command") or ()]
-    for word in command[1:]:
-        if Path(word).suffix in (".yaml", ".yml") or word == bundle.begin["suite"]:
+    for word in bundle.begin.command[1:]:
+        if Path(word).suffix in (".yaml", ".yml") or word == bundle.begin.suite:
             return word
     raise UserError(
         f"the command of {bundle.run_id} names no suite", "Give the suite with --suite."

@@ -6,12 +6,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from qbench.analysis.statistics import estimates
 from qbench.analysis.table import noise
+from qbench.bundle.records.run import Trial
 from qbench.bundle.trials import percentile
 from qbench.run.plan import Plan, Planned
 from qbench.spec.case import Case
@@ -87,24 +88,24 @@ class Schedule:
         self._round = -1
         self._queue: list[str] = []
 
-    def add(self, trial: Mapping[str, Any], samples_ns: np.ndarray | None) -> None:
+    def add(self, trial: Trial, samples_ns: np.ndarray | None) -> None:
         """Add a trial.
 
         Args:
             samples_ns: latency of each call; None if the trial failed.
         """
-        state = self._states.get(trial["case_id"])
+        state = self._states.get(trial.case_id)
         if state is None:
             return  # a filter or a failed evaluation excludes the case now
-        state.made.add(trial["round"])
-        state.seconds += trial["seconds"] + self._rest_s
+        state.made.add(trial.round)
+        state.seconds += trial.seconds + self._rest_s
         if samples_ns is None:
             state.broken = True
             return
         steady = percentile(samples_ns, 10) or percentile(samples_ns, 50)
         assert steady is not None  # there is at least one call
-        state.p10_ns[trial["sitting"], trial["round"]] = steady
-        state.quiet += not noise.disturbed(trial, state.planned.case.model_dump())
+        state.p10_ns[trial.sitting, trial.round] = steady
+        state.quiet += not noise.disturbed(trial, state.planned.case)
 
     def next(self) -> Next | None:
         """The next trial; None when all are made."""

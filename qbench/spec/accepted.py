@@ -1,12 +1,12 @@
-"""Known changes that the gate is not to fail for, each until a day and for a reason.
+"""Known changes that do not fail the gate, each with a reason and an end date.
 
 ``accepted.yaml``, in the results folder or under version control::
 
     accepted:
     - case: 3f2a91c04b7d          # its id, as `qbench gate` shows it
       label: resnet8 onnxruntime fp32
-      kinds: [slower]             # left out: whatever is found
-      most: 0.05                  # at most so much worse; left out: however much
+      kinds: [slower]             # default: all kinds
+      most: 0.05                  # at most so much worse; default: any amount
       until: 2026-12-31           # the last day on which it counts
       reason: the new release checks its inputs
 """
@@ -34,9 +34,9 @@ class Acceptance(Strict):
 
     Attributes:
         case: the case's id.
-        label: what it is called, for those who read the file.
+        label: of the case, for readers of the file.
         kinds: of findings; empty: all.
-        most: ``Figure.value`` up to which it is accepted; None: whatever it is.
+        most: ``Figure.value`` up to which it is accepted; None: any.
         until: the last day on which it counts.
     """
 
@@ -71,16 +71,16 @@ def read_accepted(path: Path) -> list[Acceptance]:
     """The entries of a file; none if there is no file.
 
     Raises:
-        UserError: the file is no such file; with its line.
+        UserError: the file has another content; with its line.
     """
     return load(path, _File)[0].accepted if path.exists() else []
 
 
 def accept(path: Path, entry: Acceptance) -> None:
-    """Add an entry to a file, which is made if need be; its comments stay.
+    """Add an entry to a file, which is created if needed; its comments stay.
 
     Raises:
-        UserError: what the file holds is wrong already.
+        UserError: the file is already invalid.
     """
     from ruamel.yaml import YAML
 

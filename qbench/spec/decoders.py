@@ -1,17 +1,17 @@
-"""From a detector's raw outputs to its boxes. A card names the decoder:
+"""Decode the raw outputs of a detector into boxes. A card names the decoder:
 
     decoder: {name: fastestdet, options: {score: 0.01, overlap: 0.45}}
 
-A decoder of one's own is a function in an installed package, offered by an entry point:
+Further decoders are functions of installed packages, registered by an entry point:
 
     [project.entry-points."qbench.decoders"]
     myhead = "mypackage.heads:decode"
 
-It is called as ``decode(outputs, options)`` with all evaluated items at once. ``outputs`` holds by
-the card's output names arrays ``[items, ...]``, ``options`` is what the card says. It returns a
-sequence with one array ``[n, 6]`` for each item: class, score, x1, y1, x2, y2. Classes count as the
-data set's do; corners are shares of the width and height of the picture that the model was fed, 0
-to 1 (so a letterbox is part of the picture). ``ValueError`` says what does not fit.
+It is called as ``decode(outputs, options)`` with all evaluated items at once: ``outputs`` are
+arrays ``[items, ...]`` by the card's output names, ``options`` the card's. It returns a sequence
+with one array ``[n, 6]`` for each item: class, score, x1, y1, x2, y2. Classes are numbered as in
+the data set; corners are shares (0 to 1) of the width and height of the model's input picture,
+letterbox included. It raises ``ValueError`` if the outputs do not fit.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class _Options(BaseModel):
 
 
 class SsdOptions(_Options):
-    """``class_map``: by the model's class, the data set's, -1 for one that it does not have. Left
-    out: they are the same."""
+    """``class_map``: the data set's class for each class of the model, -1 where it has none; None:
+    they are the same."""
 
     class_map: Annotated[list[Annotated[int, Field(ge=-1)]], Field(min_length=1)] | None = None
 
@@ -53,8 +53,8 @@ class HeadOptions(_Options):
 
 
 class YoloOptions(HeadOptions):
-    """``size``: [height, width] of the model's input, if it gives pixels; left out: it gives
-    shares. ``objectness``: a score for "any object" comes before the classes' (YOLOv5, v7).
+    """``size``: [height, width] of the model's input, if boxes are in pixels; None: in shares.
+    ``objectness``: a score for "any object" precedes those of the classes (YOLOv5, v7).
     ``anchors_last``: the output is [N, 4 + classes, anchors] (YOLOv8 and later), else
     [N, anchors, 4 + classes]."""
 
@@ -81,7 +81,7 @@ class Decoder(BaseModel):
     def check(self) -> None:
         """
         Raises:
-            ValueError: there is no such decoder, or its options are others.
+            ValueError: there is no such decoder, or it does not take these options.
         """
         if self.name not in _BUILT_IN:
             _load(self.name)
@@ -97,13 +97,13 @@ class Decoder(BaseModel):
             ) from None
 
     def complete(self) -> dict[str, Any]:
-        """All options; those of a decoder from elsewhere as the card has them."""
+        """All options, with defaults; for decoders of other packages only those of the card."""
         if self.name not in _BUILT_IN:
             return self.options
         return _BUILT_IN[self.name][1].model_validate(self.options).model_dump(mode="json")
 
     def target(self) -> str:
-        """``module:function``, for workers, which look for no entry points.
+        """``module:function``: workers do not search entry points.
 
         Raises:
             ValueError: there is no such decoder here.
@@ -124,7 +124,7 @@ class Decoder(BaseModel):
         """For each item ``[n, 6]`` float64 of class, score, x1, y1, x2, y2.
 
         Raises:
-            ValueError: there is no such decoder here, or it fails, or gives something else.
+            ValueError: there is no such decoder here, it fails, or its result has another form.
         """
         self.check()
         items = len(next(iter(outputs.values())))

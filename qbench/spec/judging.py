@@ -1,4 +1,5 @@
-"""How a card says that a model's outputs are scored."""
+"""How a model's outputs are scored, and the scores of an evaluation: both are kept in the
+bundle."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ from qbench.spec.tasks import TASKS
 
 
 class Fidelity(BaseModel):
-    """One output against the reference's.
+    """Closeness of one output to the reference's.
 
     Attributes:
-        sqnr_db: signal to quantization noise over all items, in dB.
+        sqnr_db: signal to quantization noise ratio over all items, in dB.
         cosine: mean over items of the cosine similarity.
-        max_abs_difference: the largest difference of two values, in the output's own unit.
+        max_abs_difference: largest difference between corresponding values, in the output's unit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,20 +39,20 @@ class Metric(BaseModel):
 
 
 class Quality(BaseModel):
-    """What one evaluation found.
+    """Scores of one evaluation.
 
     Attributes:
-        items: how many were evaluated.
+        items: number of evaluated items.
         metric: None if there are no labels; then so are the accuracies.
         accuracy: the metric's value, with its 95 % interval: Wilson's for a share of items, else
             by the bootstrap over items.
-        accuracy_delta: accuracy less the float32 reference's on the same items, with its 95 %
+        accuracy_delta: accuracy minus the float32 reference's on the same items, with its 95 %
             interval (Agresti and Min's for matched pairs, or the paired bootstrap); None for the
             reference itself.
-        accuracy_delta_p: McNemar's exact p-value; None where the metric is no share of items.
-        items_needed: how many items would give the delta an interval of ±1 point at the
-            disagreement seen; None where the metric is no share of items.
-        metrics: all of the task's, the chosen one among them.
+        accuracy_delta_p: McNemar's exact p-value; None where the metric is not a share of items.
+        items_needed: number of items that would give the delta an interval of ±1 point at the
+            disagreement seen; None where the metric is not a share of items.
+        metrics: all metrics of the task, including the chosen one.
         sqnr_db: signal to quantization noise of the outputs against the reference, of the worst
             output; None for the reference itself.
         cosine: mean over items of the cosine similarity to the reference, of the worst output.
@@ -84,18 +85,17 @@ class Quality(BaseModel):
 
 
 class Judging(BaseModel):
-    """How a model's outputs are judged; kept in the bundle, so that they can be judged again.
+    """How a model's outputs are scored.
 
     Attributes:
         task: one of ``TASKS``.
-        metric: the one that ``accuracy`` is; None if nothing is to be made of labels.
-        scores: the output that holds one score for each class; None if the task does not sort
-            items into classes.
-        output: the output of the other tasks' metrics: classes of pixels, anomaly scores or
+        metric: the metric of ``accuracy``; None if labels are not used.
+        scores: the output with one score for each class; None if the task does not classify items.
+        output: the output that the metrics of other tasks use: classes of pixels, anomaly scores or
             embeddings; None where there is none, and for detection, whose decoder reads all.
-        background: leading classes of ``scores`` that the labels do not count.
-        class_axis: of ``output``, if it holds a score for each class of a pixel.
-        classes: how many the data set has; None if it does not say.
+        background: number of leading classes of ``scores`` that the labels do not count.
+        class_axis: axis of ``output`` that holds a score for each class of a pixel.
+        classes: number of classes of the data set; None if not known.
         decoder: of a detector.
     """
 
@@ -118,8 +118,9 @@ class Judging(BaseModel):
         return task
 
     def answer(self) -> dict[str, Any] | None:
-        """What of the outputs is read for each item, as ``qbench.kit.pipeline.answers.reader``
-        takes it; None if nothing is, as of embeddings, which only pairs are judged of.
+        """How the answer for one item is read from the outputs, as
+        ``qbench.kit.pipeline.answers.reader`` takes it; None where single items have no answer,
+        as with embeddings, which are scored in pairs.
 
         Raises:
             ValueError: the decoder is not installed here.

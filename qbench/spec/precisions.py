@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from qbench.errors import nearest
 from qbench.kit.precisions import PRECISIONS, changed_options, normalized
@@ -61,31 +61,42 @@ def variant(precision: str, options: Mapping[str, Any]) -> str:
     return ",".join(parts)
 
 
-def int8_share(effective: Mapping[str, Any]) -> float | None:
+def int8_share(macs: Mapping[str, int] | None) -> float | None:
     """Share of the multiply-accumulates that run in int8, 0 to 1; None if they are unknown.
 
     Args:
-        effective: ``backend.EffectivePrecision`` as JSON.
+        macs: by precision, as ``backend.EffectivePrecision`` has them.
     """
-    macs = effective.get("macs") or {}
+    macs = macs or {}
     total = sum(macs.values())
     return macs.get("int8", 0) / total if total else None
 
 
-def flags(precision: str, effective: Mapping[str, Any]) -> list[str]:
+class ReadBack(Protocol):
+    """The effective precision as read back: of the kit, or a record of it."""
+
+    @property
+    def macs(self) -> Mapping[str, int] | None: ...
+    @property
+    def operators(self) -> Mapping[str, int]: ...
+    @property
+    def emulated(self) -> Sequence[str]: ...
+
+
+def flags(precision: str, effective: ReadBack) -> list[str]:
     """Warnings that the precision's name hides.
 
     - ``int8 in name only``: int8 was asked for, and less than half of the multiply-accumulates (of
       the computing operators, where their multiply-accumulates are not known) run in int8.
     - ``bf16 emulated``: the processor has no instructions for a precision that operators run in.
     """
-    found = [f"{word} emulated" for word in effective.get("emulated") or ()]
+    found = [f"{word} emulated" for word in effective.emulated]
     asked = PRECISIONS[precision]
     if (asked.weights, asked.activations) != ("int8", "int8"):
         return found
-    share = int8_share(effective)
+    share = int8_share(effective.macs)
     if share is None:
-        counts = effective["operators"]
+        counts = effective.operators
         if not counts:
             return found
         share = counts.get("int8", 0) / sum(counts.values())

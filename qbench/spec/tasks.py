@@ -1,4 +1,4 @@
-"""The tasks that models are made for: what their labels are, and their metrics."""
+"""The tasks of models: the form of their labels, and their metrics."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Task:
     """One task.
 
     Attributes:
-        metrics: the first is the default; none: there is nothing to be right about.
-        labels: what a data set has to say about its items, as ``labels.npy`` holds it:
+        metrics: the first is the default; none: there is no right answer.
+        labels: the labels that a data set needs, as in ``labels.npy``:
 
-            - ``classes``: int64 ``[items]``; for anomaly detection 1 is an anomaly, 0 is none.
+            - ``classes``: int64 ``[items]``; for anomaly detection 1 is an anomaly, 0 is normal.
             - ``boxes``: float32 ``[boxes, 6]`` of item, class, x1, y1, x2, y2; the corners are
-              shares of width and height of the picture that the model is fed.
+              shares of width and height of the model's input picture.
             - ``masks``: uint8 ``[items, height, width]`` of classes; 255 is not counted.
             - ``scores``: float32 ``[pairs]``; the items 2k and 2k + 1 make pair k.
 
@@ -42,4 +42,4 @@ TASKS: Mapping[str, Task] = {
     "other": Task(),
     "unknown": Task(),
 }
-"""By the name that cards use. ``other``: fidelity only; ``unknown``: a file without a card."""
+"""By name, as in cards. ``other``: fidelity only; ``unknown``: a file without a card."""

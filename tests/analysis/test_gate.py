@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from paths import ROOT
 
 from qbench.analysis.gate.figures import adjusted_twice
-from qbench.analysis.gate.judge import Evidence, Figure, Finding, GateResult, Judged, judge
+from qbench.analysis.gate.judge import Evidence, Figure, Finding, GateResult, Judged, gate_verdict
 from qbench.analysis.gate.record import to_json
 from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError, UserError
@@ -127,7 +127,7 @@ def night(
 def judged(bundle: Bundle, *earlier: Bundle, confirmation: Bundle | None = None, **gate: Any):
     accepted = gate.pop("accepted", Accepted())
     evidence = Evidence(earlier, confirmation=confirmation, accepted=accepted)
-    return judge(bundle, GateSettings.model_validate(gate), evidence)
+    return gate_verdict(bundle, GateSettings.model_validate(gate), evidence)
 
 
 def found(result: GateResult) -> set[tuple[str, str, str]]:
@@ -235,7 +235,7 @@ def test_a_creeping_slowdown_shows_against_the_anchor(shelf):
     ]
     assert found(judged(nights[4], nights[3], baselines=["last"])) == set()
     against = GateSettings.model_validate({"baselines": ["anchor:v1"]})
-    result = judge(nights[4], against, Evidence(anchors={"anchor:v1": nights[0]}))
+    result = gate_verdict(nights[4], against, Evidence(anchors={"anchor:v1": nights[0]}))
     assert found(result) == {("slower", "suspicion", "net fake fp32 b2")}
 
 
@@ -248,7 +248,7 @@ def test_another_machine_is_compared_in_what_does_not_depend_on_it(shelf):
     changes = {(2, "default"): Change(slower=2.0, wrong=80)}
     bundle = night(shelf, "n2", changes, ["default"])
     against = GateSettings.model_validate({"baselines": ["anchor:v1"]})
-    result = judge(bundle, against, Evidence(anchors={"anchor:v1": anchor}))
+    result = gate_verdict(bundle, against, Evidence(anchors={"anchor:v1": anchor}))
     assert found(result) == {("accuracy", "regression", "net fake fp32 b2")}
     assert any("another machine" in note for note in result.notes)
 

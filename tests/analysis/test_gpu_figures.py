@@ -15,8 +15,10 @@ from qbench.analysis.table.gpu import gpu_columns
 from qbench.analysis.table.noise import disturbed, trial_noise
 from qbench.analysis.table.table import case_rows, case_table
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import Trial
 from qbench.present.page.content import page_content
 from qbench.present.terminal.cases import case_tables
+from qbench.spec.case import Case
 from qbench.spec.question import Limit, Question
 
 SECOND = 1_000_000_000
@@ -28,6 +30,15 @@ STEADY = {
     "power_limit_w": 700.0, "power_limit_default_w": 700.0, "mig": False,
 }  # fmt: skip
 ON_GPU = {"device": "cuda:0"}
+
+
+def trial(**fields: Any) -> Trial:
+    """A good trial of a second."""
+    return Trial.model_validate({
+        "trial": "t", "case_id": "c", "round": 0, "sitting": 1, "seconds": 2.0, "reason": "",
+        "status": "ok", "calls": 1000, "items": 1000, "wall_ns": SECOND, "window": [0, SECOND],
+        "cpu_ns": SECOND, "warmup": {}, "conditions": {}, "loop": {}, "figures": {}, **fields,
+    })  # fmt: skip
 
 
 def segment(p50_ms: float, cov: float = 0.002) -> dict[str, Any]:
@@ -53,12 +64,12 @@ def segments(
 
 def test_columns_are_medians_over_trials_and_the_worst_of_limits():
     trials = [
-        {"gpu": STEADY, "segments": segments(compute=2.0)},
-        {"gpu": {**STEADY, "sm_clock_mhz": 1900, "temperature_c": 71, "power_w": 500.0,
-                 "memory_process_bytes": 950_000_000, "throttled": {"power cap": 0.3}},
-         "segments": segments(compute=2.4)},
-        {"gpu": {**STEADY, "sm_clock_mhz": 1950, "throttled": {"power cap": 0.1}},
-         "segments": segments(compute=2.1)},
+        trial(gpu=STEADY, segments=segments(compute=2.0)),
+        trial(gpu={**STEADY, "sm_clock_mhz": 1900, "temperature_c": 71, "power_w": 500.0,
+                   "memory_process_bytes": 950_000_000, "throttled": {"power cap": 0.3}},
+              segments=segments(compute=2.4)),
+        trial(gpu={**STEADY, "sm_clock_mhz": 1950, "throttled": {"power cap": 0.1}},
+              segments=segments(compute=2.1)),
     ]  # fmt: skip
     row = gpu_columns(trials)
     assert row["gpu_compute_p50_ms"] == pytest.approx(2.1)
@@ -73,10 +84,13 @@ def test_columns_are_medians_over_trials_and_the_worst_of_limits():
 
 
 def test_unmeasured_figures_are_none():
-    for trial in ({}, {"gpu": None, "segments": None, "device_memory": {}},
-                  {"gpu": {"samples": 0, "missing": {"all": "no NVML"}}}):  # fmt: skip
-        assert set(gpu_columns([trial, trial]).values()) == {None}
-    assert gpu_columns([{"gpu": STEADY}])["gpu_throttled"] == "no"
+    for blind in (
+        trial(),
+        trial(gpu=None, segments=None, device_memory={}),
+        trial(gpu={"samples": 0, "missing": {"all": "no NVML"}}),
+    ):
+        assert set(gpu_columns([blind, blind]).values()) == {None}
+    assert gpu_columns([trial(gpu=STEADY)])["gpu_throttled"] == "no"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +112,7 @@ def test_unmeasured_figures_are_none():
     ],
 )
 def test_device_memory_is_of_the_best_source_and_says_which(gpu, held, expected):
-    row = gpu_columns([{"gpu": gpu, "device_memory": held}])
+    row = gpu_columns([trial(gpu=gpu, device_memory=held)])
     assert (row["device_memory_mb"], row["device_memory_by"]) == expected
 
 
@@ -119,36 +133,32 @@ def test_device_memory_is_of_the_best_source_and_says_which(gpu, held, expected)
 )
 def test_warnings_are_given_where_trtexec_gives_them(changed, said):
     """enqueue > 0.8 compute; h2d, d2h >= compute; coefficient of variation above 1 %."""
-    warnings = gpu_columns([{"segments": segments(**changed)}])["gpu_warnings"]
+    warnings = gpu_columns([trial(segments=segments(**changed))])["gpu_warnings"]
     assert warnings is None if said is None else said in warnings
 
 
 def test_warnings_of_a_stream_without_transfers():
     only = {"calls": 100, "compute": segment(2.0), "enqueue": segment(1.9)}
-    row = gpu_columns([{"segments": only}])
+    row = gpu_columns([trial(segments=only)])
     assert row["gpu_h2d_p50_ms"] is None and "bound by the host" in row["gpu_warnings"]
 
 
 # --------------------------------------------------------------------------- noise
 
 
-def on_gpu(**changed: Any) -> dict[str, Any]:
+def on_gpu(**changed: Any) -> Trial:
     warmup = {"stable": True, "clock_steady": changed.pop("clock_steady", True)}
-    return {
-        "status": "ok", "calls": 1000, "wall_ns": SECOND, "window": [0, SECOND], "cpu_ns": SECOND,
-        "warmup": warmup, "conditions": {}, "loop": {}, "gpu": {**STEADY, **changed},
-    }  # fmt: skip
+    return trial(warmup=warmup, gpu={**STEADY, **changed})
 
 
-CASE = {"threads": 1, "streams": 1, "scenario": "single-stream", "device": "cuda:0"}
+CASE = Case(model="net", backend="fake", precision="fp32", device="cuda:0")
 
 
 def test_a_steady_card_is_not_doubted():
     assert trial_noise(on_gpu(), CASE) == []
     assert trial_noise(on_gpu(clock_steady=None), CASE) == []
-    told_nothing = {**on_gpu(), "gpu": {"samples": 0, "missing": {"all": "no NVML"}}}
-    assert trial_noise(told_nothing, CASE) == []
-    assert trial_noise({**on_gpu(), "gpu": None}, CASE) == []
+    assert trial_noise(trial(gpu={"samples": 0, "missing": {"all": "no NVML"}}), CASE) == []
+    assert trial_noise(trial(gpu=None), CASE) == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +211,7 @@ def test_a_power_limited_clock_is_reported_once_and_not_as_disturbance():
 
 def test_a_card_that_waits_for_frames_may_lower_its_clock():
     moved = on_gpu(sm_clock_low_mhz=345, clock_steady=False)
-    assert trial_noise(moved, {**CASE, "scenario": "paced"}) == []
+    assert trial_noise(moved, CASE.model_copy(update={"scenario": "paced"})) == []
 
 
 # --------------------------------------------------------------------------- where it shows

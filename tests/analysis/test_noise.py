@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from qbench.analysis.table.noise import case_noise, trial_noise
+from qbench.analysis.table.noise import noise_columns, trial_noise
+from qbench.bundle.records.run import Trial
+from qbench.spec.case import Case
 
 SECOND = 1_000_000_000
 CALM = {
@@ -19,20 +21,28 @@ CALM = {
 }  # fmt: skip
 
 
-def case(threads=1, streams=1, scenario="single-stream", device="cpu") -> dict[str, Any]:
-    return {"threads": threads, "streams": streams, "scenario": scenario, "device": device}
+def case(threads=1, streams=1, scenario="single-stream", device="cpu") -> Case:
+    return Case(
+        model="net", backend="fake", precision="fp32", device=device, scenario=scenario,
+        threads=threads, streams=streams,
+    )  # fmt: skip
 
 
 def trial(
     cores=0.998, stable: bool | None = True, loop: dict[str, Any] | None = None, **met: Any
-) -> dict[str, Any]:
-    """One second's window on a calm machine, except the given fields."""
+) -> Trial:
+    """One second's window on a calm machine, except for the given conditions."""
     calm = {"clean_share": 0.99, "head_over_rest": 1.01, "worst_work": 1.4, **(loop or {})}
-    return {
-        "status": "ok", "calls": 1000, "wall_ns": SECOND, "window": [0, SECOND],
-        "cpu_ns": int(cores * SECOND),
+    return Trial.model_validate({
+        "trial": "t", "case_id": "c", "round": 0, "sitting": 1, "seconds": 2.0, "reason": "",
+        "status": "ok", "calls": 1000, "items": 1000, "wall_ns": SECOND, "window": [0, SECOND],
+        "cpu_ns": int(cores * SECOND), "figures": {},
         "warmup": {"stable": stable}, "conditions": {**CALM, **met}, "loop": calm,
-    }  # fmt: skip
+    })  # fmt: skip
+
+
+def changed(trial: Trial, **fields: Any) -> Trial:
+    return trial.model_copy(update=fields)
 
 
 def test_a_calm_trial_is_not_doubted():
@@ -41,9 +51,9 @@ def test_a_calm_trial_is_not_doubted():
 
 
 def test_a_machine_without_readings_is_not_doubted():
-    silent = {**trial(), "conditions": dict.fromkeys(CALM), "loop": {}}
+    silent = changed(trial(), conditions=dict.fromkeys(CALM), loop={})
     assert trial_noise(silent, case()) == []
-    assert trial_noise({**silent, "conditions": {}, "warmup": {}}, case()) == []
+    assert trial_noise(changed(silent, conditions={}, warmup={}), case()) == []
 
 
 @pytest.mark.parametrize(
@@ -127,24 +137,17 @@ def test_how_much_others_may_use_grows_with_the_machine_up_to_half_a_core(cpus, 
 
 def test_one_busy_neighbour_shows_on_a_large_machine_in_a_short_window():
     """0.3 s of one core; a tick of each of 64 processors would be 0.64 s."""
-    short = {
-        **trial(cpus=64, others_cpu_ns=300_000_000),
-        "wall_ns": 3 * SECOND // 10,
-        "window": [0, 3 * SECOND // 10],
-        "cpu_ns": 3 * SECOND // 10,
-    }
+    ns = 3 * SECOND // 10
+    short = trial(cpus=64, others_cpu_ns=300_000_000)
+    short = changed(short, wall_ns=ns, window=[0, ns], cpu_ns=ns)
     assert trial_noise(short, case()) == ["others used 1.0 cores"]
 
 
 def test_one_tick_of_steal_in_a_short_window_is_rounding():
-    short = {
-        **trial(steal_ns=10_000_000),
-        "wall_ns": SECOND // 5,
-        "window": [0, SECOND // 5],
-        "cpu_ns": SECOND // 5,
-    }
+    ns = SECOND // 5
+    short = changed(trial(steal_ns=10_000_000), wall_ns=ns, window=[0, ns], cpu_ns=ns)
     assert trial_noise(short, case()) == []
-    short["conditions"]["steal_ns"] = 30_000_000
+    short.conditions["steal_ns"] = 30_000_000
     assert trial_noise(short, case()) == ["the hypervisor gave away 15 % of a core"]
 
 
@@ -184,10 +187,13 @@ def test_an_undecided_warm_up_is_accepted_if_later_calls_are_steady():
 
 def test_a_case_with_few_doubtful_trials_is_believed():
     calm, noisy = trial(), trial(others_cpu_ns=900_000_000)
-    assert case_noise([], case()) is None
-    assert case_noise([calm] * 6, case()) is None
-    assert case_noise([noisy, *[calm] * 5], case()) is None
-    assert case_noise([noisy] * 2 + [calm] * 5, case()) is not None
+    for trials, doubtful in (
+        ([calm] * 6, False),
+        ([noisy, *[calm] * 5], False),
+        ([noisy] * 2 + [calm] * 5, True),
+    ):
+        columns = noise_columns(trials, case())
+        assert columns["noisy"] is doubtful and (columns["noise_reason"] is not None) is doubtful
 
 
 def test_a_case_says_how_many_and_the_worst_of_each_kind():
@@ -197,15 +203,7 @@ def test_a_case_says_how_many_and_the_worst_of_each_kind():
         trial(others_cpu_ns=900_000_000),
         trial(),
     ]
-    assert case_noise(records, case()) == (
+    assert noise_columns(records, case())["noise_reason"] == (
         "3 of 4 trials are doubtful; at worst: others used 1.4 cores (3), "
         "waited 20 % of the time for a processor (1)"
     )
-
-
-def test_failed_trials_do_not_count():
-    failed = {"status": "crashed", "reason": "signal 9"}
-    noisy = trial(thermal_throttles=2)
-    assert case_noise([failed] * 9, case()) is None
-    told = case_noise([noisy, *[failed] * 9], case())
-    assert told is not None and told.startswith("1 of 1 trials")

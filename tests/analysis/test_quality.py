@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qbench.analysis.quality.fidelity import MAX_SQNR_DB, cosine, max_abs_difference, sqnr_db
-from qbench.analysis.quality.judge import digest_outputs, find_scores, judge
+from qbench.analysis.quality.judge import digest_outputs, find_scores, score_outputs
 from qbench.analysis.recompute import recompute
 from qbench.spec.judging import Judging
 
@@ -122,7 +122,7 @@ LABELS = np.array([0, 1, 2, 1])
 
 
 def test_the_reference_itself_has_accuracy_and_no_closeness():
-    quality = judge({"y": SCORES}, None, LABELS, TOP1)
+    quality = score_outputs({"y": SCORES}, None, LABELS, TOP1)
     assert (quality.items, quality.metric, quality.accuracy) == (4, "top1", 0.75)
     # Wilson for 3 of 4, by hand: z^2 = 3.8415; centre (0.75 + 3.8415 / 8) / (1 + 3.8415 / 4),
     # half 1.96 sqrt(0.75 * 0.25 / 4 + 3.8415 / 64) / (1 + 3.8415 / 4)
@@ -137,7 +137,7 @@ def test_the_reference_itself_has_accuracy_and_no_closeness():
 
 
 def test_the_same_outputs_differ_in_nothing():
-    quality = judge({"y": SCORES.copy()}, {"y": SCORES}, LABELS, TOP1)
+    quality = score_outputs({"y": SCORES.copy()}, {"y": SCORES}, LABELS, TOP1)
     assert (quality.accuracy, quality.accuracy_delta) == (0.75, 0)
     assert (quality.agreement, quality.sqnr_db) == (1, 200)
     assert quality.cosine == pytest.approx(1)
@@ -147,21 +147,21 @@ def test_the_same_outputs_differ_in_nothing():
 def test_scores_of_the_reference_that_were_found_before_change_nothing():
     other = SCORES[[1, 1, 2, 1]]
     known = find_scores({"y": SCORES}, LABELS, TOP1)
-    assert judge({"y": other}, {"y": SCORES}, LABELS, TOP1, known) == judge(
+    assert score_outputs({"y": other}, {"y": SCORES}, LABELS, TOP1, known) == score_outputs(
         {"y": other}, {"y": SCORES}, LABELS, TOP1
     )
-    assert judge({"y": SCORES}, None, LABELS, TOP1, known).accuracy_delta is None
+    assert score_outputs({"y": SCORES}, None, LABELS, TOP1, known).accuracy_delta is None
     assert find_scores({"y": SCORES}, None, TOP1) is find_scores({"y": SCORES}, LABELS, OTHER)
 
 
 def test_an_output_that_is_not_there_cannot_be_judged():
     with pytest.raises(ValueError, match="there is no output 'y' to be judged, only z"):
-        judge({"z": SCORES}, None, LABELS, TOP1)
+        score_outputs({"z": SCORES}, None, LABELS, TOP1)
 
 
 def test_changes_are_counted_item_by_item():
     other = SCORES[[1, 1, 2, 1]]  # classes 1, 1, 2, 1: loses the first, wins the last
-    quality = judge({"y": other}, {"y": SCORES}, LABELS, TOP1)
+    quality = score_outputs({"y": other}, {"y": SCORES}, LABELS, TOP1)
     assert (quality.accuracy, quality.accuracy_delta, quality.agreement) == (0.75, 0, 0.5)
     assert quality.accuracy_delta_p == 1.0, "one lost and one won"
     # disagreement (1 + 1 + 1) / (4 + 2), half the width 0.01: 1.96^2 / 2 / 0.0001
@@ -169,16 +169,16 @@ def test_changes_are_counted_item_by_item():
 
 
 def test_without_labels_or_classes_there_is_only_closeness():
-    quality = judge({"y": SCORES}, {"y": SCORES}, None, OTHER)
+    quality = score_outputs({"y": SCORES}, {"y": SCORES}, None, OTHER)
     assert quality.metric is None and quality.accuracy is None and quality.agreement is None
     assert quality.sqnr_db == 200
-    unlabelled = judge({"y": SCORES}, {"y": SCORES}, None, TOP1)
+    unlabelled = score_outputs({"y": SCORES}, {"y": SCORES}, None, TOP1)
     assert unlabelled.accuracy is None and unlabelled.agreement == 1
 
 
 def test_the_worst_of_several_outputs_counts():
     exact = {"y": column(3, 4), "z": column(3, 4)}
-    quality = judge({"y": column(3, 4), "z": column(3, 4.5)}, exact, None, OTHER)
+    quality = score_outputs({"y": column(3, 4), "z": column(3, 4.5)}, exact, None, OTHER)
     assert quality.sqnr_db == pytest.approx(20)
     assert quality.cosine == pytest.approx((9 + 18) / (5 * math.hypot(3, 4.5)))
     assert quality.max_abs_difference == 0.5
@@ -188,9 +188,9 @@ def test_the_worst_of_several_outputs_counts():
 
 def test_outputs_of_another_shape_or_name_are_no_precision_of_the_same_model():
     with pytest.raises(ValueError, match=r"'y' has the shape \[4, 3\], the reference's \[4, 2\]"):
-        judge({"y": SCORES}, {"y": SCORES[:, :2]}, None, OTHER)
+        score_outputs({"y": SCORES}, {"y": SCORES[:, :2]}, None, OTHER)
     with pytest.raises(ValueError, match=r"\['y'\], the reference's \['z'\]"):
-        judge({"y": SCORES}, {"z": SCORES}, None, OTHER)
+        score_outputs({"y": SCORES}, {"z": SCORES}, None, OTHER)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -199,18 +199,18 @@ def test_outputs_that_are_not_numbers_are_refused(value: float, name: str):
     outputs = {"y": SCORES.copy(), "z": SCORES.copy()}
     outputs[name][[1, 3], 2] = value
     with pytest.raises(ValueError, match=f"'{name}' holds NaN or infinity in 2 of 4 items"):
-        judge(outputs, None, LABELS, TOP1)
+        score_outputs(outputs, None, LABELS, TOP1)
 
 
 def test_labels_that_do_not_fit_the_outputs_are_refused():
     with pytest.raises(ValueError, match="4 outputs for 3 labels"):
-        judge({"y": SCORES}, None, LABELS[:3], TOP1)
+        score_outputs({"y": SCORES}, None, LABELS[:3], TOP1)
     with pytest.raises(ValueError, match="a label is 3, but the model has only 3 classes"):
-        judge({"y": SCORES}, None, np.array([0, 1, 2, 3]), TOP1)
+        score_outputs({"y": SCORES}, None, np.array([0, 1, 2, 3]), TOP1)
 
 
 def test_a_tensor_with_axes_of_one_classifies_too():
-    quality = judge({"y": SCORES[:, None, None]}, None, LABELS, TOP1)
+    quality = score_outputs({"y": SCORES[:, None, None]}, None, LABELS, TOP1)
     assert quality.accuracy == 0.75
 
 

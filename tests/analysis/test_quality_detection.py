@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from qbench.analysis.quality.boxes import mean_average_precision
-from qbench.analysis.quality.judge import find_scores, judge
+from qbench.analysis.quality.judge import find_scores, score_outputs
 from qbench.kit.pipeline.detectors import intersection_over_union, non_maximum_suppression
 from qbench.spec.decoders import Decoder
 from qbench.spec.judging import Judging
@@ -290,11 +290,11 @@ def test_a_custom_decoder_scores_a_model():
     raw = np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]], np.float32)
     labels = np.array([[0, 7, 0, 0, 0.5, 0.5], [1, 7, 0, 0, 0.5, 0.5]], np.float32)
     how = Judging(task="object-detection", metric="mAP50-95", decoder=decoder)
-    quality = judge({"raw": raw}, {"raw": raw}, labels, how)
+    quality = score_outputs({"raw": raw}, {"raw": raw}, labels, how)
     assert quality.accuracy == pytest.approx(51 / 101), "one of two found, and one false"
     assert (quality.accuracy_delta, quality.accuracy_delta_p, quality.agreement) == (0, None, None)
     with pytest.raises(ValueError, match="gives class 7, but the data set has 5 classes"):
-        judge({"raw": raw}, None, labels, how.model_copy(update={"classes": 5}))
+        score_outputs({"raw": raw}, None, labels, how.model_copy(update={"classes": 5}))
 
 
 @pytest.mark.usefixtures("own_decoders")
@@ -336,9 +336,9 @@ def test_a_worse_detector_is_compared_in_pairs():
     # every third picture is missed, in the same arrays
     worse = {**base, "count": np.where(np.arange(200) % 3 == 0, 0, base["count"])}
     known = find_scores(base, truths, how)
-    quality = judge(worse, base, truths, how, known)
-    assert quality == judge(worse, base, truths, how)
-    alone = judge(base, None, truths, how)
+    quality = score_outputs(worse, base, truths, how, known)
+    assert quality == score_outputs(worse, base, truths, how)
+    alone = score_outputs(base, None, truths, how)
     assert quality.accuracy is not None and alone.accuracy is not None
     assert quality.accuracy_delta == pytest.approx(quality.accuracy - alone.accuracy)
     assert quality.accuracy_delta is not None and quality.accuracy_delta < 0
@@ -348,4 +348,4 @@ def test_a_worse_detector_is_compared_in_pairs():
     assert (quality.agreement, quality.items_needed) == (None, None)
     assert quality.fidelity["boxes"].sqnr_db == 200 > quality.fidelity["count"].sqnr_db
     with pytest.raises(ValueError, match="a box is of item 200, but there are 200 items"):
-        judge(base, None, np.array([[200, 0, 0, 0, 1, 1]], np.float32), how)
+        score_outputs(base, None, np.array([[200, 0, 0, 0, 1, 1]], np.float32), how)

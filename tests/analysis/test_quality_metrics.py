@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, jaccard_score, roc_auc_score, top_k_accuracy_score
 
 from qbench.analysis.quality import metrics as m
-from qbench.analysis.quality.judge import judge
-from qbench.analysis.quality.scores import Figure
+from qbench.analysis.quality.judge import score_outputs
+from qbench.analysis.quality.scores import Statistic
 from qbench.spec.judging import Judging
 from qbench.spec.tasks import TASKS
 
@@ -33,7 +33,7 @@ def asked(task: str, **more: Any) -> Judging:
     )
 
 
-def agrees(figure: Figure, library: Callable[[np.ndarray], float]) -> None:
+def agrees(figure: Statistic, library: Callable[[np.ndarray], float]) -> None:
     """The figure is the library's, and so is that of resamples, which the library is given by
     repeating items (``library`` takes the indices of the items)."""
     everything = np.arange(figure.items)
@@ -68,42 +68,44 @@ def test_equal_scores_count_as_argmax_takes_them():
 def test_an_image_classifier_has_top1_and_top5():
     rng = np.random.default_rng(1)
     scores, labels = rng.normal(size=(50, 12)), rng.integers(0, 12, 50)
-    quality = judge({"y": scores}, None, labels, asked("image-classification"))
+    quality = score_outputs({"y": scores}, None, labels, asked("image-classification"))
     assert list(quality.metrics) == ["top1", "top5"]
     assert quality.metrics["top1"].value == quality.accuracy
     assert quality.metrics["top5"].value == top_k_accuracy_score(
         labels, scores, k=5, labels=range(12)
     )
     asked5 = asked("image-classification").model_copy(update={"metric": "top5"})
-    base = judge({"y": scores}, {"y": scores[::-1]}, labels, asked5)
+    base = score_outputs({"y": scores}, {"y": scores[::-1]}, labels, asked5)
     assert base.metric == "top5" and base.accuracy == quality.metrics["top5"].value
     assert base.accuracy_delta == pytest.approx(
         quality.metrics["top5"].value
         - top_k_accuracy_score(labels, scores[::-1], k=5, labels=range(12))
     )
     with pytest.raises(ValueError, match="there is no top5 here"):  # it would always be 1
-        judge({"y": scores[:, :5]}, None, labels % 5, asked5)
+        score_outputs({"y": scores[:, :5]}, None, labels % 5, asked5)
 
 
 def test_the_background_is_no_class():
     scores = np.array([[9, 5, 0, 1], [9, 0, 1, 2]], np.float32)
     how = asked("image-classification", background=1)
-    quality = judge({"y": scores}, {"y": scores[:, ::-1]}, np.array([0, 2]), how)
+    quality = score_outputs({"y": scores}, {"y": scores[:, ::-1]}, np.array([0, 2]), how)
     assert quality.accuracy == 1, "classes 0 and 2 behind the background"
     # reversed: [1 | 0 5 9] and [2 | 1 0 9] are both of class 2
     assert quality.agreement == 0.5
     with pytest.raises(ValueError, match="a label is 3, but the model has only 3 classes"):
-        judge({"y": scores}, None, np.array([0, 3]), how)
+        score_outputs({"y": scores}, None, np.array([0, 3]), how)
     with pytest.raises(ValueError, match="4 classes, 4 of them background"):
-        judge({"y": scores}, None, np.array([0, 0]), asked("image-classification", background=4))
+        score_outputs(
+            {"y": scores}, None, np.array([0, 0]), asked("image-classification", background=4)
+        )
 
 
 def test_a_forgotten_background_is_noticed_where_the_classes_are_known():
     outputs = {"y": np.zeros((2, 1001), np.float32)}
     how = asked("image-classification", classes=1000)
     with pytest.raises(ValueError, match="1000 classes, the model 1001: say 'background'"):
-        judge(outputs, None, np.array([0, 1]), how)
-    judge(outputs, None, np.array([0, 1]), how.model_copy(update={"background": 1}))
+        score_outputs(outputs, None, np.array([0, 1]), how)
+    score_outputs(outputs, None, np.array([0, 1]), how.model_copy(update={"background": 1}))
 
 
 @settings(max_examples=20, deadline=None)
@@ -122,12 +124,12 @@ def test_f1_is_scikit_learns_macro_average(seed: int, classes: int):
 def test_a_text_classifier_has_accuracy_and_f1():
     scores = np.array([[2, 1], [2, 1], [2, 1], [1, 2]] * 5, np.float32)  # 0 0 0 1
     labels = np.array([0, 0, 1, 1] * 5)
-    quality = judge({"y": scores}, {"y": scores}, labels, asked("text-classification"))
+    quality = score_outputs({"y": scores}, {"y": scores}, labels, asked("text-classification"))
     assert (quality.metric, quality.accuracy) == ("accuracy", 0.75)
     # class 0: 2 tp, 1 fp, 0 fn: 4/5; class 1: 1 tp, 0 fp, 1 fn: 2/3
     assert quality.metrics["f1"].value == pytest.approx((0.8 + 2 / 3) / 2)
     by_f1 = asked("text-classification").model_copy(update={"metric": "f1"})
-    quality = judge({"y": scores}, {"y": scores[:, ::-1]}, labels, by_f1)
+    quality = score_outputs({"y": scores}, {"y": scores[:, ::-1]}, labels, by_f1)
     other = f1_score(labels, scores[:, ::-1].argmax(1), average="macro")
     assert quality.accuracy_delta == pytest.approx((0.8 + 2 / 3) / 2 - float(other))
     assert quality.accuracy_delta_p is None and quality.items_needed is None
@@ -156,13 +158,15 @@ def test_auc_is_scikit_learns(seed: int, ties: bool):
 def test_anomaly_scores_may_be_one_value_or_two():
     labels = np.array([0, 1, 0, 1] * 4)
     scores = np.array([0.1, 0.9, 0.4, 0.3] * 4)
-    one = judge({"y": scores[:, None]}, None, labels, asked("anomaly-detection"))
+    one = score_outputs({"y": scores[:, None]}, None, labels, asked("anomaly-detection"))
     assert (one.metric, one.accuracy) == ("auc", 0.75)  # .9 beats both, .3 beats .1 only
-    two = judge({"y": np.stack([1 - scores, scores], 1)}, None, labels, asked("anomaly-detection"))
+    two = score_outputs(
+        {"y": np.stack([1 - scores, scores], 1)}, None, labels, asked("anomaly-detection")
+    )
     assert two.accuracy == 0.75 and two.accuracy_low == one.accuracy_low
     assert one.agreement is None
     with pytest.raises(ValueError, match="'y' holds 640 values per item, not one anomaly"):
-        judge({"y": np.zeros((16, 640))}, None, labels, asked("anomaly-detection"))
+        score_outputs({"y": np.zeros((16, 640))}, None, labels, asked("anomaly-detection"))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +179,7 @@ def test_anomaly_scores_may_be_one_value_or_two():
 )
 def test_auc_needs_both_kinds(labels: list[int], says: str):
     with pytest.raises(ValueError, match=says):
-        judge({"y": np.zeros((3, 1))}, None, np.array(labels), asked("anomaly-detection"))
+        score_outputs({"y": np.zeros((3, 1))}, None, np.array(labels), asked("anomaly-detection"))
 
 
 # --------------------------------------------------------------------------- segmentation
@@ -204,20 +208,22 @@ def test_segmentation_by_hand_in_either_layout():
     scores = np.eye(3, dtype=np.float32)[predicted]  # [items, height, width, classes]
     for output, axis in ((predicted, -1), (scores, -1), (scores.transpose(0, 3, 1, 2), 1)):
         how = asked("semantic-segmentation", class_axis=axis)
-        quality = judge({"y": output}, {"y": output}, masks, how)
+        quality = score_outputs({"y": output}, {"y": output}, masks, how)
         assert (quality.metric, quality.accuracy) == ("mIoU", 0.5)
         assert (quality.agreement, quality.accuracy_delta) == (1, 0)
     other = scores.copy()
     other[:, 0, 0] = [0, 1, 0]  # one pixel of four
-    quality = judge({"y": other}, {"y": scores}, masks, asked("semantic-segmentation"))
+    quality = score_outputs({"y": other}, {"y": scores}, masks, asked("semantic-segmentation"))
     assert quality.agreement == 0.75
     assert quality.accuracy == pytest.approx((0 + 1 / 3) / 2)
     with pytest.raises(ValueError, match=r"pixels \[10, 3, 1\], the masks have \[10, 1, 4\]"):
-        judge({"y": scores.transpose(0, 3, 1, 2)}, None, masks, asked("semantic-segmentation"))
+        score_outputs(
+            {"y": scores.transpose(0, 3, 1, 2)}, None, masks, asked("semantic-segmentation")
+        )
     with pytest.raises(ValueError, match="a mask holds 7, but the model has 3 classes"):
-        judge({"y": scores}, None, np.full_like(masks, 7), asked("semantic-segmentation"))
+        score_outputs({"y": scores}, None, np.full_like(masks, 7), asked("semantic-segmentation"))
     with pytest.raises(ValueError, match="every pixel of the masks is 255"):
-        judge({"y": scores}, None, np.full_like(masks, 255), asked("semantic-segmentation"))
+        score_outputs({"y": scores}, None, np.full_like(masks, 255), asked("semantic-segmentation"))
 
 
 # --------------------------------------------------------------------------- embeddings
@@ -248,25 +254,25 @@ def test_the_length_of_an_embedding_says_nothing(seed: int):
     embeddings = rng.normal(size=(24, 6)).astype(np.float32)
     given_scores = rng.normal(size=12).astype(np.float32)
     how = asked("embedding")
-    quality = judge({"y": embeddings}, None, given_scores, how)
+    quality = score_outputs({"y": embeddings}, None, given_scores, how)
     lengths = 2.0 ** rng.integers(-60, 60, (24, 1)).astype(np.float32)
-    scaled = judge({"y": embeddings * lengths}, None, given_scores, how)
+    scaled = score_outputs({"y": embeddings * lengths}, None, given_scores, how)
     assert (scaled.accuracy, scaled.accuracy_low) == (quality.accuracy, quality.accuracy_low)
     assert quality.items == 24 and quality.accuracy is not None and -1 <= quality.accuracy <= 1
 
 
 def test_embeddings_at_their_worst():
     given_scores = np.arange(12, dtype=np.float32)
-    collapsed = judge({"y": np.ones((24, 3))}, None, given_scores, asked("embedding"))
+    collapsed = score_outputs({"y": np.ones((24, 3))}, None, given_scores, asked("embedding"))
     assert (collapsed.accuracy, collapsed.accuracy_low) == (0, 0), "all equal: no rank to agree"
-    zeros = judge({"y": np.zeros((24, 3))}, None, given_scores, asked("embedding"))
+    zeros = score_outputs({"y": np.zeros((24, 3))}, None, given_scores, asked("embedding"))
     assert zeros.accuracy == 0
     with pytest.raises(ValueError, match="all pairs are given the same similarity"):
-        judge({"y": np.ones((24, 3))}, None, np.ones(12, np.float32), asked("embedding"))
+        score_outputs({"y": np.ones((24, 3))}, None, np.ones(12, np.float32), asked("embedding"))
     with pytest.raises(ValueError, match="23 items make no pairs"):
-        judge({"y": np.ones((23, 3))}, None, given_scores, asked("embedding"))
+        score_outputs({"y": np.ones((23, 3))}, None, given_scores, asked("embedding"))
     with pytest.raises(ValueError, match="24 outputs for 11 labels"):
-        judge({"y": np.ones((24, 3))}, None, given_scores[:11], asked("embedding"))
+        score_outputs({"y": np.ones((24, 3))}, None, given_scores[:11], asked("embedding"))
 
 
 # --------------------------------------------------------------------------- intervals
@@ -303,22 +309,24 @@ def test_the_interval_of_auc_holds_the_true_value_about_95_times_in_100():
 def test_labels_of_another_form_are_refused(task: str, labels: np.ndarray):
     how = asked(task) if task != "object-detection" else Judging(task=task, metric="mAP50")
     with pytest.raises(ValueError, match=f"{task} needs .* as labels"):
-        judge({"y": np.zeros((4, 2), np.float32)}, None, labels, how)
+        score_outputs({"y": np.zeros((4, 2), np.float32)}, None, labels, how)
 
 
 @pytest.mark.parametrize("task", ["other", "unknown"])
 def test_a_task_without_metrics_has_fidelity_only(task: str):
     outputs = {"y": np.ones((4, 2), np.float32)}
-    quality = judge(outputs, outputs, np.zeros(4, np.int64), Judging(task=task))
+    quality = score_outputs(outputs, outputs, np.zeros(4, np.int64), Judging(task=task))
     assert quality.metric is None and quality.metrics == {} and quality.sqnr_db == 200
     with pytest.raises(ValueError, match=f"the task {task} makes nothing of labels"):
-        judge(outputs, None, np.zeros(4, np.int64), Judging(task=task, metric="top1"))
+        score_outputs(outputs, None, np.zeros(4, np.int64), Judging(task=task, metric="top1"))
 
 
 def test_whole_number_labels_of_any_width_will_do():
     scores = np.eye(4, dtype=np.float32)
     for kind in (np.uint8, np.int32, np.uint64):
-        quality = judge({"y": scores}, None, np.arange(4).astype(kind), asked("keyword-spotting"))
+        quality = score_outputs(
+            {"y": scores}, None, np.arange(4).astype(kind), asked("keyword-spotting")
+        )
         assert quality.accuracy == 1 and list(quality.metrics) == ["top1"]
     with pytest.raises(ValueError, match="a label is -1, but"):
-        judge({"y": scores}, None, np.array([0, 1, 2, -1]), asked("keyword-spotting"))
+        score_outputs({"y": scores}, None, np.array([0, 1, 2, -1]), asked("keyword-spotting"))

@@ -6,6 +6,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import Page
 from rich.console import Console
+from rows import case_row
 
 from qbench.analysis.compare.machines import Machine
 from qbench.analysis.recommend.candidates import Measured, median
 from qbench.analysis.recommend.ranking import Choice
 from qbench.analysis.recommend.recommend import Answer, Recommendation, choose, recommend
 from qbench.analysis.statistics.estimates import Estimate
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.present.page import Options, write_report
 from qbench.present.terminal.recommend import recommendation_parts
 from qbench.present.words.recommend import changed, sentences, to_json
-from qbench.spec.columns import NAMES
+from qbench.spec.columns import CaseRow
 from qbench.spec.costs import CostSheet
 from qbench.spec.question import (
     ASPECTS,
@@ -65,7 +67,7 @@ def case(
     precision: str = "int8-static",
     rounds: int = 12,
     **more: Any,
-) -> dict[str, Any]:
+) -> CaseRow:
     """A row of a case table: latencies in ms, each known to ``spread`` (a share), the drop of
     accuracy in points, known to ``drop_spread``; below 6 rounds nothing is known of speed."""
 
@@ -74,11 +76,9 @@ def case(
             return value, None, None
         return value, value / (1 + spread), value * (1 + spread)
 
-    row: dict[str, Any] = dict.fromkeys(NAMES)
-    row |= {
-        "model": "net", "backend": backend, "environment": "default", "precision": precision,
-        "recipe": "best", "device": "cpu", "scenario": "single-stream", "batch_size": 1,
-        "threads": 1, "streams": 1, "source_format": "onnx", "status": "ok", "rounds": rounds,
+    row: dict[str, Any] = {
+        "model": "net", "backend": backend, "precision": precision, "scenario": "single-stream",
+        "batch_size": 1, "threads": 1, "source_format": "onnx", "status": "ok", "rounds": rounds,
         "noisy": False, "accuracy_metric": "top1", "accuracy": 0.9, "accuracy_low": 0.88,
         "accuracy_high": 0.92, "accuracy_items": 650, "accuracy_data": "imagenet: 650 items",
         "accuracy_items_needed": 1900, "sqnr_db": 30.0, "artifact_size_mb": 10.0,
@@ -96,25 +96,25 @@ def case(
     row["case_id"] = more.get("case_id") or "-".join(
         str(row[k]) for k in ("backend", "precision", "scenario", "batch_size", "threads", "model")
     )
-    return row
+    return case_row(**row)
 
 
 def run(
-    *rows: dict[str, Any],
+    *rows: CaseRow,
     machine: Machine = A,
     run_id: str = "run-a",
     way: Mapping[str, Any] | None = None,
     spreads: Mapping[str, Mapping[str, Estimate]] | None = None,
 ) -> Measured:
-    rows = tuple({**row, "host_id": machine.key, "run_id": run_id} for row in rows)
+    rows = tuple(replace(row, host_id=machine.key, run_id=run_id) for row in rows)
     found = {
-        row["case_id"]: {
-            name: Estimate(row[name], 0.99 * row[name], 1.01 * row[name])
+        row.case_id: {
+            name: Estimate(value, 0.99 * value, 1.01 * value)
             for name in ("memory_process_peak_mb", "cold_start_ms")
-            if row[name] is not None
+            if (value := getattr(row, name)) is not None
         }
         for row in rows
-        if row["rounds"] >= 6
+        if row.rounds >= 6
     }
     found = {key: {**of, **(spreads or {}).get(key, {})} for key, of in found.items()} | {
         key: of for key, of in (spreads or {}).items() if key not in found
@@ -137,7 +137,7 @@ def answer(*runs: Measured, of: Question, costs: CostSheet | None = None) -> Ans
 
 
 def labels(choices: Sequence[Choice]) -> list[str]:
-    return [choice.candidate.row["backend"] for choice in choices]
+    return [choice.candidate.row.backend for choice in choices]
 
 
 def lists(found: Answer) -> dict[str, list[str]]:
@@ -312,7 +312,7 @@ def test_float32_itself_loses_nothing_and_no_labels_leave_it_open():
     )
     found = answer(rows, of=question(accuracy_drop="0pp"))
     assert lists(found)["sure"] == ["reference"]
-    told = {c.candidate.row["backend"]: c.settles[0] for c in found.maybe}
+    told = {c.candidate.row.backend: c.settles[0] for c in found.maybe}
     assert "not measured on this machine" in told["unlabelled"]
     assert "'accuracy>=76%'" in told["shipped"]
 
@@ -332,7 +332,7 @@ def test_unmeasured_figures_fail_with_a_reason_and_open_ones_may_still_pass():
 
 def test_memory_is_the_whole_process_with_an_interval_over_trials():
     row = case("one", memory=100.0)
-    key = row["case_id"]
+    key = row.case_id
     wide = {key: {"memory_process_peak_mb": Estimate(100.0, 90.0, 130.0)}}
     assert lists(answer(run(row), of=question(memory="102MB")))["sure"] == ["one"]
     assert lists(answer(run(row, spreads=wide), of=question(memory="102MB")))["maybe"] == ["one"]
@@ -659,16 +659,16 @@ asked = st.builds(
 @given(tables(), asked)
 def test_every_case_is_in_one_list_and_the_worst_of_a_sure_one_keeps_every_limit(table, of):
     found = answer(table, of=of)
-    keys = [c.candidate.row["case_id"] for c in (*found.sure, *found.maybe, *found.fails)]
-    assert sorted(keys) == sorted(row["case_id"] for row in table.rows)
+    keys = [c.candidate.row.case_id for c in (*found.sure, *found.maybe, *found.fails)]
+    assert sorted(keys) == sorted(row.case_id for row in table.rows)
     p99, drop, memory = (limit.value for limit in of.limits)
     for choice in found.sure:
         row = choice.candidate.row
-        assert row["status"] == "ok"
-        assert row["latency_p99_high_ms"] <= p99
-        assert -100 * row["accuracy_delta_low"] <= drop
-        assert 1.01 * row["memory_process_peak_mb"] <= memory * (1 + 1e-12)
-    values = [choice.candidate.row["latency_p50_ms"] for choice in found.sure]
+        assert row.status == "ok"
+        assert row.latency_p99_high_ms <= p99
+        assert -100 * row.accuracy_delta_low <= drop
+        assert 1.01 * row.memory_process_peak_mb <= memory * (1 + 1e-12)
+    values = [choice.candidate.row.latency_p50_ms for choice in found.sure]
     assert values == sorted(values)
 
 
@@ -677,8 +677,8 @@ def test_every_case_is_in_one_list_and_the_worst_of_a_sure_one_keeps_every_limit
 def test_a_stricter_limit_never_finds_more(table, of, place, by):
     stricter = list(of.limits)
     stricter[place] = Limit(of.limits[place].aspect, of.limits[place].value * by)
-    before = {c.candidate.row["case_id"] for c in answer(table, of=of).sure}
-    after = {c.candidate.row["case_id"] for c in answer(table, of=Question(tuple(stricter))).sure}
+    before = {c.candidate.row.case_id for c in answer(table, of=of).sure}
+    after = {c.candidate.row.case_id for c in answer(table, of=Question(tuple(stricter))).sure}
     assert after <= before
 
 
@@ -686,15 +686,15 @@ def test_a_stricter_limit_never_finds_more(table, of, place, by):
 @given(tables(), asked)
 def test_the_answer_changes_at_the_reported_limit_and_not_before(table, of):
     found = answer(table, of=of)
-    first = found.sure[0].candidate.row["case_id"] if found.sure else None
+    first = found.sure[0].candidate.row.case_id if found.sure else None
     for change in found.changes:
 
         def at(value: float, aspect: str = change.limit.aspect) -> str | None:
             limits = tuple(Limit(x.aspect, value) if x.aspect == aspect else x for x in of.limits)
             sure = answer(table, of=Question(limits)).sure
-            return sure[0].candidate.row["case_id"] if sure else None
+            return sure[0].candidate.row.case_id if sure else None
 
-        told = None if change.choice is None else change.choice.candidate.row["case_id"]
+        told = None if change.choice is None else change.choice.candidate.row.case_id
         if change.direction == "stricter":
             assert at(change.value) == first
             assert at(math.nextafter(change.value, 0)) == told != first
@@ -714,12 +714,12 @@ def test_a_run_is_recommended_on(project):
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)["answers"]
     assert len(found["sure"]) == 2
-    by_id = {row["case_id"]: row for row in case_table(bundle).to_dict("records")}
+    by_id = {row.case_id: row for row in case_rows(bundle, bundle.trials_frame())}
     for choice in found["sure"]:
         row = by_id[choice["case_id"]]
-        assert choice["objective"]["value"] == row["latency_p50_ms"]
-        assert choice["figures"]["memory"]["value"] == row["memory_process_peak_mb"]
-        assert choice["figures"]["memory"]["low"] <= row["memory_process_peak_mb"]
+        assert choice["objective"]["value"] == row.latency_p50_ms
+        assert choice["figures"]["memory"]["value"] == row.memory_process_peak_mb
+        assert choice["figures"]["memory"]["low"] <= row.memory_process_peak_mb
     values = [choice["objective"]["value"] for choice in found["sure"]]
     assert values == sorted(values)
     done = project.qbench("recommend", bundle.path, "--limit", "p50<=1ns")

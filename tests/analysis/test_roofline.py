@@ -22,6 +22,7 @@ from qbench.analysis.table.roofline import (
     roofline,
     roofline_chart,
 )
+from qbench.bundle.records.run import Bandwidth, Cache, Effective
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, RunConfig
 from qbench.kit.operators import EffectivePrecision
@@ -166,11 +167,11 @@ def test_a_ceiling_is_the_highest_rate_of_all_yardsticks():
             replace(RUN, p10_ns=1.0),  # no yardstick
             replace(RUN, model=NOTHING, macs={}, p10_ns=700.0),
         ],
-        {"copy": {"1": [9e9, 11e9]}, "read": {"1": [12e9], "2": [20e9]}},
+        Bandwidth.model_validate({"copy": {"1": [9e9, 11e9]}, "read": {"1": [12e9], "2": [20e9]}}),
         [
-            {"level": "L1d", "bytes": 32_768, "instances": 2},
-            {"level": "L2", "bytes": 1_000_000, "instances": 2},
-            {"level": "L3", "bytes": 8_000_000, "instances": 1},
+            Cache(level="L1d", bytes=32_768, instances=2),
+            Cache(level="L2", bytes=1_000_000, instances=2),
+            Cache(level="L3", bytes=8_000_000, instances=1),
         ],
     )
     assert found.rates == {("cpu", 1, "fp32"): 50e9, ("cpu", 2, "fp32"): 100e9}
@@ -417,10 +418,9 @@ def measured(target: str, artifact: Artifact, folder: Path) -> Run:
         assert outcome.status == "ok", outcome.reason + outcome.log
         results[job] = outcome.result
     samples = np.load(folder / "measure" / "samples.npy")
-    case = {"backend": "onnxruntime", "environment": "default", "device": "cpu", "threads": 1}
     return Run.of(
-        {**case, "model": artifact.model.name},
-        results["evaluate"]["effective"],
+        Case(model=artifact.model.name, backend="onnxruntime", precision="fp32"),
+        Effective.model_validate(results["evaluate"]["effective"]),
         float(np.percentile(samples, 10)),
     )
 
@@ -459,4 +459,4 @@ def test_the_speed_of_memory_through_a_worker(tmp_path: Path):
         for values in outcome.result[kind].values():
             assert len(values) == 3
             assert all(1e8 < value < 1e13 for value in values)  # from a slow board to a fast cache
-    assert set(Ceilings.of([], outcome.result).bandwidths) == {1, 2}
+    assert set(Ceilings.of([], Bandwidth.model_validate(outcome.result)).bandwidths) == {1, 2}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -679,7 +679,7 @@ def test_emulated_bf16_is_offered_and_flagged(
     for precision, emulated in (("bf16", ["bf16"]), ("fp32", [])):
         found = effective(prepare(digits("onnx"), precision, tmp_path / precision))
         assert (found.precision, list(found.emulated)) == (precision, emulated)
-        assert flags(precision, asdict(found)) == [f"{word} emulated" for word in emulated]
+        assert flags(precision, found) == [f"{word} emulated" for word in emulated]
 
 
 def test_the_work_is_told_in_multiply_accumulates(

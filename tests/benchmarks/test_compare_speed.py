@@ -15,7 +15,7 @@ import pytest
 from crafted import MEMORY, PHASES, TOP1, Crafted
 
 from qbench.analysis.compare.compare import compare_runs
-from qbench.analysis.quality.judge import judge
+from qbench.analysis.quality.judge import score_outputs
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.records.run import SCHEMA
 from qbench.bundle.trials import TRIAL_COLUMNS
@@ -58,7 +58,7 @@ def a_night(folder: Path, run_id: str, seed: int) -> Bundle:
             outputs = (outputs + noise).astype(np.float32)
             (bundle.path / "predictions" / key).mkdir()
             np.save(bundle.path / "predictions" / key / "0.npy", outputs)
-            quality = judge({"scores": outputs}, None, labels, TOP1)
+            quality = score_outputs({"scores": outputs}, None, labels, TOP1)
             prepared.append(
                 {"artifact_key": f"a{key}", "status": "ok", "reason": "", "bytes": 10**6,
                  "digest": key.ljust(64, "0"), "prepare_ns": 10**9, "provenance": {}}

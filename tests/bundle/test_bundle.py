@@ -81,7 +81,7 @@ def edit_samples(bundle: Bundle, change: Callable[[pd.DataFrame], pd.DataFrame])
 def test_a_bundle_gives_back_what_was_put_into_it(bundle: Bundle):
     assert bundle.complete and bundle.problems() == [] and recompute(bundle) == []
     assert [t["trial"][:4] for t in bundle.trials] == ["r000", "r000", "r001", "r001"]
-    assert bundle.samples(bundle.trials[2]).tolist() == [5_000_000] * 100
+    assert bundle.samples(bundle.trials[2].trial).tolist() == [5_000_000] * 100
     assert bundle.outputs("ec00000000000")["scores"].shape == (12, 3)
     assert bundle.labels("net").tolist() == [0, 1, 2] * 4
     frame = bundle.trials_frame()
@@ -183,7 +183,7 @@ def test_a_resumed_journal_goes_on_after_its_last_whole_line(tmp_path):
     told |= {"seconds": 1.0, "conditions": {}, "figures": {}, "loop": {}, "warmup": {}}
     bundle.add_trial({**trial, **told}, tmp_path / "samples.npy", {})
     assert [t["trial"][:4] for t in bundle.trials] == ["r000", "r001", "r009"]
-    assert bundle.samples(bundle.trials[-1]).tolist() == [9] * 7
+    assert bundle.samples(bundle.trials[-1].trial).tolist() == [9] * 7
 
 
 def test_a_resumed_bundle_is_rid_of_what_a_kill_left_half_written(tmp_path):
@@ -226,7 +226,11 @@ def test_a_run_killed_while_it_finishes_loses_nothing(tmp_path, monkeypatch, ste
             bundle.finish({})
     resumed = find_incomplete(tmp_path, "k")
     assert resumed is not None and not resumed.complete
-    assert [resumed.samples(t)[0] for t in resumed.trials] == [1_000_000, 2_000_000, 3_000_000]
+    assert [resumed.samples(t.trial)[0] for t in resumed.trials] == [
+        1_000_000,
+        2_000_000,
+        3_000_000,
+    ]
     resumed.finish({})
     assert resumed.problems() == [] and recompute(resumed) == []
     assert not (resumed.path / "samples").exists()
@@ -276,11 +280,11 @@ def test_damaged_samples_are_an_error_with_the_file(bundle: Bundle, damage: str)
     elif damage == "no column":
         frame[["trial"]].to_parquet(path)
     elif damage == "a trial less":
-        frame[frame["trial"] != first["trial"]].to_parquet(path)
+        frame[frame["trial"] != first.trial].to_parquet(path)
     else:
         frame.assign(latency_ns="fast").to_parquet(path)
     with pytest.raises(UserError, match=r"samples\.parquet"):
-        bundle.samples(first)
+        bundle.samples(first.trial)
 
 
 def test_an_edited_figure_is_found(bundle: Bundle):
@@ -319,7 +323,7 @@ HOSTILE = ["../../etc/passwd", "/etc/passwd", "a/b", "..", ".hidden", "", "a\\b"
 def test_a_name_in_a_record_never_leads_outside(bundle: Bundle, name: str):
     edit(bundle.path / "evaluate.jsonl", lambda r: r["outputs"].update(scores=name))
     assert "is no file name" in refused(lambda: bundle.outputs("ec00000000000"))
-    trial = {"trial": f"{name}/x" if name in ("", ".hidden", "..") else name}
+    trial = f"{name}/x" if name in ("", ".hidden", "..") else name
     assert "is no file name" in refused(lambda: bundle.samples(trial))
     assert "is no file name" in refused(lambda: bundle.labels(f"{name}/x"))
 

@@ -86,6 +86,9 @@ def test_an_anchor_that_was_named_to_the_gate_stays(tmp_path):
     }
     (tmp_path / "last-night.gate.json").write_text(json.dumps(verdict))
     assert going(tmp_path, days=30) == ["night-200"]
+    (tmp_path / "last-night.gate.json").write_text("{")  # it may name an anchor
+    with pytest.raises(UserError, match=r"last-night\.gate\.json is damaged"):
+        going(tmp_path, days=30)
 
 
 def test_a_wrong_name_to_keep_removes_nothing(tmp_path):

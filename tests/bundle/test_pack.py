@@ -12,6 +12,7 @@ from qbench.analysis.compare.compare import compare_runs
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.copies import pack_bundle
+from qbench.bundle.records.run import to_json
 from qbench.errors import UserError
 from qbench.present.exports.collection import merge_bundles
 from qbench.storage import digest_file
@@ -34,7 +35,7 @@ def test_a_packed_bundle_says_what_cannot_be_recomputed(project, bundle: Bundle)
     (written,) = json.loads(done.stdout)
     assert written["to_bytes"] < written["from_bytes"]
     packed = Bundle(project.root / written["to"])
-    assert packed.begin["packed"] == {
+    assert to_json(packed.begin.packed) == {
         "manifest_sha256": digest_file(bundle.path / "manifest.json"),
         "predictions": False,
     }

@@ -16,7 +16,7 @@ import yaml
 from crafted import Crafted
 
 from qbench.bundle.find import earlier_runs, find_run
-from qbench.bundle.verdict import is_valid
+from qbench.bundle.verdict import is_valid, verdict_path
 from qbench.errors import UserError
 from qbench.spec.accepted import read_accepted
 from qbench.spec.suite import Suite
@@ -161,9 +161,14 @@ def test_exit_codes_of_a_failing_an_invalid_and_a_recovered_run(project, results
     crafted(results, "20260105-000000-a-0005", "2026-01-05T00:00:00+0000")
     crafted(results, "20260103-120000-b-0006", "2026-01-03T12:00:00+0000", suite="other")
     crafted(results, "20260103-130000-b-0007", "2026-01-03T13:00:00+0000", confirms=one.name)
-    assert not is_valid(find_run(str(many), results))
+    assert not is_valid(many)
     earlier = earlier_runs(good, results, 5)
     assert [run.run_id[-4:] for run in earlier] == ["0002", "0001"]
+    # a damaged verdict may have been "invalid": no baseline is chosen in its place
+    verdict_path(one).write_text("{")
+    with pytest.raises(UserError, match=r"0002.gate.json is damaged.*") as raised:
+        earlier_runs(good, results, 5)
+    assert "`qbench gate` writes it again" in str(raised.value)
 
 
 def test_an_anchor_is_found_by_name_and_a_wrong_one_names_what_is_there(project, results):

@@ -32,7 +32,7 @@ def test_the_parts_of_a_call_make_up_the_call(run: Callable[..., Run], backend: 
     for trial in done.trials():
         if not trial.get("segments"):
             pytest.skip(f"{backend} does not tell the parts of a call")
-        latency = float(np.median(done.bundle.samples(trial)))
+        latency = float(np.median(done.bundle.samples(trial.trial)))
         on_device = segments_ns(trial["segments"])
         assert 0.8 * latency < on_device < most * latency, (on_device, latency)
         assert trial["segments"]["compute"]["p50_ns"] > trial["segments"]["d2h"]["p50_ns"]
@@ -79,7 +79,7 @@ def test_the_same_engine_takes_as_long_in_trtexec(
         rounds=PROCESSES,
         overrides={"tensorrt": {"hints": hints}},
     )
-    ours = [float(np.median(done.bundle.samples(trial))) for trial in done.trials()]
+    ours = [float(np.median(done.bundle.samples(trial.trial))) for trial in done.trials()]
     parts = [trial["segments"]["compute"]["p50_ns"] for trial in done.trials()]
 
     (engine,) = done.cache.rglob("model.engine")

@@ -17,7 +17,7 @@ import pytest
 from data_sets import data_card, encoded, model_card, picture, pixels, write_zip
 from PIL import Image
 
-from qbench.analysis.quality.judge import judge
+from qbench.analysis.quality.judge import score_outputs
 from qbench.data.files import locate
 from qbench.data.items import Items, make_items
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
@@ -318,18 +318,18 @@ def test_answers_are_those_that_are_judged():
     labels = rng.integers(0, 10, 40)
     how = Judging(task="image-classification", metric="top1", scores="s", background=1)
     found = np.array(answered(how, {"s": scores}))
-    assert judge({"s": scores}, None, labels, how).accuracy == np.mean(found == labels) > 0
+    assert score_outputs({"s": scores}, None, labels, how).accuracy == np.mean(found == labels) > 0
 
     maps = rng.normal(size=(3, 5, 4, 6)).astype(np.float32)
     how = Judging(task="semantic-segmentation", metric="mIoU", output="m", class_axis=1)
     masks = np.stack(answered(how, {"m": maps})).astype(np.uint8)
     assert masks.shape == (3, 4, 6)
-    assert judge({"m": maps}, None, masks, how).accuracy == 1
+    assert score_outputs({"m": maps}, None, masks, how).accuracy == 1
 
     two = rng.normal(size=(20, 2)).astype(np.float32)
     how = Judging(task="anomaly-detection", metric="auc", output="a")
     found = np.array(answered(how, {"a": two}))
-    assert judge({"a": two}, None, (found > 0).astype(np.int64), how).accuracy == 1
+    assert score_outputs({"a": two}, None, (found > 0).astype(np.int64), how).accuracy == 1
     np.testing.assert_allclose(found, two[:, 1].astype(float) - two[:, 0])
 
     assert Judging(task="embedding", metric="spearman", output="e").answer() is None

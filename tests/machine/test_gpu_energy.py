@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from energy_machine import FakeNvml, Kept, Machine, gpu_facts
 
-from qbench.analysis.table.energy import NoEnergy, energy_columns, measured
+from qbench.analysis.table.energy import NoEnergy, Work, energy_columns, measured
 from qbench.bundle.records.energy import EnergyRecord
+from qbench.bundle.records.run import Place
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.gpu.card import place
 from qbench.run.energy import EnergyPass, measure_energy
+from qbench.spec.case import Case
 from qbench.spec.energy import EnergySettings
 
 IDLE_W = (60.0, 80.0)
@@ -65,50 +68,54 @@ def metered(tmp_path: Path, nvml: FakeNvml | None = None, **how: Any) -> Kept:
     return kept
 
 
-def columns(kept: Kept, gpu: dict[str, Any] | None) -> dict[str, Any]:
-    case = {"case_id": "case", "device": "cuda:0", "batch_size": 1, "threads": 1, "streams": 1,
-            "scenario": "single-stream"}  # fmt: skip
-    trials = {"cpu_ns": [10**9], "wall_ns": [10**9], "items": [10]}
-    return energy_columns(kept.records, case, trials, None, None, None, gpu)
+CASE = Case(model="net", backend="fake", precision="fp32", device="cuda:0")
+
+
+def placed(number: int, **changed: Any) -> Place:
+    return Place.model_validate({**place(gpu_facts(number)), **changed})
+
+
+def columns(kept: Kept, gpu: Place | None) -> dict[str, Any]:
+    work = Work(*(np.array([value], float) for value in (1e9, 1e9, 10)))
+    return energy_columns(kept.lines, CASE, "case", work, None, None, None, gpu)
 
 
 def test_of_two_gpus_the_one_that_does_the_work_is_published(tmp_path: Path):
     """100 items in 5 s at 300 W above idle: 15 J for each."""
     kept = metered(tmp_path)
-    row = columns(kept, place(gpu_facts(1)))
+    row = columns(kept, placed(1))
     assert (row["energy_method"], row["energy_scope"]) == ("nvml total energy", "gpu")
     assert row["energy_mj_per_inference"] == pytest.approx(15_000, rel=1e-3)
     assert (row["idle_w"], row["power_w"]) == (pytest.approx(80), pytest.approx(380))
     assert row["energy_noise"] is None, "its power says the same"
-    other = columns(kept, place(gpu_facts(0)))
+    other = columns(kept, placed(0))
     assert other["energy_mj_per_inference"] is None
     assert other["power_w"] == pytest.approx(60)
 
 
 def test_nvmls_numbers_do_not_matter(tmp_path: Path):
-    row = columns(metered(tmp_path, order=(1, 0)), place(gpu_facts(1)))
+    row = columns(metered(tmp_path, order=(1, 0)), placed(1))
     assert row["power_w"] == pytest.approx(380)
 
 
 def test_of_two_gpus_neither_is_published_where_it_is_not_known_which_works(tmp_path: Path):
     with pytest.raises(NoEnergy, match=r"several \(nvml-0-energy, nvml-1-energy\)"):
-        measured(metered(tmp_path).records, "case", "cuda:0")
+        measured(metered(tmp_path).lines, "case", "cuda:0")
 
 
 def test_a_gpu_that_nvml_does_not_show_has_no_energy(tmp_path: Path):
     with pytest.raises(NoEnergy, match="covers cuda:0"):
-        measured(metered(tmp_path).records, "case", "cuda:0", place(gpu_facts(4)))
+        measured(metered(tmp_path).lines, "case", "cuda:0", placed(4))
 
 
 def test_a_part_of_a_gpu_has_no_energy_of_its_own(tmp_path: Path):
-    part = {**place(gpu_facts(1)), "mig": True}
-    row = columns(metered(tmp_path), part)
+    row = columns(metered(tmp_path), placed(1, mig=True))
     assert "part of a GPU (MIG)" in row["energy_reason"]
 
 
 @pytest.mark.parametrize(("wrong", "doubted"), [(1.08, False), (1.15, True), (0.8, True)])
 def test_a_counter_that_disagrees_with_its_power_is_reported(tmp_path: Path, wrong, doubted):
-    row = columns(metered(tmp_path, wrong=wrong), place(gpu_facts(1)))
+    row = columns(metered(tmp_path, wrong=wrong), placed(1))
     assert row["energy_mj_per_inference"] == pytest.approx(15_000, rel=1e-3), "the counter's"
     noise = row["energy_noise"] or ""
     assert ("the GPU's counter says 1.14e+04 J" in noise) is doubted
@@ -128,7 +135,7 @@ def test_without_a_counter_its_power_is_published(tmp_path: Path):
         lambda case: machine.worker(LOAD_W), kept.record, kept, 1, 7, clock=machine.clock,
     )  # fmt: skip
     measure_energy(run, {"case": "net fp32"}, [])
-    row = columns(kept, place(gpu_facts(1)))
+    row = columns(kept, placed(1))
     assert row["energy_method"] == "nvml power"
     assert row["energy_mj_per_inference"] == pytest.approx(15_000, rel=0.05)
 
@@ -139,7 +146,7 @@ def test_other_processes_on_the_card_mark_its_energy(tmp_path: Path):
         if record["kind"] == "window":
             record["met"]["gpu"] = {"samples": 50, "missing": {}, "others": 2}
         EnergyRecord.model_validate(record)
-    noise = columns(kept, place(gpu_facts(1)))["energy_noise"]
+    noise = columns(kept, placed(1))["energy_noise"]
     assert "6 of 6 windows are doubtful" in noise
     assert "2 other processes computed on the GPU" in noise
 
@@ -154,5 +161,5 @@ def test_records_that_name_no_device_are_read_as_before(tmp_path: Path):
             ]
         EnergyRecord.model_validate(record)
     assert machine.root.is_dir()
-    row = columns(kept, place(gpu_facts(1)))
+    row = columns(kept, placed(1))
     assert row["power_w"] == pytest.approx(250)

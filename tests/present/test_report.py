@@ -50,7 +50,7 @@ def test_distributions_are_thinned_and_keep_their_ends(project, tmp_path):
     bundle = measured(project, timed_s=0.2)
     _, page = written(bundle, path=tmp_path / "page.html")
     by_id = {row["case_id"]: row for row in case_table(bundle).to_dict("records")}
-    trials = {(t["case_id"], t["round"] + 1): bundle.samples(t) for t in bundle.trials}
+    trials = {(t.case_id, t.round + 1): bundle.samples(t.trial) for t in bundle.trials}
     assert len(page.data["cases"]) == 2
     for case, case_id in zip(page.data["cases"], page.cases, strict=True):
         assert case["label"] == f"fake {by_id[case_id]['precision']}"

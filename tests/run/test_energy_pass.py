@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import Project
 from crafted import Crafted
@@ -23,6 +22,7 @@ from qbench.analysis.table.energy import (
     OPERATIONS,
     Energy,
     NoEnergy,
+    Work,
     cpu_time_proxy,
     energy_columns,
     measured,
@@ -30,18 +30,20 @@ from qbench.analysis.table.energy import (
 )
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import find_bundle
-from qbench.bundle.records.energy import EnergyRecord
+from qbench.bundle.records.energy import EnergyRecord, Window
+from qbench.bundle.records.run import CpuPower
 from qbench.machine.energy.sensors import find_sensors
 from qbench.machine.energy.wall import PowerLog
 from qbench.run.energy import EnergyPass, measure_energy
 from qbench.run.workers.isolate import Outcome
+from qbench.spec.case import Case
 from qbench.spec.energy import EnergySettings
 
 NO_GPU = FakeNvml(problem="Driver Not Loaded")
 CASES = {"fast": "net fp32", "slow": "net int8"}
 WATTS = {"fast": 30.0, "slow": 12.0}
-POWER = {"watts_per_core": 4.0, "source": "a data sheet"}
-TRIALS = pd.DataFrame({"cpu_ns": [10**9] * 6, "wall_ns": [2 * 10**9] * 6, "items": [200] * 6})
+POWER = CpuPower(watts_per_core=4.0, source="a data sheet")
+WORK = Work(np.full(6, 1e9), np.full(6, 2e9), np.full(6, 200.0))
 
 
 def prepared(machine: Machine, kept: Kept, nvml: Any = NO_GPU, **changes: Any) -> EnergyPass:
@@ -65,12 +67,9 @@ def mj(energy: Energy) -> Estimate:
 
 
 def columns(kept: Kept, case: str = "fast", device: str = "cpu", **changes: Any) -> dict[str, Any]:
-    known = {"good": TRIALS, "cpu_power": POWER, "macs": None, "moved_bytes": None, **changes}
-    which = {
-        "case_id": case, "device": device, "batch_size": 1, "threads": 1, "streams": 1,
-        "scenario": "single-stream",
-    }  # fmt: skip
-    return energy_columns(kept.records, which, **known)
+    known = {"work": WORK, "cpu_power": POWER, "macs": None, "moved_bytes": None, **changes}
+    which = Case(model="net", backend="fake", precision="fp32", device=device)
+    return energy_columns(kept.lines, which, case, **known)
 
 
 @pytest.fixture
@@ -122,13 +121,13 @@ def test_an_interrupted_pass_goes_on_where_it_was(machine: Machine):
 
     with pytest.raises(KeyboardInterrupt):
         measure_energy(prepared(machine, first, run_window=interrupted), CASES, [])
-    measure_energy(prepared(machine, rest, sitting=2), CASES, first.records)
+    measure_energy(prepared(machine, rest, sitting=2), CASES, first.lines)
     order = [[(r["round"], r["case_id"]) for r in kept.kind("window")] for kept in (first, rest)]
     assert len(order[0]) == 5
     assert order[0] + order[1] == [(r["round"], r["case_id"]) for r in whole.kind("window")]
     assert {r["sitting"] for r in rest.kind("idle")} == {2}
     again = Kept()
-    measure_energy(prepared(machine, again), CASES, whole.records)
+    measure_energy(prepared(machine, again), CASES, whole.lines)
     assert [r["kind"] for r in again.records] == ["begin"]
 
 
@@ -319,7 +318,7 @@ def test_of_two_gpus_neither_is_published(tmp_path: Path):
     nvml = FakeNvml(millijoules=list(range(0, 10**9, 5000)), gpus=2)
     measure_energy(prepared(machine, kept, nvml), {"fast": "x"}, [])
     with pytest.raises(NoEnergy, match=r"several \(nvml-0-energy, nvml-1-energy\)"):
-        measured(kept.records, "fast", "cuda:0")
+        measured(kept.lines, "fast", "cuda:0")
 
 
 # --------------------------------------------------------------------------- the wall meter
@@ -357,7 +356,7 @@ def test_a_wall_meter_an_hour_off_gives_the_whole_machines_energy(machine: Machi
     assert row["idle_w"] == pytest.approx(10, rel=0.01)
     assert row["energy_is_measured"] is True and row["energy_reason"] is None
     # the narrower sensor is not lost
-    rapl = measured([r for r in kept.records if r["kind"] != "alignment"], "fast", "cpu")
+    rapl = measured([r for r in kept.lines if r.kind != "alignment"], "fast", "cpu")
     assert rapl.method == "rapl package-0"
 
 
@@ -378,7 +377,7 @@ def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: M
     # and it is measured again when the run goes on with the meter where it belongs
     more = Kept()
     good = Logger(machine, machine.root / "meter.csv", hz=4, begin_ns=machine.now_ns)
-    measure_energy(prepared(machine, more, wall=good, sitting=2), {"fast": "x"}, kept.records)
+    measure_energy(prepared(machine, more, wall=good, sitting=2), {"fast": "x"}, kept.lines)
     both = Kept()
     both.records = kept.records + more.records
     assert len(more.kind("window")) == 6
@@ -391,11 +390,11 @@ def test_a_log_that_does_not_fit_leaves_the_other_sensor_and_says_why(machine: M
 
 def lines(bundle: Bundle, change: Callable[[dict[str, Any]], None]) -> None:
     """Change the records of a bundle's ``energy.jsonl``."""
-    records = bundle.energy
+    path = bundle.path / "energy.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
     for record in records:
         change(record)
-    text = "".join(json.dumps(record) + "\n" for record in records)
-    (bundle.path / "energy.jsonl").write_text(text)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def test_joules_are_derived_again_from_what_the_bundle_keeps(machine: Machine, tmp_path: Path):
@@ -451,8 +450,9 @@ def test_a_runs_own_windows_hold_what_the_records_ask_for(project: Project):
     assert row["energy_gross_mj_per_inference"] > 0
     assert (row["power_w"], row["idle_w"]) == (pytest.approx(5), pytest.approx(5))
     bundle = find_bundle("latest", project.root / "results")
-    (window,) = [record for record in bundle.energy if record["kind"] == "window"]
-    assert window["met"]["wall_ns"] >= 1e9 and "others_cpu_ns" in window["met"]["conditions"]
+    (window,) = [record for record in bundle.energy if isinstance(record, Window)]
+    assert window.met and window.met.wall_ns >= 1e9
+    assert "others_cpu_ns" in window.met.conditions
     assert recompute(bundle) == []
 
 
@@ -460,15 +460,15 @@ def test_a_runs_own_windows_hold_what_the_records_ask_for(project: Project):
 
 
 def test_processor_time_is_a_proxy_with_its_source():
-    energy = cpu_time_proxy(TRIALS, POWER)
+    energy = cpu_time_proxy(WORK, POWER)
     assert mj(energy).value == pytest.approx(4 * 1 / 200 * 1e3)
     assert (energy.power_w, energy.idle_w, energy.scope) == (pytest.approx(2), None, "process")
     assert energy.is_measured is False and "a data sheet" in energy.method
     assert mj(energy).low == pytest.approx(20)
     with pytest.raises(NoEnergy, match="no cpu_power"):
-        cpu_time_proxy(TRIALS, None)
+        cpu_time_proxy(WORK, None)
     with pytest.raises(NoEnergy, match="no processor time"):
-        cpu_time_proxy(TRIALS.assign(cpu_ns=0), POWER)
+        cpu_time_proxy(WORK._replace(cpu_ns=np.zeros(6)), POWER)
 
 
 def test_operations_cost_what_the_paper_says():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from crafted import Crafted
+from rows import case_row
 
 from qbench.analysis.explain import Explanation, by_kind, explain, layer_errors
 from qbench.kit.operators import Operator, Profile
@@ -36,7 +37,7 @@ def explained(
         precision=precision,
         options=complete_options(precision, options),
     )
-    row = {"sqnr_db": sqnr_db}
+    row = case_row(sqnr_db=sqnr_db)
     found = {
         "profile": json.loads(json.dumps(asdict(Profile(tuple(ours))))),
         "twin_profile": json.loads(json.dumps(asdict(Profile(tuple(theirs))))),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qbench.bundle.records.run import Trial
 from qbench.run.plan import Plan, Planned
 from qbench.run.schedule import Schedule
 from qbench.spec.case import Case
@@ -59,6 +60,8 @@ class Machine:
             "seconds": self.seconds,
             "status": "error" if case.case_id in self.broken else "ok",
             "calls": 100,
+            "items": 100,
+            "figures": {},
             "wall_ns": 100_000_000,
             "window": [0, 100_000_000],
             "cpu_ns": 100_000_000,
@@ -68,7 +71,8 @@ class Machine:
         }
         factor = np.exp(self.rng.normal(0, self.spread[case.case_id]))
         samples = np.full(100, int(1e6 * factor))
-        self.schedule.add(record, None if record["status"] == "error" else samples)
+        trial = Trial.model_validate(record)
+        self.schedule.add(trial, None if trial.status == "error" else samples)
 
 
 def test_a_number_of_rounds_is_that_number_for_all():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from paths import ROOT
 
-from qbench.analysis.quality.judge import judge
+from qbench.analysis.quality.judge import score_outputs
 from qbench.analysis.statistics import estimates
 from qbench.errors import UserError
 from qbench.run.sources.catalog import Catalog
@@ -171,7 +171,7 @@ def test_a_real_model_reaches_what_others_measured(name: str):
     (feed,) = (np.load(path) for path in items.feeds.values())
     parts: list[Any] = list(zip(*(run(feed[i : i + 1]) for i in range(len(feed))), strict=True))
     outputs = {n: np.concatenate(part) for n, part in zip(card.outputs, parts, strict=True)}
-    quality = judge(outputs, None, np.load(items.labels), card.judging())
+    quality = score_outputs(outputs, None, np.load(items.labels), card.judging())
     for metric, value in MEASURED[name].items():
         assert quality.metrics[metric].value == pytest.approx(value, abs=0.004), metric
     assert quality.accuracy_low is not None and quality.accuracy_high is not None

@@ -1,36 +1,38 @@
-"""What may be compared with what, and on which fields two runs or two cases differ.
+"""Which runs and cases can be compared, and on which fields two of them differ.
 
 There are two levels. A *choice* (which machine, backend or precision?) needs the same work: model,
-data, metric, batch, scenario, measured in the same way. A *regression* (has a new version become
-slower?) needs the same artifact besides, on the same machine as it was set up. Even then, two runs
-one after the other see the machine at two times: a verdict takes both versions interleaved in one
-run.
+data, metric, batch and scenario, measured in the same way. A *regression* (is a new version
+slower?) also needs the same artifact, on the same machine with the same settings. Even then, two
+consecutive runs see the machine at two times: a verdict needs both versions interleaved in one run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
+from qbench.storage import leaves
 
 Claim = Literal["choice", "regression"]
 Level = Literal["same machine and software", "same machine", "different machine"]
 
 WALL = "wall"
-"""The one scope of energy that means the same on every machine: all that the plug gives."""
+"""The only scope of energy that means the same on every machine: everything that the socket
+supplies."""
 
 _HOW = ("settings.warmup_s", "settings.timed_s", "software.qbench")
-"""How calls are measured, on whatever machine: a window of another length meets another clock and
-other heat, and another version of qbench may count otherwise."""
+"""Settings that change how calls are measured on any machine: a window of another length has
+another clock and temperature, and another version of qbench may count differently."""
 _NOT_COMPARED = ("hostname", "host_id", "packages_digest")
-"""Which the level says, or the packages themselves."""
+"""Fields that the level covers, or the packages themselves."""
 _UNDER_TEST = (
     "packages", "python", "python_implementation", "python_compiler", "libc", "container",
 )  # fmt: skip
-"""Of the fingerprint, the software that a regression is looked for in: a difference there is the
-question, and no reason against an answer."""
+"""Software in the fingerprint whose regressions are looked for: a difference there is expected, and
+no reason against a comparison."""
 _SYSTEM_SOFTWARE = ("os", "kernel", "kernel_parameters", "environment_variables")
 _DRIVERS = ("driver", "cuda")
 
@@ -53,8 +55,8 @@ class Difference:
 
     Attributes:
         field: its name, such as ``host.governor`` or ``host.packages.numpy``.
-        a, b: its values; None: not known, or not there.
-        spoils: the claims that it speaks against.
+        a, b: its values; None: not known or missing.
+        spoils: the claims that it invalidates.
     """
 
     field: str
@@ -68,14 +70,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparability:
-    """What the bundles of two runs have in common."""
+    """How far the bundles of two runs are comparable."""
 
     level: Level
     differences: tuple[Difference, ...]
 
     def reasons_against(self, claim: Claim) -> list[str]:
-        """Why the two runs do not bear a claim; whether two of their cases do, is for ``same_work``
-        and ``same_artifact`` to say."""
+        """Reasons why the two runs do not support a claim; for two of their cases see ``same_work``
+        and ``same_artifact``."""
         reasons = [str(d) for d in self.differences if claim in d.spoils]
         if claim == "regression" and self.level == "different machine":
             return ["they were measured on different machines", *reasons]
@@ -83,8 +85,8 @@ class Comparability:
 
 
 def compare_bundles(a: Bundle, b: Bundle) -> Comparability:
-    """On which fields of machine, software and settings two bundles differ. A field that only one
-    of them knows is a difference: not known is not the same."""
+    """The fields of machine, software and settings on which two bundles differ. A field that only
+    one of them has is a difference: unknown is not equal."""
     first, last = facts_of(a), facts_of(b)
     differences = tuple(
         Difference(name, first.get(name), last.get(name), spoiled(name))
@@ -92,7 +94,7 @@ def compare_bundles(a: Bundle, b: Bundle) -> Comparability:
         if first.get(name) != last.get(name)
     )
     level: Level = "same machine and software"
-    if a.begin["host"]["host_id"] != b.begin["host"]["host_id"]:
+    if a.begin.host.host_id != b.begin.host.host_id:
         level = "different machine"
     elif any(is_software(difference.field) for difference in differences):
         level = "same machine"
@@ -100,35 +102,25 @@ def compare_bundles(a: Bundle, b: Bundle) -> Comparability:
 
 
 def facts_of(bundle: Bundle) -> dict[str, Any]:
-    """The fields that two bundles are compared on, by name; None and what is empty left out."""
+    """The fields that bundles are compared on, by name, without None and empty ones."""
     begin = bundle.begin
-    host = {key: value for key, value in begin["host"].items() if key not in _NOT_COMPARED}
-    backends = {name: found.get("version") for name, found in begin["backends"].items()}
-    environments = {name: made["resolved"] for name, made in begin.get("environments", {}).items()}
-    settings = {name: value for name, value in begin["settings"].items() if name != "gate"}
+    host, settings = to_json(begin.host), to_json(begin.settings)
     facts = {
-        "host": host,
-        "system": begin.get("system"),
-        "software": begin["software"],
-        "backends": {**backends, "environments": environments},
-        "settings": settings,  # but for how the run is judged, which changes no figure
+        "host": {key: value for key, value in host.items() if key not in _NOT_COMPARED},
+        "system": to_json(begin.system) if begin.system else None,
+        "software": begin.software,
+        "backends": {
+            **{name: probe.version for name, probe in begin.backends.items()},
+            "environments": {name: built.resolved for name, built in begin.environments.items()},
+        },
+        # how the run is judged changes no figure
+        "settings": {name: value for name, value in settings.items() if name != "gate"},
     }
-    return dict(_flat(facts, ""))
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Leaves by their path: ``host.gpus.0.driver``. Empty ones and None are as if not there."""
-    if isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
-        value = {str(index): part for index, part in enumerate(value)}
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif value is not None:
-        yield name, value
+    return dict(leaves(facts, split_lists=False))
 
 
 def spoiled(field: str) -> tuple[Claim, ...]:
-    """The claims that a difference in a field speaks against."""
+    """The claims that a difference in a field invalidates."""
     if field in _HOW:
         return ("choice", "regression")
     group, _, rest = field.partition(".")
@@ -139,7 +131,7 @@ def spoiled(field: str) -> tuple[Claim, ...]:
 
 
 def is_software(field: str) -> bool:
-    """Whether a field tells of software, and not of the machine or of how it was measured."""
+    """Whether a field describes software, not the machine or the measurement."""
     group, _, rest = field.partition(".")
     if group == "host":
         top, last = rest.partition(".")[0], rest.rpartition(".")[2]
@@ -156,19 +148,19 @@ def _shown(value: Any) -> str:
 
 
 def same_work(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The columns that show that two cases of case tables did not do the same work; none if they
-    did. A digest that is missing shows it too.
+    """The columns on which the work of two cases differs; none if they did the same work. A missing
+    digest counts as a difference.
 
-    Where two backends read files of different formats, the card's name stands for the model, since
-    their digests cannot be equal; their outputs' fidelity is in the table.
+    If two backends read files of different formats, whose digests cannot be equal, the name of the
+    card identifies the model; the fidelity of their outputs is in the table.
     """
     same_format = a.get("source_format") == b.get("source_format")
     return _differing(a, b, [*WORK, *(["model_digest"] if same_format else [])])
 
 
 def same_artifact(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """The columns that show that two cases did not run the same artifact in the same way on the
-    same work; none if they did."""
+    """The columns on which two cases differ in artifact, request or work; none if they ran the same
+    artifact in the same way."""
     found = same_work(a, b) + _differing(a, b, [*REQUEST, "artifact_digest"])
     requested_alike = a["case_id"] == b["case_id"]
     if not requested_alike and not [name for name in found if name not in DIGESTS]:
@@ -197,10 +189,10 @@ class NotComparable(ValueError):
 def comparable_energy(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     """Why the energies of two cases must not be compared; None if they may be.
 
-    Both have to be of one scope, found by one method (of a proxy that includes its figures and
-    their source), and both with or both without the idle power subtracted. Across machines only
-    what was measured at the wall is comparable: a counter covers other parts on each. At the wall
-    every meter measures the same quantity, so its method does not matter.
+    Both need the same scope and method (of a proxy that includes its figures and their source), and
+    both with or both without the idle power subtracted. Across machines only energies measured at
+    the wall are comparable: a counter covers other parts on each machine. At the wall every meter
+    measures the same quantity, so the method does not matter.
     """
     for row in (a, b):
         if row.get("energy_mj_per_inference") is None:
@@ -209,7 +201,7 @@ def comparable_energy(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
 
 
 def _found_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
-    """On what the ways differ in which the energies of two cases were found; None: on nothing that
+    """How the methods of two cases' energies differ; None if they do not differ in anything that
     matters."""
     if a["energy_is_measured"] != b["energy_is_measured"]:
         return "one is measured and the other is a proxy"
@@ -234,8 +226,8 @@ def _found_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
 
 
 def energy_key(row: Mapping[str, Any]) -> str | None:
-    """Text that is the same for two cases whose energies may be compared, and for no others: what
-    ``comparable_energy`` asks, of each case alone. None: with none."""
+    """A key that is equal for two cases exactly if their energies may be compared
+    (``comparable_energy``); None for a case without energy."""
     measured, scope, method = (row[f"energy_{name}"] for name in ("is_measured", "scope", "method"))
     if row.get("energy_mj_per_inference") is None:
         return None
@@ -261,8 +253,8 @@ def energy_ratio(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
 
 
 def energy_groups(cases: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The cases that have an energy, if only the one with the idle share: those together that may
-    be compared with each other."""
+    """Group the cases that have an energy, at least the one with the idle share, by
+    comparability."""
     groups: list[list[Mapping[str, Any]]] = []
     for case in cases:
         if all(case[name] is None for name in _ENERGIES):

@@ -1,9 +1,9 @@
-"""Two sets of cases side by side: two runs, or two environments, backends or precisions of one.
+"""Compare two sets of cases: two runs, or two environments, backends or precisions of one run.
 
-Cases of one run were measured in the same rounds, so that each round gives one difference: such a
-comparison is *paired*, and a verdict rests on it. Two runs saw the machine at two times. Whatever
-test one takes, 20 to 48 of 100 such comparisons of equal versions come out as a difference at a
-nominal 5 % (``docs/method.md``), so they get intervals and never a verdict.
+Cases of one run were measured in the same rounds, so each round gives one difference: such a
+comparison is *paired* and gives verdicts. Two runs saw the machine at two times. With any test, 20
+to 48 of 100 such comparisons of equal versions show a difference at a nominal 5 %
+(``docs/method.md``), so they give intervals and never a verdict.
 """
 
 from __future__ import annotations
@@ -22,14 +22,7 @@ from qbench.analysis.compare.comparable import (
     same_artifact,
     same_work,
 )
-from qbench.analysis.compare.matching import (
-    Column,
-    Matches,
-    Row,
-    match_runs,
-    match_within,
-    values_of,
-)
+from qbench.analysis.compare.matching import Column, Matches, match_runs, match_within, values_of
 from qbench.analysis.compare.predictions import Delta, Deltas, Predictions
 from qbench.analysis.statistics import verdict
 from qbench.analysis.statistics.estimates import Estimate
@@ -45,13 +38,14 @@ from qbench.analysis.table.trials import (
 )
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
-from qbench.spec.case import Case, Filters
+from qbench.spec.case import Filters
+from qbench.spec.columns import CaseRow
 
 P1_CALLS = 100
-"""A trial with so many calls has a 1st percentile: on the machine of ``docs/method.md`` steadier
-than the 10th, and faster to find a small change."""
+"""Minimum number of calls in a trial for a 1st percentile, which on the machine of
+``docs/method.md`` is steadier than the 10th, and finds small changes sooner."""
 FALSE_SHARE = 0.05
-"""Of the alarms over all pairs, at most this share is false (Benjamini & Hochberg's q)."""
+"""Maximum share of false alarms among the alarms of all pairs (Benjamini & Hochberg's q)."""
 ALL = Filters()
 
 
@@ -60,32 +54,32 @@ class Pair:
     """Two cases that did the same work, A's and B's.
 
     Attributes:
-        a, b: their rows of the case table; of two runs without what only a journal tells, noise
-            and the figures of scenarios.
+        a, b: their rows of the case table; of two runs without the columns that need the journal:
+            noise and figures of scenarios.
         claim: ``same artifact``: the same prepared files, run in the same way, the environment
             aside where environments are compared; else ``same work``.
-        differs: columns that speak against the same artifact (``comparable.same_artifact``).
-        percentile: which one of each trial ``latency`` is of: ``p1`` of the samples where paired
-            and every trial has 100 calls; else ``p10``, and ``p50`` below 10 calls.
-        latency: of that low percentile: what gates use. None where no rounds are shared.
+        differs: columns on which the artifacts differ (``comparable.same_artifact``).
+        percentile: the percentile of ``latency``: ``p1`` of the samples if paired and every trial
+            has 100 calls; else ``p10``, and ``p50`` below 10 calls.
+        latency: ratio of that low percentile, which gates use. None where no rounds are shared.
         p50, p99: of a call's latency; p99 is None where a trial has below 100 calls.
-        throughput: items per second; above 1 is better, here only.
+        throughput: items per second; the only ratio of which above 1 is better.
         memory: peak over the process with its runtime imported.
         size: of the prepared files.
         load: loading and compiling the artifact: start-up.
-        energy: per inference; None for the reason that ``energy_reason`` gives. Its interval is
-            recovered from the two sides' own.
-        stalls: B's share of stalls less A's (``decide.stall_share``); None unless paired.
+        energy: per inference; None for the reason in ``energy_reason``. Its interval is derived
+            from those of both sides.
+        stalls: B's share of stalls minus A's (``decide.stall_share``); None unless paired.
         accuracy_delta: None where one of the two has no accuracy.
-        decision: what the paired rounds show of this pair alone; None unless paired.
+        decision: from the paired rounds of this pair alone; None unless paired.
         p_value: of the decision: twice the smaller one of latency and stalls (Bonferroni).
         adjusted_p: the same after Benjamini & Hochberg over all pairs of the comparison.
-        outputs_changed: whether the outputs differ though the artifact is the same; None where it
-            is not, or they are not known.
+        outputs_changed: whether the outputs differ although the artifact is the same; None where it
+            is not, or outputs are not known.
     """
 
-    a: Row
-    b: Row
+    a: CaseRow
+    b: CaseRow
     claim: Literal["same artifact", "same work"]
     differs: tuple[str, ...]
     percentile: Literal["p1", "p10", "p50"] | None
@@ -107,7 +101,8 @@ class Pair:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The decision's, if it stands among all pairs' (``adjusted_p``); None unless paired."""
+        """The verdict of the decision, if it stands after adjustment over all pairs; None unless
+        paired."""
         if self.decision is None:
             return None
         alarm = self.decision.verdict in (Verdict.REGRESSION, Verdict.IMPROVEMENT)
@@ -118,24 +113,24 @@ class Pair:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Two cases that belong together by what was requested, but must not be compared.
+    """Two cases with the same request that must not be compared.
 
     Attributes:
         a, b: their rows.
-        fields: the columns that say so: ``status`` where one did not run, ``model`` where the same
-            file goes by two names, else those of ``comparable.same_work``.
+        fields: the columns that prevent it: ``status`` where one did not run, ``model`` where the
+            same file has two names, else those of ``comparable.same_work``.
         reason: in a sentence.
     """
 
-    a: Row
-    b: Row
+    a: CaseRow
+    b: CaseRow
     fields: tuple[str, ...]
     reason: str
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two sides have in common, and what not.
+    """The comparison of two sides.
 
     Every case of A is in ``pairs``, ``refused`` or ``only_a``, and likewise of B. Within one run a
     case may be in several pairs, as fp32 is with two variants of int8.
@@ -145,7 +140,7 @@ class Comparison:
         paired: from the same rounds of one run.
         comparability: of machine, software and settings of two runs; None within one.
         only_a, only_b: rows without a counterpart.
-        column, run_id: what the two sides are values of, and in which run; None of two runs.
+        column, run_id: the column whose values are compared, and the run; None for two runs.
     """
 
     a_label: str
@@ -153,18 +148,19 @@ class Comparison:
     paired: bool
     comparability: Comparability | None
     pairs: tuple[Pair, ...]
-    only_a: tuple[Row, ...]
-    only_b: tuple[Row, ...]
+    only_a: tuple[CaseRow, ...]
+    only_b: tuple[CaseRow, ...]
     refused: tuple[Refusal, ...]
     column: Column | None = None
     run_id: str | None = None
 
 
 def compare_runs(a: Bundle, b: Bundle, filters: Filters = ALL) -> Comparison:
-    """Two runs, unpaired: intervals by Welch on the logarithms of trials' figures, no verdicts.
+    """Compare two runs, unpaired: Welch's intervals on the logarithms of trials' figures, no
+    verdicts.
 
     Raises:
-        UserError: a bundle is damaged, or neither has what a filter names.
+        UserError: a bundle is damaged, or a filter names something that neither has.
     """
     _check(filters, [a, b])
     first, last = (_Side(bundle, filters, journal=False) for bundle in (a, b))
@@ -191,11 +187,11 @@ def compare_runs(a: Bundle, b: Bundle, filters: Filters = ALL) -> Comparison:
 def compare_within(
     bundle: Bundle, column: Column, a: str, b: str, filters: Filters = ALL
 ) -> Comparison:
-    """Two values of a column of one bundle, paired by round and sitting: of each two cases that
-    are equal in all other fields.
+    """Compare two values of a column of one bundle, paired by round and sitting: each two cases
+    that are equal in all other fields.
 
     Raises:
-        UserError: the bundle is damaged, has no case of such a value, or not what a filter names.
+        UserError: the bundle is damaged, or has no case with such a value or of a filter.
     """
     for value in (a, b):
         known = values_of(bundle)[column]
@@ -203,7 +199,7 @@ def compare_within(
             raise UserError(f"{bundle.run_id} has no {column} '{value}'", nearest(value, known))
     _check(filters, [bundle])
     side = _Side(bundle, filters, journal=True)
-    first, last = ([row for row in side.rows if row[column] == value] for value in (a, b))
+    first, last = ([row for row in side.rows if getattr(row, column) == value] for value in (a, b))
     matches = match_within(first, last, column, side.cases)
     agreed, refused = _sorted_out(matches)
     predictions = Predictions(bundle)
@@ -229,18 +225,18 @@ def compare_within(
 
 
 class _Side:
-    """A bundle, read once; ``journal`` as ``case_rows`` has it."""
+    """A bundle, read once; ``journal``: see ``case_rows``."""
 
     def __init__(self, bundle: Bundle, filters: Filters, journal: bool) -> None:
         frame = bundle.trials_frame()
-        entries = {entry["case_id"]: entry for entry in bundle.plan["cases"]}
+        entries = {entry.case_id: entry for entry in bundle.plan.cases}
         self.bundle = bundle
         self.rows = case_rows(bundle, frame, journal)
         if filters != ALL:
-            admitted = {k for k, entry in entries.items() if filters.admit(Case(**entry["case"]))}
-            self.rows = [row for row in self.rows if row["case_id"] in admitted]
-        self.cases = {key: entry["case"] for key, entry in entries.items()}
-        self.evaluations = {key: str(entry["evaluation_id"]) for key, entry in entries.items()}
+            admitted = {k for k, entry in entries.items() if filters.admit(entry.case)}
+            self.rows = [row for row in self.rows if row.case_id in admitted]
+        self.cases = {key: entry.case for key, entry in entries.items()}
+        self.evaluations = {key: str(entry.evaluation_id) for key, entry in entries.items()}
         self.trials = Trials(frame)
         self._low: dict[int, tuple[float, float]] = {}
 
@@ -248,7 +244,7 @@ class _Side:
         """``[trials, 2]``: the logarithm of p1, and the share of stalls, of the raw samples."""
         for place in places:
             if place not in self._low:
-                samples = self.bundle.samples({"trial": self.trials.names[place]})
+                samples = self.bundle.samples(self.trials.names[place])
                 self._low[place] = (
                     float(np.log(np.percentile(samples, 1))),
                     verdict.stall_share(samples),
@@ -259,26 +255,26 @@ class _Side:
 def _check(filters: Filters, bundles: Iterable[Bundle]) -> None:
     """
     Raises:
-        UserError: a filter names what no bundle has.
+        UserError: a filter names something that no bundle has.
     """
-    cases = [entry["case"] for bundle in bundles for entry in bundle.plan["cases"]]
+    cases = [entry.case for bundle in bundles for entry in bundle.plan.cases]
     for what, names in (
         ("model", filters.models),
         ("backend", filters.backends),
         ("precision", filters.precisions),
     ):
-        known = {case[what] for case in cases}
+        known = {getattr(case, what) for case in cases}
         for name in names:
             if name not in known:
                 raise UserError(f"there is no {what} '{name}' to compare", nearest(name, known))
 
 
-def _sorted_out(matches: Matches) -> tuple[list[tuple[Row, Row]], list[Refusal]]:
-    """What may be compared, and what not."""
-    agreed: list[tuple[Row, Row]] = []
+def _sorted_out(matches: Matches) -> tuple[list[tuple[CaseRow, CaseRow]], list[Refusal]]:
+    """The pairs that may be compared, and the refused ones."""
+    agreed: list[tuple[CaseRow, CaseRow]] = []
     refused: list[Refusal] = []
     for a, b in matches.pairs:
-        if a["status"] != "ok" or b["status"] != "ok":
+        if a.status != "ok" or b.status != "ok":
             refused.append(Refusal(a, b, ("status",), _not_measured(a, b)))
         elif fields := same_work(a, b):
             told = ", ".join(
@@ -290,19 +286,19 @@ def _sorted_out(matches: Matches) -> tuple[list[tuple[Row, Row]], list[Refusal]]
     return agreed, refused
 
 
-def _not_measured(a: Row, b: Row) -> str:
+def _not_measured(a: CaseRow, b: CaseRow) -> str:
     told = {
-        side: f"{row['status'] or 'open'}: {row['reason']}"
+        side: f"{row.status or 'open'}: {row.reason}"
         for side, row in (("A", a), ("B", b))
-        if row["status"] != "ok"
+        if row.status != "ok"
     }
     if len(set(told.values())) == 1 and len(told) == 2:
         return f"A and B {told['A']}"
     return "; ".join(f"{side} {reason}" for side, reason in told.items())
 
 
-def _shown(row: Row, name: str) -> str:
-    value = row[name]
+def _shown(row: CaseRow, name: str) -> str:
+    value = getattr(row, name)
     if value is None:
         return "not known"
     return str(value)[:12] if name.endswith("_digest") else str(value)
@@ -313,7 +309,7 @@ def _shown(row: Row, name: str) -> str:
 
 @dataclass(frozen=True)
 class _Figures:
-    """What the trials of a pair show."""
+    """Statistics of the trials of a pair."""
 
     ratios: Mapping[str, Ratio | None]
     percentile: Literal["p1", "p10", "p50"] | None
@@ -321,8 +317,10 @@ class _Figures:
     decision: Decision | None = None
 
 
-def _unpaired_figures(a: _Side, b: _Side, pairs: Sequence[tuple[Row, Row]]) -> list[_Figures]:
-    cases = [(first["case_id"], last["case_id"]) for first, last in pairs]
+def _unpaired_figures(
+    a: _Side, b: _Side, pairs: Sequence[tuple[CaseRow, CaseRow]]
+) -> list[_Figures]:
+    cases = [(first.case_id, last.case_id) for first, last in pairs]
     ratios = {name: welch_ratios(a.trials, b.trials, cases, name) for name in FIGURES}
     found = []
     for values in zip(*ratios.values(), strict=True):
@@ -332,9 +330,9 @@ def _unpaired_figures(a: _Side, b: _Side, pairs: Sequence[tuple[Row, Row]]) -> l
     return found
 
 
-def _paired_figures(side: _Side, pair: tuple[Row, Row]) -> _Figures:
+def _paired_figures(side: _Side, pair: tuple[CaseRow, CaseRow]) -> _Figures:
     trials = side.trials
-    a, b = trials.pairs(*(row["case_id"] for row in pair))
+    a, b = trials.pairs(*(row.case_id for row in pair))
     if not a:
         return _Figures(dict.fromkeys(FIGURES), None, None)
     ratios = {name: trials.paired_ratio(name, a, b) for name in FIGURES}
@@ -348,7 +346,7 @@ def _paired_figures(side: _Side, pair: tuple[Row, Row]) -> _Figures:
 
 
 def _pair(
-    rows: tuple[Row, Row],
+    rows: tuple[CaseRow, CaseRow],
     figures: _Figures,
     sides: tuple[_Side, _Side],
     deltas: Deltas,
@@ -360,8 +358,8 @@ def _pair(
     energy, reason = energy_of(a, b)
     decision = figures.decision
     changed = None
-    if same and a["outputs_digest"] is not None and b["outputs_digest"] is not None:
-        changed = a["outputs_digest"] != b["outputs_digest"]
+    if same and a.outputs_digest is not None and b.outputs_digest is not None:
+        changed = a.outputs_digest != b.outputs_digest
     return Pair(
         a=a,
         b=b,
@@ -375,7 +373,7 @@ def _pair(
         energy_reason=reason,
         stalls=None if decision is None else decision.stalls,
         accuracy_delta=deltas.of(
-            a, b, *(side.evaluations[row["case_id"]] for side, row in zip(sides, rows, strict=True))
+            a, b, *(side.evaluations[row.case_id] for side, row in zip(sides, rows, strict=True))
         ),
         decision=decision,
         p_value=None if decision is None else _p_value(decision),
@@ -388,13 +386,13 @@ def _p_value(decision: Decision) -> float:
     return min(1.0, 2 * min(decision.latency.p_value, decision.stalls.p_value))
 
 
-def _size(a: Row, b: Row) -> Ratio | None:
-    sizes = a["artifact_size_mb"], b["artifact_size_mb"]
+def _size(a: CaseRow, b: CaseRow) -> Ratio | None:
+    sizes = a.artifact_size_mb, b.artifact_size_mb
     return Ratio(sizes[1] / sizes[0], None, None, False, 0, None) if all(sizes) else None
 
 
-def energy_of(a: Row, b: Row) -> tuple[Ratio | None, str | None]:
-    """B's energy over A's, or why they are not divided; rows of the case table."""
+def energy_of(a: CaseRow, b: CaseRow) -> tuple[Ratio | None, str | None]:
+    """B's energy over A's, or the reason why they must not be compared."""
     try:
         energy_ratio(a, b)  # refuses what must not be divided
     except NotComparable as reason:
@@ -405,7 +403,7 @@ def energy_of(a: Row, b: Row) -> tuple[Ratio | None, str | None]:
 
 
 def _adjusted(pairs: Sequence[Pair]) -> list[Pair]:
-    """With the p-values that hold for all of them together."""
+    """The pairs with p-values adjusted over all of them."""
     known = [pair.p_value for pair in pairs if pair.p_value is not None]
     if not known:
         return list(pairs)

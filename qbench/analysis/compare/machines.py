@@ -1,8 +1,8 @@
-"""Runs of several machines side by side: which machine a run is of, which of its runs stands for
-it, and how much faster one does the same work than another.
+"""Compare runs of several machines: the machine of each run, the run that represents it, and the
+ratios of machines that did the same work.
 
 Two machines are never measured in the same rounds, so their ratios are unpaired and come with
-intervals, not with verdicts. Accuracy is each machine's own: the same artifact may compute other
+intervals, not with verdicts. Accuracy is compared per machine: the same artifact may compute other
 numbers on another processor.
 """
 
@@ -11,24 +11,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-from pydantic import ValidationError
 
 from qbench.analysis.compare.comparable import compare_bundles, same_work
 from qbench.analysis.compare.compare import energy_of
 from qbench.analysis.compare.matching import Row, match_runs
 from qbench.analysis.table.trials import Ratio, Trials, welch_ratios
 from qbench.bundle.bundle import Bundle
-from qbench.errors import UserError
-from qbench.spec.system import Price
+from qbench.spec.system import Price, System
 
 BY_RATE = ("offline", "mlperf-offline", "sustained")
-"""Scenarios in which machines are told apart by their throughput; in the others by p50."""
+"""Scenarios in which machines are ranked by throughput; in the others by p50."""
 DRIFT = 1.05
-"""How much a machine may differ from itself from one hour to the next, as far as this package takes
-it: of two that were measured at two times, none is called faster by less (own; of equal versions
-one after the other, 20 to 48 of 100 come out as different: ``docs/method.md``)."""
+"""Ratio by which a machine is assumed to differ from itself from one hour to the next: no machine
+is called faster than another by less (our own choice; of equal versions measured one after the
+other, 20 to 48 of 100 show a difference: ``docs/method.md``)."""
 
 
 # --------------------------------------------------------------------------- machines
@@ -36,15 +32,15 @@ one after the other, 20 to 48 of 100 come out as different: ``docs/method.md``).
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that bundles are of.
+    """The machine of bundles.
 
     Attributes:
-        key: its ``host_id``, by which it is told apart.
-        name: the system's (``system.yaml``), else the host's; unique among those of one page
-            (``machines_of``).
+        key: its ``host_id``, which identifies it.
+        name: of the system (``system.yaml``), else of the host; unique among the machines of one
+            page (``machines_of``).
         chip: the processor's name.
-        gpu: the GPU's, by its driver; None where there is none, or it is not known.
-        price: of the whole system, by ``system.yaml``; None where it says none.
+        gpu: name of the GPU, by its driver; None where there is none, or it is not known.
+        price: of the whole system, from ``system.yaml``; None if it has none.
     """
 
     key: str
@@ -62,31 +58,28 @@ class Machine:
 
 
 def machine_of(bundle: Bundle) -> Machine:
-    """The machine of one bundle; its name need not be unique.
+    """The machine of one bundle; its name may not be unique.
 
     Raises:
         UserError: the bundle is damaged.
     """
-    begin = bundle.begin
-    host, system = begin["host"], begin.get("system") or {}
-    key = str(host["host_id"])
-    named = [gpu for gpu in host.get("gpus") or [] if isinstance(gpu, Mapping) and gpu.get("name")]
-    gpus = [str(gpu["name"]) for gpu in named]
+    host, system = bundle.begin.host, bundle.begin.system or System()
+    gpus = [gpu.name for gpu in host.gpus or [] if gpu.name]
     return Machine(
-        key=key,
-        name=str(system.get("system_name") or host.get("hostname") or f"machine {key}"),
-        chip=str(host.get("cpu_model") or "an unnamed processor"),
-        gpu=gpus[0] if gpus else system.get("accelerator_model_name"),
-        price=_price(bundle, system.get("price")),
+        key=host.host_id,
+        name=system.system_name or host.hostname or f"machine {host.host_id}",
+        chip=host.cpu_model or "an unnamed processor",
+        gpu=gpus[0] if gpus else system.accelerator_model_name,
+        price=system.price,
     )
 
 
 def machines_of(bundles: Iterable[Bundle]) -> list[Machine]:
-    """The machines of several bundles, each once, as its newest bundle describes it, in the order
-    of their first bundles. Where two have one name, the key is added to it."""
+    """The machines of several bundles, each as its newest bundle describes it, in the order of
+    their first bundles. The key is added to names that several have."""
     found: dict[str, list[Bundle]] = defaultdict(list)
     for bundle in bundles:
-        found[str(bundle.begin["host"]["host_id"])].append(bundle)
+        found[bundle.begin.host.host_id].append(bundle)
     machines = [machine_of(max(runs, key=_age)) for runs in found.values()]
     while True:
         counts = Counter(machine.name for machine in machines)
@@ -96,20 +89,9 @@ def machines_of(bundles: Iterable[Bundle]) -> list[Machine]:
                     for m in machines]  # fmt: skip
 
 
-def _price(bundle: Bundle, told: Any) -> Price | None:
-    try:
-        return None if told is None else Price.model_validate(told)
-    except ValidationError as error:
-        raise UserError(
-            f"{bundle.path / 'begin.json'}: damaged: its system's price: "
-            f"{error.errors(include_url=False)[0]['msg']}",
-            "Run the suite again.",
-        ) from None
-
-
 def _age(bundle: Bundle) -> tuple[bool, str, str]:
-    """The greater, the more a bundle stands for its machine."""
-    return bundle.complete, str(bundle.begin["started"]), bundle.run_id
+    """Sort key: the bundle with the greatest represents its machine."""
+    return bundle.complete, bundle.begin.started, bundle.run_id
 
 
 # --------------------------------------------------------------------------- side by side
@@ -117,11 +99,11 @@ def _age(bundle: Bundle) -> tuple[bool, str, str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """A machine's case of a line.
+    """The case of a machine in a line.
 
     Attributes:
-        row: of the case table of the run that stands for it.
-        reason: why it is not compared with the first machine's; None: it is, or it is that.
+        row: of the case table of the run that represents the machine.
+        reason: why it is not compared with the first machine's; None: it is, or it is the first.
         p50: of a call, over the first machine's: below 1 is faster.
         throughput: over the first machine's: above 1 is faster.
         energy: over the first machine's; None for the reason in ``energy_reason``.
@@ -141,24 +123,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A case as several machines did it.
+    """The same case on several machines.
 
     Attributes:
-        cells: one for each machine, in their order; None where it has no such case.
+        cells: one for each machine, in their order; None if it has no such case.
     """
 
     cells: tuple[Cell | None, ...]
 
     @property
     def decided_by(self) -> str:
-        """The column that tells which machine is the faster one."""
+        """The column by which machines are ranked."""
         scenario = next(cell.row["scenario"] for cell in self.cells if cell)
         return "throughput_ips" if scenario in BY_RATE else "latency_p50_ms"
 
     @property
     def fastest(self) -> int | None:
-        """The machine whose figure is better than that of every other one that may be compared:
-        their 95 % intervals lie ``DRIFT`` apart; None where that is not known."""
+        """The machine that is better than every other comparable one: their 95 % intervals are
+        ``DRIFT`` apart; None where that is not known."""
         more = self.decided_by == "throughput_ips"
         names = ("throughput_ips_{}" if more else "latency_p50_{}_ms").format
         ends: dict[int, tuple[float, float]] = {}
@@ -178,8 +160,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Standing:
-    """How many of a run's cases stand for their machine; the others are of a run that is newer, or
-    complete."""
+    """Number of a run's cases that represent their machine; the others are represented by a newer
+    or a complete run."""
 
     machine: Machine
     run_id: str
@@ -190,11 +172,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """What machines did.
+    """Machines compared.
 
     Attributes:
         machines: ratios are over the first one's figures.
-        lines: each case once that went well on some machine.
+        lines: one for each case that was measured on some machine.
         runs: of each machine, the newest first.
     """
 
@@ -203,18 +185,18 @@ class SideBySide:
     runs: tuple[Standing, ...]
 
     def rows_of(self, machine: Machine) -> list[Row]:
-        """The rows that stand for a machine, of the cases that went well on some machine."""
+        """The rows that represent a machine, of the cases that were measured on some machine."""
         place = self.machines.index(machine)
         return [cell.row for line in self.lines if (cell := line.cells[place]) is not None]
 
 
 def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[Row]]) -> SideBySide:
-    """Several runs, by machine. Two runs of one machine are one machine: for each case the newest
-    complete run in which it went well stands for it.
+    """Compare several runs by machine. Of several runs of one machine, the newest complete run in
+    which a case was measured represents it.
 
     Args:
         bundles: at least one.
-        tables: their case tables' rows, with whatever more a caller keeps in them.
+        tables: the rows of their case tables; may be of a subclass with further fields.
 
     Raises:
         UserError: a bundle is damaged.
@@ -225,7 +207,7 @@ def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[Row]]) -> 
     standing: list[list[Row]] = []
     told: list[Standing] = []
     for machine in machines:
-        own = [(b, rows) for b, rows in runs if b.begin["host"]["host_id"] == machine.key]
+        own = [(b, rows) for b, rows in runs if b.begin.host.host_id == machine.key]
         chosen = _newest_good(rows for _, rows in own)
         standing.append(chosen)
         counts = Counter(row["run_id"] for row in chosen)
@@ -238,7 +220,7 @@ def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[Row]]) -> 
 
 
 def _newest_good(tables: Iterable[Sequence[Row]]) -> list[Row]:
-    """Of each case the first row that is ok, else the first; ``tables``: the newest first."""
+    """The first row of each case that is ok, else its first row; ``tables``: the newest first."""
     found: dict[str, Row] = {}
     for rows in tables:
         for row in rows:
@@ -249,8 +231,8 @@ def _newest_good(tables: Iterable[Sequence[Row]]) -> list[Row]:
 
 
 def _lined_up(standing: Sequence[Sequence[Row]]) -> list[list[Row | None]]:
-    """``[lines, machines]``: in one line stand cases that were requested alike, but for what the
-    machine decides, such as the number of threads."""
+    """``[lines, machines]``: a line has the cases with the same request, except for columns that
+    the machine decides, such as the number of threads."""
     lines: list[list[Row | None]] = []
     for place, rows in enumerate(standing):
         first = {id(row): line for line in lines if (row := next(filter(None, line))) is not None}
@@ -266,7 +248,7 @@ def _lined_up(standing: Sequence[Sequence[Row]]) -> list[list[Row | None]]:
 
 
 class _Compared:
-    """Compares the rows of lines; of each two runs all cases at once."""
+    """Compares the rows of lines; all cases of each two runs at once."""
 
     def __init__(
         self, bundles: Mapping[str, Bundle], lines: Sequence[Sequence[Row | None]]

@@ -1,4 +1,4 @@
-"""What two sides of a comparison are, and which case of one goes with which of the other."""
+"""Match the cases of the two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Literal, NamedTuple
 
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
+from qbench.spec.case import Case
 
 Row = Mapping[str, Any]
 """A case's row of the case table."""
 Column = Literal["environment", "backend", "precision"]
-"""What the two sides of one bundle may differ in."""
+"""The columns in which the two sides of one bundle may differ."""
 COLUMNS: tuple[Column, ...] = ("environment", "backend", "precision")
 
 _REQUESTED = (
@@ -19,18 +20,18 @@ _REQUESTED = (
     "scenario_options", "batch_size", "threads", "streams",
 )  # fmt: skip
 _OF_THE_MACHINE = (("threads", "streams"), ("device", "environment"))
-"""What a suite leaves to the machine, the more usual first: two runs may differ in it."""
+"""Columns that a suite leaves to the machine, the more usual first: two runs may differ in them."""
 _FOLLOWS: dict[Column, tuple[str, ...]] = {
     "environment": (),
     "backend": ("options", "hints"),
     "precision": ("options", "hints", "recipe"),
 }
-"""Fields of a case that are given per backend or precision: cases may differ in these too, where
-there is no counterpart that is equal in them."""
+"""Fields of a case that depend on backend or precision: cases without an equal counterpart may
+differ in these too."""
 
 
 class Matches(NamedTuple):
-    """What belongs together, and what is left over."""
+    """Pairs of cases, and the rest of both sides."""
 
     pairs: list[tuple[Row, Row]]
     only_a: list[Row]
@@ -38,13 +39,15 @@ class Matches(NamedTuple):
 
 
 def values_of(bundle: Bundle) -> dict[Column, list[str]]:
-    """The values of each column that may be compared, in the plan's order."""
-    cases = [entry["case"] for entry in bundle.plan["cases"]]
-    return {column: list(dict.fromkeys(case[column] for case in cases)) for column in COLUMNS}
+    """The values of each column that can be compared, in the plan's order."""
+    cases = [entry.case for entry in bundle.plan.cases]
+    return {
+        column: list(dict.fromkeys(getattr(case, column) for case in cases)) for column in COLUMNS
+    }
 
 
 def find_column(bundle: Bundle, a: str, b: str) -> Column:
-    """The column that two names are values of.
+    """The column that has both names as values.
 
     Raises:
         UserError: there is none, or more than one.
@@ -80,8 +83,8 @@ def _many(column: str) -> str:
 
 
 def match_runs(a: Sequence[Row], b: Sequence[Row]) -> Matches:
-    """Cases of two runs, by ``run_keys``: each goes with the only one that has the same key. What
-    has more than one possible counterpart is left over."""
+    """Match cases of two runs by ``run_keys``: each with the only one that has the same key. Cases
+    with several possible counterparts are left over."""
     pairs: list[tuple[Row, Row]] = []
     for key in run_keys():
         found = _unique_pairs(a, b, key)
@@ -92,9 +95,9 @@ def match_runs(a: Sequence[Row], b: Sequence[Row]) -> Matches:
 
 
 def run_keys() -> list[Callable[[Row], Hashable]]:
-    """What cases of two runs go together by, the closest first: their ids; then what was requested;
-    then that but for what the machine decides; then that of a model that is the same file under
-    another name. A key of None goes with nothing."""
+    """Keys by which cases of two runs are matched, the strictest first: their ids; their requests;
+    their requests without the columns that the machine decides; their requests with the digest of
+    the model's file in place of its name. A key of None matches nothing."""
     without: list[str] = list(_REQUESTED)
     keys: list[Callable[[Row], Hashable]] = [_columns(["case_id"]), _columns(without)]
     for names in _OF_THE_MACHINE:
@@ -104,20 +107,20 @@ def run_keys() -> list[Callable[[Row], Hashable]]:
 
 
 def match_within(
-    a: Sequence[Row], b: Sequence[Row], column: Column, case_of: Mapping[str, Mapping[str, Any]]
+    a: Sequence[Row], b: Sequence[Row], column: Column, case_of: Mapping[str, Case]
 ) -> Matches:
-    """Cases of one run that are equal in all fields but ``column``. Where a case has none, those
-    that are equal but for what follows from the column: of several, as the variants of a
-    precision, each makes a pair.
+    """Match cases of one run that are equal in all fields except ``column``. A case without such a
+    counterpart is matched with all that are equal except for fields that depend on the column, as
+    the variants of a precision.
 
     Args:
-        case_of: by case id, the case's fields (``plan.Case`` as JSON).
+        case_of: the cases by their ids.
     """
 
     def but(names: Iterable[str]) -> Callable[[Row], Hashable]:
         left_out = {column, *names}
         return lambda row: repr(
-            [(k, v) for k, v in sorted(case_of[row["case_id"]].items()) if k not in left_out]
+            [(k, v) for k, v in sorted(vars(case_of[row["case_id"]]).items()) if k not in left_out]
         )
 
     pairs = _unique_pairs(a, b, but(()))
@@ -140,7 +143,7 @@ def _columns(names: Sequence[str]) -> Callable[[Row], Hashable]:
 def _unique_pairs(
     a: Sequence[Row], b: Sequence[Row], key: Callable[[Row], Hashable]
 ) -> list[tuple[Row, Row]]:
-    """Those with a key that only one case of each side has, in A's order."""
+    """Pairs whose key only one case of each side has, in A's order."""
     of_a, of_b = _by_key(a, key), _by_key(b, key)
     return [
         (rows[0], of_b[value][0])

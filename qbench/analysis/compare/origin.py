@@ -1,4 +1,4 @@
-"""What figures are of, in a line that a table or a picture can carry to wherever it is taken."""
+"""The origin of figures, in a line that a table or a picture carries wherever it is taken."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def origin(bundle: Bundle, cases: Sequence[Mapping[str, Any]]) -> str:
     rounds, qbench 0.1.0``.
 
     Args:
-        cases: those of its case table that are shown.
+        cases: the rows of its case table that are shown.
     """
     begin = bundle.begin
-    host, system = begin["host"], begin.get("system") or {}
-    cores = host.get("cores_usable") or host.get("cores_logical")
+    cores = begin.host.cores_usable or begin.host.cores_logical
     count = f"{cores} {'core' if cores == 1 else 'cores'}" if cores else ""
     machine = ", ".join(filter(None, [machine_of(bundle).chip, count]))
-    named = f"{system['system_name']} ({machine})" if system.get("system_name") else machine
-    version = begin["software"].get("qbench")
-    told = [named, rounds(cases), f"qbench {version}" if version else ""]
-    return f"{bundle.run_id}: {', '.join(filter(None, told))}"
+    system_name = begin.system and begin.system.system_name
+    named = f"{system_name} ({machine})" if system_name else machine
+    version = begin.software.get("qbench")
+    parts = [named, rounds(cases), f"qbench {version}" if version else ""]
+    return f"{bundle.run_id}: {', '.join(filter(None, parts))}"
 
 
 def rounds(cases: Sequence[Mapping[str, Any]]) -> str:
@@ -40,6 +40,6 @@ def rounds(cases: Sequence[Mapping[str, Any]]) -> str:
 
 
 def doubts(cases: Sequence[Mapping[str, Any]], sign: str = DOUBTED) -> str:
-    """What ``sign`` means, if it stands anywhere; else ""."""
+    """The meaning of ``sign``, if it is used; else ""."""
     count = sum(bool(case["noisy"] or case["inconclusive"]) for case in cases)
     return f"{sign}: noisy or inconclusive, {count} of {len(cases)} cases" if count else ""

@@ -1,4 +1,4 @@
-"""Scores of evaluations, from a bundle's predictions, and the difference between two of them."""
+"""Scores of evaluations, from a bundle's predictions, and their paired differences."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from qbench.spec.judging import Judging
 
 @dataclass(frozen=True)
 class Delta:
-    """A metric of B less that of A, in the metric's unit: 0.01 of a share is one point.
+    """The metric of B minus that of A, in the metric's unit: 0.01 of a share is one point.
 
     Attributes:
-        low, high: its 95 % interval: for matched pairs, or the paired bootstrap; None unless
-            paired. Equal outputs make it 0 to 0.
-        paired: whether it was taken item by item of both sides' predictions.
-        items: how many items; None unless paired.
-        p_value: McNemar's exact one; None where not paired, all outputs are equal, or the metric is
-            no share of items.
+        low, high: its 95 % interval, for matched pairs or by the paired bootstrap; None unless
+            paired; 0 for equal outputs.
+        paired: whether it was computed item by item from both sides' predictions.
+        items: number of items; None unless paired.
+        p_value: McNemar's exact p-value; None where not paired, all outputs are equal, or the
+            metric is not a share of items.
     """
 
     value: float
@@ -36,7 +36,7 @@ class Delta:
 
 
 class Predictions:
-    """What a bundle's evaluations score; read when asked for, and once."""
+    """Scores of a bundle's evaluations, computed on first use."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -45,16 +45,16 @@ class Predictions:
         self._items: dict[str, tuple[np.ndarray | None, np.ndarray | None]] = {}
 
     def judging(self, model: str) -> Judging:
-        return Judging.model_validate(self._bundle.plan["models"][model])
+        return self._bundle.plan.models[model]
 
     def items(self, model: str) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The labels, and which items of the data set they are of; None where not kept."""
+        """The labels, and the indices of their items in the data set; None where not kept."""
         if model not in self._items:
             self._items[model] = self._bundle.labels(model), self._bundle.chosen(model)
         return self._items[model]
 
     def scores(self, evaluation_id: str, model: str) -> Mapping[str, Score] | None:
-        """By metric; None without labels.
+        """Scores by metric; None without labels.
 
         Raises:
             UserError, ValueError: predictions are missing, damaged, or do not fit the labels.
@@ -67,8 +67,8 @@ class Predictions:
 
 
 class Deltas:
-    """Differences in accuracy between cases of A and of B; those that share their evaluations
-    are computed once."""
+    """Differences in accuracy between cases of A and of B; computed once for cases that share their
+    evaluations."""
 
     def __init__(self, a: Predictions, b: Predictions) -> None:
         self._a, self._b = a, b
@@ -78,44 +78,42 @@ class Deltas:
     def of(
         self, a: Mapping[str, Any], b: Mapping[str, Any], evaluation_a: str, evaluation_b: str
     ) -> Delta | None:
-        """B's accuracy less A's; None where one has none.
+        """B's accuracy minus A's; None where one has none.
 
-        Where predictions are missing or damaged, or not of the same items, it is the plain
-        difference of the two published figures, which is not paired.
+        If predictions are missing, damaged, or of other items, it is the unpaired difference of the
+        two published figures.
 
         Args:
             a, b: rows of the case table, with the same metric.
         """
-        if a["accuracy"] is None or b["accuracy"] is None:
+        if a.accuracy is None or b.accuracy is None:
             return None
-        if a["outputs_digest"] == b["outputs_digest"] and a["accuracy"] == b["accuracy"]:
-            return Delta(0.0, 0.0, 0.0, True, a["accuracy_items"], None)
+        if a.outputs_digest == b.outputs_digest and a.accuracy == b.accuracy:
+            return Delta(0.0, 0.0, 0.0, True, a.accuracy_items, None)
         key = evaluation_a, evaluation_b
         if key not in self._found:
             self._found[key] = self._paired(a, b, evaluation_a, evaluation_b)
-        return self._found[key] or Delta(
-            b["accuracy"] - a["accuracy"], None, None, False, None, None
-        )
+        return self._found[key] or Delta(b.accuracy - a.accuracy, None, None, False, None, None)
 
     def _paired(
         self, a: Mapping[str, Any], b: Mapping[str, Any], evaluation_a: str, evaluation_b: str
     ) -> Delta | None:
-        metric = a["accuracy_metric"]
+        metric = a.accuracy_metric
         try:
-            if not self._are_of_same_items(a["model"], b["model"]):
+            if not self._are_of_same_items(a.model, b.model):
                 return None
-            of_a = self._a.scores(evaluation_a, a["model"])
-            of_b = self._b.scores(evaluation_b, b["model"])
+            of_a = self._a.scores(evaluation_a, a.model)
+            of_b = self._b.scores(evaluation_b, b.model)
             if of_a is None or of_b is None:
                 return None
             score: Any = of_b[metric]  # of the same kind as A's: one judging makes both
             (value, low, high), p_value, _ = score.less(of_a[metric])
         except (UserError, ValueError, KeyError, IndexError, MemoryError):
             return None  # as `qbench verify --recompute` says in words
-        return Delta(value, low, high, True, a["accuracy_items"], p_value)
+        return Delta(value, low, high, True, a.accuracy_items, p_value)
 
     def _are_of_same_items(self, model_a: str, model_b: str) -> bool:
-        """Judged in the same way, by the same labels of the same items."""
+        """Whether both are scored in the same way, by the same labels of the same items."""
         key = model_a, model_b
         if key not in self._same_items:
             arrays = zip(self._a.items(model_a), self._b.items(model_b), strict=True)

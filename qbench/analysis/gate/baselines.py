@@ -106,7 +106,7 @@ def befores_of(against: Iterable[Against], last: Bundle | None) -> dict[str, lis
         for comparison in each.comparisons:
             for pair in (*comparison.pairs, *comparison.refused):
                 before = Before(pair.a, where, each.name)
-                found.setdefault(pair.b["case_id"], []).append(before)
+                found.setdefault(pair.b.case_id, []).append(before)
     if last is not None and not any(each.name == "last" for each in against):
         for case_id, row in Night(last).rows.items():
             before = Before(row, f"in run {last.run_id}", "last")

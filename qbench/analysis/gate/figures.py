@@ -71,7 +71,7 @@ def look_at(
         rows = [
             (pair, *figure)
             for pair in against.pairs
-            if (only is None or (pair.b["case_id"], kind) in only)
+            if (only is None or (pair.b.case_id, kind) in only)
             and (figure := rule.figure(pair)) is not None
         ]
         adjusted_ps = adjusted_twice([p_value for _, _, p_value in rows])
@@ -130,9 +130,9 @@ def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
             row = one.pair.b
             severity = "suspicion" if one.kind in MEASURED else "regression"
             says = RULES[one.kind].words(one.pair, one.figure) + f", against {one.against.where}"
-            versions = row["backend_version"], one.pair.a["backend_version"]
+            versions = row.backend_version, one.pair.a.backend_version
             if None not in versions and versions[0] != versions[1]:
-                says += f"; {row['backend']} is {versions[0]} here, and {versions[1]} there"
+                says += f"; {row.backend} is {versions[0]} here, and {versions[1]} there"
             if one.pair.claim == "same work":
                 says += f" (not the same artifact: {', '.join(one.pair.differs)})"
             yield night.finding(
@@ -141,7 +141,7 @@ def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
                 severity,
                 says,
                 against=one.against.name,
-                counterpart=one.pair.a["case_id"] if one.against.paired else None,
+                counterpart=one.pair.a.case_id if one.against.paired else None,
                 figure=one.figure,
             )
 
@@ -159,7 +159,7 @@ def _growth(ratio: Ratio | None) -> tuple[Figure, float | None] | None:
 def _memory(pair: Pair) -> tuple[Figure, float | None] | None:
     """Below ``LEAST_GROWN_MB`` it is how the page cache holds a library's pages, which differs from
     one installation of the same version to another."""
-    before, after = pair.a.get("memory_peak_mb"), pair.b.get("memory_peak_mb")
+    before, after = pair.a.memory_peak_mb, pair.b.memory_peak_mb
     if before is None or after is None or after - before < LEAST_GROWN_MB:
         return None
     return _growth(pair.memory)
@@ -230,7 +230,7 @@ RULES: Mapping[Kind, _Rule] = {
     "accuracy": _Rule(
         lambda pair: _lost(pair.accuracy_delta),
         _accuracy_guard,
-        lambda pair, figure: f"{pair.b['accuracy_metric']} is lower by {_points(figure)}",
+        lambda pair, figure: f"{pair.b.accuracy_metric} is lower by {_points(figure)}",
     ),
     "memory": _Rule(
         _memory,

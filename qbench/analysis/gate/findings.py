@@ -6,17 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
-from qbench.spec.case import Case
-from qbench.spec.columns import COLUMNS, INTERVALS
+from qbench.spec.columns import COLUMNS, INTERVALS, CaseRow
 from qbench.spec.gate import GateSettings, Kind
 from qbench.spec.question import ColumnLimit
 
-Row = Mapping[str, Any]
 Severity = Literal["regression", "suspicion", "notice", "accepted"]
 MEASURED: frozenset[Kind] = frozenset({"slower", "stalls", "memory", "start_up"})
 """What differs from trial to trial, so that new trials can confirm it or not."""
@@ -77,19 +76,20 @@ class Night:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         rows = case_rows(bundle, bundle.trials_frame())
-        self.rows: dict[str, Row] = {row["case_id"]: row for row in rows}
-        entries = {entry["case_id"]: entry for entry in bundle.plan["cases"]}
-        self.entries: dict[str, Mapping[str, Any]] = entries
+        self.rows: dict[str, CaseRow] = {row.case_id: row for row in rows}
+        self.cases = {entry.case_id: entry.case for entry in bundle.plan.cases}
 
     def label(self, case_id: str) -> str:
-        return Case.model_validate(self.entries[case_id]["case"]).label
+        return self.cases[case_id].label
 
     @property
     def environments(self) -> list[str]:
-        return list(dict.fromkeys(row["environment"] for row in self.rows.values()))
+        return list(dict.fromkeys(row.environment for row in self.rows.values()))
 
-    def finding(self, row: Row, kind: Kind, severity: Severity, says: str, **more: Any) -> Finding:
-        return Finding(row["case_id"], self.label(row["case_id"]), kind, severity, says, **more)
+    def finding(
+        self, row: CaseRow, kind: Kind, severity: Severity, says: str, **more: Any
+    ) -> Finding:
+        return Finding(row.case_id, self.label(row.case_id), kind, severity, says, **more)
 
 
 @dataclass(frozen=True)
@@ -102,31 +102,30 @@ class Before:
         against: the baseline's name.
     """
 
-    row: Row
+    row: CaseRow
     where: str
     against: str
 
 
-def broken(night: Night, befores: Mapping[str, Sequence[Before]]) -> list[Row]:
+def broken(night: Night, befores: Mapping[str, Sequence[Before]]) -> list[CaseRow]:
     """The cases that should have run and did not: all that are not ok, but for those that were
     skipped and never known to run."""
     return [
         row
         for row in night.rows.values()
-        if row["status"] != "ok"
-        and (row["status"] != "skipped" or _was_ok(befores.get(row["case_id"], ())))
+        if row.status != "ok" and (row.status != "skipped" or _was_ok(befores.get(row.case_id, ())))
     ]
 
 
 def _was_ok(befores: Iterable[Before]) -> Before | None:
-    return next((before for before in befores if before.row["status"] == "ok"), None)
+    return next((before for before in befores if before.row.status == "ok"), None)
 
 
 def failures(night: Night, befores: Mapping[str, Sequence[Before]]) -> Iterator[Finding]:
     """Cases that failed; and those that were skipped although they ran before."""
     for row in broken(night, befores):
-        before = _was_ok(befores.get(row["case_id"], ()))
-        what = f"{row['status']}: {row['reason']}"
+        before = _was_ok(befores.get(row.case_id, ()))
+        what = f"{row.status}: {row.reason}"
         if before is None:
             yield night.finding(row, "failing", "regression", what)
         else:
@@ -139,15 +138,12 @@ def missing(night: Night, last: Night | None, settings: GateSettings) -> Iterato
     if last is None:
         return
     new = [row for case_id, row in night.rows.items() if case_id not in last.rows]
-    changed = night.bundle.begin.get("suite_digest") != last.bundle.begin.get("suite_digest")
+    alike = attrgetter("backend", "precision", "environment")
+    changed = night.bundle.begin.suite_digest != last.bundle.begin.suite_digest
     for case_id, row in last.rows.items():
-        if case_id in night.rows or row["status"] != "ok":
+        if case_id in night.rows or row.status != "ok":
             continue
-        alike = [
-            night.label(other["case_id"])
-            for other in new
-            if all(other[key] == row[key] for key in ("backend", "precision", "environment"))
-        ]
+        alike = [night.label(other.case_id) for other in new if alike(other) == alike(row)]
         says = f"it was ok in run {last.bundle.run_id}, and this run has no such case"
         says += "; the suite was changed" if changed else ""
         says += f"; perhaps it is now '{alike[0]}'" if alike else ""
@@ -162,7 +158,7 @@ def lost_precision(
     severity = "regression" if settings.effective_precision == "fail" else "notice"
     for case_id, row in night.rows.items():
         for before in befores.get(case_id, ()):
-            was, now = before.row["effective_precision"], row["effective_precision"]
+            was, now = before.row.effective_precision, row.effective_precision
             if None not in (was, now) and was != now:
                 says = f"most of it ran at {was} {before.where}, and runs at {now}"
                 yield night.finding(
@@ -180,14 +176,14 @@ def inconclusive(
         earlier: runs, the newest first; as few are read as are needed.
     """
     needed = settings.inconclusive_nights
-    streak = {case_id for case_id, row in night.rows.items() if row["inconclusive"]}
+    streak = {case_id for case_id, row in night.rows.items() if row.inconclusive}
     runs = iter(earlier)
     for _ in range((needed or 1) - 1):
         before = next(runs, None) if streak else None
         if before is None:
             return
         rows = Night(before).rows
-        streak = {case_id for case_id in streak if rows.get(case_id, {}).get("inconclusive")}
+        streak = {key for key in streak if key in rows and rows[key].inconclusive}
     for case_id in sorted(streak) if needed else ():
         says = f"it has been inconclusive for {needed} runs: more rounds, or a quieter machine"
         yield night.finding(night.rows[case_id], "inconclusive_for_nights", "regression", says)
@@ -210,16 +206,16 @@ def over_limit(night: Night, settings: GateSettings, exempt: Iterable[str]) -> I
     exempt = set(exempt)
     for limit in settings.limits:
         for row in night.rows.values():
-            wanted = all(getattr(limit, key) in (None, row[key]) for key in _MATCHED)
-            if wanted and (limit.environment or row["environment"] not in exempt):
+            wanted = all(getattr(limit, key) in (None, getattr(row, key)) for key in _MATCHED)
+            if wanted and (limit.environment or row.environment not in exempt):
                 found = _beyond(night, row, limit.bound)
                 if found is not None:
                     yield found
 
 
-def _beyond(night: Night, row: Row, bound: ColumnLimit) -> Finding | None:
+def _beyond(night: Night, row: CaseRow, bound: ColumnLimit) -> Finding | None:
     name, limit, is_lower = bound
-    value = row[name]
+    value = getattr(row, name)
     if value is None:
         return None
     if isinstance(value, str):
@@ -229,7 +225,7 @@ def _beyond(night: Night, row: Row, bound: ColumnLimit) -> Finding | None:
         )
     repeatable = COLUMNS[name].group in _REPEATABLE or name.endswith("size_mb")
     ends = None if repeatable else INTERVALS.get(name)
-    low, high = (row[ends[0]], row[ends[1]]) if ends else (None, None)
+    low, high = (getattr(row, end) for end in ends) if ends else (None, None)
     if value >= limit if is_lower else value <= limit:
         return None
     if is_lower:
@@ -239,7 +235,7 @@ def _beyond(night: Night, row: Row, bound: ColumnLimit) -> Finding | None:
     says = f"{name} is {value:.4g}, {'below' if is_lower else 'above'} its limit of {limit:g}"
     says += "" if wholly else f", which lies within its interval ({low:.4g} to {high:.4g})"
     severity = "regression" if wholly else "notice"
-    figure = Figure(float(value), low, high, rounds=None if repeatable else row["rounds"])
+    figure = Figure(float(value), low, high, rounds=None if repeatable else row.rounds)
     return night.finding(row, "limit", severity, says, figure=figure)
 
 

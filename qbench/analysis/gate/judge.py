@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from qbench.analysis.compare.compare import Row
 from qbench.analysis.gate.baselines import (
     Against,
     Evidence,
@@ -39,11 +38,12 @@ from qbench.analysis.gate.findings import (
 from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError
 from qbench.spec.accepted import Acceptance, Accepted
+from qbench.spec.columns import CaseRow
 from qbench.spec.gate import GateSettings, Kind
 from qbench.spec.suite import MIN_ROUNDS
 
 __all__ = [
-    "Evidence", "Figure", "Finding", "GateResult", "Judged", "Night", "Severity", "judge",
+    "Evidence", "Figure", "Finding", "GateResult", "Judged", "Night", "Severity", "gate_verdict",
 ]  # fmt: skip
 
 
@@ -101,7 +101,7 @@ class GateResult:
         return list(dict.fromkeys(ids))
 
 
-def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateResult:
+def gate_verdict(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateResult:
     """The verdict on a complete run.
 
     Raises:
@@ -135,11 +135,11 @@ def judge(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateRes
     findings = [_accepted(finding, evidence.accepted) for finding in findings]
     return GateResult(
         run_id=bundle.run_id,
-        suite=bundle.begin["suite"],
+        suite=bundle.begin.suite,
         baselines=tuple(f"{each.name}: {each.where}" for each in against),
         cases=tuple(_listed(night, row) for row in night.rows.values()),
-        candidates=sum(row["environment"] not in exempt for row in night.rows.values()),
-        compared=len({pair.b["case_id"] for each in against for pair in each.pairs}),
+        candidates=sum(row.environment not in exempt for row in night.rows.values()),
+        compared=len({pair.b.case_id for each in against for pair in each.pairs}),
         findings=tuple(sorted(findings, key=lambda f: _ORDER.index(f.severity))),
         invalid=_invalid(night, befores, against, settings),
         notes=(
@@ -157,14 +157,14 @@ MOST_CHANGES = 8
 _ORDER: tuple[Severity, ...] = ("regression", "suspicion", "accepted", "notice")
 
 
-def _listed(night: Night, row: Row) -> Judged:
+def _listed(night: Night, row: CaseRow) -> Judged:
     return Judged(
-        row["case_id"],
-        night.label(row["case_id"]),
-        row["environment"],
-        row["status"],
-        row["reason"],
-        row["latency_p50_ms"],
+        row.case_id,
+        night.label(row.case_id),
+        row.environment,
+        row.status,
+        row.reason,
+        row.latency_p50_ms,
     )
 
 
@@ -180,7 +180,7 @@ def _invalid(
     """Why the run says nothing: too much of it broke, or a baseline has nothing in common with it
     (which is what an environment that could not be made looks like)."""
     failed = len(broken(night, befores))
-    runs = failed + sum(row["status"] == "ok" for row in night.rows.values())
+    runs = failed + sum(row.status == "ok" for row in night.rows.values())
     if failed > settings.broken_share * runs:
         return (
             f"{failed} of its {runs} cases are broken, more than {settings.broken_share:.0%}: "
@@ -228,9 +228,9 @@ def _confirmed(
         row = again.rows.get(finding.case_id)
         if not can_be_confirmed(finding) or row is None:
             found.append(finding)
-        elif row["status"] != "ok":
-            says = f"in the confirming run {again.bundle.run_id} it was {row['status']}: "
-            found += [finding, again.finding(row, "failing", "regression", says + row["reason"])]
+        elif row.status != "ok":
+            says = f"in the confirming run {again.bundle.run_id} it was {row.status}: "
+            found += [finding, again.finding(row, "failing", "regression", says + row.reason)]
         elif finding.kind == "limit":
             over = limits.get(finding.case_id)
             found.append(_told(finding, over is not None, over.figure if over else None))
@@ -260,15 +260,15 @@ def _seen_again(
         newly = look_at(beside_again(each, again, evidence), settings, only=wanted)
         for kind in kinds:
             family = [one for one in tested if one.against is each and one.kind == kind]
-            new = {one.pair.b["case_id"]: one for one in newly if one.kind == kind}
+            new = {one.pair.b.case_id: one for one in newly if one.kind == kind}
             second = {
-                place: new[one.pair.b["case_id"]].p_value
+                place: new[one.pair.b.case_id].p_value
                 for place, one in enumerate(family)
-                if one.suspicious and one.pair.b["case_id"] in new
+                if one.suspicious and one.pair.b.case_id in new
             }
             p_values = adjusted_twice([one.p_value for one in family], second)
             for place in second:
-                case_id = family[place].pair.b["case_id"]
+                case_id = family[place].pair.b.case_id
                 p_value, one = p_values[place], new[case_id]
                 stands = p_value is None or p_value <= settings.q
                 figure = replace(one.figure, adjusted_p=p_value)
@@ -349,7 +349,7 @@ def _doubts(
         for comparison in each.comparisons:
             refused = [r for r in comparison.refused if "status" not in r.fields]
             notes += [
-                f"{refusal.b['model']} {refusal.b['backend']} {refusal.b['precision']} is not "
+                f"{refusal.b.model} {refusal.b.backend} {refusal.b.precision} is not "
                 f"compared with {each.where}: {refusal.reason}"
                 for refusal in refused
             ]

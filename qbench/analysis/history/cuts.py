@@ -1,5 +1,5 @@
-"""Where series were cut before. Importing ruptures takes longer than all else that a question for
-one case does, so what it found is kept beside the index; like that, it can be removed any time."""
+"""Cache of change points, next to the index. Importing ruptures takes longer than the rest of a
+query for one case. The file can be removed at any time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from qbench.analysis.history.trend import change_points
 from qbench.storage import parse_json, write_file
 
 MOST = 20_000
-"""Series that are remembered, the newest."""
+"""Number of series that are kept, the newest."""
 
 
 class KnownCuts:
-    """``change_points`` with a memory.
+    """``change_points`` with a cache.
 
     Args:
-        path: its file, ``cuts.json``; what is damaged in it is found anew.
+        path: its file, ``cuts.json``; damaged entries are computed again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class KnownCuts:
         return cuts
 
     def save(self) -> None:
-        """Keep what was found since."""
+        """Write the change points that were computed since."""
         if len(self._known) > self._before:
             newest = dict(list(self._known.items())[-MOST:])
             write_file(self._path, json.dumps(newest, separators=(",", ":")))

@@ -1,7 +1,7 @@
-"""Files of pytest-benchmark, as points that ``qbench history`` can follow.
+"""Read files of pytest-benchmark as points for ``qbench history``.
 
-They may come from elsewhere, so nothing in them is trusted: sizes are bounded, NaN and infinity are
-refused, and of all that they hold only a few figures and names are taken.
+The files are not trusted: their size is bounded, NaN and infinity are refused, and only a few
+figures and names are read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qbench.storage import digest_json, parse_json
 from qbench.text import printable
 
 MAX_BYTES = 256 << 20
-"""Of a file: raw timings of hundreds of benchmarks fit, and memory holds it."""
+"""Maximum size of a file: raw timings of hundreds of benchmarks fit, and memory holds it."""
 MAX_BENCHMARKS = 10_000
 MS = 1e3
 """Milliseconds in a second."""
@@ -34,13 +34,13 @@ MoreThanNone = Annotated[float, Field(gt=0)]
 
 
 class _Record(BaseModel):
-    """What a mapping has to hold at the least; NaN and infinity are refused."""
+    """Required fields; NaN and infinity are refused."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
 class _Stats(_Record):
-    """Seconds of one iteration. ``data`` is there if the raw timings were saved."""
+    """Seconds of one iteration. ``data``: the raw timings, if they were saved."""
 
     median: MoreThanNone
     mean: MoreThanNone
@@ -89,15 +89,14 @@ def read_benchmarks(path: Path, project: str | None = None) -> list[Point]:
     """The points of a file that pytest-benchmark wrote (``--benchmark-json``,
     ``--benchmark-save``), one for each benchmark.
 
-    A benchmark is known by its project and its test's full name: under another name it is another
-    series. All points have one run id, made of the time and a digest of the file, so that a file
-    that is read twice is the same run.
+    A series is identified by the project and the full name of the test. All points have one run id,
+    made of the time and a digest of the file, so that a file that is read twice is the same run.
 
     Args:
-        project: the project's name; None: the one that the file tells.
+        project: the project's name; None: the one in the file.
 
     Raises:
-        UserError: it cannot be read, is too large, or is no such file; the message says where.
+        UserError: it cannot be read, is too large, or is not such a file; with the place.
     """
     content = _read(path)
     file = _validated(path, content)
@@ -124,7 +123,7 @@ def read_benchmarks(path: Path, project: str | None = None) -> list[Point]:
 
 
 def _facts(file: _File, project: str) -> dict[str, str]:
-    """What may explain a change, by the names that bundles have for it."""
+    """Facts that may explain a change, by their names in bundles."""
     machine, commit = file.machine_info, file.commit_info or _Commit()
     told = {
         "kernel": machine.release,
@@ -155,7 +154,7 @@ def _check_names(file: _File, path: Path) -> None:
 
 
 def _started(file: _File, path: Path) -> datetime:
-    """In UTC; a time without a zone is UTC, as pytest-benchmark wrote it before version 5."""
+    """A time in UTC; one without a zone is UTC, as pytest-benchmark wrote it before version 5."""
     try:
         told = datetime.fromisoformat(file.datetime)
         return told.replace(tzinfo=told.tzinfo or timezone.utc).astimezone(timezone.utc)
@@ -164,8 +163,8 @@ def _started(file: _File, path: Path) -> datetime:
 
 
 def _metrics(stats: _Stats) -> dict[str, float | None]:
-    """By column of ``METRICS``. Percentiles other than the median need the raw timings, and as many
-    of them as in a trial of ours."""
+    """Figures by column of ``METRICS``. Percentiles other than the median need the raw timings, as
+    many as in a trial."""
     data = np.array(stats.data or [], dtype=np.float64)
     percentiles = {
         METRICS[f"p{point:g}"].column: percentile(data, point)
@@ -217,7 +216,7 @@ def _validated(path: Path, content: bytes) -> _File:
 
 
 def _place(keys: tuple[str | int, ...], value: Mapping[str, Any]) -> str:
-    """``benchmarks[3].stats.median``, and which benchmark that is if it has a name."""
+    """``benchmarks[3].stats.median``, with the name of the benchmark if it has one."""
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
     try:
         name = value[str(keys[0])][keys[1]]["fullname"]

@@ -1,19 +1,19 @@
-"""The index of a results folder: what ``qbench history`` asks, in three tables.
+"""The index of a results folder, for ``qbench history``: three tables.
 
 Layout::
 
     results/.index/
       index.json                the version, the tables' files, and each source with its stamp;
-                                written last: what it does not name does not count
+                                written last: other files are ignored
       runs-<digest>.parquet     one row for each run
       cases-<digest>.parquet    one row for each case and run, sorted by case and time
       facts-<digest>.parquet    the machine and software of runs, as JSON, each once
-      cuts.json                 where series were cut before: see ``cuts``
-      lock                      held while the index is brought up to date
+      cuts.json                 cache of change points: see ``cuts``
+      lock                      held while the index is updated
 
-Bundles are the truth, and this can be made from them again at any time: an index that is damaged,
-or of another version, is. Only sources whose stamp is new are read. DuckDB reads the files where
-they are; a database file of its own would lock readers out.
+The index is derived from the bundles: a damaged one, or one of another version, is built again.
+Only sources with a new stamp are read. DuckDB reads the Parquet files directly; a database file
+would lock readers out.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ TABLES = ("runs", "cases", "facts")
 GROUP_ROWS = 8192
 """Rows of a Parquet row group: a query for one case reads one or two of them."""
 BATCH = 100
-"""Sources that are read before what is known so far is written."""
+"""Number of sources that are read between two writes."""
 LOCK_S = 600
-"""So long another process may take to bring the index up to date."""
+"""Maximum time to wait for another process that updates the index."""
 
 Progress = Callable[[int, int], None]
-"""Called before each batch with how many sources have been read, of how many."""
+"""Called before each batch with the number of sources that have been read, and of all."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """An index that is up to date: its folder, its tables' files by name, and what was left out,
-    in sentences."""
+    """An updated index: its folder, the files of its tables by name, and the problems of sources
+    that were left out, in sentences."""
 
     results: Path
     files: Mapping[str, Path]
@@ -59,13 +59,13 @@ class Tables:
 
 
 def update(results: Path, progress: Progress | None = None) -> Tables:
-    """Bring the index of a results folder up to date.
+    """Update the index of a results folder.
 
-    A folder that cannot be written to has its index in qbench's cache.
+    The index of a read-only folder is in qbench's cache.
 
     Raises:
         UserError: there is no such folder.
-        MachineryError: another process has been at it for ``LOCK_S``.
+        MachineryError: another process has been updating it for ``LOCK_S``.
     """
     if not results.is_dir():
         raise UserError(f"there is no folder {results}", "--results names another one.")
@@ -87,8 +87,8 @@ def update(results: Path, progress: Progress | None = None) -> Tables:
 
 @dataclass(frozen=True)
 class _Index:
-    """What ``index.json`` says: files by table; by source, its ``stamp`` and its ``problem``, a
-    sentence or None."""
+    """``index.json``: files by table; by source, its ``stamp`` and its ``problem``, a sentence or
+    None."""
 
     files: Mapping[str, str]
     sources: Mapping[str, Mapping[str, Any]]
@@ -127,7 +127,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _read_index(folder: Path) -> _Index | None:
-    """The index, if it is whole and of this version; else it is made anew."""
+    """The index, if it is whole and of this version; else an empty one."""
     try:
         content = parse_json((folder / "index.json").read_bytes())
         index = _Index(content["files"], content["sources"])
@@ -153,7 +153,7 @@ def _read_index(folder: Path) -> _Index | None:
 def _rebuilt(
     results: Path, folder: Path, known: _Index, present: Mapping[str, str], batch: Sequence[str]
 ) -> _Index:
-    """Read a batch of sources, drop what is gone or changed, and write the tables and then the
+    """Read a batch of sources, drop removed and changed ones, and write the tables, then the
     index."""
     sources = {
         name: facts for name, facts in known.sources.items() if facts["stamp"] == present.get(name)
@@ -192,7 +192,7 @@ def _write_table(folder: Path, name: str, table: pa.Table) -> str:
 
 
 def _sweep(folder: Path, wanted: set[str]) -> None:
-    """Remove older tables, and what a kill has left; those that a reader may be at are wanted."""
+    """Remove older tables and leftovers of a kill, except tables that a reader may still use."""
     for path in folder.iterdir():
         left = path.name.startswith(TEMPORARY)
         if left or (path.suffix == ".parquet" and path.name not in wanted):
@@ -231,7 +231,7 @@ def _schemas() -> dict[str, pa.Schema]:
 def _tables(
     old: Mapping[str, Path], kept: Sequence[str], read: Mapping[str, Read]
 ) -> dict[str, pa.Table]:
-    """The tables of the sources that are kept from the old ones, and of those just read."""
+    """The tables, of the sources that are kept and those just read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""One night of one case: what trends are made of, wherever it comes from."""
+"""A point of a trend: one night of one case, from qbench or another tool."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Metric(NamedTuple):
 
     Attributes:
         column: its name in the case table, with the unit: see ``qbench.spec.columns``.
-        unit: for people; "" if it has none.
+        unit: for readers; "" if it has none.
         less_is_better: None where neither direction is better.
         relative: whether changes are ratios; else they are differences, as of accuracies.
     """
@@ -36,7 +36,7 @@ METRICS: dict[str, Metric] = {
     "energy": Metric("energy_mj_per_inference", "mJ", True),
     "accuracy": Metric("accuracy", "", False, relative=False),
 }
-"""By the name that a person gives on the command line."""
+"""By the name on the command line."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,14 @@ class Point:
     """One case in one run.
 
     Attributes:
-        case_id: what the series is of; any text that stays the same from run to run.
-        label: short, for people: ``digits_cnn onnxruntime int8-static``, or a test's name.
+        case_id: identifies the series; any text that is the same in every run.
+        label: short, for readers: ``digits_cnn onnxruntime int8-static``, or a test's name.
         started: of the run; with a time zone.
-        host_id: stands for the machine.
-        cpu_model: series of different ones are never mixed; None where it is not known, and then
-            the host stands for it.
-        metrics: value by column of ``METRICS``; what is missing, or None, was not measured.
-        facts: what the machine and its software were, as text by name: ``kernel``, ``microcode``,
-            ``packages.numpy``. Told beside a change point if they changed there.
+        host_id: identifies the machine.
+        cpu_model: separates series; None where it is not known: then the host does.
+        metrics: value by column of ``METRICS``; None or missing: not measured.
+        facts: of the machine and its software, as text by name: ``kernel``, ``microcode``,
+            ``packages.numpy``. Shown with a change point where they changed.
         status: as in the case table; other than ``ok``, there are no metrics.
     """
 

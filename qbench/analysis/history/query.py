@@ -1,4 +1,4 @@
-"""Questions to the indexes of results folders."""
+"""Queries to the indexes of results folders."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import duckdb
 
 LISTED = 20
-"""Cases that a message names."""
+"""Number of cases that a message names."""
 
 
 class Known(NamedTuple):
-    """A case that the indexes have: its newest label, and how many runs of it."""
+    """A case in the indexes: its newest label, and the number of its runs."""
 
     case_id: str
     label: str
@@ -33,16 +33,15 @@ class Known(NamedTuple):
 
 
 class History:
-    """The nights of all cases of several results folders. A run that lies in two of them counts
-    once. Left out are runs that the gate found broken as a whole, and those that confirm another:
-    they measure a suspicion, and are no nights.
+    """The nights of all cases of several results folders. A run that is in two of them counts once.
+    Runs that the gate found invalid, and runs that confirm others, are left out.
 
     Attributes:
-        problems: what was left out because it could not be read, in sentences.
-        cuts: ``trend.change_points`` that remembers; ``cuts.save()`` keeps what was new.
+        problems: sources that could not be read, in sentences.
+        cuts: ``trend.change_points`` with a cache; ``cuts.save()`` writes it.
 
     Raises:
-        UserError: a folder is not there, or DuckDB is not installed.
+        UserError: a folder is missing, or DuckDB is not installed.
     """
 
     def __init__(self, folders: Sequence[Path], progress: Progress | None = None) -> None:
@@ -75,8 +74,8 @@ class History:
         return [Known(*row) for row in rows]
 
     def find(self, words: Sequence[str]) -> Known:
-        """The case that has this id, or whose label alone has these words; of several, the one that
-        has least besides: ``fp32`` and not ``fp32 offline``.
+        """The case with this id, or the only one whose label has these words; of several, the one
+        with the fewest further words: ``fp32`` and not ``fp32 offline``.
 
         Raises:
             UserError: there is no such case, or there are several.
@@ -110,7 +109,7 @@ class History:
         return list(self._points(rows))
 
     def newest(self, nights: int, since: datetime | None = None) -> dict[str, list[Point]]:
-        """By case id, the last nights of every case on each kind of processor."""
+        """The last nights of every case on each kind of processor, by case id."""
         rows = self._rows(
             f"SELECT {_COLUMNS} FROM nights WHERE started_us >= ? QUALIFY row_number() OVER "
             "(PARTITION BY case_id, cpu_model, if(cpu_model IS NULL, host_id, '') "
@@ -123,7 +122,7 @@ class History:
         return found
 
     def left_out(self) -> dict[str, int]:
-        """How many runs are in the folders and not among the nights, by why."""
+        """Number of runs in the folders that are not among the nights, by reason."""
         rows = self._rows(
             "SELECT if(valid, 'confirms another', 'broken as a whole') AS why, "
             "count(DISTINCT key) FROM all_runs WHERE NOT valid OR confirms IS NOT NULL "
@@ -160,7 +159,7 @@ class History:
 
 
 class _Facts(dict[str, dict[str, str]]):
-    """Facts by their digest, parsed when they are first asked for: most runs share theirs."""
+    """Facts by their digest, parsed on first use: most runs share them."""
 
     def __init__(self, database: duckdb.DuckDBPyConnection) -> None:
         super().__init__()
@@ -172,7 +171,7 @@ class _Facts(dict[str, dict[str, str]]):
 
 
 def _own_facts(values: Sequence[str | None]) -> dict[str, str]:
-    """Of one case and night: ``values`` of the columns ``CASE_FACTS``."""
+    """Facts of one case and night: ``values`` of the columns ``CASE_FACTS``."""
     return {
         name: value[:SHORT] if column.endswith("_digest") else value
         for (column, name), value in zip(CASE_FACTS.items(), values, strict=True)
@@ -196,7 +195,7 @@ CREATE VIEW nights AS SELECT * FROM all_cases JOIN nightly USING (folder, source
 
 
 def _file(path: Path) -> str:
-    """A Parquet file in SQL. Names are not patterns, and tell nothing of the table."""
+    """A Parquet file in SQL. Names are neither patterns nor partitions."""
     name = escape(str(path)).replace("'", "''")
     return f"read_parquet('{name}', hive_partitioning = false)"
 

@@ -1,8 +1,8 @@
-"""What a history is made of, read once: bundles, and series of other tools.
+"""Sources of a history: bundles, and series of other tools.
 
 In a results folder a *source* is a complete bundle, or a file ``series/<name>.json`` of points that
-``add_series`` wrote. Both give runs, and rows of cases. Nothing in them is trusted: what is no
-number or no text in its place becomes None.
+``add_series`` wrote. Both give runs and rows of cases. Nothing in them is trusted: values of a
+wrong type become None.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from qbench.analysis.history.point import METRICS, Point
+from qbench.bundle.verdict import SUFFIX, is_valid
 from qbench.errors import UserError
-from qbench.storage import digest_json, parse_json, write_file
+from qbench.storage import digest_json, leaves, parse_json, write_file
+
+if TYPE_CHECKING:
+    from qbench.bundle.records.run import Begin
+    from qbench.spec.columns import CaseRow
 
 SERIES = "series"
-"""The folder of series beside the bundles."""
-GATE = ".gate.json"
-"""``<run id>.gate.json`` beside a bundle is what ``qbench gate`` found."""
+"""The folder of series, next to the bundles."""
 TEXT = (
     "label", "model", "backend", "environment", "precision", "variant", "recipe", "device",
     "scenario", "scenario_options", "backend_version", "status", "energy_method", "energy_scope",
@@ -40,9 +43,9 @@ CASE_FACTS = {
     "energy_method": "energy_method",
     "accuracy_data": "accuracy_data",
 }
-"""Columns of a case that are facts of its night, by the names that they are told by."""
+"""Columns of a case that are facts of its night, by the names under which they are shown."""
 SHORT = 12
-"""Characters of a digest that are told."""
+"""Number of characters of a digest that are shown."""
 _NOT_FACTS = {
     "hostname", "host_id", "cpu_model", "cpu_flags", "packages_digest", "caches",
     "max_frequency_mhz", "environment_variables.PYTHONHASHSEED",
@@ -53,7 +56,7 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of a source. ``key`` is the same wherever a copy of the run lies."""
+    """One run of a source. ``key`` is the same for every copy of the run."""
 
     key: str
     run_id: str
@@ -69,26 +72,28 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Read:
-    """What a source holds: its runs, and as many rows of cases as it has, each with ``run``, an
-    index into ``runs``, ``case_id``, and the columns of ``TEXT``, ``COUNTS`` and ``NUMBERS``."""
+    """The content of a source: its runs, and its rows of cases, each with ``run``, an index into
+    ``runs``, ``case_id``, and the columns of ``TEXT``, ``COUNTS`` and ``NUMBERS``."""
 
     runs: tuple[RunRow, ...]
     cases: tuple[dict[str, Any], ...]
 
 
 def find_sources(results: Path) -> dict[str, str]:
-    """By the path of each source below ``results``, a stamp that changes when the source does.
+    """A stamp for each source below ``results``, by path, that changes when the source does.
 
-    Links are not followed. Of a bundle the manifest counts, since it is written last and names the
-    digests of all else, and what its gate said.
+    Links are not followed. The stamp of a bundle is that of its manifest, which is written last and
+    has the digests of all other files, and of its verdict.
     """
     found = {}
-    gates = {e.name: _stamp(e) for e in _entries(results) if e.name.endswith(GATE) and e.is_file()}
+    gates = {
+        e.name: _stamp(e) for e in _entries(results) if e.name.endswith(SUFFIX) and e.is_file()
+    }
     for entry in _entries(results):
         if entry.is_dir(follow_symlinks=False):
             manifest = Path(entry.path) / "manifest.json"
             if manifest.is_file():
-                gate = gates.get(f"{entry.name}{GATE}", "")
+                gate = gates.get(f"{entry.name}{SUFFIX}", "")
                 found[entry.name] = f"{_stamp(manifest)} {gate}".rstrip()
     for entry in _entries(results / SERIES):
         if entry.name.endswith(".json") and entry.is_file(follow_symlinks=False):
@@ -97,7 +102,7 @@ def find_sources(results: Path) -> dict[str, str]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder and is not hidden; nothing if there is none."""
+    """The entries of a folder that are not hidden; none if there is no folder."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -112,7 +117,7 @@ def _stamp(path: Path | os.DirEntry[str]) -> str:
 def read_source(results: Path, source: str) -> Read:
     """
     Raises:
-        UserError: it is damaged, or of a version that cannot be read here.
+        UserError: it is damaged, or of another version.
     """
     if source.startswith(f"{SERIES}/"):
         return _read_series(results / source, source)
@@ -125,44 +130,32 @@ def read_source(results: Path, source: str) -> Read:
 def _read_bundle(path: Path) -> Read:
     from qbench.analysis.table.table import case_rows
     from qbench.bundle.bundle import Bundle
+    from qbench.spec.columns import as_dict
 
     bundle = Bundle(path)
     begin = bundle.begin
-    host = begin["host"]
+    host = begin.host
     run = RunRow(
         key=bundle.run_id,
         run_id=bundle.run_id,
         kind="bundle",
-        started_us=_microseconds(begin["started"], path),
-        suite=str(_word(begin["suite"])),
-        host_id=str(_word(host["host_id"])),
-        cpu_model=_word(host["cpu_model"]),
-        confirms=begin.get("confirms"),
-        valid=is_valid(path.with_name(f"{path.name}{GATE}")),
+        started_us=_microseconds(begin.started, path),
+        suite=str(_word(begin.suite)),
+        host_id=str(_word(host.host_id)),
+        cpu_model=_word(host.cpu_model),
+        confirms=begin.confirms,
+        valid=is_valid(path),
         facts=_as_text(run_facts(begin)),
     )
     rows = case_rows(bundle, bundle.trials_frame(), journal=False)
-    cases = tuple(_case_row(0, row["case_id"], {**row, "label": case_label(row)}) for row in rows)
+    cases = tuple(
+        _case_row(0, row.case_id, {**as_dict(row), "label": case_label(row)}) for row in rows
+    )
     return Read((run,), cases)
 
 
-def is_valid(gate: Path) -> bool:
-    """Whether the gate did not find the whole run broken; a run that was not judged is valid.
-
-    Raises:
-        UserError: what the gate wrote is damaged, so that it is not known.
-    """
-    if not gate.is_file():
-        return True
-    try:
-        found = parse_json(gate.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{gate} is damaged: {error}", "`qbench gate` writes it again.") from None
-    return not (isinstance(found, dict) and found.get("valid") is False)
-
-
-def case_label(row: Mapping[str, Any]) -> str:
-    """As ``plan.Case.label``, with the environment where it is not the usual one."""
+def case_label(row: Mapping[str, Any] | CaseRow) -> str:
+    """As ``Case.label``, with the environment if it is not the default one."""
     parts = [row["model"], row["backend"]]
     parts += [row["environment"]] if row["environment"] != "default" else []
     parts += [row["precision"], row["variant"]]
@@ -175,30 +168,25 @@ def case_label(row: Mapping[str, Any]) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def run_facts(begin: Mapping[str, Any]) -> dict[str, str]:
-    """What may explain a change, from a bundle's ``begin.json``: ``kernel``, ``packages.numpy``,
-    ``gpus.0.driver``, ``environments.ort-previous.onnxruntime`` and the like."""
-    environments = begin.get("environments")
-    resolved = {
-        name: found.get("resolved")
-        for name, found in (environments if isinstance(environments, dict) else {}).items()
-        if isinstance(found, dict)
+def run_facts(begin: Begin) -> dict[str, str]:
+    """Facts that may explain a change, from a bundle's ``begin.json``: ``kernel``,
+    ``packages.numpy``, ``gpus.0.driver``, ``environments.ort-previous.onnxruntime`` and the
+    like."""
+    from qbench.bundle.records.run import to_json
+
+    packages = begin.host.packages or {}
+    software = {  # packages of other environments, or in another version
+        name: version for name, version in begin.software.items() if version != packages.get(name)
     }
-    packages = begin["host"].get("packages")
-    packages = packages if isinstance(packages, dict) else {}
-    software = {  # what is no package of this environment, or not in that version
-        name: version
-        for name, version in begin["software"].items()
-        if version != packages.get(name)
-    }
+    resolved = {name: built.resolved for name, built in begin.environments.items()}
     facts = {
-        **dict(_flat(begin["host"], "")),
-        **dict(_flat(resolved, "environments")),
-        **dict(_flat(software, "software")),
-        "suite": begin["suite"],
+        **_texts(to_json(begin.host)),
+        **_texts(resolved, "environments"),
+        **_texts(software, "software"),
+        "suite": begin.suite,
     }
-    if begin.get("suite_digest"):
-        facts["suite_digest"] = str(begin["suite_digest"])[:SHORT]
+    if begin.suite_digest:
+        facts["suite_digest"] = begin.suite_digest[:SHORT]
     kept = {name: value for name, value in facts.items() if not _left_out(name)}
     return dict(list(kept.items())[:_MOST_FACTS])
 
@@ -207,29 +195,23 @@ def _left_out(name: str) -> bool:
     return name in _NOT_FACTS or name.partition(".")[0] in _NOT_FACTS
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Leaves by their path, as text. What is not known is left out."""
-    if isinstance(value, list):
-        value = {str(index): part for index, part in enumerate(value)}
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _flat(part, f"{name}.{key}" if name else str(key))
-    elif value is not None:
-        yield name[:_LONGEST], str(value)[:_LONGEST]
+def _texts(value: Any, name: str = "") -> dict[str, str]:
+    """Leaves by their path, as text."""
+    return {path[:_LONGEST]: str(leaf)[:_LONGEST] for path, leaf in leaves(value, name)}
 
 
 # --------------------------------------------------------------------------- series
 
 
 def add_series(results: Path, name: str, points: Sequence[Point]) -> Path:
-    """Keep a series of another tool, such as a project's pytest-benchmark files, beside the
-    bundles; ``qbench history`` shows its cases with theirs. One of the same name is replaced.
+    """Write a series of another tool, such as a project's pytest-benchmark files, next to the
+    bundles; ``qbench history`` shows its cases too. A series of the same name is replaced.
 
     Returns:
         The file, ``<results>/series/<name>.json``.
 
     Raises:
-        UserError: ``name`` is no file name.
+        UserError: ``name`` is not a file name.
     """
     if not _NAME.match(name):
         raise UserError(f"'{name}' is no name for a series", "Take letters, digits, dots, hyphens.")
@@ -267,7 +249,7 @@ def _read_series(path: Path, source: str) -> Read:
 
 
 def _series_run(record: Mapping[str, Any], path: Path, source: str) -> RunRow:
-    facts = _as_text(dict(_flat(record["facts"], "")))
+    facts = _as_text(_texts(record["facts"]))
     same = [record[name] for name in ("run_id", "started", "host_id", "cpu_model")]
     return RunRow(
         key=digest_json([source, *same, facts]),
@@ -301,7 +283,7 @@ def _as_text(facts: Mapping[str, str]) -> str:
 
 
 def _word(value: Any) -> str | None:
-    """Text that can be written as UTF-8."""
+    """A value as text that can be encoded as UTF-8."""
     return None if value is None else str(value).encode(errors="replace").decode()
 
 
@@ -318,7 +300,7 @@ def _number(value: Any) -> float | None:
 
 
 def _microseconds(started: Any, path: Path) -> int:
-    """Since 1970, of a time in ISO 8601; without a zone it is UTC."""
+    """Microseconds since 1970 of an ISO 8601 time; without a zone it is UTC."""
     try:
         return microseconds(datetime.fromisoformat(started))
     except (ValueError, TypeError):
@@ -330,7 +312,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def microseconds(when: datetime) -> int:
-    """Since 1970; without a zone it is UTC."""
+    """Microseconds since 1970; a time without a zone is UTC."""
     return ((when if when.tzinfo else when.replace(tzinfo=timezone.utc)) - _EPOCH) // _MICROSECOND
 
 

@@ -1,10 +1,10 @@
-"""The trend of one case: its series of nights, and where their level changed.
+"""The trend of one case: its nights, and the changes of their level.
 
-On the logarithms of the nights' figures (accuracies: on the figures themselves): single nights that
-lie far off are smoothed by a Hampel filter, then ruptures' ``KernelCPD(kernel="linear")`` cuts the
-series where the sum of squares gains most, at a penalty of 4 ln n. A change point is a reason to
-look, and to measure both versions interleaved in one run; it is no verdict, for two nights see the
-machine at two times. ``tests/benchmarks/test_history.py`` measures false alarms and detection.
+On the logarithms of the nights' figures (accuracies: on the figures themselves): single outliers
+are smoothed by a Hampel filter, then ruptures' ``KernelCPD(kernel="linear")`` cuts the series where
+the sum of squares gains most, at a penalty of 4 ln n. A change point is a reason to measure both
+versions interleaved in one run; it is not a verdict, because two nights see the machine at two
+times. ``tests/benchmarks/test_history.py`` measures false alarms and detection.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from qbench.analysis.history.point import METRICS, Metric, Point
 from qbench.errors import UserError
 
 HALF_WINDOW, FAR = 5, 3.0
-"""Hampel filter: a night further than so many standard deviations (by the MAD) from the median of
-the nights within ``HALF_WINDOW``, is smoothed. Hampel, JASA 69 (1974); Pearson, IEEE Trans. Control
-Systems Technology 10 (2002)."""
+"""Hampel filter: a night that is more than this many standard deviations (by the MAD) from the
+median of the nights within ``HALF_WINDOW`` is smoothed. Hampel, JASA 69 (1974); Pearson, IEEE
+Trans. Control Systems Technology 10 (2002)."""
 PENALTY = 4.0
-"""Times ln n."""
+"""Factor of ln n."""
 SHORTEST = 4
-"""Nights between two cuts at the least."""
+"""Minimum number of nights between two cuts."""
 LEAST_NIGHTS = 10
-"""Of shorter series no change points are given."""
+"""Minimum length of a series for change points."""
 RESOLUTION = 1e-3
-"""Noise that is taken to be there at the least: of a series without any, as of sizes, smaller steps
-than about this are not shown. In log ratio, or in the figure's unit."""
+"""Minimum noise that is assumed: in a series without noise, as of sizes, smaller steps are not
+shown. In log ratio, or in the figure's unit."""
 NEAR = 2
-"""A cut may come so many nights early or late, so facts are compared over that many around it."""
+"""A cut may be this many nights early or late, so facts are compared over that many around it."""
 NORMAL = 1.4826
 """Standard deviation of normal noise over its median absolute deviation."""
 
@@ -45,8 +45,8 @@ class FactChange:
     """A fact that changed near a change point.
 
     Attributes:
-        before, after: None: it was not there, or not known.
-        nights: from the change point to the first run with the new value; 0: at it.
+        before, after: None: missing or not known.
+        nights: number of nights from the change point to the first run with the new value.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Change:
         at: index of the first of the trend's points with the new level.
         before, after: medians of the nights between this and the next change points, in the
             metric's unit.
-        facts: what changed in machine and software then; empty: nothing that is recorded.
+        facts: changes of machine and software at that time; empty: none was recorded.
     """
 
     at: int
@@ -77,10 +77,10 @@ class Trend:
     """One case's nights on one kind of processor.
 
     Attributes:
-        points: those with the figure, the oldest first.
+        points: nights with the figure, the oldest first.
         values: ``[points]`` in the metric's unit.
-        smoothed: ``[points]`` whether the Hampel filter took the night for an outlier.
-        levels: ``[points]`` median of the stretch between change points that a night is in.
+        smoothed: ``[points]`` whether the Hampel filter treated the night as an outlier.
+        levels: ``[points]`` median of the nights between the change points around a night.
         missing: nights without the figure, such as those on which the case failed.
     """
 
@@ -94,8 +94,9 @@ class Trend:
     missing: tuple[Point, ...]
 
     def recent(self, nights: int) -> float | None:
-        """Change over the last nights: the median of the last three less that of the three that
-        ended ``nights`` before, as ``Metric.relative`` says; None if there are too few."""
+        """Change over the last nights: the median of the last three against that of the three that
+        ended ``nights`` before, as a ratio or a difference (``Metric.relative``); None if there are
+        too few."""
         if len(self.values) < nights + 3:
             return None
         ended = len(self.values) - nights
@@ -104,7 +105,7 @@ class Trend:
 
 
 def difference(before: float, after: float, metric: Metric) -> float:
-    """A change as a share of what was before, or as a difference: see ``Metric.relative``."""
+    """A change as a share of the value before, or as a difference: see ``Metric.relative``."""
     return after / before - 1 if metric.relative else after - before
 
 
@@ -114,7 +115,7 @@ def trends(points: Sequence[Point], metric: str, find: Find | None = None) -> li
     Args:
         points: of one case, in any order.
         metric: a name of ``METRICS``.
-        find: ``change_points``, or what stands for it.
+        find: ``change_points``, or a cache of it.
 
     Raises:
         UserError: ruptures is not installed.
@@ -132,7 +133,7 @@ def _newest(trend: Trend) -> float:
 
 
 def _machine(point: Point, metric: Metric) -> str:
-    """What nights must have in common to be one series."""
+    """The key that nights of one series have in common."""
     name = point.cpu_model or f"host {point.host_id}, whose processor is not known"
     if metric is METRICS["energy"] and point.facts.get("energy_method"):
         return f"{name}, {point.facts['energy_method']}"  # never compared across methods
@@ -164,7 +165,7 @@ def _trend(machine: str, nights: Sequence[Point], metric: Metric, find: Find) ->
 
 
 def _value(point: Point, metric: Metric) -> float | None:
-    """The figure; None where it was not measured, or is none that a trend can be made of."""
+    """The figure; None where it was not measured, or cannot be part of a trend."""
     value = point.metrics.get(metric.column)
     if point.status != "ok" or value is None or not np.isfinite(value):
         return None
@@ -175,14 +176,14 @@ def _value(point: Point, metric: Metric) -> float | None:
 
 
 def hampel(values: np.ndarray) -> np.ndarray:
-    """``[nights]`` whether a night lies far from the median of those around it."""
+    """``[nights]`` whether a night is far from the median of those around it."""
     median, deviation = _around(values)
     return np.abs(values - median) > FAR * np.maximum(deviation, RESOLUTION)
 
 
 def _around(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median, and standard deviation by the MAD, of the window around each night; at the ends of
-    the nights that there are."""
+    """Median, and standard deviation by the MAD, of the window around each night, which is cut at
+    the ends."""
     if not len(values):
         return values, values
     padded = np.pad(values, HALF_WINDOW, constant_values=np.nan)
@@ -192,7 +193,7 @@ def _around(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _medians(windows: np.ndarray) -> np.ndarray:
-    """``np.nanmedian`` of each row, which has a number at the least; ten times as fast."""
+    """``np.nanmedian`` of each row, which has at least one number; ten times as fast."""
     ordered = np.sort(windows, axis=1)  # NaN at the end
     known = np.count_nonzero(~np.isnan(windows), axis=1)
     rows = np.arange(len(windows))
@@ -200,18 +201,18 @@ def _medians(windows: np.ndarray) -> np.ndarray:
 
 
 def noise(values: np.ndarray) -> float:
-    """Standard deviation of the nights, by the differences from one to the next, so that steps do
-    not count: MAD(diff) / √2, scaled as for normal noise."""
+    """Standard deviation of the nights, from the differences between consecutive ones, so that
+    steps do not count: MAD(diff) / √2, scaled as for normal noise."""
     steps = np.diff(values)
     deviation = np.median(np.abs(steps - np.median(steps)))
     return max(NORMAL * float(deviation) / np.sqrt(2), RESOLUTION)
 
 
 def change_points(values: np.ndarray) -> list[int]:
-    """Indices at which a new level begins; [] for less than ``LEAST_NIGHTS``.
+    """Indices at which a new level begins; [] for fewer than ``LEAST_NIGHTS``.
 
     Args:
-        values: ``[nights]`` logarithms, or what else has additive noise.
+        values: ``[nights]`` logarithms, or other values with additive noise.
 
     Raises:
         UserError: ruptures is not installed.
@@ -235,8 +236,8 @@ def change_points(values: np.ndarray) -> list[int]:
 
 
 def changed_facts(points: Sequence[Point], at: int) -> tuple[FactChange, ...]:
-    """What changed from one night to the next, ``NEAR`` nights around ``points[at]`` at most; the
-    nearest first, and of a fact that changed several times only that."""
+    """Facts that changed within ``NEAR`` nights around ``points[at]``, the nearest first; of a fact
+    that changed several times only the nearest change."""
     found = []
     for index in range(max(1, at - NEAR), min(len(points), at + NEAR + 1)):
         before, after = _facts(points[index - 1]), _facts(points[index])
@@ -260,7 +261,7 @@ LIKELY = (
     "commit", "backend", "artifact", "environment", "packages", "gpus", "kernel", "microcode",
     "governor",
 )  # fmt: skip
-"""How the names of facts begin that are told first."""
+"""Prefixes of facts that are listed first."""
 
 
 def _rank(name: str) -> tuple[int, str]:

@@ -1,8 +1,8 @@
-"""What is missing before a stranger could believe a report: a list with what to do about each.
+"""Publishing checks: gaps that would keep a stranger from believing a report, each with its remedy.
 
-Nothing here judges whether a result is good. A finding is mended by measuring, or by filling in
-what only a person knows; or it is waived with a reason, which the page prints. Until then the page
-is a draft.
+The checks do not judge whether a result is good. A finding is resolved by measuring, or by filling
+in facts that only a person knows; or it is waived with a reason, which the page prints. Until then
+the page is a draft.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
 from qbench.analysis.recompute import not_recomputed
 from qbench.analysis.systems import MAY_BE_EMPTY, described
-from qbench.analysis.table.table import case_table
+from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
+from qbench.spec.columns import CaseRow
 from qbench.spec.suite import MIN_ROUNDS
 from qbench.spec.system import missing
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is missing.
+    """A gap.
 
     Attributes:
         id: of the check that found it, a key of ``CHECKS``.
-        missing: what, in a sentence.
-        run: of which run; several are one after the other with commas.
-        cases: of which of its cases; empty where it concerns the run as a whole.
-        fix: what to do about it.
-        waived: why it may stay; None: it may not, and the page is a draft.
+        missing: the gap, in a sentence.
+        run: id of the run, or of several, separated by commas.
+        cases: the cases it concerns; empty: the whole run.
+        fix: the remedy.
+        waived: reason why it is waived; None: it is not, and the page is a draft.
     """
 
     id: str
@@ -47,11 +47,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Publishing:
-    """What a page that is to be published says of itself.
+    """Findings and waivers of a page for publication.
 
     Attributes:
-        findings: those that are waived, too.
-        unused: the waivers that waive nothing.
+        findings: including waived ones.
+        unused: waivers without a finding.
     """
 
     findings: tuple[Finding, ...]
@@ -61,14 +61,14 @@ class Publishing:
     def of(cls, findings: Iterable[Finding], waivers: Iterable[str]) -> Publishing:
         """
         Args:
-            waivers: the ids of all that were given.
+            waivers: ids of all given waivers.
         """
         every = tuple(findings)
         return cls(every, tuple(sorted(set(waivers) - {finding.id for finding in every})))
 
     @property
     def open(self) -> list[Finding]:
-        """Those that make the page a draft."""
+        """Findings that make the page a draft."""
         return [finding for finding in self.findings if finding.waived is None]
 
     @property
@@ -77,10 +77,10 @@ class Publishing:
 
 
 def check(bundles: Sequence[Bundle], waivers: Mapping[str, str]) -> list[Finding]:
-    """What is missing in bundles that are to be published together.
+    """Check bundles that are published together.
 
     Args:
-        waivers: by a check's id, why what it finds may stay.
+        waivers: reasons by id of the check.
 
     Raises:
         UserError: a bundle cannot be read at all.
@@ -95,32 +95,28 @@ def check(bundles: Sequence[Bundle], waivers: Mapping[str, str]) -> list[Finding
 
 
 class _Run:
-    """A bundle as the checks ask for it."""
+    """A bundle, as the checks need it."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.name = bundle.run_id
 
     @cached_property
-    def cases(self) -> list[dict[str, Any]]:
-        rows = case_table(self.bundle).to_dict("records")
-        return [{str(name): value for name, value in row.items()} for row in rows]
+    def cases(self) -> list[CaseRow]:
+        return case_rows(self.bundle, self.bundle.trials_frame())
 
     @property
-    def measured(self) -> list[dict[str, Any]]:
-        return [case for case in self.cases if case["status"] == "ok"]
+    def measured(self) -> list[CaseRow]:
+        return [case for case in self.cases if case.status == "ok"]
 
     @cached_property
     def made_up(self) -> set[str]:
-        """The models whose evaluation items are made up."""
-        random = {
-            key for key, record in self.bundle.evaluated.items() if record.get("data_is_random")
-        }
-        entries = self.bundle.plan["cases"]
-        return {e["case"]["model"] for e in entries if e["evaluation_id"] in random}
+        """The models whose evaluation items are random."""
+        random = {key for key, record in self.bundle.evaluated.items() if record.data_is_random}
+        return {e.case.model for e in self.bundle.plan.cases if e.evaluation_id in random}
 
-    def of(self, id: str, what: str, fix: str, cases: Iterable[Mapping[str, Any]]) -> list[Finding]:
-        """A finding about some cases; none about no case."""
+    def of(self, id: str, what: str, fix: str, cases: Iterable[CaseRow]) -> list[Finding]:
+        """A finding about some cases; none if there are no cases."""
         names = tuple(dict.fromkeys(_name(case) for case in cases))
         return [Finding(id, what, self.name, names, fix)] if names else []
 
@@ -129,18 +125,18 @@ class _Run:
         return Finding(id, what, self.name, (), fix)
 
 
-def _name(case: Mapping[str, Any]) -> str:
-    """The words that tell a case from its neighbours, without what is everyone's."""
-    words = [case["model"], case["backend"], case["precision"], case["variant"]]
-    words += [case["scenario"] if case["scenario"] != "single-stream" else None]
-    words += [case["scenario_options"]]
+def _name(case: CaseRow) -> str:
+    """A name of a case, without its default conditions."""
+    words = [case.model, case.backend, case.precision, case.variant]
+    words += [case.scenario if case.scenario != "single-stream" else None]
+    words += [case.scenario_options]
     words += [
-        f"{name.removesuffix('_size')} {case[name]}"
-        for name in ("batch_size", "threads")
-        if case[name] != 1
+        f"{name} {number}"
+        for name, number in (("batch", case.batch_size), ("threads", case.threads))
+        if number != 1
     ]
-    words += [case["environment"] if case["environment"] != "default" else None]
-    words += [case["recipe"] if case["recipe"] != "best" else None]
+    words += [case.environment if case.environment != "default" else None]
+    words += [case.recipe if case.recipe != "best" else None]
     return " ".join(str(word) for word in words if word)
 
 
@@ -155,7 +151,7 @@ def _incomplete(run: _Run) -> Iterator[Finding]:
 
 
 def _modified(run: _Run) -> Iterator[Finding]:
-    """The bundle's files are those that the run left."""
+    """The bundle's files are unchanged since the run."""
     problems = find_problems(run.bundle) if run.bundle.complete else []
     if problems:
         more = f" (1 of {len(problems)} problems)" if len(problems) > 1 else ""
@@ -175,7 +171,7 @@ def _recomputable(run: _Run) -> Iterator[Finding]:
 
 def _version(run: _Run) -> Iterator[Finding]:
     """It was measured with a released version of qbench."""
-    version = run.bundle.begin["software"].get("qbench")
+    version = run.bundle.begin.software.get("qbench")
     try:
         parsed = Version(str(version))
         released = not (parsed.is_prerelease or parsed.local)  # a local part: not as committed
@@ -204,7 +200,7 @@ def _system(run: _Run) -> Iterator[Finding]:
 
 def _rounds(run: _Run) -> Iterator[Finding]:
     """Every case was measured often enough for an interval."""
-    few = [case for case in run.measured if case["rounds"] < MIN_ROUNDS]
+    few = [case for case in run.measured if case.rounds < MIN_ROUNDS]
     yield from run.of(
         "rounds",
         f"fewer than {MIN_ROUNDS} rounds, so there is no interval",
@@ -219,25 +215,23 @@ def _noisy(run: _Run) -> Iterator[Finding]:
         "noisy",
         "something else was at work while they were measured, in a quarter of the trials or more",
         "Quiet the machine (`qbench doctor` says how), and run again.",
-        [case for case in run.measured if case["noisy"]],
+        [case for case in run.measured if case.noisy],
     )
 
 
 def _inconclusive(run: _Run) -> Iterator[Finding]:
-    """Every case is known as well as its suite wants."""
+    """Every case reached the suite's target."""
     yield from run.of(
         "inconclusive",
         "their interval is wider than the suite's target",
         "Allow more rounds (rounds: {most: ...}, budget), or quiet the machine.",
-        [case for case in run.measured if case["inconclusive"]],
+        [case for case in run.measured if case.inconclusive],
     )
 
 
 def _reasons(run: _Run) -> Iterator[Finding]:
-    """Every case without figures says why."""
-    silent = [
-        case for case in run.cases if case["status"] not in ("ok", None) and not case["reason"]
-    ]
+    """Every case without figures has a reason."""
+    silent = [case for case in run.cases if case.status not in ("ok", None) and not case.reason]
     yield from run.of(
         "reasons",
         "they have no figures, and nothing says why",
@@ -247,9 +241,9 @@ def _reasons(run: _Run) -> Iterator[Finding]:
 
 
 def _energy(run: _Run) -> Iterator[Finding]:
-    """Energy, where it is told, was measured."""
-    told = [case for case in run.measured if case["energy_is_measured"] is not None]
-    if not any(case["energy_is_measured"] for case in told):
+    """Energy, where it is reported, was measured."""
+    told = [case for case in run.measured if case.energy_is_measured is not None]
+    if not any(case.energy_is_measured for case in told):
         yield from run.of(
             "energy-proxy",
             "their energy is estimated by proxies only",
@@ -264,16 +258,14 @@ def _made_up(run: _Run) -> Iterator[Finding]:
         "made-up-data",
         "their inputs are made up: nothing is known of accuracy, and speed may depend on data",
         "Give the model's card a data set (docs/data-sets.md).",
-        [case for case in run.measured if case["model"] in run.made_up],
+        [case for case in run.measured if case.model in run.made_up],
     )
 
 
 def _unlabelled(run: _Run) -> Iterator[Finding]:
     """Accuracy is known."""
     silent = [
-        case
-        for case in run.measured
-        if case["accuracy"] is None and case["model"] not in run.made_up
+        case for case in run.measured if case.accuracy is None and case.model not in run.made_up
     ]
     yield from run.of(
         "unlabelled",
@@ -284,31 +276,28 @@ def _unlabelled(run: _Run) -> Iterator[Finding]:
 
 
 def _official(run: _Run) -> Iterator[Finding]:
-    """It is known how much of an official data set the items are."""
-    silent = {
-        model for model, data in run.bundle.plan["data"].items() if data and not data["part_of"]
-    }
+    """The share of the official data set is known."""
+    silent = {model for model, data in run.bundle.plan.data.items() if data and not data.part_of}
     yield from run.of(
         "official-set",
         "nothing says whether their items are the whole of an official data set, or a part",
         "Say it in the data set's card (part_of: {name: ..., items: ...}), or waive it for data of "
         "your own.",
-        [c for c in run.measured if c["model"] in silent and c["accuracy"] is not None],
+        [c for c in run.measured if c.model in silent and c.accuracy is not None],
     )
 
 
 def _licences(run: _Run) -> Iterator[Finding]:
-    """Models and data sets say their licence and where they come from."""
-    origins = run.bundle.plan.get("origins", {})
-    measured: dict[str, dict[str, Any]] = {case["model"]: case for case in run.measured}
+    """Models and data sets have a licence and a source."""
+    origins = run.bundle.plan.origins
     lacking: dict[str, list[str]] = defaultdict(list)
-    for model in measured:
+    for model in dict.fromkeys(case.model for case in run.measured):
         told = origins.get(model)
         if told is None:
             lacking["the bundle, an older one, tells no licences and sources"].append(model)
             continue
-        for what, card in (("model", told["model"]), ("data set", told["data"])):
-            gaps = [key for key in ("licence", "source") if card and not card[key]]
+        for what, card in (("model", told.model), ("data set", told.data)):
+            gaps = [key for key in ("licence", "source") if card and not getattr(card, key)]
             if gaps:
                 lacking[f"the {what}'s card tells no {' and no '.join(gaps)}"].append(model)
     for reason, models in lacking.items():
@@ -337,7 +326,7 @@ CHECKS: Mapping[str, Callable[[_Run], Iterator[Finding]]] = {
     "official-set": _official,
     "licences": _licences,
 }
-"""By their ids, the checks of one run; their docstrings say what holds where they find nothing."""
+"""The checks of one run by id; each docstring states the condition that the check verifies."""
 
 
 # --------------------------------------------------------------------------- cases called equal
@@ -345,7 +334,7 @@ CHECKS: Mapping[str, Callable[[_Run], Iterator[Finding]]] = {
 
 UNEQUAL = "unequal-artifacts"
 IDS = (*CHECKS, UNEQUAL)
-"""Of all checks, those over all runs included."""
+"""Ids of all checks, including those over all runs."""
 _DIGESTS = {
     "model_digest": "the model's file",
     "dataset_digest": "the data",
@@ -354,19 +343,21 @@ _DIGESTS = {
 
 
 def _unequal(runs: Sequence[_Run]) -> Iterator[Finding]:
-    """Cases that have the same name run the same thing: of several runs, and of an environment and
-    the default one."""
-    groups: dict[tuple[Any, ...], list[tuple[_Run, dict[str, Any]]]] = defaultdict(list)
+    """Cases with the same name, of several runs or of several environments, ran the same artifact
+    on the same data."""
+    groups: dict[tuple[tuple[str, str], ...], list[tuple[_Run, CaseRow]]] = defaultdict(list)
     for run in runs:
-        entries = {entry["case_id"]: entry["case"] for entry in run.bundle.plan["cases"]}
+        cases = {entry.case_id: entry.case for entry in run.bundle.plan.cases}
         for case in run.measured:
-            asked = entries[case["case_id"]]
-            key = tuple((k, repr(v)) for k, v in sorted(asked.items()) if k != "environment")
+            fields = sorted(vars(cases[case.case_id]).items())
+            key = tuple((name, repr(value)) for name, value in fields if name != "environment")
             groups[key].append((run, case))
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for group in groups.values():
         differing = [
-            words for name, words in _DIGESTS.items() if len({c[name] for _, c in group}) > 1
+            words
+            for name, words in _DIGESTS.items()
+            if len({getattr(c, name) for _, c in group}) > 1
         ]
         if differing:
             names = dict.fromkeys(run.name for run, _ in group)

@@ -1,4 +1,4 @@
-"""What may stay though the publishing check finds it, and why: by the command line or a YAML."""
+"""Waivers of publishing checks, each with a reason: from the command line or a YAML file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Reason = Annotated[str, Field(max_length=500), AfterValidator(_said)]
 
 
 class Waivers(Strict):
-    """A file of waivers: under ``waive``, a reason by a check's id."""
+    """A file of waivers: ``waive`` has reasons by ids of checks."""
 
     waive: dict[str, Reason]
 
@@ -31,7 +31,7 @@ class Waivers(Strict):
 def load_waivers(path: Path) -> dict[str, str]:
     """
     Raises:
-        UserError: the file cannot be read, or names a check that there is not.
+        UserError: the file cannot be read, or names an unknown check.
     """
     waivers, lines = load(path, Waivers)
     for name in waivers.waive:

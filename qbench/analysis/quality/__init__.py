@@ -1,1 +1,1 @@
-"""What a model's outputs are worth: accuracy by the metrics of its task, and fidelity."""
+"""Score the outputs of an evaluation: accuracy by the metrics of its task, and fidelity."""

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.scores import Figure
+from qbench.analysis.quality.scores import Statistic
 
 MAX_DETECTIONS = 100
-"""Of one class in one picture, those with the highest scores count (COCO's ``maxDets``)."""
+"""Detections of one class in one picture that count, the highest scores first (COCO's
+``maxDets``)."""
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
-"""Least overlaps at which a detection is a hit."""
+"""Minimum overlaps at which a detection is a hit."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
@@ -23,9 +24,9 @@ class _Matched:
     """The detections of one class, the highest scores first.
 
     Attributes:
-        item: ``[n]`` the picture of each.
-        hit: ``[thresholds, n]`` whether it is one.
-        truths: ``[items]`` how many objects of the class each picture shows.
+        item: ``[n]`` picture of each.
+        hit: ``[thresholds, n]`` whether each is a hit.
+        truths: ``[items]`` number of objects of the class in each picture.
     """
 
     item: np.ndarray
@@ -35,7 +36,7 @@ class _Matched:
 
 def mean_average_precision(
     detections: Sequence[np.ndarray], truths: np.ndarray
-) -> dict[str, Figure]:
+) -> dict[str, Statistic]:
     """mAP50 and mAP50-95 as COCO defines them, over objects of all sizes: matching by
     pycocotools; classes without any object are left out.
 
@@ -53,12 +54,12 @@ def mean_average_precision(
         raise ValueError("the labels hold no box: mAP needs objects to be found")
     matched = _match(detections, truths)
 
-    def figure(thresholds: int) -> Figure:
+    def figure(thresholds: int) -> Statistic:
         def statistic(counts: np.ndarray) -> np.ndarray:
             return _mean_over_classes(matched, counts, thresholds)
 
         one = np.ones((1, len(detections)), np.int64)
-        return Figure(float(statistic(one)[0]), statistic, len(detections))
+        return Statistic(float(statistic(one)[0]), statistic, len(detections))
 
     return {"mAP50": figure(1), "mAP50-95": figure(len(THRESHOLDS))}
 

@@ -9,9 +9,9 @@ import numpy as np
 from qbench.spec.judging import Fidelity
 
 MAX_SQNR_DB = 200.0
-"""A ratio above this, that of identical outputs included, is given as this: beyond float64."""
+"""Upper limit of a ratio, also reported for identical outputs: beyond float64."""
 _BLOCK = 4_000_000
-"""Values that are compared at a time: bounds the memory."""
+"""Number of values that are compared at a time, to bound the memory."""
 
 Outputs = Mapping[str, np.ndarray]
 """By output name, ``[items, ...]``."""
@@ -55,8 +55,8 @@ def sqnr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
 
 
 def cosine(reference: np.ndarray, outputs: np.ndarray) -> float:
-    """Mean over items of the cosine of the angle between outputs and reference; two zero vectors
-    have 1, a zero and another 0."""
+    """Mean over items of the cosine of the angle between outputs and reference: 1 for two zero
+    vectors, 0 for a zero vector and another one."""
     return float(np.concatenate([_cosines(a, b) for a, b in _blocks(reference, outputs)]).mean())
 
 
@@ -68,12 +68,12 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def max_abs_difference(reference: np.ndarray, outputs: np.ndarray) -> float:
-    """The largest absolute difference of two values that belong together."""
+    """Largest absolute difference between corresponding values."""
     return max(float(np.abs(a - b).max(initial=0.0)) for a, b in _blocks(reference, outputs))
 
 
 def _blocks(reference: np.ndarray, outputs: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Some items of both at a time, as float64 ``[items, values]``."""
+    """Blocks of corresponding items of both, as float64 ``[items, values]``."""
     items = len(reference)
     step = max(1, _BLOCK * items // max(reference.size, 1))
     for start in range(0, items, step):

@@ -1,4 +1,4 @@
-"""What a model's outputs are worth: accuracy where there are labels, fidelity without."""
+"""Score a model's outputs: accuracy where there are labels, and fidelity to float32."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import numpy as np
 from qbench.analysis.quality import metrics
 from qbench.analysis.quality.boxes import mean_average_precision
 from qbench.analysis.quality.fidelity import Outputs, compare
-from qbench.analysis.quality.scores import Figure, Share
+from qbench.analysis.quality.scores import Share, Statistic
 from qbench.kit.pipeline import answers
 from qbench.spec.judging import Judging, Metric, Quality
 from qbench.spec.tasks import TASKS
 
-Score = Share | Figure
+Score = Share | Statistic
 
 
-def judge(
+def score_outputs(
     outputs: Outputs,
     reference: Outputs | None,
     labels: np.ndarray | None,
     how: Judging,
     reference_scores: Mapping[str, Score] | None = None,
 ) -> Quality:
-    """Judge all outputs of an evaluation.
+    """Score all outputs of an evaluation.
 
     Args:
         outputs: by name, ``[items, ...]``.
         reference: the float32 reference's; None if this is the reference.
         labels: in the form that the task has in ``TASKS``, or None.
-        reference_scores: ``find_scores`` of the reference, for whoever judges many against it:
-            a detector's take as long as all the rest. None: they are found here.
+        reference_scores: ``find_scores`` of the reference, to share between many evaluations: a
+            detector's take as long as all the rest. None: computed here.
 
     Raises:
-        ValueError: outputs hold values that are no numbers, lack one that is to be judged, or do
-            not fit the labels or the reference.
+        ValueError: outputs hold NaN or infinity, one that is judged is missing, or they do not fit
+            the labels or the reference.
     """
     for name in (how.scores, how.output):
         if name is not None and name not in outputs:
@@ -65,8 +65,8 @@ def judge(
 def find_scores(
     outputs: Outputs, labels: np.ndarray | None, how: Judging
 ) -> dict[str, Score] | None:
-    """What outputs score by all metrics of the task; None if there are no labels, or nothing is to
-    be made of them.
+    """Scores of the outputs by all metrics of the task; None if there are no labels, or the task
+    does not use them.
 
     Raises:
         ValueError: outputs and labels do not fit.
@@ -155,7 +155,7 @@ _FORMS = {
 def _check_form(outputs: Outputs, labels: np.ndarray, how: Judging) -> None:
     """
     Raises:
-        ValueError: the labels are not what the task needs, or of other items.
+        ValueError: the labels have another form than the task needs, or are of other items.
     """
     items = len(next(iter(outputs.values())))
     kind = TASKS[how.task].labels
@@ -209,7 +209,7 @@ def _of_classes(scores: np.ndarray, labels: np.ndarray, how: Judging) -> dict[st
     return found
 
 
-def _of_pixels(outputs: Outputs, masks: np.ndarray, how: Judging) -> Figure:
+def _of_pixels(outputs: Outputs, masks: np.ndarray, how: Judging) -> Statistic:
     assert how.output is not None
     predicted, classes = answers.pixel_classes(outputs, how.output, how.class_axis)
     if predicted.shape != masks.shape:

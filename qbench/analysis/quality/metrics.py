@@ -1,4 +1,4 @@
-"""The metrics of each task, all but detection's."""
+"""The metrics of all tasks except detection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.scores import Figure, Share
+from qbench.analysis.quality.scores import Share, Statistic
 from qbench.spec.datasets import IGNORE
 
 
@@ -24,7 +24,7 @@ def top_k(scores: np.ndarray, labels: np.ndarray, k: int) -> Share:
     return Share(before.sum(axis=1) < k)
 
 
-def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Figure:
+def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Statistic:
     """The mean of the classes' F1 scores (scikit-learn), of the classes that occur among labels
     or predictions.
 
@@ -43,10 +43,10 @@ def macro_f1(predicted: np.ndarray, labels: np.ndarray, classes: int) -> Figure:
         return f1.sum(axis=1) / (occurring > 0).sum(axis=1)
 
     value = f1_score(labels, predicted, average="macro", zero_division=0)  # pyright: ignore[reportArgumentType]
-    return Figure(float(value), statistic, len(labels))
+    return Statistic(float(value), statistic, len(labels))
 
 
-def auc(scores: np.ndarray, labels: np.ndarray) -> Figure:
+def auc(scores: np.ndarray, labels: np.ndarray) -> Statistic:
     """Area under the ROC curve (scikit-learn): how likely an anomaly scores above a normal item,
     ties counting half.
 
@@ -78,10 +78,10 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> Figure:
         won = (anomalies * (below + normal / 2)).sum(axis=1)
         return np.where(pairs == 0, np.nan, won / np.where(pairs == 0, 1, pairs))
 
-    return Figure(float(roc_auc_score(labels, scores)), statistic, len(labels))
+    return Statistic(float(roc_auc_score(labels, scores)), statistic, len(labels))
 
 
-def mean_iou(predicted: np.ndarray, masks: np.ndarray, classes: int) -> Figure:
+def mean_iou(predicted: np.ndarray, masks: np.ndarray, classes: int) -> Statistic:
     """Mean over classes of intersection over union, both counted over the pixels of all items;
     classes that occur neither in masks nor in predictions are left out.
 
@@ -111,12 +111,12 @@ def mean_iou(predicted: np.ndarray, masks: np.ndarray, classes: int) -> Figure:
         return np.where(occurring == 0, np.nan, shares.sum(axis=1) / np.maximum(occurring, 1))
 
     value = float(statistic(np.ones((1, len(masks)), np.int64))[0])
-    return Figure(value, statistic, len(masks))
+    return Statistic(value, statistic, len(masks))
 
 
-def spearman(embeddings: np.ndarray, similarity: np.ndarray) -> Figure:
+def spearman(embeddings: np.ndarray, similarity: np.ndarray) -> Statistic:
     """Rank correlation (SciPy) of given similarities with the cosine between the two embeddings
-    of each pair; 0 where all cosines are equal, which say nothing.
+    of each pair; 0 where all cosines are equal.
 
     Args:
         embeddings: ``[items, size]``; the items 2k and 2k + 1 make pair k.
@@ -142,14 +142,14 @@ def spearman(embeddings: np.ndarray, similarity: np.ndarray) -> Figure:
         )
 
     if (cosines == cosines[0]).all():
-        return Figure(0.0, lambda counts: np.zeros(len(counts)), len(similarity))
+        return Statistic(0.0, lambda counts: np.zeros(len(counts)), len(similarity))
     result: Any = spearmanr(cosines, similarity)
-    return Figure(float(result.statistic), statistic, len(similarity))
+    return Statistic(float(result.statistic), statistic, len(similarity))
 
 
 def _pair_cosines(embeddings: np.ndarray) -> np.ndarray:
-    """``[items / 2]``; 0 where a vector is zero. Rounded, so that vectors of one direction and
-    different lengths tie."""
+    """Cosines ``[items / 2]``; 0 where a vector is zero. Rounded, so that vectors of the same
+    direction and different lengths tie."""
     wide = embeddings.astype(np.float64)
     largest = np.abs(wide).max(axis=1, keepdims=True)
     wide /= np.where(largest == 0, 1, largest)  # the squares of very small numbers would be 0

@@ -1,4 +1,4 @@
-"""A metric's figure with what is needed to give it an interval and to compare it in pairs."""
+"""Scores: a metric with the data for its interval and for paired comparisons."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 from qbench.analysis.statistics import estimates
 
 POINT = 0.01
-"""The half width that ``items_needed`` asks for: one point."""
+"""The half width that ``items_needed`` is computed for: one point."""
 
 
 class Difference(NamedTuple):
-    """A figure less the reference's on the same items.
+    """A score minus the reference's on the same items.
 
     Attributes:
-        p: McNemar's; None where the figure is no share of items.
-        items_needed: how many items would give ±1 point at the disagreement seen; None likewise.
+        p: McNemar's p-value; None where the score is not a share of items.
+        items_needed: number of items for an interval of ±1 point at the disagreement seen; None
+            likewise.
     """
 
     estimate: estimates.Estimate
@@ -29,7 +30,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """A share of items that were right. Wilson's interval; differences by Agresti and Min.
+    """A share of right items. Interval by Wilson; differences by Agresti and Min.
 
     Attributes:
         right: ``[items]`` booleans.
@@ -45,7 +46,7 @@ class Share:
         return estimates.wilson(int(self.right.sum()), len(self.right))
 
     def less(self, base: Share) -> Difference:
-        """Against ``base``, of the same items."""
+        """The difference to ``base`` on the same items."""
         disagreement = estimates.disagreement(self.right, base.right)
         return Difference(
             estimates.paired_difference(self.right, base.right),
@@ -55,13 +56,13 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of the whole set that is no mean over its items. Intervals by the bootstrap.
+class Statistic:
+    """A score of the whole set that is not a mean over its items. Intervals by the bootstrap.
 
     Attributes:
         value: by the library that the field uses.
         statistic: the same for resamples.
-        items: how many are resampled.
+        items: number of items that are resampled.
     """
 
     value: float
@@ -71,8 +72,8 @@ class Figure:
     def estimate(self) -> estimates.Estimate:
         return estimates.bootstrap(self.value, self.statistic, self.items)
 
-    def less(self, base: Figure) -> Difference:
-        """Against ``base``, of the same items."""
+    def less(self, base: Statistic) -> Difference:
+        """The difference to ``base`` on the same items."""
         return Difference(
             estimates.paired_bootstrap(
                 self.value, base.value, self.statistic, base.statistic, self.items

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,30 +21,19 @@ from qbench.analysis.statistics import estimates
 from qbench.analysis.statistics.estimates import Estimate
 from qbench.analysis.statistics.verdict import paired_shift
 from qbench.analysis.table.gpu import device_memory
-from qbench.analysis.table.table import case_rows
+from qbench.analysis.table.table import case_rows, estimate_of
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import Trial
+from qbench.spec.columns import CaseRow
 from qbench.spec.costs import CostSheet
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.question import ASPECTS, Question
 from qbench.spec.suite import MIN_ROUNDS
 
-Row = Mapping[str, Any]
-
 SUSTAINED = "sustained"
 SHORT = ("single-stream", "offline")
 """Scenarios that do without pause what ``sustained`` does for minutes."""
-_SAME_LOAD = (
-    "model", "backend", "environment", "precision", "variant", "recipe", "device", "batch_size",
-    "threads", "streams",
-)  # fmt: skip
-"""Columns that a case and its sustained counterpart agree in."""
-_COLUMNS = {
-    "p50": ("latency_p50", "_ms"),
-    "p99": ("latency_p99", "_ms"),
-    "throughput": ("throughput_ips", ""),
-    "energy": ("energy_mj_per_inference", ""),
-}
-"""Of figures with an interval in the case table: how their columns begin and end."""
+_COLUMNS = {"p50": "latency_p50_ms", "p99": "latency_p99_ms", "throughput": "throughput_ips"}
 _SPREADS = {
     "memory_process_peak_mb": ("memory_process_peak_bytes", 1e-6),
     "cold_start_ms": ("cold_ns", 1e-6),
@@ -96,7 +86,7 @@ class Measured:
 
     machine: Machine
     run_id: str
-    rows: Sequence[Row]
+    rows: Sequence[CaseRow]
     spreads: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
     way: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,8 +103,8 @@ class Candidate:
     """
 
     measured: Measured
-    row: Row
-    sustained: Row | None
+    row: CaseRow
+    sustained: CaseRow | None
     figures: Mapping[str, Figure]
 
 
@@ -135,19 +125,20 @@ def read(bundle: Bundle, machine: Machine) -> Measured:
             column: median(of[places]) for column, of in values.items() if not _gaps(of[places])
         }
     of_load: dict[tuple[str, str], list[float]] = {}
-    for trial in bundle.trials:
+    trials = bundle.trials
+    for trial in trials:
         for column in _SUSTAINED.values():
-            value = (trial.get("figures") or {}).get(column)
-            if trial["status"] == "ok" and value is not None:
-                of_load.setdefault((trial["case_id"], column), []).append(float(value))
+            value = trial.figures.get(column)
+            if trial.status == "ok" and value is not None:
+                of_load.setdefault((trial.case_id, column), []).append(float(value))
     for (case_id, column), found in of_load.items():
         spreads.setdefault(case_id, {})[column] = median(np.array(found))
-    on_device: dict[str, list[Mapping[str, Any]]] = {}
-    for trial in bundle.trials:
-        if trial["status"] == "ok" and (trial.get("gpu") or trial.get("device_memory")):
-            on_device.setdefault(trial["case_id"], []).append(trial)
-    for case_id, trials in on_device.items():
-        known, _ = device_memory(trials)
+    on_device: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if trial.status == "ok" and (trial.gpu or trial.device_memory):
+            on_device.setdefault(trial.case_id, []).append(trial)
+    for case_id, own in on_device.items():
+        known, _ = device_memory(own)
         if known:
             spreads.setdefault(case_id, {})["device_memory_mb"] = median(np.array(known) * 1e-6)
     way = {name: value for name, value in facts_of(bundle).items() if "choice" in spoiled(name)}
@@ -175,33 +166,36 @@ def candidates(
     that it is the counterpart of: its figures are that one's."""
     found = []
     for run in runs:
-        rows = [row for row in run.rows if not question.models or row["model"] in question.models]
+        rows = [row for row in run.rows if not question.models or row.model in question.models]
         if question.batch_size is not None:
-            rows = [row for row in rows if row["batch_size"] == question.batch_size]
-        loads = {_load(row): row for row in rows if row["scenario"] == SUSTAINED}
-        counterparts = {_load(row) for row in rows if row["scenario"] in SHORT}
+            rows = [row for row in rows if row.batch_size == question.batch_size]
+        loads = {_load(row): row for row in rows if row.scenario == SUSTAINED}
+        counterparts = {_load(row) for row in rows if row.scenario in SHORT}
         for row in rows:
-            sustained = loads.get(_load(row)) if row["scenario"] in SHORT else None
-            if question.scenario not in (None, row["scenario"]):
+            sustained = loads.get(_load(row)) if row.scenario in SHORT else None
+            if question.scenario not in (None, row.scenario):
                 continue
-            if row["scenario"] == SUSTAINED:
+            if row.scenario == SUSTAINED:
                 if question.scenario is None and _load(row) in counterparts:
                     continue
                 sustained = row
             figures = _figures(row, sustained, run)
-            if question.minimize == "cost" and row["status"] == "ok":
+            if question.minimize == "cost" and row.status == "ok":
                 figures["cost"] = _cost(row, run, question, costs)
             found.append(Candidate(run, row, sustained, figures))
     return found
 
 
-def _load(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in _SAME_LOAD)
+_load = attrgetter(
+    "model", "backend", "environment", "precision", "variant", "recipe", "device", "batch_size",
+    "threads", "streams",
+)  # fmt: skip
+"""The columns that a case and its sustained counterpart agree in."""
 
 
-def _figures(row: Row, sustained: Row | None, run: Measured) -> dict[str, Figure]:
+def _figures(row: CaseRow, sustained: CaseRow | None, run: Measured) -> dict[str, Figure]:
     """By aspect, all but the cost; none of a case that was not measured."""
-    if row["status"] != "ok":
+    if row.status != "ok":
         return {}
     return {
         **{name: _speed(name, row, sustained, run) for name in ("p50", "p99", "throughput")},
@@ -210,14 +204,14 @@ def _figures(row: Row, sustained: Row | None, run: Measured) -> dict[str, Figure
         "memory": _over_trials(row, "memory_process_peak_mb", run, "not kept by this kernel"),
         "device_memory": _on_device(row, run),
         "cold_start": _over_trials(row, "cold_start_ms", run, "not measured"),
-        "size": _exact(row["artifact_size_mb"], "what was prepared has no size"),
+        "size": _exact(row.artifact_size_mb, "what was prepared has no size"),
         "energy": _energy(row),
     }
 
 
-def _speed(name: str, row: Row, sustained: Row | None, run: Measured) -> Figure:
+def _speed(name: str, row: CaseRow, sustained: CaseRow | None, run: Measured) -> Figure:
     """A figure of speed: of the sustained load, where there is one."""
-    if row["scenario"] == "mlperf-server" and name != "throughput":
+    if row.scenario == "mlperf-server" and name != "throughput":
         return Figure(
             None, reason="each case runs at the rate it can hold, so these do not compare"
         )
@@ -233,26 +227,26 @@ def _speed(name: str, row: Row, sustained: Row | None, run: Measured) -> Figure:
     return figure._replace(of=SUSTAINED)
 
 
-def _of_trials(name: str, row: Row) -> Figure:
-    begin, end = _COLUMNS[name]
-    value, low, high = (row[f"{begin}{part}{end}"] for part in ("", "_low", "_high"))
-    if value is None:
+def _of_trials(name: str, row: CaseRow) -> Figure:
+    found = estimate_of(row, _COLUMNS[name])
+    if found is None:
         few = "a trial has fewer than 100 calls: a longer timed_s gives a p99"
-        return Figure(None, row["rounds"], few if name == "p99" else "not measured")
-    return _enough(Estimate(value, low, high), row["rounds"])
+        return Figure(None, row.rounds, few if name == "p99" else "not measured")
+    return _enough(found, row.rounds)
 
 
-def _on_device(row: Row, run: Measured) -> Figure:
-    if row["device"] == "cpu":
+def _on_device(row: CaseRow, run: Measured) -> Figure:
+    if row.device == "cpu":
         return _exact(0.0, "")
     return _over_trials(row, "device_memory_mb", run, "neither NVML nor the runtime tells it")
 
 
-def _over_trials(row: Row, column: str, run: Measured, why_none: str) -> Figure:
-    if row[column] is None:
-        return Figure(None, row["rounds"], why_none)
-    found = run.spreads.get(row["case_id"], {}).get(column)
-    return _enough(found or Estimate(row[column], None, None), row["rounds"])
+def _over_trials(row: CaseRow, column: str, run: Measured, why_none: str) -> Figure:
+    value = getattr(row, column)
+    if value is None:
+        return Figure(None, row.rounds, why_none)
+    found = run.spreads.get(row.case_id, {}).get(column)
+    return _enough(found or Estimate(value, None, None), row.rounds)
 
 
 def _enough(estimate: Estimate, rounds: int) -> Figure:
@@ -276,58 +270,54 @@ def _exact(value: float | None, why_none: str) -> Figure:
     return Figure(Estimate(value, None, None), exact=True)
 
 
-def _accuracy(row: Row) -> Figure:
+def _accuracy(row: CaseRow) -> Figure:
     """In per cent."""
-    if row["accuracy"] is None:
+    if row.accuracy is None:
         return Figure(None, reason=_NO_LABELS)
-    return _of_items([row[f"accuracy{end}"] for end in ("", "_low", "_high")], row)
+    return _of_items([row.accuracy, row.accuracy_low, row.accuracy_high], row)
 
 
 _NO_LABELS = "its accuracy was not measured on this machine, and another's does not hold here"
 
 
-def _drop(row: Row) -> Figure:
+def _drop(row: CaseRow) -> Figure:
     """How many points less accurate than float32 on the same items."""
-    if row["accuracy"] is None:
+    if row.accuracy is None:
         return Figure(None, reason=_NO_LABELS)
-    if (
-        row["precision"] == REFERENCE and row["sqnr_db"] is None
-    ):  # it is what others are held against
+    if row.precision == REFERENCE and row.sqnr_db is None:  # it is what others are held against
         return _exact(0.0, "")
-    if row["accuracy_delta"] is None:
+    if row.accuracy_delta is None:
         return Figure(
             None,
             reason="it has no float32 counterpart to lose accuracy against; "
             f"a limit such as '{ASPECTS['accuracy'].example}' is on the accuracy itself",
         )
-    value, high, low = (row[f"accuracy_delta{end}"] for end in ("", "_low", "_high"))
-    return _of_items([None if v is None else -v for v in (value, low, high)], row)
+    gained = (row.accuracy_delta, row.accuracy_delta_high, row.accuracy_delta_low)
+    return _of_items([None if value is None else -value for value in gained], row)
 
 
-def _of_items(shares: Sequence[float | None], row: Row) -> Figure:
+def _of_items(shares: Sequence[float | None], row: CaseRow) -> Figure:
     value, low, high = (None if share is None else 100 * share for share in shares)
     assert value is not None
     if low is None or high is None:
-        few = f"{estimates.MIN_ITEMS} items or more for an interval, it has {row['accuracy_items']}"
+        few = f"{estimates.MIN_ITEMS} items or more for an interval, it has {row.accuracy_items}"
         return Figure(Estimate(value, None, None), reason=few)
     return Figure(Estimate(value, low, high))
 
 
-def _energy(row: Row) -> Figure:
+def _energy(row: CaseRow) -> Figure:
     """Of one method and scope, which the row names; a proxy decides nothing."""
-    begin, end = _COLUMNS["energy"]
-    value, low, high = (row[f"{begin}{part}{end}"] for part in ("", "_low", "_high"))
-    if value is None:
-        return Figure(None, reason=row["energy_reason"] or "not measured")
-    estimate = Estimate(value, low, high)
-    if not row["energy_is_measured"]:
+    estimate = estimate_of(row, "energy_mj_per_inference")
+    if estimate is None:
+        return Figure(None, reason=row.energy_reason or "not measured")
+    if not row.energy_is_measured:
         return Figure(estimate, reason="a proxy, and no measurement: a sensor or a wall meter")
-    if low is None:
+    if estimate.low is None:
         return Figure(estimate, reason="six windows or more for an interval (energy: windows)")
     return Figure(estimate)
 
 
-def _cost(row: Row, run: Measured, question: Question, costs: CostSheet | None) -> Figure:
+def _cost(row: CaseRow, run: Measured, question: Question, costs: CostSheet | None) -> Figure:
     """Of a million inferences, in the sheet's currency."""
     if costs is None:
         return Figure(None, reason="no costs are given (--costs FILE)")

@@ -56,7 +56,7 @@ class Choice:
 
     @property
     def status(self) -> str:
-        return str(self.candidate.row["status"] or "open")
+        return str(self.candidate.row.status or "open")
 
     @property
     def is_measured(self) -> bool:
@@ -74,7 +74,7 @@ class Choice:
         if not self.is_measured:
             return ()
         told = [held.settles for held in self.held if held.state == "open"]
-        if self.candidate.row["loadgen_valid"] is False:
+        if self.candidate.row.loadgen_valid is False:
             told.append("a run that LoadGen calls valid")
         return tuple(told)
 
@@ -96,7 +96,7 @@ def choices_of(work: Sequence[Candidate], question: Question) -> list[Choice]:
 def _choice(
     candidate: Candidate, question: Question, label: str, pool: int | None, front: Place | None
 ) -> Choice:
-    if candidate.row["status"] != "ok":
+    if candidate.row.status != "ok":
         return Choice(candidate, label, (), None, ())
     held = tuple(hold(candidate, limit) for limit in question.limits)
     objective = candidate.figures[question.by]
@@ -109,13 +109,14 @@ def _labels(work: Sequence[Candidate]) -> list[str]:
     where one machine has several."""
     runs = {c.measured.run_id: c.measured.machine.key for c in work}
     machines = set(runs.values())
-    told = [name for name in _TOLD if len({c.row[name] for c in work}) > 1]
+    told = [name for name in _TOLD if len({getattr(c.row, name) for c in work}) > 1]
     labels = []
     for candidate in work:
         row, run = candidate.row, candidate.measured
-        parts = [row["backend"], row["precision"], f"[{row['variant']}]" if row["variant"] else ""]
+        parts = [row.backend, row.precision, f"[{row.variant}]" if row.variant else ""]
         words = {"threads": "threads ", "streams": "streams "}
-        extra = [f"{words.get(n, '')}{row[n]}" for n in told if row[n] is not None]
+        values = {name: getattr(row, name) for name in told}
+        extra = [f"{words.get(n, '')}{value}" for n, value in values.items() if value is not None]
         label = ", ".join([" ".join(filter(None, parts)), *extra])
         if len(machines) > 1:
             label += f" on {run.machine.name}"
@@ -128,7 +129,7 @@ def _labels(work: Sequence[Candidate]) -> list[str]:
 def _pools(work: Sequence[Candidate], question: Question) -> list[int | None]:
     """For each, the number of those it may be ranked with: of energies, those of one method and
     scope, measured ones first, then the larger pools."""
-    has = [c.row["status"] == "ok" and c.figures[question.by].estimate is not None for c in work]
+    has = [c.row.status == "ok" and c.figures[question.by].estimate is not None for c in work]
     if question.minimize != "energy":
         return [0 if there else None for there in has]
     groups = energy_groups(c.row for c, there in zip(work, has, strict=True) if there)
@@ -138,32 +139,32 @@ def _pools(work: Sequence[Candidate], question: Question) -> list[int | None]:
 
 
 def _fronts(work: Sequence[Candidate]) -> list[Place | None]:
-    measured = [c.row for c in work if c.row["status"] == "ok"]
-    quality = ACCURACY if any(row["accuracy"] is not None for row in measured) else FIDELITY
+    measured = [c.row for c in work if c.row.status == "ok"]
+    quality = ACCURACY if any(row.accuracy is not None for row in measured) else FIDELITY
     if not measured:
         return [None] * len(work)
     places = iter(pareto(measured, [LATENCY, quality]))
-    return [next(places) if c.row["status"] == "ok" else None for c in work]
+    return [next(places) if c.row.status == "ok" else None for c in work]
 
 
 def _doubts(candidate: Candidate, question: Question) -> tuple[Doubt, ...]:
     row = candidate.row
     doubts = []
-    if row["noisy"]:
-        doubts.append(Doubt("noisy", str(row["noise_reason"])))
+    if row.noisy:
+        doubts.append(Doubt("noisy", str(row.noise_reason)))
     load = candidate.sustained
     if load is not None and load is not row and load["noisy"]:
         doubts.append(Doubt("noisy under sustained load", str(load["noise_reason"])))
-    if row["inconclusive"]:
-        width = row["half_width"]
+    if row.inconclusive:
+        width = row.half_width
         known = "" if width is None else f"p10 known to ±{100 * width:.1f} %"
         doubts.append(Doubt("inconclusive", known))
-    if row["flags"]:
-        doubts.append(Doubt(str(row["flags"])))
-    if row["loadgen_valid"] is False:
+    if row.flags:
+        doubts.append(Doubt(str(row.flags)))
+    if row.loadgen_valid is False:
         doubts.append(Doubt("not valid by LoadGen"))
-    if "energy" in asked_of(question) and row["energy_noise"]:
-        doubts.append(Doubt("its energy may hold the work of others", str(row["energy_noise"])))
+    if "energy" in asked_of(question) and row.energy_noise:
+        doubts.append(Doubt("its energy may hold the work of others", str(row.energy_noise)))
     return tuple(doubts)
 
 

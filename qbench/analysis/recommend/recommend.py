@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from qbench.analysis.compare.comparable import same_work
@@ -37,7 +38,7 @@ from qbench.errors import UserError, nearest
 from qbench.spec.costs import CostSheet
 from qbench.spec.question import Question
 
-_WORK = ("model", "scenario", "scenario_options", "batch_size")
+_WORK = attrgetter("model", "scenario", "scenario_options", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def recommend(
     machines = {machine.key: machine for machine in machines_of(once)}
     if costs is not None:
         costs.check(list(machines.values()))
-    runs = [read(bundle, machines[bundle.begin["host"]["host_id"]]) for bundle in once]
+    runs = [read(bundle, machines[bundle.begin.host.host_id]) for bundle in once]
     return choose(runs, question, costs)
 
 
@@ -135,7 +136,7 @@ def _check(runs: Sequence[Measured], question: Question) -> None:
         ("batch_size", "batch", [question.batch_size] if question.batch_size else []),
     ]
     for column, word, names in asked:
-        known = {row[column] for run in runs for row in run.rows}
+        known = {getattr(row, column) for run in runs for row in run.rows}
         for name in names:
             if name not in known:
                 raise UserError(f"there is no case of {word} '{name}'", nearest(str(name), known))
@@ -150,7 +151,7 @@ def _works(found: Sequence[Candidate]) -> list[list[Candidate]]:
     works: list[list[Candidate]] = []
     places: dict[tuple[Any, ...], list[Candidate]] = {}
     for candidate in found:
-        key = tuple(candidate.row[name] for name in _WORK)
+        key = _WORK(candidate.row)
         places.setdefault((*key, candidate.measured.run_id), []).append(candidate)
     for own in places.values():
         for work in works:
@@ -165,13 +166,12 @@ def _works(found: Sequence[Candidate]) -> list[list[Candidate]]:
 def _differ(own: Sequence[Candidate], work: Sequence[Candidate]) -> list[str] | None:
     """On which fields two runs' candidates did other work; None if they were not even asked to do
     the same."""
-    if any(own[0].row[name] != work[0].row[name] for name in _WORK):
+    if _WORK(own[0].row) != _WORK(work[0].row):
         return None
     first, last = own[0].measured.way, work[0].measured.way
     fields = [name for name in dict.fromkeys([*first, *last]) if first.get(name) != last.get(name)]
     of_own, of_work = (
-        {c.row["source_format"]: c.row for c in some if c.row["status"] == "ok"}
-        for some in (own, work)
+        {c.row.source_format: c.row for c in some if c.row.status == "ok"} for some in (own, work)
     )
     shared = sorted(of_own.keys() & of_work.keys())
     if shared:
@@ -199,7 +199,10 @@ def _answer(work: Sequence[Candidate], question: Question, notes: list[str]) -> 
     sure = ranked(sure)
     row = work[0].row
     return Answer(
-        **{name: row[name] for name in _WORK},
+        model=row.model,
+        scenario=row.scenario,
+        scenario_options=row.scenario_options,
+        batch_size=row.batch_size,
         runs=tuple(dict.fromkeys(c.measured.run_id for c in work)),
         sure=tuple(sure),
         maybe=tuple(sorted(maybe, key=lambda c: c.sort_key)),
@@ -224,16 +227,14 @@ def _notes(choices: Sequence[Choice], question: Question) -> list[str]:
                 f"of {loaded} of {len(measured)} configurations speed is that under sustained "
                 "load; the others were not measured under it, and their speed may not last"
             )
-        elif measured[0].row["scenario"] in SHORT:
+        elif measured[0].row.scenario in SHORT:
             notes.append(
                 f"none was measured under sustained load (scenario '{SUSTAINED}'): on a machine "
                 "that heats up, its speed may not last"
             )
     if "energy" in asked:
         methods = dict.fromkeys(
-            f"{c.row['energy_method']} ({c.row['energy_scope']})"
-            for c in measured
-            if c.row["energy_method"]
+            f"{c.row.energy_method} ({c.row.energy_scope})" for c in measured if c.row.energy_method
         )
         if len({choice.pool for choice in choices if choice.pool is not None}) > 1:
             notes.append(
@@ -241,8 +242,8 @@ def _notes(choices: Sequence[Choice], question: Question) -> list[str]:
             )
         notes += [f"energy is by {method}" for method in methods]
     if asked & {"accuracy", "accuracy_drop"}:
-        data = [c.row for c in measured if c.row["accuracy_data"]]
+        data = [c.row for c in measured if c.row.accuracy_data]
         notes += dict.fromkeys(
-            f"accuracy is {row['accuracy_metric']} of {row['accuracy_data']}" for row in data
+            f"accuracy is {row.accuracy_metric} of {row.accuracy_data}" for row in data
         )
     return notes

@@ -30,17 +30,17 @@ def geometric_mean(values: np.ndarray) -> Estimate:
     """Geometric mean of positive values, one for each trial, with a t-interval on the logarithms.
 
     Latencies vary by factors, and so the ratio of two such means is the mean of the paired
-    ratios (Fleming & Wallace, CACM 1986): what is published and what is divided agree.
+    ratios (Fleming & Wallace, CACM 1986): published means and ratios agree.
     """
     (estimate,) = geometric_means(np.asarray(values, dtype=np.float64), np.zeros(1, int))
     return estimate
 
 
 def geometric_means(values: np.ndarray, starts: np.ndarray) -> list[Estimate]:
-    """``geometric_mean`` of many groups at once; all NaN for a group that holds a NaN.
+    """``geometric_mean`` of many groups at once; all NaN for a group with a NaN.
 
     Args:
-        values: ``[values]`` positive, those of a group together.
+        values: ``[values]`` positive, group by group.
         starts: ``[groups]``, where each group begins.
     """
     if not len(starts):
@@ -57,7 +57,7 @@ def geometric_means(values: np.ndarray, starts: np.ndarray) -> list[Estimate]:
 
 
 def moments(values: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each group, ``[groups]``: its size, mean, and variance (``ddof`` 1; NaN of one value).
+    """Size, mean and variance of each group, ``[groups]`` (``ddof`` 1; NaN for one value).
 
     Args:
         values, starts: as ``geometric_means`` takes them; at least one group.
@@ -138,9 +138,9 @@ def paired_difference(other: np.ndarray, base: np.ndarray) -> Estimate:
 
 
 def mcnemar(other: np.ndarray, base: np.ndarray) -> float:
-    """McNemar's exact two-sided p-value: how likely a split of the items that changed sides at
-    least as uneven is, if none of the two is better (McNemar, Psychometrika 1947; exact binomial
-    form: Agresti, Categorical Data Analysis, section 10.1). 1 if no item changed sides.
+    """McNemar's exact two-sided p-value: the probability of a split of the discordant items at
+    least as uneven, if neither is better (McNemar, Psychometrika 1947; exact binomial form:
+    Agresti, Categorical Data Analysis, section 10.1). 1 if there are no discordant items.
 
     Args:
         other, base: ``[items]`` booleans, whether each item was right.
@@ -163,7 +163,8 @@ def disagreement(other: np.ndarray, base: np.ndarray) -> float:
 
 
 def items_needed(disagreement: float, half_width: float) -> int:
-    """How many items make the interval of a paired difference of shares ``2 * half_width`` wide.
+    """Number of items for which the interval of a paired difference of shares is ``2 * half_width``
+    wide.
 
     ``z^2 * disagreement / half_width^2``, from the variance of the difference of matched
     proportions, ``(disagreement - difference^2) / items`` (Agresti, Categorical Data Analysis,
@@ -179,23 +180,23 @@ def items_needed(disagreement: float, half_width: float) -> int:
 
 
 Statistic = Callable[[np.ndarray], np.ndarray]
-"""A figure of a whole data set, as a function of how often each of its items counts: integers
+"""A score of a whole data set, as a function of the number of times each item counts: integers
 ``[resamples, items]`` to ``[resamples]``, NaN where it is not defined."""
 
 RESAMPLES = 1000
-"""Enough for the 2.5 and 97.5 % points (Efron & Tibshirani, An Introduction to the Bootstrap,
-section 13.3)."""
+"""Number of resamples, enough for the 2.5 and 97.5 % points (Efron & Tibshirani, An Introduction to
+the Bootstrap, section 13.3)."""
 MIN_ITEMS = 10
-"""Below so many items no bootstrap interval is given: resamples of so few hardly differ."""
+"""Minimum number of items for a bootstrap interval: resamples of fewer hardly differ."""
 _SEED = 20251122
 _BLOCK = 200_000
-"""Counts that are drawn at a time: bounds the memory."""
+"""Number of counts that are drawn at a time, to bound the memory."""
 
 
 def bootstrap(value: float, statistic: Statistic, items: int) -> Estimate:
     """``value`` with a percentile bootstrap interval over items (Efron 1979).
 
-    The resamples are the same on every machine and for every statistic of so many items.
+    The resamples depend on the number of items only: they are the same on every machine.
     """
     return _interval(value, _resampled(items, statistic), items)
 
@@ -207,8 +208,8 @@ def paired_bootstrap(
     every resample.
 
     Args:
-        other, base: the two figures themselves.
-        of_other, of_base: the statistics that they are, of the same items.
+        other, base: the two scores.
+        of_other, of_base: the same as statistics, of the same items.
     """
     difference = _resampled(items, lambda counts: of_other(counts) - of_base(counts))
     return _interval(other - base, difference, items)

@@ -1,22 +1,22 @@
-"""Has B become slower than A? The rule for two cases that were measured in the same rounds.
+"""Decide whether B is slower than A: the rule for two cases measured in the same rounds.
 
 The unit is the round: a fresh process of A and one of B, back to back in random order. Two figures
-of each process are compared, both made to shrug off what else runs on the machine:
+of each process are compared, both robust to other work on the machine:
 
 - its **latency**, a low percentile of its calls, as the logarithm of the ratio B over A;
-- its **share of stalls**, calls that are slow between neighbours that are not: a low percentile is
-  blind to a stall in every twentieth call. The difference B less A.
+- its **share of stalls**, calls that are slow although their neighbours are not: a low percentile
+  is blind to a stall in every twentieth call. The difference B minus A.
 
 Disturbances are one-sided and come in bursts, so that most differences over rounds lie close
-together and the others far off: on a shared machine their standard deviation was six times what
-their quartiles say. Whatever weighs the far ones most, a mean or ranks, then finds little. So the
-shift is the median, with the interval between order statistics that inverts the sign test
-(Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, sections 3.4 to 3.6). The test is
-exact if A and B are the same, because the order within a round is drawn by lot, whatever the noise
-is. The price is paid on normal noise: half as many rounds again as a t-interval needs.
+together and the others far off: on a shared machine their standard deviation was six times the one
+that their quartiles imply. Tests that give outliers much weight, on means or ranks, then find
+little. So the shift is the median, with the interval between order statistics that inverts the sign
+test (Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, sections 3.4 to 3.6). The test
+is exact if A and B are the same, whatever the noise, because the order within a round is random. On
+normal noise it needs half as many rounds again as a t-interval.
 
-That an interval comes with every verdict: Kalibera & Jones, Rigorous Benchmarking in Reasonable
-Time, ISMM 2013. ``tests/benchmarks/study.py`` measures false alarms and power of this very code.
+Every verdict comes with an interval: Kalibera & Jones, Rigorous Benchmarking in Reasonable
+Time, ISMM 2013. ``tests/benchmarks/study.py`` measures false alarms and power of this code.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from typing import NamedTuple
 import numpy as np
 
 CONFIDENCE = 0.95
-"""Of the intervals that are shown, and that have to be narrow enough to say "no change"."""
+"""Level of the intervals that are shown, and that must be narrow enough for "no change"."""
 STALL_RATIO = 1.5
-"""A stall takes more than so many times the median of its neighbours."""
+"""A stall takes more than this many times the median of its neighbours."""
 NEIGHBOURS = 5
-"""... of which there are so many on either side."""
+"""Number of neighbours on either side."""
 
 
 class Verdict(str, Enum):
-    """What two cases' rounds show."""
+    """Verdict on two cases."""
 
     REGRESSION = "regression"
     IMPROVEMENT = "improvement"
@@ -48,18 +48,18 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Rule:
-    """When to stop, and what to say.
+    """The stopping rule and the thresholds of verdicts.
 
     Attributes:
-        guard: a change of latency below this share is none.
+        guard: smaller changes of latency, as a share, are ignored.
         target: half-width of its interval, in log ratio, that suffices to say "no change".
-        stall_guard, stall_target: the same of the share of stalls, in shares of all calls.
-        level: an alarm's p-value is below this. Far below ``1 - CONFIDENCE``, since there are two
-            figures and several looks.
-        looks: numbers of rounds after which the data are looked at; the last ends it. Few, since
-            every look is another chance for a false alarm: with these, whatever the noise is, one
-            figure of two equal cases passes ``level`` at some look in 1.7 % of comparisons (all
-            sequences of signs, enumerated), before the guard has been asked.
+        stall_guard, stall_target: the same for the share of stalls, in shares of all calls.
+        level: the p-value of an alarm is below this. Far below ``1 - CONFIDENCE``, since there are
+            two figures and several looks.
+        looks: numbers of rounds after which the data are tested; the last one ends the comparison.
+            Few, since every look is another chance for a false alarm: with these, whatever the
+            noise, one figure of two equal cases passes ``level`` at some look in 1.7 % of
+            comparisons (all sequences of signs, enumerated), before the guard is applied.
     """
 
     guard: float = 0.01
@@ -71,7 +71,7 @@ class Rule:
 
 
 class Shift(NamedTuple):
-    """How far paired differences lie from 0.
+    """Shift of paired differences from 0.
 
     Attributes:
         value: their median.
@@ -93,14 +93,13 @@ class Shift(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """What the rounds so far show.
+    """Decision from the rounds so far.
 
     Attributes:
-        decided: whether more rounds would not be made: there is a verdict, or the last look is
-            over.
+        decided: whether no more rounds are needed: there is a verdict, or this was the last look.
         latency: shift of the log ratio; ``exp(value)`` is B's latency over A's.
         stalls: shift of the share of stalls.
-        because: the figures that raise the alarm: ``latency``, ``stalls``, or both; empty if none.
+        because: the figures that raise the alarm: ``latency``, ``stalls`` or both; else empty.
     """
 
     verdict: Verdict
@@ -112,13 +111,13 @@ class Decision:
 
 
 def decide(latency: np.ndarray, stalls: np.ndarray, rule: Rule | None = None) -> Decision:
-    """The verdict of the rounds so far. To be asked after ``rule.looks`` rounds only.
+    """The decision from the rounds so far. Call it after ``rule.looks`` rounds only.
 
-    Where one figure is better and the other worse, that is a regression.
+    One better and one worse figure are a regression.
 
     Args:
-        latency: ``[rounds]`` differences, B less A, of the logarithms of a low percentile.
-        stalls: ``[rounds]`` differences, B less A, of ``stall_share``.
+        latency: ``[rounds]`` differences, B minus A, of the logarithms of a low percentile.
+        stalls: ``[rounds]`` differences, B minus A, of ``stall_share``.
     """
     rule = rule or Rule()
     shifts = {"latency": paired_shift(latency), "stalls": paired_shift(stalls)}
@@ -144,14 +143,14 @@ def decide(latency: np.ndarray, stalls: np.ndarray, rule: Rule | None = None) ->
 
 
 def _none(shift: Shift, guard: float, target: float) -> bool:
-    """Known well enough, and not a change that only lacks rounds to be called one."""
+    """Whether the interval is narrow enough, and more rounds would not make an alarm of it."""
     if shift.low is None or shift.high is None or shift.half_width > target:
         return False
     return shift.low <= 0 <= shift.high or abs(shift.value) < guard
 
 
 def paired_shift(differences: np.ndarray) -> Shift:
-    """Where paired differences lie, with the interval and the p-value of the exact sign test.
+    """Median of paired differences, with the interval and the p-value of the exact sign test.
     Differences of exactly 0 count half on either side.
 
     Args:
@@ -173,8 +172,8 @@ def stall_share(samples: np.ndarray) -> float:
     """Share of calls that take more than ``STALL_RATIO`` times the median of the
     ``2 * NEIGHBOURS + 1`` calls around them.
 
-    Against neighbours, not against all: a machine that is slow for a while, because of another
-    process or its clock, makes many slow calls in a row, and no stall.
+    Compared with neighbours, not with all calls: a machine that is slow for a while, because of
+    another process or its clock, makes many slow calls in a row, which are no stalls.
 
     Args:
         samples: ``[calls]`` durations in the order in which they were measured.
@@ -188,8 +187,8 @@ def stall_share(samples: np.ndarray) -> float:
 
 
 def adjusted(p_values: Sequence[float]) -> np.ndarray:
-    """Benjamini & Hochberg's adjusted p-values (JRSS B 1995), for alarms over many cases: those
-    below q hold at most a share q of false ones."""
+    """Benjamini & Hochberg's adjusted p-values (JRSS B 1995), for alarms over many cases: of
+    those below q, at most a share q is false."""
     from scipy import stats  # half a second to import; only needed from here on
 
     return stats.false_discovery_control(np.asarray(p_values, dtype=np.float64), method="bh")

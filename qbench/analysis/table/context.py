@@ -1,9 +1,8 @@
-"""What the case table is made of: a bundle's records, read once, and what its trials come to."""
+"""The inputs of the case table: a bundle's records, read once, and statistics of its trials."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,8 @@ from qbench.analysis.table import roofline
 from qbench.analysis.table.roofline import Ceilings
 from qbench.analysis.table.trials import Trials
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import Entry, Evaluated, Trial
 from qbench.bundle.trials import PERCENTILES, percentile_name
-from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.suite import DEFAULT_ENVIRONMENT, Rounds
 
@@ -22,21 +21,24 @@ MS = 1e-6
 
 
 class Context:
-    """The bundle's records, read once, and what trials come to, of all cases at once; ``journal``
-    says whether it is read."""
+    """The bundle's records, read once, and statistics of its trials, of all cases at once.
+
+    Args:
+        journal: whether to read the journal.
+    """
 
     def __init__(self, bundle: Bundle, trials: pd.DataFrame, journal: bool) -> None:
         self.bundle = bundle
         self.prepared = bundle.prepared
         self.evaluated = bundle.evaluated
-        self.models = bundle.plan["models"]
-        self.data = bundle.plan["data"]
+        self.models = bundle.plan.models
+        self.data = bundle.plan.data
         self.reference_backends = {
             name: _reference_backend(entries, self.evaluated)
-            for name, entries in bundle.plan["references"].items()
+            for name, entries in bundle.plan.references.items()
         }
         self.outcomes: dict[str, list[tuple[str, str]]] = {}
-        """By case, the status and the reason of each trial."""
+        """Status and reason of each trial, by case."""
         outcomes = trials[["case_id", "status", "reason"]].to_numpy(object).tolist()
         for case_id, status, reason in outcomes:
             self.outcomes.setdefault(case_id, []).append((status, reason))
@@ -45,23 +47,21 @@ class Context:
         self.estimates = {name: self.trials.estimates(name) for name in figures}
         self.medians = self.trials.medians(_resources(self.trials.columns))
         self.ceilings = Ceilings.of(
-            [self.run(entry, self.best_ns(entry)) for entry in bundle.plan["yardsticks"]],
+            [self.run(entry, self.best_ns(entry)) for entry in bundle.plan.yardsticks],
             bundle.bandwidth,
-            bundle.begin["host"]["caches"],
+            bundle.begin.host.caches,
         )
-        settings = bundle.begin["settings"]
-        self.cpu_power = settings.get("cpu_power")
+        self.cpu_power = bundle.begin.settings.cpu_power
         self.energy = bundle.energy
-        rounds = settings["rounds"]
-        self.target = None if isinstance(rounds, int) else Rounds(**rounds).target
-        self.records: dict[str, list[dict[str, Any]]] | None = {} if journal else None
-        """By case, the journal's records of its good trials; None: not read."""
+        rounds = bundle.begin.settings.rounds
+        self.target = rounds.target if isinstance(rounds, Rounds) else None
+        self.records: dict[str, list[Trial]] | None = {} if journal else None
+        """The journal's records of good trials, by case; None: not read."""
         if self.records is not None:
             for trial in bundle.trials:
-                if trial["status"] == "ok":
-                    self.records.setdefault(trial["case_id"], []).append(trial)
-        entries = bundle.plan["cases"]  # which are checked
-        self.cases = {e["case_id"]: Case.model_construct(**e["case"]) for e in entries}
+                if trial.status == "ok":
+                    self.records.setdefault(trial.case_id, []).append(trial)
+        self.cases = {entry.case_id: entry.case for entry in bundle.plan.cases}
         self.conditions = {case_id: case.conditions for case_id, case in self.cases.items()}
         self.bases = {
             self.conditions[case_id]: case_id
@@ -69,15 +69,15 @@ class Context:
             if case.precision == REFERENCE
         }
 
-    def run(self, entry: Mapping[str, Any], p10_ns: float | None) -> roofline.Run:
-        """A case, or a yardstick, as the roofline sees it."""
-        effective = self.evaluated.get(entry["evaluation_id"], {}).get("effective")
-        return roofline.Run.of(entry["case"], effective, p10_ns)
+    def run(self, entry: Entry, p10_ns: float | None) -> roofline.Run:
+        """A case or a yardstick, for the roofline."""
+        evaluated = self.evaluated.get(entry.evaluation_id or "")
+        return roofline.Run.of(entry.case, evaluated and evaluated.effective, p10_ns)
 
-    def best_ns(self, entry: Mapping[str, Any]) -> float | None:
-        """The best trial's p10: what a ceiling is, since a disturbed one would make honest cases
-        look too fast."""
-        values = self.trials.figures["steady"][self.trials.of(entry["case_id"])]
+    def best_ns(self, entry: Entry) -> float | None:
+        """The best trial's p10, for a ceiling: a disturbed trial would make honest cases look too
+        fast."""
+        values = self.trials.figures["steady"][self.trials.of(entry.case_id)]
         return float(values.min()) if len(values) else None
 
     def base(self, case_id: str) -> str | None:
@@ -99,17 +99,18 @@ class Context:
 
 
 def _reference_backend(
-    candidates: Sequence[Mapping[str, Any]], evaluated: Mapping[str, Mapping[str, Any]]
+    candidates: Sequence[Entry], evaluated: Mapping[str, Evaluated]
 ) -> str | None:
     """The backend of the evaluation that ``Bundle.reference`` names."""
     for entry in candidates:
-        if evaluated.get(entry["evaluation_id"], {}).get("status") == "ok":
-            return entry["case"]["backend"]
+        found = evaluated.get(entry.evaluation_id or "")
+        if found is not None and found.status == "ok":
+            return entry.case.backend
     return None
 
 
 def _resources(of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Start-up times, memory and work of each trial, as the columns of which the table has the
+    """Start-up times, memory and work of each trial, by the columns of the table that are their
     medians."""
     units = {"bytes": ("mb", 1e-6), "ns": ("ms", MS)}
     names = {"start_ns": "process_start_ms", "cold_ns": "cold_start_ms"}

@@ -1,5 +1,5 @@
-"""What the trials of a case tell of the GPU that it ran on: columns of the case table, and the
-warnings that trtexec gives, from a call's time by segment."""
+"""The GPU columns of the case table, and the warnings that trtexec gives, from a call's time by
+segment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-Trial = Mapping[str, Any]
+from qbench.bundle.records.gpu import Gpu
+from qbench.bundle.records.run import Segment, Trial
 
 # The thresholds are those of trtexec (NVIDIA/TensorRT, samples/common/sampleReporting.cpp,
 # printEpilog: kENQUEUE_BOUND_REPORTING_THRESHOLD, kUNSTABLE_PERF_REPORTING_THRESHOLD), on the
@@ -23,19 +24,16 @@ SEGMENTS = ("compute", "h2d", "d2h", "enqueue")
 
 
 def gpu_columns(trials: Sequence[Trial]) -> dict[str, Any]:
-    """The GPU's columns of a case, of its good trials; each None where no trial tells it."""
-    watched = [trial["gpu"] for trial in trials if trial.get("gpu")]
+    """The GPU columns of a case, from its good trials; each None where no trial has it."""
+    watched = [trial.gpu for trial in trials if trial.gpu]
     timed = _segments(trials)
     memory, by = device_memory(trials)
     return {
-        **{
-            f"gpu_{name}_p50_ms": _scaled(_middle([t.get("p50_ns") for t in timed[name]]), 1e-6)
-            for name in SEGMENTS
-        },
-        "gpu_sm_clock_mhz": _middle([gpu.get("sm_clock_mhz") for gpu in watched]),
-        "gpu_memory_clock_mhz": _middle([gpu.get("memory_clock_mhz") for gpu in watched]),
-        "gpu_power_w": _middle([gpu.get("power_w") for gpu in watched]),
-        "gpu_temperature_c": _most([gpu.get("temperature_c") for gpu in watched]),
+        **{f"gpu_{name}_p50_ms": _scaled(ns, 1e-6) for name, ns in _p50_ns(timed).items()},
+        "gpu_sm_clock_mhz": _middle([gpu.sm_clock_mhz for gpu in watched]),
+        "gpu_memory_clock_mhz": _middle([gpu.memory_clock_mhz for gpu in watched]),
+        "gpu_power_w": _middle([gpu.power_w for gpu in watched]),
+        "gpu_temperature_c": _most([gpu.temperature_c for gpu in watched]),
         "gpu_throttled": _throttled(watched),
         "gpu_warnings": "; ".join(_warnings(timed)) or None,
         "device_memory_mb": _scaled(_middle(memory), 1e-6),
@@ -43,15 +41,22 @@ def gpu_columns(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _segments(trials: Sequence[Trial]) -> dict[str, list[Mapping[str, Any]]]:
-    """By segment, what each trial that timed it says of it."""
-    told = [trial["segments"] for trial in trials if trial.get("segments")]
-    return {name: [of[name] for of in told if of.get(name)] for name in SEGMENTS}
+def _segments(trials: Sequence[Trial]) -> dict[str, list[Segment]]:
+    """By name of the segment, its times in each trial that has it."""
+    timed = [trial.segments for trial in trials if trial.segments]
+    return {
+        name: [segment for each in timed if (segment := getattr(each, name)) is not None]
+        for name in SEGMENTS
+    }
 
 
-def _warnings(timed: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+def _p50_ns(timed: Mapping[str, Sequence[Segment]]) -> dict[str, float | None]:
+    return {name: _middle([each.p50_ns for each in segments]) for name, segments in timed.items()}
+
+
+def _warnings(timed: Mapping[str, Sequence[Segment]]) -> Iterator[str]:
     """trtexec's warnings on the medians over trials."""
-    p50 = {name: _middle([t.get("p50_ns") for t in timed[name]]) for name in SEGMENTS}
+    p50 = _p50_ns(timed)
     compute = p50["compute"]
     if compute:
         if (enqueue := p50["enqueue"]) is not None and enqueue > ENQUEUE_BOUND * compute:
@@ -66,28 +71,33 @@ def _warnings(timed: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]
                     f"throughput may be bound by copying {what}: it takes "
                     f"{_percent(copying / compute)} of the time of computing"
                 )
-    cov = _middle([t.get("cov") for t in timed["compute"]])
+    cov = _middle([segment.cov for segment in timed["compute"]])
     if cov is not None and cov > UNSTABLE:
         yield f"the GPU's time is unstable: its coefficient of variation is {_percent(cov, 1)}"
 
 
 def device_memory(trials: Sequence[Trial]) -> tuple[list[int], str | None]:
-    """Bytes that each of the trials took on the device at most, and how that is known: in the best
-    way that any trial knows it in, and only of those that do."""
-    watched = [trial["gpu"] for trial in trials if trial.get("gpu")]
+    """Maximum bytes that each trial took on the device, and their source in words: the best source
+    that any trial has, and only the trials that have it."""
+    watched = [trial.gpu for trial in trials if trial.gpu]
     for by, words in (("process", "NVML, of the process"), ("difference", "NVML, by difference")):
-        known = [g["memory_process_bytes"] for g in watched if g.get("memory_process_by") == by]
+        known = [
+            gpu.memory_process_bytes
+            for gpu in watched
+            if gpu.memory_process_by == by and gpu.memory_process_bytes is not None
+        ]
         if known:
             return known, words
-    told = [trial["device_memory"] for trial in trials if trial.get("device_memory")]
-    if told:
-        return [sum(purposes.values()) for purposes in told], "the runtime's own figure"
+    counted = [trial.device_memory for trial in trials if trial.device_memory]
+    if counted:
+        return [sum(purposes.values()) for purposes in counted], "the runtime's own figure"
     return [], None
 
 
-def _throttled(watched: Sequence[Mapping[str, Any]]) -> str | None:
-    """What lowered the clock, and in how many of the readings at most; ``no`` if nothing did."""
-    told = [gpu["throttled"] for gpu in watched if gpu.get("throttled") is not None]
+def _throttled(watched: Sequence[Gpu]) -> str | None:
+    """Reasons that lowered the clock, each with the maximum share of the readings; ``no`` if it was
+    not lowered."""
+    told = [gpu.throttled for gpu in watched if gpu.throttled is not None]
     if not told:
         return None
     reasons = dict.fromkeys(reason for shares in told for reason in shares)

@@ -21,6 +21,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from qbench.bundle.records.run import Bandwidth, Cache, Effective
+from qbench.spec.case import Case
 from qbench.spec.yardsticks import NOTHING, RATES
 
 SUSPICIOUS = 1.15
@@ -55,16 +57,17 @@ class Run:
     p10_ns: float | None
 
     @classmethod
-    def of(
-        cls, case: Mapping[str, Any], effective: Mapping[str, Any] | None, p10_ns: float | None
-    ) -> Run:
-        """From a case of the plan, what its evaluation read back, and its latency."""
-        told = effective or {}
+    def of(cls, case: Case, effective: Effective | None, p10_ns: float | None) -> Run:
+        """From a case of the plan, its effective precision as read back, and its latency."""
         return cls(
-            **{key: case[key] for key in ("model", "backend", "environment", "device", "threads")},
-            macs=told.get("macs"),
-            weight_bytes=told.get("weight_bytes"),
-            activation_bytes=told.get("activation_bytes"),
+            case.model,
+            case.backend,
+            case.environment,
+            case.device,
+            case.threads,
+            macs=effective and effective.macs,
+            weight_bytes=effective and effective.weight_bytes,
+            activation_bytes=effective and effective.activation_bytes,
             p10_ns=p10_ns,
         )
 
@@ -104,14 +107,14 @@ class Ceilings:
     def of(
         cls,
         yardsticks: Iterable[Run],
-        bandwidth: Mapping[str, Mapping[str, list[float]]] | None = None,
-        caches: Iterable[Mapping[str, Any]] | None = None,
+        bandwidth: Bandwidth | None = None,
+        caches: Iterable[Cache] | None = None,
     ) -> Ceilings:
         """From the runs of yardsticks (those of other models are passed over).
 
         Args:
             bandwidth: the result of the job ``bandwidth``.
-            caches: as a host's fingerprint has them: ``level`` (``L2``), ``bytes``, ``instances``.
+            caches: of the host.
         """
         rates: dict[tuple[str, int, str], float] = {}
         floors: dict[tuple[str, str, str, int], float] = {}
@@ -128,12 +131,10 @@ class Ceilings:
                         rates.get(key, 0.0), float(run.total_macs / (run.p10_ns * 1e-9))
                     )
         fastest: dict[int, float] = {}
-        for repeats in (bandwidth or {}).values():
+        for repeats in (bandwidth.copied, bandwidth.read) if bandwidth else ():
             for threads, values in repeats.items():
                 fastest[int(threads)] = max([fastest.get(int(threads), 0.0), *values])
-        sizes = [
-            c["bytes"] * (c["instances"] or 1) for c in caches or () if not _first_level(c["level"])
-        ]
+        sizes = [c.bytes * (c.instances or 1) for c in caches or () if not _first_level(c.level)]
         return cls(rates, fastest, sum(sizes) if sizes else None, floors)
 
     def memory_s(self, run: Run) -> float:

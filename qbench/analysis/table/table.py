@@ -12,14 +12,16 @@ import pandas as pd
 from qbench.analysis.statistics import estimates
 from qbench.analysis.table import roofline
 from qbench.analysis.table.context import MS, Context
-from qbench.analysis.table.energy import energy_columns
+from qbench.analysis.table.energy import Work, energy_columns
 from qbench.analysis.table.gpu import gpu_columns
 from qbench.analysis.table.noise import noise_columns
 from qbench.analysis.table.roofline import Ceilings
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import Data, Effective, Entry, Evaluated, Prepared, Trial
 from qbench.bundle.trials import PERCENTILES, percentile_name
 from qbench.errors import UserError
-from qbench.spec.columns import COLUMNS, NAMES, CaseRow
+from qbench.spec.columns import INTERVALS, NAMES, CaseRow
+from qbench.spec.judging import Quality
 from qbench.spec.precisions import flags, int8_share
 from qbench.spec.suite import MIN_ROUNDS
 
@@ -44,7 +46,7 @@ def case_rows(bundle: Bundle, trials: pd.DataFrame, journal: bool = True) -> lis
         UserError: the bundle is damaged.
     """
     context = Context(bundle, trials, journal)
-    rows = [_row(entry, context) for entry in bundle.plan["cases"]]
+    rows = [_row(entry, context) for entry in bundle.plan.cases]
     _add_speedups(rows, context)
     _add_widths(rows, context)
     return [CaseRow(**{name: _known(value) for name, value in row.items()}) for row in rows]
@@ -54,116 +56,131 @@ def _known(value: Any) -> Any:
     return None if value != value else value
 
 
+def estimate_of(row: CaseRow, name: str) -> estimates.Estimate | None:
+    """A column with its interval; None if it is empty."""
+    value = getattr(row, name)
+    low, high = INTERVALS[name]
+    if value is None:
+        return None
+    return estimates.Estimate(value, getattr(row, low), getattr(row, high))
+
+
 def ceilings(bundle: Bundle) -> Ceilings:
-    """What the bundle's yardsticks tell of its machine."""
+    """The ceilings of the bundle's machine, by its yardsticks."""
     return Context(bundle, bundle.trials_frame(), journal=False).ceilings
 
 
-def _row(entry: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """One case's row, all but the speed-ups."""
-    case = entry["case"]
-    host = context.bundle.begin["host"]
-    prepared = context.prepared.get(entry["artifact_key"], {})
-    evaluated = context.evaluated.get(entry["evaluation_id"], {})
-    case_id = entry["case_id"]
+def _row(entry: Entry, context: Context) -> dict[str, Any]:
+    """The columns of one case, without speed-ups and widths."""
+    case, case_id = entry.case, entry.case_id
+    host = context.bundle.begin.host
+    prepared = context.prepared.get(entry.artifact_key or "")
+    evaluated = context.evaluated.get(entry.evaluation_id or "")
+    effective = evaluated and evaluated.effective
     place = context.trials.of(case_id)
     good = place.stop - place.start
-    backend = context.bundle.begin["backends"].get(case["backend"], {})
+    probe = context.bundle.begin.backends.get(case.backend)
     status, reason = _status(entry, prepared, evaluated, context.outcomes.get(case_id, []))
     row: dict[str, Any] = {
-        **{key: case[key] for key in _CASE_KEYS},
-        "variant": entry["variant"] or None,
-        "scenario_options": context.cases[case_id].scenario_variant or None,
-        "task": context.models[case["model"]]["task"],
-        "backend_version": evaluated.get("runtime_version") or backend.get("version"),
+        "model": case.model,
+        "task": context.models[case.model].task,
         **_source(entry),
-        "calibration_items": entry["calibration_items"],
-        "quantizer": (prepared.get("provenance") or {}).get("quantizer"),
-        **_effective(case["precision"], evaluated.get("effective")),
+        "backend": case.backend,
+        "backend_version": (evaluated and evaluated.runtime_version) or (probe and probe.version),
+        "environment": case.environment,
+        "precision": case.precision,
+        "variant": entry.variant or None,
+        "quantizer": ((prepared and prepared.provenance) or {}).get("quantizer"),
+        "recipe": case.recipe,
+        "calibration_items": entry.calibration_items,
+        **_effective(case.precision, effective),
+        "device": case.device,
+        "scenario": case.scenario,
+        "scenario_options": case.scenario_variant or None,
+        "batch_size": case.batch_size,
+        "threads": case.threads,
+        "streams": case.streams,
         "status": status,
         "reason": reason or None,
         "rounds": good,
-        "prepare_s": _scaled(_prepare_ns(entry["artifact_key"], context.prepared), 1e-9),
-        "source_size_mb": _scaled(entry["source_bytes"], 1e-6),
-        "artifact_size_mb": _scaled(prepared.get("bytes"), 1e-6),
-        "isa": " ".join(host["cpu_flags"]) or None,
-        "power_mode": host["power_mode"] or host["governor"],
+        "prepare_s": _scaled(_prepare_ns(entry.artifact_key, context.prepared), 1e-9),
+        "source_size_mb": _scaled(entry.source_bytes, 1e-6),
+        "artifact_size_mb": _scaled(prepared and prepared.bytes, 1e-6),
+        "isa": " ".join(host.cpu_flags) or None,
+        "power_mode": host.power_mode or host.governor,
         "case_id": case_id,
-        "artifact_digest": prepared.get("digest"),
-        "model_digest": entry["model_digest"],
-        "dataset_digest": entry["dataset_digest"],
-        "host_id": host["host_id"],
+        "artifact_digest": prepared and prepared.digest,
+        "model_digest": entry.model_digest,
+        "dataset_digest": entry.dataset_digest,
+        "host_id": host.host_id,
         "run_id": context.bundle.run_id,
     }
-    row |= _quality(evaluated.get("quality"), case["precision"])
+    if evaluated is not None and evaluated.quality is not None:
+        row |= _quality(evaluated.quality, case.precision)
     if row.get("sqnr_db") is not None:
-        row["reference"] = context.reference_backends.get(case["model"])
+        row["reference"] = context.reference_backends.get(case.model)
     if row.get("accuracy") is not None:
-        row["accuracy_data"] = _data(context.data[case["model"]], row["accuracy_items"])
+        row["accuracy_data"] = _data(context.data[case.model], row["accuracy_items"])
     if good:
         row |= _speed(case_id, context) | context.medians[case_id]
         if context.records is not None:
-            row |= _of_journal(case_id, case, good, context)
-        if case["scenario"].startswith("mlperf"):  # it makes ready and rehearses, and counts that
+            row |= _of_journal(entry, good, context)
+        if case.scenario.startswith("mlperf"):  # it makes ready and rehearses, and counts that
             row["instructions_per_inference"] = None
-        row |= _energy(entry, evaluated.get("effective") or {}, context)
-        if case["scenario"] == "single-stream":
+        row |= _energy(entry, effective, context)
+        if case.scenario == "single-stream":
             steady = context.estimates["steady"].get(case_id)
             run = context.run(entry, steady and steady.value)
             row |= _roof(run, context.ceilings, row.get("flags"))
     return row
 
 
-def _prepare_ns(key: str | None, prepared: Mapping[str, Mapping[str, Any]]) -> int | None:
-    """How long an artifact took, with those that it was made from; None if one is not known."""
-    total, seen = 0, set()
+def _prepare_ns(key: str | None, prepared: Mapping[str, Prepared]) -> int | None:
+    """Time to prepare an artifact and its bases; None if one is not known."""
+    total, seen = 0, set[str]()
     while key is not None and key not in seen:
         seen.add(key)
-        record = prepared.get(key, {})
-        if record.get("prepare_ns") is None:
+        record = prepared.get(key)
+        if record is None or record.prepare_ns is None:
             return None
-        total += record["prepare_ns"]
-        key = record.get("base")
+        total += record.prepare_ns
+        key = record.base
     return total if seen else None
 
 
-def _of_journal(
-    case_id: str, case: Mapping[str, Any], good: int, context: Context
-) -> dict[str, Any]:
-    """What only the journal tells of a case's good trials.
+def _of_journal(entry: Entry, good: int, context: Context) -> dict[str, Any]:
+    """The columns that need the journal's records of a case's good trials.
 
     Raises:
         UserError: it has other trials than the table of trials.
     """
     assert context.records is not None
-    records = context.records.get(case_id, [])
+    records = context.records.get(entry.case_id, [])
     if len(records) != good:
         raise UserError(
             f"{context.bundle.path}: the journal and trials.parquet disagree on the good "
-            f"trials of case {case_id}",
+            f"trials of case {entry.case_id}",
             "`qbench verify` says what was changed; another run has to replace it.",
         )
-    return {**_figures(records), **noise_columns(records, case), **gpu_columns(records)}
+    return {**_figures(records), **noise_columns(records, entry.case), **gpu_columns(records)}
 
 
-def _energy(
-    entry: Mapping[str, Any], effective: Mapping[str, Any], context: Context
-) -> dict[str, Any]:
-    case_id, columns = entry["case_id"], context.trials.columns
-    place = context.trials.of(case_id)
+def _energy(entry: Entry, effective: Effective | None, context: Context) -> dict[str, Any]:
+    columns, place = context.trials.columns, context.trials.of(entry.case_id)
     return energy_columns(
         context.energy,
-        {**entry["case"], "case_id": case_id},
-        {name: columns[name][place] for name in ("cpu_ns", "wall_ns", "items")},
+        entry.case,
+        entry.case_id,
+        Work(*(columns[name][place] for name in ("cpu_ns", "wall_ns", "items"))),
         context.cpu_power,
-        effective.get("macs"),
+        effective and effective.macs,
         _moved_bytes(effective),
-        entry.get("gpu"),
+        entry.gpu,
     )
 
 
 def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[str, Any]:
-    """The roofline's columns, and its flag beside those that are there."""
+    """The roofline's columns, with its flag added to the others."""
     roof = roofline.roofline(run, ceilings)
     columns = roofline.columns(run, ceilings)
     if roof is None or roof.suspicious is None:
@@ -171,52 +188,42 @@ def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[st
     return {**columns, "flags": ", ".join(filter(None, [flagged, roofline.ABOVE]))}
 
 
-def _source(entry: Mapping[str, Any]) -> dict[str, Any]:
-    conversion = entry["conversion"] or {}
-    decibels = conversion.get("sqnr_db", {}).values()
+def _source(entry: Entry) -> dict[str, Any]:
+    conversion = entry.conversion
     return {
-        "source_format": entry["source_format"],
-        "converted_from": conversion.get("source_format"),
-        "conversion_sqnr_db": min(decibels, default=None),
+        "source_format": entry.source_format,
+        "converted_from": conversion and conversion.source_format,
+        "conversion_sqnr_db": min(conversion.sqnr_db.values(), default=None)
+        if conversion
+        else None,
     }
 
 
-def _effective(precision: str, effective: Mapping[str, Any] | None) -> dict[str, Any]:
+def _effective(precision: str, effective: Effective | None) -> dict[str, Any]:
     if effective is None:
         return {}
     return {
-        "effective_precision": effective["precision"],
-        "int8_mac_share": int8_share(effective),
-        "fallback_ops": effective["fallback_ops"],
+        "effective_precision": effective.precision,
+        "int8_mac_share": int8_share(effective.macs),
+        "fallback_ops": effective.fallback_ops,
         "flags": ", ".join(flags(precision, effective)) or None,
     }
 
 
-_AGAINST_FLOAT32 = (
-    "accuracy_delta", "accuracy_delta_low", "accuracy_delta_high", "accuracy_delta_p",
-    "items_needed", "sqnr_db", "cosine", "max_abs_difference", "agreement",
-)  # fmt: skip
-
-_CASE_KEYS = (
-    "model", "backend", "environment", "precision", "recipe", "device", "scenario",
-    "batch_size", "threads", "streams",
-)  # fmt: skip
-
-
 def _status(
-    entry: Mapping[str, Any],
-    prepared: Mapping[str, Any],
-    evaluated: Mapping[str, Any],
+    entry: Entry,
+    prepared: Prepared | None,
+    evaluated: Evaluated | None,
     outcomes: Sequence[tuple[str, str]],
 ) -> tuple[str | None, str | None]:
-    """The worst that happened to a case, and its reason; None while nothing has happened yet."""
-    if entry["skip"] is not None:
-        return "skipped", entry["skip"]
-    if entry["failure"] is not None:
-        return "prepare_failed", entry["failure"]
+    """The worst outcome of a case, and its reason; None where there is none yet."""
+    if entry.skip is not None:
+        return "skipped", entry.skip
+    if entry.failure is not None:
+        return "prepare_failed", entry.failure
     for record in (prepared, evaluated):
-        if record.get("status", "ok") != "ok":
-            return record["status"], record["reason"]
+        if record is not None and record.status != "ok":
+            return record.status, record.reason
     if not outcomes:
         return None, "not measured yet: the run was interrupted"
     return min(outcomes, key=lambda outcome: WORST_FIRST.index(outcome[0]))
@@ -226,34 +233,44 @@ def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None or value != value else value * factor
 
 
-def _quality(quality: Mapping[str, Any] | None, precision: str) -> dict[str, Any]:
-    if quality is None:
-        return {}
-    if precision == "as-shipped":  # another model than the float32 one
-        quality = {k: v for k, v in quality.items() if k not in _AGAINST_FLOAT32}
-    names = {
-        "metric": "accuracy_metric",
-        "items": "accuracy_items",
-        "items_needed": "accuracy_items_needed",
+def _quality(quality: Quality, precision: str) -> dict[str, Any]:
+    columns = {
+        "accuracy_metric": quality.metric,
+        "accuracy": quality.accuracy,
+        "accuracy_low": quality.accuracy_low,
+        "accuracy_high": quality.accuracy_high,
+        "accuracy_items": quality.items,
+        "outputs_digest": quality.outputs_digest,
     }
-    named = {names.get(key, key): value for key, value in quality.items()}
-    return {name: value for name, value in named.items() if name in COLUMNS}
+    if precision == "as-shipped":  # another model than the float32 one
+        return columns
+    return columns | {
+        "accuracy_delta": quality.accuracy_delta,
+        "accuracy_delta_low": quality.accuracy_delta_low,
+        "accuracy_delta_high": quality.accuracy_delta_high,
+        "accuracy_delta_p": quality.accuracy_delta_p,
+        "accuracy_items_needed": quality.items_needed,
+        "sqnr_db": quality.sqnr_db,
+        "cosine": quality.cosine,
+        "max_abs_difference": quality.max_abs_difference,
+        "agreement": quality.agreement,
+    }
 
 
-def _data(data: Mapping[str, Any] | None, items: int) -> str | None:
-    """Which items an accuracy is of, so that a part is not taken for the official set."""
+def _data(data: Data | None, items: int) -> str | None:
+    """The evaluated items in words, so that a part is not taken for the official set."""
     if data is None:
         return None
-    official = data["part_of"]
+    official = data.part_of
     if official is None:
-        return f"{data['name']}: {items} items"
-    if official["items"] == items:
-        return f"{official['name']}: all {items} items"
-    return f"{items} of the {official['items']} items of {official['name']} ({data['name']})"
+        return f"{data.name}: {items} items"
+    if official.items == items:
+        return f"{official.name}: all {items} items"
+    return f"{items} of the {official.items} items of {official.name} ({data.name})"
 
 
 def _speed(case_id: str, context: Context) -> dict[str, Any]:
-    """Those figures that no trial had too few calls for."""
+    """The figures for which every trial had enough calls."""
     calls = context.trials.columns["calls"][context.trials.of(case_id)]
     row: dict[str, Any] = {"samples": int(calls.sum())}
     for point in map(percentile_name, PERCENTILES):
@@ -273,19 +290,19 @@ def _estimated(
     }
 
 
-def _moved_bytes(effective: Mapping[str, Any]) -> int | None:
-    """What a call reads and writes, as if no cache kept it from one operator to the next."""
-    weights, others = effective.get("weight_bytes"), effective.get("activation_bytes")
-    return None if weights is None or others is None else weights + others
+def _moved_bytes(effective: Effective | None) -> int | None:
+    """Bytes that a call reads and writes, as if caches kept nothing between operators."""
+    if effective is None or effective.weight_bytes is None or effective.activation_bytes is None:
+        return None
+    return effective.weight_bytes + effective.activation_bytes
 
 
-def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What only the case's scenario measures: the median over trials; of a verdict, whether all
-    say so."""
+def _figures(records: Sequence[Trial]) -> dict[str, Any]:
+    """The figures of the case's scenario: the median over trials; of a verdict, whether all agree
+    that it is true."""
     row: dict[str, Any] = {}
-    for name in sorted({name for record in records for name in record["figures"]}):
-        values = [record["figures"].get(name) for record in records]
-        known = [value for value in values if value is not None]
+    for name in sorted({name for record in records for name in record.figures}):
+        known = [value for record in records if (value := record.figures.get(name)) is not None]
         if not known:
             row[name] = None
         elif isinstance(known[0], bool):
@@ -296,7 +313,8 @@ def _figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _add_speedups(rows: list[dict[str, Any]], context: Context) -> None:
-    """Against float32 of the same model, backend and conditions, paired by round and sitting."""
+    """Add the speed-ups over float32 of the same model, backend and conditions, paired by round and
+    sitting."""
     by_id = {row["case_id"]: row for row in rows}
     pairs = [
         (base, row["case_id"])
@@ -315,8 +333,8 @@ def _add_speedups(rows: list[dict[str, Any]], context: Context) -> None:
 
 
 def _add_widths(rows: list[dict[str, Any]], context: Context) -> None:
-    """How well the cases are known, as ``qbench.run.schedule`` has it, and whether that is as well
-    as the suite wants."""
+    """Add the half widths of the cases, as in ``qbench.run.schedule``, and whether they miss the
+    suite's target."""
     measured = [row for row in rows if row["rounds"]]
     pairs: list[tuple[str, str]] = []
     for row in measured:

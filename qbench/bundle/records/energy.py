@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from qbench.bundle.records.gpu import Gpu
 from qbench.machine.energy.integral import Kind
 from qbench.machine.energy.sensor import Scope
+from qbench.spec.byname import ByName
 from qbench.spec.case import Status
 
 
-class _Record(BaseModel):
+class _Record(BaseModel, ByName):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
@@ -165,7 +166,8 @@ class Alignment(_Record):
     windows: list[WindowReading]
 
 
-class EnergyRecord(
-    RootModel[Annotated[Begin | Idle | Window | Alignment, Field(discriminator="kind")]]
-):
+EnergyLine = Begin | Idle | Window | Alignment
+
+
+class EnergyRecord(RootModel[Annotated[EnergyLine, Field(discriminator="kind")]]):
     """One line of ``energy.jsonl``."""

@@ -1,8 +1,8 @@
-"""What the records of a bundle hold at the least: ``begin.json``, ``plan.json``, and the lines of
-the ``.jsonl`` files. ``docs/schema/`` has the same as JSON Schema, for other programs.
+"""The records of a bundle: ``begin.json``, ``plan.json``, and each line of the ``.jsonl`` files.
+``docs/schema/`` has them as JSON Schema, for other programs.
 
-Bundles come from other machines, so every record is checked whenever it is read. What stands beside
-the fields named here is kept and not checked. None means not measured, or not known, never zero.
+Bundles come from other machines, so every record is checked whenever it is read. Further fields are
+kept and not checked. None means not measured or not known, never zero.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qbench.bundle.records.energy import EnergyRecord
 from qbench.bundle.records.gpu import Gpu
 from qbench.kit.precisions import PRECISIONS
+from qbench.spec.byname import ByName
 from qbench.spec.case import Case, Status
 from qbench.spec.judging import Judging, Quality
 from qbench.spec.scenarios import FIGURES, SCENARIOS, VERDICT, complete_options
@@ -26,7 +27,7 @@ SCHEMA = 4
 """Number of the bundle schema; it grows when a record changes its meaning or requires more."""
 
 RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-"""A run's name, which is its folder's too: it leads nowhere else."""
+"""A run id is also the name of its folder, so it cannot be a path."""
 
 Count = Annotated[int, Field(ge=0)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -36,57 +37,82 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-class Record(BaseModel):
-    """What a record has to hold at the least."""
+class Record(BaseModel, ByName):
+    """The required and known fields of a record. Further ones are kept, and not checked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The fields that are not declared, as they were read."""
+        return self.model_extra or {}
+
+
+def to_json(record: BaseModel) -> dict[str, Any]:
+    """A record as it was read: without defaults, with its extras."""
+    return record.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 # --------------------------------------------------------------------------- begin.json
 
 
 class Cache(Record):
-    """One level of the processor's caches; ``instances``: how many of them there are."""
+    """One level of the processor's caches; ``instances``: their number."""
 
     level: str
     bytes: Count
     instances: Annotated[int, Field(ge=1)] | None
 
 
+class HostGpu(Record):
+    """A GPU of the machine."""
+
+    name: str | None = None
+
+
 class Host(Record):
-    """The fingerprint of the machine; see docs/machines.md for what else is in it."""
+    """The fingerprint of the machine; docs/machines.md lists its further fields."""
 
     host_id: str
+    hostname: str | None = None
     cpu_model: str | None
     cpu_flags: list[str]
+    cores_usable: int | None = None
+    cores_logical: int | None = None
     governor: str | None
     power_mode: str | None
     caches: list[Cache] | None
+    system: str | None = None
+    os: str | None = None
+    kernel: str | None = None
+    packages: dict[str, str] | None = None
+    gpus: list[HostGpu] | None = None
 
 
 class CpuPower(Record):
-    """The suite's watts for each busy core, and where the figure is from."""
+    """Watts for each busy core, from the suite, and the source of the figure."""
 
     watts_per_core: float
     source: str
 
 
 class Settings(Record):
-    """The suite's settings that decide how it is measured."""
+    """Settings of the suite that decide how it is measured and judged."""
 
     rounds: int | Rounds
     cpu_power: CpuPower | None = None
+    gate: dict[str, Any] | None = None
 
 
 class Environment(Record):
-    """An interpreter with its packages that workers ran in, beside the default one.
+    """An interpreter with packages that workers ran in, in addition to the default one.
 
     Attributes:
-        requirements: as the suite asks for them.
-        resolved: versions of all packages in it.
-        python: its version; "" if it could not be made.
-        digest: of all that decides what is in it; None if it could not be made.
-        failure: why not; "" if it could.
+        requirements: from the suite.
+        resolved: versions of all its packages.
+        python: its version; "" if it could not be built.
+        digest: of everything that determines its content; None if it could not be built.
+        failure: why it could not be built; else "".
     """
 
     requirements: list[str]
@@ -94,6 +120,12 @@ class Environment(Record):
     python: str
     digest: str | None
     failure: str = ""
+
+
+class Probe(Record):
+    """The probe of a backend; ``version``: of its runtime, None where it is not installed."""
+
+    version: str | None = None
 
 
 class Packed(Record):
@@ -105,23 +137,24 @@ class Packed(Record):
 
 
 class Redacted(Record):
-    """The bundle that this one says no less than, but for whose machine it was: the SHA-256 of its
+    """The bundle that this one is a copy of, without names of its machine: the SHA-256 of its
     manifest."""
 
     manifest_sha256: Digest
 
 
 class Begin(Record):
-    """``begin.json``: what was asked, of which machine and software.
+    """``begin.json``: the request, the machine and the software.
 
     Attributes:
-        run_key: stands for the whole request; an interrupted run goes on with what has the same.
-        started: when, ISO 8601.
-        system: what a person says of the machine.
+        run_key: digest of the whole request; an interrupted run continues under the same key.
+        command: arguments of the command line.
+        started: ISO 8601.
+        system: the user's description of the machine.
         software: version by package; None: not installed.
-        backends: by name, what its probe told.
-        environments: by name, beside the default one.
-        confirms: the run whose findings this one measures anew; None for most.
+        backends: by name.
+        environments: by name, without the default one.
+        confirms: the run whose findings this one measures again; None for most.
         packed: the larger bundle that this one was made from; None for most.
         redacted: the bundle with all names that this one was made from; None for most.
     """
@@ -129,12 +162,17 @@ class Begin(Record):
     run_id: Annotated[str, Field(pattern=RUN_ID)]
     run_key: str
     suite: str
+    suite_digest: str | None = None
+    plan_digest: str | None = None
+    filters: dict[str, list[str]] = {}
     seed: int
+    strict: bool = False
+    command: list[str] = []
     started: str
     host: Host
     system: System | None = None
     software: dict[str, str | None]
-    backends: dict[str, dict[str, Any]]
+    backends: dict[str, Probe]
     settings: Settings
     environments: dict[str, Environment] = {}
     confirms: Annotated[str, Field(pattern=RUN_ID)] | None = None
@@ -146,15 +184,15 @@ class Begin(Record):
 
 
 class Conversion(Record):
-    """How the source file came to be, and its closeness to the file it was converted from, in dB by
-    output."""
+    """Conversion of the source file: the format it was converted from, and its closeness to that
+    file, in dB by output."""
 
     source_format: str
     sqnr_db: dict[str, float]
 
 
 class Place(Record):
-    """Where a GPU sits on the PCI bus, and whether the case has but a part of it (MIG)."""
+    """Position of a GPU on the PCI bus, and whether the case has only a part of it (MIG)."""
 
     pci_bus_id: str
     mig: bool
@@ -167,11 +205,11 @@ class Entry(Record):
         case_id: digest of the request, without versions.
         variant: the precision's options that differ from its defaults, short.
         skip: why it cannot run here; None if it can.
-        failure: why no source could be given to the backend; None if one could.
+        failure: why the backend could not be given a source; None if it could.
         artifact_key, evaluation_id: of its lines in ``prepare.jsonl`` and ``evaluate.jsonl``.
         model_digest, dataset_digest: SHA-256 of the source file, and of items and preprocessing.
-        cached_items: where a later ``qbench explain`` finds the preprocessed items.
-        gpu: where its GPU sits; None on the processor, and in older bundles.
+        cached_items: key under which ``qbench explain`` finds the preprocessed items.
+        gpu: position of its GPU; None on the processor, and in older bundles.
     """
 
     case_id: str
@@ -204,7 +242,7 @@ class Entry(Record):
 
 
 class PartOf(Record):
-    """The official data set that items were taken from, and how many it has."""
+    """The official data set that items were taken from, and the number of its items."""
 
     name: str
     items: int
@@ -218,27 +256,27 @@ class Data(Record):
 
 
 class Origin(Record):
-    """Licence and source of a model or a data set, as its card tells them."""
+    """Licence and source of a model or a data set, from its card."""
 
     licence: str | None
     source: str | None
 
 
 class Origins(Record):
-    """Of a model, and of the data that it was evaluated on; None for made-up inputs."""
+    """Origins of a model, and of the data that it was evaluated on; None for made-up inputs."""
 
     model: Origin
     data: Origin | None
 
 
 class Plan(Record):
-    """``plan.json``: the cases, and what they are judged by.
+    """``plan.json``: the cases, and how they are judged.
 
     Attributes:
         data: by model; None for made-up inputs.
         origins: by model; empty in older bundles.
-        cases: all of the suite, those that cannot run too.
-        yardsticks: networks that are measured beside them, to know what the machine can reach.
+        cases: all cases of the suite, including those that cannot run.
+        yardsticks: networks that are measured with them, for the ceilings of the machine.
         models: by model, how its outputs are judged.
         references: by model, the float32 cases that outputs may be compared with, the best first.
     """
@@ -267,7 +305,7 @@ class Plan(Record):
 
 
 class Outcome(Record):
-    """How a step went; ``reason``: why it is not ok, in a sentence."""
+    """The outcome of a step; ``reason``: why it is not ok, in a sentence."""
 
     status: Status
     reason: str
@@ -278,12 +316,13 @@ class Prepared(Outcome):
 
     Attributes:
         digest: SHA-256 of its files.
-        prepare_ns: how long it took, nanoseconds; without what it was made from.
-        provenance: what made it, and how.
-        base: key of the artifact that it was made from; None if from the model's source, and in
-            older bundles.
-        compiled_for: name, compute capability and drivers of the device, batch and hints; None for
-            what was not compiled.
+        prepare_ns: duration in nanoseconds, without that of its base.
+        provenance: tools and settings that made it.
+        base: key of the artifact that it was made from; None if it was made from the model's
+            source, and in older bundles.
+        compiled_for: name, compute capability and drivers of the device, batch and hints; None if
+            it was not compiled.
+        log: last lines of the worker.
     """
 
     artifact_key: str
@@ -293,13 +332,15 @@ class Prepared(Outcome):
     provenance: dict[str, Any] | None = None
     base: ArtifactKey | None = None
     compiled_for: dict[str, Any] | None = None
+    log: str = ""
 
 
 class Effective(Record):
-    """What really ran: operators and multiply-accumulates by precision, as the runtime tells.
+    """What ran: operators and multiply-accumulates by precision, as read back from the runtime.
 
     Attributes:
         emulated: precisions that the processor has no instructions for.
+        notes: remarks of the runtime or its adapter on its set-up.
     """
 
     precision: str
@@ -309,10 +350,11 @@ class Effective(Record):
     activation_bytes: Count | None
     fallback_ops: int | None
     emulated: list[str] = []
+    notes: list[str] = []
 
 
 class OperatorTime(Record):
-    """One operator of a profile; ``ns``: of one inference, the mean over runs."""
+    """One operator of a profile; ``ns``: time in one inference, mean over runs."""
 
     name: str
     kind: str
@@ -324,10 +366,10 @@ class OperatorTime(Record):
 
 
 class KindTime(Record):
-    """The operators of one type and precision, together.
+    """The operators of one type and precision together.
 
     Attributes:
-        ns: of one inference; None where the runtime tells no times.
+        ns: time in one inference; None where the runtime reports no times.
         share: of the whole time; of the operators where there are no times.
     """
 
@@ -340,23 +382,23 @@ class KindTime(Record):
 
 
 class Others(Record):
-    """How many operators are not listed, and their time together."""
+    """Number of operators that are not listed, and their time together."""
 
     operators: Count
     ns: Time | None
 
 
 class Profiled(Record):
-    """Where the time of an inference goes, in a program that was opened to be looked into: slower
-    than the timed ones, and with one thread.
+    """Time of an inference by operator, from a program that was opened for inspection: slower than
+    the timed ones, and with one thread.
 
     Attributes:
-        runs: inferences that it was found in.
-        ns: all operators' time in one inference; None where the runtime tells no times.
+        runs: number of profiled inferences.
+        ns: time of all operators in one inference; None where the runtime reports no times.
         operators: the costliest first; empty where there are no times.
         kinds: all operators by type and precision, the costliest first.
-        other_operators, other_kinds: what is in neither list; None if that is nothing.
-        notes: what the runtime says of its times.
+        other_operators, other_kinds: the rest, which is not listed; None if there is none.
+        notes: remarks of the runtime on its times.
         reason: why there is no profile; "" if there is one.
     """
 
@@ -375,7 +417,8 @@ class Evaluated(Outcome):
 
     Attributes:
         outputs: by name, the file in ``predictions/<evaluation_id>/``.
-        profile: its operators' times; None if the suite asks for none, and in older bundles.
+        profile: its operators' times; None if the suite does not profile, and in older bundles.
+        log: last lines of the worker.
     """
 
     evaluation_id: str
@@ -384,6 +427,8 @@ class Evaluated(Outcome):
     effective: Effective | None = None
     quality: Quality | None = None
     profile: Profiled | None = None
+    data_is_random: bool = False
+    log: str = ""
 
     @model_validator(mode="after")
     def _what_went_well_was_judged(self) -> Self:
@@ -404,9 +449,9 @@ class Segment(Record):
 
 
 class Segments(Record):
-    """Where a call's time goes, in a pass of its own after the window: copying inputs to the
-    device, computing, copying outputs back (all told by the device), and the host's time until all
-    was handed over. None for what a call does not have."""
+    """Parts of a call's time, from a separate pass after the window: copying inputs to the device,
+    computing, copying outputs back (all timed by the device), and the host's time until everything
+    was handed over. None for parts that a call does not have."""
 
     calls: Annotated[int, Field(ge=1)]
     h2d: Segment | None = None
@@ -420,24 +465,25 @@ class Trial(Outcome):
 
     Attributes:
         trial: its name.
-        sitting: counts how often the run was gone on with; only trials of one are paired.
-        seconds: the whole worker.
+        sitting: number of times the run was started or resumed; only trials of one are paired.
+        seconds: duration of the whole worker.
         calls, items: in the timed window: a call has a batch of items.
-        wall_ns, cpu_ns: the window, and the process's processor time in it.
+        wall_ns, cpu_ns: duration of the window, and the process's processor time in it.
         phases: start, import, load, bind, first inference, by name.
         memory: bytes by kind and phase.
         warmup: ``calls``, ``ns``, and whether it became ``stable``.
-        conditions: what the machine did meanwhile; empty where nothing was read.
+        conditions: machine conditions around the window; empty where nothing was read.
         counters: of the processor; None where they cannot be read.
-        loop: what the order of the calls tells.
-        figures: what only its scenario measures.
+        loop: statistics of the order of the calls.
+        figures: figures of its scenario.
+        facts: further facts of its scenario.
         traces: files in ``traces/<trial>/``.
         window: begin and end on the machine's monotonic clock; None where no clock was kept.
+        log: last lines of the worker.
         samples_sha256: of its calls as a ``.npy`` file: int64 ``[calls]``, nanoseconds.
-        segments: a call's parts; None where the runtime does not tell, and in older bundles.
-        device_memory: bytes on the device by purpose, as the runtime counts them; empty where it
-            does not.
-        gpu: the card meanwhile; None on the processor, and in older bundles.
+        segments: a call's parts; None where the runtime has none, and in older bundles.
+        device_memory: bytes on the device by purpose, as the runtime counts them; else empty.
+        gpu: state of the card around the window; None on the processor, and in older bundles.
     """
 
     trial: Annotated[str, Field(pattern=RUN_ID)]
@@ -445,6 +491,8 @@ class Trial(Outcome):
     round: int
     sitting: int
     seconds: float
+    started: str | None = None
+    runtime_version: str | None = None
     calls: int | None = None
     items: int | None = None
     wall_ns: int | None = None
@@ -462,6 +510,8 @@ class Trial(Outcome):
     segments: Segments | None = None
     device_memory: dict[str, Count] = {}
     gpu: Gpu | None = None
+    facts: dict[str, Any] = {}
+    log: str = ""
 
     @model_validator(mode="after")
     def _what_went_well_took_time(self) -> Self:
@@ -469,7 +519,7 @@ class Trial(Outcome):
             begin, end = self.window or (0, 1)
             known = all(value is not None for value in (self.calls, self.items, self.cpu_ns))
             if not (known and self.wall_ns and self.wall_ns > 0 and end > begin):
-                raise ValueError("it is ok, but does not tell its calls, items and times")
+                raise ValueError("it is ok, but lacks its calls, items or times")
             missing = {"conditions", "figures", "loop", "warmup", "window"} - self.model_fields_set
             if missing:
                 raise ValueError(f"it is ok, but has no {', '.join(sorted(missing))}")
@@ -507,4 +557,4 @@ FILES: Mapping[str, type[BaseModel]] = {
     "bandwidth.json": Bandwidth,
     "manifest.json": Manifest,
 }
-"""The files of a bundle that hold records; of ``.jsonl`` files, what each line holds."""
+"""The record of each file of a bundle; of ``.jsonl`` files, of each line."""

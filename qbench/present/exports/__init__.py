@@ -1,1 +1,1 @@
-"""Results in the form of other benchmarking tools, to and fro: pytest-benchmark's JSON files."""
+"""Import and export of other benchmarking tools' results: pytest-benchmark's JSON files."""

@@ -1,8 +1,9 @@
-"""A bundle as a file of pytest-benchmark: for ``pytest-benchmark compare`` and what reads its JSON.
+"""Export a bundle as a file of pytest-benchmark, for ``pytest-benchmark compare`` and other
+readers.
 
-A benchmark is a case that was measured; its rounds are the timed calls of all its trials, each one
-iteration. pytest-benchmark has no notion of a process as the unit, so that its ``stddev`` says
-nothing of how well the figure is known: ``extra_info`` has ours.
+A benchmark is a measured case; its rounds are the timed calls of all its trials, each one
+iteration. pytest-benchmark does not know the process as a unit, so its ``stddev`` is not the
+uncertainty of the figure: ``extra_info`` has our intervals.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import numpy as np
 
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
 from qbench.errors import UserError
-from qbench.spec.case import Case
+from qbench.spec.columns import CaseRow
 from qbench.text import printable
 
 VERSION = "5.3.1"
 """The version of pytest-benchmark whose fields these are."""
 NS = 1e9
-"""Nanoseconds in a second; to divide by, since 1e-9 is no binary number."""
+"""Nanoseconds in a second, as a divisor: 1e-9 is not exact in binary."""
 TOLD = (
     "case_id", "run_id", "model", "backend", "backend_version", "environment", "precision",
     "effective_precision", "flags", "scenario", "batch_size", "threads", "streams", "rounds",
@@ -45,12 +47,12 @@ def pytest_benchmark_json(bundle: Bundle) -> bytes:
     names = benchmark_names(bundle)
     benchmarks = []
     for row in case_rows(bundle, bundle.trials_frame()):
-        if row["status"] != "ok":
-            continue  # as pytest-benchmark leaves out what failed
-        values = seconds(bundle, row["case_id"])
+        if row.status != "ok":
+            continue  # pytest-benchmark leaves failed benchmarks out
+        values = seconds(bundle, row.case_id)
         benchmarks.append(
             {
-                **fields(bundle, row, names[row["case_id"]]),
+                **fields(bundle, row, names[row.case_id]),
                 "options": {"timer": "time.perf_counter_ns"},
                 "stats": {**stats(values), "data": values.tolist(), "iterations": 1},
             }
@@ -61,8 +63,8 @@ def pytest_benchmark_json(bundle: Bundle) -> bytes:
             "`qbench show` tells why.",
         )
     content = {
-        "machine_info": _machine_info(bundle.begin["host"]),
-        "commit_info": _commit_info(bundle.begin["suite"]),
+        "machine_info": _machine_info(to_json(bundle.begin.host)),
+        "commit_info": _commit_info(bundle.begin.suite),
         "benchmarks": benchmarks,
         "datetime": _started(bundle),
         "version": VERSION,
@@ -70,43 +72,41 @@ def pytest_benchmark_json(bundle: Bundle) -> bytes:
     return json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
 
 
-def session_benchmark(bundle: Bundle, row: Mapping[str, Any], name: str) -> Any:
-    """A case as pytest-benchmark keeps what its own fixture has timed in a session
-    (``pytest_benchmark.stats.Metadata``): so a case that is a test stands in its table, is saved
-    with the others, and is compared with exports."""
+def session_benchmark(bundle: Bundle, row: CaseRow, name: str) -> Any:
+    """A case as a result of pytest-benchmark's own fixture (``pytest_benchmark.stats.Metadata``):
+    it appears in the session's table, is saved with the others, and can be compared with
+    exports."""
     from pytest_benchmark.stats import Metadata
 
     timed = SimpleNamespace(**fields(bundle, row, name), cprofile_stats=None, has_error=False)
     made = Metadata(timed, iterations=1, options={})
-    for value in seconds(bundle, row["case_id"]).tolist():
+    for value in seconds(bundle, row.case_id).tolist():
         made.update(value)
     return made
 
 
-def fields(bundle: Bundle, row: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """What pytest-benchmark has of a benchmark beside its timings. It compares by ``fullname``,
-    which is the same for all runs of a suite, wherever its file is."""
+def fields(bundle: Bundle, row: CaseRow, name: str) -> dict[str, Any]:
+    """The fields of a benchmark other than its timings. pytest-benchmark compares by ``fullname``,
+    which is the same for all runs of a suite."""
     return {
-        "group": printable(row["model"]),
+        "group": printable(row.model),
         "name": name,
-        "fullname": f"{printable(bundle.begin['suite'])}.qbench.yaml::{name}",
-        "params": {key: row[key] for key in ("model", "backend", "precision")},
+        "fullname": f"{printable(bundle.begin.suite)}.qbench.yaml::{name}",
+        "params": {"model": row.model, "backend": row.backend, "precision": row.precision},
         "param": name,
-        "extra_info": {column: row[column] for column in TOLD if row[column] is not None},
+        "extra_info": {name: value for name in TOLD if (value := getattr(row, name)) is not None},
     }
 
 
 def seconds(bundle: Bundle, case_id: str) -> np.ndarray:
     """``[calls]`` of all trials of a case, in their order."""
-    trials = [trial for trial in bundle.trials if trial["case_id"] == case_id]
-    return np.concatenate([bundle.samples(trial) for trial in trials]) / NS
+    names = [trial.trial for trial in bundle.trials if trial.case_id == case_id]
+    return np.concatenate([bundle.samples(name) for name in names]) / NS
 
 
 def benchmark_names(bundle: Bundle) -> dict[str, str]:
-    """By case id, the case's label; with the id where two cases have the same."""
-    labels = {
-        entry["case_id"]: printable(Case(**entry["case"]).label) for entry in bundle.plan["cases"]
-    }
+    """Labels by case id; with the id where two cases have the same label."""
+    labels = {entry.case_id: printable(entry.case.label) for entry in bundle.plan.cases}
     often = Counter(labels.values())
     return {
         case_id: label if often[label] == 1 else f"{label} {case_id}"
@@ -155,7 +155,7 @@ def stats(values: np.ndarray) -> dict[str, Any]:
 
 
 def _quartile(values: np.ndarray) -> float:
-    """The first one of sorted values."""
+    """The first quartile of sorted values."""
     rounds = len(values)
     if rounds == 1:
         return float(values[0])
@@ -191,7 +191,7 @@ def _machine_info(host: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _commit_info(suite: str) -> dict[str, Any]:
-    """As pytest-benchmark has it outside of a repository: a bundle is of no commit."""
+    """As pytest-benchmark writes it outside of a repository: a bundle belongs to no commit."""
     return {
         "id": "unversioned",
         "time": None,
@@ -203,7 +203,7 @@ def _commit_info(suite: str) -> dict[str, Any]:
 
 
 def _started(bundle: Bundle) -> str:
-    told = bundle.begin["started"]
+    told = bundle.begin.started
     try:
         return datetime.fromisoformat(told).astimezone(timezone.utc).isoformat()
     except (ValueError, OverflowError):

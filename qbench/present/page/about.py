@@ -8,6 +8,7 @@ from typing import Any
 
 from qbench.analysis.statistics import estimates
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
 from qbench.present.words.named import PageCase
 from qbench.present.words.run import Run
 from qbench.spec.suite import MIN_ROUNDS
@@ -64,7 +65,7 @@ def _packages(host: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 def method(runs: Sequence[Run], cases: Sequence[PageCase]) -> dict[str, Any]:
     """Settings and conventions that the figures rest on."""
-    settings = [run.bundle.begin["settings"] for run in runs]
+    settings = [to_json(run.bundle.begin.settings) for run in runs]
     numbers = {
         key: ", ".join(dict.fromkeys(_setting(s[key]) for s in settings if key in s)) or "–"
         for key in ("rounds", "warmup_s", "timed_s")

@@ -90,10 +90,10 @@ def _charted(case: PageCase, run: Run, minutes: Mapping[str, float], points: int
         "anchor": case.anchor,
         "trials": [
             {
-                "round": trial["round"] + 1,
-                "minute": rounded(minutes.get(trial["trial"])),
-                "doubt": "; ".join(trial_noise(trial, case)),
-                **_distribution(run.bundle.samples(trial), points),
+                "round": trial.round + 1,
+                "minute": rounded(minutes.get(trial.trial)),
+                "doubt": "; ".join(trial_noise(trial, run.requests[case.case_id])),
+                **_distribution(run.bundle.samples(trial.trial), points),
             }
             for trial in trials
         ],
@@ -107,9 +107,9 @@ def _minutes(run: Run) -> dict[str, float]:
     windows: dict[int, list[tuple[int, int, str]]] = {}
     for trials in run.trials.values():
         for trial in trials:
-            if trial["window"] is not None:
-                begin, end = trial["window"]
-                windows.setdefault(trial["sitting"], []).append((begin, end, trial["trial"]))
+            if trial.window is not None:
+                begin, end = trial.window
+                windows.setdefault(trial.sitting, []).append((begin, end, trial.trial))
     minutes: dict[str, float] = {}
     offset = 0.0
     for sitting in sorted(windows):
@@ -145,7 +145,7 @@ def _of_scenario(case: PageCase, run: Run, trials: Sequence[Mapping[str, Any]]) 
     if scenario == "pipeline":
         return {"stages": traces.stages_ms(run.bundle, trials)}
     if scenario == "mlperf-server":
-        options = run.options[case.case_id]
+        options = run.requests[case.case_id].scenario_options
         return {
             "probes": traces.probes(run.bundle, trials),
             "limit_ms": options["latency_ms"],

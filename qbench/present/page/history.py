@@ -1,4 +1,4 @@
-"""Trends as one self-contained HTML page, of the report's look and with its defences."""
+"""Trends as one self-contained HTML page, with the style and the escaping of the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qbench.storage import write_file
 from qbench.text import figure
 
 CHART = ("table", "drawing", "trend")
-"""Of the page's script, what draws a trend; of the first only its helpers are used."""
+"""Scripts that draw a trend; only helpers of the first are used."""
 PARTS = (*CHART, "history")
 
 
@@ -22,11 +22,11 @@ def write_page(
     notes: Sequence[str],
     path: Path,
 ) -> None:
-    """Write the page; it loads nothing from anywhere.
+    """Write the page; it loads no further files.
 
     Args:
         described: cases as ``describe`` gives them, of one metric.
-        notes: sentences on what was left out.
+        notes: sentences on sources that were left out.
 
     Raises:
         OSError: ``path`` cannot be written.

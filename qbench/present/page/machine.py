@@ -8,6 +8,7 @@ from typing import Any
 from qbench.analysis.compare.comparable import compare_bundles
 from qbench.analysis.systems import described
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
 from qbench.spec.system import missing
 
 HOST_FACTS = {
@@ -57,10 +58,10 @@ def facts(bundles: Sequence[Bundle]) -> dict[str, Any]:
     """``rows``: names with their value in each run; ``unknown``: names that have no value in any
     run."""
     rows = [
-        (title, [_fact(key, bundle.begin["host"].get(key)) for bundle in bundles])
+        (title, [_fact(key, to_json(bundle.begin.host).get(key)) for bundle in bundles])
         for key, title in HOST_FACTS.items()
     ]
-    software = [bundle.begin["software"] for bundle in bundles]
+    software = [bundle.begin.software for bundle in bundles]
     names = dict.fromkeys(name for versions in software for name in versions)
     rows += [(name, [_fact(name, versions.get(name)) for versions in software]) for name in names]
     known = [row for row in rows if any(value != "–" for value in row[1])]

@@ -105,7 +105,7 @@ def _cut(run: Run, cases: Sequence[PageCase]) -> Iterator[str]:
         case
         for case in cases
         if case.status == "ok"
-        and case.rounds < min(asked, run.options[case.case_id]["rounds"] or asked)
+        and case.rounds < min(asked, run.requests[case.case_id].scenario_options["rounds"] or asked)
     ]
     if fewer:
         yield (

@@ -15,9 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from qbench.analysis.history.sources import GATE, is_valid
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import bundles
+from qbench.bundle.verdict import is_valid, verdict_path
 from qbench.errors import UserError
 from qbench.machine.lock import alone_in
 from qbench.present.page.content import content_of
@@ -208,7 +208,7 @@ def _key(path: Path, redact: bool) -> str:
     names = ("begin.json", "manifest.json")
     if not (path / "manifest.json").is_file():
         names = (*_RECORDS, "energy.jsonl", "bandwidth.json")
-    inputs = [path / name for name in names] + [path.with_name(path.name + GATE)]
+    inputs = [path / name for name in names] + [verdict_path(path)]
     digests = [digest_file(file) if file.is_file() else None for file in inputs]
     return digest_json([page_version(), redact, digests])
 
@@ -260,7 +260,7 @@ def _made(task: _Task) -> tuple[str, str]:
     changed = bundle.problems() if bundle.complete else []
     if changed:
         raise UserError(f"{path} was changed: {'; '.join(changed[:3])}")
-    valid = is_valid(path.with_name(path.name + GATE))
+    valid = is_valid(path)
     if task.redact:
         from qbench.bundle.redact import redacted
 

@@ -1,4 +1,4 @@
-"""Trends as plain JSON values: for scripts, the terminal and the page alike."""
+"""Trends as plain JSON values, for scripts, the terminal and the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qbench.analysis.history.point import METRICS, Point
 from qbench.analysis.history.trend import Change, Find, Trend, difference, trends
 
 RECENT = 7
-"""Nights over which a summary tells the change."""
+"""Number of nights over which a summary gives the change."""
 NO_VERDICT = (
     "A change point is a reason to look, and no verdict: two nights see the machine at two times. "
     "Measure both versions interleaved: as two environments of one run."
@@ -20,12 +20,12 @@ def describe(points: Sequence[Point], metric: str, find: Find | None = None) -> 
     """The trend of one case; ``find`` as in ``trends``.
 
     Returns:
-        ``case_id``, ``label``, ``metric``, ``unit``, and ``series``, one for each kind of
-        processor on which the figure was measured, or the case failed: ``machine``, ``nights``
-        (``run_id``, ``started``, ``value``, ``level``, and ``smoothed``: whether the night was
-        taken for an outlier), ``missing`` nights with their ``status``, ``last``, ``recent`` (the
-        change over ``RECENT`` nights) and ``changes``. Changes are shares (0.05: 5 % more), of
-        accuracies differences.
+        ``case_id``, ``label``, ``metric``, ``unit``, and ``series``, one for each kind of processor
+        on which the figure was measured or the case failed: ``machine``, ``nights`` (``run_id``,
+        ``started``, ``value``, ``level``, and ``smoothed``: whether the night was treated as an
+        outlier), ``missing`` nights with their ``status``, ``last``, ``recent`` (the change over
+        ``RECENT`` nights) and ``changes``. Changes are shares (0.05: 5 % more), of accuracies
+        differences.
     """
     newest = max(points, key=lambda point: point.started)
     return {
@@ -39,7 +39,8 @@ def describe(points: Sequence[Point], metric: str, find: Find | None = None) -> 
 
 
 def _tells(trend: Trend) -> bool:
-    """Whether there is anything of the figure: not all that ran has an energy, or an accuracy."""
+    """Whether the figure was measured, or the case failed: not every case has an energy or an
+    accuracy."""
     return bool(trend.points) or any(point.status != "ok" for point in trend.missing)
 
 
@@ -95,7 +96,7 @@ def _word(size: float, less_is_better: bool | None) -> str:
 
 
 def told(change: float | None, relative: bool) -> str:
-    """A change in words: ``+5.1 %``, or of a share in points."""
+    """A change as text: ``+5.1 %``; of a share in points."""
     if change is None:
         return "–"
     return f"{100 * change:+.1f} {'%' if relative else 'points'}"

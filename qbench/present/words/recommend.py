@@ -93,7 +93,7 @@ def _other_pools(answer: Answer, of: Recommendation) -> Iterable[str]:
         first = next(c for c in answer.sure if c.pool == pool)
         yield (
             f"Not ranked with these: {first.label}, {objective(first, of)}, first by "
-            f"{first.candidate.row['energy_method']}."
+            f"{first.candidate.row.energy_method}."
         )
 
 
@@ -173,7 +173,7 @@ def _rounded(value: float, up: bool) -> float:
 def why_not(choice: Choice) -> str:
     """Why a configuration fails."""
     if not choice.is_measured:
-        return f"not measured: {choice.status}: {choice.candidate.row['reason']}"
+        return f"not measured: {choice.status}: {choice.candidate.row.reason}"
     return "; ".join(held.says for held in choice.broken)
 
 
@@ -235,7 +235,7 @@ def _answer(answer: Answer, of: Recommendation) -> dict[str, Any]:
 
 
 def _id(choice: Choice) -> str:
-    return str(choice.candidate.row["case_id"])
+    return str(choice.candidate.row.case_id)
 
 
 def _choice(choice: Choice) -> dict[str, Any]:
@@ -246,10 +246,16 @@ def _choice(choice: Choice) -> dict[str, Any]:
         "run_id": choice.candidate.measured.run_id,
         "machine": machine.name,
         "host_id": machine.key,
-        **{name: row[name] for name in ("backend", "precision", "variant", "environment",
-                                        "recipe", "device", "threads", "streams")},
+        "backend": row.backend,
+        "precision": row.precision,
+        "variant": row.variant,
+        "environment": row.environment,
+        "recipe": row.recipe,
+        "device": row.device,
+        "threads": row.threads,
+        "streams": row.streams,
         "status": choice.status,
-        "reason": row["reason"],
+        "reason": row.reason,
         "figures": {name: _figure(found) for name, found in choice.candidate.figures.items()},
         "limits": [_held(held) for held in choice.held],
         "objective": None if choice.objective is None else _figure(choice.objective),

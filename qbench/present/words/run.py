@@ -11,6 +11,8 @@ from qbench.analysis.table import roofline
 from qbench.analysis.table.roofline import Ceilings
 from qbench.analysis.table.table import case_rows, ceilings
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import Evaluated, Trial
+from qbench.spec.case import Case
 from qbench.spec.columns import CaseRow
 
 
@@ -27,29 +29,28 @@ class Run:
         return case_rows(self.bundle, self.bundle.trials_frame())
 
     @cached_property
-    def journal(self) -> list[dict[str, Any]]:
+    def journal(self) -> list[Trial]:
         """All trials in chronological order."""
         return self.bundle.trials
 
     @cached_property
-    def evaluated(self) -> dict[str, dict[str, Any]]:
+    def evaluated(self) -> dict[str, Evaluated]:
         """The last record of each evaluation, by its id."""
         return self.bundle.evaluated
 
     @cached_property
-    def trials(self) -> dict[str, list[dict[str, Any]]]:
+    def trials(self) -> dict[str, list[Trial]]:
         """The successful trials of each case, in chronological order."""
-        found: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[Trial]] = {}
         for trial in self.journal:
-            if trial["status"] == "ok":
-                found.setdefault(trial["case_id"], []).append(trial)
+            if trial.status == "ok":
+                found.setdefault(trial.case_id, []).append(trial)
         return found
 
     @cached_property
-    def options(self) -> dict[str, dict[str, Any]]:
-        """All options of the scenario, by case id."""
-        entries = self.bundle.plan["cases"]
-        return {entry["case_id"]: entry["case"]["scenario_options"] for entry in entries}
+    def requests(self) -> dict[str, Case]:
+        """The cases of the plan by their ids."""
+        return {entry.case_id: entry.case for entry in self.bundle.plan.cases}
 
     @cached_property
     def _ceilings(self) -> Ceilings:
@@ -60,12 +61,13 @@ class Run:
         """Cases under their machine's ceilings; see ``roofline_chart``."""
         p10_ms = {case.case_id: case.latency_p10_ms for case in self.cases}
         runs = {}
-        for entry in self.bundle.plan["cases"]:
-            if entry["case"]["scenario"] == "single-stream":
-                effective = self.evaluated.get(entry["evaluation_id"], {}).get("effective")
-                took = p10_ms[entry["case_id"]]
+        for entry in self.bundle.plan.cases:
+            if entry.case.scenario == "single-stream":
+                evaluated = self.evaluated.get(entry.evaluation_id or "")
+                took = p10_ms[entry.case_id]
                 p10_ns = None if took is None else 1e6 * took
-                runs[entry["case_id"]] = roofline.Run.of(entry["case"], effective, p10_ns)
+                effective = evaluated and evaluated.effective
+                runs[entry.case_id] = roofline.Run.of(entry.case, effective, p10_ns)
         return roofline.roofline_chart(runs, self._ceilings)
 
     @property

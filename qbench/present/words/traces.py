@@ -90,7 +90,7 @@ def _facts(bundle: Bundle, trial: Trial, kind: type[Kind]) -> Kind:
 
 def _table(bundle: Bundle, trial: Trial, name: str, columns: int) -> np.ndarray:
     """A file of a trial: ``[rows, columns]``, at least one row."""
-    path = bundle.trace(trial, name)
+    path = bundle.trace(trial.trial, name)
     table = read_array(path)
     if table.ndim != 2 or table.shape[1] != columns or not len(table):
         raise UserError(
@@ -109,7 +109,7 @@ def sustained(bundle: Bundle, trial: Trial) -> dict[str, Any]:
     times = table[:, facts.columns.index("end_s")] if "end_s" in facts.columns else None
     if times is None or not np.isfinite(times).all():
         raise UserError(
-            f"{bundle.trace(trial, 'series.npy')} is damaged: it has no times",
+            f"{bundle.trace(trial.trial, 'series.npy')} is damaged: it has no times",
             "Run the suite again.",
         )
     width = -(-len(table) // MOST_STEPS)

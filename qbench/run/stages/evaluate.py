@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.judge import find_scores, judge
+from qbench.analysis.quality.judge import find_scores, score_outputs
 from qbench.analysis.table.profile import summary
+from qbench.bundle.records.run import Effective
 from qbench.kit.model import RunConfig
 from qbench.machine.host import usable_cores
 from qbench.run.artifacts import feed_files
@@ -67,7 +68,7 @@ def _evaluate_reference(sitting: Sitting, candidates: Sequence[Planned]) -> None
             if sitting.is_prepared(planned):
                 _evaluate_one(sitting, planned)
                 record = sitting.bundle.evaluated[str(planned.evaluation_id)]
-        if record is not None and record["status"] == "ok":
+        if record is not None and record.status == "ok":
             return
 
 
@@ -114,7 +115,9 @@ def _evaluate_one(sitting: Sitting, planned: Planned) -> None:
                 )
             record |= _judge(sitting, planned, outputs, items.labels)
             if sitting.request.strict and record["status"] == "ok":
-                record |= _refuse_in_name_only(case.precision, record["effective"])
+                record |= _refuse_in_name_only(
+                    case.precision, Effective.model_validate(record["effective"])
+                )
         with sitting.writing:
             sitting.bundle.add_items(case.model, items.labels, items.chosen)
             sitting.bundle.add_evaluated(record, outputs)
@@ -139,7 +142,7 @@ def _judge(
     try:
         if reference and base is not None and reference not in known:
             known[reference] = find_scores(base, truth, how)
-        quality = judge(outputs, base, truth, how, known[reference] if reference else None)
+        quality = score_outputs(outputs, base, truth, how, known[reference] if reference else None)
     except ValueError as error:
         return {"status": "error", "reason": str(error)}
     if card.expected is not None and planned.case.precision in (REFERENCE, "as-shipped"):
@@ -158,11 +161,11 @@ def _compare_with_card(sitting: Sitting, label: str, expected: Expected, quality
         )
 
 
-def _refuse_in_name_only(precision: str, effective: Mapping[str, Any]) -> dict[str, str]:
+def _refuse_in_name_only(precision: str, effective: Effective) -> dict[str, str]:
     """An error's status and reason where a case is int8 in name only; else nothing."""
     if IN_NAME_ONLY not in flags(precision, effective):
         return {}
-    counts = effective["macs"] or effective["operators"]
+    counts = effective.macs or effective.operators
     ran = ", ".join(f"{n} {word}" for word, n in counts.items())
-    unit = "multiply-accumulates" if effective["macs"] else "operators"
+    unit = "multiply-accumulates" if effective.macs else "operators"
     return {"status": "error", "reason": f"{IN_NAME_ONLY}: {unit} by precision: {ran}"}

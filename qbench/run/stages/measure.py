@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
 
 import psutil
 
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import Trial
 from qbench.machine.energy.sensors import find_sensors
 from qbench.run.energy import EnergyPass, measure_energy
 from qbench.run.plan import YARDSTICK_S
@@ -48,9 +48,10 @@ def measure_memory(sitting: Sitting) -> None:
 
 
 def _copied_bytes(bundle: Bundle) -> int:
-    host = bundle.begin["host"]
-    cached = sum(cache["bytes"] * (cache["instances"] or 1) for cache in host["caches"] or [])
-    free = min(psutil.virtual_memory().available, host["cgroup"]["memory_bytes"] or math.inf)
+    host = bundle.begin.host
+    cached = sum(cache.bytes * (cache.instances or 1) for cache in host.caches or [])
+    limit = host.extras["cgroup"]["memory_bytes"] or math.inf
+    free = min(psutil.virtual_memory().available, limit)
     return min(max(LEAST_COPIED, COPIED_CACHES * cached), int(MOST_COPIED * free))
 
 
@@ -61,20 +62,20 @@ def measure(sitting: Sitting) -> None:
     good = [
         planned
         for planned in [*sitting.plan.runnable, *sitting.plan.yardsticks]
-        if evaluated.get(str(planned.evaluation_id), {}).get("status") == "ok"
+        if (record := evaluated.get(str(planned.evaluation_id))) and record.status == "ok"
     ]
     schedule = Schedule(sitting.plan, good, sitting.request.order_seed)
     for trial in bundle.trials:
-        schedule.add(trial, bundle.samples(trial) if trial["status"] == "ok" else None)
+        schedule.add(trial, bundle.samples(trial.trial) if trial.status == "ok" else None)
     progress.stage("measure", schedule.left().trials)
     done = 0
     while (following := schedule.next()) is not None:
         case = following.planned.case
         progress.working(case.label, _known(schedule, case))
         trial = _measure_one(sitting, following)
-        schedule.add(trial, bundle.samples(trial) if trial["status"] == "ok" else None)
+        schedule.add(trial, bundle.samples(trial.trial) if trial.status == "ok" else None)
         done += 1
-        progress.done(case.label, trial["status"], trial["reason"])
+        progress.done(case.label, trial.status, trial.reason)
         progress.total(done + sum(schedule.left()))
 
 
@@ -86,7 +87,7 @@ def _known(schedule: Schedule, case: Case) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _measure_one(sitting: Sitting, following: Next) -> dict[str, Any]:
+def _measure_one(sitting: Sitting, following: Next) -> Trial:
     """Make one trial and record it; returns the record."""
     suite, (number, planned) = sitting.plan.suite, following
     case = planned.case
@@ -123,9 +124,7 @@ def measure_energy_windows(sitting: Sitting) -> None:
     if settings is None:
         return
     trials = sitting.bundle.trials
-    measured = {t["case_id"] for t in trials} - {
-        t["case_id"] for t in trials if t["status"] != "ok"
-    }
+    measured = {t.case_id for t in trials} - {t.case_id for t in trials if t.status != "ok"}
     cases = {
         p.case.case_id: p
         for p in sitting.plan.runnable

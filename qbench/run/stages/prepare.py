@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from qbench.bundle.records.run import Prepared
 from qbench.machine.host import usable_cores
 from qbench.run.artifacts import ArtifactStore, Preparation
 from qbench.run.planner import environments_of, preparers_of
@@ -55,9 +53,7 @@ def prepare(sitting: Sitting) -> None:
         preparation
         for preparation in sitting.plan.preparations()
         if preparation.key not in recorded
-        or (
-            recorded[preparation.key]["status"] == "ok" and sitting.store.check(preparation) is None
-        )
+        or (recorded[preparation.key].status == "ok" and sitting.store.check(preparation) is None)
     ]
     sitting.progress.stage("prepare", len(todo))
 
@@ -108,8 +104,8 @@ def _make(sitting: Sitting, preparation: Preparation) -> Outcome:
     return outcome
 
 
-def _without_base(preparation: Preparation, base: Mapping[str, Any]) -> Outcome:
+def _without_base(preparation: Preparation, base: Prepared) -> Outcome:
     """The outcome of an artifact whose base could not be made, with the base's reason."""
     if preparation.compilation is not None:  # the base belongs to the same case
-        return Outcome(base["status"], base["reason"])
-    return Outcome("prepare_failed", f"the shared model could not be made: {base['reason']}")
+        return Outcome(base.status, base.reason)
+    return Outcome("prepare_failed", f"the shared model could not be made: {base.reason}")

@@ -51,7 +51,7 @@ class Sitting:
     def is_prepared(self, planned: Planned) -> bool:
         assert planned.preparation
         record = self.bundle.prepared.get(planned.preparation.key)
-        return record is not None and record["status"] == "ok"
+        return record is not None and record.status == "ok"
 
     def artifact(self, planned: Planned) -> Stored:
         """The stored artifact of a prepared case."""
@@ -63,5 +63,5 @@ class Sitting:
 
 def next_number(bundle: Bundle) -> int:
     """The number of the sitting that begins now."""
-    past = [record["sitting"] for record in [*bundle.trials, *bundle.energy]]
+    past = [record.sitting for record in [*bundle.trials, *bundle.energy]]
     return 1 + max(past, default=0)
