@@ -22,6 +22,8 @@ OUTCOMES = {
     "Unavailable": "not here",
 }
 """Outcome of a case or backend, by the name of the exception or answer of its adapter."""
+TABLES = re.compile("missing|_MISSING|NEVER")
+"""Names of an adapter's tables of reasons."""
 Names = Mapping[str, ast.expr]
 
 
@@ -103,7 +105,7 @@ def sources() -> dict[str, Path]:
 def messages(module: str) -> tuple[Message, ...]:
     """Messages of a module, in source order."""
     tree = ast.parse(sources()[module].read_text(encoding="utf-8"))
-    return tuple(_messages(tree, module.startswith("qbench_")))
+    return tuple(_messages(tree, module.startswith("qbench_") or module == "qbench.kit.adapter"))
 
 
 def _messages(tree: ast.Module, adapter: bool) -> Iterator[Message]:
@@ -115,10 +117,25 @@ def _messages(tree: ast.Module, adapter: bool) -> Iterator[Message]:
             kind = _called(node)
             if isinstance(node, ast.Call) and (kind in ERRORS or kind in OUTCOMES):
                 yield from (m for m in _said(kind, node, names, functions) if _is_sentence(m.says))
-            if adapter and isinstance(node, ast.Return) and _gives_reasons(function):
-                says = _words(node.value, names) if node.value else ""
-                if _is_sentence(says):
-                    yield Message("Unsupported", says, "")
+            if adapter:
+                given = _reasons(node, _gives_reasons(function))
+                said = [_words(reason, names).replace("{value}", "<value>") for reason in given]
+                yield from (Message("Unsupported", says, "") for says in said if _is_sentence(says))
+
+
+def _reasons(node: ast.AST, returned: bool) -> list[ast.expr]:
+    """Expressions in which an adapter gives reasons: returned by a function, or in its tables
+    ``missing`` and ``options``."""
+    match node:
+        case ast.Return(ast.expr() as value) if returned:
+            return [value]
+        case ast.Assign([ast.Name(name)], ast.Dict() as table) if TABLES.match(name):
+            inner = [part for part in ast.walk(table) if isinstance(part, ast.Dict)]
+            return [value for part in inner for value in part.values]
+        case ast.Call(ast.Name("Only"), [_, reason]):
+            return [reason]
+        case _:
+            return []
 
 
 def _said(
@@ -149,7 +166,8 @@ def _checks(module: str) -> Iterator[tuple[str, str, str]]:
             if isinstance(node, ast.Call) and _called(node) in ("Finding", "judged"):
                 given = [_words(arg, names) for arg in node.args]
                 check, _, _, why, fix = [*given, "", "", ""][:5]
-                yield check, why, fix
+                if check != "<check>":  # the function that makes findings
+                    yield check, why, fix
 
 
 def _called(node: ast.AST) -> str:
