@@ -296,7 +296,7 @@ def test_it_is_quick_and_small(project, tmp_path):
 
     bundle = measured(project)
     write_report([bundle], tmp_path / "page.html")
-    begin = time.monotonic()
+    begin = time.process_time()  # whatever else the machine does
     write_report([bundle], tmp_path / "page.html")
-    assert time.monotonic() - begin < 2
+    assert time.process_time() - begin < 2
     assert (tmp_path / "page.html").stat().st_size - len(get_plotlyjs().encode()) < 200_000
