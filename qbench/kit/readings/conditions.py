@@ -151,7 +151,7 @@ class Conditions:
             "memory_pressure_ns": short,
             "throttled_ns": sum(one.ns for one in throttled) if throttled else None,
             "throttled_periods": sum(one.periods for one in throttled) if throttled else None,
-            "thermal_throttles": self._thermal_throttles(),
+            "thermal_throttles": thermal_throttles(self._heat),
         }
 
     def _machine_differences(self, last: Mapping[str, int | None]) -> dict[str, int | None]:
@@ -168,21 +168,27 @@ class Conditions:
                 found[name] = None
         return found
 
-    def _thermal_throttles(self) -> int | None:
-        """Count throttling of all cores and packages. Hyperthreads repeat their core's count, and
-        processors their package's: each counts once."""
-        counts: dict[tuple[int | str, ...], int] = {}
-        for cpu, core in self._heat.items():
-            for name, place in (("core", core), ("package", core[:1])):
-                count = _try(_number, cpu / f"thermal_throttle/{name}_throttle_count")
-                if count is not None:
-                    counts[place] = max(count, counts.get(place, 0))
-        return sum(counts.values()) if counts else None
-
     def _temperature_c(self) -> float | None:
         low, high = PLAUSIBLE_C
         degrees = [value / 1000 for file in self._sensors if (value := _try(_number, file))]
         return max((value for value in degrees if low < value < high), default=None)
+
+
+def thermal_throttles(cores: Mapping[Path, tuple[object, object]]) -> int | None:
+    """Count how often heat has lowered the clock of a core or a package since boot; None if
+    unknown. Hyperthreads repeat their core's count, and processors their package's: each counts
+    once.
+
+    Args:
+        cores: the package and the core of each processor, by its folder in sysfs.
+    """
+    counts: dict[tuple[object, ...], int] = {}
+    for cpu, core in cores.items():
+        for name, place in (("core", core), ("package", core[:1])):
+            count = _try(_number, cpu / f"thermal_throttle/{name}_throttle_count")
+            if count is not None:
+                counts[place] = max(count, counts.get(place, 0))
+    return sum(counts.values()) if counts else None
 
 
 # --------------------------------------------------------------------------- one file each

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from qbench.kit.readings.conditions import thermal_throttles
 from qbench.machine.doctor.finding import Finding, Status, judged
 from qbench.machine.host.processor import CPUS, is_virtual, power_mode, turbo
 from qbench.machine.host.tree import Tree, cpu_numbers
@@ -108,7 +109,14 @@ def heat(tree: Tree) -> Finding:
         if now is not None and trips:
             name = tree.text(zone / "type") or zone.name
             margins.append(((min(trips) - now) / 1000, now / 1000, name))
-    throttled = throttles(tree)
+    cores = {
+        cpu: (
+            tree.number(cpu / "topology/physical_package_id"),
+            tree.text(cpu / "topology/core_cpus_list") or cpu.name,
+        )
+        for cpu in tree.paths(f"{CPUS}/cpu[0-9]*")
+    }
+    throttled = thermal_throttles(cores)
     shown = "" if throttled is None else f"throttled {throttled} times since boot"
     if not margins:
         if throttled:
@@ -120,21 +128,6 @@ def heat(tree: Tree) -> Finding:
     below = f"{margin:.0f} °C below" if margin > 0 else f"{-margin:.0f} °C above"
     found = f"{name} at {now:.0f} °C, {below} its trip point" + (f"; {shown}" if shown else "")
     return judged(check, status, found, f"{why}: let it cool down, and check its cooling")
-
-
-def throttles(tree: Tree) -> int | None:
-    """Count how often heat has lowered the clock of a core or a package since boot; None if
-    unknown. Hyperthreads repeat their core's count, and processors their package's: each counts
-    once."""
-    counts: dict[tuple[object, ...], int] = {}
-    for cpu in tree.paths(f"{CPUS}/cpu[0-9]*"):
-        package = tree.number(cpu / "topology/physical_package_id")
-        core = tree.text(cpu / "topology/core_cpus_list") or cpu.name
-        for name, place in (("core", (package, core)), ("package", (package,))):
-            count = tree.number(cpu / f"thermal_throttle/{name}_throttle_count")
-            if count is not None:
-                counts[place] = max(count, counts.get(place, 0))
-    return sum(counts.values()) if counts else None
 
 
 def power_source(tree: Tree) -> Finding | None:
