@@ -59,9 +59,9 @@ def to_junit(result: GateResult) -> bytes:
     for key, count in counts.items():
         suite.set(key, str(count))
     properties = ElementTree.Element("properties")
-    told = {"run_id": result.run_id, "verdict": headline(result)}
-    told |= {"confirmed_by": result.confirmed_by} if result.confirmed_by else {}
-    for key, value in told.items():
+    facts = {"run_id": result.run_id, "verdict": headline(result)}
+    facts |= {"confirmed_by": result.confirmed_by} if result.confirmed_by else {}
+    for key, value in facts.items():
         ElementTree.SubElement(properties, "property", name=key, value=_clean(value))
     suite.insert(0, properties)
     root = ElementTree.Element("testsuites")
@@ -82,8 +82,8 @@ def _test(
         suite, "testcase", name=_clean(name), classname=_clean(f"qbench.{of}")
     )
     if outcome:
-        told = ElementTree.SubElement(test, outcome, message=_clean(kind))
-        told.text = _clean(text) or None
+        element = ElementTree.SubElement(test, outcome, message=_clean(kind))
+        element.text = _clean(text) or None
 
 
 def _clean(words: str) -> str:
@@ -104,7 +104,7 @@ def to_markdown(result: GateResult) -> str:
             lines += ["", f"### {title}", "", "| case | what | |", "|---|---|---|"]
             lines += [
                 f"| {_plain(f.label)} {f.case_id} | {_plain(f.kind)} | {_plain(f.says)}"
-                f"{_plain(told(f))} |"
+                f"{_plain(confirmation_text(f))} |"
                 for f in found[:MOST]
             ]
             if len(found) > MOST:
@@ -114,8 +114,8 @@ def to_markdown(result: GateResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def told(finding: Finding) -> str:
-    """What new trials said of it, to follow on its sentence."""
+def confirmation_text(finding: Finding) -> str:
+    """The result of the confirming trials, as the end of a sentence."""
     if finding.confirmed is None:
         return ""
     words = "; confirmed by new trials" if finding.confirmed else "; new trials do not show it"
@@ -125,6 +125,6 @@ def told(finding: Finding) -> str:
 
 
 def _plain(words: str) -> str:
-    """Without a meaning in Markdown or HTML."""
+    """One line, escaped for Markdown and HTML."""
     words = " ".join(_NOT_XML.sub("", words).split())
     return _MARKUP.sub(r"\\\1", words).replace("\\<", "&lt;").replace("\\>", "&gt;")

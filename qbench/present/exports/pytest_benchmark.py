@@ -203,11 +203,12 @@ def _commit_info(suite: str) -> dict[str, Any]:
 
 
 def _started(bundle: Bundle) -> str:
-    told = bundle.begin.started
+    started = bundle.begin.started
     try:
-        return datetime.fromisoformat(told).astimezone(timezone.utc).isoformat()
+        return datetime.fromisoformat(started).astimezone(timezone.utc).isoformat()
     except (ValueError, OverflowError):
         raise UserError(
-            f"{bundle.path / 'begin.json'}: damaged: started: '{printable(told[:40])}' is no time",
+            f"{bundle.path / 'begin.json'}: damaged: started: "
+            f"'{printable(started[:40])}' is not a time",
             "Run the suite again.",
         ) from None

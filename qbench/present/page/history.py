@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qbench.present.words.history import NO_VERDICT, RECENT, fact_words, told
+from qbench.present.words.history import NO_VERDICT, RECENT, change_text, fact_words
 from qbench.storage import write_file
 from qbench.text import figure
 
@@ -84,7 +84,7 @@ def _series(series: Mapping[str, Any], relative: bool) -> dict[str, Any]:
         "count": len(nights),
         "until": both[-1]["started"],
         "last": "–" if series["last"] is None else figure(series["last"]),
-        "recent": told(series["recent"], relative),
+        "recent": change_text(series["recent"], relative),
         "nights": both,
         "missing": missing,
         "changes": [
@@ -92,7 +92,7 @@ def _series(series: Mapping[str, Any], relative: bool) -> dict[str, Any]:
                 **_run(change),
                 "before": figure(change["before"]),
                 "after": figure(change["after"]),
-                "told": told(change["change"], relative),
+                "told": change_text(change["change"], relative),
                 "word": change["word"],
                 "facts": [fact_words(fact) for fact in change["facts"]],
             }

@@ -8,7 +8,7 @@ Layout::
     data/<run>.js               its figures, for comparisons and for the next build
     models/<name>.html  backends/<name>.html
     assets/<name>-<digest>.js   files that pages share
-    .nojekyll                   tells GitHub to publish the pages unchanged
+    .nojekyll                   makes GitHub publish the pages unchanged
     .qbench-site.json           the files that qbench wrote here, with their inputs; see ``Entry``
 
 Files are written atomically, and the state lists them before they are written. So an interrupted

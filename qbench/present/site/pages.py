@@ -21,7 +21,7 @@ from qbench.present.site.trends import (
     when,
 )
 from qbench.present.words.cells import ColumnSpec, specs
-from qbench.present.words.history import NO_VERDICT, RECENT, describe, fact_words, told
+from qbench.present.words.history import NO_VERDICT, RECENT, change_text, describe, fact_words
 from qbench.present.words.named import PageCase
 from qbench.text import count, figure
 
@@ -246,9 +246,9 @@ class Site:
             "last": trend["last"],
             "last_text": figure(trend["last"]),
             "recent": trend["recent"],
-            "recent_text": told(trend["recent"], relative=True),
+            "recent_text": change_text(trend["recent"], relative=True),
             "changed": change["started"][:10] if change else "",
-            "change": told(change["change"], relative=True) if change else "",
+            "change": change_text(change["change"], relative=True) if change else "",
             "word": change["word"] if change else "",
             "facts": [fact_words(fact) for fact in change["facts"][:FACTS]] if change else [],
         }

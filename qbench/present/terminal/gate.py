@@ -7,7 +7,7 @@ from rich.text import Text
 
 from qbench.analysis.gate.judge import Finding, GateResult
 from qbench.analysis.gate.record import headline
-from qbench.present.exports.gate import TITLES, told
+from qbench.present.exports.gate import TITLES, confirmation_text
 from qbench.present.terminal.tables import bare_table, styled
 
 COLOURS = {"regression": "red", "suspicion": "yellow", "accepted": "cyan", "notice": ""}
@@ -48,6 +48,6 @@ def _findings(title: str, findings: list[Finding], colour: str) -> Table:
             styled(finding.label),
             styled(finding.case_id, "dim"),
             styled(finding.kind.replace("_", " "), colour),
-            styled(finding.says + told(finding)),
+            styled(finding.says + confirmation_text(finding)),
         )
     return table

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qbench.present.terminal.tables import bare_table, styled
-from qbench.present.words.history import NO_VERDICT, RECENT, fact_words, told
+from qbench.present.words.history import NO_VERDICT, RECENT, change_text, fact_words
 from qbench.text import count, figure
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -43,7 +43,7 @@ def summary_table(described: Sequence[Mapping[str, Any]]) -> Table:
             *([styled(series["machine"])] if several else []),
             str(len(values)),
             "–" if series["last"] is None else figure(series["last"]),
-            told(series["recent"], case["relative"]),
+            change_text(series["recent"], case["relative"]),
             sparkline(values[-SPARKS:]),
             _last_change(series, case["relative"]),
         )
@@ -54,7 +54,7 @@ def _last_change(series: Mapping[str, Any], relative: bool) -> Text:
     if not series["changes"]:
         return styled("")
     change = series["changes"][-1]
-    words = f"{change['started'][:10]} {told(change['change'], relative)}"
+    words = f"{change['started'][:10]} {change_text(change['change'], relative)}"
     return styled(words, style=_STYLES.get(change["word"], ""))
 
 
@@ -111,7 +111,7 @@ def _changes_table(changes: Sequence[Mapping[str, Any]], described: Mapping[str,
             styled(change["run_id"]),
             f"{figure(change['before'])} → {figure(change['after'])}",
             styled(
-                f"{told(change['change'], described['relative'])} {change['word']}",
+                f"{change_text(change['change'], described['relative'])} {change['word']}",
                 style=_STYLES.get(change["word"], ""),
             ),
             styled("\n".join(facts) or "nothing recorded"),

@@ -95,7 +95,7 @@ def _word(size: float, less_is_better: bool | None) -> str:
     return "better" if (size < 0) == less_is_better else "worse"
 
 
-def told(change: float | None, relative: bool) -> str:
+def change_text(change: float | None, relative: bool) -> str:
     """A change as text: ``+5.1 %``; of a share in points."""
     if change is None:
         return "–"

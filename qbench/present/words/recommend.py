@@ -1,5 +1,4 @@
-"""A recommendation in words, and as plain values for JSON: what the terminal, scripts and the
-report have in common."""
+"""A recommendation as sentences, and as plain values for JSON."""
 
 from __future__ import annotations
 
@@ -13,14 +12,14 @@ from qbench.analysis.recommend.ranking import Choice
 from qbench.analysis.recommend.recommend import Answer, Recommendation
 from qbench.analysis.recommend.sensitivity import Change
 from qbench.spec.question import ASPECTS
-from qbench.text import figure
+from qbench.text import count, figure
 
 NAMED = 4
-"""So many configurations are named in a sentence."""
+"""Maximum number of configurations that a sentence names."""
 
 
 def title(answer: Answer) -> str:
-    """Such as ``mobilenet (single-stream, batch 1)``."""
+    """``mobilenet (single-stream, batch 1)``."""
     issued = " ".join(filter(None, [answer.scenario, answer.scenario_options]))
     return f"{answer.model} ({issued}, batch {answer.batch_size})"
 
@@ -49,7 +48,7 @@ def _none(answer: Answer) -> str:
 
 
 def _many(choices: Sequence[Choice]) -> str:
-    return f"{len(choices)} configuration{'' if len(choices) == 1 else 's'}"
+    return count(len(choices), "configuration")
 
 
 def _first(answer: Answer, of: Recommendation) -> Iterable[str]:
@@ -86,7 +85,7 @@ def _doubtful(choices: Sequence[Choice]) -> str:
 
 
 def _other_pools(answer: Answer, of: Recommendation) -> Iterable[str]:
-    """What comes first among those that must not be ranked with the best."""
+    """The first configurations of the groups that cannot be ranked with the best."""
     lead = answer.best[0].pool
     pools = {c.pool: None for c in answer.sure if c.pool not in (lead, None)}
     for pool in pools:
@@ -98,7 +97,7 @@ def _other_pools(answer: Answer, of: Recommendation) -> Iterable[str]:
 
 
 def _better(answer: Answer, of: Recommendation) -> Iterable[str]:
-    """Those that might keep the limits, and would come first."""
+    """The configurations that might keep the limits, and would then rank first."""
     lead = answer.best[0]
     better = [c for c in answer.maybe if c.pool == lead.pool and c.sort_key < lead.sort_key]
     if better:
@@ -111,7 +110,7 @@ def _better(answer: Answer, of: Recommendation) -> Iterable[str]:
 
 
 def objective(choice: Choice, of: Recommendation) -> str:
-    """What is to be least, with its interval: ``1.234 ms (1.210 … 1.258)``."""
+    """The objective with its interval: ``1.234 ms (1.210 … 1.258)``."""
     return figure_text(of.question.by, choice.objective, of)
 
 
@@ -125,7 +124,7 @@ def figure_text(aspect: str, found: Figure | None, of: Recommendation) -> str:
 
 
 def against(choice: Choice) -> str:
-    """What it is against the first."""
+    """The objective relative to the first configuration."""
     if choice.pool is None:
         return "–"
     if choice.more is None:
@@ -149,7 +148,7 @@ def changed(change: Change, of: Recommendation) -> str:
         begin = f"with {limit.words} of {value} or {'less' if least else 'more'}"
     if change.choice is None:
         return f"{begin} nothing surely keeps the limits"
-    told_objective = f"{ASPECTS[of.question.by].words} {objective(change.choice, of)}"
+    objective_text = f"{ASPECTS[of.question.by].words} {objective(change.choice, of)}"
     if change.against is not None and not change.apart:
         far = ", within noise of the first"
     elif change.against is not None:
@@ -157,14 +156,14 @@ def changed(change: Change, of: Recommendation) -> str:
         far = f", {figure(100 * abs(change.against))} % {word}"
     else:
         far = ""
-    return f"{begin} it would be {change.choice.label} ({told_objective}{far})"
+    return f"{begin} it would be {change.choice.label} ({objective_text}{far})"
 
 
 def _rounded(value: float, up: bool) -> float:
-    """To three digits, to the side on which what is said of it stays true."""
+    """Rounded to three digits, in the direction in which the statement stays true."""
     if value == 0:
         return 0.0
-    exact = Decimal(f"{value:.9g}")  # without what is left of adding and multiplying
+    exact = Decimal(f"{value:.9g}")  # without floating-point residue
     step = Decimal(1).scaleb(exact.adjusted() - 2)
     rounding = ROUND_CEILING if up else ROUND_FLOOR
     return float((exact / step).to_integral_value(rounding) * step)
