@@ -155,7 +155,7 @@ def accept(
     results: Results = DEFAULT_RESULTS,
     accepted: AcceptedFile = None,
 ) -> int:
-    """Accept a known change until a date.
+    """Accept a change until a date.
 
     The gate then passes it, and reports when the acceptance has expired.
 

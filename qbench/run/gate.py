@@ -48,7 +48,7 @@ class GateRequest:
         limits: in addition to the suite's, such as ``p99<=10ms``.
         suite: the suite's file or name; None: the one of the run's command.
         confirm: whether to measure suspicious cases again.
-        accepted: the file of known changes; None: ``accepted.yaml`` in the results folder.
+        accepted: the file of accepted changes; None: ``accepted.yaml`` in the results folder.
     """
 
     run: str
@@ -101,7 +101,7 @@ def judge_bundle(
         results: the folder of earlier runs and anchors.
         measure: measures cases again, given their ids (see ``measure_again``); None: suspicions
             stay unconfirmed unless there is a confirming run already.
-        accepted: the file of known changes; None: ``accepted.yaml`` in ``results``.
+        accepted: the file of accepted changes; None: ``accepted.yaml`` in ``results``.
     """
     known = read_accepted(accepted or results / NAME)
     evidence = Evidence(

@@ -1,4 +1,4 @@
-"""Known changes that do not fail the gate, each with a reason and an end date.
+"""Accepted changes that do not fail the gate, each with a reason and an end date.
 
 ``accepted.yaml``, in the results folder or under version control::
 
@@ -30,7 +30,7 @@ NAME = "accepted.yaml"
 
 
 class Acceptance(Strict):
-    """One known change.
+    """One accepted change.
 
     Attributes:
         case: the case's id.
@@ -54,7 +54,7 @@ class _File(Strict):
 
 @dataclass(frozen=True)
 class Accepted:
-    """The known changes as of a day."""
+    """The accepted changes as of a day."""
 
     current: tuple[Acceptance, ...] = ()
     expired: tuple[Acceptance, ...] = ()

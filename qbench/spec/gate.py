@@ -109,21 +109,20 @@ class Baseline(Strict):
 
 
 class GateSettings(Strict):
-    """The rules of ``qbench gate``. A guard is the smallest change that counts; null switches it
-    off.
+    """Rules of ``qbench gate``. A threshold is the smallest change that counts; null disables it.
 
     Attributes:
         baselines: counterparts of the run, compared one by one. Default: its environment
             ``baseline`` if there is one, else the last run.
-        slowdown: guard of latency: relative increase of a low percentile.
+        slowdown: threshold of latency: relative increase of a low percentile.
         unpaired_slowdown: the same against ``last`` and anchors, which were measured at another
             time: a machine drifts by more than versions differ.
-        stalls: guard of the share of calls that stall, as a share of all calls.
-        accuracy_drop_points: guard of accuracy, in points (hundredths of the metric).
-        memory_growth: guard of the peak while loading or running, relative; growth below 2 MB never
-            counts.
-        size_growth: guard of the artifact's size, relative.
-        start_growth: guard of the time to load and compile in a fresh process, relative.
+        stalls: threshold of the share of calls that stall, as a share of all calls.
+        accuracy_drop_points: threshold of accuracy, in points (hundredths of the metric).
+        memory_growth: threshold of the peak while loading or running, relative; growth below 2 MB
+            never counts.
+        size_growth: threshold of the artifact's size, relative.
+        start_growth: threshold of the time to load and compile in a fresh process, relative.
         limits: absolute limits, independent of baselines.
         q: accepted share of false alarms among the alarms of one figure over all cases (Benjamini
             & Hochberg).

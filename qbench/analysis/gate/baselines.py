@@ -22,7 +22,7 @@ class Evidence:
             are needed. The first is ``last``.
         anchors: by name, as the settings' baselines have it.
         confirmation: a run of the suspicious cases, with new trials; None if there is none.
-        accepted: the known changes.
+        accepted: the accepted changes.
     """
 
     earlier: Sequence[Bundle] = ()

@@ -1,15 +1,14 @@
-"""Is a case slower, or worse in another figure, than its baseline? Over all cases at once.
+"""Find cases that are slower than their baseline, or worse in another figure.
 
-Two looks decide. In the night's trials a case is *suspicious* if its 95 % interval excludes zero
-and its size is at least the guard. It is a regression if new trials make it suspicious once more,
-and its p-value *stands* after Benjamini & Hochberg's correction over all cases: that of both looks
-together, by Fisher's method, where those that were looked at once count as showing nothing. To ask
-the correction of the night's trials alone would cost what a slower case among a hundred is found
-by: ``tests/benchmarks/nights.py`` measures both.
+The decision has two stages. In the night's trials a case is *suspicious* if its 95 % interval
+excludes zero and the change reaches the threshold. It is a regression if new trials make it
+suspicious again, and if its combined p-value (Fisher's method; cases measured once count as p = 1)
+*stands* after Benjamini & Hochberg's correction over all cases. Correcting the p-values of the
+night's trials alone would miss most single slow cases among a hundred:
+``tests/benchmarks/nights.py`` measures both.
 
-What does not differ from trial to trial (accuracy, size) needs no second look. A low percentile of
-the latency does not see a call that stalls now and then, so the share of stalls has a rule of its
-own beside it.
+Figures that do not vary between trials (accuracy, size) need no second stage. A low percentile of
+latency does not show calls that stall occasionally, so the share of stalls has a rule of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Tested:
 
     Attributes:
         p_value: as it was, before ``figure.adjusted_p``.
-        suspicious: its interval excludes zero, and its size is at least the guard.
+        suspicious: its interval excludes zero, and its size is at least the threshold.
         stands: its adjusted p-value is at most q, or it has none.
     """
 
@@ -51,7 +50,7 @@ class _Rule:
     """Where a kind's figure comes from, and what is too much."""
 
     figure: Callable[[Pair], tuple[Figure, float | None] | None]
-    guard: Callable[[GateSettings, bool], float | None]
+    threshold: Callable[[GateSettings, bool], float | None]
     words: Callable[[Pair, Figure], str]
 
 
@@ -65,8 +64,8 @@ def look_at(
     """
     found = []
     for kind, rule in RULES.items():
-        guard = rule.guard(settings, against.paired)
-        if guard is None or (kind in MEASURED and not against.same_machine):
+        threshold = rule.threshold(settings, against.paired)
+        if threshold is None or (kind in MEASURED and not against.same_machine):
             continue
         rows = [
             (pair, *figure)
@@ -82,7 +81,7 @@ def look_at(
                 kind,
                 replace(figure, adjusted_p=adjusted_p),
                 p_value,
-                is_suspicious(figure, guard),
+                is_suspicious(figure, threshold),
                 adjusted_p is None or adjusted_p <= settings.q,
             )
             for (pair, figure, p_value), adjusted_p in zip(rows, adjusted_ps, strict=True)
@@ -90,9 +89,9 @@ def look_at(
     return found
 
 
-def is_suspicious(figure: Figure, guard: float) -> bool:
-    """Whether its interval excludes zero, and it is at least the guard."""
-    return figure.low is not None and figure.low > 0 and figure.value >= guard
+def is_suspicious(figure: Figure, threshold: float) -> bool:
+    """Whether its interval excludes zero, and it is at least the threshold."""
+    return figure.low is not None and figure.low > 0 and figure.value >= threshold
 
 
 def adjusted_twice(
