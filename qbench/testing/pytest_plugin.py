@@ -182,7 +182,9 @@ class CaseItem(_SuiteItem):
         row = measured.rows[self.case.case_id]
         if session is None or session.disabled or session.skip:
             return
-        if measured.bundle is not None and row.status == "ok":
+        from qbench.testing.pytest_runs import measures
+
+        if measured.bundle is not None and measures(row):
             from qbench.present.exports.pytest_benchmark import session_benchmark
 
             session.benchmarks.append(session_benchmark(measured.bundle, row, self.name))

@@ -17,7 +17,6 @@ from qbench.analysis.gate.judge import Finding, GateResult
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import MachineryError, UserError, nearest
-from qbench.kit.precisions import PRECISIONS
 from qbench.run.artifacts import ArtifactStore
 from qbench.run.gate import judge_bundle, measure_again
 from qbench.run.planner import environments_of, expand, make_plan
@@ -119,10 +118,7 @@ def model_suite(
         raise UserError(f"a model must be a file or the name of a card, not {model!r}")
     if rounds is not None and (type(rounds) is not int or rounds < 1):
         raise UserError(f"rounds must be a whole number of at least 1, not {rounds!r}")
-    if backend not in registry.names:
-        raise UserError(f"there is no backend '{backend}'", nearest(str(backend), registry.names))
-    if precision not in PRECISIONS:
-        raise UserError(f"there is no precision '{precision}'", nearest(str(precision), PRECISIONS))
+    adhoc.check_names([backend], [precision], registry)
     if adhoc.is_model_file(str(folder / model), registry):
         path = folder / model
         suite, text, catalog, _ = adhoc.suite_for_files(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,12 +79,7 @@ def suite_for_files(
     Raises:
         UserError: a file cannot be read, or a name is wrong.
     """
-    for name in backends or []:
-        if name not in registry.names:
-            raise UserError(f"there is no backend '{name}'", nearest(name, registry.names))
-    for name in precisions or []:
-        if name not in PRECISIONS:
-            raise UserError(f"there is no precision '{name}'", nearest(name, PRECISIONS))
+    check_names(backends or [], precisions or [], registry)
     cards_at = [root_of(path) for path in paths if path.suffix in CARDS]
     catalog = Catalog([*cards_at, suites_dir()] if cards_at else [], note)
     for path in paths:
@@ -100,6 +95,20 @@ def suite_for_files(
     names = [card.name for card in cards]
     suite, text = suite_for_cards(names, chosen, precisions, rounds, devices)
     return OpenSuite(suite, text, catalog, Path())
+
+
+def check_names(backends: Sequence[str], precisions: Sequence[str], registry: Registry) -> None:
+    """
+    Raises:
+        UserError: there is no such backend or precision.
+    """
+    for kind, names, known in (
+        ("backend", backends, registry.names),
+        ("precision", precisions, PRECISIONS),
+    ):
+        for name in names:
+            if name not in known:
+                raise UserError(f"there is no {kind} '{name}'", nearest(str(name), known))
 
 
 def suite_for_cards(
