@@ -25,10 +25,10 @@ from qbench.run.workers.isolate import Outcome
 from qbench.spec.energy import EnergySettings
 
 BUSY_IDLE = 0.05
-"""A machine busier than this is not idle: what it does is taken off every figure."""
+"""Share of busy processor time above which a machine is not idle."""
 LOG_TRIES = 12
 LOG_WAIT_S = 5.0
-"""So often, and so far apart, a meter's log is looked at before it is given up: loggers buffer."""
+"""Number of attempts to read a meter's log, and the time between them: loggers buffer."""
 _WALL: Scope = "wall"
 
 Record = Callable[[dict[str, Any], Mapping[str, np.ndarray]], None]
@@ -36,20 +36,20 @@ Record = Callable[[dict[str, Any], Mapping[str, np.ndarray]], None]
 
 @dataclass(frozen=True)
 class EnergyPass:
-    """What the pass needs from the run.
+    """The energy pass's view of the run.
 
     Attributes:
         found: this machine's sensors.
         settings: the suite's.
-        run_window: runs one worker of a case whose timed window is ``settings.window_s`` long.
-            When it went well, its result has ``window``, ``[begin, end]`` in nanoseconds of the
-            machine's monotonic clock; ``items``, how many were inferred in it; and what
-            ``qbench.bundle.records.energy.Met`` holds.
-        record: keeps a line of ``energy.jsonl`` and, by file name, the series that it names.
-        sitting: of the run, told apart since the monotonic clock may start anew in between.
+        run_window: runs one worker of a case, given its id, with a timed window of
+            ``settings.window_s``. A successful result has ``window``: ``[begin, end]`` in
+            nanoseconds of the machine's monotonic clock; ``items``: number of inferred items; and
+            the fields of ``qbench.bundle.records.energy.Met``.
+        record: writes a line of ``energy.jsonl`` and the series that it names, by file name.
+        sitting: number of the run's sitting: the monotonic clock may restart between sittings.
         seed: of the order of the windows.
-        wall: a meter in the machine's power cord, if there is one.
-        burn: makes the marker load: called with the edges and the number of processors.
+        wall: a meter in the machine's power cord; None: there is none.
+        burn: makes the marker load; called with its edges and the number of processors.
     """
 
     found: Found
@@ -65,14 +65,14 @@ class EnergyPass:
 
 
 def measure_energy(run: EnergyPass, cases: Mapping[str, str], done: Sequence[EnergyLine]) -> None:
-    """Measure what is not measured yet. A case whose worker fails is not run again.
+    """Measure the missing windows. A case whose worker fails is not run again.
 
     Args:
-        cases: by id, what to call them.
-        done: the bundle's records so far (``qbench.bundle.records.energy``).
+        cases: labels of the cases, by id.
+        done: the bundle's records so far.
 
     Raises:
-        UserError: the wall meter's command or log cannot be used at all.
+        UserError: the wall meter's command or log is unusable.
     """
     sources = [
         {name: getattr(s, name) for name in ("name", "method", "scope", "note", "device")}
@@ -99,8 +99,8 @@ def _broken(done: Sequence[EnergyLine]) -> set[str]:
 def _todo(
     run: EnergyPass, cases: Mapping[str, str], done: Sequence[EnergyLine]
 ) -> Iterator[tuple[int, str]]:
-    """Rounds outermost, each in a random order of its own, without what has been recorded. What a
-    wall meter was to measure counts only once its log has been read."""
+    """Yield round and case of the missing windows, round by round, each in a new random order. With
+    a wall meter, only the windows of sittings whose log has been read are complete."""
     aligned = {r.sitting for r in done if isinstance(r, Alignment) and not r.reason}
     made = {
         (r.round, r.case_id)
@@ -117,7 +117,7 @@ def _todo(
 
 
 class _Sitting:
-    """The windows of one sitting, with their baseline."""
+    """The windows of one sitting and their idle baseline."""
 
     def __init__(self, run: EnergyPass, cases: Mapping[str, str]) -> None:
         self._run, self._cases = run, cases
@@ -247,17 +247,17 @@ class _Sitting:
     # ------------------------------------------------------------------ the wall meter
 
     def _marker(self) -> int:
-        """Make the marker load, and return when its pattern began."""
+        """Make the marker load; return the begin of its pattern, in ns of the monotonic clock."""
         run = self._run
         run.progress.working("marker load for the wall meter")
         begin = run.clock.now_ns()
         run.burn(marker.marker_edges(begin), usable_cores())
         rest = begin + int(marker.marker_seconds() * 1e9) - run.clock.now_ns()
-        run.clock.sleep(max(0.0, rest * 1e-9) + marker.CHIP_S)  # slow meters tell a while later
+        run.clock.sleep(max(0.0, rest * 1e-9) + marker.CHIP_S)  # slow meters lag
         return begin
 
     def _read_wall(self, wall: WallMeter, begins: Sequence[int]) -> None:
-        """Lay the meter's log over our clock, and read the windows from it."""
+        """Align the meter's log with the monotonic clock, and read the windows from it."""
         run = self._run
         record: dict[str, Any] = {
             "kind": "alignment",
@@ -289,8 +289,8 @@ class _Sitting:
     def _aligned(
         self, wall: WallMeter, begins: tuple[int, int]
     ) -> tuple[Log | None, marker.Alignment | None, str]:
-        """The meter's log and where it lies, or the reason why there is none. A log that somebody
-        else writes may be behind by some seconds."""
+        """The meter's log and its alignment, or the reason why there is none. A log of another
+        program may lag by some seconds."""
         reason = ""
         for left in reversed(range(1 if wall.same_clock else LOG_TRIES)):
             try:

@@ -1,4 +1,5 @@
-"""Why is a case slow, or wrong? Its operators and layers beside those of its float32 twin."""
+"""Explain a slow or inaccurate case: compare its operators and layers with those of its float32
+twin."""
 
 from __future__ import annotations
 
@@ -23,23 +24,22 @@ from qbench.spec.suite import DEFAULT_ENVIRONMENT
 from qbench.storage import cache_dir
 
 RUNS = 20
-"""Inferences that are profiled."""
+"""Number of profiled inferences."""
 ITEMS = 16
-"""Evaluation items that layers are compared on."""
+"""Number of evaluation items to compare layers on."""
 ARTIFACTS = ("artifact", "twin", "prepared", "prepared_twin")
-AGAIN = "Run the same suite again: what is cached is made anew, and then this command works."
+AGAIN = "Run the same suite again, which fills the cache; then repeat this command."
 ELSEWHERE = "The figures were measured on another machine; the operators are profiled on this one."
 
 
 def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Explanation:
-    """Profile a case of a bundle and its float32 twin, compare their layers, and say what stands
-    out.
+    """Profile a case of a bundle and its float32 twin, compare their layers, and report findings.
 
     Args:
-        words: the case's id, or words that only it has: model, backend, precision, variant.
+        words: the case's id, or words that identify it: model, backend, precision, variant.
 
     Raises:
-        UserError: no such case, several of them, or its artifact is no longer in the cache.
+        UserError: no case or several match, or the artifact is no longer in the cache.
     """
     entry = find_case(bundle, words)
     case = entry.case
@@ -51,8 +51,8 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
         folders |= {"twin": twin, "prepared_twin": _prepared(store, bundle, twin)}
     if case.environment != DEFAULT_ENVIRONMENT:
         raise UserError(
-            f"{case.label} ran in the environment '{case.environment}', and explain looks at cases "
-            "of the default one only",
+            f"{case.label} ran in the environment '{case.environment}', and explain handles the "
+            "default environment only",
             "Explain the same case of the default environment.",
         )
     feeds = _feeds(artifact, entry)
@@ -85,7 +85,11 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
 
 
 def find_case(bundle: Bundle, words: Sequence[str]) -> Entry:
-    """The entry of the plan that ``words`` mean."""
+    """The plan's entry that matches ``words``.
+
+    Raises:
+        UserError: no case or several match.
+    """
     wanted = [part for word in words for part in word.replace("/", " ").split()]
     entries = bundle.plan.cases
     found = [entry for entry in entries if wanted == [entry.case_id]]
@@ -96,7 +100,7 @@ def find_case(bundle: Bundle, words: Sequence[str]) -> Entry:
             for entry, has in zip(entries, labels, strict=True)
             if set(wanted) <= set(has)
         ]
-        # of several, the one that has least besides: `fp32` and not `fp32 offline`
+        # of several, the one with the fewest further words: `fp32` and not `fp32 offline`
         least = min((words for words, _ in fitting), default=0)
         fewest = [entry for words, entry in fitting if words == least]
         found = fewest if len(fewest) == 1 else [entry for _, entry in fitting]
@@ -109,7 +113,7 @@ def find_case(bundle: Bundle, words: Sequence[str]) -> Entry:
 
 
 def _label(entry: Entry) -> str:
-    """The case's label, with the options that were no defaults when it was planned."""
+    """The case's label, with the options that differed from the defaults of its time."""
     plain = entry.case.model_copy(update={"options": {}})
     return f"{plain.label} {entry.variant}".rstrip()
 
@@ -126,13 +130,13 @@ def _artifact(store: ArtifactStore, bundle: Bundle, entry: Entry) -> Path:
     if not (folder / RECORD).is_file():
         raise UserError(f"the artifact of {label} is not in the cache {store.root}", AGAIN)
     if digest_artifact(folder) != prepared.digest:
-        raise UserError(f"the artifact of {label} in the cache is not the one of the bundle", AGAIN)
+        raise UserError(f"the artifact of {label} in the cache differs from the bundle's", AGAIN)
     return folder
 
 
 def _twin(store: ArtifactStore, bundle: Bundle, entry: Entry) -> Path | None:
-    """The float32 artifact of the same model and backend; None for float32 itself, or where the
-    bundle's is none of the cache's."""
+    """The float32 artifact of the same model and backend; None for float32 itself, or if the cache
+    lacks the bundle's artifact."""
     case, prepared = entry.case, bundle.prepared
     if case.precision == REFERENCE:
         return None
@@ -151,7 +155,7 @@ def _twin(store: ArtifactStore, bundle: Bundle, entry: Entry) -> Path | None:
 
 
 def _prepared(store: ArtifactStore, bundle: Bundle, artifact: Path) -> Path:
-    """What a compiled artifact was made from, which shows its layers; others are it themselves."""
+    """The artifact that shows the layers: a compiled artifact's base, else the artifact itself."""
     prepared = bundle.prepared
     line = prepared[artifact.name]
     if not line.compiled_for:
@@ -161,13 +165,13 @@ def _prepared(store: ArtifactStore, bundle: Bundle, artifact: Path) -> Path:
     there = (folder / RECORD).is_file()
     if found is None or not there or digest_artifact(folder) != found.digest:
         raise UserError(
-            f"what the artifact {artifact.name} was compiled from is not in the cache", AGAIN
+            f"the base of the compiled artifact {artifact.name} is not in the cache", AGAIN
         )
     return folder
 
 
 def _feeds(artifact: Path, entry: Entry) -> dict[str, Path]:
-    """The cached evaluation items, by input."""
+    """Files of the cached evaluation items, by input."""
     inputs = json.loads((artifact / RECORD).read_text())["model"]["inputs"]
     folder = cache_dir() / "data" / str(entry.cached_items)
     feeds = {name: folder / f"input-{index}.npy" for index, name in enumerate(inputs)}
