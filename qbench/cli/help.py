@@ -30,7 +30,7 @@ class Command(TyperCommand):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         given = [param for param in self.params if param.param_type_name == "argument"]
-        return ["[OPTIONS]", *(_usage(param.metavar, param.required) for param in given)]
+        return ["[OPTIONS]", *(_usage(p.metavar or p.name or "", p.required) for p in given)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         for title, records in (
@@ -57,7 +57,7 @@ class CommandGroup(TyperGroup):
         groups: dict[str, list[tuple[str, str]]] = {}
         for name, command in self.commands.items():
             sentence = (command.help or "").partition(".")[0].replace("\n", " ")
-            title = command.rich_help_panel or "Commands"
+            title = getattr(command, "rich_help_panel", None) or "Commands"
             groups.setdefault(title, []).append((name.ljust(width), f"{sentence}."))
         for title, rows in groups.items():
             with formatter.section(title):

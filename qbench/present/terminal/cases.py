@@ -140,10 +140,11 @@ def _energy(
         title = "mJ" if groups[0][0].energy_is_measured else "mJ (proxy)"
         note = styled(f"energy: {described(groups[0])['title']}", style="dim")
         return [ColumnSpec(ENERGY[0].name, title)], [note]
-    return [], [
+    tables: list[Table | Text] = [
         _fitting(group, [*NAMES, *ENERGY], console, f"Energy: {described(group)['title']}")
         for group in groups
     ]
+    return [], tables
 
 
 def _doubts(ran: Sequence[CaseRow]) -> list[Table | Text]:

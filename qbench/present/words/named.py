@@ -85,7 +85,9 @@ def named_cases(runs: Sequence[Run]) -> list[PageCase]:
     conditions = varying_conditions(CONDITIONS, [row for _, row in rows])
     of_kind = [name for name in conditions if name not in CALLS]
     of_calls = [name for name in conditions if name in CALLS]
-    effective = {run.letter: effective_columns(run) for run in runs}
+    effective: dict[str, dict[str, dict[str, Any]]] = {
+        run.letter: {**effective_columns(run)} for run in runs
+    }
     cases = []
     for run, row in rows:
         kind, condition = _kind(row, of_kind), conditions_text(row, of_calls)
