@@ -94,6 +94,8 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_zip(path: Path, files: Mapping[Any, bytes]) -> None:
+    """Write a zip whose bytes do not depend on the time."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(name, content, zipfile.ZIP_DEFLATED)
+            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(name)
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
