@@ -11,6 +11,9 @@
       reason: the new release checks its inputs
 """
 
+# ruamel's classes have no types
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

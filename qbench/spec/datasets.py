@@ -169,10 +169,9 @@ class DatasetCard(Strict):
     @classmethod
     def _usual_truth(cls, value: Any) -> Any:
         """Fill in the format's default kind of labels."""
-        if isinstance(value, dict) and "truth" not in value:
-            form = FORMATS.get(str(value.get("format")))
-            return {**value, "truth": form.truths[0]} if form else value
-        return value
+        content: dict[Any, Any] = value if isinstance(value, dict) else {}
+        form = FORMATS.get(str(content.get("format")))
+        return {**content, "truth": form.truths[0]} if form and "truth" not in content else value
 
     @model_validator(mode="after")
     def _fits_its_format(self) -> DatasetCard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from qbench.errors import nearest
 from qbench.kit.precisions import PRECISIONS, changed_options, normalized
@@ -36,7 +36,7 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
         kinds = (int, float) if option.kind is float else option.kind  # YAML yields subclasses
         fits = isinstance(value, kinds) and isinstance(value, bool) == (option.kind is bool)
         if isinstance(value, list):
-            fits = fits and all(isinstance(v, str) for v in value)
+            fits = fits and all(isinstance(v, str) for v in cast("list[object]", value))
         if not fits:
             raise ValueError(f"option {name} takes a {option.kind.__name__}, not {value!r}")
         if option.choices and value not in option.choices:
@@ -54,9 +54,10 @@ def complete_options(precision: str, given: Mapping[str, Any]) -> dict[str, Any]
 
 def variant(precision: str, options: Mapping[str, Any]) -> str:
     """The options that differ from their defaults, short: ``per_channel=false``; "" if none do."""
-    parts = []
+    parts: list[str] = []
     for name, value in changed_options(precision, options).items():
-        text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
+        values: list[object] = value if isinstance(value, list) else [value]
+        text = "+".join(map(str, values))
         parts.append(f"{name}={text.lower() if isinstance(value, bool) else text}")
     return ",".join(parts)
 

@@ -145,7 +145,8 @@ class Cast(Strict):
 
 def _key(step: Any) -> str | None:
     """Return the key of a step; None, which is an error that lists the keys, if it is not one."""
-    names = list(step) if isinstance(step, dict) else list(getattr(type(step), "model_fields", ()))
+    fields = step if isinstance(step, dict) else getattr(type(step), "model_fields", ())
+    names: list[object] = list(fields)
     return names[0] if len(names) == 1 and isinstance(names[0], str) else None
 
 

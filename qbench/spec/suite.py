@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -59,24 +59,25 @@ Device = Annotated[str, AfterValidator(device_name)]
 Complete = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
-def _long_form(value: Any, what: str, known: Mapping[str, Any], complete: Complete) -> Any:
+def _long_form(value: object, what: str, known: Mapping[str, Any], complete: Complete) -> object:
     """Expand the short forms ``fp32`` and ``{int8-static: {per_channel: false}}`` to a name with
     its options."""
-    if isinstance(value, str):
-        value = {"name": value}
-    elif isinstance(value, dict) and set(value) & set(known):
-        if len(value) != 1:
-            raise ValueError(f"one {what} per item, such as {{{next(iter(value))}: {{...}}}}")
-        name, options = next(iter(value.items()))
-        value = {"name": name, "options": {} if options is None else options}
-    if isinstance(value, dict) and isinstance(value.get("name"), str):
-        name, options = value["name"], value.get("options", {})
+    if not isinstance(value, str | dict):
+        return value
+    content: dict[Any, Any] = {"name": value} if isinstance(value, str) else value
+    if set(content) & set(known):
+        if len(content) != 1:
+            raise ValueError(f"one {what} per item, such as {{{next(iter(content))}: {{...}}}}")
+        name, options = next(iter(content.items()))
+        content = {"name": name, "options": {} if options is None else options}
+    name, options = content.get("name"), content.get("options", {})
+    if isinstance(name, str):
         if name not in known:
             raise ValueError(f"unknown {what} '{name}'. {nearest(name, known)}")
         if not isinstance(options, dict):
             raise ValueError(f"the options of {name} must be a mapping, not {options!r}")
-        complete(name, options)
-    return value
+        complete(name, cast("dict[str, Any]", options))
+    return content
 
 
 class PrecisionChoice(Strict):
@@ -244,9 +245,10 @@ class Environment(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = [value]
-        return {"requirements": value} if isinstance(value, list) else value
+        if isinstance(value, str | list):
+            requirements: list[Any] = [value] if isinstance(value, str) else value
+            return {"requirements": requirements}
+        return value
 
     @field_validator("prepare")
     @classmethod
@@ -374,8 +376,11 @@ class Suite(Strict):
 
     def all_of(self, key: str) -> set[Any]:
         """All values of ``devices``, ``batch_sizes`` or ``threads``, overrides included."""
-        overrides = [getattr(override, key) or [] for override in self.overrides.values()]
-        return {value for values in [getattr(self, key), *overrides] for value in values}
+        lists: list[list[Any] | None] = [
+            getattr(self, key),
+            *(getattr(override, key) for override in self.overrides.values()),
+        ]
+        return {value for values in lists for value in values or ()}
 
     def digest(self) -> str:
         """SHA-256 of the suite's content, without ``profile``, which changes no figure."""

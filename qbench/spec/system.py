@@ -207,8 +207,9 @@ def _accelerators(host: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stack(host: Mapping[str, Any]) -> str | None:
-    gpu = (host.get("gpus") or [{}])[0]
-    versions = [
+    gpus: list[dict[str, Any]] = host.get("gpus") or [{}]
+    gpu = gpus[0]
+    versions: list[tuple[str, str | None]] = [
         (host.get("python_implementation") or "Python", host.get("python")),
         ("NVIDIA driver", gpu.get("driver")),
         ("CUDA driver", gpu.get("cuda")),

@@ -1,5 +1,9 @@
 """Strict reading of YAML files: every error names file and line, and the nearest valid name."""
 
+# ruamel's classes have no types
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -45,7 +49,8 @@ class Lines:
     def name(self, *keys: str | int) -> str:
         """The dotted keys of a value as in the file, without the names of union members that
         pydantic adds."""
-        node, names = self._data, []
+        node = self._data
+        names: list[str] = []
         for key in keys:
             try:
                 node = node[key]
