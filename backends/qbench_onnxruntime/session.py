@@ -185,7 +185,7 @@ class OrtProgram(Program):
             return json.loads(Path(session.end_profiling()).read_text())
 
     def close(self) -> None:
-        self.__dict__.pop("session", None)
+        vars(self).pop("session", None)
 
 
 def _specs(nodes: Sequence[Any], facts: FileFacts) -> dict[str, TensorSpec]:

@@ -40,7 +40,8 @@ class OpenVinoProgram(Program):
         card = artifact.model
         self._artifact, self._config = artifact, config
         made = compile_artifact(artifact, config, inspect=inspect)
-        self.compiled, self.settings = made.compiled, made.settings
+        self.compiled: Any = made.compiled
+        self.settings = made.settings
         self.model: Any = made.model if inspect else None
         self._inputs = find_ports(self.compiled.inputs, card.source_inputs)
         self._outputs = find_ports(self.compiled.outputs, card.source_outputs)

@@ -200,7 +200,7 @@ class TrtStream(Stream):
         self._forget(self)
         self.lane.close()
         for name in ("infer", "enqueue", "context", "_launch", "_h2d", "_d2h"):
-            self.__dict__.pop(name, None)  # they hold the context, or a freed address
+            vars(self).pop(name, None)  # they hold the context, or a freed address
 
 
 def _enqueue(context: Any, stream: int, log: Log) -> Step:

@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -92,7 +92,7 @@ class PrepareError(Exception):
 
 
 @contextmanager
-def needs_packages(fix: str) -> Iterator[None]:
+def needs_packages(fix: str) -> Generator[None, None, None]:
     """Turn a missing package into a PrepareError that ends with ``fix``.
 
     For imports of preparation tools: a host that only measures has the runtime alone.
@@ -139,11 +139,11 @@ class Ready:
 
     version: str
     precisions: Mapping[str, tuple[str, ...]]
-    missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict[str, Mapping[str, str]])
     isa: str = ""
-    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    devices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     compiled: tuple[str, ...] = ()
-    emulated: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    emulated: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Source:
     outputs: Mapping[str, TensorSpec]
     source_inputs: Mapping[str, SourceTensor]
     source_outputs: Mapping[str, SourceTensor]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     weights: Path | None = None
     cache: Path | None = None
 
@@ -77,20 +77,19 @@ class Source:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Source:
-        return cls(
+        fields: dict[str, Any] = {
+            **data,
+            **{key: data[key] and Path(data[key]) for key in ("path", "weights", "cache")},
             **{
-                **data,
-                **{key: data[key] and Path(data[key]) for key in ("path", "weights", "cache")},
-                **{
-                    key: {n: TensorSpec.from_json(t) for n, t in data[key].items()}
-                    for key in ("inputs", "outputs")
-                },
-                **{
-                    key: {n: SourceTensor.from_json(t) for n, t in data[key].items()}
-                    for key in ("source_inputs", "source_outputs")
-                },
-            }
-        )
+                key: {n: TensorSpec.from_json(t) for n, t in data[key].items()}
+                for key in ("inputs", "outputs")
+            },
+            **{
+                key: {n: SourceTensor.from_json(t) for n, t in data[key].items()}
+                for key in ("source_inputs", "source_outputs")
+            },
+        }
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,7 @@ def match(what: str, wanted: Mapping[str, SourceTensor], found: Sequence[str]) -
     Raises:
         PrepareError: no such tensor, two names for the same tensor, or an input without a name.
     """
-    result = {}
+    result: dict[str, str] = {}
     for canonical, tensor in wanted.items():
         name = tensor.name or canonical
         if name not in found and not tensor.name and len(found) == len(wanted) == 1:

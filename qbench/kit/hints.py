@@ -40,7 +40,7 @@ def read_hints(kind: type[_HintsT], hints: Mapping[str, Any], runtime: str) -> _
     """
     by_name = {name: field for field, name in hint_names(kind).items()}
     types = get_type_hints(kind)
-    bounds = {f.name: (f.metadata.get("minimum"), f.metadata.get("maximum")) for f in fields(kind)}
+    bounds = _bounds(kind)
     values: dict[str, Any] = {}
     for name, value in hints.items():
         if name not in by_name:
@@ -54,6 +54,11 @@ def read_hints(kind: type[_HintsT], hints: Mapping[str, Any], runtime: str) -> _
             raise ValueError(f"hint {name} is {text}, not {value!r}")
         values[key] = value
     return kind(**values)
+
+
+def _bounds(kind: type[Any]) -> dict[str, tuple[float | None, float | None]]:
+    """Minimum and maximum of each field."""
+    return {f.name: (f.metadata.get("minimum"), f.metadata.get("maximum")) for f in fields(kind)}
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -36,7 +36,8 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
-        return cls(**{**data, "shape": tuple(data["shape"])})
+        fields: dict[str, Any] = {**data, "shape": tuple(data["shape"])}
+        return cls(**fields)
 
     def sized(self, batch: int) -> tuple[int, ...]:
         """The shape with the first size replaced by ``batch`` and other free sizes by 1."""
@@ -108,7 +109,7 @@ class Model:
     source_inputs: Mapping[str, SourceTensor]
     source_outputs: Mapping[str, SourceTensor]
     conversion: Mapping[str, Any] | None = None
-    companions: Mapping[str, Path] = field(default_factory=dict)
+    companions: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
     @property
     def bytes(self) -> int:
@@ -119,7 +120,7 @@ class Model:
 
     def to_source(self, feed: Feed) -> Feed:
         """A canonical feed in the file's names and layouts, contiguous."""
-        result = {}
+        result: Feed = {}
         for name, array in feed.items():
             tensor = self.source_inputs[name]
             result[tensor.name] = _relayout(array, self.inputs[name].layout, tensor.layout)
@@ -127,7 +128,7 @@ class Model:
 
     def from_source(self, outputs: Mapping[str, np.ndarray]) -> Feed:
         """The file's outputs in canonical names and layouts."""
-        result = {}
+        result: Feed = {}
         for name, tensor in self.source_outputs.items():
             result[name] = _relayout(outputs[tensor.name], tensor.layout, self.outputs[name].layout)
         return result
@@ -148,7 +149,8 @@ class Model:
         }
         companions = {name: Path(path) for name, path in data["companions"].items()}
         paths = {"path": Path(data["path"]), "companions": companions}
-        return cls(**{**data, **paths, **specs, **names})
+        fields: dict[str, Any] = {**data, **paths, **specs, **names}
+        return cls(**fields)
 
 
 class Calibration:
@@ -193,7 +195,7 @@ class PrepareTarget:
     """
 
     precision: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     device: str = "cpu"
     recipe: str = "best"
 
@@ -216,7 +218,7 @@ class RunConfig:
     threads: int = 1
     streams: int = 1
     batch: int = 1
-    hints: Mapping[str, Any] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -236,13 +238,14 @@ class Provenance:
 
     file: str
     quantizer: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     quantized_ops: int | None = None
     notes: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Provenance:
-        return cls(**{**data, "notes": tuple(data.get("notes", ()))})
+        fields: dict[str, Any] = {**data, "notes": tuple(data.get("notes", ()))}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

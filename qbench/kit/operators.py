@@ -52,7 +52,8 @@ class Operator:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Operator:
-        return cls(**{**data, "layers": tuple(data["layers"])})
+        fields: dict[str, Any] = {**data, "layers": tuple(data["layers"])}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

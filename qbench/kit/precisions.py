@@ -47,7 +47,7 @@ class Precision:
     activations: str
     doc: str
     calibrated: bool = False
-    options: Mapping[str, Option] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict[str, Option])
 
 
 _PER_CHANNEL = Option(

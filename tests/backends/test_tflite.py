@@ -314,7 +314,7 @@ class TestResnet8:
         self, resnet8: Case, tmp_path: Path, wrong: str
     ) -> None:
         near = {"CONV2D": "CONV_2D", "model/conv2d_5/BiasAd": "model/conv2d_5/BiasAdd"}[wrong]
-        with pytest.raises(PrepareError, match=f"no operator '{wrong}'. Near it: .*{near}"):
+        with pytest.raises(PrepareError, match=f"no operator '{wrong}'. Similar: .*{near}"):
             make(resnet8, "int8-static", tmp_path / "out", excluded_operators=[wrong])
 
     def test_a_profile_tells_structure_without_times(self, artifacts: dict[str, Artifact]) -> None:
