@@ -1,4 +1,4 @@
-"""What an adapter reports of an opened program: operators, effective precision, layers."""
+"""An opened program's operators, effective precision and layer outputs, as adapters report them."""
 
 from __future__ import annotations
 
