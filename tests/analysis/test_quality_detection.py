@@ -226,7 +226,7 @@ def test_a_head_that_does_not_fit_its_decoder_is_refused():
         Decoder(name="fastestdet").decode({"y": np.zeros((1, 8))})
     with pytest.raises(ValueError, match="it takes one output, the card has a, b"):
         Decoder(name="yolo").decode({"a": np.zeros((1, 8, 4)), "b": np.zeros((1, 8, 4))})
-    with pytest.raises(ValueError, match="no room for classes"):
+    with pytest.raises(ValueError, match="no values for classes"):
         Decoder(name="yolo").decode({"y": np.zeros((1, 4, 100))})
 
 
