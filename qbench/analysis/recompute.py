@@ -19,7 +19,8 @@ from qbench.machine.energy.integral import Kind, NoReading, joules
 
 TOLERANCE = 1e-9
 """Relative; floating-point sums may be ordered otherwise on another machine."""
-BASELINE = (None, None)
+CaseRound = tuple[str | None, int | None]
+BASELINE: CaseRound = (None, None)
 """Case and round of the energy pass's idle window."""
 
 
@@ -136,18 +137,18 @@ def _energy(bundle: Bundle) -> list[str]:
     """Joules and watts of every window, from its sensor's readings; a wall meter's are in one
     series for a sitting, and named after its windows."""
     found = []
-    spans: dict[tuple[int, str | None, int | None], tuple[int | None, int | None]] = {}
+    spans: dict[tuple[int, CaseRound], tuple[int | None, int | None]] = {}
     for record in bundle.energy:
-        read: list[tuple[tuple[str | None, int | None], Reading, str | None]] = []
+        read: list[tuple[CaseRound, Reading, str | None]] = []
         if isinstance(record, Idle | Window):
             case_round = (record.case_id, record.round) if isinstance(record, Window) else BASELINE
-            spans[(record.sitting, *case_round)] = record.begin_ns, record.end_ns
+            spans[record.sitting, case_round] = record.begin_ns, record.end_ns
             read = [(case_round, reading, reading.series) for reading in record.sensors]
         elif isinstance(record, Alignment):
             read = [(BASELINE, record.idle, record.series)] if record.idle else []
             read += [((r.case_id, r.round), r, record.series) for r in record.windows]
         for (case_id, number), reading, file in read:
-            begin, end = spans.get((record.sitting, case_id, number), (None, None))
+            begin, end = spans.get((record.sitting, (case_id, number)), (None, None))
             if file is None or begin is None or end is None:
                 continue
             used = _joules(bundle, file, reading.kind, begin, end)

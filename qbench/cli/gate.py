@@ -188,7 +188,7 @@ def accept(
     if not reason.strip():
         raise UserError("--reason is empty", "Say why, for people who read it later.")
     bundle = find_run(run, results)
-    case_id = find_case(bundle, case)["case_id"]
+    case_id = find_case(bundle, case).case_id
     entry = Acceptance.model_validate(
         {
             "case": case_id,

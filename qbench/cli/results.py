@@ -57,9 +57,8 @@ def show(run: Run = "latest", results: Results = DEFAULT_RESULTS, as_json: AsJso
         print_json({"run_id": bundle.run_id, "cases": list(map(as_dict, cases))})
         return 0
     out = console()
-    host = bundle.begin["host"]
     state = "" if bundle.complete else "  (incomplete: run the same command again to resume)"
-    title = printable(f"{bundle.run_id}  on {host['cpu_model']}{state}")
+    title = printable(f"{bundle.run_id}  on {bundle.begin.host.cpu_model}{state}")
     out.print(title, markup=False, soft_wrap=True)
     for part in case_tables(cases, out):
         out.print(part)

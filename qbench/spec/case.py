@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 
 from qbench.errors import UserError, nearest
 from qbench.kit.model import PrepareTarget, RunConfig
-from qbench.spec.byname import ByName
 from qbench.spec.precisions import variant
 from qbench.spec.scenarios import SCENARIOS, longest_s
 from qbench.spec.scenarios import complete_options as complete_scenario
@@ -19,7 +18,7 @@ from qbench.storage import digest_json
 Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout", "oom"]
 
 
-class Case(BaseModel, ByName):
+class Case(BaseModel):
     """One configuration to measure, without versions, so that runs of different nights compare.
 
     Attributes:

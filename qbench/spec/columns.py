@@ -211,20 +211,6 @@ class CaseRow:
     run_id: Annotated[str, Column("identity", "run", "", "The bundle.")]
     # fmt: on
 
-    # A bridge until all readers of rows take attributes.
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return getattr(self, name)
-        except AttributeError:
-            raise KeyError(name) from None
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return getattr(self, name, default)
-
-    def keys(self) -> tuple[str, ...]:
-        return NAMES
-
 
 COLUMNS: dict[str, Column] = {
     name: annotation.__metadata__[0]._replace(name=name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from crafted import Crafted
+from rows import case_row
 
 from qbench.analysis.compare.comparable import (
     Comparability,
@@ -20,6 +21,7 @@ from qbench.analysis.compare.comparable import (
 )
 from qbench.bundle.bundle import Bundle
 from qbench.machine.host import fingerprint
+from qbench.spec.columns import CaseRow
 
 HOST = {
     **fingerprint(),
@@ -158,36 +160,38 @@ def test_other_ways_of_measuring_bear_no_choice(
 # --------------------------------------------------------------------------- cases
 
 
-def row(**changes: Any) -> dict[str, Any]:
-    return {
-        "case_id": "c1",
-        "host_id": "aaaaaaaaaaaa",
-        "model": "net",
-        "source_format": "onnx",
-        "model_digest": "m",
-        "dataset_digest": "d",
-        "artifact_digest": "f",
-        "accuracy_metric": "top1",
-        "accuracy_items": 100,
-        "scenario": "single-stream",
-        "scenario_options": None,
-        "batch_size": 1,
-        "backend": "onnxruntime",
-        "environment": "default",
-        "precision": "fp32",
-        "variant": None,
-        "recipe": "best",
-        "device": "cpu",
-        "threads": 1,
-        "streams": 1,
-        "energy_mj_per_inference": 2.0,
-        "energy_gross_mj_per_inference": 5.0,
-        "energy_method": "rapl package-0",
-        "energy_scope": "cpu package",
-        "energy_is_measured": True,
-        "idle_w": 5.0,
-        **changes,
-    }
+def row(**changes: Any) -> CaseRow:
+    return case_row(
+        **{
+            "case_id": "c1",
+            "host_id": "aaaaaaaaaaaa",
+            "model": "net",
+            "source_format": "onnx",
+            "model_digest": "m",
+            "dataset_digest": "d",
+            "artifact_digest": "f",
+            "accuracy_metric": "top1",
+            "accuracy_items": 100,
+            "scenario": "single-stream",
+            "scenario_options": None,
+            "batch_size": 1,
+            "backend": "onnxruntime",
+            "environment": "default",
+            "precision": "fp32",
+            "variant": None,
+            "recipe": "best",
+            "device": "cpu",
+            "threads": 1,
+            "streams": 1,
+            "energy_mj_per_inference": 2.0,
+            "energy_gross_mj_per_inference": 5.0,
+            "energy_method": "rapl package-0",
+            "energy_scope": "cpu package",
+            "energy_is_measured": True,
+            "idle_w": 5.0,
+            **changes,
+        }
+    )
 
 
 @pytest.mark.parametrize(

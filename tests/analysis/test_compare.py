@@ -18,6 +18,7 @@ from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rows import case_row
 from scipy import stats as scipy_stats
 
 from qbench.analysis.compare.compare import Comparison, compare_runs, compare_within
@@ -27,11 +28,13 @@ from qbench.analysis.statistics.verdict import Verdict
 from qbench.analysis.table.table import case_table
 from qbench.analysis.table.trials import Trials, ratio_of_estimates, welch_ratios
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
 from qbench.bundle.trials import TRIAL_COLUMNS
 from qbench.cli.compare import compare
 from qbench.errors import UserError
 from qbench.present.terminal.comparison import comparison_markdown, comparison_parts
 from qbench.spec.case import Filters
+from qbench.spec.columns import CaseRow
 
 NINE = [1.01, 1.02, 1.03, 1.04, 1.05, 1.06, 1.07, 1.08, 1.09]
 """Ratios of nine rounds. Their median is 1.05; the second on either side bounds the sign test's
@@ -104,7 +107,7 @@ def test_environments_run_the_same_artifact_and_precisions_do_not(tmp_path: Path
     found = compare_within(bundle, "precision", "fp32", "int8-static")
     (pair,) = found.pairs
     assert (pair.claim, pair.differs) == ("same work", ("precision", "artifact_digest"))
-    assert [row["environment"] for row in found.only_a] == ["old"]
+    assert [row.environment for row in found.only_a] == ["old"]
     assert pair.size is not None and pair.size.value == 1
 
 
@@ -158,7 +161,7 @@ def test_one_alarm_among_many_pairs_is_weighed_with_them(tmp_path: Path):
             measure(crafted, case_id, [2 * ratio for ratio in ratios])
     found = compare_within(crafted.done(), "environment", "old", "new")
     alone = [pair for pair in found.pairs if pair.decision and pair.decision.because]
-    assert [pair.b["threads"] for pair in alone] == [1]
+    assert [pair.b.threads for pair in alone] == [1]
     assert alone[0].adjusted_p == pytest.approx(7 * 4 / 2**9)  # the least of 7, times 7
     assert alone[0].verdict is Verdict.INCONCLUSIVE
 
@@ -188,7 +191,7 @@ def test_variants_of_a_precision_are_each_compared_with_the_one_that_has_none(tm
         measure(crafted, case_id, [2.0] * 6)
     bundle = crafted.done()
     found = compare_within(bundle, "precision", "fp32", "int8-static")
-    assert len({pair.b["case_id"] for pair in found.pairs}) == len(found.pairs) == 2
+    assert len({pair.b.case_id for pair in found.pairs}) == len(found.pairs) == 2
     assert not found.only_a and not found.only_b
 
 
@@ -247,7 +250,7 @@ def test_rows_of_two_runs_are_those_of_the_case_table_except_journal_columns(tmp
     pairs = compare_runs(bundle, bundle).pairs
     assert len(pairs) == len(table) == 3
     for of, pair in zip(table, pairs, strict=True):
-        assert {name for name, value in of.items() if pair.a[str(name)] != value} <= {
+        assert {name for name, value in of.items() if getattr(pair.a, str(name)) != value} <= {
             "noisy", "noise_reason", "doubtful_trials",
         }  # fmt: skip
     assert table[2]["speedup"] == pytest.approx(2.1, rel=0.01)
@@ -277,13 +280,13 @@ def test_the_interval_of_a_ratio_from_two_intervals():
 # --------------------------------------------------------------------------- which belong together
 
 
-def row(**changes: Any) -> dict[str, Any]:
-    return {
+def row(**changes: Any) -> CaseRow:
+    return case_row(**{
         "case_id": "c", "model": "net", "model_digest": "m", "backend": "x", "environment": "e",
         "precision": "fp32", "variant": None, "recipe": "best", "device": "cpu",
         "scenario": "single-stream", "scenario_options": None, "batch_size": 1, "threads": 1,
         "streams": 1, **changes,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,7 @@ def test_a_case_with_two_counterparts_has_none():
     matches = match_runs([row(case_id="c", threads=1)], several)
     assert not matches.pairs and len(matches.only_b) == 2
     exact = match_runs([row(case_id="y", threads=4)], several)
-    assert [last["case_id"] for _, last in exact.pairs] == ["y"]
+    assert [last.case_id for _, last in exact.pairs] == ["y"]
 
 
 CASES = st.lists(
@@ -330,7 +333,7 @@ CASES = st.lists(
 
 
 @given(CASES, CASES)
-def test_every_case_is_in_one_place(a: list[dict[str, Any]], b: list[dict[str, Any]]):
+def test_every_case_is_in_one_place(a: list[CaseRow], b: list[CaseRow]):
     matches = match_runs(a, b)
     for side, rows in enumerate((a, b)):
         placed = [pair[side] for pair in matches.pairs] + [matches.only_a, matches.only_b][side]
@@ -362,10 +365,8 @@ def test_cases_that_did_not_run_or_did_other_work_are_refused(tmp_path: Path):
     b.cases[1]["dataset_digest"] = "f" * 64
     b.trial("c00000000002", 6, 2.0, status="crashed")
     found = compare_runs(a.done(), b.done())
-    assert [pair.b["precision"] for pair in found.pairs] == ["fp32"]
-    assert {
-        refusal.a["precision"]: (refusal.fields, refusal.reason) for refusal in found.refused
-    } == {
+    assert [pair.b.precision for pair in found.pairs] == ["fp32"]
+    assert {refusal.a.precision: (refusal.fields, refusal.reason) for refusal in found.refused} == {
         "int8-static": (
             ("dataset_digest",),
             "not the same work: dataset_digest eeeeeeeeeeee against ffffffffffff",
@@ -415,9 +416,9 @@ def test_filters_leave_out_and_know_their_names(tmp_path: Path):
         measure(crafted, add(crafted, "bf16", environment=environment), [2.0] * 9)
     bundle = crafted.done()
     few = compare_within(bundle, "environment", "old", "new", Filters(precisions=("bf16",)))
-    assert [pair.a["precision"] for pair in few.pairs] == ["bf16"]
+    assert [pair.a.precision for pair in few.pairs] == ["bf16"]
     runs = compare_runs(bundle, bundle, Filters(precisions=("bf16",)))
-    assert [pair.a["precision"] for pair in runs.pairs] == ["bf16"] * 2
+    assert [pair.a.precision for pair in runs.pairs] == ["bf16"] * 2
     with pytest.raises(UserError, match="no precision 'bf15' to compare") as refused:
         compare_runs(bundle, bundle, Filters(precisions=("bf15",)))
     assert "Did you mean 'bf16'?" in str(refused.value)
@@ -515,7 +516,7 @@ HOSTILE = "<script>alert(1)</script>|[x](http://evil)\x1b[31m\u202e`net`"
 
 
 def test_another_architecture_is_a_choice_and_no_regression(tmp_path: Path):
-    host = a_run(tmp_path, "a", [2.0] * 6).open().begin["host"]
+    host = to_json(a_run(tmp_path, "a", [2.0] * 6).open().begin.host)
     power = {"cpu_power": {"watts_per_core": 3.0, "source": "x"}, "rounds": 10}
     a = a_run(tmp_path, "b", [2.0] * 6, host={**host, "machine": "x86_64"}, settings=power)
     arm = {**host, "machine": "aarch64", "host_id": "i" * 12, "cpu_flags": ["asimd"]}
@@ -531,7 +532,7 @@ def test_another_architecture_is_a_choice_and_no_regression(tmp_path: Path):
 def test_names_from_elsewhere_do_nothing(tmp_path: Path):
     sides = []
     for name in "ab":
-        host = {**Crafted(tmp_path).open().begin["host"], "governor": HOSTILE + name}
+        host = {**to_json(Crafted(tmp_path).open().begin.host), "governor": HOSTILE + name}
         crafted = Crafted(tmp_path / name, f"20260101-000000-{name}-0001", host=host)
         measure(crafted, add(crafted, model=HOSTILE), [2.0] * 6)
         crafted.case("bf16", skip=HOSTILE, model=HOSTILE)

@@ -12,13 +12,14 @@ import pytest
 from crafted import Crafted
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import case_row
 
 from qbench.analysis.compare.machines import Machine
 from qbench.analysis.cost.figures import CostFigures, cost_of
 from qbench.analysis.statistics.estimates import Estimate
 from qbench.cli import app
 from qbench.errors import UserError
-from qbench.spec.columns import NAMES
+from qbench.spec.columns import CaseRow
 from qbench.spec.costs import CostSheet, load_costs
 from qbench.spec.suite import suites_dir
 from qbench.spec.system import Price
@@ -55,7 +56,7 @@ def sheet(**of_board: Any) -> CostSheet:
     return CostSheet.model_validate({**SHEET, "machines": {"board": board}})
 
 
-def row(throughput: float = 100.0, **more: Any) -> dict[str, Any]:
+def row(throughput: float = 100.0, **more: Any) -> CaseRow:
     """A case that went well and whose energy nobody measured."""
     told = {
         "case_id": "c1", "run_id": "r1", "host_id": MACHINE.key, "status": "ok",
@@ -65,7 +66,7 @@ def row(throughput: float = 100.0, **more: Any) -> dict[str, Any]:
         "energy_method": "proxy: cpu time x 3.5 W per core (a table)",
         "energy_mj_per_inference": 5.0, "power_w": 3.5,
     }  # fmt: skip
-    return {**dict.fromkeys(NAMES), **told, **more}
+    return case_row(**{**told, **more})
 
 
 METERED = {

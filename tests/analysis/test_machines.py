@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from crafted import Crafted
 from paths import ROOT
+from rows import case_row
 
 from qbench.analysis.compare.machines import Cell, Line, machine_of, machines_of, side_by_side
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.present.page import Options, write_report
-from qbench.spec.columns import NAMES
 from qbench.spec.costs import CostSheet
 
 DAY = "2026-01-31"
@@ -61,7 +61,7 @@ def test_two_names_make_two_machines_of_one(project):
     a, b = map(Bundle, paths)
     one, other = machines_of([a, b])
     assert one.key != other.key and one.chip == other.chip
-    host = a.begin["host"]["hostname"]  # which they share
+    host = a.begin.host.hostname  # which they share
     assert (one.name, other.name) == (f"{host} ({one.key})", f"{host} ({other.key})")
     assert machines_of([b, a, b]) == [other, one]
     assert machine_of(a).name == host == machines_of([a])[0].name
@@ -90,7 +90,7 @@ def test_a_machine_twice_as_slow_is_reported_with_an_interval(tmp_path):
             assert ratio.value == pytest.approx(expected, rel=1e-6)
             assert ratio.low is not None and ratio.high is not None
             assert 0.97 * expected < ratio.low < expected < ratio.high < 1.03 * expected
-        assert first.row["accuracy"] == second.row["accuracy"] == 1
+        assert first.row.accuracy == second.row.accuracy == 1
         assert second.energy is None and second.energy_reason
     few = beside(fast, made(tmp_path, "r3", "c", 2.0, rounds=5).done())
     assert [line.fastest for line in few.lines] == [None, None]
@@ -103,8 +103,8 @@ def test_accuracy_is_each_machines_own(tmp_path):
     blind = made(tmp_path, "r2", "b")
     blind.evaluated.clear()
     first, second = beside(known, blind.done()).lines[0].cells
-    assert first is not None and first.row["accuracy"] == 1
-    assert second is not None and second.row["accuracy"] is None
+    assert first is not None and first.row.accuracy == 1
+    assert second is not None and second.row.accuracy is None
 
 
 def test_different_work_is_not_compared(tmp_path):
@@ -126,7 +126,7 @@ def test_of_two_runs_of_a_machine_the_newest_complete_one_stands(tmp_path):
     torn = made(tmp_path, "r3", started="2026-01-03T00:00:00+0000").open()
     side = beside(new, old, torn)
     assert len(side.machines) == 1 and len(side.lines) == 2
-    assert {row["run_id"] for row in side.rows_of(side.machines[0])} == {"r2"}
+    assert {row.run_id for row in side.rows_of(side.machines[0])} == {"r2"}
     assert [(told.run_id, told.complete, told.stand, told.cases) for told in side.runs] == [
         ("r2", True, 2, 2),
         ("r1", True, 0, 2),
@@ -139,7 +139,7 @@ def test_of_two_runs_of_a_machine_the_newest_complete_one_stands(tmp_path):
         for t, s in crashed.trials
     ]
     mixed = beside(crashed.done(), old)
-    assert [row["run_id"] for row in mixed.rows_of(mixed.machines[0])] == ["r4", "r1"]
+    assert [row.run_id for row in mixed.rows_of(mixed.machines[0])] == ["r4", "r1"]
     assert all(line.cells[0] and line.cells[0].ok for line in mixed.lines)
 
 
@@ -167,7 +167,7 @@ def test_settings_of_the_machine_do_not_separate_cases(tmp_path):
         run.prepared = {}
         runs.append(run.done())
     (line,) = beside(*runs).lines
-    assert [cell and cell.row["threads"] for cell in line.cells] == [8, 4]
+    assert [cell and cell.row.threads for cell in line.cells] == [8, 4]
     assert line.cells[1] is not None and line.cells[1].reason is None
 
 
@@ -179,7 +179,7 @@ def ends(low: float | None, high: float | None, scenario: str = "single-stream")
         name.format("low"): low,
         name.format("high"): high,
     }
-    return Cell({**dict.fromkeys(NAMES), **told})
+    return Cell(case_row(**told))
 
 
 def test_the_fastest_is_named_only_where_intervals_lie_apart():

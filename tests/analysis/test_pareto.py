@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import case_row
 
 from qbench.analysis.recommend.pareto import ACCURACY, FIDELITY, LATENCY, Respect, pareto
+from qbench.spec.columns import CaseRow
 
 BOTH = (LATENCY, ACCURACY)
 SIZE = Respect("artifact_size_mb")
 
 
-def case(ms: Any, accuracy: Any) -> dict[str, Any]:
+def case(ms: Any, accuracy: Any) -> CaseRow:
     """Each figure is one number (known exactly), three (with its interval), or None."""
     row: dict[str, Any] = {}
     for respect, given_ in ((LATENCY, ms), (ACCURACY, accuracy)):
         value, low, high = given_ if isinstance(given_, tuple) else (given_, given_, given_)
         row |= {respect.value: value, respect.low: low, respect.high: high}
-    return row
+    return case_row(**row)
 
 
 def test_the_front_is_what_nothing_beats():
@@ -50,7 +52,7 @@ def test_only_what_intervals_part_is_called_dominated(slower, place):
 
 
 def test_figures_without_intervals_are_exact():
-    rows = [{"sqnr_db": db, "artifact_size_mb": mb} for db, mb in [(40, 2), (30, 3), (50, 9)]]
+    rows = [case_row(sqnr_db=db, artifact_size_mb=mb) for db, mb in [(40, 2), (30, 3), (50, 9)]]
     assert pareto(rows, (FIDELITY, SIZE)) == ["front", "dominated", "front"]
     assert pareto(rows, (SIZE,)) == ["front", "dominated", "dominated"]
 
@@ -69,19 +71,19 @@ figures = st.one_of(st.none(), intervals, numbers.map(lambda value: (value, None
 tables = st.lists(st.builds(case, figures, figures), max_size=12)
 
 
-def bounds(row: dict[str, Any], respect: Respect) -> tuple[float, float]:
-    low, high = row[respect.low], row[respect.high]
+def bounds(row: CaseRow, respect: Respect) -> tuple[float, float]:
+    low, high = getattr(row, respect.low), getattr(row, respect.high)
     return float("-inf") if low is None else low, float("inf") if high is None else high
 
 
 @given(tables)
 def test_it_is_what_its_definition_says(rows):
     places = pareto(rows, BOTH)
-    known = [r for r in rows if r["latency_p50_ms"] is not None and r["accuracy"] is not None]
+    known = [r for r in rows if r.latency_p50_ms is not None and r.accuracy is not None]
 
     def beats(a, b):
-        x = (a["latency_p50_ms"], -a["accuracy"])
-        y = (b["latency_p50_ms"], -b["accuracy"])
+        x = (a.latency_p50_ms, -a.accuracy)
+        y = (b.latency_p50_ms, -b.accuracy)
         return x != y and all(i <= j for i, j in zip(x, y, strict=True))
 
     def overlap(a, b):
@@ -107,8 +109,8 @@ def test_a_dominated_case_is_surely_worse_than_one_that_is_nowhere_worse(rows):
     for row, place in zip(rows, places, strict=True):
         if place == "dominated":
             assert any(
-                one["latency_p50_ms"] <= row["latency_p50_ms"]
-                and one["accuracy"] >= row["accuracy"]
+                one.latency_p50_ms <= row.latency_p50_ms
+                and one.accuracy >= row.accuracy
                 and (
                     bounds(one, LATENCY)[1] < bounds(row, LATENCY)[0]
                     or bounds(one, ACCURACY)[0] > bounds(row, ACCURACY)[1]

@@ -18,7 +18,7 @@ from qbench.analysis.table.profile import MOST_KINDS, MOST_OPERATORS, summary
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.check import find_problems
-from qbench.bundle.records.run import Profiled
+from qbench.bundle.records.run import Profiled, to_json
 from qbench.kit.operators import Operator, Profile
 from qbench.present.page import write_report
 from qbench.run.request import Request
@@ -246,16 +246,16 @@ def test_the_shipped_net_is_profiled_on_every_runtime(tmp_path):
     assert find_problems(bundle) == []
     cases = case_table(bundle)
     assert set(cases["status"]) == {"ok"}
-    entries = {entry["evaluation_id"]: entry["case"] for entry in bundle.plan["cases"]}
+    entries = {entry.evaluation_id: entry.case for entry in bundle.plan.cases}
     latencies = cases.set_index(["backend", "precision"])["latency_p10_ms"].to_dict()
     for key, record in bundle.evaluated.items():
-        case, profile = entries[key], record["profile"]
+        case, profile = entries[key], to_json(record)["profile"]
         assert profile["reason"] == "", case
         assert any("conv" in kind["kind"].lower() for kind in profile["kinds"]), case
         computing = [kind for kind in profile["kinds"] if kind["role"] == "compute"]
         told = sum(kind["operators"] for kind in computing if kind["precision"])
-        assert told == sum(record["effective"]["operators"].values()), case
-        if case["backend"] == "tflite":
+        assert told == sum(record.effective.operators.values()), case
+        if case.backend == "tflite":
             assert profile["ns"] is None and "no times" in " ".join(profile["notes"])
         else:
             listed = sum(one["ns"] for one in profile["operators"])

@@ -19,6 +19,7 @@ from processor import SATURATES
 
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import bundles
+from qbench.bundle.records.run import to_json
 
 SUITE: Mapping[str, Any] = {
     "models": ["digits_cnn"],
@@ -72,14 +73,15 @@ def run(machine: Project, name: str, **changes: Any) -> Bundle:
 def of(bundle: Bundle, backend: str) -> list[dict[str, Any]]:
     """The cases of a backend on the device that it has here."""
     device = {"tensorrt": "cuda:0", "onnxruntime": "cpu"}[backend]
-    cases = [{**planned, **planned["case"]} for planned in bundle.plan["cases"]]
+    cases = [{**planned, **planned["case"]} for planned in to_json(bundle.plan)["cases"]]
     return [c for c in cases if (c["backend"], c["device"]) == (backend, device)]
 
 
 def trials(bundle: Bundle, backend: str) -> list[dict[str, Any]]:
     """Good trials of a backend."""
+    records = map(to_json, bundle.trials)
     mine = {case["case_id"]: case for case in of(bundle, backend)}
-    found = [{**mine[t["case_id"]], **t} for t in bundle.trials if t["case_id"] in mine]
+    found = [{**mine[t["case_id"]], **t} for t in records if t["case_id"] in mine]
     assert [t["status"] for t in found] == ["ok"] * len(mine), [t["reason"] for t in found]
     return found
 

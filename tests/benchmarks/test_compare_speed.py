@@ -17,7 +17,7 @@ from crafted import MEMORY, PHASES, TOP1, Crafted
 from qbench.analysis.compare.compare import compare_runs
 from qbench.analysis.quality.judge import score_outputs
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.records.run import SCHEMA
+from qbench.bundle.records.run import SCHEMA, to_json
 from qbench.bundle.trials import TRIAL_COLUMNS
 from qbench.spec.case import Case
 from qbench.spec.precisions import complete_options
@@ -43,8 +43,9 @@ def a_night(folder: Path, run_id: str, seed: int) -> Bundle:
     base = Crafted(folder, run_id)
     base.case("fp32")
     bundle = base.open()
-    (template,) = bundle.plan["cases"]
-    plan: dict[str, Any] = {**bundle.plan, "cases": [], "references": {}}
+    written = to_json(bundle.plan)
+    (template,) = written["cases"]
+    plan: dict[str, Any] = {**written, "cases": [], "references": {}}
     plan["models"] = {f"net_{m}": TOP1.model_dump(mode="json") for m in range(MODELS)}
     plan["data"] = {f"net_{m}": {"name": "blobs", "part_of": None} for m in range(MODELS)}
     prepared, evaluated, journal, rows = [], [], [], []
@@ -126,7 +127,7 @@ def test_two_bundles_of_a_thousand_cases_each(benchmark, tmp_path: Path):
     print(f"\n{wall[0]:.2f} to {wall[-1]:.2f} s, of which {processor[2]:.2f} s on the processor")
     assert len(found.pairs) == 1000
     assert all(pair.latency is not None and pair.latency.p_value for pair in found.pairs)
-    changed = [pair for pair in found.pairs if pair.b["precision"] == "int8-static"]
+    changed = [pair for pair in found.pairs if pair.b.precision == "int8-static"]
     assert all(pair.accuracy_delta and pair.accuracy_delta.paired for pair in changed)
     assert any(pair.accuracy_delta.value for pair in changed if pair.accuracy_delta)
     assert processor[2] <= MAX_S, "one thread: what a machine that does nothing else needs"

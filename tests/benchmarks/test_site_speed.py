@@ -33,7 +33,7 @@ FIRST = datetime(2026, 1, 1, 2, 0, tzinfo=timezone.utc)
 
 def template(folder: Path) -> Path:
     """A copy of the quick suite's reference run."""
-    found = [p for p in bundles(REFERENCE) if Bundle(p).begin["suite"] == "quick"]
+    found = [p for p in bundles(REFERENCE) if Bundle(p).begin.suite == "quick"]
     if not found:
         pytest.skip("there is no reference run of the quick suite")
     return Path(shutil.copytree(found[-1], folder / "template"))
@@ -49,7 +49,7 @@ class Runs:
         bundle = Bundle(self._template)
         self._begin = json.loads((self._template / "begin.json").read_text())
         self._trials = bundle.trials_frame()
-        self._manifest = bundle.manifest
+        self._manifest = json.loads((self._template / "manifest.json").read_text())
         names = [str(name) for name in self._trials]
         self._latencies = [name for name in names if name[0] == "p" and name[1].isdigit()]
         self._rng = np.random.default_rng(1)

@@ -9,6 +9,7 @@ import pytest
 
 from gpu.running import qbench
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
 
 pytestmark = pytest.mark.gpu
 
@@ -22,10 +23,10 @@ def test_the_suite_leaves_a_bundle(backend: str, tmp_path: Path):
     assert folder.with_suffix(".html").exists()
     qbench("verify", folder, "--recompute", folder=tmp_path, ok=(0,))
 
-    facts = bundle.begin["backends"][backend]["devices"]["cuda:0"]
+    facts = to_json(bundle.begin)["backends"][backend]["devices"]["cuda:0"]
     assert facts["compute_capability"] and facts["memory_bytes"] > 0
-    batches = {p["case"]["batch_size"] for p in bundle.plan["cases"] if not p["skip"]}
+    batches = {p.case.batch_size for p in bundle.plan.cases if not p.skip}
     assert batches == {1, 8, 32}
     for trial in bundle.trials:
-        assert trial["status"] == "ok", trial["reason"]
-        assert trial["gpu"] is not None
+        assert trial.status == "ok", trial.reason
+        assert trial.gpu is not None

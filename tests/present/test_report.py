@@ -69,8 +69,8 @@ def test_hostile_labels_are_text(project, tmp_path):
         "net": HOSTILE,
         "planted failure in prepare": HOSTILE,
         "the fake backend prints before it fails": HOSTILE,
-        bundle.begin["host"]["hostname"]: HOSTILE,
-        bundle.begin["host"]["cpu_model"]: HOSTILE + "\ud800",
+        bundle.begin.host.hostname: HOSTILE,
+        bundle.begin.host.cpu_model: HOSTILE + "\ud800",
     }
 
     def planted(value):

@@ -209,11 +209,11 @@ def test_two_runs_compare_as_on_the_command_line(tmp_path, browser, kind):
     found = seen.page.evaluate(IN_THE_PAGE, [a.run_id, b.run_id])
     wanted = compare_runs(a, b)
     assert len(wanted.pairs) == {"same": 4, "few": 2, "elsewhere": 2}[kind]
-    assert found["refused"] == [[r.a["case_id"], r.b["case_id"], r.reason] for r in wanted.refused]
-    assert found["onlyA"] == [row["case_id"] for row in wanted.only_a]
-    assert found["onlyB"] == [row["case_id"] for row in wanted.only_b]
+    assert found["refused"] == [[r.a.case_id, r.b.case_id, r.reason] for r in wanted.refused]
+    assert found["onlyA"] == [row.case_id for row in wanted.only_a]
+    assert found["onlyB"] == [row.case_id for row in wanted.only_b]
     for got, pair in zip(found["pairs"], wanted.pairs, strict=True):
-        assert (got["a"]["case_id"], got["b"]["case_id"]) == (pair.a["case_id"], pair.b["case_id"])
+        assert (got["a"]["case_id"], got["b"]["case_id"]) == (pair.a.case_id, pair.b.case_id)
         assert got["same"] == (pair.claim == "same artifact")
         assert tuple(got["differs"]) == pair.differs
         assert got["outputsChanged"] == pair.outputs_changed

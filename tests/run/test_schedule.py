@@ -54,6 +54,8 @@ class Machine:
         self.made.append((number, case.case_id))
         clean = 0.1 if case.case_id in self.noisy else 1.0
         record = {
+            "trial": f"r{number:03d}-{case.case_id}",
+            "reason": "",
             "case_id": case.case_id,
             "round": number,
             "sitting": 1,

@@ -8,12 +8,13 @@ consecutive runs see the machine at two times: a verdict needs both versions int
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.records.run import to_json
+from qbench.spec.columns import CaseRow
 from qbench.storage import leaves
 
 Claim = Literal["choice", "regression"]
@@ -147,46 +148,44 @@ def _shown(value: Any) -> str:
 # --------------------------------------------------------------------------- two cases
 
 
-def same_work(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def same_work(a: CaseRow, b: CaseRow) -> list[str]:
     """The columns on which the work of two cases differs; none if they did the same work. A missing
     digest counts as a difference.
 
     If two backends read files of different formats, whose digests cannot be equal, the name of the
     card identifies the model; the fidelity of their outputs is in the table.
     """
-    same_format = a.get("source_format") == b.get("source_format")
+    same_format = a.source_format == b.source_format
     return _differing(a, b, [*WORK, *(["model_digest"] if same_format else [])])
 
 
-def same_artifact(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def same_artifact(a: CaseRow, b: CaseRow) -> list[str]:
     """The columns on which two cases differ in artifact, request or work; none if they ran the same
     artifact in the same way."""
     found = same_work(a, b) + _differing(a, b, [*REQUEST, "artifact_digest"])
-    requested_alike = a["case_id"] == b["case_id"]
+    requested_alike = a.case_id == b.case_id
     if not requested_alike and not [name for name in found if name not in DIGESTS]:
         found.append("case_id")  # settings of the runtime, which have no column
     return found
 
 
-def _differing(a: Mapping[str, Any], b: Mapping[str, Any], names: list[str]) -> list[str]:
-    return [
-        name
-        for name in names
-        if a.get(name) != b.get(name) or (name in DIGESTS and a.get(name) is None)
-    ]
+def _differing(a: CaseRow, b: CaseRow, names: list[str]) -> list[str]:
+    found = []
+    for name in names:
+        first, last = getattr(a, name), getattr(b, name)
+        if first != last or (name in DIGESTS and first is None):
+            found.append(name)
+    return found
 
 
 # --------------------------------------------------------------------------- energy
-
-
-_ENERGIES = ("energy_mj_per_inference", "energy_gross_mj_per_inference")
 
 
 class NotComparable(ValueError):
     """Two figures must not be compared; the message says why."""
 
 
-def comparable_energy(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+def comparable_energy(a: CaseRow, b: CaseRow) -> str | None:
     """Why the energies of two cases must not be compared; None if they may be.
 
     Both need the same scope and method (of a proxy that includes its figures and their source), and
@@ -195,52 +194,51 @@ def comparable_energy(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     measures the same quantity, so the method does not matter.
     """
     for row in (a, b):
-        if row.get("energy_mj_per_inference") is None:
-            return f"there is no energy of case {row['case_id']}"
+        if row.energy_mj_per_inference is None:
+            return f"there is no energy of case {row.case_id}"
     return _found_otherwise(a, b)
 
 
-def _found_otherwise(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+def _found_otherwise(a: CaseRow, b: CaseRow) -> str | None:
     """How the methods of two cases' energies differ; None if they do not differ in anything that
     matters."""
-    if a["energy_is_measured"] != b["energy_is_measured"]:
+    if a.energy_is_measured != b.energy_is_measured:
         return "one is measured and the other is a proxy"
-    at_the_wall = a["energy_is_measured"] and a["energy_scope"] == b["energy_scope"] == WALL
-    for name, words in (
-        ("energy_scope", "they cover different parts of the machine"),
-        ("energy_method", "they were found by different methods"),
+    at_the_wall = a.energy_is_measured and a.energy_scope == b.energy_scope == WALL
+    for first, last, words in (
+        (a.energy_scope, b.energy_scope, "they cover different parts of the machine"),
+        (a.energy_method, b.energy_method, "they were found by different methods"),
     ):
-        differ = a[name] is None or a[name] != b[name]
-        if differ and not at_the_wall:
-            return f"{words}: {_shown(a[name])} against {_shown(b[name])}"
-    if (a.get("idle_w") is None) != (b.get("idle_w") is None):
+        if (first is None or first != last) and not at_the_wall:
+            return f"{words}: {_shown(first)} against {_shown(last)}"
+    if (a.idle_w is None) != (b.idle_w is None):
         return "idle power was subtracted from one of them only"
-    if a["host_id"] == b["host_id"] or at_the_wall:
+    if a.host_id == b.host_id or at_the_wall:
         return None
-    if not a["energy_is_measured"]:
+    if not a.energy_is_measured:
         return "a proxy holds on one machine only, and these are two"
     return (
-        f"the scope '{a['energy_scope']}' covers other parts on another machine; what is measured "
+        f"the scope '{a.energy_scope}' covers other parts on another machine; what is measured "
         "at the wall may be compared"
     )
 
 
-def energy_key(row: Mapping[str, Any]) -> str | None:
+def energy_key(row: CaseRow) -> str | None:
     """A key that is equal for two cases exactly if their energies may be compared
     (``comparable_energy``); None for a case without energy."""
-    measured, scope, method = (row[f"energy_{name}"] for name in ("is_measured", "scope", "method"))
-    if row.get("energy_mj_per_inference") is None:
+    measured, scope, method = row.energy_is_measured, row.energy_scope, row.energy_method
+    if row.energy_mj_per_inference is None:
         return None
     if measured and scope == WALL:
         same = [WALL]
     elif scope is None or method is None:
         return None
     else:
-        same = [measured, scope, method, row["host_id"]]
-    return repr([*same, row.get("idle_w") is None])
+        same = [measured, scope, method, row.host_id]
+    return repr([*same, row.idle_w is None])
 
 
-def energy_ratio(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+def energy_ratio(a: CaseRow, b: CaseRow) -> float:
     """Energy per inference of ``b`` over that of ``a``.
 
     Raises:
@@ -249,15 +247,19 @@ def energy_ratio(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     reason = comparable_energy(a, b)
     if reason is not None:
         raise NotComparable(reason)
-    return float(b["energy_mj_per_inference"] / a["energy_mj_per_inference"])
+    assert a.energy_mj_per_inference is not None and b.energy_mj_per_inference is not None
+    return b.energy_mj_per_inference / a.energy_mj_per_inference
 
 
-def energy_groups(cases: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+Row = TypeVar("Row", bound=CaseRow)
+
+
+def energy_groups(cases: Iterable[Row]) -> list[list[Row]]:
     """Group the cases that have an energy, at least the one with the idle share, by
     comparability."""
-    groups: list[list[Mapping[str, Any]]] = []
+    groups: list[list[Row]] = []
     for case in cases:
-        if all(case[name] is None for name in _ENERGIES):
+        if case.energy_mj_per_inference is None and case.energy_gross_mj_per_inference is None:
             continue
         for group in groups:
             if _found_otherwise(group[0], case) is None:

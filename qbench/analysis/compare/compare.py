@@ -25,9 +25,8 @@ from qbench.analysis.compare.comparable import (
 from qbench.analysis.compare.matching import Column, Matches, match_runs, match_within, values_of
 from qbench.analysis.compare.predictions import Delta, Deltas, Predictions
 from qbench.analysis.statistics import verdict
-from qbench.analysis.statistics.estimates import Estimate
 from qbench.analysis.statistics.verdict import Decision, Shift, Verdict
-from qbench.analysis.table.table import case_rows
+from qbench.analysis.table.table import case_rows, estimate_of
 from qbench.analysis.table.trials import (
     FIGURES,
     Ratio,
@@ -387,8 +386,8 @@ def _p_value(decision: Decision) -> float:
 
 
 def _size(a: CaseRow, b: CaseRow) -> Ratio | None:
-    sizes = a.artifact_size_mb, b.artifact_size_mb
-    return Ratio(sizes[1] / sizes[0], None, None, False, 0, None) if all(sizes) else None
+    first, last = a.artifact_size_mb, b.artifact_size_mb
+    return Ratio(last / first, None, None, False, 0, None) if first and last else None
 
 
 def energy_of(a: CaseRow, b: CaseRow) -> tuple[Ratio | None, str | None]:
@@ -397,9 +396,9 @@ def energy_of(a: CaseRow, b: CaseRow) -> tuple[Ratio | None, str | None]:
         energy_ratio(a, b)  # refuses what must not be divided
     except NotComparable as reason:
         return None, str(reason)
-    names = [f"energy_mj_per_inference{end}" for end in ("", "_low", "_high")]
-    ratio = ratio_of_estimates(*(Estimate(*(row[name] for name in names)) for row in (a, b)))
-    return ratio, None
+    first, last = (estimate_of(row, "energy_mj_per_inference") for row in (a, b))
+    assert first is not None and last is not None  # or they would not be comparable
+    return ratio_of_estimates(first, last), None
 
 
 def _adjusted(pairs: Sequence[Pair]) -> list[Pair]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 from qbench.analysis.compare.comparable import compare_bundles, same_work
 from qbench.analysis.compare.compare import energy_of
-from qbench.analysis.compare.matching import Row, match_runs
+from qbench.analysis.compare.matching import match_runs
 from qbench.analysis.table.trials import Ratio, Trials, welch_ratios
 from qbench.bundle.bundle import Bundle
+from qbench.spec.columns import CaseRow
 from qbench.spec.system import Price, System
 
 BY_RATE = ("offline", "mlperf-offline", "sustained")
@@ -109,7 +110,7 @@ class Cell:
         energy: over the first machine's; None for the reason in ``energy_reason``.
     """
 
-    row: Row
+    row: CaseRow
     reason: str | None = None
     p50: Ratio | None = None
     throughput: Ratio | None = None
@@ -118,7 +119,7 @@ class Cell:
 
     @property
     def ok(self) -> bool:
-        return self.row["status"] == "ok"
+        return self.row.status == "ok"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Line:
     @property
     def decided_by(self) -> str:
         """The column by which machines are ranked."""
-        scenario = next(cell.row["scenario"] for cell in self.cells if cell)
+        scenario = next(cell.row.scenario for cell in self.cells if cell)
         return "throughput_ips" if scenario in BY_RATE else "latency_p50_ms"
 
     @property
@@ -147,7 +148,7 @@ class Line:
         for index, cell in enumerate(self.cells):
             if cell is None or not cell.ok or cell.reason is not None:
                 continue
-            low, high = cell.row[names("low")], cell.row[names("high")]
+            low, high = (getattr(cell.row, names(end)) for end in ("low", "high"))
             if low is None or high is None:
                 return None
             ends[index] = (1 / high, 1 / low) if more else (low, high)  # the less, the better
@@ -184,13 +185,13 @@ class SideBySide:
     lines: tuple[Line, ...]
     runs: tuple[Standing, ...]
 
-    def rows_of(self, machine: Machine) -> list[Row]:
+    def rows_of(self, machine: Machine) -> list[CaseRow]:
         """The rows that represent a machine, of the cases that were measured on some machine."""
         place = self.machines.index(machine)
         return [cell.row for line in self.lines if (cell := line.cells[place]) is not None]
 
 
-def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[Row]]) -> SideBySide:
+def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[CaseRow]]) -> SideBySide:
     """Compare several runs by machine. Of several runs of one machine, the newest complete run in
     which a case was measured represents it.
 
@@ -204,36 +205,36 @@ def side_by_side(bundles: Sequence[Bundle], tables: Sequence[Sequence[Row]]) -> 
     by_id = {b.run_id: (b, rows) for b, rows in zip(bundles, tables, strict=True)}
     machines = machines_of(bundles)
     runs = sorted(by_id.values(), key=lambda run: _age(run[0]), reverse=True)
-    standing: list[list[Row]] = []
+    standing: list[list[CaseRow]] = []
     told: list[Standing] = []
     for machine in machines:
         own = [(b, rows) for b, rows in runs if b.begin.host.host_id == machine.key]
         chosen = _newest_good(rows for _, rows in own)
         standing.append(chosen)
-        counts = Counter(row["run_id"] for row in chosen)
+        counts = Counter(row.run_id for row in chosen)
         told += [
             Standing(machine, b.run_id, b.complete, counts[b.run_id], len(rows)) for b, rows in own
         ]
-    lines = [line for line in _lined_up(standing) if any(r and r["status"] == "ok" for r in line)]
+    lines = [line for line in _lined_up(standing) if any(r and r.status == "ok" for r in line)]
     compared = _Compared({run_id: b for run_id, (b, _) in by_id.items()}, lines)
     return SideBySide(tuple(machines), tuple(map(compared.line, lines)), tuple(told))
 
 
-def _newest_good(tables: Iterable[Sequence[Row]]) -> list[Row]:
+def _newest_good(tables: Iterable[Sequence[CaseRow]]) -> list[CaseRow]:
     """The first row of each case that is ok, else its first row; ``tables``: the newest first."""
-    found: dict[str, Row] = {}
+    found: dict[str, CaseRow] = {}
     for rows in tables:
         for row in rows:
-            held = found.setdefault(row["case_id"], row)
-            if held["status"] != "ok" and row["status"] == "ok":
-                found[row["case_id"]] = row
+            held = found.setdefault(row.case_id, row)
+            if held.status != "ok" and row.status == "ok":
+                found[row.case_id] = row
     return list(found.values())
 
 
-def _lined_up(standing: Sequence[Sequence[Row]]) -> list[list[Row | None]]:
+def _lined_up(standing: Sequence[Sequence[CaseRow]]) -> list[list[CaseRow | None]]:
     """``[lines, machines]``: a line has the cases with the same request, except for columns that
     the machine decides, such as the number of threads."""
-    lines: list[list[Row | None]] = []
+    lines: list[list[CaseRow | None]] = []
     for place, rows in enumerate(standing):
         first = {id(row): line for line in lines if (row := next(filter(None, line))) is not None}
         heads = [next(filter(None, line)) for line in lines]
@@ -241,7 +242,7 @@ def _lined_up(standing: Sequence[Sequence[Row]]) -> list[list[Row | None]]:
         for head, row in matches.pairs:
             first[id(head)][place] = row
         for row in matches.only_b:
-            line: list[Row | None] = [None] * len(standing)
+            line: list[CaseRow | None] = [None] * len(standing)
             line[place] = row
             lines.append(line)
     return lines
@@ -251,30 +252,30 @@ class _Compared:
     """Compares the rows of lines; all cases of each two runs at once."""
 
     def __init__(
-        self, bundles: Mapping[str, Bundle], lines: Sequence[Sequence[Row | None]]
+        self, bundles: Mapping[str, Bundle], lines: Sequence[Sequence[CaseRow | None]]
     ) -> None:
         self._bundles = bundles
         self._against: dict[tuple[str, str], list[str]] = {}
-        pairs: dict[tuple[str, str], list[tuple[Row, Row]]] = defaultdict(list)
+        pairs: dict[tuple[str, str], list[tuple[CaseRow, CaseRow]]] = defaultdict(list)
         for base, *others in lines:
             for row in others:
                 if base is not None and row is not None and self._reason(base, row) is None:
-                    pairs[base["run_id"], row["run_id"]].append((base, row))
+                    pairs[base.run_id, row.run_id].append((base, row))
         trials = {run: Trials(bundles[run].trials_frame()) for run in {r for p in pairs for r in p}}
         self._ratios: dict[tuple[str, int], Ratio | None] = {}
         for (a, b), rows in pairs.items():
-            cases = [(base["case_id"], row["case_id"]) for base, row in rows]
+            cases = [(base.case_id, row.case_id) for base, row in rows]
             for figure in ("p50", "throughput"):
                 ratios = welch_ratios(trials[a], trials[b], cases, figure)
                 for (_, row), ratio in zip(rows, ratios, strict=True):
                     self._ratios[figure, id(row)] = ratio
 
-    def line(self, rows: Sequence[Row | None]) -> Line:
+    def line(self, rows: Sequence[CaseRow | None]) -> Line:
         base, *others = rows
         first = None if base is None else Cell(base)
         return Line((first, *(None if row is None else self._cell(base, row) for row in others)))
 
-    def _cell(self, base: Row | None, row: Row) -> Cell:
+    def _cell(self, base: CaseRow | None, row: CaseRow) -> Cell:
         reason = self._reason(base, row)
         if reason is not None or base is None:
             return Cell(row, reason)
@@ -288,14 +289,14 @@ class _Compared:
             why,
         )
 
-    def _reason(self, base: Row | None, row: Row) -> str | None:
+    def _reason(self, base: CaseRow | None, row: CaseRow) -> str | None:
         """Why a row is not compared with the first machine's; None if it is."""
         if base is None:
             return "the first machine has no such case"
         for one, whose in ((base, "the first machine: "), (row, "")):
-            if one["status"] != "ok":
-                return f"{whose}{one['status'] or 'open'}: {one['reason']}"
-        runs = base["run_id"], row["run_id"]
+            if one.status != "ok":
+                return f"{whose}{one.status or 'open'}: {one.reason}"
+        runs = base.run_id, row.run_id
         if runs not in self._against:
             a, b = (self._bundles[run] for run in runs)
             self._against[runs] = compare_bundles(a, b).reasons_against("choice")

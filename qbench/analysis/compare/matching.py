@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError, nearest
 from qbench.spec.case import Case
+from qbench.spec.columns import CaseRow
 
-Row = Mapping[str, Any]
-"""A case's row of the case table."""
 Column = Literal["environment", "backend", "precision"]
 """The columns in which the two sides of one bundle may differ."""
 COLUMNS: tuple[Column, ...] = ("environment", "backend", "precision")
@@ -33,9 +32,9 @@ differ in these too."""
 class Matches(NamedTuple):
     """Pairs of cases, and the rest of both sides."""
 
-    pairs: list[tuple[Row, Row]]
-    only_a: list[Row]
-    only_b: list[Row]
+    pairs: list[tuple[CaseRow, CaseRow]]
+    only_a: list[CaseRow]
+    only_b: list[CaseRow]
 
 
 def values_of(bundle: Bundle) -> dict[Column, list[str]]:
@@ -82,10 +81,10 @@ def _many(column: str) -> str:
     return column + "s"
 
 
-def match_runs(a: Sequence[Row], b: Sequence[Row]) -> Matches:
+def match_runs(a: Sequence[CaseRow], b: Sequence[CaseRow]) -> Matches:
     """Match cases of two runs by ``run_keys``: each with the only one that has the same key. Cases
     with several possible counterparts are left over."""
-    pairs: list[tuple[Row, Row]] = []
+    pairs: list[tuple[CaseRow, CaseRow]] = []
     for key in run_keys():
         found = _unique_pairs(a, b, key)
         pairs += found
@@ -94,12 +93,12 @@ def match_runs(a: Sequence[Row], b: Sequence[Row]) -> Matches:
     return Matches(pairs, list(a), list(b))
 
 
-def run_keys() -> list[Callable[[Row], Hashable]]:
+def run_keys() -> list[Callable[[CaseRow], Hashable]]:
     """Keys by which cases of two runs are matched, the strictest first: their ids; their requests;
     their requests without the columns that the machine decides; their requests with the digest of
     the model's file in place of its name. A key of None matches nothing."""
     without: list[str] = list(_REQUESTED)
-    keys: list[Callable[[Row], Hashable]] = [_columns(["case_id"]), _columns(without)]
+    keys: list[Callable[[CaseRow], Hashable]] = [_columns(["case_id"]), _columns(without)]
     for names in _OF_THE_MACHINE:
         without = [name for name in without if name not in names]
         keys.append(_columns(without))
@@ -107,7 +106,7 @@ def run_keys() -> list[Callable[[Row], Hashable]]:
 
 
 def match_within(
-    a: Sequence[Row], b: Sequence[Row], column: Column, case_of: Mapping[str, Case]
+    a: Sequence[CaseRow], b: Sequence[CaseRow], column: Column, case_of: Mapping[str, Case]
 ) -> Matches:
     """Match cases of one run that are equal in all fields except ``column``. A case without such a
     counterpart is matched with all that are equal except for fields that depend on the column, as
@@ -117,10 +116,10 @@ def match_within(
         case_of: the cases by their ids.
     """
 
-    def but(names: Iterable[str]) -> Callable[[Row], Hashable]:
+    def but(names: Iterable[str]) -> Callable[[CaseRow], Hashable]:
         left_out = {column, *names}
         return lambda row: repr(
-            [(k, v) for k, v in sorted(vars(case_of[row["case_id"]]).items()) if k not in left_out]
+            [(k, v) for k, v in sorted(vars(case_of[row.case_id]).items()) if k not in left_out]
         )
 
     pairs = _unique_pairs(a, b, but(()))
@@ -132,17 +131,17 @@ def match_within(
     return Matches(pairs + more, list(a), list(b))
 
 
-def _columns(names: Sequence[str]) -> Callable[[Row], Hashable]:
-    def key(row: Row) -> Hashable:
-        values = tuple(row[name] for name in names)
-        return None if values[0] is None else values  # a digest that is not known matches none
+def _columns(names: Sequence[str]) -> Callable[[CaseRow], Hashable]:
+    def key(row: CaseRow) -> Hashable:
+        values = tuple(getattr(row, name) for name in names)
+        return None if values[0] is None else values  # an unknown digest matches none
 
     return key
 
 
 def _unique_pairs(
-    a: Sequence[Row], b: Sequence[Row], key: Callable[[Row], Hashable]
-) -> list[tuple[Row, Row]]:
+    a: Sequence[CaseRow], b: Sequence[CaseRow], key: Callable[[CaseRow], Hashable]
+) -> list[tuple[CaseRow, CaseRow]]:
     """Pairs whose key only one case of each side has, in A's order."""
     of_a, of_b = _by_key(a, key), _by_key(b, key)
     return [
@@ -152,14 +151,16 @@ def _unique_pairs(
     ]
 
 
-def _by_key(rows: Sequence[Row], key: Callable[[Row], Hashable]) -> dict[Hashable, list[Row]]:
-    found: dict[Hashable, list[Row]] = {}
+def _by_key(
+    rows: Sequence[CaseRow], key: Callable[[CaseRow], Hashable]
+) -> dict[Hashable, list[CaseRow]]:
+    found: dict[Hashable, list[CaseRow]] = {}
     for row in rows:
         if (value := key(row)) is not None:
             found.setdefault(value, []).append(row)
     return found
 
 
-def _left(rows: Sequence[Row], taken: Iterable[Row]) -> list[Row]:
+def _left(rows: Sequence[CaseRow], taken: Iterable[CaseRow]) -> list[CaseRow]:
     gone = {id(row) for row in taken}
     return [row for row in rows if id(row) not in gone]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from qbench.analysis.compare.machines import machine_of
 from qbench.bundle.bundle import Bundle
+from qbench.spec.columns import CaseRow
 
 DOUBTED = "?"
 """The mark of a case that is noisy or inconclusive."""
 
 
-def origin(bundle: Bundle, cases: Sequence[Mapping[str, Any]]) -> str:
+def origin(bundle: Bundle, cases: Sequence[CaseRow]) -> str:
     """Run, machine, rounds and version: ``ID: two cores of a server (AMD EPYC, 2 cores), 6 to 12
     rounds, qbench 0.1.0``.
 
@@ -30,16 +30,16 @@ def origin(bundle: Bundle, cases: Sequence[Mapping[str, Any]]) -> str:
     return f"{bundle.run_id}: {', '.join(filter(None, parts))}"
 
 
-def rounds(cases: Sequence[Mapping[str, Any]]) -> str:
+def rounds(cases: Sequence[CaseRow]) -> str:
     """``12 rounds``, ``6 to 12 rounds``; "" of none."""
-    counts = [case["rounds"] for case in cases if case["rounds"]]
+    counts = [case.rounds for case in cases if case.rounds]
     if not counts:
         return ""
     least, most = min(counts), max(counts)
     return f"{least} to {most} rounds" if least < most else f"{most} round{'s' * (most > 1)}"
 
 
-def doubts(cases: Sequence[Mapping[str, Any]], sign: str = DOUBTED) -> str:
+def doubts(cases: Sequence[CaseRow], sign: str = DOUBTED) -> str:
     """The meaning of ``sign``, if it is used; else ""."""
-    count = sum(bool(case["noisy"] or case["inconclusive"]) for case in cases)
+    count = sum(bool(case.noisy or case.inconclusive) for case in cases)
     return f"{sign}: noisy or inconclusive, {count} of {len(cases)} cases" if count else ""

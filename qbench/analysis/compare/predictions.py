@@ -11,6 +11,7 @@ import numpy as np
 from qbench.analysis.quality.judge import Score, find_scores
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
+from qbench.spec.columns import CaseRow
 from qbench.spec.judging import Judging
 
 
@@ -75,9 +76,7 @@ class Deltas:
         self._same_items: dict[tuple[str, str], bool] = {}
         self._found: dict[tuple[str, str], Delta | None] = {}
 
-    def of(
-        self, a: Mapping[str, Any], b: Mapping[str, Any], evaluation_a: str, evaluation_b: str
-    ) -> Delta | None:
+    def of(self, a: CaseRow, b: CaseRow, evaluation_a: str, evaluation_b: str) -> Delta | None:
         """B's accuracy minus A's; None where one has none.
 
         If predictions are missing, damaged, or of other items, it is the unpaired difference of the
@@ -95,10 +94,8 @@ class Deltas:
             self._found[key] = self._paired(a, b, evaluation_a, evaluation_b)
         return self._found[key] or Delta(b.accuracy - a.accuracy, None, None, False, None, None)
 
-    def _paired(
-        self, a: Mapping[str, Any], b: Mapping[str, Any], evaluation_a: str, evaluation_b: str
-    ) -> Delta | None:
-        metric = a.accuracy_metric
+    def _paired(self, a: CaseRow, b: CaseRow, evaluation_a: str, evaluation_b: str) -> Delta | None:
+        metric = str(a.accuracy_metric)
         try:
             if not self._are_of_same_items(a.model, b.model):
                 return None

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 from qbench.analysis.compare.comparable import WALL
 from qbench.analysis.compare.machines import Machine, SideBySide
-from qbench.analysis.cost.inputs import BETTER, NOT_ALL, Given, Input, Missing, Row
+from qbench.analysis.cost.inputs import BETTER, NOT_ALL, Given, Input, Missing
 from qbench.analysis.statistics.estimates import Estimate
+from qbench.spec.columns import CaseRow
 from qbench.spec.costs import CostSheet
 
 PER_MILLION = 1e6
@@ -86,11 +87,11 @@ class CostFigures:
 
 
 def cost_of(
-    case: Row,
+    case: CaseRow,
     machine: Machine,
     sheet: CostSheet,
     rate_ips: float | None,
-    beside: Sequence[Row] = (),
+    beside: Sequence[CaseRow] = (),
 ) -> CostFigures:
     """What ``case`` costs on ``machine``.
 
@@ -113,7 +114,7 @@ def cost_of(
             figures[name], reasons[name] = None, str(reason)
     return CostFigures(
         machine=machine,
-        case_id=str(case["case_id"]),
+        case_id=str(case.case_id),
         rate_ips=rate_ips,
         throughput_of=given.throughput_of,
         currency=given.currency,
@@ -127,7 +128,7 @@ def cost_of(
 class Costed(NamedTuple):
     """A case's row, and what it costs."""
 
-    row: Row
+    row: CaseRow
     figures: CostFigures
 
 
@@ -143,11 +144,7 @@ def costs_side_by_side(
     sheet.check(side.machines)
     found = []
     better = [
-        [
-            row
-            for row in side.rows_of(machine)
-            if row["scenario"] in BETTER and row["status"] == "ok"
-        ]
+        [row for row in side.rows_of(machine) if row.scenario in BETTER and row.status == "ok"]
         for machine in side.machines
     ]
     for line in side.lines:

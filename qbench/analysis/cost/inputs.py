@@ -3,21 +3,21 @@ source, or the reason why it is not there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import NamedTuple
 
 from qbench.analysis.compare.comparable import WALL
 from qbench.analysis.compare.machines import Machine
 from qbench.analysis.statistics.estimates import Estimate
+from qbench.analysis.table.table import estimate_of
+from qbench.spec.columns import CaseRow
 from qbench.spec.costs import CostSheet, MachineCosts
 from qbench.spec.system import Price
 
-Row = Mapping[str, Any]
-"""A case's row of the case table."""
-
 SECONDS_PER_YEAR = 365.25 * 86400
 NOT_ALL = "which leaves out the rest of the machine"
-_SAME_LOAD = (
+_same_load = attrgetter(
     "host_id", "model", "model_digest", "dataset_digest", "backend", "environment", "precision",
     "variant", "recipe", "device", "batch_size", "threads", "streams",
 )  # fmt: skip
@@ -65,18 +65,18 @@ class Given:
 
     def __init__(
         self,
-        case: Row,
+        case: CaseRow,
         machine: Machine,
         sheet: CostSheet,
         rate_ips: float | None,
-        beside: Sequence[Row],
+        beside: Sequence[CaseRow],
     ) -> None:
         self.used: dict[str, Input] = {}
         self._case, self._machine = case, machine
         self._costs: MachineCosts = sheet.for_machine(machine)
         self._rate_ips = rate_ips
         self._from = _source_of_throughput(case, beside)
-        self.throughput_of = None if isinstance(self._from, str) else str(self._from["scenario"])
+        self.throughput_of = None if isinstance(self._from, str) else str(self._from.scenario)
         told = machine.price
         self.currency = sheet.currency or (told.currency if told else None)
 
@@ -85,8 +85,9 @@ class Given:
         if isinstance(self._from, str):
             raise Missing(self._from)
         row = self._from
-        found = Estimate(*(row[f"throughput_ips{end}"] for end in ("", "_low", "_high")))
-        where = f"measured, {row['scenario']}: run {row['run_id']}, case {row['case_id']}"
+        found = estimate_of(row, "throughput_ips")
+        assert found is not None  # else there were a reason
+        where = f"measured, {row.scenario}: run {row.run_id}, case {row.case_id}"
         self._use("throughput", f"{_number(found.value)} items/s", where)
         return found
 
@@ -174,23 +175,21 @@ class Given:
     def _own_power(self) -> Power | None:
         """What the bundle's sensors say of the case itself; None where they say nothing."""
         case = self._case
-        gross_mj, load_w, idle_w = (
-            case[name] for name in ("energy_gross_mj_per_inference", "power_w", "idle_w")
-        )
-        if not case["energy_is_measured"] or load_w is None:
+        gross_mj, load_w, idle_w = case.energy_gross_mj_per_inference, case.power_w, case.idle_w
+        if not case.energy_is_measured or load_w is None:
             return None
         return Power(
             load_w,
             idle_w,
             1e3 / gross_mj if gross_mj else None,
-            str(case["energy_scope"]),
-            f"{case['energy_method']}: run {case['run_id']}, case {case['case_id']}",
+            str(case.energy_scope),
+            f"{case.energy_method}: run {case.run_id}, case {case.case_id}",
         )
 
     def _no_energy(self) -> str:
-        if self._case["energy_is_measured"] is False:
-            return f"the energy was not measured, but is a {self._case['energy_method']}"
-        return f"the energy was not measured: {self._case['energy_reason'] or 'no energy pass'}"
+        if self._case.energy_is_measured is False:
+            return f"the energy was not measured, but is a {self._case.energy_method}"
+        return f"the energy was not measured: {self._case.energy_reason or 'no energy pass'}"
 
     def _money(self, name: str, price: Price | None, per: str = "", where: str = "") -> float:
         if price is None:
@@ -206,23 +205,23 @@ class Given:
         self.used.setdefault(name, Input(name, value, source))
 
 
-def _source_of_throughput(case: Row, beside: Sequence[Row]) -> Row | str:
+def _source_of_throughput(case: CaseRow, beside: Sequence[CaseRow]) -> CaseRow | str:
     """The row whose throughput stands for what the machine can do at this case's batch, threads
     and streams; or why there is none."""
-    if case["status"] != "ok":
-        return f"it was not measured: {case['status'] or 'open'}: {case['reason']}"
-    scenario = case["scenario"]
+    if case.status != "ok":
+        return f"it was not measured: {case.status or 'open'}: {case.reason}"
+    scenario = case.scenario
     if scenario == "paced":
         return "paced frames come at a given rate, which is not what the machine can do"
-    if scenario == "mlperf-server" and case["loadgen_valid"] is not True:
+    if scenario == "mlperf-server" and case.loadgen_valid is not True:
         return "LoadGen found no rate at which its latency limit is met"
     if scenario in _AT_WILL:
         for better in BETTER[: BETTER.index(scenario) if scenario in BETTER else None]:
             for row in beside:
-                same = all(row[name] == case[name] for name in _SAME_LOAD)
-                if same and row["scenario"] == better and row["throughput_ips"] is not None:
+                same = _same_load(row) == _same_load(case)
+                if same and row.scenario == better and row.throughput_ips is not None:
                     return row
-    return case if case["throughput_ips"] is not None else "its throughput is not known"
+    return case if case.throughput_ips is not None else "its throughput is not known"
 
 
 def _number(value: float) -> str:

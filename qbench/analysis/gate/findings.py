@@ -138,15 +138,15 @@ def missing(night: Night, last: Night | None, settings: GateSettings) -> Iterato
     if last is None:
         return
     new = [row for case_id, row in night.rows.items() if case_id not in last.rows]
-    alike = attrgetter("backend", "precision", "environment")
+    kind = attrgetter("backend", "precision", "environment")
     changed = night.bundle.begin.suite_digest != last.bundle.begin.suite_digest
     for case_id, row in last.rows.items():
         if case_id in night.rows or row.status != "ok":
             continue
-        alike = [night.label(other.case_id) for other in new if alike(other) == alike(row)]
+        renamed = [night.label(other.case_id) for other in new if kind(other) == kind(row)]
         says = f"it was ok in run {last.bundle.run_id}, and this run has no such case"
         says += "; the suite was changed" if changed else ""
-        says += f"; perhaps it is now '{alike[0]}'" if alike else ""
+        says += f"; perhaps it is now '{renamed[0]}'" if renamed else ""
         severity = "regression" if settings.missing == "fail" else "notice"
         yield Finding(case_id, last.label(case_id), "missing", severity, says, "last")
 

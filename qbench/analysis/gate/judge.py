@@ -162,7 +162,7 @@ def _listed(night: Night, row: CaseRow) -> Judged:
         row.case_id,
         night.label(row.case_id),
         row.environment,
-        row.status,
+        row.status or "",
         row.reason,
         row.latency_p50_ms,
     )
@@ -230,7 +230,8 @@ def _confirmed(
             found.append(finding)
         elif row.status != "ok":
             says = f"in the confirming run {again.bundle.run_id} it was {row.status}: "
-            found += [finding, again.finding(row, "failing", "regression", says + row.reason)]
+            says += row.reason or ""
+            found += [finding, again.finding(row, "failing", "regression", says)]
         elif finding.kind == "limit":
             over = limits.get(finding.case_id)
             found.append(_told(finding, over is not None, over.figure if over else None))

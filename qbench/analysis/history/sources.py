@@ -154,17 +154,17 @@ def _read_bundle(path: Path) -> Read:
     return Read((run,), cases)
 
 
-def case_label(row: Mapping[str, Any] | CaseRow) -> str:
+def case_label(row: CaseRow) -> str:
     """As ``Case.label``, with the environment if it is not the default one."""
-    parts = [row["model"], row["backend"]]
-    parts += [row["environment"]] if row["environment"] != "default" else []
-    parts += [row["precision"], row["variant"]]
-    parts += [row["recipe"]] if row["recipe"] != "best" else []
-    parts += [row["scenario"]] if row["scenario"] != "single-stream" else []
-    parts += [row["scenario_options"]]
-    parts += [f"b{row['batch_size']}"] if row["batch_size"] != 1 else []
-    parts += [f"t{row['threads']}"] if row["threads"] != 1 else []
-    parts += [f"s{row['streams']}"] if row["streams"] != 1 else []
+    parts = [row.model, row.backend]
+    parts += [row.environment] if row.environment != "default" else []
+    parts += [row.precision, row.variant]
+    parts += [row.recipe] if row.recipe != "best" else []
+    parts += [row.scenario] if row.scenario != "single-stream" else []
+    parts += [row.scenario_options]
+    parts += [f"b{row.batch_size}"] if row.batch_size != 1 else []
+    parts += [f"t{row.threads}"] if row.threads != 1 else []
+    parts += [f"s{row.streams}"] if row.streams != 1 else []
     return " ".join(str(part) for part in parts if part)
 
 

@@ -217,9 +217,9 @@ def _speed(name: str, row: CaseRow, sustained: CaseRow | None, run: Measured) ->
         )
     if sustained is None:
         return _of_trials(name, row)
-    if sustained["status"] != "ok":
-        status = sustained["status"] or "not measured yet"
-        return Figure(None, reason=f"sustained load: {status}: {sustained['reason']}", of=SUSTAINED)
+    if sustained.status != "ok":
+        status = sustained.status or "not measured yet"
+        return Figure(None, reason=f"sustained load: {status}: {sustained.reason}", of=SUSTAINED)
     if name == "throughput":
         return _of_trials(name, sustained)._replace(of=SUSTAINED)
     column = _SUSTAINED[name]

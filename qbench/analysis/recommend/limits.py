@@ -154,7 +154,7 @@ def _items(candidate: Candidate, limit: Limit, value: float, ends: tuple[float, 
     (``stats.items_needed``): it is of ±1 point, and here the room to the limit takes its place.
     """
     room = abs(limit.value - value)
-    have = candidate.row.accuracy_items
+    have = candidate.row.accuracy_items or 0
     of_a_point = candidate.row.accuracy_items_needed
     if room < _NO_ROOM:
         return f"{limit.of.words}: it lies at the limit, and no number of items would settle it"

@@ -8,10 +8,12 @@ one respect at least. A case of the front then beats it, and is surely better in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+from qbench.spec.columns import CaseRow
 
 Place = Literal["front", "undecided", "dominated"]
 """``undecided``: another case's figures are better, but its intervals overlap the front's."""
@@ -38,7 +40,7 @@ ACCURACY = Respect("accuracy", "accuracy_low", "accuracy_high", most=True)
 FIDELITY = Respect("sqnr_db", most=True)
 
 
-def pareto(cases: Sequence[Mapping[str, Any]], respects: Sequence[Respect]) -> list[Place | None]:
+def pareto(cases: Sequence[CaseRow], respects: Sequence[Respect]) -> list[Place | None]:
     """Each case's place; None if it lacks one of the figures.
 
     A figure without an interval, where there should be one, could be any: its case may be on the
@@ -50,7 +52,9 @@ def pareto(cases: Sequence[Mapping[str, Any]], respects: Sequence[Respect]) -> l
     """
     figures = [[_oriented(case, respect) for respect in respects] for case in cases]
     value, low, high = np.moveaxis(np.array(figures).reshape(len(cases), len(respects), 3), 2, 0)
-    known = np.array([all(case[r.value] is not None for r in respects) for case in cases], bool)
+    known = np.array(
+        [all(getattr(case, r.value) is not None for r in respects) for case in cases], bool
+    )
     worse = value[:, None] > value  # [case, other, respect]
     beaten = worse.any(axis=2) & ~(value[:, None] < value).any(axis=2) & known[:, None] & known
     front = known & ~beaten.any(axis=1)
@@ -62,11 +66,11 @@ def pareto(cases: Sequence[Mapping[str, Any]], respects: Sequence[Respect]) -> l
     ]
 
 
-def _oriented(case: Mapping[str, Any], respect: Respect) -> tuple[float, float, float]:
+def _oriented(case: CaseRow, respect: Respect) -> tuple[float, float, float]:
     """Value, low and high, of which less is better: NaN for no value, no bounds if not known."""
-    value = case[respect.value]
+    value = getattr(case, respect.value)
     if value is None:
         return np.nan, np.nan, np.nan
-    low, high = (case[name] if name else value for name in (respect.low, respect.high))
+    low, high = (getattr(case, name) if name else value for name in (respect.low, respect.high))
     low, high = -np.inf if low is None else low, np.inf if high is None else high
     return (-value, -high, -low) if respect.most else (value, low, high)

@@ -133,7 +133,7 @@ def _pools(work: Sequence[Candidate], question: Question) -> list[int | None]:
     if question.minimize != "energy":
         return [0 if there else None for there in has]
     groups = energy_groups(c.row for c, there in zip(work, has, strict=True) if there)
-    groups.sort(key=lambda group: (not group[0]["energy_is_measured"], -len(group)))
+    groups.sort(key=lambda group: (not group[0].energy_is_measured, -len(group)))
     pools = {id(row): place for place, group in enumerate(groups) for row in group}
     return [pools.get(id(c.row)) for c in work]
 
@@ -153,8 +153,8 @@ def _doubts(candidate: Candidate, question: Question) -> tuple[Doubt, ...]:
     if row.noisy:
         doubts.append(Doubt("noisy", str(row.noise_reason)))
     load = candidate.sustained
-    if load is not None and load is not row and load["noisy"]:
-        doubts.append(Doubt("noisy under sustained load", str(load["noise_reason"])))
+    if load is not None and load is not row and load.noisy:
+        doubts.append(Doubt("noisy under sustained load", str(load.noise_reason)))
     if row.inconclusive:
         width = row.half_width
         known = "" if width is None else f"p10 known to ±{100 * width:.1f} %"

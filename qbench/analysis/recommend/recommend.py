@@ -171,7 +171,8 @@ def _differ(own: Sequence[Candidate], work: Sequence[Candidate]) -> list[str] | 
     first, last = own[0].measured.way, work[0].measured.way
     fields = [name for name in dict.fromkeys([*first, *last]) if first.get(name) != last.get(name)]
     of_own, of_work = (
-        {c.row.source_format: c.row for c in some if c.row.status == "ok"} for some in (own, work)
+        {str(c.row.source_format): c.row for c in some if c.row.status == "ok"}
+        for some in (own, work)
     )
     shared = sorted(of_own.keys() & of_work.keys())
     if shared:

@@ -13,11 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 from qbench.bundle.records.gpu import Gpu
 from qbench.machine.energy.integral import Kind
 from qbench.machine.energy.sensor import Scope
-from qbench.spec.byname import ByName
 from qbench.spec.case import Status
 
 
-class _Record(BaseModel, ByName):
+class _Record(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 

@@ -7,14 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from qbench.spec.byname import ByName
-
 Count = Annotated[int, Field(ge=0)]
 Reading = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Gpu(BaseModel, ByName):
+class Gpu(BaseModel):
     """Summary of the card around a trial's window; an unknown value is None, and ``missing`` has
     the reason. See ``qbench.machine.gpu.watch.Watcher.summary``."""
 

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from qbench.bundle.records.energy import EnergyRecord
 from qbench.bundle.records.gpu import Gpu
 from qbench.kit.precisions import PRECISIONS
-from qbench.spec.byname import ByName
 from qbench.spec.case import Case, Status
 from qbench.spec.judging import Judging, Quality
 from qbench.spec.scenarios import FIGURES, SCENARIOS, VERDICT, complete_options
@@ -37,7 +36,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Threads = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
-class Record(BaseModel, ByName):
+class Record(BaseModel):
     """The required and known fields of a record. Further ones are kept, and not checked."""
 
     model_config = ConfigDict(extra="allow", strict=True)

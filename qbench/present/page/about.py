@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qbench.analysis.statistics import estimates
@@ -20,35 +20,40 @@ SUITE_CHARACTERS = 20_000
 def run_facts(run: Run) -> dict[str, Any]:
     """Facts for the header, and how to reproduce the run."""
     begin = run.bundle.begin
-    host = begin["host"]
-    filters = {key: value for key, value in (begin.get("filters") or {}).items() if value}
+    host = begin.host
+    filters = {name: values for name, values in begin.filters.items() if values}
     return {
         "letter": run.letter,
         "run_id": run.bundle.run_id,
-        "suite": begin["suite"],
+        "suite": begin.suite,
         "cases": len(run.cases),
-        "started": str(begin.get("started") or "").replace("T", " "),
-        "cpu": host.get("cpu_model") or "an unnamed processor",
-        "cores": host.get("cores_usable") or host.get("cores_logical"),
-        "os": host.get("os") or host.get("system") or "an unnamed system",
+        "started": begin.started.replace("T", " "),
+        "cpu": host.cpu_model or "an unnamed processor",
+        "cores": host.cores_usable or host.cores_logical,
+        "os": host.os or host.system or "an unnamed system",
         "complete": run.bundle.complete,
-        "command": shlex.join(["qbench", *(str(part) for part in begin.get("command") or [])]),
+        "command": shlex.join(["qbench", *begin.command]),
         "digests": [
-            ("suite’s digest", begin.get("suite_digest")),
-            ("plan’s digest", begin.get("plan_digest")),
+            ("suite’s digest", begin.suite_digest),
+            ("plan’s digest", begin.plan_digest),
             ("manifest’s digest", _manifest_digest(run.bundle)),
         ],
-        "seed": begin.get("seed"),
-        "filters": "; ".join(f"{k}: {', '.join(map(str, v))}" for k, v in filters.items()),
-        "software": begin.get("software") or {},
+        "seed": begin.seed,
+        "filters": "; ".join(f"{k}: {', '.join(v)}" for k, v in filters.items()),
+        "software": begin.software,
         "environments": [
             {
                 "name": name,
-                **{key: made.get(key) for key in ("python", "requirements", "digest", "failure")},
+                "python": built.python,
+                "requirements": built.requirements,
+                "digest": built.digest,
+                "failure": built.failure,
             }
-            for name, made in begin.get("environments", {}).items()
+            for name, built in begin.environments.items()
         ],
-        "packages": [f"{name}=={version}" for name, version in _packages(host)],
+        "packages": [
+            f"{name}=={version}" for name, version in sorted((host.packages or {}).items())
+        ],
         "suite_text": run.bundle.suite_text[:SUITE_CHARACTERS],
     }
 
@@ -56,11 +61,6 @@ def run_facts(run: Run) -> dict[str, Any]:
 def _manifest_digest(bundle: Bundle) -> str | None:
     """Covers every file of a complete bundle."""
     return digest_file(bundle.path / "manifest.json") if bundle.complete else None
-
-
-def _packages(host: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    packages = host.get("packages")
-    return sorted(packages.items()) if isinstance(packages, Mapping) else []
 
 
 def method(runs: Sequence[Run], cases: Sequence[PageCase]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def method(runs: Sequence[Run], cases: Sequence[PageCase]) -> dict[str, Any]:
         "energy": sorted({c.energy_method for c in cases if c.energy_method}),
         "proxy": any(case.energy_is_measured is False for case in cases),
         "random_data": any(
-            record.get("data_is_random") for run in runs for record in run.evaluated.values()
+            record.data_is_random for run in runs for record in run.evaluated.values()
         ),
     }
 

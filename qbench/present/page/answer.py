@@ -50,7 +50,7 @@ def _compared(runs: Sequence[Run], cases: Sequence[PageCase]) -> str:
         _counted(word, [getattr(case, word) for case in good or cases])
         for word in ("model", "backend", "precision")
     ]
-    days = dict.fromkeys(str(run.bundle.begin["started"])[:10] for run in runs)
+    days = dict.fromkeys(run.bundle.begin.started[:10] for run in runs)
     text = f"Compared: {', '.join(things[:2])} and {things[2]}"
     text += f" in {len(runs)} runs" if len(runs) > 1 else ""
     text += f"; {len(good):,} of {count(len(cases), 'case')} measured"
@@ -73,10 +73,10 @@ def _counted(word: str, values: Sequence[Any]) -> str:
 def _machines(runs: Sequence[Run]) -> str:
     machines = machines_of(run.bundle for run in runs)
     if len(machines) == 1:
-        host = runs[0].bundle.begin["host"]
-        cores = host.get("cores_usable") or host.get("cores_logical")
+        host = runs[0].bundle.begin.host
+        cores = host.cores_usable or host.cores_logical
         listed = f" ({count(cores, 'core')})" if cores else ""
-        return f"{host.get('cpu_model') or 'an unnamed processor'}{listed}"
+        return f"{host.cpu_model or 'an unnamed processor'}{listed}"
     return f"{len(machines)} machines ({', '.join(machine.name for machine in machines)})"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from qbench.analysis.recommend.pareto import ACCURACY, FIDELITY, LATENCY, Place, pareto
 from qbench.analysis.table.noise import trial_noise
+from qbench.bundle.records.run import Trial
 from qbench.present.page.energy import energy_bars, power_series
 from qbench.present.words import traces
 from qbench.present.words.named import NUMBERS, PageCase
@@ -135,7 +136,7 @@ def _distribution(samples_ns: np.ndarray, points: int) -> dict[str, Any]:
     }
 
 
-def _of_scenario(case: PageCase, run: Run, trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _of_scenario(case: PageCase, run: Run, trials: Sequence[Trial]) -> dict[str, Any]:
     """Data for the chart of the case's scenario."""
     scenario = case.scenario
     if scenario == "sustained":

@@ -25,7 +25,7 @@ def case_details(runs: Sequence[Run], cases: Sequence[PageCase]) -> list[dict[st
             for name in COLUMNS
             if len(own) > 1 and len({getattr(case, name) for case in own}) == 1
         }
-        evaluations = {e["case_id"]: e["evaluation_id"] for e in run.bundle.plan["cases"]}
+        evaluations = {e.case_id: e.evaluation_id for e in run.bundle.plan.cases}
         found.append(
             {
                 "letter": run.letter,

@@ -9,6 +9,7 @@ import numpy as np
 
 from qbench.analysis.compare.comparable import energy_groups
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.energy import Alignment, EnergyLine, Idle, Reading, Window
 from qbench.errors import UserError
 from qbench.present.words import cells
 from qbench.present.words.named import PageCase
@@ -64,13 +65,16 @@ def power_series(bundle: Bundle, labels: Mapping[str, str]) -> list[dict[str, An
     """
     records = bundle.energy
     found: list[dict[str, Any]] = []
-    for sitting in dict.fromkeys(record["sitting"] for record in records):
-        own = [record for record in records if record["sitting"] == sitting]
-        spans = {
-            _key(record): (record["begin_ns"], record["end_ns"])
-            for record in own
-            if record["kind"] == "idle" or (record["kind"] == "window" and record["status"] == "ok")
-        }
+    sittings = dict.fromkeys(record.sitting for record in records)
+    for sitting in sittings:
+        own = [record for record in records if record.sitting == sitting]
+        spans: dict[tuple[str, int], tuple[int, int]] = {}
+        for record in own:
+            if isinstance(record, Idle):
+                spans[IDLE] = record.begin_ns, record.end_ns
+            elif isinstance(record, Window) and record.status == "ok":
+                assert record.begin_ns is not None and record.end_ns is not None
+                spans[record.case_id, record.round] = record.begin_ns, record.end_ns
         if not spans:
             continue
         begin = min(first for first, _ in spans.values())
@@ -78,28 +82,27 @@ def power_series(bundle: Bundle, labels: Mapping[str, str]) -> list[dict[str, An
         methods: dict[str, str] = {}
         lines: dict[str, np.ndarray] = {}
         for key, reading in _readings(own):
-            if reading["watts"] is None or key not in spans:
+            if reading.watts is None or key not in spans:
                 continue
             first, last = ((at - begin) * 1e-9 for at in spans[key])
             label = "idle" if key == IDLE else labels.get(key[0], key[0])
-            readings.setdefault(reading["name"], []).append(
+            readings.setdefault(reading.name, []).append(
                 {
                     "from": rounded(first),
                     "to": rounded(last),
-                    "watts": rounded(reading["watts"]),
+                    "watts": rounded(reading.watts),
                     "label": label,
                 }
             )
-            methods[reading["name"]] = f"{reading['method']}, {reading['scope']}"
+            methods[reading.name] = f"{reading.method}, {reading.scope}"
         for record in own:
-            if record["kind"] == "alignment" and record["series"] and record["idle"]:
-                lines[record["idle"]["name"]] = _series(bundle, record["series"])
+            if isinstance(record, Alignment) and record.series and record.idle:
+                lines[record.idle.name] = _series(bundle, record.series)
         for name, windows in readings.items():
             line = _thinned(lines[name]) if name in lines else np.empty((0, 2))
-            several = len({record["sitting"] for record in records}) > 1
             found.append(
                 {
-                    "name": methods[name] + (f", sitting {sitting}" if several else ""),
+                    "name": methods[name] + (f", sitting {sitting}" if len(sittings) > 1 else ""),
                     "seconds": [rounded(float(at)) for at in (line[:, 0] - begin) * 1e-9],
                     "watts": [rounded(float(watts)) for watts in line[:, 1]],
                     "windows": sorted(windows, key=lambda window: window["from"]),
@@ -108,21 +111,17 @@ def power_series(bundle: Bundle, labels: Mapping[str, str]) -> list[dict[str, An
     return found
 
 
-def _key(record: Mapping[str, Any]) -> tuple[str, int]:
-    """Key of a record or reading: its case and round, or ``IDLE``."""
-    return (record["case_id"], record["round"]) if "case_id" in record else IDLE
-
-
-def _readings(
-    records: Iterable[Mapping[str, Any]],
-) -> Iterator[tuple[tuple[str, int], Mapping[str, Any]]]:
+def _readings(records: Iterable[EnergyLine]) -> Iterator[tuple[tuple[str, int], Reading]]:
     """Readings of all sensors, of the baseline and of every window, with their keys."""
     for record in records:
-        if record["kind"] in ("idle", "window"):
-            yield from ((_key(record), reading) for reading in record["sensors"])
-        elif record["kind"] == "alignment":
-            wall = [record["idle"]] if record["idle"] else []
-            yield from ((_key(reading), reading) for reading in [*wall, *record["windows"]])
+        if isinstance(record, Idle):
+            yield from ((IDLE, reading) for reading in record.sensors)
+        elif isinstance(record, Window):
+            yield from (((record.case_id, record.round), reading) for reading in record.sensors)
+        elif isinstance(record, Alignment):
+            if record.idle:
+                yield IDLE, record.idle
+            yield from (((reading.case_id, reading.round), reading) for reading in record.windows)
 
 
 def _series(bundle: Bundle, name: str) -> np.ndarray:

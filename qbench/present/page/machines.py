@@ -54,7 +54,7 @@ def compared(runs: Sequence[Run], cases: Sequence[PageCase], options: Options) -
     Raises:
         UserError: the cost sheet lacks these machines.
     """
-    keys = {run.bundle.begin["host"]["host_id"] for run in runs}
+    keys = {run.bundle.begin.host.host_id for run in runs}
     if len(keys) == 1 and options.costs is None:
         return None
     tables = [[case for case in cases if case.run == run.letter] for run in runs]

@@ -43,16 +43,16 @@ def not_measured(run: Run, cases: Sequence[PageCase]) -> list[dict[str, Any]]:
 def _logs(run: Run) -> dict[str, str]:
     """By case id, the last lines of the log of its failed worker."""
     prepared = run.bundle.prepared
-    failed = {trial["case_id"]: trial for trial in run.journal if trial["status"] != "ok"}
+    failed = {trial.case_id: trial for trial in run.journal if trial.status != "ok"}
     logs = {}
-    for entry in run.bundle.plan["cases"]:
+    for entry in run.bundle.plan.cases:
         records = (
-            prepared.get(entry["artifact_key"], {}),
-            run.evaluated.get(entry["evaluation_id"], {}),
-            failed.get(entry["case_id"], {}),
+            prepared.get(entry.artifact_key or ""),
+            run.evaluated.get(entry.evaluation_id or ""),
+            failed.get(entry.case_id),
         )
-        text = next((str(r["log"]) for r in records if r.get("log")), "")
-        logs[entry["case_id"]] = "\n".join(text.splitlines()[-LOG_LINES:])
+        text = next((record.log for record in records if record and record.log), "")
+        logs[entry.case_id] = "\n".join(text.splitlines()[-LOG_LINES:])
     return logs
 
 
@@ -77,9 +77,9 @@ class _Excluding(Strict):
 
 
 def _never_planned(bundle: Bundle) -> Iterator[str]:
-    for name, values in (bundle.begin.get("filters") or {}).items():
+    for name, values in bundle.begin.filters.items():
         if values:
-            yield f"Only these {name} of the suite were selected: {', '.join(map(str, values))}."
+            yield f"Only these {name} of the suite were selected: {', '.join(values)}."
     try:
         rules = parse(bundle.suite_text, bundle.path / "suite.yaml", _Excluding)[0].exclude
     except UserError:
@@ -99,8 +99,8 @@ def _never_planned(bundle: Bundle) -> Iterator[str]:
 def _cut(run: Run, cases: Sequence[PageCase]) -> Iterator[str]:
     if not run.bundle.complete:
         yield "The run was interrupted: cases that it had not reached have fewer rounds, or none."
-    rounds = run.bundle.begin["settings"]["rounds"]
-    asked = rounds if isinstance(rounds, int) else rounds["least"]
+    rounds = run.bundle.begin.settings.rounds
+    asked = rounds if isinstance(rounds, int) else rounds.least
     fewer = [
         case
         for case in cases
@@ -119,9 +119,9 @@ def _failed_trials(run: Run, cases: Sequence[PageCase]) -> Iterator[str]:
     named = {case.case_id: case for case in cases}
     counts: dict[tuple[str, str], Counter[str]] = {}
     for trial in run.journal:
-        if trial["status"] != "ok" and trial["case_id"] in named:
-            reasons = counts.setdefault((trial["status"], trial["reason"]), Counter())
-            reasons[trial["case_id"]] += 1
+        if trial.status != "ok" and trial.case_id in named:
+            reasons = counts.setdefault((trial.status, trial.reason), Counter())
+            reasons[trial.case_id] += 1
     for (status, reason), by_case in counts.items():
         listed = _named([(named[case_id], str(number)) for case_id, number in by_case.items()])
         trials = count(by_case.total(), "trial is", "trials are")

@@ -64,9 +64,11 @@ class Shown:
             condition: whether it shows those of one condition only.
             sign: what marks those in doubt; "" if nothing does.
         """
-        found = []
+        found, rows = [], []
+        shown = {(case["run"], case["case_id"]) for case in cases}
         for run in self.runs:
-            own = [case for case in cases if case["run"] == run.letter]
+            own = [row for row in run.cases if (run.letter, row.case_id) in shown]
+            rows += own
             letter = f"{run.letter}: " if len(self.runs) > 1 else ""
             found += [words(letter + origin(run.bundle, own), 300)] if own else []
         if condition and self.left_out:
@@ -74,7 +76,7 @@ class Shown:
             found.append(f"Shown: {named}. {self.left_out} cases of other conditions are left out.")
         if self.too_many:
             found.append(f"{self.too_many} more models, or runs of them, are left out: choose one.")
-        return [*found, *filter(None, [*more, doubts(cases, sign) if sign else ""])]
+        return [*found, *filter(None, [*more, doubts(rows, sign) if sign else ""])]
 
 
 def shown(bundles: Sequence[Bundle], model: str | None, condition: str | None) -> Shown:

@@ -117,22 +117,22 @@ def summarize(
     machine = machine_of(bundle)
     cases = []
     for row in rows:
-        data = bundle.plan["data"][row.model] or {"part_of": None}
+        data = bundle.plan.data[row.model]
         known = row.accuracy is not None
-        items = accuracy_of(row.accuracy_items, data["part_of"]) if known else None
+        items = accuracy_of(row.accuracy_items, data and data.part_of) if known else None
         values = {name: getattr(row, name) for name in COLUMNS if name != "accuracy_of"}
         cases.append(_case({**values, "accuracy_of": items}, bundle.run_id))
     return Summary(
         run_id=bundle.run_id,
-        suite=str(begin["suite"]),
-        started=str(begin["started"]),
-        qbench=str(begin["software"].get("qbench") or ""),
+        suite=begin.suite,
+        started=begin.started,
+        qbench=begin.software.get("qbench") or "",
         machine=machine.key,
         name=machine.name,
         chip=machine.chip,
         complete=bundle.complete,
         valid=valid,
-        confirms=begin.get("confirms"),
+        confirms=begin.confirms,
         headline=content["answer"][1],
         counts=content["counts"],
         facts=[

@@ -4,8 +4,9 @@ interval supports."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from qbench.bundle.records.run import PartOf
 from qbench.spec.columns import COLUMNS, INTERVALS, CaseRow, Column
 from qbench.text import figure
 
@@ -134,21 +135,20 @@ def format_cell(case: CaseRow, name: str) -> str:
     return f"{whole}, {items}" if items else whole
 
 
-def accuracy_of(items: int | None, official: Mapping[str, Any] | None) -> str | None:
+def accuracy_of(items: int | None, official: PartOf | None) -> str | None:
     """The items that an accuracy is of: ``n = 650 of 50,000, not the official score``.
 
     Args:
         items: number of items that were evaluated.
-        official: the data set that they belong to, with its total number of ``items``; None:
-            unknown.
+        official: the data set that they belong to; None: unknown.
     """
     if items is None:
         return None
     if official is None:
         return f"n = {items:,}"
-    if items == official["items"]:
+    if items == official.items:
         return f"n = {items:,}, the whole set"
-    return f"n = {items:,} of {official['items']:,}, not the official score"
+    return f"n = {items:,} of {official.items:,}, not the official score"
 
 
 def texts(case: CaseRow, names: Iterable[str]) -> dict[str, str]:

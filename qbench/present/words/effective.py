@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from qbench.bundle.records.run import Effective
 from qbench.present.words.run import Run
 from qbench.text import figure
 
@@ -13,18 +11,19 @@ def effective_columns(run: Run) -> dict[str, dict[str, str]]:
     """By case id, ``work`` (shares of multiply-accumulates by precision; of operators, where those
     are not known) and ``runtime_notes``."""
     found = {}
-    for entry in run.bundle.plan["cases"]:
-        effective = run.evaluated.get(entry["evaluation_id"], {}).get("effective")
+    for entry in run.bundle.plan.cases:
+        evaluated = run.evaluated.get(entry.evaluation_id or "")
+        effective = evaluated and evaluated.effective
         if effective is not None:
-            notes = "; ".join(map(str, effective.get("notes") or []))
-            found[entry["case_id"]] = {"work": _shares(effective), "runtime_notes": notes}
+            notes = "; ".join(effective.notes)
+            found[entry.case_id] = {"work": _shares(effective), "runtime_notes": notes}
     return found
 
 
-def _shares(effective: Mapping[str, Any]) -> str:
+def _shares(effective: Effective) -> str:
     """``int8 96.1 %, fp32 3.88 %``."""
-    macs = effective["macs"] or {}
-    counts = macs if sum(macs.values()) else effective["operators"]
+    macs = effective.macs or {}
+    counts = macs if sum(macs.values()) else effective.operators
     total = sum(counts.values())
     if not total:
         return ""

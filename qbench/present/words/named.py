@@ -90,6 +90,10 @@ def named_cases(runs: Sequence[Run]) -> list[PageCase]:
     }
     cases = []
     for run, row in rows:
+        more: dict[str, Any] = {
+            **_from_records(run, row),
+            **effective[run.letter].get(row.case_id, {}),
+        }
         kind, condition = _kind(row, of_kind), conditions_text(row, of_calls)
         name = f"{run.letter} " if len(runs) > 1 else ""
         name += f"{row.backend} {kind}"
@@ -105,8 +109,7 @@ def named_cases(runs: Sequence[Run]) -> list[PageCase]:
             doubt=doubt,
             verdict=doubt or "no doubts",
             texts={},
-            **_from_records(run, row),
-            **effective[run.letter].get(row.case_id, {}),
+            **more,
         )
         cases.append(replace(case, texts=cells.texts(case, NUMBERS)))
     return cases
@@ -116,9 +119,9 @@ def _from_records(run: Run, row: CaseRow) -> dict[str, Any]:
     """Attributes of ``PageCase`` that come from other records than the case table."""
     trials = run.trials.get(row.case_id, [])
     found: dict[str, Any] = {}
-    data = run.bundle.plan["data"][row.model] or {"part_of": None}
+    data = run.bundle.plan.data[row.model]
     if row.accuracy is not None:
-        found["accuracy_of"] = cells.accuracy_of(row.accuracy_items, data["part_of"])
+        found["accuracy_of"] = cells.accuracy_of(row.accuracy_items, data and data.part_of)
     points = (p for p in run.roof["points"] if p["case_id"] == row.case_id)
     found["suspicious"] = next((point["suspicious"] for point in points), None)
     if row.status != "ok" or not trials:

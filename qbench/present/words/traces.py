@@ -8,21 +8,20 @@ they are checked here.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qbench.bundle.bundle import Bundle, read_array
+from qbench.bundle.records.run import Trial
 from qbench.errors import UserError
 
 DIGITS = 6
 MOST_STEPS = 600
 """Maximum steps of a time series on a page; neighbours of longer series are merged."""
 MOST_PROBES = 100
-
-Trial = Mapping[str, Any]
 
 
 class _Facts(BaseModel):
@@ -77,12 +76,12 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 def _facts(bundle: Bundle, trial: Trial, kind: type[Kind]) -> Kind:
     try:
-        return kind.model_validate(trial.get("facts", {}), strict=True)
+        return kind.model_validate(trial.facts, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         keys = ".".join(str(key) for key in ("facts", *first["loc"]))
         raise UserError(
-            f"{bundle.path / 'journal.jsonl'}: damaged: {keys} of trial {trial['trial']}: "
+            f"{bundle.path / 'journal.jsonl'}: damaged: {keys} of trial {trial.trial}: "
             f"{first['msg']}",
             "Run the suite again.",
         ) from None
