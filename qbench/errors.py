@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 
@@ -54,6 +54,15 @@ class NoSource(Exception):
         super().__init__(reason)
         self.reason = reason
         self.status = status
+
+
+def check_known(name: object, known: Collection[object], message: str) -> None:
+    """
+    Raises:
+        UserError: ``name`` is not in ``known``: ``message``, and the nearest known name.
+    """
+    if name not in known:
+        raise UserError(message, nearest(str(name), known))
 
 
 def nearest(name: str, known: object) -> str:

@@ -15,6 +15,7 @@ from qbench.kit.precisions import PRECISIONS
 from qbench.spec.case import Case
 from qbench.spec.columns import CaseRow
 from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE, flags
+from qbench.text import percent
 
 SLOW_RATE = 1.5
 """A kind of operator is slow if a multiply-accumulate takes it so much longer than float32's do."""
@@ -300,7 +301,7 @@ def _slow_kinds(case: Case, kinds: Sequence[Kind], twin_kinds: Sequence[Kind]) -
             advice = "use int8-static, whose convolutions have fast kernels, or " + advice
         findings.append(
             Finding(
-                f"{kind.kind} takes {_percent(kind.share)} of the time at {rate:.2f} GMAC/s, where "
+                f"{kind.kind} takes {percent(kind.share)} of the time at {rate:.2f} GMAC/s, where "
                 f"float32 reaches {base:.2f}: the runtime has no fast kernel for it here",
                 advice,
             )
@@ -327,7 +328,7 @@ def _conversions(
             "take a precision that the operators compute in, which needs no casts: fp32, or bf16 "
             "where the processor has it"
         )
-    return [Finding(f"converting takes {_percent(here / total)} of the time ({names})", advice)]
+    return [Finding(f"converting takes {percent(here / total)} of the time ({names})", advice)]
 
 
 def _eaten_up(
@@ -355,8 +356,8 @@ def _eaten_up(
         Finding(
             f"no operator alone is to blame: the computing ones are "
             f"{computing[1] / computing[0]:.2f} times as fast as float32's, and the others take "
-            f"{_percent(1 - computing[0] / here)} of the time, where float32's take "
-            f"{_percent(1 - computing[1] / there)}" + (f": {names}" if names else ""),
+            f"{percent(1 - computing[0] / here)} of the time, where float32's take "
+            f"{percent(1 - computing[1] / there)}" + (f": {names}" if names else ""),
             "there is little to gain in a model with so little to compute; else leave the "
             "costliest of the others in floating point (excluded_operators)",
         )
@@ -399,7 +400,3 @@ def _short(name: str) -> str:
     """The first of the layers that were fused into one; TFLite lists them all."""
     first = name.split(";")[0]
     return first if len(first) <= 80 else "..." + first[-77:]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

@@ -8,7 +8,6 @@ import typer
 
 from qbench.cli.common import AsJson, console, print_json
 from qbench.cli.help import Command, CommandGroup
-from qbench.errors import UserError
 
 cache_app = typer.Typer(help="Show or clear the cache.", cls=CommandGroup, no_args_is_help=True)
 
@@ -41,15 +40,14 @@ def cache_clean(
 
     Whatever is needed again is downloaded or prepared again.
     """
-    from qbench.errors import nearest
+    from qbench.errors import check_known
     from qbench.machine.lock import measuring_lock
     from qbench.run.artifacts import ArtifactStore
 
     store = ArtifactStore()
     known = list(store.sizes())
     for name in part or []:
-        if name not in known:
-            raise UserError(f"the cache has no part '{name}'", nearest(name, known))
+        check_known(name, known, f"the cache has no part '{name}'")
     with measuring_lock():
         freed = store.clean(part or known)
     print(f"freed {freed / 1e6:.1f} MB in {store.root}")

@@ -20,7 +20,7 @@ from qbench.cli.common import (
     console,
     print_json,
 )
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 
 if TYPE_CHECKING:
     from qbench.analysis.compare.compare import Comparison
@@ -75,8 +75,7 @@ def compare(
     from qbench.storage import write_file
 
     form = "json" if as_json else format
-    if form not in FORMATS:
-        raise UserError(f"there is no format '{form}'", nearest(form, FORMATS))
+    check_known(form, FORMATS, f"there is no format '{form}'")
     if output is not None and form == "terminal":
         raise UserError(
             "the terminal's format cannot be written to a file", "Add --format markdown or json."

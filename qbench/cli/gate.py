@@ -19,7 +19,7 @@ from qbench.cli.common import (
     console,
     print_json,
 )
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 
 
 def _growth(of: str) -> Any:
@@ -177,8 +177,7 @@ def accept(
     from qbench.text import printable
 
     for name in kind or ():
-        if name not in get_args(Kind):
-            raise UserError(f"there is no kind '{name}'", nearest(name, get_args(Kind)))
+        check_known(name, get_args(Kind), f"there is no kind '{name}'")
     try:
         day = date.fromisoformat(until)
     except ValueError:

@@ -71,12 +71,11 @@ def history(
     """
     from qbench.analysis.history.point import METRICS
     from qbench.analysis.history.query import History
-    from qbench.errors import nearest
+    from qbench.errors import check_known
     from qbench.present.words.history import describe
     from qbench.text import printable
 
-    if metric not in METRICS:
-        raise UserError(f"there is no metric '{metric}'", nearest(metric, METRICS))
+    check_known(metric, METRICS, f"there is no metric '{metric}'")
     check_parent(output)
     past = History(results or [DEFAULT_RESULTS], _reading)
     if case:

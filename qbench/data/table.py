@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 
 MAX_BYTES = 500_000_000
 """Maximum size of a text file."""
@@ -79,8 +79,7 @@ class Table:
 
     def need(self, column: str) -> None:
         """Raise UserError if a column is missing."""
-        if column not in self.columns:
-            raise UserError(f"{self.path}:1: no column '{column}'", nearest(column, self.columns))
+        check_known(column, self.columns, f"{self.path}:1: no column '{column}'")
 
     def integer(self, row: int, column: str) -> int:
         """Return a cell as an integer, or raise UserError with its line."""

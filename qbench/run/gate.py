@@ -140,9 +140,6 @@ def settings_of(
         raise UserError(f"setting of the gate '{name}': {message}") from None
 
 
-# --------------------------------------------------------------------------- other runs
-
-
 # --------------------------------------------------------------------------- new trials
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qbench.errors import UserError, nearest
+from qbench.errors import check_known
 from qbench.kit.model import PrepareTarget, RunConfig
 from qbench.spec.precisions import variant
 from qbench.spec.scenarios import SCENARIOS, longest_s
@@ -140,10 +140,7 @@ class Filters:
             (self.devices, sorted(suite.all_of("devices")), "device"),
         ):
             for name in given:
-                if name not in known:
-                    raise UserError(
-                        f"suite {suite.name} has no {what} '{name}'", nearest(name, known)
-                    )
+                check_known(name, known, f"suite {suite.name} has no {what} '{name}'")
 
     def admit(self, case: Case) -> bool:
         return all(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known, nearest
 from qbench.spec.columns import NAMES
 
 Objective = Literal["latency", "energy", "cost", "size", "memory"]
@@ -182,8 +182,7 @@ def _parts(text: str, known: tuple[str, ...]) -> tuple[str, bool, str]:
     if found is None:
         raise UserError(f"'{text}' is not a limit", _FORM)
     name, sign, value = found.groups()
-    if name not in known:
-        raise UserError(f"limit '{text}': there is no figure '{name}'", nearest(name, known))
+    check_known(name, known, f"limit '{text}': there is no figure '{name}'")
     return name, sign == ">=", value
 
 

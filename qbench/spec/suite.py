@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known, nearest
 from qbench.kit.precisions import PRECISIONS
 from qbench.spec import precisions, scenarios
 from qbench.spec.energy import EnergySettings
@@ -463,5 +463,4 @@ def load_suite(path: Path, backends: Collection[str], models: Collection[str]) -
 
 
 def _known(value: Any, known: Collection[Any], what: str, lines: Lines, *keys: str | int) -> None:
-    if value not in known:
-        raise UserError(f"{lines.at(*keys)}: unknown {what} '{value}'", nearest(str(value), known))
+    check_known(value, known, f"{lines.at(*keys)}: unknown {what} '{value}'")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from qbench.analysis.gate.judge import Finding, GateResult
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
-from qbench.errors import MachineryError, UserError, nearest
+from qbench.errors import MachineryError, UserError, check_known, nearest
 from qbench.run.artifacts import ArtifactStore
 from qbench.run.gate import judge_bundle, measure_again
 from qbench.run.planner import environments_of, expand, make_plan
@@ -126,11 +126,11 @@ def model_suite(
         )
     else:
         catalog = Catalog([folder, suites_dir()], notes.note)
-        if model not in catalog.names:
-            raise UserError(
-                f"there is no model '{model}': neither a file in {folder}/, nor a card",
-                nearest(str(model), catalog.names),
-            )
+        check_known(
+            model,
+            catalog.names,
+            f"there is no model '{model}': neither a file in {folder}/, nor a card",
+        )
         suite, text = adhoc.suite_for_cards([str(model)], [backend], [precision], rounds)
     name = f"{re.sub(r'[^A-Za-z0-9]+', '-', test).strip('-')[-50:]}-{digest_json(test)[:8]}"
     changes = {"name": name.lstrip("-"), "gate": _gate_settings(gate or {})}

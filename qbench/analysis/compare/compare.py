@@ -36,7 +36,7 @@ from qbench.analysis.table.trials import (
     welch_ratios,
 )
 from qbench.bundle.bundle import Bundle
-from qbench.errors import UserError, nearest
+from qbench.errors import check_known
 from qbench.spec.case import Filters
 from qbench.spec.columns import CaseRow
 
@@ -194,8 +194,7 @@ def compare_within(
     """
     for value in (a, b):
         known = values_of(bundle)[column]
-        if value not in known:
-            raise UserError(f"{bundle.run_id} has no {column} '{value}'", nearest(value, known))
+        check_known(value, known, f"{bundle.run_id} has no {column} '{value}'")
     _check(filters, [bundle])
     side = _Side(bundle, filters, journal=True)
     first, last = ([row for row in side.rows if getattr(row, column) == value] for value in (a, b))
@@ -264,8 +263,7 @@ def _check(filters: Filters, bundles: Iterable[Bundle]) -> None:
     ):
         known = {getattr(case, what) for case in cases}
         for name in names:
-            if name not in known:
-                raise UserError(f"there is no {what} '{name}' to compare", nearest(name, known))
+            check_known(name, known, f"there is no {what} '{name}' to compare")
 
 
 def _sorted_out(matches: Matches) -> tuple[list[tuple[CaseRow, CaseRow]], list[Refusal]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from qbench.bundle.bundle import Bundle
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 from qbench.spec.case import Case
 from qbench.spec.columns import CaseRow
 
@@ -64,12 +64,11 @@ def find_column(bundle: Bundle, a: str, b: str) -> Column:
         )
     everything = dict.fromkeys(name for names in values.values() for name in names)
     for name in (a, b):
-        if name not in everything:
-            raise UserError(
-                f"'{name}' is no bundle, and no environment, backend or precision of "
-                f"{bundle.run_id}",
-                nearest(name, everything),
-            )
+        check_known(
+            name,
+            everything,
+            f"'{name}' is no bundle, and no environment, backend or precision of {bundle.run_id}",
+        )
     kinds = [next(column for column in COLUMNS if name in values[column]) for name in (a, b)]
     raise UserError(
         f"'{a}' is a name of {_many(kinds[0])}, and '{b}' of {_many(kinds[1])}",

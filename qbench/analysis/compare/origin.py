@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qbench.analysis.compare.machines import machine_of
 from qbench.bundle.bundle import Bundle
 from qbench.spec.columns import CaseRow
+from qbench.text import count
 
 DOUBTED = "?"
 """The mark of a case that is noisy or inconclusive."""
@@ -21,8 +22,8 @@ def origin(bundle: Bundle, cases: Sequence[CaseRow]) -> str:
     """
     begin = bundle.begin
     cores = begin.host.cores_usable or begin.host.cores_logical
-    count = f"{cores} {'core' if cores == 1 else 'cores'}" if cores else ""
-    machine = ", ".join(filter(None, [machine_of(bundle).chip, count]))
+    parts = [machine_of(bundle).chip, count(cores, "core") if cores else ""]
+    machine = ", ".join(filter(None, parts))
     system_name = begin.system and begin.system.system_name
     named = f"{system_name} ({machine})" if system_name else machine
     version = begin.software.get("qbench")
@@ -36,10 +37,10 @@ def rounds(cases: Sequence[CaseRow]) -> str:
     if not counts:
         return ""
     least, most = min(counts), max(counts)
-    return f"{least} to {most} rounds" if least < most else f"{most} round{'s' * (most > 1)}"
+    return f"{least} to {most} rounds" if least < most else count(most, "round")
 
 
 def doubts(cases: Sequence[CaseRow], sign: str = DOUBTED) -> str:
     """The meaning of ``sign``, if it is used; else ""."""
-    count = sum(bool(case.noisy or case.inconclusive) for case in cases)
-    return f"{sign}: noisy or inconclusive, {count} of {len(cases)} cases" if count else ""
+    number = sum(bool(case.noisy or case.inconclusive) for case in cases)
+    return f"{sign}: noisy or inconclusive, {number} of {len(cases)} cases" if number else ""

@@ -29,6 +29,7 @@ from qbench.spec.costs import CostSheet
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.question import ASPECTS, Question
 from qbench.spec.suite import MIN_ROUNDS
+from qbench.text import count
 
 SUSTAINED = "sustained"
 SHORT = ("single-stream", "offline")
@@ -255,13 +256,8 @@ def _enough(estimate: Estimate, rounds: int) -> Figure:
     more = MIN_ROUNDS - rounds
     if more <= 0:
         return Figure(estimate, rounds, "not every trial has it, so it has no interval")
-    return Figure(
-        estimate, rounds, f"{_count(more, 'more round')} for an interval, it has {rounds}"
-    )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    few = f"{count(more, 'more round')} for an interval, it has {rounds}"
+    return Figure(estimate, rounds, few)
 
 
 def _exact(value: float | None, why_none: str) -> Figure:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from qbench.analysis.recommend.candidates import SUSTAINED, Candidate, Figure
 from qbench.spec.question import ASPECTS, Limit
-from qbench.text import figure, with_interval
+from qbench.text import count, figure, with_interval
 
 State = Literal["kept", "open", "broken"]
 
@@ -144,7 +144,7 @@ def _settles(candidate: Candidate, limit: Limit, found: Figure, ends: tuple[floa
     if not rounds:
         return f"{words}: about {figure(growth)} times as many {what}s"
     more = max(1, math.ceil(rounds * growth) - rounds)
-    return f"{words}: about {more:,} more {what}{'' if more == 1 else 's'}"
+    return f"{words}: about {count(more, f'more {what}')}"
 
 
 def _items(candidate: Candidate, limit: Limit, value: float, ends: tuple[float, float]) -> str:

@@ -34,7 +34,7 @@ from qbench.analysis.recommend.ranking import (
 )
 from qbench.analysis.recommend.sensitivity import Change, changes_of
 from qbench.bundle.bundle import Bundle
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 from qbench.spec.costs import CostSheet
 from qbench.spec.question import Question
 
@@ -138,8 +138,7 @@ def _check(runs: Sequence[Measured], question: Question) -> None:
     for column, word, names in asked:
         known = {getattr(row, column) for run in runs for row in run.rows}
         for name in names:
-            if name not in known:
-                raise UserError(f"there is no case of {word} '{name}'", nearest(str(name), known))
+            check_known(name, known, f"there is no case of {word} '{name}'")
 
 
 # --------------------------------------------------------------------------- one work

@@ -9,6 +9,7 @@ from typing import Any
 
 from qbench.bundle.records.gpu import Gpu
 from qbench.bundle.records.run import Segment, Trial
+from qbench.text import percent
 
 # The thresholds are those of trtexec (NVIDIA/TensorRT, samples/common/sampleReporting.cpp,
 # printEpilog: kENQUEUE_BOUND_REPORTING_THRESHOLD, kUNSTABLE_PERF_REPORTING_THRESHOLD), on the
@@ -62,18 +63,18 @@ def _warnings(timed: Mapping[str, Sequence[Segment]]) -> Iterator[str]:
         if (enqueue := p50["enqueue"]) is not None and enqueue > ENQUEUE_BOUND * compute:
             yield (
                 "throughput may be bound by the host: handing a call over takes "
-                f"{_percent(enqueue / compute)} of the GPU's time (a CUDA graph takes less)"
+                f"{percent(enqueue / compute)} of the GPU's time (a CUDA graph takes less)"
             )
         for name, what in (("h2d", "inputs to the GPU"), ("d2h", "outputs from the GPU")):
             copying = p50[name]
             if copying is not None and copying >= TRANSFER_BOUND * compute:
                 yield (
                     f"throughput may be bound by copying {what}: it takes "
-                    f"{_percent(copying / compute)} of the time of computing"
+                    f"{percent(copying / compute)} of the time of computing"
                 )
     cov = _middle([segment.cov for segment in timed["compute"]])
     if cov is not None and cov > UNSTABLE:
-        yield f"the GPU's time is unstable: its coefficient of variation is {_percent(cov, 1)}"
+        yield f"the GPU's time is unstable: its coefficient of variation is {percent(cov, 1)}"
 
 
 def device_memory(trials: Sequence[Trial]) -> tuple[list[int], str | None]:
@@ -102,7 +103,7 @@ def _throttled(watched: Sequence[Gpu]) -> str | None:
         return None
     reasons = dict.fromkeys(reason for shares in told for reason in shares)
     worst = {reason: max(shares.get(reason, 0.0) for shares in told) for reason in reasons}
-    return ", ".join(f"{r} ({_percent(share)})" for r, share in worst.items()) or "no"
+    return ", ".join(f"{r} ({percent(share)})" for r, share in worst.items()) or "no"
 
 
 def _middle(values: Sequence[float | None]) -> float | None:
@@ -122,7 +123,3 @@ def _of_known(
 
 def _scaled(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
-
-
-def _percent(share: float, digits: int = 0) -> str:
-    return f"{100 * share:.{digits}f} %"

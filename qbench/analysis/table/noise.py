@@ -17,6 +17,7 @@ from qbench.bundle.records.run import Trial
 from qbench.kit.readings.conditions import TICK_NS
 from qbench.machine.gpu.state import POWER_CAP
 from qbench.spec.case import Case
+from qbench.text import count, percent
 
 # Where a value was found by trial: 1 ms networks on a virtual machine of two processors, with one
 # and two threads and two streams, alone and beside one or two processes that never pause. Quotas,
@@ -233,18 +234,18 @@ def _scheduling(timed: _Timed, case: Case) -> Iterator[_Sign]:
     # a runtime's helpers wait too, beyond the threads that were asked for
     waited = 0.0 if delay is None else min(1, delay / (wall * asked))
     if waited > WAITED:
-        text = f"waited {_percent(waited)} of the time for a processor"
+        text = f"waited {percent(waited)} of the time for a processor"
         yield _Sign("waited", waited, text)
     if delay is None and pressure is not None and (share := pressure / wall) > PRESSURE:
-        text = f"processes of this machine waited {_percent(share)} of the time for a processor"
+        text = f"processes of this machine waited {percent(share)} of the time for a processor"
         yield _Sign("pressure", share, text)
     had, clean = timed.cpu_ns / timed.wall_ns, timed.loop.get("clean_share")
     if _works_alone(case):
         if had + waited < CPU_SHARE:  # what is not explained yet
-            text = f"had the processor for {_percent(had)} of the time only"
+            text = f"had the processor for {percent(had)} of the time only"
             yield _Sign("off the processor", 1 - had, text)
         if clean is not None and clean < CLEAN:
-            yield _Sign("clean", 1 - clean, f"only {_percent(clean)} of the time was clean")
+            yield _Sign("clean", 1 - clean, f"only {percent(clean)} of the time was clean")
 
 
 def _machine(timed: _Timed, case: Case) -> Iterator[_Sign]:
@@ -256,15 +257,15 @@ def _machine(timed: _Timed, case: Case) -> Iterator[_Sign]:
         if (others - TICK_NS * cpus**0.5) / wall > limit:
             yield _Sign("others", others / wall, f"others used {others / wall:.1f} cores")
     if (stolen := conditions.get("steal_ns")) is not None and (stolen - TICK_NS) / wall > STOLEN:
-        text = f"the hypervisor gave away {_percent(stolen / wall)} of a core"
+        text = f"the hypervisor gave away {percent(stolen / wall)} of a core"
         yield _Sign("stolen", stolen / wall, text)
     throttled = (conditions.get("throttled_ns") or 0) / (wall * asked)
     if throttled > THROTTLED:
-        text = f"throttled {_percent(min(1, throttled))} of the time by a quota"
+        text = f"throttled {percent(min(1, throttled))} of the time by a quota"
         yield _Sign("throttled", throttled, text)
     short = (conditions.get("memory_pressure_ns") or 0) / wall
     if short > SHORT_OF_MEMORY:
-        text = f"processes of this machine waited {_percent(short)} of the time for memory"
+        text = f"processes of this machine waited {percent(short)} of the time for memory"
         yield _Sign("memory", short, text)
 
 
@@ -295,7 +296,7 @@ def _gpu(timed: _Timed, case: Case) -> Iterator[_Sign]:
     throttled = gpu.throttled or {}
     for reason, share in throttled.items():
         if reason != POWER_CAP:
-            text = f"{reason} lowered the GPU's clock in {_percent(share)} of the readings"
+            text = f"{reason} lowered the GPU's clock in {percent(share)} of the readings"
             yield _Sign(f"gpu {reason}", share, text)
     low, high = gpu.sm_clock_low_mhz, gpu.sm_clock_high_mhz
     moves = case.scenario in PAUSING or POWER_CAP in throttled
@@ -303,8 +304,8 @@ def _gpu(timed: _Timed, case: Case) -> Iterator[_Sign]:
         text = f"the GPU's clock moved between {low:.0f} and {high:.0f} MHz"
         yield _Sign("gpu clock", 1 - low / high, text)
     if others := gpu.others:
-        word = "process" if others == 1 else "processes"
-        yield _Sign("gpu others", others, f"{others} other {word} computed on the GPU")
+        processes = count(others, "other process", "other processes")
+        yield _Sign("gpu others", others, f"{processes} computed on the GPU")
     for kind, errors, what in (
         ("ecc_corrected", gpu.ecc_corrected, "corrected"),
         ("ecc_uncorrected", gpu.ecc_uncorrected, "not corrected"),
@@ -320,7 +321,7 @@ def _gpu_limits(timed: _Timed) -> Iterator[_Sign]:
     if gpu is None:
         return
     if share := (gpu.throttled or {}).get(POWER_CAP):
-        text = f"the power limit lowered the GPU's clock in {_percent(share)} of the readings"
+        text = f"the power limit lowered the GPU's clock in {percent(share)} of the readings"
         yield _Sign("gpu power cap", share, text)
     limit, usual = gpu.power_limit_w, gpu.power_limit_default_w
     if limit and usual and limit < usual:
@@ -332,7 +333,7 @@ def _program(timed: _Timed, case: Case) -> Iterator[_Sign]:
     """Signs of a program that was not warm."""
     asked, cores = case.threads * case.streams, timed.cpu_ns / timed.wall_ns
     if cores > asked * MORE_THAN_ASKED:
-        threads = "1 thread was" if asked == 1 else f"{asked} threads were"
+        threads = count(asked, "thread was", "threads were")
         text = f"{cores:.1f} cores were busy though {threads} asked for"
         yield _Sign("more than asked", cores, text)
     work = timed.loop.get("worst_work")
@@ -358,12 +359,8 @@ def _drift(timed: _Timed, case: Case, calm: bool) -> Iterator[_Sign]:
             return
         change = "still getting faster" if head > 1 else "getting slower"
         how = "slower" if head > 1 else "faster"
-        text = f"{change}: the first fifth is {_percent(abs(head - 1))} {how} than the rest"
+        text = f"{change}: the first fifth is {percent(abs(head - 1))} {how} than the rest"
         yield _Sign("drift", max(head, 1 / head), text)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _ghz(khz: float) -> str:

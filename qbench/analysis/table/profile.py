@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from qbench.analysis.explain import Kind, by_kind
+from qbench.bundle.records.run import KindTime
 from qbench.kit.operators import Operator
 
 MOST_OPERATORS, MOST_KINDS = 30, 20
@@ -61,14 +62,7 @@ def _together(rest: Sequence[Operator]) -> dict[str, Any] | None:
 
 
 def _kind(kind: Kind) -> dict[str, Any]:
-    return {
-        "kind": kind.kind,
-        "role": kind.role,
-        "precision": kind.precision,
-        "operators": kind.operators,
-        "ns": kind.ns,
-        "share": kind.share,
-    }
+    return {name: getattr(kind, name) for name in KindTime.model_fields}
 
 
 def _kinds_together(rest: Sequence[Kind]) -> dict[str, Any] | None:

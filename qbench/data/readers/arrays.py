@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from qbench.data.readers.base import Label, Reader
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 from qbench.spec.datasets import DatasetCard
 from qbench.spec.files import inside
 
@@ -115,8 +115,7 @@ def _load_npz(path: Path, arrays: list[str], labels: str | None) -> dict[str, np
         with np.load(path, allow_pickle=False) as file:
             wanted = [*(arrays or file.files), *([labels] if labels else [])]
             for key in wanted:
-                if key not in file.files:
-                    raise UserError(f"{path} has no array '{key}'", nearest(key, file.files))
+                check_known(key, file.files, f"{path} has no array '{key}'")
             return {key: file[key] for key in dict.fromkeys(wanted)}
     except UserError:
         raise

@@ -13,7 +13,7 @@ import pandas as pd
 from qbench.analysis.systems import system_files
 from qbench.analysis.table.table import case_rows, case_table
 from qbench.bundle.bundle import Bundle
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 from qbench.present.exports.latex import latex_table
 from qbench.present.exports.pytest_benchmark import pytest_benchmark_json
 from qbench.spec.columns import NAMES
@@ -44,8 +44,7 @@ def export_bundles(
     Raises:
         UserError: there is no such format; or as ``Exporter``.
     """
-    if form not in EXPORTERS:
-        raise UserError(f"there is no format '{form}'", nearest(form, EXPORTERS))
+    check_known(form, EXPORTERS, f"there is no format '{form}'")
     return EXPORTERS[form](bundles, columns)
 
 
@@ -104,8 +103,7 @@ def export_table(cases: pd.DataFrame, form: str, columns: Sequence[str] = ()) ->
 
 def _checked(columns: Sequence[str]) -> list[str]:
     for name in columns:
-        if name not in NAMES:
-            raise UserError(f"the case table has no column '{name}'", nearest(name, NAMES))
+        check_known(name, NAMES, f"the case table has no column '{name}'")
     return list(dict.fromkeys(columns))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from qbench.bundle.bundle import Bundle
 from qbench.bundle.find import bundles
 from qbench.bundle.verdict import is_valid, verdict_path
 from qbench.errors import UserError
+from qbench.machine.host import usable_cores
 from qbench.machine.lock import alone_in
 from qbench.present.page.content import content_of
 from qbench.present.page.history import CHART
@@ -225,7 +225,7 @@ class _Task(NamedTuple):
 def _results(tasks: Sequence[_Task]) -> Iterator[tuple[str, str] | UserError | OSError]:
     """Pages and data of the tasks, or the error of each, in order. Starts processes if there are
     enough runs."""
-    processes = min(len(tasks) // LEAST_RUNS, MOST_PROCESSES, _processors())
+    processes = min(len(tasks) // LEAST_RUNS, MOST_PROCESSES, usable_cores())
     if processes < 2:
         yield from map(_attempt, tasks)
         return
@@ -234,12 +234,6 @@ def _results(tasks: Sequence[_Task]) -> Iterator[tuple[str, str] | UserError | O
         yield from pool.map(_attempt, tasks)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _attempt(task: _Task) -> tuple[str, str] | UserError | OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from rich.console import Console
@@ -207,14 +208,11 @@ def _fitting(
 ) -> Table:
     """The cases with as many columns as fit the terminal, without empty ones."""
     kept = [column for column in columns if any(getattr(c, column.name) is not None for c in ran)]
-
-    def below(rank: int) -> Table:
-        return _results(ran, [column for column in kept if column.terminal_rank < rank], title)
-
-    return fitting(below, [column.terminal_rank for column in kept], console, "the report")
+    ranks = [column.terminal_rank for column in kept]
+    return fitting(partial(_results, ran, title), kept, ranks, console, "the report")
 
 
-def _results(ran: Sequence[CaseRow], columns: Sequence[ColumnSpec], title: str | None) -> Table:
+def _results(ran: Sequence[CaseRow], title: str | None, columns: Sequence[ColumnSpec]) -> Table:
     table = bare_table(title)
     conditions = specs(*varying_conditions(CONDITIONS, ran))
     place = 1 + [column.name for column in columns].index("precision")

@@ -14,8 +14,8 @@ from qbench.analysis.compare.compare import FALSE_SHARE, Comparison, Pair
 from qbench.analysis.compare.predictions import Delta
 from qbench.analysis.statistics.verdict import Rule, Verdict
 from qbench.analysis.table.trials import Ratio
-from qbench.present.terminal.cases import varying_conditions
 from qbench.present.terminal.tables import bare_table, fitting, styled
+from qbench.present.words.named import varying_conditions, with_variant
 from qbench.spec.columns import CaseRow
 from qbench.text import count, figure, markdown, percent
 
@@ -49,19 +49,18 @@ class _Column(NamedTuple):
 def comparison_parts(comparison: Comparison, console: Console) -> list[Table | Text]:
     """Text and table for the terminal."""
     columns = _columns(comparison)
-    rows = _cells(comparison, columns)
 
-    def below(rank: int) -> Table:
+    def table_of(shown: Sequence[_Column]) -> Table:
         table = bare_table()
-        for column in (column for column in columns if column.rank < rank):
+        for column in shown:
             side = "left" if column.is_word else "right"
             table.add_column(column.title, justify=side, no_wrap=True)
-        for row in rows:
-            cells = [cell for cell, column in zip(row, columns, strict=True) if column.rank < rank]
+        for cells in _cells(comparison, shown):
             table.add_row(*[styled(cell, _STYLES.get(cell.split(" ")[0], "")) for cell in cells])
         return table
 
-    table = fitting(below, [c.rank for c in columns], console, "--format markdown")
+    ranks = [column.rank for column in columns]
+    table = fitting(table_of, columns, ranks, console, "--format markdown")
     return [
         *[styled(line) for line in _head(comparison)],
         table,
@@ -199,15 +198,15 @@ def _cells(comparison: Comparison, columns: Sequence[_Column]) -> list[list[str]
 
 
 def _name(pair: Pair, name: str) -> str:
-    """The common value, or A's and B's."""
-    found = [getattr(row, name) for row in (pair.a, pair.b)]
-    values = ["–" if value is None else str(value) for value in found]
     if name == "precision":
-        values = [
-            value + (f" [{row.variant}]" if row.variant else "")
-            for value, row in zip(values, (pair.a, pair.b), strict=True)
-        ]
-    return values[0] if values[0] == values[1] else " → ".join(values)
+        return _both(with_variant(pair.a), with_variant(pair.b))
+    return _both(getattr(pair.a, name), getattr(pair.b, name))
+
+
+def _both(*values: object) -> str:
+    """The common value, or A's and B's."""
+    a, b = ("–" if value is None else str(value) for value in values)
+    return a if a == b else f"{a} → {b}"
 
 
 def _ratio(ratio: Ratio | None) -> str | None:
@@ -247,11 +246,8 @@ def _points(delta: Delta | None) -> str | None:
 
 
 def _fidelity(pair: Pair) -> str | None:
-    values = [row.sqnr_db for row in (pair.a, pair.b)]
-    if values == [None, None]:
-        return None
-    shown = ["–" if value is None else f"{value:.0f}" for value in values]
-    return shown[0] if shown[0] == shown[1] else " → ".join(shown)
+    a, b = (None if row.sqnr_db is None else f"{row.sqnr_db:.0f}" for row in (pair.a, pair.b))
+    return None if a is b is None else _both(a, b)
 
 
 # --------------------------------------------------------------------------- notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -41,30 +42,20 @@ def cost_parts(costs: Sequence[Costed], console: Console) -> list[Table | Text]:
     missing = missing_reasons(costs)
     if missing:
         rows = [(title, ", ".join(machines), reason) for title, reason, machines in missing]
-        parts.append(
-            _titled("Missing figures", simple_table(["figure", "machines", "reason"], rows))
-        )
+        parts.append(simple_table(["figure", "machines", "reason"], rows, "Missing figures"))
     sources = input_sources(costs)
     if sources:
         headers = ["machine", "input", "value", "source"]
-        parts.append(_titled("Sources", simple_table(headers, sources)))
+        parts.append(simple_table(headers, sources, "Sources"))
     return parts
-
-
-def _titled(title: str, table: Table) -> Table:
-    table.title, table.title_justify, table.title_style = styled(title), "left", "bold"
-    return table
 
 
 def _table(costs: Sequence[Costed], currency: str | None, console: Console) -> Table:
     kept = [
         s for s in COST_COLUMNS if any(getattr(cost.figures, s.name) is not None for cost in costs)
     ]
-
-    def below(rank: int) -> Table:
-        return _filled(costs, currency, [shown for shown in kept if shown.rank < rank])
-
-    return fitting(below, [shown.rank for shown in kept], console, "--json")
+    ranks = [shown.rank for shown in kept]
+    return fitting(partial(_filled, costs, currency), kept, ranks, console, "--json")
 
 
 def _filled(costs: Sequence[Costed], currency: str | None, columns: Sequence[CostColumn]) -> Table:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from qbench.present.terminal.cases import NotRun, reasons_table
 from qbench.present.terminal.tables import simple_table, styled
+from qbench.present.words.named import with_variant
 from qbench.text import figure, percent
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
     for planned in plan.runnable:
         case = planned.case
         row = cells.setdefault((case.model, case.backend), [])
-        name = case.precision + (f" [{case.variant}]" if case.variant else "")
+        name = with_variant(case)
         if name not in row:
             row.append(name)
     counts = Counter((p.case.model, p.case.backend) for p in plan.runnable)
@@ -74,9 +75,8 @@ def explanation_parts(found: Explanation) -> list[Table | Text]:
             (layer.name, layer.kind, f"{layer.sqnr_db:.1f}", f"{layer.drop_db:.1f}")
             for layer in found.worst_layers
         ]
-        table = simple_table(["layer", "kind", "SQNR dB", "lost here, dB"], rows)
-        table.title = "Layers whose outputs differ most from float32"
-        parts.append(table)
+        title = "Layers whose outputs differ most from float32"
+        parts.append(simple_table(["layer", "kind", "SQNR dB", "lost here, dB"], rows, title))
     for note in found.notes:
         parts.append(styled(note, style="dim"))
     if not found.findings:
@@ -101,10 +101,9 @@ def _kinds_table(title: str, kinds: Sequence[Kind], ns: float | None) -> Table:
         for kind in kinds[:MAX_KINDS]
     ]
     share = "share" if ns is not None else "share of operators"
-    table = simple_table(
-        ["type", "runs at", "operators", "ms", share, "GMAC/s", "outside the fast path"], rows
-    )
-    table.title = title if ns is None else f"{title}: {figure(ns / 1e6)} ms in all"
+    headers = ["type", "runs at", "operators", "ms", share, "GMAC/s", "outside the fast path"]
+    title = title if ns is None else f"{title}: {figure(ns / 1e6)} ms in all"
+    table = simple_table(headers, rows, title)
     rest = len(kinds) - len(rows)
     table.caption = f"{rest} more types, with lower shares, are left out" if rest else None
     return table

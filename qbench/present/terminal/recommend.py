@@ -9,7 +9,7 @@ from rich.text import Text
 
 from qbench.analysis.recommend.ranking import Choice
 from qbench.analysis.recommend.recommend import Answer, Recommendation
-from qbench.present.terminal.tables import bare_table, styled
+from qbench.present.terminal.tables import bare_table, simple_table, styled
 from qbench.present.words.recommend import (
     against,
     changed,
@@ -87,12 +87,8 @@ def _maybe(answer: Answer, of: Recommendation) -> Table:
 
 def _fails(answer: Answer) -> Table:
     """Configurations that do not keep the limits, by reason."""
-    table = bare_table("Not")
-    table.add_column("configuration", overflow="fold")
-    table.add_column("why", overflow="fold")
     reasons: dict[str, list[Choice]] = {}
     for choice in answer.fails:
         reasons.setdefault(why_not(choice), []).append(choice)
-    for reason, choices in reasons.items():
-        table.add_row(styled("; ".join(choice.label for choice in choices)), styled(reason))
-    return table
+    rows = [("; ".join(choice.label for choice in some), why) for why, some in reasons.items()]
+    return simple_table(["configuration", "why"], rows, "Not")

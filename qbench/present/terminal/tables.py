@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -14,6 +14,7 @@ from qbench.text import count, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+Column = TypeVar("Column")
 STYLES = {"ok": "green", "skipped": "yellow"}
 WIDE = 200
 """Characters in a line if the output is not a terminal: nothing is left out."""
@@ -38,31 +39,37 @@ def bare_table(title: str | None = None) -> Table:
 
 
 def fitting(
-    below: Callable[[int], Table], ranks: Sequence[int], console: Console, elsewhere: str
+    table_of: Callable[[Sequence[Column]], Table],
+    columns: Sequence[Column],
+    ranks: Sequence[int],
+    console: Console,
+    elsewhere: str,
 ) -> Table:
     """A table with as many of its columns as fit the terminal.
 
     Args:
-        below: makes the table of the columns whose rank is below a number.
-        ranks: of all columns; the highest are left out first; 0: never.
+        table_of: makes the table of some of the columns.
+        ranks: of the columns; the highest are left out first; 0: never.
         elsewhere: the place that shows all columns.
     """
-    most = 1 + max(ranks, default=0)
-    table, dropped = below(most), 0
-    for rank in sorted({rank for rank in ranks if rank}, reverse=True):
+    kept, table = columns, table_of(columns)
+    for limit in sorted({rank for rank in ranks if rank}, reverse=True):
         wide = console.options.update(max_width=WIDE * 2)
         if table.__rich_measure__(console, wide).maximum <= console.width:
             break
-        table, dropped = below(rank), sum(other >= rank for other in ranks)
-    if dropped:
-        columns = count(dropped, "column is", "columns are")
-        table.caption = f"{columns} left out: widen the terminal, or see {elsewhere}"
+        kept = [column for column, rank in zip(columns, ranks, strict=True) if rank < limit]
+        table = table_of(kept)
+    if dropped := len(columns) - len(kept):
+        left_out = count(dropped, "column is", "columns are")
+        table.caption = f"{left_out} left out: widen the terminal, or see {elsewhere}"
     return table
 
 
-def simple_table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+def simple_table(
+    headers: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None
+) -> Table:
     """A table of words; None is shown as a dash."""
-    table = bare_table()
+    table = bare_table(title)
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from qbench.analysis.history.point import METRICS, Point
@@ -77,15 +78,7 @@ def _change(trend: Trend, change: Change) -> dict[str, Any]:
         "after": change.after,
         "change": size,
         "word": _word(size, trend.metric.less_is_better),
-        "facts": [
-            {
-                "name": fact.name,
-                "before": fact.before,
-                "after": fact.after,
-                "nights": fact.nights,
-            }
-            for fact in change.facts
-        ],
+        "facts": [asdict(fact) for fact in change.facts],
     }
 
 

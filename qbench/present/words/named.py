@@ -9,6 +9,7 @@ from typing import Any
 from qbench.present.words import cells, traces
 from qbench.present.words.effective import effective_columns
 from qbench.present.words.run import Run
+from qbench.spec.case import Case
 from qbench.spec.columns import CaseRow, as_dict
 
 CALLS = ("scenario", "scenario_options", "batch_size", "threads", "streams")
@@ -164,7 +165,7 @@ def conditions_text(case: CaseRow, conditions: Sequence[str]) -> str:
     )
 
 
-def with_variant(case: CaseRow) -> str:
+def with_variant(case: CaseRow | Case) -> str:
     """``int8-static [per_channel=False]``."""
     return f"{case.precision} [{case.variant}]" if case.variant else case.precision
 

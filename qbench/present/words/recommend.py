@@ -38,17 +38,13 @@ def sentences(answer: Answer, of: Recommendation) -> list[str]:
 def _none(answer: Answer) -> str:
     if answer.nearest is None:
         return "Nothing was measured."
-    might = f"; {_many(answer.maybe)} might" if answer.maybe else ""
+    might = f"; {count(len(answer.maybe), 'configuration')} might" if answer.maybe else ""
     near = answer.nearest
     says = "; ".join(
         [*(h.says for h in near.held if h.state != "kept"), *(d.word for d in near.doubts)]
     )
     settles = f" (to be settled: {'; '.join(near.settles)})" if near.settles else ""
     return f"Nothing surely keeps the limits{might}. Nearest is {near.label}: {says}{settles}."
-
-
-def _many(choices: Sequence[Choice]) -> str:
-    return count(len(choices), "configuration")
 
 
 def _first(answer: Answer, of: Recommendation) -> Iterable[str]:
@@ -104,8 +100,8 @@ def _better(answer: Answer, of: Recommendation) -> Iterable[str]:
         might = better[0]
         settles = "; ".join(might.settles)
         yield (
-            f"{_many(better)} might keep the limits and come before: {might.label}, "
-            f"{objective(might, of)} (to be settled: {settles})."
+            f"{count(len(better), 'configuration')} might keep the limits and come before: "
+            f"{might.label}, {objective(might, of)} (to be settled: {settles})."
         )
 
 

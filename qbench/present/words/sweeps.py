@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from qbench.present.words.named import PageCase
+from qbench.present.words.named import PageCase, with_variant
 from qbench.present.words.traces import rounded
 
 AXES = ("batch_size", "threads", "streams")
@@ -51,11 +51,9 @@ def sweeps(cases: Sequence[PageCase]) -> list[dict[str, Any]]:
 def _line(row: Sequence[PageCase], along: str, varied: Sequence[str]) -> dict[str, Any]:
     ordered = sorted(row, key=attrgetter(along))
     first = ordered[0]
-    names = [first.backend, first.precision]
-    names += [f"[{first.variant}]"] if first.variant else []
     return {
         **{name: getattr(first, name) for name in ("run", "model", "backend", "precision")},
-        "label": " ".join(names),
+        "label": f"{first.backend} {with_variant(first)}",
         "scenario": " ".join(filter(None, [first.scenario, first.scenario_options])),
         "axis": along,
         "points": [

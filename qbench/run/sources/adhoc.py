@@ -15,7 +15,7 @@ import numpy as np
 from qbench.data.files import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.model import TensorSpec
 from qbench.kit.precisions import PRECISIONS
@@ -102,13 +102,10 @@ def check_names(backends: Sequence[str], precisions: Sequence[str], registry: Re
     Raises:
         UserError: there is no such backend or precision.
     """
-    for kind, names, known in (
-        ("backend", backends, registry.names),
-        ("precision", precisions, PRECISIONS),
-    ):
-        for name in names:
-            if name not in known:
-                raise UserError(f"there is no {kind} '{name}'", nearest(str(name), known))
+    for name in backends:
+        check_known(name, registry.names, f"there is no backend '{name}'")
+    for name in precisions:
+        check_known(name, PRECISIONS, f"there is no precision '{name}'")
 
 
 def suite_for_cards(
@@ -251,8 +248,7 @@ def _read_items(path: Path, inputs: Mapping[str, TensorSpec]) -> dict[str, Items
     except Exception as error:  # NumPy and zlib have a dozen kinds for a damaged file
         raise UserError(f"{path} is not a readable .npz file: {error}") from None
     for name, spec in inputs.items():
-        if name not in arrays:
-            raise UserError(f"{path} has no array for input '{name}'", nearest(name, arrays))
+        check_known(name, arrays, f"{path} has no array for input '{name}'")
         want, array = spec.sized(1)[1:], arrays[name]
         free = [isinstance(size, str) for size in spec.shape[1:]]
         fits = array.ndim == len(spec.shape) and all(

@@ -15,7 +15,7 @@ from qbench.data.files import Report, digest_path, locate, unpacked
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
-from qbench.errors import NoSource, UserError, nearest
+from qbench.errors import NoSource, UserError, check_known, nearest
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
 from qbench.run.sources.convert import Converters, Verified
@@ -125,8 +125,7 @@ class Catalog:
 
     def dataset(self, name: str) -> DatasetCard:
         """The data set card ``name``."""
-        if name not in self._datasets:
-            raise UserError(f"there is no data set '{name}'", nearest(name, self._datasets))
+        check_known(name, self._datasets, f"there is no data set '{name}'")
         card, lines = load(self._datasets[name], DatasetCard)
         if card.name != name:
             raise UserError(

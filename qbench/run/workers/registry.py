@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
-from qbench.errors import UserError, nearest
+from qbench.errors import UserError, check_known
 from qbench.kit.adapter import API_VERSION, Adapter, Ready, Unavailable
 from qbench.run.workers.isolate import Interpreter, in_parallel, run_job, scratch_folder
 
@@ -39,8 +39,7 @@ class Registry:
 
     def load(self, name: str) -> Adapter | Unavailable:
         """The adapter, or the reason why it cannot be used. Imports no runtime."""
-        if name not in self.targets:
-            raise UserError(f"there is no backend '{name}'", nearest(name, self.targets))
+        check_known(name, self.targets, f"there is no backend '{name}'")
         if name not in self._loaded:
             self._loaded[name] = self._import(name)
         return self._loaded[name]
