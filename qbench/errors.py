@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 
@@ -73,3 +73,39 @@ def nearest(name: str, known: object) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean '{close[0]}'? " if close else ""
     return f"{hint}Known: {', '.join(names) if names else '(none)'}."
+
+
+LISTED = 20
+"""Maximum number of cases that a message names."""
+
+
+def find_by_words(words: Sequence[str], labels: Mapping[str, str]) -> str:
+    """The id of the case that ``words`` mean: its id, or words of its label. If several labels have
+    these words, the one with the fewest others: ``fp32`` and not ``fp32 offline``.
+
+    Args:
+        labels: by case id.
+
+    Raises:
+        UserError: no case fits, or several do.
+    """
+    given = " ".join(words)
+    wanted = _words(given)
+    found = [case_id for case_id in labels if wanted == [case_id]]
+    if not found:
+        sizes = {case_id: len(_words(label)) for case_id, label in labels.items()}
+        found = [key for key, label in labels.items() if {*wanted} <= {*_words(label)}]
+        least = min((sizes[key] for key in found), default=0)
+        shortest = [key for key in found if sizes[key] == least]
+        found = shortest if len(shortest) == 1 else found
+    if len(found) != 1:
+        what, listed = ("several cases fit", found) if found else ("no case fits", [*labels])
+        lines = [f"{case_id}  {labels[case_id]}" for case_id in listed[:LISTED]]
+        lines += [f"and {len(listed) - LISTED} more"] if len(listed) > LISTED else []
+        shown = "\n  ".join(lines or ["(there are none)"])
+        raise UserError(f"{what} '{given}'", f"Give an id:\n  {shown}")
+    return found[0]
+
+
+def _words(label: str) -> list[str]:
+    return label.replace("/", " ").split()

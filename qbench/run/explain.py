@@ -13,7 +13,7 @@ from qbench.analysis.explain import Explanation, explain
 from qbench.analysis.table.table import case_rows
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.records.run import Entry
-from qbench.errors import UserError
+from qbench.errors import UserError, find_by_words
 from qbench.machine.host import fingerprint
 from qbench.machine.lock import measuring_lock
 from qbench.run.artifacts import RECORD, ArtifactStore, digest_artifact
@@ -85,31 +85,9 @@ def explain_case(bundle: Bundle, words: Sequence[str], registry: Registry) -> Ex
 
 
 def find_case(bundle: Bundle, words: Sequence[str]) -> Entry:
-    """The plan's entry that matches ``words``.
-
-    Raises:
-        UserError: no case or several match.
-    """
-    wanted = [part for word in words for part in word.replace("/", " ").split()]
-    entries = bundle.plan.cases
-    found = [entry for entry in entries if wanted == [entry.case_id]]
-    if not found:
-        labels = [_label(entry).split() for entry in entries]
-        fitting = [
-            (len(has), entry)
-            for entry, has in zip(entries, labels, strict=True)
-            if set(wanted) <= set(has)
-        ]
-        # of several, the one with the fewest further words: `fp32` and not `fp32 offline`
-        least = min((words for words, _ in fitting), default=0)
-        fewest = [entry for words, entry in fitting if words == least]
-        found = fewest if len(fewest) == 1 else [entry for _, entry in fitting]
-    if len(found) != 1:
-        shown = (found or entries)[:20]
-        listed = "\n  ".join(f"{entry.case_id}  {_label(entry)}" for entry in shown)
-        what = "several cases fit" if found else "no case fits"
-        raise UserError(f"{what} '{' '.join(words)}'", f"Give an id:\n  {listed}")
-    return found[0]
+    """The entry of the plan that ``words`` mean; see ``find_by_words``."""
+    entries = {entry.case_id: entry for entry in bundle.plan.cases}
+    return entries[find_by_words(words, {key: _label(entry) for key, entry in entries.items()})]
 
 
 def _label(entry: Entry) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
-from qbench.errors import nearest
 from qbench.spec.decoders import Decoder
-from qbench.spec.tasks import TASKS
+from qbench.spec.tasks import TaskName
 
 
 class Fidelity(BaseModel):
@@ -101,7 +100,7 @@ class Judging(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    task: str
+    task: TaskName
     metric: str | None = None
     scores: str | None = None
     output: str | None = None
@@ -109,13 +108,6 @@ class Judging(BaseModel):
     class_axis: int = -1
     classes: PositiveInt | None = None
     decoder: Decoder | None = None
-
-    @field_validator("task")
-    @classmethod
-    def _task_is_known(cls, task: str) -> str:
-        if task not in TASKS:
-            raise ValueError(f"there is no task '{task}'. {nearest(task, TASKS)}")
-        return task
 
     def answer(self) -> dict[str, Any] | None:
         """How the answer for one item is read from the outputs, as

@@ -15,7 +15,7 @@ from qbench.spec.files import Digest, SourceFile
 from qbench.spec.judging import Judging
 from qbench.spec.preprocess import Steps
 from qbench.spec.suite import Name, PositiveInt
-from qbench.spec.tasks import TASKS
+from qbench.spec.tasks import TASKS, TaskName
 from qbench.spec.yamlfile import Strict
 
 Layout = Literal["NCHW", "NHWC"]
@@ -140,7 +140,7 @@ class ModelCard(Strict):
     """
 
     name: Name
-    task: str
+    task: TaskName
     description: str = ""
     licence: str | None = None
     homepage: str | None = None
@@ -171,13 +171,6 @@ class ModelCard(Strict):
         if unknown:
             raise ValueError(f"preprocess names {sorted(unknown)}, no input of the card")
         return self
-
-    @field_validator("task")
-    @classmethod
-    def _known_task(cls, task: str) -> str:
-        if task not in TASKS:
-            raise ValueError(f"there is no task '{task}'. {nearest(task, TASKS)}")
-        return task
 
     @field_validator("metric")
     @classmethod

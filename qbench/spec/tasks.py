@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
+from pydantic import AfterValidator
+
+from qbench.errors import nearest
 from qbench.spec.datasets import Truth
 
 
@@ -43,3 +47,12 @@ TASKS: Mapping[str, Task] = {
     "unknown": Task(),
 }
 """By name, as in cards. ``other``: fidelity only; ``unknown``: a file without a card."""
+
+
+def _known(task: str) -> str:
+    if task not in TASKS:
+        raise ValueError(f"there is no task '{task}'. {nearest(task, TASKS)}")
+    return task
+
+
+TaskName = Annotated[str, AfterValidator(_known)]

@@ -113,17 +113,13 @@ def _folder(results: Path) -> Path:
 def _locked(folder: Path) -> Iterator[None]:
     import filelock
 
-    lock = filelock.FileLock(folder / "lock", mode=0o666)
     try:
-        lock.acquire(timeout=LOCK_S)
+        with filelock.FileLock(folder / "lock", timeout=LOCK_S, mode=0o666):
+            yield
     except filelock.Timeout:
         raise MachineryError(
             f"another qbench has been at the index {folder} for {LOCK_S} s", "Wait for it to end."
         ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _read_index(folder: Path) -> _Index | None:

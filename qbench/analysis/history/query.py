@@ -15,13 +15,10 @@ from qbench.analysis.history.cuts import KnownCuts
 from qbench.analysis.history.index import TABLES, Progress, update
 from qbench.analysis.history.point import Point
 from qbench.analysis.history.sources import CASE_FACTS, NUMBERS, SHORT, microseconds, time_of
-from qbench.errors import UserError
+from qbench.errors import UserError, find_by_words
 
 if TYPE_CHECKING:
     import duckdb
-
-LISTED = 20
-"""Number of cases that a message names."""
 
 
 class Known(NamedTuple):
@@ -74,30 +71,9 @@ class History:
         return [Known(*row) for row in rows]
 
     def find(self, words: Sequence[str]) -> Known:
-        """The case with this id, or the only one whose label has these words; of several, the one
-        with the fewest further words: ``fp32`` and not ``fp32 offline``.
-
-        Raises:
-            UserError: there is no such case, or there are several.
-        """
-        known = self.cases()
-        wanted = _words(" ".join(words))
-        found = [case for case in known if case.case_id == " ".join(words)]
-        if not found:
-            fitting = [case for case in known if set(wanted) <= set(_words(case.label))]
-            least = min((len(_words(case.label)) for case in fitting), default=0)
-            fewest = [case for case in fitting if len(_words(case.label)) == least]
-            found = fewest if len(fewest) == 1 else fitting
-        if len(found) != 1:
-            what = "several cases fit" if found else "no case fits"
-            shown = (found or known)[:LISTED]
-            listed = "\n  ".join(f"{case.case_id}  {case.label}" for case in shown)
-            rest = len(found or known) - len(shown)
-            more = f"\n  and {rest} more" if rest else ""
-            shown_words = " ".join(words)
-            listed = listed or "(there are none)"
-            raise UserError(f"{what} '{shown_words}'", f"Give an id:\n  {listed}{more}")
-        return found[0]
+        """The case that ``words`` mean; see ``find_by_words``."""
+        known = {case.case_id: case for case in self.cases()}
+        return known[find_by_words(words, {key: case.label for key, case in known.items()})]
 
     def points(self, case_id: str, since: datetime | None = None) -> list[Point]:
         """The nights of a case, the oldest first."""
@@ -202,7 +178,3 @@ def _file(path: Path) -> str:
 
 def _begin(since: datetime | None) -> int:
     return microseconds(since) if since is not None else -(1 << 62)
-
-
-def _words(label: str) -> list[str]:
-    return label.replace("/", " ").split()

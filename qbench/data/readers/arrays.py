@@ -123,7 +123,24 @@ def _load_npz(path: Path, arrays: list[str], labels: str | None) -> dict[str, np
         raise UserError(f"{path} is not a readable .npz file: {error}") from None
 
 
-class Cifar10Reader(Reader):
+class _PictureArrays(Reader):
+    """Pictures ``[items, height, width, ...]`` and their classes, in memory."""
+
+    arrays = ("image",)
+    _images: np.ndarray
+    _labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def get(self, name: str, index: int) -> np.ndarray:
+        return self._images[index]
+
+    def label(self, index: int) -> int:
+        return int(self._labels[index])
+
+
+class Cifar10Reader(_PictureArrays):
     """CIFAR-10's binary version: records of a label and 32x32 pixels, one plane for each colour
     (https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version").
 
@@ -134,7 +151,6 @@ class Cifar10Reader(Reader):
     MAX_BYTES = 10_000 * RECORD
     NAMES = re.compile(r"(data_batch_[1-5]|test_batch)\.bin")
 
-    arrays = ("image",)
     classes = 10
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
@@ -206,15 +222,6 @@ class Cifar10Reader(Reader):
             raise self.error(f"{path} holds no {start}*.bin", _PICKLED)
         return chosen
 
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def get(self, name: str, index: int) -> np.ndarray:
-        return self._images[index]
-
-    def label(self, index: int) -> int:
-        return int(self._labels[index])
-
     def origin(self, index: int) -> int:
         """Number test items after the 50000 training items of the same archive."""
         return index + 50_000 if self.card.part == "test" else index
@@ -226,11 +233,9 @@ _PICKLED = (
 )
 
 
-class MnistReader(Reader):
+class MnistReader(_PictureArrays):
     """MNIST's IDX files (http://yann.lecun.com/exdb/mnist, "File formats"), with or without gzip;
     also of Fashion-MNIST, KMNIST and EMNIST."""
-
-    arrays = ("image",)
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
         super().__init__(card)
@@ -238,15 +243,6 @@ class MnistReader(Reader):
         self._labels = read_idx(files["labels"], axes=1)
         if len(self._images) != len(self._labels):
             raise self.error(f"{len(self._images)} images, but {len(self._labels)} labels")
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def get(self, name: str, index: int) -> np.ndarray:
-        return self._images[index]
-
-    def label(self, index: int) -> int:
-        return int(self._labels[index])
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from qbench.analysis.compare.machines import DRIFT, Cell, Line, Machine, SideByS
 from qbench.analysis.cost.figures import Costed, costs_side_by_side
 from qbench.analysis.table.trials import Ratio
 from qbench.present.page.options import Options
+from qbench.present.page.tables import table_cell
 from qbench.present.words import cells
 from qbench.present.words.cost import (
     COST_COLUMNS,
@@ -289,10 +290,10 @@ def _label(row: CaseRow) -> str:
 
 
 def _words(text: str) -> dict[str, Any]:
-    return {"text": text, "sort": text, "range": "", "marks": []}
+    return table_cell(text, text)
 
 
-_NONE = {"text": cells.NOTHING, "sort": None, "range": "", "marks": []}
+_NONE = table_cell(cells.NOTHING)
 
 
 def _value(held: Cell | None, name: str) -> dict[str, Any]:
@@ -300,18 +301,9 @@ def _value(held: Cell | None, name: str) -> dict[str, Any]:
         return _NONE
     row = held.row
     if not held.ok:
-        return {
-            **_NONE,
-            "text": "",
-            "marks": [(row.status, row.reason or "not measured yet")],
-        }
+        return table_cell("", marks=[(row.status, row.reason or "not measured yet")])
     marks = [("noisy", row.noise_reason)] if row.noisy and name != "accuracy" else []
-    return {
-        "text": cells.text(row, name),
-        "sort": getattr(row, name),
-        "range": cells.ends(row, name),
-        "marks": marks,
-    }
+    return table_cell(cells.text(row, name), getattr(row, name), cells.ends(row, name), marks)
 
 
 def _ratio(line: Line, held: Cell | None, name: str) -> dict[str, Any]:
@@ -320,14 +312,10 @@ def _ratio(line: Line, held: Cell | None, name: str) -> dict[str, Any]:
     found: Ratio | None = getattr(held, name)
     if found is None:
         why = held.reason or (held.energy_reason if name == "energy" else None)
-        return {**_NONE, "marks": [("not compared", why)] if why else []}
+        return table_cell(cells.NOTHING, marks=[("not compared", why)] if why else [])
     ends = (found.low, found.high)
-    return {
-        "text": figure(found.value, *ends),
-        "sort": found.value,
-        "range": " … ".join(figure(end, *ends) for end in ends if end is not None),
-        "marks": [],
-    }
+    interval = " … ".join(figure(end, *ends) for end in ends if end is not None)
+    return table_cell(figure(found.value, *ends), found.value, interval)
 
 
 # --------------------------------------------------------------------------- costs
@@ -358,8 +346,7 @@ def _cost_table(side: SideBySide, costs: Sequence[Costed], currency: str | None)
         for shown in kept:
             value = getattr(figures, shown.name)
             text, ends = figure_and_interval(figures, shown)
-            sort = None if value is None else value.value
-            values.append({"text": text, "sort": sort, "range": ends, "marks": []})
+            values.append(table_cell(text, None if value is None else value.value, ends))
         rows.append({"cells": [*map(_words, words), *values]})
     return {
         "id": f"costs-{currency or 'none'}",

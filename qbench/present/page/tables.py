@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from qbench.analysis.compare.comparable import energy_groups
 from qbench.present.words import cells
 from qbench.present.words.cells import ColumnSpec, specs
 from qbench.present.words.energy import described
-from qbench.present.words.named import PageCase, doubt_of
+from qbench.present.words.named import PageCase, doubt_of, with_variant
 from qbench.spec.columns import COLUMNS, NAMES, CaseRow
 
 FLOATS = ("fp32", "tf32", "fp16", "bf16", "fp8")
@@ -224,18 +224,22 @@ def energy_tables(cases: Sequence[PageCase]) -> list[dict[str, Any]]:
 # --------------------------------------------------------------------------- cells
 
 
+Mark = tuple[str | None, str | None]
+"""A warning on a figure, and its reason."""
+
+
+def table_cell(
+    text: str, sort: Any = None, ends: str = "", marks: Iterable[Mark] = ()
+) -> dict[str, Any]:
+    """``text``, ``sort`` (the raw value), ``range`` (the interval) and ``marks``."""
+    return {"text": text, "sort": sort, "range": ends, "marks": list(marks)}
+
+
 def _cell(case: PageCase, shown: ColumnSpec) -> dict[str, Any]:
-    """``text``, ``sort`` (the raw value), ``range`` (the interval) and ``marks``: warnings, each
-    with its reason."""
     value = getattr(case, shown.name)
-    cell: dict[str, Any] = {
-        "text": cells.text(case, shown.name),
-        "sort": value,
-        "range": cells.ends(case, shown.name),
-        "marks": [],
-    }
-    if shown.name == "precision" and case.variant:
-        cell["text"] += f" [{case.variant}]"
+    cell = table_cell(cells.text(case, shown.name), value, cells.ends(case, shown.name))
+    if shown.name == "precision":
+        cell["text"] = with_variant(case)
     if shown.name == "effective_precision" and case.flags:
         cell["marks"].append((case.flags, COLUMNS["flags"].doc))
     if shown.name == "effective_precision" and otherwise(case):
@@ -243,7 +247,7 @@ def _cell(case: PageCase, shown: ColumnSpec) -> dict[str, Any]:
     if shown.name == "roofline_share" and case.suspicious:
         cell["marks"].append(("above the roofline", case.suspicious))
     if shown.name == "loadgen_verdict" and value == "not valid":
-        cell = {**cell, "text": "", "marks": [(value, case.loadgen_reason)]}
+        cell = table_cell("", value, cell["range"], [(value, case.loadgen_reason)])
     if shown.name == "status":
         cell["marks"] = _marks(case)
     return cell
@@ -255,8 +259,8 @@ def otherwise(case: CaseRow) -> bool:
     return case.precision in FLOATS and ran is not None and ran != case.precision
 
 
-def _marks(case: PageCase) -> list[tuple[str, str | None]]:
-    marks: list[tuple[str, str | None]] = []
+def _marks(case: PageCase) -> list[Mark]:
+    marks: list[Mark] = []
     if case.noisy:
         marks.append(("noisy", case.noise_reason))
     if case.inconclusive:
