@@ -60,7 +60,7 @@ class GateRequest:
     accepted: Path | None = None
 
 
-def run_gate(asked: GateRequest, progress: Progress, today: date | None = None) -> GateResult:
+def run_gate(asked: GateRequest, progress: Progress) -> GateResult:
     """Judge a run and write the verdict.
 
     Raises:
@@ -83,7 +83,6 @@ def run_gate(asked: GateRequest, progress: Progress, today: date | None = None) 
         asked.results,
         measure if asked.confirm else None,
         asked.accepted,
-        today,
     )
 
 
@@ -93,7 +92,6 @@ def judge_bundle(
     results: Path,
     measure: Callable[[Sequence[str]], Bundle] | None = None,
     accepted: Path | None = None,
-    today: date | None = None,
 ) -> GateResult:
     """Judge a bundle and write the verdict.
 
@@ -111,7 +109,7 @@ def judge_bundle(
             for baseline in settings.baselines
             if baseline.anchor
         },
-        accepted=Accepted.of(known, today or date.today()),
+        accepted=Accepted.of(known, date.today()),
     )
     result = gate_verdict(bundle, settings, evidence)
     if result.to_confirm and result.invalid is None:

@@ -22,10 +22,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from qbench.errors import nearest
 from qbench.kit.pipeline import detectors
+from qbench.spec.yamlfile import Strict
 
 GROUP = "qbench.decoders"
 
@@ -33,18 +34,14 @@ Decode = Callable[[detectors.Outputs, detectors.Options], Sequence[np.ndarray]]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class SsdOptions(_Options):
+class SsdOptions(Strict):
     """``class_map``: the data set's class for each class of the model, -1 where it has none; None:
     they are the same."""
 
     class_map: Annotated[list[Annotated[int, Field(ge=-1)]], Field(min_length=1)] | None = None
 
 
-class HeadOptions(_Options):
+class HeadOptions(Strict):
     """``score``: boxes below it are dropped. ``overlap``: of two boxes of a class that overlap by
     more, the better stays."""
 
@@ -63,17 +60,15 @@ class YoloOptions(HeadOptions):
     anchors_last: bool = True
 
 
-_BUILT_IN: Mapping[str, tuple[Decode, type[_Options]]] = {
+_BUILT_IN: Mapping[str, tuple[Decode, type[Strict]]] = {
     "ssd": (detectors.ssd, SsdOptions),
     "fastestdet": (detectors.fastestdet, HeadOptions),
     "yolo": (detectors.yolo, YoloOptions),
 }
 
 
-class Decoder(BaseModel):
+class Decoder(Strict):
     """A decoder by name, with its options."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     name: str
     options: dict[str, Any] = {}

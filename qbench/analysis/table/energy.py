@@ -55,13 +55,13 @@ class Energy:
     """
 
     mj: estimates.Estimate | None
-    gross_mj: float | None
-    power_w: float | None
-    idle_w: float | None
-    window_s: float | None
     method: str
     scope: str
     is_measured: bool
+    gross_mj: float | None = None
+    power_w: float | None = None
+    idle_w: float | None = None
+    window_s: float | None = None
     reason: str = ""
     doubt: str = ""
 
@@ -317,9 +317,7 @@ def cpu_time_proxy(work: Work, cpu_power: CpuPower | None, device: str = "cpu") 
         raise NoEnergy("a trial has no processor time")
     return Energy(
         mj=estimates.geometric_mean(1e3 * watts * cpu_s / work.items),
-        gross_mj=None,
         power_w=float(np.median(watts * cpu_s / wall_s)),
-        idle_w=None,
         window_s=float(np.median(wall_s)),
         method=f"proxy: cpu time x {watts:g} W per core ({cpu_power.source})",
         scope="process",
@@ -362,10 +360,6 @@ def operations_proxy(
     picojoules += DRAM_PJ_PER_BYTE * moved_bytes
     return Energy(
         mj=estimates.Estimate(picojoules * 1e-9 / batch, None, None),
-        gross_mj=None,
-        power_w=None,
-        idle_w=None,
-        window_s=None,
         method=OPERATIONS,
         scope="model",
         is_measured=False,

@@ -17,6 +17,7 @@ from qbench.present.words.recommend import (
     objective,
     sentences,
     title,
+    unit_of,
     why_not,
 )
 from qbench.present.words.run import Run
@@ -137,18 +138,13 @@ def chart(found: Recommendation | None, runs: Sequence[Run]) -> list[dict[str, A
                 charts.append(
                     {
                         "name": f"{ASPECTS[aspect].words}, {title(answer)}",
-                        "unit": _unit(aspect, found),
+                        "unit": unit_of(aspect, found),
                         "limit": limits.get(aspect),
                         "least": ASPECTS[aspect].least,
                         "points": points,
                     }
                 )
     return charts
-
-
-def _unit(aspect: str, of: Recommendation) -> str:
-    unit = ASPECTS[aspect].unit
-    return f"{of.currency} {unit}" if aspect == "cost" else unit
 
 
 def _points(
@@ -171,7 +167,7 @@ def _points(
                     "value": rounded(value),
                     "low": rounded(low),
                     "high": rounded(high),
-                    "text": with_unit(value, low, high, _unit(aspect, of)),
+                    "text": with_unit(value, low, high, unit_of(aspect, of)),
                 }
             )
     return points

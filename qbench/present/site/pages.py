@@ -22,7 +22,7 @@ from qbench.present.site.trends import (
 )
 from qbench.present.words.cells import ColumnSpec, specs
 from qbench.present.words.history import NO_VERDICT, RECENT, change_text, describe, fact_words
-from qbench.present.words.named import PageCase
+from qbench.present.words.named import CONDITIONS, PageCase
 from qbench.text import count, figure
 
 SUBJECTS = ("model", "backend")
@@ -310,12 +310,7 @@ def _columns(*names: str) -> list[dict[str, Any]]:
 def _columns_of_cases(rows: Sequence[PageCase], subject: str) -> list[ColumnSpec]:
     """The columns of a table of newest figures; energy only if all energies are comparable."""
     other = [name for name in SUBJECTS if name != subject]
-    conditions = [
-        name
-        for name in ("environment", "recipe", "device", "scenario", "scenario_options",
-                     "batch_size", "threads", "streams")
-        if len({getattr(row, name) for row in rows}) > 1
-    ]  # fmt: skip
+    conditions = [name for name in CONDITIONS if len({getattr(row, name) for row in rows}) > 1]
     energies = len(energy_groups(rows)) == 1
     return [
         *specs(*other, "precision", *conditions, "status"),

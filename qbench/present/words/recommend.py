@@ -110,12 +110,15 @@ def objective(choice: Choice, of: Recommendation) -> str:
     return figure_text(of.question.by, choice.objective, of)
 
 
+def unit_of(aspect: str, of: Recommendation) -> str:
+    unit = ASPECTS[aspect].unit
+    return f"{of.currency or ''} {unit}".strip() if aspect == "cost" else unit
+
+
 def figure_text(aspect: str, found: Figure | None, of: Recommendation) -> str:
     if found is None or found.estimate is None:
         return "–"
-    unit = ASPECTS[aspect].unit
-    unit = f"{of.currency or ''} {unit}".strip() if aspect == "cost" else unit
-    text = with_unit(*found.estimate, unit)
+    text = with_unit(*found.estimate, unit_of(aspect, of))
     return f"{text} {found.of}" if found.of else text
 
 
