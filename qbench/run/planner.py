@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 from qbench.bundle.records.run import Data, PartOf
@@ -369,7 +369,8 @@ class _Planner:
         Raises:
             NoSource: no adapter here makes such a model, or this backend cannot read it.
         """
-        maker = next(filter(self._makes(case.precision), self._everyone()), None)
+        everyone = dict.fromkeys([*self._suite.backends, *self._registry.names])
+        maker = next((name for name in everyone if self._makes(name, case.precision)), None)
         if maker is None:
             raise NoSource(f"no adapter here makes a {case.precision} model for all backends")
         shared = {
@@ -399,17 +400,11 @@ class _Planner:
         able = isinstance(probe, Ready) and case.precision in probe.precisions.get("cpu", ())
         return "cpu" if able else case.device
 
-    def _everyone(self) -> list[str]:
-        """The suite's backends, followed by the other installed ones."""
-        return list(dict.fromkeys([*self._suite.backends, *self._registry.names]))
-
-    def _makes(self, precision: str) -> Callable[[str], bool]:
-        def makes(name: str) -> bool:
-            backend = self._registry.load(name)
-            able = not isinstance(backend, Unavailable) and precision in backend.shareable
-            return able and isinstance(self._probe(name), Ready)
-
-        return makes
+    def _makes(self, name: str, precision: str) -> bool:
+        """Whether an adapter makes models that all backends share, and works here."""
+        backend = self._registry.load(name)
+        able = not isinstance(backend, Unavailable) and precision in backend.shareable
+        return able and isinstance(self._probe(name), Ready)
 
     def _prepared_in(self, case: Case) -> BuiltEnvironment | None:
         """The environment that the case's artifact is prepared in; None for the default one."""

@@ -15,7 +15,6 @@ from qbench.analysis.table import noise
 from qbench.bundle.records.run import Trial
 from qbench.bundle.trials import percentile
 from qbench.run.plan import Plan, Planned
-from qbench.spec.case import Case
 from qbench.spec.precisions import REFERENCE
 from qbench.spec.suite import DEFAULT_ENVIRONMENT, MIN_ROUNDS, Rounds
 
@@ -81,9 +80,12 @@ class Schedule:
         self._budget, self._seed = plan.suite.budget, seed
         self._rest_s = plan.suite.cool_down_s
         self._states = {p.case.case_id: _State(p, *plan.rounds(p)) for p in cases}
-        floats = {s.planned.case.conditions: i for i, s in self._states.items() if _is_base(s)}
+        by_id = {case_id: state.planned.case for case_id, state in self._states.items()}
+        floats = {c.conditions: i for i, c in by_id.items() if c.precision == REFERENCE}
         for case_id, state in self._states.items():
-            wanted = floats.get(state.planned.case.conditions), _in_default(state.planned.case)
+            case = by_id[case_id]
+            in_default = case.model_copy(update={"environment": DEFAULT_ENVIRONMENT})
+            wanted = floats.get(case.conditions), in_default.case_id
             state.bases = [i for i in wanted if i in self._states and i != case_id]
         self._round = -1
         self._queue: list[str] = []
@@ -194,12 +196,3 @@ def settled_to(
         widths.append(estimates.half_width(np.array([p10_ns[k] / base_ns[k] for k in both])))
     known = [width for width in widths if width is not None]
     return max(known) if len(known) == len(widths) else None
-
-
-def _in_default(case: Case) -> str:
-    """The id of the same case in the default environment."""
-    return case.model_copy(update={"environment": DEFAULT_ENVIRONMENT}).case_id
-
-
-def _is_base(state: _State) -> bool:
-    return state.planned.case.precision == REFERENCE

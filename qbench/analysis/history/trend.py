@@ -125,11 +125,11 @@ def trends(points: Sequence[Point], metric: str, find: Find | None = None) -> li
         series.setdefault(_machine(point, METRICS[metric]), []).append(point)
     find = find or change_points
     found = [_trend(machine, nights, METRICS[metric], find) for machine, nights in series.items()]
-    return sorted(found, key=lambda trend: _newest(trend), reverse=True)
 
+    def newest(trend: Trend) -> float:
+        return max(point.started.timestamp() for point in (*trend.points, *trend.missing))
 
-def _newest(trend: Trend) -> float:
-    return max(point.started.timestamp() for point in (*trend.points, *trend.missing))
+    return sorted(found, key=newest, reverse=True)
 
 
 def _machine(point: Point, metric: Metric) -> str:

@@ -50,8 +50,8 @@ def hold(candidate: Candidate, limit: Limit) -> Held:
     says = f"{told(limit.aspect, found)}, {_allowed(limit)}"
     ends = found.interval
     if ends is None or found.reason:
-        needs = found.reason or "no interval"
-        return Held(limit, found, "open", None, _beyond(limit, found), says, _needed(limit, needs))
+        needs = f"{limit.of.words}: {found.reason or 'no interval'}"
+        return Held(limit, found, "open", None, _beyond(limit, found), says, needs)
     best, worst = reversed(ends) if limit.of.least else ends
     if _keeps(worst, limit):
         return Held(limit, found, "kept", worst, 0.0, says)
@@ -113,10 +113,6 @@ def _by(excess: float, limit: Limit) -> str:
 
 
 # --------------------------------------------------------------------------- what would settle it
-
-
-def _needed(limit: Limit, reason: str) -> str:
-    return f"{limit.of.words}: {reason}"
 
 
 def _settles(candidate: Candidate, limit: Limit, found: Figure, ends: tuple[float, float]) -> str:

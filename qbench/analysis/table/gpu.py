@@ -34,7 +34,7 @@ def gpu_columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "gpu_sm_clock_mhz": _middle([gpu.sm_clock_mhz for gpu in watched]),
         "gpu_memory_clock_mhz": _middle([gpu.memory_clock_mhz for gpu in watched]),
         "gpu_power_w": _middle([gpu.power_w for gpu in watched]),
-        "gpu_temperature_c": _most([gpu.temperature_c for gpu in watched]),
+        "gpu_temperature_c": _of_known(max, [gpu.temperature_c for gpu in watched]),
         "gpu_throttled": _throttled(watched),
         "gpu_warnings": "; ".join(_warnings(timed)) or None,
         "device_memory_mb": _scaled(_middle(memory), 1e-6),
@@ -108,10 +108,6 @@ def _throttled(watched: Sequence[Gpu]) -> str | None:
 
 def _middle(values: Sequence[float | None]) -> float | None:
     return _of_known(median, values)
-
-
-def _most(values: Sequence[float | None]) -> float | None:
-    return _of_known(max, values)
 
 
 def _of_known(

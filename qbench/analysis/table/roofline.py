@@ -134,7 +134,7 @@ class Ceilings:
         for repeats in (bandwidth.copied, bandwidth.read) if bandwidth else ():
             for threads, values in repeats.items():
                 fastest[int(threads)] = max([fastest.get(int(threads), 0.0), *values])
-        sizes = [c.bytes * (c.instances or 1) for c in caches or () if not _first_level(c.level)]
+        sizes = [c.bytes * (c.instances or 1) for c in caches or () if c.level[:2] != "L1"]
         return cls(rates, fastest, sum(sizes) if sizes else None, floors)
 
     def memory_s(self, run: Run) -> float:
@@ -151,10 +151,6 @@ class Ceilings:
 
 def _place(run: Run) -> tuple[str, str, str, int]:
     return run.backend, run.environment, run.device, run.threads
-
-
-def _first_level(level: str) -> bool:
-    return level.startswith("L1")
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,10 @@ def case_rows(bundle: Bundle, trials: pd.DataFrame, journal: bool = True) -> lis
     rows = [_row(entry, context) for entry in bundle.plan.cases]
     _add_speedups(rows, context)
     _add_widths(rows, context)
-    return [CaseRow(**{name: _known(value) for name, value in row.items()}) for row in rows]
-
-
-def _known(value: Any) -> Any:
-    return None if value != value else value
+    return [
+        CaseRow(**{name: None if value != value else value for name, value in row.items()})
+        for row in rows
+    ]
 
 
 def estimate_of(row: CaseRow, name: str) -> estimates.Estimate | None:

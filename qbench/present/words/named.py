@@ -95,7 +95,8 @@ def named_cases(runs: Sequence[Run]) -> list[PageCase]:
             **_from_records(run, row),
             **effective[run.letter].get(row.case_id, {}),
         }
-        kind, condition = _kind(row, of_kind), conditions_text(row, of_calls)
+        kind = f"{with_variant(row)} {conditions_text(row, of_kind)}".rstrip()
+        condition = conditions_text(row, of_calls)
         name = f"{run.letter} " if len(runs) > 1 else ""
         name += f"{row.backend} {kind}"
         doubt = doubt_of(row)
@@ -136,11 +137,6 @@ def _from_records(run: Run, row: CaseRow) -> dict[str, Any]:
         reasons = traces.loadgen_reasons(run.bundle, trials)
         found |= {"loadgen_verdict": verdict, "loadgen_reason": "; ".join(reasons)}
     return found
-
-
-def _kind(case: CaseRow, conditions: Sequence[str]) -> str:
-    """Distinguishes a case from the others of its model and backend."""
-    return f"{with_variant(case)} {conditions_text(case, conditions)}".rstrip()
 
 
 def varying_conditions(names: Sequence[str], cases: Sequence[CaseRow]) -> list[str]:

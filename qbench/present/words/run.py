@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, count
+from string import ascii_uppercase
 from typing import Any
 
 from qbench.analysis.table import roofline
@@ -88,8 +90,5 @@ class Run:
 
 def lettered(bundles: Sequence[Bundle]) -> list[Run]:
     """Runs A, B, C, ..."""
-    return [Run(_letter(index), bundle) for index, bundle in enumerate(bundles)]
-
-
-def _letter(index: int) -> str:
-    return chr(ord("A") + index) if index < 26 else str(index + 1)
+    letters = chain(ascii_uppercase, map(str, count(27)))
+    return list(map(Run, letters, bundles))

@@ -65,14 +65,9 @@ def _line(row: Sequence[PageCase], along: str, varied: Sequence[str]) -> dict[st
                 "ips_high": rounded(case.throughput_ips_high),
                 "texts": {name: case.texts[name] for name in TEXTS if name in case.texts},
                 "anchor": case.anchor,
-                "label": _short(case, varied),
+                "label": " ".join(f"{SHORT[axis]}{getattr(case, axis)}" for axis in varied),
                 "doubt": case.doubt,
             }
             for case in ordered
         ],
     }
-
-
-def _short(case: PageCase, axes: Sequence[str]) -> str:
-    """``b4 t2``."""
-    return " ".join(f"{SHORT[axis]}{getattr(case, axis)}" for axis in axes)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast, get_args
 
 from qbench.errors import MachineryError
+from qbench.machine.host.tree import Tree
 from qbench.run.workers.watchdog import Watchdog
 from qbench.spec.case import Status
 
@@ -429,13 +430,7 @@ def _signal_name(number: int) -> str:
 
 def _oom_kills() -> int | None:
     """Number of processes that the kernel has killed because memory ran out; None: unknown."""
-    try:
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    except OSError:
-        pass
-    return None
+    return Tree().pairs("proc/vmstat").get("oom_kill")
 
 
 def _last_lines(log: IO[bytes]) -> str:
