@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qbench.machine.doctor import load, processor, sensors
 from qbench.machine.doctor.finding import Finding, Status
+from qbench.machine.host.cgroup import affinity
 from qbench.machine.host.tree import Tree
 
 __all__ = ["HEADERS", "Finding", "Status", "examine", "rows", "verdict"]
@@ -45,7 +46,7 @@ def examine(
         processor.mode(tree),
         processor.heat(tree),
         load.quota(tree, seen),
-        processor.isolation(tree, processor.affinity()),
+        processor.isolation(tree, affinity()),
         load.free_memory(tree),
         load.swap(tree, seen),
         processor.huge_pages(tree),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter
@@ -232,10 +231,3 @@ def _clock_cost_ns() -> tuple[float, int]:
             last = now
         costs.append((last - begin) / 200)
     return min(costs), step
-
-
-def affinity() -> set[int]:
-    """Return the processors that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from qbench.machine.energy.wall import Log
 
@@ -196,19 +197,10 @@ def _joint(fits: np.ndarray, apart: int, reach: int) -> np.ndarray:
     """Return for each position of the first marker the worse of its fit and the best fit of a
     second one ``apart`` steps later, within ``reach`` steps."""
     nothing = np.full(reach, -1.0)
-    around = _sliding_max(np.concatenate([nothing, fits, nothing, nothing]), 2 * reach + 1)
+    padded = np.concatenate([nothing, fits, nothing, nothing])
+    around = sliding_window_view(padded, 2 * reach + 1).max(axis=1)
     count = min(len(fits), len(around) - apart)
     return np.minimum(fits[:count], around[apart : apart + count]) if count > 0 else _NOWHERE
-
-
-def _sliding_max(values: np.ndarray, size: int) -> np.ndarray:
-    """Maximum of each ``size`` successive values, by windows that double in size."""
-    have = 1
-    while have < size:
-        step = min(have, size - have)
-        values = np.maximum(values[:-step], values[step:])
-        have += step
-    return values
 
 
 def _top(fits: np.ndarray, place: int, reach: int) -> int:

@@ -49,16 +49,19 @@ def limits(tree: Tree) -> Limits:
     )
 
 
+def affinity() -> set[int]:
+    """Return the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
 def usable_cores(root: Path = Path("/")) -> int:
     """Return the number of processors that this process may use: those of its affinity, or its
     quota of processor time, rounded up, if that is less."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
     tree = Tree(root)
     quotas = [q for group in _groups(tree, "cpu") if (q := _quota(tree, group)) is not None]
-    return max(1, min([cores, *map(math.ceil, quotas)]))
+    return max(1, min([len(affinity()), *map(math.ceil, quotas)]))
 
 
 def _groups(tree: Tree, controller: str) -> Iterator[Path]:
