@@ -451,7 +451,7 @@ def test_a_host_that_makes_no_sense_is_refused(tmp_path):
             "power_mode": None, "caches": None, "gpus": [7]}  # fmt: skip
     crafted = Crafted(tmp_path, host=host)
     crafted.trial(crafted.case("fp32"), 0, 1.0)
-    with pytest.raises(UserError, match="host or system"):
+    with pytest.raises(UserError, match=r"damaged: host\.gpus"):
         page_content([crafted.done()])
 
 
