@@ -49,10 +49,10 @@ def case_rows(bundle: Bundle, trials: pd.DataFrame, journal: bool = True) -> lis
     rows = [_row(entry, context) for entry in bundle.plan.cases]
     _add_speedups(rows, context)
     _add_widths(rows, context)
-    return [
-        CaseRow(**{name: None if value != value else value for name, value in row.items()})
-        for row in rows
+    known: list[dict[str, Any]] = [
+        {name: None if value != value else value for name, value in row.items()} for row in rows
     ]
+    return [CaseRow(**row) for row in known]
 
 
 def estimate_of(row: CaseRow, name: str) -> estimates.Estimate | None:

@@ -1,6 +1,9 @@
 """Charts of cases side by side, under one condition. Every figure of a case comes from the case
 table, its interval as a bar; what is in doubt is hollow or marked."""
 
+# Pictures read cases as dicts whose items are attributes (`picture_case`).
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 import math

@@ -1,5 +1,8 @@
 """Charts of lines: distributions, sweeps, ceilings, and loads over time."""
 
+# Pictures read cases as dicts whose items are attributes (`picture_case`).
+# pyright: reportArgumentType=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
