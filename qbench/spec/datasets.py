@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import Field, model_validator
 
@@ -169,9 +169,11 @@ class DatasetCard(Strict):
     @classmethod
     def _usual_truth(cls, value: Any) -> Any:
         """Fill in the format's default kind of labels."""
-        content: dict[Any, Any] = value if isinstance(value, dict) else {}
+        content = cast("dict[Any, Any]", value) if isinstance(value, dict) else {}
         form = FORMATS.get(str(content.get("format")))
-        return {**content, "truth": form.truths[0]} if form and "truth" not in content else value
+        if form is None or "truth" in content:
+            return cast("Any", value)
+        return {**content, "truth": form.truths[0]}
 
     @model_validator(mode="after")
     def _fits_its_format(self) -> DatasetCard:

@@ -56,7 +56,7 @@ def variant(precision: str, options: Mapping[str, Any]) -> str:
     """The options that differ from their defaults, short: ``per_channel=false``; "" if none do."""
     parts: list[str] = []
     for name, value in changed_options(precision, options).items():
-        values: list[object] = value if isinstance(value, list) else [value]
+        values = cast("list[object]", value) if isinstance(value, list) else [value]
         text = "+".join(map(str, values))
         parts.append(f"{name}={text.lower() if isinstance(value, bool) else text}")
     return ",".join(parts)

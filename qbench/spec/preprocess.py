@@ -20,7 +20,7 @@ HW item becomes HWC with C=1 if its list holds an image step (resize, center_cro
 Other items (features, tokens) may have any shape and use the other steps.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -145,8 +145,8 @@ class Cast(Strict):
 
 def _key(step: Any) -> str | None:
     """Return the key of a step; None, which is an error that lists the keys, if it is not one."""
-    fields = step if isinstance(step, dict) else getattr(type(step), "model_fields", ())
-    names: list[object] = list(fields)
+    fields: dict[Any, Any] = getattr(type(cast("object", step)), "model_fields", {})
+    names = list(cast("dict[Any, Any]", step) if isinstance(step, dict) else fields)
     return names[0] if len(names) == 1 and isinstance(names[0], str) else None
 
 

@@ -64,13 +64,15 @@ def _long_form(value: object, what: str, known: Mapping[str, Any], complete: Com
     its options."""
     if not isinstance(value, str | dict):
         return value
-    content: dict[Any, Any] = {"name": value} if isinstance(value, str) else value
+    short: dict[Any, Any] = {"name": value}
+    content = short if isinstance(value, str) else cast("dict[Any, Any]", value)
     if set(content) & set(known):
         if len(content) != 1:
             raise ValueError(f"one {what} per item, such as {{{next(iter(content))}: {{...}}}}")
         name, options = next(iter(content.items()))
-        content = {"name": name, "options": {} if options is None else options}
-    name, options = content.get("name"), content.get("options", {})
+        empty: dict[Any, Any] = {}
+        content = {"name": name, "options": empty if options is None else options}
+    name, options = content.get("name"), content.get("options", cast("Any", {}))
     if isinstance(name, str):
         if name not in known:
             raise ValueError(f"unknown {what} '{name}'. {nearest(name, known)}")
@@ -246,8 +248,7 @@ class Environment(Strict):
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         if isinstance(value, str | list):
-            requirements: list[Any] = [value] if isinstance(value, str) else value
-            return {"requirements": requirements}
+            return {"requirements": [value] if isinstance(value, str) else cast("Any", value)}
         return value
 
     @field_validator("prepare")
