@@ -51,7 +51,7 @@ def measured(project, *options: str, **suite) -> Bundle:
 
 
 def profiles(bundle: Bundle) -> list[dict]:
-    return [record["profile"] for record in bundle.evaluated.values()]
+    return [to_json(record)["profile"] for record in bundle.evaluated.values()]
 
 
 def test_a_suite_that_asks_for_it_gets_each_evaluations_operators(project):
@@ -70,7 +70,7 @@ def test_a_suite_that_asks_for_it_gets_each_evaluations_operators(project):
 def test_the_option_enables_it_and_a_run_without_is_not_resumed(project):
     """An interrupted run's evaluations are kept, so that it could not come to have profiles."""
     plain = measured(project)
-    assert not any("profile" in record for record in plain.evaluated.values())
+    assert not any(record.profile for record in plain.evaluated.values())
     (plain.path / "manifest.json").unlink()
     profiled = measured(project, "--profile")
     assert profiled.run_id != plain.run_id
