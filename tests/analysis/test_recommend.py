@@ -439,7 +439,7 @@ def sustained(backend: str, p50: float, p99: float | None, **more: Any) -> dict[
 def test_sustained_figures_are_taken_where_there_are_some():
     cool, hot, lone = case("hot", p99=5.0), sustained("hot", 4.0, 12.0), case("lone", p99=5.0)
     known = {
-        hot["case_id"]: {
+        hot.case_id: {
             "sustained_p50_ms": Estimate(4.0, 3.9, 4.1),
             "sustained_p99_ms": Estimate(12.0, 11.0, 13.0),
         }
