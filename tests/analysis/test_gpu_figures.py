@@ -292,7 +292,7 @@ def test_a_limit_of_device_memory_decides_between_cases(tmp_path: Path):
         asked = Question((Limit("device_memory", most_mb),))
         found = recommend([bundle], asked, None)
         return sorted(
-            f"{choice.candidate.row['precision']} {choice.candidate.row['device']}"
+            f"{choice.candidate.row.precision} {choice.candidate.row.device}"
             for answer in found.answers
             for choice in answer.sure
         )
