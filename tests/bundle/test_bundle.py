@@ -80,7 +80,7 @@ def edit_samples(bundle: Bundle, change: Callable[[pd.DataFrame], pd.DataFrame])
 
 def test_a_bundle_gives_back_what_was_put_into_it(bundle: Bundle):
     assert bundle.complete and bundle.problems() == [] and recompute(bundle) == []
-    assert [t["trial"][:4] for t in bundle.trials] == ["r000", "r000", "r001", "r001"]
+    assert [t.trial[:4] for t in bundle.trials] == ["r000", "r000", "r001", "r001"]
     assert bundle.samples(bundle.trials[2].trial).tolist() == [5_000_000] * 100
     assert bundle.outputs("ec00000000000")["scores"].shape == (12, 3)
     assert bundle.labels("net").tolist() == [0, 1, 2] * 4
@@ -182,7 +182,7 @@ def test_a_resumed_journal_goes_on_after_its_last_whole_line(tmp_path):
     told = {"reason": "", "calls": 7, "items": 7, "wall_ns": 63, "cpu_ns": 63, "window": [0, 63]}
     told |= {"seconds": 1.0, "conditions": {}, "figures": {}, "loop": {}, "warmup": {}}
     bundle.add_trial({**trial, **told}, tmp_path / "samples.npy", {})
-    assert [t["trial"][:4] for t in bundle.trials] == ["r000", "r001", "r009"]
+    assert [t.trial[:4] for t in bundle.trials] == ["r000", "r001", "r009"]
     assert bundle.samples(bundle.trials[-1].trial).tolist() == [9] * 7
 
 
