@@ -90,7 +90,7 @@ def accuracies(bundle: Bundle, backend: str) -> dict[str, set[float]]:
     """By precision, of every batch size."""
     result: dict[str, set[float]] = {}
     for case in of(bundle, backend):
-        record = bundle.evaluated[case["evaluation_id"]]
+        record = to_json(bundle.evaluated[case["evaluation_id"]])
         assert record["status"] == "ok", record["reason"]
         result.setdefault(case["precision"], set()).add(record["quality"]["accuracy"])
     return result

@@ -42,7 +42,7 @@ def test_a_packed_bundle_says_what_cannot_be_recomputed(project, bundle: Bundle)
     assert [p.name for p in (packed.path / "predictions").iterdir() if p.is_dir()] == []
     assert packed.labels("net") is not None
     for trial in bundle.trials:
-        assert np.array_equal(packed.samples(trial), bundle.samples(trial))
+        assert np.array_equal(packed.samples(trial.trial), bundle.samples(trial.trial))
     assert rows(packed) == rows(bundle)
     done = project.qbench("verify", packed.path, "--recompute")
     assert done.returncode == 0, done.stdout

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import to_json
 
 DEVICE = "cuda:0"
 MINUTES = 20
@@ -34,7 +35,8 @@ class Run:
     def trials(self, **of: Any) -> list[dict[str, Any]]:
         """The trials that went well of the cases with these columns."""
         ids = {case["case_id"] for case in self.cases if of.items() <= case.items()}
-        every = [trial for trial in self.bundle.trials if trial["case_id"] in ids]
+        records = map(to_json, self.bundle.trials)
+        every = [trial for trial in records if trial["case_id"] in ids]
         assert every and all(trial["status"] == "ok" for trial in every), every
         return every
 

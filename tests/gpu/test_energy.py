@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from gpu.running import Run
+from qbench.bundle.records.run import to_json
 from qbench.machine.energy.integral import joules
 
 pytestmark = pytest.mark.gpu
@@ -52,7 +53,7 @@ def test_energy_is_power_times_time(
         reader.join()
 
     power = np.asarray(readings)
-    windows = [line for line in done.bundle.energy if line["kind"] == "window"]
+    windows = [line for line in map(to_json, done.bundle.energy) if line["kind"] == "window"]
     assert len(windows) == 3
     for window in windows:
         assert window["status"] == "ok", window["reason"]

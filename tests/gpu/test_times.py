@@ -12,6 +12,7 @@ import pytest
 from gpu_peers import apart, segments_ns, trtexec_command, trtexec_times
 
 from gpu.running import Run
+from qbench.bundle.records.run import to_json
 from qbench.kit import cuda
 from qbench.kit.adapter import Ready
 
@@ -32,7 +33,7 @@ def test_the_parts_of_a_call_make_up_the_call(run: Callable[..., Run], backend: 
     for trial in done.trials():
         if not trial.get("segments"):
             pytest.skip(f"{backend} does not tell the parts of a call")
-        latency = float(np.median(done.bundle.samples(trial.trial)))
+        latency = float(np.median(done.bundle.samples(trial["trial"])))
         on_device = segments_ns(trial["segments"])
         assert 0.8 * latency < on_device < most * latency, (on_device, latency)
         assert trial["segments"]["compute"]["p50_ns"] > trial["segments"]["d2h"]["p50_ns"]
@@ -53,7 +54,7 @@ def test_a_busy_gpu_is_busy_for_nvml_too(run: Callable[..., Run], backend: str, 
     assert told["sm_clock_mhz"] >= told["sm_clock_low_mhz"] > 0
     if told["others"] is not None:
         assert told["others"] == 0
-    idle = [line["sensors"] for line in done.bundle.energy if line["kind"] == "idle"]
+    idle = [line["sensors"] for line in map(to_json, done.bundle.energy) if line["kind"] == "idle"]
     idle_w = [s["watts"] for sensors in idle for s in sensors if s["scope"] == "gpu" and s["watts"]]
     if told["power_w"] is not None and idle_w:
         assert told["power_w"] > 1.05 * min(idle_w)
@@ -79,7 +80,7 @@ def test_the_same_engine_takes_as_long_in_trtexec(
         rounds=PROCESSES,
         overrides={"tensorrt": {"hints": hints}},
     )
-    ours = [float(np.median(done.bundle.samples(trial.trial))) for trial in done.trials()]
+    ours = [float(np.median(done.bundle.samples(trial["trial"]))) for trial in done.trials()]
     parts = [trial["segments"]["compute"]["p50_ns"] for trial in done.trials()]
 
     (engine,) = done.cache.rglob("model.engine")
