@@ -23,6 +23,8 @@ A bundle may come from another machine, so nothing in it is trusted: JSON and ar
 name in it leads outside the folder.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import json
@@ -33,7 +35,7 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -54,7 +56,7 @@ from qbench.bundle.records.run import (
 from qbench.bundle.trials import (
     PERCENTILES,
     TRIAL_COLUMNS,
-    _check_trials,
+    check_trials,
     percentile,
     percentile_name,
 )
@@ -313,7 +315,7 @@ class Bundle:
                 frame = pd.read_parquet(self.path / name)[TRIAL_COLUMNS]
             else:
                 frame = self.compute_trials()
-            _check_trials(frame)
+            check_trials(frame)
             return frame
         except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
             raise UserError(
@@ -477,7 +479,7 @@ class Bundle:
             manifest, run_id = self.manifest, self.run_id
         except UserError as error:
             return [error.message]
-        found = []
+        found: list[str] = []
         if manifest.run_id != run_id:
             found.append(f"manifest.json is of the run {manifest.run_id}, not of {run_id}")
         present, strange = self._present()
@@ -524,7 +526,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: {error}", "Run the suite again.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: not a JSON object", "Run the suite again.")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -26,7 +26,7 @@ def find_problems(bundle: Bundle) -> list[str]:
 def _records(bundle: Bundle) -> list[str]:
     """Records that do not hold what they have to, torn lines, trials of no case, and files that
     records name and that are not there, whatever the manifest says."""
-    found = []
+    found: list[str] = []
     reads: list[Callable[[], Any]] = [lambda: bundle.begin, lambda: bundle.plan]
     reads += [partial(bundle.lines, name) for name in FILES if name.endswith(".jsonl")]
     reads += [lambda: bundle.bandwidth, bundle.trials_frame]
@@ -44,10 +44,10 @@ def _records(bundle: Bundle) -> list[str]:
 
 def _named(bundle: Bundle) -> list[str]:
     """Cases and files that records name and that are not there."""
-    trials, found = bundle.trials, []
+    found: list[str] = []
     planned = {entry.case_id for entry in [*bundle.plan.cases, *bundle.plan.yardsticks]}
     files = [("samples.parquet",)]
-    for trial in trials:
+    for trial in bundle.trials:
         if trial.case_id not in planned:
             case = f"case {trial.case_id}, which is none of the plan's"
             found.append(f"journal.jsonl: trial {trial.trial} is of {case}")

@@ -34,7 +34,8 @@ def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
     Raises:
         UserError: the verdict on one of them is damaged, so it may be invalid.
     """
-    begin, found = bundle.begin, []
+    begin = bundle.begin
+    found: list[Bundle] = []
     key = attrgetter("suite", "filters", "host.host_id")
     for other in _newest_first(results):
         same = key(other.begin) == key(begin)
@@ -97,7 +98,7 @@ def find_bundles(runs: Sequence[str], results: Path) -> list[Bundle]:
     Raises:
         UserError: there is no such bundle.
     """
-    found = []
+    found: list[Bundle] = []
     for run in runs:
         if (Path(run) / INDEX).is_file():
             found += [Bundle(path) for path in bundles(Path(run))]
@@ -155,7 +156,8 @@ def find_incomplete(results: Path, run_key: str) -> Bundle | None:
         try:
             bundle = Bundle(path)
             bundle.resume()
-            if bundle.begin.run_key == run_key and bundle.plan and bundle.prepared is not None:
+            if bundle.begin.run_key == run_key:
+                _ = bundle.plan, bundle.prepared
                 bundle.compute_trials()
                 for evaluation_id, record in bundle.evaluated.items():
                     if record.status == "ok":

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any, cast
 
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.verdict import ANCHORS, read_verdict
@@ -90,7 +91,7 @@ def plan_pruning(results: Path, retention: Retention, now: datetime | None = Non
     anchors = set(retention.keep) | {name for run in runs for name in _anchors(run.bundle, names)}
     ranks = _ranks(runs)
     by_id = {run.bundle.run_id: run for run in runs}
-    going = []
+    going: list[Item] = []
     for run in sorted(runs, key=lambda run: run.started):
         # A confirming run stays as long as the run that it confirms.
         leading = by_id.get(run.bundle.begin.confirms or "", run)
@@ -107,7 +108,8 @@ def plan_pruning(results: Path, retention: Retention, now: datetime | None = Non
 
 def _runs(results: Path) -> tuple[list[_Run], list[tuple[str, str]]]:
     """The bundles; and those that cannot be read, each with the reason."""
-    runs, unread = [], []
+    runs: list[_Run] = []
+    unread: list[tuple[str, str]] = []
     with os.scandir(results) as entries:
         folders = sorted(e.path for e in entries if e.is_dir(follow_symlinks=False))
     for path in map(Path, folders):
@@ -141,14 +143,22 @@ def _check_names(keep: Sequence[str], known: Sequence[str]) -> None:
 
 def _anchors(bundle: Bundle, known: Sequence[str]) -> Iterator[str]:
     """Runs that this run's gate uses as anchors, by the suite's settings or its verdict."""
-    baselines = (bundle.begin.settings.gate or {}).get("baselines")
-    for baseline in baselines if isinstance(baselines, list) else []:
-        if isinstance(baseline, Mapping) and isinstance(baseline.get("anchor"), str):
-            yield baseline["anchor"]
-    held = (read_verdict(bundle.path) or {}).get("baselines")
-    for words in held if isinstance(held, list) else []:
+    for baseline in _items((bundle.begin.settings.gate or {}).get("baselines")):
+        anchor = (
+            cast("Mapping[Any, Any]", baseline).get("anchor")
+            if isinstance(baseline, Mapping)
+            else None
+        )
+        if isinstance(anchor, str):
+            yield anchor
+    for words in _items((read_verdict(bundle.path) or {}).get("baselines")):
         if isinstance(words, str) and words.startswith("anchor:"):
             yield from (name for name in known if name in words)
+
+
+def _items(value: object) -> list[object]:
+    """The items of a JSON list; none of another value."""
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _ranks(runs: Sequence[_Run]) -> dict[str, int | None]:
@@ -184,7 +194,7 @@ def _why_it_stays(run: _Run, results: Path, anchors: set[str], now: datetime) ->
 def _why(run: _Run, rank: int | None, retention: Retention) -> str:
     if not run.bundle.complete:
         return "incomplete"
-    words = []
+    words: list[str] = []
     if retention.days is not None:
         words.append(f"older than {retention.days} days")
     if retention.runs is not None and rank is not None:

@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -202,9 +202,10 @@ class Redactor:
             return self._value(value, key)
         if isinstance(value, Mapping):
             inherits = key in VERSIONS or key in GRAPH
-            return {name: self.record(v, key if inherits else name) for name, v in value.items()}
+            fields = cast("Mapping[str, Any]", value)
+            return {name: self.record(v, key if inherits else name) for name, v in fields.items()}
         if isinstance(value, list):
-            return [self.record(inner, key) for inner in value]
+            return [self.record(inner, key) for inner in cast("list[Any]", value)]
         return value
 
     def _value(self, text: str, key: str) -> str:
@@ -311,19 +312,21 @@ def _names(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 def _keys(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
-        for key, inner in value.items():
+        for key, inner in cast("Mapping[Any, Any]", value).items():
             yield str(key)
             yield from _keys(inner)
     elif isinstance(value, list):
-        for inner in value:
+        for inner in cast("list[Any]", value):
             yield from _keys(inner)
 
 
 def _host(host: Mapping[str, Any]) -> dict[str, Any]:
     """The fingerprint without the host's name, and of a container's image no more than its own."""
     container = host.get("container")
-    if isinstance(container, Mapping) and isinstance(container.get("image"), str):
-        container = {**container, "image": container["image"].rpartition("/")[2]}
+    if isinstance(container, Mapping):
+        fields = cast("Mapping[str, Any]", container)
+        if isinstance(image := fields.get("image"), str):
+            container = {**fields, "image": image.rpartition("/")[2]}
     return {**host, "hostname": None, "container": container}
 
 

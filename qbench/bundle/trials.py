@@ -38,7 +38,7 @@ TRIAL_COLUMNS = [
 _WORDS = ["trial", "case_id", "status", "reason", "started", "runtime_version"]
 
 
-def _check_trials(frame: pd.DataFrame) -> None:
+def check_trials(frame: pd.DataFrame) -> None:
     """
     Raises:
         ValueError, TypeError: no such figures come of trials.

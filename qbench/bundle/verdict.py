@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from qbench.errors import UserError
 from qbench.storage import parse_json
@@ -34,7 +34,7 @@ def read_verdict(bundle: Path) -> dict[str, Any] | None:
         raise UserError(f"{path} is damaged: {error}", "`qbench gate` writes it again.") from None
     if not isinstance(verdict, dict):
         raise UserError(f"{path} is damaged: not a JSON object", "`qbench gate` writes it again.")
-    return verdict
+    return cast("dict[str, Any]", verdict)
 
 
 def is_valid(bundle: Path) -> bool:
