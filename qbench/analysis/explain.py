@@ -147,7 +147,7 @@ def by_kind(operators: Iterable[Operator]) -> list[Kind]:
     groups: dict[tuple[str, str, str | None], list[Operator]] = defaultdict(list)
     for op in every:
         groups[op.kind, op.role, op.precision].append(op)
-    kinds = []
+    kinds: list[Kind] = []
     for (kind, role, precision), group in groups.items():
         ns = _total(group)
         counted = [op.macs for op in group if op.macs is not None]
@@ -200,7 +200,7 @@ def _speed(
     kinds: Sequence[Kind],
     twin_kinds: Sequence[Kind],
 ) -> list[Finding]:
-    findings = []
+    findings: list[Finding] = []
     if not ours:
         return findings
     outside = [op for op in ours if op.fallback]
@@ -289,7 +289,7 @@ def _slow_kinds(case: Case, kinds: Sequence[Kind], twin_kinds: Sequence[Kind]) -
     if not macs or not ns:
         return []
     base = macs / ns
-    findings = []
+    findings: list[Finding] = []
     for kind in kinds:
         rate = kind.gmacs_per_s
         if rate is None or kind.share < MUCH or rate * SLOW_RATE > base:

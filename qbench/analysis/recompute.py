@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ BASELINE: CaseRound = (None, None)
 
 def recompute(bundle: Bundle) -> list[str]:
     """What the raw data says otherwise than the bundle's derived figures; empty if all agree."""
-    found = []
+    found: list[str] = []
     for check in (_samples, _trials, _quality, _energy):
         try:
             found += check(bundle)
@@ -49,7 +49,8 @@ def not_recomputed(bundle: Bundle) -> str:
 
 def _samples(bundle: Bundle) -> list[str]:
     """Compare each trial's samples with their digest in the journal. No others are in the table."""
-    found, calls = [], 0
+    found: list[str] = []
+    calls = 0
     for trial in bundle.trials:
         if trial.status != "ok":
             continue
@@ -81,7 +82,7 @@ def _trials(bundle: Bundle) -> list[str]:
         return [f"trials.parquet is missing or damaged: {error}"]
     if trials != list(fresh["trial"]):
         return ["trials.parquet does not list the journal's trials"]
-    found = []
+    found: list[str] = []
     for column in columns:
         same = np.isclose(
             numbers[column].to_numpy(),
@@ -136,7 +137,7 @@ def _quality(bundle: Bundle) -> list[str]:
 def _energy(bundle: Bundle) -> list[str]:
     """Joules and watts of every window, from its sensor's readings; a wall meter's are in one
     series for a sitting, and named after its windows."""
-    found = []
+    found: list[str] = []
     spans: dict[tuple[int, CaseRound], tuple[int | None, int | None]] = {}
     for record in bundle.energy:
         read: list[tuple[CaseRound, Reading, str | None]] = []
@@ -174,11 +175,12 @@ def _joules(bundle: Bundle, file: str, kind: Kind, begin_ns: int, end_ns: int) -
 
 def _differences(fresh: Mapping[str, Any], stored: Mapping[str, Any], at: str = "") -> list[str]:
     """Where two mappings of the same keys differ, those within them too."""
-    found = []
+    found: list[str] = []
     for name in {**fresh, **stored}:
         value, other = fresh.get(name), stored.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
-            found += _differences(value, other, f"{at}{name}.")
+            inner, others = cast("dict[str, Any]", value), cast("dict[str, Any]", other)
+            found += _differences(inner, others, f"{at}{name}.")
             continue
         if isinstance(value, float) and isinstance(other, float):
             same = bool(np.isclose(value, other, rtol=1e-6))

@@ -56,7 +56,7 @@ def system_files(bundles: Sequence[Bundle]) -> list[SystemFile]:
         if content in files:
             continue
         names = (text["system_name"], bundle.begin.host.host_id, "system")
-        stem = next(filter(None, map(_file_name, names)))
+        stem = next(name for each in names if (name := _file_name(each)))
         taken = {file.name for file in files.values()}
         endings = chain([".json"], (f"-{number}.json" for number in count(2)))
         empty = [name for name in FIELDS if not text[name]]

@@ -170,7 +170,7 @@ def same_artifact(a: CaseRow, b: CaseRow) -> list[str]:
 
 
 def _differing(a: CaseRow, b: CaseRow, names: list[str]) -> list[str]:
-    found = []
+    found: list[str] = []
     for name in names:
         first, last = getattr(a, name), getattr(b, name)
         if first != last or (name in DIGESTS and first is None):

@@ -319,7 +319,7 @@ def _unpaired_figures(
 ) -> list[_Figures]:
     cases = [(first.case_id, last.case_id) for first, last in pairs]
     ratios = {name: welch_ratios(a.trials, b.trials, cases, name) for name in FIGURES}
-    found = []
+    found: list[_Figures] = []
     for values in zip(*ratios.values(), strict=True):
         of: dict[str, Ratio | None] = dict(zip(FIGURES, values, strict=True))
         name = "p10" if of["p10"] else "p50"

@@ -236,8 +236,8 @@ def _lined_up(standing: Sequence[Sequence[CaseRow]]) -> list[list[CaseRow | None
     the machine decides, such as the number of threads."""
     lines: list[list[CaseRow | None]] = []
     for place, rows in enumerate(standing):
-        first = {id(row): line for line in lines if (row := next(filter(None, line))) is not None}
         heads = [next(filter(None, line)) for line in lines]
+        first = {id(head): line for head, line in zip(heads, lines, strict=True)}
         matches = match_runs(heads, rows)
         for head, row in matches.pairs:
             first[id(head)][place] = row

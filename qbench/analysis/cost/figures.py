@@ -142,7 +142,7 @@ def costs_side_by_side(
         UserError: the sheet is of other machines.
     """
     sheet.check(side.machines)
-    found = []
+    found: list[Costed] = []
     better = [
         [row for row in side.rows_of(machine) if row.scenario in BETTER and row.status == "ok"]
         for machine in side.machines

@@ -11,6 +11,8 @@ Figures that do not vary between trials (accuracy, size) need no second stage. A
 latency does not show calls that stall occasionally, so the share of stalls has a rule of its own.
 """
 
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -62,7 +64,7 @@ def look_at(
     Args:
         only: case ids with the kinds of figures that are wanted of them; None: all.
     """
-    found = []
+    found: list[Tested] = []
     for kind, rule in RULES.items():
         threshold = rule.threshold(settings, against.paired)
         if threshold is None or (kind in MEASURED and not against.same_machine):
@@ -189,7 +191,7 @@ def _lost(delta: Delta | None) -> tuple[Figure, float | None] | None:
 
 def _percent(figure: Figure, more: str) -> str:
     """``3.1 % more (2.5 to 3.8 %; 20 rounds, p 0.0004)``"""
-    notes = []
+    notes: list[str] = []
     if figure.low is not None and figure.high is not None and figure.low != figure.high:
         notes.append(f"{100 * figure.low:.1f} to {100 * figure.high:.1f} %")
     rounds = [f"{figure.rounds} rounds"] if figure.rounds else []

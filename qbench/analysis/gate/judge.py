@@ -328,7 +328,7 @@ def _doubts(
     against: Sequence[Against], tested: Sequence[Tested], settings: GateSettings
 ) -> list[str]:
     """What the comparisons could not have shown."""
-    notes = []
+    notes: list[str] = []
     for each in against:
         slower = [one for one in tested if one.against is each and one.kind == "slower"]
         rounds = min((one.figure.rounds or 0 for one in slower), default=0)
@@ -359,7 +359,7 @@ def _doubts(
 
 def _changes(against: Sequence[Against], findings: Sequence[Finding]) -> list[str]:
     """How machine, software and settings differ from those of a run that this one is worse than."""
-    notes = []
+    notes: list[str] = []
     for each in against:
         worse_than = any(f.against == each.name and f.severity != "notice" for f in findings)
         for comparison in each.comparisons if worse_than else ():

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -49,12 +50,13 @@ def _read(path: Path) -> dict[str, list[int]]:
         known = parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return cast("dict[str, list[int]]", known) if isinstance(known, dict) else {}
 
 
 def _are_cuts(cuts: object, nights: int) -> bool:
-    return (
-        isinstance(cuts, list)
-        and all(isinstance(cut, int) and 0 < cut < nights for cut in cuts)
-        and cuts == sorted(set(cuts))
+    if not isinstance(cuts, list):
+        return False
+    indices = cast("list[Any]", cuts)
+    return all(isinstance(cut, int) and 0 < cut < nights for cut in indices) and indices == sorted(
+        set(indices)
     )

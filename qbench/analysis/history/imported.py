@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -211,7 +211,7 @@ def _validated(path: Path, content: bytes) -> _File:
         says = first["msg"]
         if first["type"] == "missing":
             says = "is missing: a file of pytest-benchmark has it"
-        place = _place(first["loc"], value)
+        place = _place(first["loc"], cast("dict[str, Any]", value))
         raise UserError(f"{path}: {place}: {says}", _WHAT_TO_DO) from None
 
 

@@ -16,11 +16,13 @@ Only sources with a new stamp are read. DuckDB reads the Parquet files directly;
 would lock readers out.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -110,7 +112,7 @@ def _folder(results: Path) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Generator[None]:
     import filelock
 
     try:
@@ -249,7 +251,9 @@ def _tables(
 
 
 def _rows(read: Mapping[str, Read]) -> dict[str, list[dict[str, Any]]]:
-    runs, cases, facts = [], [], {}
+    runs: list[dict[str, Any]] = []
+    cases: list[dict[str, Any]] = []
+    facts: dict[str, str] = {}
     for source, content in read.items():
         for number, run in enumerate(content.runs):
             digest = hashlib.sha256(run.facts.encode()).hexdigest()[:16]

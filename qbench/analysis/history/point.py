@@ -62,5 +62,5 @@ class Point:
     host_id: str
     cpu_model: str | None
     metrics: Mapping[str, float | None]
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
     status: str = "ok"

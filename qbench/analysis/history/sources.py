@@ -85,7 +85,7 @@ def find_sources(results: Path) -> dict[str, str]:
     Links are not followed. The stamp of a bundle is that of its manifest, which is written last and
     has the digests of all other files, and of its verdict.
     """
-    found = {}
+    found: dict[str, str] = {}
     gates = {
         e.name: _stamp(e) for e in _entries(results) if e.name.endswith(SUFFIX) and e.is_file()
     }
@@ -233,7 +233,7 @@ def _read_series(path: Path, source: str) -> Read:
             raise ValueError(f"it is of version {content['version']}")
         runs: dict[str, int] = {}
         rows: list[RunRow] = []
-        cases = []
+        cases: list[dict[str, Any]] = []
         for record in content["points"]:
             run = _series_run(record, path, source)
             if run.key not in runs:

@@ -7,6 +7,8 @@ versions interleaved in one run; it is not a verdict, because two nights see the
 times. ``tests/benchmarks/test_history.py`` measures false alarms and detection.
 """
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -238,7 +240,7 @@ def change_points(values: np.ndarray) -> list[int]:
 def changed_facts(points: Sequence[Point], at: int) -> tuple[FactChange, ...]:
     """Facts that changed within ``NEAR`` nights around ``points[at]``, the nearest first; of a fact
     that changed several times only the nearest change."""
-    found = []
+    found: list[FactChange] = []
     for index in range(max(1, at - NEAR), min(len(points), at + NEAR + 1)):
         before, after = _facts(points[index - 1]), _facts(points[index])
         found += [

@@ -1,5 +1,7 @@
 """COCO's mean average precision of boxes."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -78,9 +80,11 @@ def _match(detections: Sequence[np.ndarray], truths: np.ndarray) -> list[_Matche
         for kind, score, *box in found.astype(np.float64).tolist():
             number += 1
             coco._dts[item, int(kind)].append(_coco(number, box, score=score))
-    matched = []
+    matched: list[_Matched] = []
     for kind in np.unique(truths[:, 1]).astype(int).tolist():
-        items, scores, hits = [], [], []
+        items: list[int] = []
+        scores: list[float] = []
+        hits: list[np.ndarray] = []
         counts = np.zeros(len(detections))
         for item in range(len(detections)):
             key = (item, kind)

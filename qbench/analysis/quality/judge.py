@@ -76,13 +76,15 @@ def find_scores(
 
 def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, Any]:
     fidelity = compare(reference, outputs)
-    classes = [_classes(of, how) for of in (outputs, reference)]
+    ours, theirs = _classes(outputs, how), _classes(reference, how)
     return {
         "fidelity": fidelity,
         "sqnr_db": min(one.sqnr_db for one in fidelity.values()),
         "cosine": min(one.cosine for one in fidelity.values()),
         "max_abs_difference": max(one.max_abs_difference for one in fidelity.values()),
-        "agreement": None if classes[0] is None else float(np.mean(classes[0] == classes[1])),
+        "agreement": None
+        if ours is None or theirs is None
+        else float(np.equal(ours, theirs).mean()),
     }
 
 

@@ -1,5 +1,7 @@
 """The metrics of all tasks except detection."""
 
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from typing import Any

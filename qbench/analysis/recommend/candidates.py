@@ -88,8 +88,10 @@ class Measured:
     machine: Machine
     run_id: str
     rows: Sequence[CaseRow]
-    spreads: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
-    way: Mapping[str, Any] = field(default_factory=dict)
+    spreads: Mapping[str, Mapping[str, Estimate]] = field(
+        default_factory=dict[str, Mapping[str, Estimate]]
+    )
+    way: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def candidates(
 ) -> list[Candidate]:
     """The cases that the question is about. A sustained case is no candidate where there is one
     that it is the counterpart of: its figures are that one's."""
-    found = []
+    found: list[Candidate] = []
     for run in runs:
         rows = [row for row in run.rows if not question.models or row.model in question.models]
         if question.batch_size is not None:

@@ -110,7 +110,7 @@ def _labels(work: Sequence[Candidate]) -> list[str]:
     runs = {c.measured.run_id: c.measured.machine.key for c in work}
     machines = set(runs.values())
     told = [name for name in _TOLD if len({getattr(c.row, name) for c in work}) > 1]
-    labels = []
+    labels: list[str] = []
     for candidate in work:
         row, run = candidate.row, candidate.measured
         parts = [row.backend, row.precision, f"[{row.variant}]" if row.variant else ""]
@@ -149,7 +149,7 @@ def _fronts(work: Sequence[Candidate]) -> list[Place | None]:
 
 def _doubts(candidate: Candidate, question: Question) -> tuple[Doubt, ...]:
     row = candidate.row
-    doubts = []
+    doubts: list[Doubt] = []
     if row.noisy:
         doubts.append(Doubt("noisy", str(row.noise_reason)))
     load = candidate.sustained
@@ -180,7 +180,7 @@ def ranked(sure: Sequence[Choice]) -> list[Choice]:
     """In order, each with what it is against the first of its pool."""
     ordered = sorted(sure, key=lambda choice: choice.sort_key)
     firsts: dict[int | None, Choice] = {}
-    found = []
+    found: list[Choice] = []
     for choice in ordered:
         first = firsts.setdefault(choice.pool, choice)
         if choice.pool is None:

@@ -183,7 +183,7 @@ def _differ(own: Sequence[Candidate], work: Sequence[Candidate]) -> list[str] | 
 
 def _apart(work: list[Candidate], works: Sequence[list[Candidate]]) -> list[str]:
     """Why others of the same name are answered apart."""
-    notes = []
+    notes: list[str] = []
     for other in works:
         if other is not work and (fields := _differ(work, other)):
             named = ", ".join(sorted({c.measured.run_id for c in other}))
@@ -217,7 +217,7 @@ def _notes(choices: Sequence[Choice], question: Question) -> list[str]:
     """What has to be known of all of them."""
     measured = [choice.candidate for choice in choices if choice.is_measured]
     asked = asked_of(question)
-    notes = []
+    notes: list[str] = []
     if measured and asked & {"p50", "p99", "throughput", "cost"}:
         loaded = sum(c.sustained is not None for c in measured)
         if loaded == len(measured):

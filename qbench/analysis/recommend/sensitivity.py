@@ -41,7 +41,7 @@ def changes_of(
     if first is not None and first.pool is None:
         return []  # none of them has the figure that is to be least
     rivals = [c for c in choices if c.is_measured and c.candidate.row.loadgen_valid is not False]
-    found = []
+    found: list[Change] = []
     for place, limit in enumerate(question.limits):
         if first is not None and (stricter := _stricter(sure, first, place, limit)):
             found.append(stricter)

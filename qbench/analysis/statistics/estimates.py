@@ -1,6 +1,8 @@
 """Statistics over trials, where the trial (one process) is the unit, and over evaluated items. Pure
 functions of arrays."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 import math
@@ -220,7 +222,7 @@ def _resampled(items: int, statistic: Statistic) -> np.ndarray:
     # can be recomputed with another NumPy
     random = np.random.RandomState(_SEED)
     rows = max(1, _BLOCK // max(items, 1))
-    values = []
+    values: list[np.ndarray] = []
     for start in range(0, RESAMPLES, rows):
         chosen = random.randint(0, items, (min(rows, RESAMPLES - start), items))
         offsets = np.arange(len(chosen))[:, None] * items

@@ -19,6 +19,8 @@ Every verdict comes with an interval: Kalibera & Jones, Rigorous Benchmarking in
 Time, ISMM 2013. ``tests/benchmarks/study.py`` measures false alarms and power of this code.
 """
 
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -98,10 +98,14 @@ class Ceilings:
             and threads.
     """
 
-    rates: Mapping[tuple[str, int, str], float] = field(default_factory=dict)
-    bandwidths: Mapping[int, float] = field(default_factory=dict)
+    rates: Mapping[tuple[str, int, str], float] = field(
+        default_factory=dict[tuple[str, int, str], float]
+    )
+    bandwidths: Mapping[int, float] = field(default_factory=dict[int, float])
     cache_bytes: int | None = None
-    floors: Mapping[tuple[str, str, str, int], float] = field(default_factory=dict)
+    floors: Mapping[tuple[str, str, str, int], float] = field(
+        default_factory=dict[tuple[str, str, str, int], float]
+    )
 
     @classmethod
     def of(
@@ -215,7 +219,7 @@ def columns(run: Run, ceilings: Ceilings) -> dict[str, Any]:
 def roofline_chart(runs: Mapping[str, Run], ceilings: Ceilings) -> dict[str, list[dict[str, Any]]]:
     """What a report draws, as JSON: ``points`` (the cases, by their ids, that have an intensity and
     a roof), and the ceilings: flat lines ``rates`` and slanted lines ``bandwidths``."""
-    points = []
+    points: list[dict[str, Any]] = []
     for case_id, run in runs.items():
         roof = roofline(run, ceilings)
         if roof is not None and run.intensity is not None:

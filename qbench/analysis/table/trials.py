@@ -1,6 +1,8 @@
 """Figures of the good trials of a bundle, of all cases at once, and the ratios of two cases'
 figures. Means and ratios are of logarithms, since latencies vary by factors."""
 
+# pyright: reportMissingTypeStubs=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
