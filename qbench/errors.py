@@ -1,4 +1,4 @@
-"""The errors that qbench shows to a person. Each says what is wrong and what to do next."""
+"""Errors that qbench shows to users. Each names the problem and the next step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MachineryError(UserError):
 
 @contextmanager
 def as_user_error(kind: type[Exception]) -> Iterator[None]:
-    """Turn an exception with ``message`` and ``fix`` into a UserError: code that runs without this
+    """Turn an exception with ``message`` and ``fix`` into a UserError. Code that cannot import this
     module has its own exceptions."""
     try:
         yield
@@ -80,8 +80,8 @@ LISTED = 20
 
 
 def find_by_words(words: Sequence[str], labels: Mapping[str, str]) -> str:
-    """The id of the case that ``words`` mean: its id, or words of its label. If several labels have
-    these words, the one with the fewest others: ``fp32`` and not ``fp32 offline``.
+    """Return the id of the case that ``words`` name: its id, or words of its label. Of several
+    labels that contain these words, the shortest is chosen: ``fp32`` and not ``fp32 offline``.
 
     Args:
         labels: by case id.

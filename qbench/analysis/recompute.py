@@ -1,5 +1,4 @@
-"""Whether a bundle is whole, unchanged, and says what its raw samples, predictions and readings
-say."""
+"""Recompute the derived figures of a bundle from its raw samples, predictions and readings."""
 
 from __future__ import annotations
 
@@ -18,25 +17,25 @@ from qbench.errors import UserError
 from qbench.machine.energy.integral import Kind, NoReading, joules
 
 TOLERANCE = 1e-9
-"""Relative; floating-point sums may be ordered otherwise on another machine."""
+"""Relative tolerance: another machine may add floating-point numbers in another order."""
 CaseRound = tuple[str | None, int | None]
 BASELINE: CaseRound = (None, None)
 """Case and round of the energy pass's idle window."""
 
 
 def recompute(bundle: Bundle) -> list[str]:
-    """What the raw data says otherwise than the bundle's derived figures; empty if all agree."""
+    """Return the derived figures that do not follow from the raw data, one line each."""
     found: list[str] = []
     for check in (_samples, _trials, _quality, _energy):
         try:
             found += check(bundle)
-        except UserError as error:  # damaged: one more thing to say, not the end of it
+        except UserError as error:  # damaged: report it, and continue with the other checks
             found.append(error.message)
     return found
 
 
 def not_recomputed(bundle: Bundle) -> str:
-    """The figures that ``recompute`` leaves out, and why; "" if none."""
+    """Return the figures that ``recompute`` cannot check, and the reason; "" if none."""
     if bundle.has_predictions:
         return ""
     assert bundle.begin.packed is not None
@@ -48,7 +47,7 @@ def not_recomputed(bundle: Bundle) -> str:
 
 
 def _samples(bundle: Bundle) -> list[str]:
-    """Compare each trial's samples with their digest in the journal. No others are in the table."""
+    """Compare the samples with the journal: digest and number for each trial, and their total."""
     found: list[str] = []
     calls = 0
     for trial in bundle.trials:
@@ -64,7 +63,7 @@ def _samples(bundle: Bundle) -> list[str]:
             found.append(f"trial {trial.trial}: its samples are not those of the journal")
     try:
         rows = len(pd.read_parquet(bundle.path / "samples.parquet", columns=["latency_ns"]))
-    except (OSError, ValueError) as error:  # pyarrow's are ValueErrors
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         return [*found, f"samples.parquet is missing or damaged: {error}"]
     if rows != calls:
         found.append(f"samples.parquet has {rows} calls, the good trials have {calls}")
@@ -98,7 +97,7 @@ def _trials(bundle: Bundle) -> list[str]:
 
 
 def _quality(bundle: Bundle) -> list[str]:
-    """Accuracy and fidelity, from predictions and labels."""
+    """Recompute accuracy and fidelity from predictions and labels."""
     found: list[str] = []
     if not_recomputed(bundle):
         return found
@@ -107,7 +106,7 @@ def _quality(bundle: Bundle) -> list[str]:
         entry.evaluation_id: entry.case.model
         for entry in [*bundle.plan.cases, *bundle.plan.yardsticks, *candidates]
     }
-    references: dict[str, Mapping[str, Score] | None] = {}  # what each scores, found once
+    references: dict[str, Mapping[str, Score] | None] = {}  # scores of references, computed once
     for key, record in bundle.evaluated.items():
         if record.status != "ok" or record.quality is None:
             continue
@@ -135,8 +134,8 @@ def _quality(bundle: Bundle) -> list[str]:
 
 
 def _energy(bundle: Bundle) -> list[str]:
-    """Joules and watts of every window, from its sensor's readings; a wall meter's are in one
-    series for a sitting, and named after its windows."""
+    """Recompute joules and watts of every window from its sensor's readings. A wall meter has one
+    series for a sitting, in the record that follows its windows."""
     found: list[str] = []
     spans: dict[tuple[int, CaseRound], tuple[int | None, int | None]] = {}
     for record in bundle.energy:
@@ -174,7 +173,7 @@ def _joules(bundle: Bundle, file: str, kind: Kind, begin_ns: int, end_ns: int) -
 
 
 def _differences(fresh: Mapping[str, Any], stored: Mapping[str, Any], at: str = "") -> list[str]:
-    """Where two mappings of the same keys differ, those within them too."""
+    """Return the differences between two nested mappings, one line each."""
     found: list[str] = []
     for name in {**fresh, **stored}:
         value, other = fresh.get(name), stored.get(name)

@@ -1,26 +1,26 @@
-"""A bundle: the folder that one run leaves; the unit that people copy, compare and publish.
+"""Bundles: the folder that one run writes, and the unit that people copy, compare and publish.
 
 Layout::
 
-    begin.json        host, software, seed, what was asked; a folder without it is no bundle
+    begin.json        host, software, seed, request; a folder without it is not a bundle
     plan.json         the cases, skipped ones with their reasons
     suite.yaml        the suite as it was read
-    bandwidth.json    bytes per second of the machine's memory, where the suite wants a roofline
+    bandwidth.json    bytes per second of the machine's memory, if the suite asks for a roofline
     prepare.jsonl     one line for each artifact
     evaluate.jsonl    one line for each evaluation: quality, effective precision
     journal.jsonl     one line for each trial, written before the next begins
     samples/          <trial>.npy, only until the run ends: see samples.parquet
     traces/           <trial>/...: other files of a scenario: series, LoadGen's logs
-    predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; by model,
-                      labels-<model>.npy and chosen-<model>.npy: which items of the data set
-    energy.jsonl      one line for each window, and for the baseline, of the energy pass
-    energy/           the sensors' readings: [readings, 2], when (ns) and joules or watts
+    predictions/      <evaluation>/<n>.npy: outputs for every evaluation item; labels-<model>.npy;
+                      chosen-<model>.npy: indices of the evaluated items in the data set
+    energy.jsonl      the energy pass: one line for each window, and for the baseline
+    energy/           the sensors' readings: [readings, 2], time (ns) and joules or watts
     trials.parquet    derived from journal and samples: one row for each trial
     samples.parquet   one row for each call of a timed window: trial, int64 nanoseconds
     manifest.json     digests of all these; written last: a folder without it is incomplete
 
-A bundle may come from another machine, so nothing in it is trusted: JSON and arrays only, and no
-name in it leads outside the folder.
+A bundle may come from another machine, so it is not trusted: only JSON and plain arrays are read,
+and names that lead outside the folder are refused.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
@@ -104,7 +104,7 @@ class Bundle:
     def create(
         cls, path: Path, begin: Mapping[str, Any], plan: Mapping[str, Any], suite: str
     ) -> Bundle:
-        """A new, incomplete bundle."""
+        """Create a new, incomplete bundle."""
         path.mkdir(parents=True)
         return cls.create_in(path, begin, plan, suite)
 
@@ -112,7 +112,7 @@ class Bundle:
     def create_in(
         cls, path: Path, begin: Mapping[str, Any], plan: Mapping[str, Any], suite: str
     ) -> Bundle:
-        """The same in an empty folder that is there already."""
+        """Like ``create``, in an existing empty folder."""
         for folder in ("samples", "predictions"):
             (path / folder).mkdir()
         write_file(path / "plan.json", json.dumps(plan, indent=1, sort_keys=True))
@@ -168,17 +168,17 @@ class Bundle:
 
     @property
     def trials(self) -> list[Trial]:
-        """All trials in the order they were made."""
+        """All trials, in the order in which they ran."""
         return self._lines("journal.jsonl", Trial)
 
     @property
     def energy(self) -> list[EnergyLine]:
-        """The records of the energy pass, in their order."""
+        """The records of the energy pass, in file order."""
         return [record.root for record in self._lines("energy.jsonl", EnergyRecord)]
 
     def lines(self, name: str) -> list[BaseModel]:
-        """The records of ``prepare.jsonl``, ``evaluate.jsonl``, ``journal.jsonl`` or
-        ``energy.jsonl``, in their order; a torn last line is left out."""
+        """Read the records of ``prepare.jsonl``, ``evaluate.jsonl``, ``journal.jsonl`` or
+        ``energy.jsonl``, in file order; an incomplete last line is skipped."""
         return self._lines(name, FILES[name])
 
     def _lines(self, name: str, kind: type[Model]) -> list[Model]:
@@ -194,10 +194,10 @@ class Bundle:
     def _record(
         self, kind: type[Model], name: str, record: dict[str, Any], line: str = ""
     ) -> Model:
-        """A record of the file ``name``.
+        """Validate a record of the file ``name``.
 
         Raises:
-            UserError: it lacks a required field, or a field has another type.
+            UserError: a required field is missing, or a field has another type.
         """
         try:
             return kind.model_validate(record, strict=True)
@@ -209,8 +209,8 @@ class Bundle:
             ) from None
 
     def samples(self, name: str) -> np.ndarray:
-        """``[calls]`` int64 nanoseconds of the good trial of this name: from ``samples.parquet``,
-        or, until the run ends, from the trial's own file."""
+        """Return the latencies of a successful trial, ``[calls]`` int64 nanoseconds: from
+        ``samples.parquet`` or, until the run ends, from the trial's own file."""
         path = self.inside("samples", f"{name}.npy")
         if not self.complete and path.exists():
             samples = read_array(path)
@@ -225,7 +225,7 @@ class Bundle:
 
     @property
     def has_predictions(self) -> bool:
-        """Whether the bundle has its predictions; ``qbench pack`` leaves them out."""
+        """Whether the bundle contains predictions; ``qbench pack`` leaves them out."""
         return self.begin.packed is None or self.begin.packed.predictions
 
     @cached_property
@@ -246,7 +246,7 @@ class Bundle:
             ValueError,
             KeyError,
             AttributeError,
-        ) as error:  # pyarrow's are ValueErrors
+        ) as error:  # pyarrow's errors are ValueErrors
             raise UserError(
                 f"{self.path / 'samples.parquet'} is missing or damaged: {error}",
                 "`qbench verify` says what was changed; another copy has to replace it.",
@@ -258,19 +258,19 @@ class Bundle:
         return dict(zip(names.iloc[starts].tolist(), parts, strict=True))
 
     def outputs(self, evaluation_id: str) -> dict[str, np.ndarray]:
-        """The predictions of an evaluation by output name; read only, and from disk when used."""
+        """Return the predictions of an evaluation by output name, memory-mapped and read-only."""
         return self.outputs_of(self.evaluated[evaluation_id])
 
     def outputs_of(self, record: Evaluated) -> dict[str, np.ndarray]:
-        """``outputs`` of an evaluation whose record has been read already."""
+        """Like ``outputs``, for a record that was already read."""
         return {
             name: read_array(self.inside("predictions", record.evaluation_id, file))
             for name, file in record.outputs.items()
         }
 
     def reference(self, model: str) -> str | None:
-        """The evaluation that the model's others are compared with: of the plan's candidates, the
-        first that went well; None if none did, or none has been made yet."""
+        """Return the id of the evaluation that the model's others are compared with: the first
+        successful one of the plan's candidates; None if there is none yet."""
         done = self.evaluated
         for entry in self.plan.references.get(model, []):
             record = done.get(entry.evaluation_id or "")
@@ -279,11 +279,11 @@ class Bundle:
         return None
 
     def labels(self, model: str) -> np.ndarray | None:
-        """Of the evaluated items, in their order; None if there are none."""
+        """Return the labels of the evaluated items, in evaluation order; None if they have none."""
         return self._of_items("labels", model)
 
     def chosen(self, model: str) -> np.ndarray | None:
-        """Which items of the data set the evaluated ones are; None if they are made up."""
+        """Return the indices of the evaluated items in the data set; None for made-up items."""
         return self._of_items("chosen", model)
 
     def _of_items(self, what: str, model: str) -> np.ndarray | None:
@@ -291,10 +291,10 @@ class Bundle:
         return read_array(path) if path.exists() else None
 
     def inside(self, *names: str) -> Path:
-        """The path of a file that a record names.
+        """Return the path of a file that a record names.
 
         Raises:
-            UserError: it would lead out of the bundle.
+            UserError: the path leads out of the bundle.
         """
         for name in names:
             if not _is_file_name(name):
@@ -307,8 +307,8 @@ class Bundle:
         return path
 
     def trials_frame(self) -> pd.DataFrame:
-        """One row for each trial, with the percentiles of its samples: from ``trials.parquet``
-        if the bundle is complete, else computed."""
+        """Return one row for each trial, with the percentiles of its samples: read from
+        ``trials.parquet`` if the bundle is complete, else computed."""
         name = "trials.parquet" if self.complete else "journal.jsonl"
         try:
             if self.complete:
@@ -317,14 +317,14 @@ class Bundle:
                 frame = self.compute_trials()
             check_trials(frame)
             return frame
-        except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors
+        except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow: ValueErrors
             raise UserError(
                 f"{self.path / name} is missing or damaged: {error}",
                 "`qbench verify` says what was changed; a copy or another run has to replace it.",
             ) from None
 
     def compute_trials(self) -> pd.DataFrame:
-        """``trials_frame`` from journal and samples. Latencies in ns, memory in bytes."""
+        """Compute ``trials_frame`` from journal and samples. Latencies in ns, memory in bytes."""
         return pd.DataFrame([self._trial_row(t) for t in self.trials], columns=TRIAL_COLUMNS)
 
     def _trial_row(self, trial: Trial) -> dict[str, Any]:
@@ -339,13 +339,13 @@ class Bundle:
         return row
 
     def copy_file(self, name: str, target: Path) -> None:
-        """Copy a file that is none of records; it is not on disk for certain when this returns."""
+        """Copy a file that holds no records, without syncing it to disk."""
         shutil.copyfile(self.path / name, target)
 
     # ------------------------------------------------------------------ writing
 
     def resume(self) -> None:
-        """Make the bundle ready for more after a crash: no torn lines, no temporary files."""
+        """Prepare the bundle for appending after a crash: remove torn lines and temporary files."""
         (self.path / "samples").mkdir(exist_ok=True)
         for name in ("prepare.jsonl", "evaluate.jsonl", "journal.jsonl", "energy.jsonl"):
             drop_torn_line(self.path / name)
@@ -365,19 +365,19 @@ class Bundle:
         append_line(self.path / "evaluate.jsonl", {**record, "outputs": names})
 
     def add_bandwidth(self, record: Mapping[str, Any]) -> None:
-        """Keep how fast the machine's memory is."""
+        """Store the bandwidth of the machine's memory."""
         write_file(self.path / "bandwidth.json", json.dumps(record, sort_keys=True))
 
     @property
     def bandwidth(self) -> Bandwidth | None:
-        """Of the machine's memory; None if it was not measured."""
+        """Bandwidth of the machine's memory; None if it was not measured."""
         path = self.path / "bandwidth.json"
         if not path.exists():
             return None
         return self._record(Bandwidth, path.name, _json(path))
 
     def add_energy(self, record: Mapping[str, Any], series: Mapping[str, np.ndarray]) -> None:
-        """Add a line of the energy pass, after the series of readings that it names."""
+        """Append a line of the energy pass; the series that it names are written first."""
         folder = self.path / "energy"
         folder.mkdir(exist_ok=True)
         for name, array in series.items():
@@ -387,11 +387,11 @@ class Bundle:
         append_line(self.path / "energy.jsonl", dict(record))
 
     def energy_series(self, name: str) -> np.ndarray:
-        """A series that a record of the energy pass names: see ``qbench.bundle.records.energy``."""
+        """Read a series that a record names: see ``qbench.bundle.records.energy.Reading``."""
         return read_array(self.inside("energy", name))
 
     def add_items(self, model: str, labels: Path | None, chosen: Path | None) -> None:
-        """Keep the labels of the evaluated items, and which items of the data set they are."""
+        """Store the labels of the evaluated items, and their indices in the data set."""
         for name, source in (("labels", labels), ("chosen", chosen)):
             path = self.path / "predictions" / f"{name}-{model}.npy"
             if source is not None and not path.exists():
@@ -400,10 +400,10 @@ class Bundle:
     def add_trial(
         self, record: dict[str, Any], samples: Path | None, traces: Mapping[str, Path]
     ) -> Trial:
-        """Add a trial: its files first, then its line; all are on disk when this returns.
+        """Add a trial: its files first, then its line; all are on disk on return.
 
         Args:
-            traces: further files of its scenario, by name.
+            traces: additional files of its scenario, by name.
         """
         if samples is not None:
             target = self.inside("samples", f"{record['trial']}.npy")
@@ -419,14 +419,14 @@ class Bundle:
         return self._record(Trial, "journal.jsonl", record)
 
     def trace(self, trial: str, name: str) -> Path:
-        """A file of the scenario of the trial of this name."""
+        """Return the path of an additional file of a trial's scenario."""
         return self.inside("traces", trial, name)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write the tables and then the manifest: from now on the bundle is complete.
+        """Write the tables and then the manifest, which makes the bundle complete.
 
-        The trials' own files are removed once ``samples.parquet`` is on disk, so a run that is
-        killed in between goes on.
+        The trials' own files are removed only after ``samples.parquet`` is on disk, so a run that
+        is killed in between can be resumed.
         """
         self._write_table("trials.parquet", self.compute_trials(), "DELTA_BINARY_PACKED")
         self._write_table("samples.parquet", self.compute_samples(), "BYTE_STREAM_SPLIT")
@@ -441,7 +441,7 @@ class Bundle:
         write_file(self.path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True))
 
     def compute_samples(self) -> pd.DataFrame:
-        """One row for each timed call of the good trials: ``trial``, ``latency_ns``."""
+        """Return one row for each timed call of successful trials: ``trial``, ``latency_ns``."""
         good = [trial.trial for trial in self.trials if trial.status == "ok"]
         frames = [pd.DataFrame({"trial": t, "latency_ns": self.samples(t)}) for t in good]
         columns = pd.DataFrame({"trial": pd.Series(dtype=str), "latency_ns": pd.Series(dtype=int)})
@@ -450,9 +450,9 @@ class Bundle:
     def _write_table(self, name: str, frame: pd.DataFrame, integers_as: str) -> None:
         """
         Args:
-            integers_as: their encoding. Of samples, whose lower bytes are noise and whose higher
-                ones repeat, bytes by place and zstd take 0.8 to 1.2 bytes for a call, and
-                differences 1.4 to 1.9.
+            integers_as: Parquet encoding of integer columns. The low bytes of samples are noise
+                and the high bytes repeat: BYTE_STREAM_SPLIT with zstd takes 0.8 to 1.2 bytes a
+                call, DELTA_BINARY_PACKED 1.4 to 1.9.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -471,8 +471,8 @@ class Bundle:
     # ------------------------------------------------------------------ checking
 
     def problems(self) -> list[str]:
-        """How the files differ from the manifest, one line each with the file's name: changed,
-        missing, added, or no files of this folder at all."""
+        """Return the differences between the files and the manifest, one line each with the file's
+        name: changed, missing, added, or not a regular file of this folder."""
         if not self.complete:
             return ["the bundle is incomplete: it has no manifest.json"]
         try:
@@ -496,7 +496,7 @@ class Bundle:
         return found + [f"{name} was added" for name in sorted(added)]
 
     def _present(self) -> tuple[set[str], dict[str, str]]:
-        """The files in the folder, and what is neither file nor folder."""
+        """Return the names of regular files, and links and devices: their kind by name."""
         files: set[str] = set()
         strange: dict[str, str] = {}
         for path in sorted(self.path.rglob("*")):
@@ -513,7 +513,7 @@ class Bundle:
 
 
 def _is_file_name(name: Any) -> bool:
-    """Whether it names a file in its folder, and none elsewhere, nor a temporary one."""
+    """Whether it is a plain file name: no path, and not the name of a temporary file."""
     return isinstance(name, str) and bool(_NAME.match(name)) and not name.startswith(TEMPORARY)
 
 
@@ -530,10 +530,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Numbers, read only. Mapped: a header that promises more than the file holds is refused before
-    memory is asked for, and predictions may be larger than it."""
+    """Memory-map a numeric array, read-only. A header that promises more than the file contains is
+    refused before memory is allocated, and predictions may be larger than memory."""
     try:
-        with np.errstate(over="ignore"):  # of a shape's product
+        with np.errstate(over="ignore"):  # in the product of a shape
             array = np.asarray(np.lib.format.open_memmap(path, mode="r"))
         if array.dtype.kind not in "biuf":
             raise ValueError(f"it holds {array.dtype}, and no numbers")

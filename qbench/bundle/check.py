@@ -14,8 +14,8 @@ from qbench.errors import UserError
 
 
 def find_problems(bundle: Bundle) -> list[str]:
-    """What is wrong with a bundle's files and records, one line each with the file's name; empty if
-    nothing is. Whether its figures follow from its data is for ``recompute`` to say."""
+    """Return the problems of a bundle's files and records, one line each with the file's name.
+    Whether its figures follow from its data is checked by ``qbench.analysis.recompute``."""
     found = bundle.problems()
     if bundle.complete:
         found += _records(bundle)
@@ -24,8 +24,8 @@ def find_problems(bundle: Bundle) -> list[str]:
 
 
 def _records(bundle: Bundle) -> list[str]:
-    """Records that do not hold what they have to, torn lines, trials of no case, and files that
-    records name and that are not there, whatever the manifest says."""
+    """Find invalid records, torn lines, trials of unknown cases, and missing files that records
+    name, independently of the manifest."""
     found: list[str] = []
     reads: list[Callable[[], Any]] = [lambda: bundle.begin, lambda: bundle.plan]
     reads += [partial(bundle.lines, name) for name in FILES if name.endswith(".jsonl")]
@@ -43,7 +43,7 @@ def _records(bundle: Bundle) -> list[str]:
 
 
 def _named(bundle: Bundle) -> list[str]:
-    """Cases and files that records name and that are not there."""
+    """Find cases and files that records name and that do not exist."""
     found: list[str] = []
     planned = {entry.case_id for entry in [*bundle.plan.cases, *bundle.plan.yardsticks]}
     files = [("samples.parquet",)]

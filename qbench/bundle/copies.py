@@ -27,16 +27,16 @@ def write_copy(
     facts: Mapping[str, Any],
     leaves_out: Callable[[str], bool] = lambda name: False,
 ) -> Bundle:
-    """``folder/<run id>``, with the records of ``bundle`` as this version reads them.
+    """Write a copy of ``bundle`` as ``folder/<run id>``, with records as this version reads them.
 
     Args:
-        how, facts: what ``begin.json`` has to say of it beside what it said before: under ``how``,
-            the ``facts`` and the digest of the manifest of ``bundle``.
-        leaves_out: whether a file, by its path in the bundle, is not copied.
+        how, facts: added to ``begin.json``: under the key ``how``, the ``facts`` and the digest of
+            the original's manifest.
+        leaves_out: whether to skip a file, given by its path in the bundle.
 
     Raises:
-        UserError: the bundle is unfinished, changed or damaged, or there is one of its name in
-            ``folder``.
+        UserError: the bundle is incomplete, modified or damaged, or ``folder`` already has one of
+            its name.
     """
     check_outside(folder)
     if problems := find_problems(bundle):
@@ -61,7 +61,7 @@ def pack_bundle(bundle: Bundle, folder: Path) -> Bundle:
     of the copy cannot be recomputed, nor compared item by item with another run's.
 
     Raises:
-        UserError: as ``write_copy``; or the bundle has no predictions.
+        UserError: as for ``write_copy``; or the bundle has no predictions.
     """
     if not bundle.has_predictions:
         raise UserError(f"{bundle.path} is packed already", "Give the one that it was made from.")
@@ -69,7 +69,7 @@ def pack_bundle(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def _is_prediction(name: str) -> bool:
-    """Labels and the choice of items lie next to the folders of predictions, and stay."""
+    """Whether it is an output file; labels and item indices in the same folder are kept."""
     return name.startswith("predictions/") and name.count("/") > 1
 
 

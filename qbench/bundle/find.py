@@ -14,7 +14,7 @@ from qbench.storage import TEMPORARY
 
 
 def find_run(run: str, results: Path) -> Bundle:
-    """The run to judge.
+    """Find a run that can be judged: one that does not only confirm another.
 
     Raises:
         UserError: there is no such run, or it only confirms another one.
@@ -28,8 +28,8 @@ def find_run(run: str, results: Path) -> Bundle:
 
 
 def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
-    """Earlier complete runs of the same suite, cases and machine, without confirming and invalid
-    ones; the newest first, at most ``most``.
+    """Find earlier complete runs of the same suite, cases and machine, without confirming and
+    invalid ones; the newest first, at most ``most``.
 
     Raises:
         UserError: the verdict on one of them is damaged, so it may be invalid.
@@ -48,7 +48,7 @@ def earlier_runs(bundle: Bundle, results: Path, most: int) -> list[Bundle]:
 
 
 def _newest_first(results: Path) -> Iterator[Bundle]:
-    """Yield the complete bundles that can be read."""
+    """Yield the complete, readable bundles, the newest first."""
     for path in reversed(bundles(results)):
         try:
             bundle = Bundle(path)
@@ -69,7 +69,7 @@ def _started(bundle: Bundle) -> float:
 
 
 def find_anchor(name: str, results: Path) -> Bundle:
-    """The baseline run ``name``: a path, an id, or a name in one of the folders ``ANCHORS``."""
+    """Find the baseline run ``name``: a path, an id, or a name in a folder of ``ANCHORS``."""
     for folder in ANCHORS:
         if (results / folder / name / "begin.json").is_file():
             return Bundle(results / folder / name)
@@ -77,7 +77,7 @@ def find_anchor(name: str, results: Path) -> Bundle:
 
 
 def find_confirmation(bundle: Bundle, results: Path, cases: Sequence[str]) -> Bundle | None:
-    """The run that has measured these cases of ``bundle`` again; None if there is none."""
+    """Find the run that measured these cases of ``bundle`` again; None if there is none."""
     for other in _newest_first(results):
         if _started(other) < _started(bundle):
             break
@@ -92,8 +92,8 @@ INDEX = "collection.json"
 
 
 def find_bundles(runs: Sequence[str], results: Path) -> list[Bundle]:
-    """The bundles of these runs, as ``find_bundle`` takes them; a collection's folder stands for
-    all bundles in it.
+    """Find the bundles of these runs, named as for ``find_bundle``; the folder of a collection
+    stands for all bundles in it.
 
     Raises:
         UserError: there is no such bundle.
@@ -108,7 +108,7 @@ def find_bundles(runs: Sequence[str], results: Path) -> list[Bundle]:
 
 
 def bundles(results: Path) -> list[Path]:
-    """Folders of bundles below ``results``, the oldest first."""
+    """List the folders of bundles in ``results``, the oldest first."""
     found = [p.parent for p in results.glob("*/begin.json")]
     whole = [path for path in found if not path.name.startswith(TEMPORARY)]
     return sorted(whole, key=lambda path: path.name)
@@ -117,7 +117,7 @@ def bundles(results: Path) -> list[Path]:
 def check_outside(folder: Path) -> None:
     """
     Raises:
-        UserError: the folder is a bundle or within one, which is never changed.
+        UserError: the folder is a bundle or inside one, and bundles are never modified.
     """
     for parent in (folder.absolute(), *folder.absolute().parents):
         if (parent / "begin.json").is_file():
@@ -125,8 +125,8 @@ def check_outside(folder: Path) -> None:
 
 
 def find_bundle(run: str, results: Path) -> Bundle:
-    """A bundle given by its path, its id, or ``latest``: the newest complete one, but for those
-    that only confirm another."""
+    """Find a bundle by its path, its id, or ``latest``: the newest complete one that does not only
+    confirm another."""
     if run == "latest":
         for path in reversed(bundles(results)):
             if (path / "manifest.json").is_file():
@@ -149,7 +149,7 @@ def find_bundle(run: str, results: Path) -> Bundle:
 
 
 def find_incomplete(results: Path, run_key: str) -> Bundle | None:
-    """The newest incomplete bundle of the same request, to go on with."""
+    """Find the newest incomplete bundle of the same request, to resume it."""
     for path in reversed(bundles(results)):
         if (path / "manifest.json").exists():
             continue

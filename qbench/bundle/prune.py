@@ -45,8 +45,8 @@ class Item:
 
 @dataclass(frozen=True)
 class Pruning:
-    """The bundles to remove, the oldest first; and those that stay although no rule keeps them,
-    each with the reason."""
+    """Bundles to remove, the oldest first; and names of bundles that stay although no rule keeps
+    them, each with the reason."""
 
     going: tuple[Item, ...]
     staying: tuple[tuple[str, str], ...]
@@ -73,14 +73,13 @@ class _Run:
 
 
 def plan_pruning(results: Path, retention: Retention, now: datetime | None = None) -> Pruning:
-    """The bundles that would be removed. Only folders directly in ``results`` are considered, not
-    links.
+    """Choose the bundles to remove. Only folders directly in ``results`` are considered, not links.
 
     Args:
-        now: reference for ages; None: the present.
+        now: reference for ages; None: the current time.
 
     Raises:
-        UserError: there is no such folder, or no run of a name to keep; or a verdict is damaged.
+        UserError: the folder or a run to keep does not exist, or a verdict is damaged.
     """
     if not results.is_dir():
         raise UserError(f"there is no folder {results}", "--results names another one.")
@@ -107,7 +106,7 @@ def plan_pruning(results: Path, retention: Retention, now: datetime | None = Non
 
 
 def _runs(results: Path) -> tuple[list[_Run], list[tuple[str, str]]]:
-    """The bundles; and those that cannot be read, each with the reason."""
+    """Return the readable bundles, and the names of the others with the reason."""
     runs: list[_Run] = []
     unread: list[tuple[str, str]] = []
     with os.scandir(results) as entries:
@@ -135,14 +134,14 @@ def _started(bundle: Bundle) -> datetime:
 
 
 def _check_names(keep: Sequence[str], known: Sequence[str]) -> None:
-    """Check names to keep: a run with a misspelt name would be removed."""
+    """Check that all names to keep exist: a misspelt one would be removed."""
     for name in keep:
         if Path(name).name not in known:
             raise UserError(f"there is no run '{name}' to keep", nearest(name, known))
 
 
 def _anchors(bundle: Bundle, known: Sequence[str]) -> Iterator[str]:
-    """Runs that this run's gate uses as anchors, by the suite's settings or its verdict."""
+    """Yield the runs that this run's gate uses as anchors, from the suite or its verdict."""
     for baseline in _items((bundle.begin.settings.gate or {}).get("baselines")):
         anchor = (
             cast("Mapping[Any, Any]", baseline).get("anchor")
@@ -157,13 +156,13 @@ def _anchors(bundle: Bundle, known: Sequence[str]) -> Iterator[str]:
 
 
 def _items(value: object) -> list[object]:
-    """The items of a JSON list; none of another value."""
+    """Return the items of a JSON list; an empty list for any other value."""
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _ranks(runs: Sequence[_Run]) -> dict[str, int | None]:
-    """Number of newer complete runs of the same suite and machine; None for incomplete and
-    confirming runs, which do not count."""
+    """Return, by name, the number of newer complete runs of the same suite and machine; None for
+    incomplete and confirming runs, which do not count."""
     counts: dict[tuple[str, str], int] = {}
     ranks: dict[str, int | None] = {}
     for run in sorted(runs, key=lambda run: run.started, reverse=True):

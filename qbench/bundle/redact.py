@@ -1,21 +1,18 @@
-"""Bundles without what tells whose machine it was: to be shown, or written anew, to strangers.
+"""Redact bundles for publication: remove everything that identifies the owner of the machine.
 
-Gone are host name, user names, folders of the machine, addresses (network, hardware, electronic
-mail), serial numbers, and names of containers. Figures, samples and predictions stay as they are,
-and so do digests: that of the machine's identity, which tells the machine's runs from others', and
-those of what was asked.
+Removed: host name, user names, folders of the machine, addresses (network, hardware, e-mail),
+serial numbers, and names of containers. Figures, samples and predictions are unchanged, and so are
+digests: that of the machine's identity, which groups runs of one machine, and those of the request.
 
-A worker's log, a reason or a comment may say anything, so all text is searched:
+A worker's log, a reason or a comment may contain anything, so all text is searched for
 
-- *private words* wherever they stand as words of their own: the host's names, the users whose home
-  folders are named anywhere in the bundle, who redacts and where;
-- what has a form of its own: an absolute path keeps its last part, as
-``qbench.machine.host.software``
-  keeps variables; addresses, UUIDs and serial numbers go.
+- *private words*, as whole words: host names, users whose home folders appear anywhere in the
+  bundle, and the user and the host that redact;
+- recognizable forms: absolute paths are reduced to their last part, like environment variables in
+  ``qbench.machine.host.software``; addresses, UUIDs and serial numbers are removed.
 
-Names that were given on purpose (of models, suites, data sets, environments, and whatever is a
-key) tie records to each other and are not changed: a bundle in which one holds a private word is
-refused.
+Names that users chose (models, suites, data sets, environments, and all keys) link records and are
+not changed: a bundle in which such a name contains a private word is refused.
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ from qbench.bundle.records.run import FILES, Begin, to_json
 from qbench.errors import UserError
 
 GONE = "redacted"
-"""What stands where something was."""
+"""Replaces removed text."""
 
 COMMON = {
     "root", "user", "users", "admin", "administrator", "nobody", "guest", "public", "shared",
@@ -45,7 +42,7 @@ COMMON = {
     "ubuntu", "debian", "ec2-user", "vagrant", "docker", "work", "workspace", "vscode", "jovyan",
     "localhost", "localdomain",
 }  # fmt: skip
-"""Names of users and hosts that are everyone's."""
+"""Common names of users and hosts, which identify nobody."""
 
 _HOMES = re.compile(
     r"""(?:/home/|/Users/|[A-Za-z]:[\\/]+(?:Users|Documents\ and\ Settings)[\\/]+)"""
@@ -79,29 +76,29 @@ _SIMPLE: tuple[tuple[re.Pattern[str], str], ...] = (
         rf"\1{GONE}",
     ),
 )  # fmt: skip
-"""Users and passwords in web addresses, electronic mail, hardware addresses, UUIDs, serial numbers,
-containers."""
+"""Patterns and replacements: users and passwords in URLs, e-mail addresses, hardware addresses,
+UUIDs, serial numbers, containers."""
 
 VERSIONS = (
     "packages", "software", "resolved", "versions", "version", "runtime_version",
     "firmware_version",
 )  # fmt: skip
-"""Keys of version numbers, of which some look like addresses."""
+"""Keys of version numbers, some of which look like network addresses."""
 _VERSION = re.compile(r"[\w.+!-]+")
 GRAPH = ("operators", "excluded_operators", "layers")
-"""Keys under which names of a network's nodes stand, many of which look like absolute paths."""
+"""Keys of node names of a network, many of which look like absolute paths."""
 
 
 def redacted(bundle: Bundle, words: Collection[str] = (), keep: Collection[str] = ()) -> Bundle:
-    """A view of a bundle, complete or not, that tells nothing of whose machine it was.
+    """Return a redacted view of a bundle, complete or not.
 
     Args:
-        words: private words beside those that are found.
-        keep: found words that are none.
+        words: private words in addition to those that are found.
+        keep: found words that are not private.
 
     Raises:
-        UserError: a name that was given on purpose holds a private word; or one of ``words`` is
-            a word of the field.
+        UserError: a name that a user chose contains a private word; or one of ``words`` is a
+            technical term that records need.
     """
     return _Redacted(bundle.path, words, keep)
 
@@ -109,11 +106,11 @@ def redacted(bundle: Bundle, words: Collection[str] = (), keep: Collection[str] 
 def redact_bundle(
     bundle: Bundle, folder: Path, words: Collection[str] = (), keep: Collection[str] = ()
 ) -> Bundle:
-    """Write a finished bundle anew as ``folder/<run id>``, redacted. Its figures are the same, and
-    ``begin.json`` names the digest of the one that it was made from, which stays as it is.
+    """Write a redacted copy of a finished bundle as ``folder/<run id>``. Figures are unchanged, and
+    its ``begin.json`` has the digest of the original's manifest.
 
     Raises:
-        UserError: as ``redacted`` and ``qbench.bundle.copies.write_copy``.
+        UserError: as for ``redacted`` and ``qbench.bundle.copies.write_copy``.
     """
     from qbench.bundle.copies import write_copy
 
@@ -165,7 +162,7 @@ class _Redacted(Bundle):
     def _check_names(self, plain: Bundle) -> None:
         """
         Raises:
-            UserError: a name that stays as it is holds a private word.
+            UserError: a name that is not changed contains a private word.
         """
         for what, name in _names(plain):
             if self._redactor.holds_private(name):
@@ -176,7 +173,7 @@ class _Redacted(Bundle):
 
 
 class Redactor:
-    """Takes out of text what tells whose machine it was.
+    """Redacts text and records.
 
     Args:
         words: the private words.
@@ -197,7 +194,7 @@ class Redactor:
         return bool(self._words and self._words.search(name))
 
     def record(self, value: Any, key: str = "") -> Any:
-        """A record, with the text in it redacted. ``key``: the last one that it stands under."""
+        """Return a record with its text redacted; ``key``: the innermost key that leads to it."""
         if isinstance(value, str):
             return self._value(value, key)
         if isinstance(value, Mapping):
@@ -210,7 +207,7 @@ class Redactor:
 
     def _value(self, text: str, key: str) -> str:
         argument = _ARGUMENT.fullmatch(text) if key == "command" else None
-        if argument:  # the whole of it is a path, which may hold spaces
+        if argument:  # it is a path as a whole, which may contain spaces
             return self.text((argument[1] or "") + _shortened(argument[2]))
         is_version = key in VERSIONS and _VERSION.fullmatch(text)
         is_node = key in GRAPH and not _ROOTS.search(text)
@@ -229,14 +226,14 @@ class Redactor:
         return self._words.sub(GONE, text) if self._words else text
 
     def _address(self, found: re.Match[str]) -> str:
-        """``GONE`` for a network address; anything else as it is."""
+        """Return ``GONE`` for a network address, and anything else unchanged."""
         text = found[0]
         try:
             number = ipaddress.ip_address(text)
         except ValueError:
             return text
         if text in self._versions or (number.version == 6 and len(text) < 6):
-            return text  # of version 6 so short, it is more likely a name in C++
+            return text  # so short an IPv6 address is more likely a C++ name
         return GONE
 
 
@@ -244,28 +241,28 @@ class Redactor:
 
 
 def _shortened(path: str) -> str:
-    """``/home/someone/net.onnx`` is ``net.onnx``; what has no folders stays."""
+    """Return the last part of a path: ``/home/someone/net.onnx`` becomes ``net.onnx``."""
     parts = [part for part in re.split(r"[\\/]+", path) if part]
     return parts[-1] if len(parts) > 1 else path
 
 
 def _cut(found: re.Match[str]) -> str:
-    """What an absolute path leaves; an address on the web stays."""
+    """Return the replacement of an absolute path; URLs are unchanged."""
     text, start = found[0], found.start()
     is_web = text.startswith("//") and found.string[max(0, start - 1) : start] == ":"
     return text if is_web else _shortened(text)
 
 
-# --------------------------------------------------------------------------- what is private
+# --------------------------------------------------------------------------- private words
 
 
 def _found(folder: Path, hostname: str | None) -> set[str]:
-    """The private words that can be found for a bundle: hosts' names, and users'."""
+    """Find the private words of a bundle: names of hosts and of users."""
     found: set[str] = set()
     for name in filter(None, (hostname, socket.gethostname())):
         first, _, domain = name.partition(".")
         found |= {name, first} | ({domain} if "." in domain else set())
-    with suppress(OSError, KeyError, ImportError):  # no user has this number
+    with suppress(OSError, KeyError, ImportError):  # the user id has no name
         found.add(getpass.getuser())
     for path in folder.rglob("*"):
         if path.suffix in (".json", ".jsonl", ".yaml", ".txt") and path.is_file():
@@ -275,8 +272,8 @@ def _found(folder: Path, hostname: str | None) -> set[str]:
 
 @cache
 def _vocabulary() -> frozenset[str]:
-    """Words of the field, lower case: as a host's name they tell nothing, and everything is called
-    so."""
+    """Return technical terms, in lower case: records are full of them, and as host names they
+    identify nobody."""
     from qbench.bundle.schema import json_schema
     from qbench.kit.precisions import PRECISIONS
     from qbench.spec.columns import NAMES
@@ -289,14 +286,14 @@ def _vocabulary() -> frozenset[str]:
 
 
 def _versions(begin: Begin) -> Iterator[str]:
-    """All version numbers in ``begin.json``."""
+    """Yield all version numbers in ``begin.json``."""
     resolved = [built.resolved for built in begin.environments.values()]
     for versions in (begin.host.packages or {}, begin.software, *resolved):
         yield from (version for version in versions.values() if version is not None)
 
 
 def _names(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    """What is not changed: what kind of name, and the name."""
+    """Yield the names that are not changed, each with its kind."""
     begin, plan = bundle.begin, bundle.plan
     yield "the run's id", bundle.run_id
     yield "the suite", begin.suite
@@ -321,7 +318,7 @@ def _keys(value: Any) -> Iterator[str]:
 
 
 def _host(host: Mapping[str, Any]) -> dict[str, Any]:
-    """The fingerprint without the host's name, and of a container's image no more than its own."""
+    """Return the fingerprint without host name, and with the last part of a container image."""
     container = host.get("container")
     if isinstance(container, Mapping):
         fields = cast("Mapping[str, Any]", container)
@@ -331,7 +328,7 @@ def _host(host: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str | None:
-    """What a file says; None if it is no text."""
+    """Return the text of a file; None if it is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:

@@ -11,7 +11,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema(name: str) -> dict[str, Any]:
-    """What a record of the file ``name`` has to hold; of a ``.jsonl`` file, each of its lines."""
+    """Return the JSON Schema of the file ``name``; of a ``.jsonl`` file, that of one line."""
     schema = FILES[name].model_json_schema()
     if name in ("begin.json", "manifest.json"):
         schema["properties"]["schema"] = {"const": SCHEMA}
@@ -23,7 +23,7 @@ def json_schema(name: str) -> dict[str, Any]:
 
 
 def schema_files() -> dict[str, str]:
-    """By file name, the text of every schema: ``begin.schema.json``, and so on."""
+    """Return the text of every schema by file name, such as ``begin.schema.json``."""
     return {
         f"{name.partition('.')[0]}.schema.json": json.dumps(json_schema(name), indent=1) + "\n"
         for name in FILES

@@ -10,16 +10,17 @@ import pandas as pd
 from qbench.spec.case import Status
 
 PERCENTILES: dict[float, int] = {10: 10, 50: 1, 90: 10, 99: 100, 99.9: 1000}
-"""The percentiles of a trial, and how many calls each needs to be more than a guess at the edge."""
+"""Percentiles of a trial, and the minimum number of calls for each: with fewer, a percentile would
+be the maximum or the minimum."""
 
 
 def percentile(samples: np.ndarray, point: float) -> float | None:
-    """A percentile of a trial's calls, in their unit; None if there are too few for it."""
+    """Return a percentile of a trial's calls, in their unit; None if there are too few calls."""
     return float(np.percentile(samples, point)) if len(samples) >= PERCENTILES[point] else None
 
 
 def percentile_name(point: float) -> str:
-    """``p50``, ``p99_9``: as columns call it."""
+    """Return the column name of a percentile: ``p50``, ``p99_9``."""
     return f"p{point:g}".replace(".", "_")
 
 
@@ -41,7 +42,7 @@ _WORDS = ["trial", "case_id", "status", "reason", "started", "runtime_version"]
 def check_trials(frame: pd.DataFrame) -> None:
     """
     Raises:
-        ValueError, TypeError: no such figures come of trials.
+        ValueError, TypeError: a figure or a status is impossible for a trial.
     """
     for column in frame.columns.difference(_WORDS):
         pd.to_numeric(frame[column])

@@ -1,1 +1,1 @@
-"""What an inference costs on each machine."""
+"""The cost of an inference on each machine."""

@@ -1,12 +1,12 @@
-"""What an inference costs on a machine: money, power and CO2. Pure.
+"""Compute the cost of an inference on a machine: money, power and CO2.
 
-Each figure is an ``Estimate`` whose interval is carried through from the throughput's, or None with
-a reason; prices, tariffs and watts are taken as given, without an interval. Each formula stands in
-the docstring of the function of its name. An inference is that of one item.
+Each figure is an ``Estimate`` whose interval is propagated from that of the throughput, or None
+with a reason; prices, tariffs and watts are exact. The docstring of each figure's function has its
+formula. One inference is that of one item.
 
-The model is that of a data centre's cost: straight-line write-off of the hardware, and energy times
-the building's overhead (Barroso, Hölzle & Ranganathan, The Datacenter as a Computer, 3rd edition,
-2018, chapter 6). It knows no staff, rent, network or interest.
+The cost model is that of a data centre: straight-line depreciation of the hardware, and energy
+times the building's overhead (Barroso, Hölzle & Ranganathan, The Datacenter as a Computer, 3rd
+edition, 2018, chapter 6). It excludes staff, rent, network and interest.
 """
 
 from __future__ import annotations
@@ -27,35 +27,36 @@ PER_MILLION = 1e6
 JOULES_PER_KWH = 3.6e6
 SECONDS_PER_HOUR = 3600.0
 _ROUNDING = 1e-9
-"""A rate that exceeds whole machines by a smaller share needs no further one: it is of rounding."""
+"""An excess over whole machines below this share is rounding, and needs no further machine."""
 
 
 @dataclass(frozen=True)
 class CostFigures:
-    """What a case costs on its machine.
+    """Costs of a case on its machine.
 
-    A figure that is None has its reason in ``reasons``, under the attribute's name.
+    For a figure that is None, ``reasons`` has the reason under the attribute's name.
 
     Attributes:
-        machine: that it was measured on.
-        case_id: of the case that was asked about.
-        rate_ips: the required rate, in items per second; None: what one machine does at full load.
-        throughput_ips: what one machine does, in items per second.
-        throughput_of: the scenario that this is of.
-        currency: of all money here (ISO 4217); None where nothing has a price.
+        machine: the machine that it was measured on.
+        case_id: the case.
+        rate_ips: the required rate, in items per second; None: the throughput of one machine.
+        throughput_ips: throughput of one machine, in items per second.
+        throughput_of: the scenario that the throughput was measured in.
+        currency: of all amounts (ISO 4217); None if there is no price.
         ips_per_price: items per second for each unit of currency of the purchase price.
         ips_per_hourly_price: items per second for each unit of currency an hour, rented.
         ips_per_watt: items per second and watt, which is items per joule; idle power included.
-        watts_scope: what the watts are of: ``wall`` is the whole machine; never compare across.
-        machines_needed: to reach the rate, whole ones.
-        capacity_used: rate over what so many machines do; the rest is idle, and paid for.
-        amortised_per_million: the price's share in a million inferences, bought.
-        energy_per_million: the energy's share in it.
-        owned_per_million: the two together.
-        rented_per_million: a million inferences by the hour.
-        co2_grams_per_million: from measured energy only, of a machine that is busy.
+        watts_scope: what the watts cover; ``wall`` is the whole machine. Never compare different
+            scopes.
+        machines_needed: whole machines needed for the rate.
+        capacity_used: rate over the throughput of these machines; the rest is idle, and paid for.
+        amortised_per_million: depreciation of bought hardware for a million inferences.
+        energy_per_million: cost of energy for a million inferences.
+        owned_per_million: the sum of the two.
+        rented_per_million: a million inferences on machines rented by the hour.
+        co2_grams_per_million: from measured energy only, of a busy machine.
         reasons: by attribute, why it is None.
-        inputs: what went in, with where it comes from.
+        inputs: inputs of the figures, with their sources.
     """
 
     machine: Machine
@@ -80,8 +81,7 @@ class CostFigures:
 
     @property
     def cost_per_million(self) -> Estimate | None:
-        """The cheaper way to have a million inferences, of those that are known: bought or
-        rented."""
+        """Cost of a million inferences, bought or rented: the cheaper of those that are known."""
         ways = [way for way in (self.owned_per_million, self.rented_per_million) if way]
         return min(ways, default=None, key=lambda way: way.value)
 
@@ -93,15 +93,15 @@ def cost_of(
     rate_ips: float | None,
     beside: Sequence[CaseRow] = (),
 ) -> CostFigures:
-    """What ``case`` costs on ``machine``.
+    """Compute the costs of ``case`` on ``machine``.
 
     Args:
         case: a row of that machine's case table.
-        sheet: what is known of the machine's costs.
-        rate_ips: the rate that is required, in items per second, above 0; None: what one machine
-            does.
-        beside: other rows of the same machine. Where one of them is the same work under sustained
-            load, or offline, with the same batch, threads and streams, its throughput is taken.
+        sheet: prices and settings by machine.
+        rate_ips: the required rate, in items per second, above 0; None: the throughput of one
+            machine.
+        beside: other rows of the same machine. If one of them is the same work under sustained
+            load, or offline, with the same batch, threads and streams, its throughput is used.
     """
     given = Given(case, machine, sheet, rate_ips, beside)
     figures: dict[str, Any] = {}
@@ -126,7 +126,7 @@ def cost_of(
 
 
 class Costed(NamedTuple):
-    """A case's row, and what it costs."""
+    """A case's row and its costs."""
 
     row: CaseRow
     figures: CostFigures
@@ -135,11 +135,11 @@ class Costed(NamedTuple):
 def costs_side_by_side(
     side: SideBySide, sheet: CostSheet, rate_ips: float | None = None
 ) -> list[Costed]:
-    """What every case that went well costs on each machine, machines that did the same beside each
-    other.
+    """Compute the costs of every successful case on each machine, ordered so that the same work on
+    several machines is adjacent.
 
     Raises:
-        UserError: the sheet is of other machines.
+        UserError: the sheet is for other machines.
     """
     sheet.check(side.machines)
     found: list[Costed] = []
@@ -161,8 +161,8 @@ def costs_side_by_side(
 
 
 def throughput_ips(of: Given) -> Estimate:
-    """X, in items per second of the whole timed window: under sustained load where that was
-    measured, else offline, else the case's own."""
+    """X, in items per second of the whole timed window: under sustained load if that was measured,
+    else offline, else that of the case itself."""
     return of.throughput
 
 
@@ -182,8 +182,8 @@ def ips_per_hourly_price(of: Given) -> Estimate:
 def ips_per_watt(of: Given) -> Estimate:
     """Items per joule, which is items per second and watt, idle power included.
 
-    From the bundle's sensors: items over joules of the same windows. From watts that the costs
-    give: X over the watts at load. MLPerf Power has the same figure, samples per joule (Tschand et
+    From the bundle's sensors: items over joules of the same windows. From watts in the cost sheet:
+    X over the watts at load. MLPerf Power has the same figure, samples per joule (Tschand et
     al., HPCA 2025).
     """
     power = of.power()
@@ -193,8 +193,8 @@ def ips_per_watt(of: Given) -> Estimate:
 
 
 def machines_needed(of: Given) -> Estimate:
-    """n = ceil(R / X): whole machines, as if a balancer shared the load out evenly. At the ends of
-    X's interval for the interval."""
+    """n = ceil(R / X): whole machines, assuming an evenly balanced load. Its interval is computed
+    at the ends of that of X."""
     rate = of.rate
     if rate is None:
         raise Missing("no rate is required")
@@ -211,8 +211,8 @@ def capacity_used(of: Given) -> float:
 def amortised_per_million(of: Given) -> Estimate:
     """n P / (lifetime in seconds x utilisation x R) x 10^6, in units of currency.
 
-    Straight-line write-off (Barroso et al., chapter 6) over the seconds in which it serves: what
-    stands idle is paid for, too. Without a required rate n is 1 and R is X.
+    Straight-line depreciation (Barroso et al., chapter 6) over the seconds in which it serves; idle
+    capacity is paid for, too. Without a required rate n is 1 and R is X.
     """
     price, seconds = of.price, of.lifetime_s * of.utilisation
     return _per_million(of, lambda n, _: n * price / seconds)
@@ -223,8 +223,8 @@ def energy_per_million(of: Given) -> Estimate:
 
     W, in watts for each second of service: idle + capacity used x (load - idle), linear in the load
     (Fan, Weber & Barroso, Power provisioning for a warehouse-sized computer, ISCA 2007);
-    and (1 - utilisation) / utilisation x idle, for the time in which it is on and serves nothing
-    (own).
+    plus (1 - utilisation) / utilisation x idle, for the time in which it is on and serves nothing
+    (qbench's own term).
     """
     power = of.power(with_idle=True)
     if power.scope != WALL:
@@ -239,7 +239,7 @@ def energy_per_million(of: Given) -> Estimate:
         if used < 1 or u < 1:
             if power.idle_w is None:
                 raise Missing("the idle power was not measured, and the machine is not always busy")
-            idle = min(power.idle_w, power.load_w)  # a load may drown in the meter's steps
+            idle = min(power.idle_w, power.load_w)  # the meter's resolution may hide the load
             watts = idle + used * (power.load_w - idle) + (1 - u) / u * idle
         return n * watts * price_of_joule
 
@@ -247,15 +247,15 @@ def energy_per_million(of: Given) -> Estimate:
 
 
 def owned_per_million(of: Given) -> Estimate:
-    """``amortised_per_million`` and ``energy_per_million`` together, in units of currency."""
+    """``amortised_per_million`` plus ``energy_per_million``, in units of currency."""
     price, energy = amortised_per_million(of), energy_per_million(of)
     ends = zip(price, energy, strict=True)
     return Estimate(*(None if a is None or b is None else a + b for a, b in ends))  # type: ignore[arg-type]
 
 
 def rented_per_million(of: Given) -> Estimate:
-    """n x price of an hour / (3600 s x R) x 10^6, in units of currency: energy is in the price, and
-    hours are paid only while the machine serves. Own."""
+    """n x price of an hour / (3600 s x R) x 10^6, in units of currency: the price includes energy,
+    and only hours of service are paid. qbench's own formula."""
     price = of.hourly_price
     return _per_million(of, lambda n, _: n * price / SECONDS_PER_HOUR)
 
@@ -263,7 +263,7 @@ def rented_per_million(of: Given) -> Estimate:
 def co2_grams_per_million(of: Given) -> Estimate:
     """J x PUE x 10^6 / (3.6 x 10^6 J/kWh) x grams per kWh, in grams: the operational part only, of
     a busy machine (Patterson et al., Carbon emissions and large neural network training,
-    arXiv:2104.10350: energy x PUE x carbon intensity). No making of the hardware.
+    arXiv:2104.10350: energy x PUE x carbon intensity). Excludes manufacturing.
     """
     kwh = of.joules * of.pue * PER_MILLION / JOULES_PER_KWH
     return Estimate(kwh * of.grams_per_kwh, None, None)
@@ -285,7 +285,7 @@ def _share(rate: float, throughput: float) -> float:
 
 
 def _per_million(of: Given, money_per_s: Callable[[int, float], float]) -> Estimate:
-    """A million inferences, of what so many machines cost a second, used to such a share."""
+    """Cost of a million inferences, from the cost a second of n machines and their used share."""
     rate = of.rate
 
     def money(throughput: float) -> float:
@@ -298,7 +298,7 @@ def _per_million(of: Given, money_per_s: Callable[[int, float], float]) -> Estim
 
 
 def _over(throughput: Estimate, figure: Callable[[float], float]) -> Estimate:
-    """A figure that only rises or only falls with the throughput, with its interval."""
+    """Compute a figure that is monotonic in the throughput, with its interval."""
     value, low, high = throughput
     if low is None or high is None:
         return Estimate(figure(value), None, None)

@@ -1,5 +1,5 @@
-"""What goes into the costs of a case: throughput, power and prices of its machine, each with its
-source, or the reason why it is not there."""
+"""Inputs of the costs of a case: throughput, power and prices of its machine, each with its source,
+or the reason why it is missing."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _same_load = attrgetter(
     "host_id", "model", "model_digest", "dataset_digest", "backend", "environment", "precision",
     "variant", "recipe", "device", "batch_size", "threads", "streams",
 )  # fmt: skip
-"""Cases that are equal in these do the same, however long and for whom."""
+"""Columns that identify the work: cases equal in these differ only in scenario and duration."""
 BETTER = ("sustained", "offline")
-"""Scenarios whose throughput stands for what a machine can do, the better first."""
+"""Scenarios whose throughput represents the capacity of a machine, the better first."""
 _AT_WILL = ("single-stream", *BETTER)
-"""Those that issue calls as fast as they go, and whose throughput one of ``BETTER`` replaces."""
+"""Scenarios that call without pause; the throughput of one of ``BETTER`` replaces theirs."""
 
 
 class Input(NamedTuple):
-    """A figure that went in: its ``name`` (``price``, ``lifetime``, ...), the ``value`` with its
-    unit as text, and the ``source``, in its author's words."""
+    """An input that was used: its ``name`` (``price``, ``lifetime``, ...), the ``value`` with its
+    unit as text, and its ``source`` as the cost sheet states it."""
 
     name: str
     value: str
@@ -38,7 +38,7 @@ class Input(NamedTuple):
 
 
 class Missing(Exception):
-    """A figure cannot be had; the message is the reason."""
+    """A figure cannot be computed; the message is the reason."""
 
 
 class Power(NamedTuple):
@@ -46,10 +46,10 @@ class Power(NamedTuple):
 
     Attributes:
         load_w: at full load, idle power included.
-        idle_w: with nothing to do; None: there was no baseline.
+        idle_w: with nothing running; None: there was no baseline.
         items_per_joule: measured in the same windows; None: only the watts are known.
         scope: what it covers; ``wall`` is the whole machine.
-        source: how it was found.
+        source: how it was measured.
     """
 
     load_w: float
@@ -60,8 +60,7 @@ class Power(NamedTuple):
 
 
 class Given:
-    """The inputs of one case's figures. Each that is asked for is kept in ``used``, and raises
-    ``Missing`` if it is not there."""
+    """Inputs of one case's figures. Reading one records it in ``used``, or raises ``Missing``."""
 
     def __init__(
         self,
@@ -86,14 +85,14 @@ class Given:
             raise Missing(self._from)
         row = self._from
         found = estimate_of(row, "throughput_ips")
-        assert found is not None  # else there were a reason
+        assert found is not None  # else ``_from`` would be the reason
         where = f"measured, {row.scenario}: run {row.run_id}, case {row.case_id}"
         self._use("throughput", f"{_number(found.value)} items/s", where)
         return found
 
     @property
     def rate(self) -> float | None:
-        """The required rate; None: whatever one machine does."""
+        """The required rate; None: the throughput of one machine."""
         return self._rate_ips
 
     @property
@@ -114,7 +113,7 @@ class Given:
 
     @property
     def tariff(self) -> float:
-        """Per kWh."""
+        """Price of a kWh."""
         return self._money("price_per_kwh", self._costs.price_per_kwh, " per kWh")
 
     @property
@@ -150,7 +149,7 @@ class Given:
 
     @property
     def joules(self) -> float:
-        """Of one inference, measured at the wall with the case itself, idle power included."""
+        """Energy of one inference, measured at the wall for this case, idle power included."""
         own = self._own_power()
         if own is None or own.items_per_joule is None:
             raise Missing(self._no_energy())
@@ -160,8 +159,12 @@ class Given:
         return 1 / own.items_per_joule
 
     def power(self, with_idle: bool = False) -> Power:
-        """Of the whole machine if that is known, ``with_idle`` if that is needed; else of the part
-        that was measured. The case's own goes before the costs' watts, which are of any load."""
+        """Return the power of the whole machine if it is known, else of the measured part. Power
+        measured for this case is preferred to the cost sheet's, which is for any load.
+
+        Args:
+            with_idle: whether idle power is needed.
+        """
         own, watts = self._own_power(), self._costs.watts
         lacks = own is None or own.scope != WALL or (with_idle and own.idle_w is None)
         if watts is not None and lacks:
@@ -173,7 +176,7 @@ class Given:
         return own
 
     def _own_power(self) -> Power | None:
-        """What the bundle's sensors say of the case itself; None where they say nothing."""
+        """Return the power that the bundle's sensors measured for this case; None if none did."""
         case = self._case
         gross_mj, load_w, idle_w = case.energy_gross_mj_per_inference, case.power_w, case.idle_w
         if not case.energy_is_measured or load_w is None:
@@ -206,8 +209,8 @@ class Given:
 
 
 def _source_of_throughput(case: CaseRow, beside: Sequence[CaseRow]) -> CaseRow | str:
-    """The row whose throughput stands for what the machine can do at this case's batch, threads
-    and streams; or why there is none."""
+    """Return the row whose throughput represents the machine's capacity at this case's batch,
+    threads and streams; or the reason why there is none."""
     if case.status != "ok":
         return f"it was not measured: {case.status or 'open'}: {case.reason}"
     scenario = case.scenario

@@ -1,1 +1,1 @@
-"""What a stranger would miss in a report."""
+"""Checks of reports before publication, and their waivers."""

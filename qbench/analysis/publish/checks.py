@@ -1,4 +1,4 @@
-"""Publishing checks: gaps that would keep a stranger from believing a report, each with its remedy.
+"""Publishing checks: gaps that make a report less credible to others, each with its remedy.
 
 The checks do not judge whether a result is good. A finding is resolved by measuring, or by filling
 in facts that only a person knows; or it is waived with a reason, which the page prints. Until then
@@ -26,7 +26,7 @@ from qbench.spec.system import missing
 
 @dataclass(frozen=True)
 class Finding:
-    """A gap.
+    """A gap in a report.
 
     Attributes:
         id: of the check that found it, a key of ``CHECKS``.
@@ -95,7 +95,7 @@ def check(bundles: Sequence[Bundle], waivers: Mapping[str, str]) -> list[Finding
 
 
 class _Run:
-    """A bundle, as the checks need it."""
+    """A bundle, with its case table read once."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -116,17 +116,17 @@ class _Run:
         return {e.case.model for e in self.bundle.plan.cases if e.evaluation_id in random}
 
     def of(self, id: str, what: str, fix: str, cases: Iterable[CaseRow]) -> list[Finding]:
-        """A finding about some cases; none if there are no cases."""
+        """Return a finding about some cases; none if there are no cases."""
         names = tuple(dict.fromkeys(_name(case) for case in cases))
         return [Finding(id, what, self.name, names, fix)] if names else []
 
     def whole(self, id: str, what: str, fix: str) -> Finding:
-        """A finding about the run."""
+        """Return a finding about the whole run."""
         return Finding(id, what, self.name, (), fix)
 
 
 def _name(case: CaseRow) -> str:
-    """A name of a case, without its default conditions."""
+    """Return the name of a case, without default conditions."""
     words = [case.model, case.backend, case.precision, case.variant]
     words += [case.scenario if case.scenario != "single-stream" else None]
     words += [case.scenario_options]
@@ -141,7 +141,7 @@ def _name(case: CaseRow) -> str:
 
 
 def _incomplete(run: _Run) -> Iterator[Finding]:
-    """The run came to its end."""
+    """The run is complete."""
     if not run.bundle.complete:
         yield run.whole(
             "incomplete",
@@ -170,11 +170,11 @@ def _recomputable(run: _Run) -> Iterator[Finding]:
 
 
 def _version(run: _Run) -> Iterator[Finding]:
-    """It was measured with a released version of qbench."""
+    """The run was measured with a released version of qbench."""
     version = run.bundle.begin.software.get("qbench")
     try:
         parsed = Version(str(version))
-        released = not (parsed.is_prerelease or parsed.local)  # a local part: not as committed
+        released = not (parsed.is_prerelease or parsed.local)  # a local part: uncommitted changes
     except InvalidVersion:
         released = False
     if not released:
@@ -186,7 +186,7 @@ def _version(run: _Run) -> Iterator[Finding]:
 
 
 def _system(run: _Run) -> Iterator[Finding]:
-    """The system is described as MLPerf asks."""
+    """The system is described as MLPerf requires."""
     empty = [name for name in missing(described(run.bundle)) if name not in MAY_BE_EMPTY]
     if empty:
         count = f"{len(empty)} fields of the system are" if len(empty) > 1 else "a field is"
@@ -199,7 +199,7 @@ def _system(run: _Run) -> Iterator[Finding]:
 
 
 def _rounds(run: _Run) -> Iterator[Finding]:
-    """Every case was measured often enough for an interval."""
+    """Every case has enough rounds for an interval."""
     few = [case for case in run.measured if case.rounds < MIN_ROUNDS]
     yield from run.of(
         "rounds",
@@ -210,7 +210,7 @@ def _rounds(run: _Run) -> Iterator[Finding]:
 
 
 def _noisy(run: _Run) -> Iterator[Finding]:
-    """Nothing disturbed the measuring."""
+    """No case was disturbed while it was measured."""
     yield from run.of(
         "noisy",
         "something else was at work while they were measured, in a quarter of the trials or more",
@@ -220,7 +220,7 @@ def _noisy(run: _Run) -> Iterator[Finding]:
 
 
 def _inconclusive(run: _Run) -> Iterator[Finding]:
-    """Every case reached the suite's target."""
+    """Every case reached the precision that the suite asks for."""
     yield from run.of(
         "inconclusive",
         "their interval is wider than the suite's target",
@@ -241,7 +241,7 @@ def _reasons(run: _Run) -> Iterator[Finding]:
 
 
 def _energy(run: _Run) -> Iterator[Finding]:
-    """Energy, where it is reported, was measured."""
+    """Reported energy was measured."""
     told = [case for case in run.measured if case.energy_is_measured is not None]
     if not any(case.energy_is_measured for case in told):
         yield from run.of(
@@ -253,7 +253,7 @@ def _energy(run: _Run) -> Iterator[Finding]:
 
 
 def _made_up(run: _Run) -> Iterator[Finding]:
-    """Models ran on data."""
+    """Models ran on real data."""
     yield from run.of(
         "made-up-data",
         "their inputs are made up: nothing is known of accuracy, and speed may depend on data",
@@ -329,7 +329,7 @@ CHECKS: Mapping[str, Callable[[_Run], Iterator[Finding]]] = {
 """The checks of one run by id; each docstring states the condition that the check verifies."""
 
 
-# --------------------------------------------------------------------------- cases called equal
+# --------------------------------------------------------------------------- all runs
 
 
 UNEQUAL = "unequal-artifacts"

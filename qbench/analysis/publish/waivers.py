@@ -23,7 +23,7 @@ Reason = Annotated[str, Field(max_length=500), AfterValidator(_said)]
 
 
 class Waivers(Strict):
-    """A file of waivers: ``waive`` has reasons by ids of checks."""
+    """A file of waivers; ``waive``: reasons by id of the check."""
 
     waive: dict[str, Reason]
 
@@ -41,10 +41,10 @@ def load_waivers(path: Path) -> dict[str, str]:
 
 
 def parse_waiver(text: str) -> tuple[str, str]:
-    """The id and the reason of ``ID=REASON``.
+    """Parse ``ID=REASON`` into id and reason.
 
     Raises:
-        UserError: it has another form, or there is no such check.
+        UserError: the form is wrong, or there is no such check.
     """
     name, _, reason = text.partition("=")
     name, reason = name.strip(), " ".join(reason.split())

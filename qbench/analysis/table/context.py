@@ -1,4 +1,4 @@
-"""The inputs of the case table: a bundle's records, read once, and statistics of its trials."""
+"""Inputs of the case table: a bundle's records, read once, and statistics of its trials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MS = 1e-6
 
 
 class Context:
-    """The bundle's records, read once, and statistics of its trials, of all cases at once.
+    """A bundle's records, read once, and statistics of the trials of all cases.
 
     Args:
         journal: whether to read the journal.
@@ -56,7 +56,7 @@ class Context:
         rounds = bundle.begin.settings.rounds
         self.target = rounds.target if isinstance(rounds, Rounds) else None
         self.records: dict[str, list[Trial]] | None = {} if journal else None
-        """The journal's records of good trials, by case; None: not read."""
+        """The journal's records of successful trials, by case; None: not read."""
         if self.records is not None:
             for trial in bundle.trials:
                 if trial.status == "ok":
@@ -70,23 +70,23 @@ class Context:
         }
 
     def run(self, entry: Entry, p10_ns: float | None) -> roofline.Run:
-        """A case or a yardstick, for the roofline."""
+        """Return a case or a yardstick as input of the roofline."""
         evaluated = self.evaluated.get(entry.evaluation_id or "")
         return roofline.Run.of(entry.case, evaluated and evaluated.effective, p10_ns)
 
     def best_ns(self, entry: Entry) -> float | None:
-        """The best trial's p10, for a ceiling: a disturbed trial would make honest cases look too
-        fast."""
+        """Return the best trial's p10, for a ceiling: with a disturbed trial, cases would appear to
+        exceed it."""
         values = self.trials.figures["steady"][self.trials.of(entry.case_id)]
         return float(values.min()) if len(values) else None
 
     def base(self, case_id: str) -> str | None:
-        """The float32 case of the same conditions; None if there is none, or it is one."""
+        """Return the float32 case of the same conditions; None if there is none or it is this."""
         base = self.bases.get(self.conditions[case_id])
         return None if base == case_id else base
 
     def in_default(self, case_id: str) -> str | None:
-        """The same case in the default environment; None if there is none, or it is one."""
+        """Return the same case in the default environment; None if there is none or it is this."""
         if self.cases[case_id].environment == DEFAULT_ENVIRONMENT:
             return None
         moved = self.cases[case_id].model_copy(update={"environment": DEFAULT_ENVIRONMENT})
@@ -101,7 +101,7 @@ class Context:
 def _reference_backend(
     candidates: Sequence[Entry], evaluated: Mapping[str, Evaluated]
 ) -> str | None:
-    """The backend of the evaluation that ``Bundle.reference`` names."""
+    """Return the backend of the evaluation that ``Bundle.reference`` chooses."""
     for entry in candidates:
         found = evaluated.get(entry.evaluation_id or "")
         if found is not None and found.status == "ok":
@@ -110,8 +110,8 @@ def _reference_backend(
 
 
 def _resources(of: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Start-up times, memory and work of each trial, by the columns of the table that are their
-    medians."""
+    """Return start-up times, memory and work, ``[trials]`` each, by the column of the case table
+    that is their median."""
     units = {"bytes": ("mb", 1e-6), "ns": ("ms", MS)}
     names = {"start_ns": "process_start_ms", "cold_ns": "cold_start_ms"}
     plain = [

@@ -1,8 +1,8 @@
-"""The energy columns of the case table: from the energy pass if a sensor answered, else from a
-proxy.
+"""Compute the energy columns of the case table: from the energy pass if a sensor was read, else
+from a proxy.
 
-Figures of different methods are never compared, and only those of a wall meter may be ranked across
-machines; the table has one method for each case, with its name. Of several sensors the one with the
+Figures of different methods are never compared, and only those of a wall meter are ranked across
+machines; each case has one method, which the table names. Of several sensors the one with the
 widest scope is used, never a sum.
 """
 
@@ -28,15 +28,15 @@ from qbench.bundle.records.run import CpuPower, Place
 from qbench.spec.case import Case
 
 CPU_SCOPES = ("wall", "board", "platform", "cpu package")
-"""The scopes that hold the energy of an inference on the processor, the widest first."""
+"""Scopes that include the energy of an inference on the processor, the widest first."""
 CUDA_SCOPES = ("wall", "board", "gpu")
-"""The same on an NVIDIA GPU: the processor's platform counters need not include a card."""
+"""Scopes for an NVIDIA GPU: platform counters of the processor may exclude the card."""
 ROUNDING = 1e-9
 """A smaller share of the whole is rounding, not energy."""
 DISAGREE = 0.1
 """Maximum relative difference between a GPU's energy counter and its mean power times the time."""
 ACROSS_MACHINES = ("wall",)
-"""The scopes that mean the same on every machine."""
+"""Scopes that mean the same on every machine."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Energy:
     """Energy of a case by one method.
 
     Attributes:
-        mj: millijoules for one item: above idle where it was measured; None if there is no
-            baseline, or the load does not rise above it.
-        gross_mj: with the idle share; None for a proxy.
+        mj: millijoules for one item, above idle if measured; None if there is no baseline, or the
+            load does not exceed it.
+        gross_mj: idle power included; None for a proxy.
         power_w: mean power in the window, idle included.
         idle_w: power with nothing running; None for a proxy, and where there is no baseline.
         window_s: length of a window (median); None if the method has none.
@@ -66,7 +66,7 @@ class Energy:
     doubt: str = ""
 
     def columns(self) -> dict[str, Any]:
-        """As columns of the case table."""
+        """Return the columns of the case table."""
         value, low, high = self.mj or (None, None, None)
         return {
             "energy_mj_per_inference": value,
@@ -88,7 +88,7 @@ class NoEnergy(Exception):
 
 
 class Work(NamedTuple):
-    """What the good trials of a case did, for the proxy by processor time; each ``[trials]``."""
+    """Work of a case's successful trials, for the processor-time proxy; ``[trials]`` each."""
 
     cpu_ns: np.ndarray
     wall_ns: np.ndarray
@@ -105,7 +105,7 @@ def energy_columns(
     moved_bytes: int | None,
     gpu: Place | None = None,
 ) -> dict[str, Any]:
-    """The energy columns of one case: from a sensor, else from the first proxy that has a figure.
+    """Return the energy columns of a case: from a sensor, else from the first proxy with a figure.
 
     Args:
         records: the bundle's energy records, of all cases.
@@ -138,7 +138,7 @@ def energy_columns(
 
 
 class _Read(NamedTuple):
-    """What one sensor read of a window that went well."""
+    """One sensor's reading of a successful window."""
 
     window: Window
     reading: Reading
@@ -152,12 +152,12 @@ class _Read(NamedTuple):
 def measured(
     records: Sequence[EnergyLine], case_id: str, device: str, gpu: Place | None = None
 ) -> Energy:
-    """The energy of a case by the widest sensor that covers ``device``; of several GPUs, by that of
-    the one which does the work, if ``gpu`` is known.
+    """Return the energy of a case from the widest sensor that covers ``device``; with several GPUs,
+    from that of ``gpu``, if known.
 
-    Each window counts once, with its own sitting's baseline. Figures are arithmetic means over
-    windows, each of which was a fresh process: the load above idle may be lost in a sensor's
-    steps, and then single windows come out below idle.
+    Each window counts once, with the baseline of its sitting. Figures are arithmetic means over
+    windows, each a fresh process: if a sensor's resolution hides the load, single windows may be
+    below idle.
 
     Raises:
         NoEnergy: no sensor has a figure.
@@ -194,7 +194,7 @@ def measured(
 
 
 def _windows(records: Iterable[EnergyLine], case_id: str) -> list[Window]:
-    """The windows of a case; of a round that was measured again, the last."""
+    """Return the windows of a case; the last of each round."""
     found = {r.round: r for r in records if isinstance(r, Window) and r.case_id == case_id}
     return list(found.values())
 
@@ -212,8 +212,8 @@ def _why_no_window(records: Iterable[EnergyLine], windows: Sequence[Window]) -> 
 def _on_card(
     readings: Sequence[_Read], records: Iterable[EnergyLine], gpu: Place | None
 ) -> list[_Read]:
-    """NVML's readings of the card that a case runs on; of all cards, where its card is not known.
-    GPUs of other makers are left out.
+    """Return NVML's readings of the card that a case runs on; of all cards if its card is unknown.
+    GPUs of other vendors are left out.
 
     Raises:
         NoEnergy: the case runs on a part of a card.
@@ -234,8 +234,8 @@ def _on_card(
 
 
 def _of_card(readings: Sequence[_Read]) -> Energy:
-    """The figure of a card's energy counter, checked against its power; of its power, where it has
-    no counter."""
+    """Return the figure of a card's energy counter, checked against its power; without a counter,
+    the figure of its power."""
     counters = [read for read in readings if read.reading.kind == "counter"]
     powers = [read for read in readings if read.reading.kind == "power"]
     if all(read.reading.joules is None for read in counters):
@@ -263,7 +263,7 @@ def _of_card(readings: Sequence[_Read]) -> Energy:
 
 
 def _of_sensor(readings: Sequence[_Read]) -> Energy:
-    """The figure of one sensor over a case's windows."""
+    """Return the figure of one sensor over a case's windows."""
     names = sorted({read.reading.name for read in readings})
     if len(names) > 1:
         raise NoEnergy(
@@ -302,7 +302,7 @@ def _of_sensor(readings: Sequence[_Read]) -> Energy:
 
 
 def cpu_time_proxy(work: Work, cpu_power: CpuPower | None, device: str = "cpu") -> Energy:
-    """Processor time times the suite's watts per core: good for ratios on one machine.
+    """Estimate energy as processor time times the suite's watts per core, for ratios on a machine.
 
     Raises:
         NoEnergy: the suite has no ``cpu_power``, or the trials have no processor time.
@@ -330,7 +330,7 @@ MAC_PJ = {"fp32": 3.7 + 0.9, "int8": 0.2 + 0.1}
 int8 and an addition in int32 (M. Horowitz, "Computing's energy problem (and what we can do about
 it)", ISSCC 2014, figure 1.1.9, 45 nm and 0.9 V)."""
 DRAM_PJ_PER_BYTE = ((1.3e3 * 2.6e3) ** 0.5) / 8
-"""From the same source: 1.3 to 2.6 nJ for 64 bit; the geometric mean."""
+"""Energy of a DRAM access (same source): geometric mean of 1.3 and 2.6 nJ for 64 bit."""
 OPERATIONS = (
     "proxy: operations and bytes (Horowitz, ISSCC 2014, 45 nm; DRAM 1.3-2.6 nJ per 64 bit, "
     "geometric mean)"
@@ -340,8 +340,8 @@ OPERATIONS = (
 def operations_proxy(
     macs: Mapping[str, int] | None, moved_bytes: int | None, batch: int = 1
 ) -> Energy:
-    """Arithmetic and memory traffic, at their costs in a manufacturing process of 2014. Independent
-    of the machine: for ratios between models and precisions.
+    """Estimate energy from arithmetic and memory traffic, at published costs for a 45 nm process.
+    Independent of the machine: for ratios between models and precisions.
 
     Args:
         macs: multiply-accumulates of one call by effective precision.

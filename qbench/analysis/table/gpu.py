@@ -1,5 +1,4 @@
-"""The GPU columns of the case table, and the warnings that trtexec gives, from a call's time by
-segment."""
+"""Compute the GPU columns of the case table, and trtexec's warnings from a call's segments."""
 
 from __future__ import annotations
 
@@ -16,16 +15,16 @@ from qbench.text import percent
 # medians and the coefficient of variation of a pass of calls made one after the other.
 
 ENQUEUE_BOUND = 0.8
-"""The host takes more than this share of the GPU's time to hand a call over."""
+"""Bound by the host: enqueueing a call takes more than this share of the GPU's time."""
 TRANSFER_BOUND = 1.0
-"""Copying takes this share of the GPU's time, or more."""
+"""Bound by transfers: copying takes at least this share of the GPU's time."""
 UNSTABLE = 0.01
-"""Coefficient of variation of the GPU's time."""
+"""Unstable: the GPU's time has a coefficient of variation above this."""
 SEGMENTS = ("compute", "h2d", "d2h", "enqueue")
 
 
 def gpu_columns(trials: Sequence[Trial]) -> dict[str, Any]:
-    """The GPU columns of a case, from its good trials; each None where no trial has it."""
+    """Return the GPU columns of a case from its successful trials; None if no trial has a value."""
     watched = [trial.gpu for trial in trials if trial.gpu]
     timed = _segments(trials)
     memory, by = device_memory(trials)
@@ -43,7 +42,7 @@ def gpu_columns(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _segments(trials: Sequence[Trial]) -> dict[str, list[Segment]]:
-    """By name of the segment, its times in each trial that has it."""
+    """Return, by segment, its times in each trial that has it."""
     timed = [trial.segments for trial in trials if trial.segments]
     return {
         name: [segment for each in timed if (segment := getattr(each, name)) is not None]
@@ -56,7 +55,7 @@ def _p50_ns(timed: Mapping[str, Sequence[Segment]]) -> dict[str, float | None]:
 
 
 def _warnings(timed: Mapping[str, Sequence[Segment]]) -> Iterator[str]:
-    """trtexec's warnings on the medians over trials."""
+    """Yield trtexec's warnings, from medians over trials."""
     p50 = _p50_ns(timed)
     compute = p50["compute"]
     if compute:
@@ -78,8 +77,8 @@ def _warnings(timed: Mapping[str, Sequence[Segment]]) -> Iterator[str]:
 
 
 def device_memory(trials: Sequence[Trial]) -> tuple[list[int], str | None]:
-    """Maximum bytes that each trial took on the device, and their source in words: the best source
-    that any trial has, and only the trials that have it."""
+    """Return the maximum bytes that each trial used on the device, and their source in words: the
+    best source that any trial has, and only trials that have it."""
     watched = [trial.gpu for trial in trials if trial.gpu]
     for by, words in (("process", "NVML, of the process"), ("difference", "NVML, by difference")):
         known = [
@@ -96,8 +95,8 @@ def device_memory(trials: Sequence[Trial]) -> tuple[list[int], str | None]:
 
 
 def _throttled(watched: Sequence[Gpu]) -> str | None:
-    """Reasons that lowered the clock, each with the maximum share of the readings; ``no`` if it was
-    not lowered."""
+    """Return the reasons for a lowered clock, each with its maximum share of the readings; ``no``
+    if the clock was not lowered, None if unknown."""
     told = [gpu.throttled for gpu in watched if gpu.throttled is not None]
     if not told:
         return None

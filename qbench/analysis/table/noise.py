@@ -19,9 +19,9 @@ from qbench.machine.gpu.state import POWER_CAP
 from qbench.spec.case import Case
 from qbench.text import count, percent
 
-# Where a value was found by trial: 1 ms networks on a virtual machine of two processors, with one
-# and two threads and two streams, alone and beside one or two processes that never pause. Quotas,
-# memory, clock and heat gave nothing to try there: their values are by judgement.
+# Values with figures ("alone: up to ...") were found by experiment: 1 ms networks on a virtual
+# machine with two processors, with one and two threads and two streams, alone and next to one or
+# two busy processes. Quotas, memory, clock and heat could not be tested: judgement.
 
 WAITED = 0.05
 """Its threads waited for a processor for more than this share of the time. Alone: up to 0.04 (two
@@ -34,7 +34,7 @@ PRESSURE = 0.1
 for more than this share of the time. Two threads or streams alone: up to 0.09; with other
 processes: from 0.48."""
 STOLEN = 0.01
-"""The hypervisor gave away more than this share of a processor, one tick of the clock aside."""
+"""The hypervisor took more than this share of a processor, one clock tick excluded."""
 OTHERS_SHARE, OTHERS_CORES = 0.1, 0.5
 """Other processes used more than this share of the processors, or this number, apart from ticks of
 the clock: each processor's time may be off by a tick in either direction, so the error of their sum
@@ -43,9 +43,9 @@ nothing waits: they share caches, memory, power, and hyperthreads share the core
 of two processors; with one other process: from 0.8."""
 THROTTLED = 0.01
 """A quota stopped it for more than this share of the time: 10 to 100 ms at once, which makes a call
-many times as long as the others."""
+many times longer than the others."""
 SHORT_OF_MEMORY = 0.01
-"""Some process waited for memory for more than this share of the time: pages are being fetched."""
+"""Some process waited for memory for more than this share of the time: pages were fetched."""
 CLOCK_FELL = 0.05
 """The clock fell by more than this: a boost ended, or heat or a power limit set in."""
 CLOCK_LEAST = 0.5
@@ -55,7 +55,7 @@ CLEAN = 0.9
 """A single thread's time was clean for less than this share, so that p90 may be the machine's and
 not the program's. Alone: from 0.97."""
 MORE_THAN_ASKED = 1.1
-"""More processor time than this times the requested threads: the runtime used more."""
+"""The process used more than this many processors for each requested thread."""
 DRIFT = 0.1
 """The first fifth of the calls and the rest differ by more than this, and nothing else explains it.
 Alone: up to 0.06."""
@@ -63,18 +63,18 @@ WORST_WORK = 4.0
 """A call of a single thread did this many times the work of the median one. Alone: up to 1.7; with
 other processes, which empty the caches, 1.9; a compiler takes more."""
 MAJOR_FAULTS = 3
-"""At least this many pages came from storage within the window. A single one now and then is code
-that runs for the first time."""
+"""At least this many pages were read from storage within the window. An occasional single one is
+code that runs for the first time."""
 
 GPU_CLOCK_MOVED = 0.02
-"""The GPU's clock was lower than its highest by more than this share at some time in the window.
-Steps of the clock are 0.4 to 0.8 % of it."""
+"""The GPU's clock fell below its maximum in the window by more than this share. Its steps are 0.4
+to 0.8 %."""
 
 DOUBTFUL_SHARE = 0.25
 """A case is doubtful if this share of its trials is: a mean over trials then rests on them."""
 
 PAUSING = ("paced", "mlperf-server")
-"""Scenarios that wait for the next query: an idle processor and a slower clock are right there."""
+"""Scenarios that wait for the next query: an idle processor and a lower clock are normal there."""
 
 
 class _Sign(NamedTuple):
@@ -96,8 +96,8 @@ class _Timed:
     """A timed window with its conditions: of a good trial, or of the energy pass.
 
     Attributes:
-        span_ns: duration that the conditions cover. A scenario may make several runs, and time the
-            last. Where no clock was kept, which no such scenario does: the timed loop.
+        span_ns: duration that the conditions cover; longer than the timed loop for scenarios that
+            make several runs and time the last. Without a recorded clock: the timed loop.
         others: as in the records of trials.
     """
 
@@ -111,7 +111,7 @@ class _Timed:
 
     @classmethod
     def of(cls, trial: Trial) -> _Timed:
-        assert trial.wall_ns is not None and trial.cpu_ns is not None  # it is good
+        assert trial.wall_ns is not None and trial.cpu_ns is not None  # it is successful
         begin, end = trial.window or (0, trial.wall_ns)
         return cls(
             end - begin,
@@ -129,19 +129,20 @@ class _Timed:
 
 
 def trial_noise(trial: Trial, case: Case) -> list[str]:
-    """Reasons to doubt the figures of a good trial, each with its figure."""
+    """Return the reasons to doubt a successful trial, each with its figure."""
     return [sign.text for sign in _signs(_Timed.of(trial), case)]
 
 
 def disturbed(trial: Trial, case: Case) -> bool:
-    """Whether the machine, and not the program, disturbed a good trial, so that another one may be
-    better."""
+    """Whether the machine, and not the program, disturbed a successful trial, so that a repetition
+    may be better."""
     return any(_disturbances(_Timed.of(trial), case))
 
 
 def windows_noise(windows: Iterable[Window], case: Case) -> str | None:
-    """Why the windows of a case's energy pass are doubtful, in one sentence with the worst figure
-    of each kind; None if they are not. Failed ones, and those without conditions, do not count."""
+    """Return why the windows of a case's energy pass are doubtful, in one sentence with the worst
+    figure of each kind; None if they are not. Failed windows and windows without conditions do not
+    count."""
     found: list[list[_Sign]] = []
     for window in windows:
         met = window.met
@@ -156,8 +157,8 @@ def windows_noise(windows: Iterable[Window], case: Case) -> str | None:
 
 
 def noise_columns(trials: Sequence[Trial], case: Case) -> dict[str, float | int | str | None]:
-    """The columns of the case table on noise, from a case's good trials. Conditions are medians
-    over the trials that have them."""
+    """Return the noise columns of the case table from a case's successful trials. Conditions are
+    medians over the trials that have them."""
     asked = case.threads * case.streams
     good = [_Timed.of(trial) for trial in trials]
     found = [list(_signs(timed, case)) for timed in good]
@@ -184,11 +185,11 @@ def noise_columns(trials: Sequence[Trial], case: Case) -> dict[str, float | int 
 
 
 def _reason(found: Sequence[Sequence[_Sign]], called: str) -> str | None:
-    """Why the figures of a case are doubtful, in one sentence with the worst figure of each kind;
-    None if they are not.
+    """Return why a case is doubtful, in one sentence with the worst figure of each kind; None if it
+    is not.
 
     Args:
-        found: the signs of each good trial or window.
+        found: the signs of each successful trial or window.
         called: the word for them.
     """
     doubtful = sum(map(bool, found))
@@ -220,18 +221,18 @@ def _disturbances(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _works_alone(case: Case) -> bool:
-    """Whether the calling thread does all the work itself, without pause, so that its processor
-    time is that of the calls. Several threads share the work; a device does it elsewhere."""
+    """Whether the calling thread does all the work, without pause, so that its processor time is
+    that of the calls: not with several threads, nor on a device."""
     asked = case.threads * case.streams
     return asked == 1 and case.device == "cpu" and case.scenario not in PAUSING
 
 
 def _scheduling(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """Whether the process got the processors that it wanted."""
+    """Find waiting for processors."""
     conditions, wall = timed.conditions, timed.span_ns
     delay, pressure = conditions.get("run_delay_ns"), conditions.get("cpu_pressure_ns")
     asked = case.threads * case.streams
-    # a runtime's helpers wait too, beyond the threads that were asked for
+    # helper threads of the runtime wait, too, in addition to the requested threads
     waited = 0.0 if delay is None else min(1, delay / (wall * asked))
     if waited > WAITED:
         text = f"waited {percent(waited)} of the time for a processor"
@@ -241,7 +242,7 @@ def _scheduling(timed: _Timed, case: Case) -> Iterator[_Sign]:
         yield _Sign("pressure", share, text)
     had, clean = timed.cpu_ns / timed.wall_ns, timed.loop.get("clean_share")
     if _works_alone(case):
-        if had + waited < CPU_SHARE:  # what is not explained yet
+        if had + waited < CPU_SHARE:  # not explained by waiting
             text = f"had the processor for {percent(had)} of the time only"
             yield _Sign("off the processor", 1 - had, text)
         if clean is not None and clean < CLEAN:
@@ -249,7 +250,7 @@ def _scheduling(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _machine(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """Other work on the machine."""
+    """Find other work on the machine."""
     conditions, wall = timed.conditions, timed.span_ns
     asked, cpus = case.threads * case.streams, conditions.get("cpus") or 1
     if (others := conditions.get("others_cpu_ns")) is not None:
@@ -270,7 +271,7 @@ def _machine(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _clock(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """Whether the processor was as fast as it can be, and stayed so."""
+    """Find a clock that was low, or fell."""
     conditions = timed.conditions
     if heat := conditions.get("thermal_throttles"):
         degrees = conditions.get("temperature_c")
@@ -288,8 +289,8 @@ def _clock(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _gpu(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """Disturbances on the GPU. An idle GPU lowers its clock; so does one at its power limit, which
-    is caused by the load and the same in every trial."""
+    """Find disturbances on the GPU. Clock changes of a pausing scenario do not count, nor those at
+    the power limit, which the load causes in every trial."""
     gpu = timed.gpu
     if gpu is None:
         return
@@ -316,7 +317,7 @@ def _gpu(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _gpu_limits(timed: _Timed) -> Iterator[_Sign]:
-    """Limits that make this GPU slower than others of its kind in every trial."""
+    """Find limits that make this GPU slower than others of its model in every trial."""
     gpu = timed.gpu
     if gpu is None:
         return
@@ -330,7 +331,7 @@ def _gpu_limits(timed: _Timed) -> Iterator[_Sign]:
 
 
 def _program(timed: _Timed, case: Case) -> Iterator[_Sign]:
-    """Signs of a program that was not warm."""
+    """Find signs of a program that was not warmed up."""
     asked, cores = case.threads * case.streams, timed.cpu_ns / timed.wall_ns
     if cores > asked * MORE_THAN_ASKED:
         threads = count(asked, "thread was", "threads were")
@@ -347,13 +348,13 @@ def _program(timed: _Timed, case: Case) -> Iterator[_Sign]:
 
 
 def _drift(timed: _Timed, case: Case, calm: bool) -> Iterator[_Sign]:
-    """Whether the warm-up had ended. If that was not known, and latencies then stay level, it had;
-    changes during a disturbance are not reported again."""
+    """Find an incomplete warm-up, and drift. Level latencies prove that the warm-up was complete;
+    drift during another disturbance is not reported again."""
     if timed.warmup.get("clock_steady") is False and case.scenario not in PAUSING:
         yield _Sign("gpu warm-up", 1, "the GPU's clock was not steady after warm-up")
     head = timed.loop.get("head_over_rest")
     if head is None or not (1 / (1 + DRIFT) <= head <= 1 + DRIFT):
-        if timed.warmup.get("stable") is False:  # None: too short to tell
+        if timed.warmup.get("stable") is False:  # None: too short to know
             yield _Sign("warm-up", 1, "not stable after warm-up")
         if head is None or not calm:
             return

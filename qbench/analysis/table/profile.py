@@ -1,4 +1,4 @@
-"""What a bundle keeps of a profile: the costliest operators, and all of them by type."""
+"""Summarize a profile for the bundle: the costliest operators, and all operators by type."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from qbench.bundle.records.run import KindTime
 from qbench.kit.operators import Operator
 
 MOST_OPERATORS, MOST_KINDS = 30, 20
-"""So many of each are kept by name; the others as one."""
+"""Maximum numbers of operators and of types that are listed; the rest is summed up."""
 LONGEST = 200
-"""Characters of an operator's name: runtimes that fuse layers join all their names."""
+"""Maximum characters of an operator's name: runtimes join the names of fused layers."""
 
 
 def summary(profile: Mapping[str, Any] | None, refusal: str, runs: int) -> dict[str, Any]:
-    """A profile as ``qbench.bundle.records.run.Profiled`` has it.
+    """Return a profile in the form of ``qbench.bundle.records.run.Profiled``.
 
     Args:
-        profile: ``backend.Profile`` as JSON; None if there is none.
-        refusal: why there is none.
-        runs: inferences that it was found in.
+        profile: ``qbench.kit.operators.Profile`` as JSON; None if there is none.
+        refusal: why there is none; "" if there is one.
+        runs: number of profiled inferences.
     """
     operators = [Operator.from_json(one) for one in profile["operators"]] if profile else []
     times = [one.ns for one in operators if one.ns is not None and 0 <= one.ns < math.inf]

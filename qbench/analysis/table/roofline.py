@@ -1,18 +1,18 @@
-"""How near a case comes to what its machine could reach: the roofline model.
+"""The roofline model: compare a case with the ceilings of its machine.
 
 Williams, Waterman, Patterson: "Roofline: an insightful visual performance model for multicore
 architectures", CACM 52(4), 2009. The ceilings are measured, not computed from a data sheet: see
-``qbench.spec.yardsticks`` and ``qbench.kit.jobs.bandwidth``. Pure functions of what a bundle holds.
+``qbench.spec.yardsticks`` and ``qbench.kit.jobs.bandwidth``.
 
 An inference takes at least the time of its multiply-accumulates at the highest rate that any
-yardstick reached at their precision, and at least the time in which memory delivers the weights
-that caches cannot keep until the next inference: of W bytes that are read over and over, the best
-cache of C bytes leaves W - C to be fetched each time (Belady 1966). A model that fits into the
-caches is not bounded by memory at all. Activations may stay in caches, so they bound nothing; they
-count for the arithmetic intensity alone, in the sense of a cache-aware roofline (Ilic, Pratas,
-Sousa, IEEE CAL 13(1), 2014): multiply-accumulates per byte that operators read and write.
+yardstick reached at their precision, and at least the time to read from memory the weights that
+caches cannot keep until the next inference: with W bytes read repeatedly, an optimal cache of C
+bytes misses W - C each time (Belady 1966). Models that fit into the caches have no memory bound.
+Activations may stay in caches, so they give no bound; they count only in the arithmetic intensity,
+as in a cache-aware roofline (Ilic, Pratas, Sousa, IEEE CAL 13(1), 2014): multiply-accumulates per
+byte that operators read and write.
 
-Every time here is a 10th percentile: the undisturbed speed, of the ceiling as of the case.
+All times are 10th percentiles, the undisturbed speed, for ceilings and cases alike.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from qbench.spec.case import Case
 from qbench.spec.yardsticks import NOTHING, RATES
 
 SUSPICIOUS = 1.15
-"""A share from which on a case is suspicious. The best of many other shapes was 5 % faster than the
-yardsticks, and runtimes leave out the products with padding: 9 % of a 3x3 convolution of 14x14."""
+"""A case with at least this share is suspicious. The best of many other shapes was 5 % faster than
+the yardsticks, and runtimes skip products with padding: 9 % of a 3x3 convolution of 14x14."""
 PURE = 0.95
-"""A yardstick tells the rate of a precision if it has so much of its work in it."""
+"""A yardstick measures the rate of a precision if at least this share of its work runs in it."""
 ABOVE = "above the roofline"
 """The flag of a suspicious case."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one inference of a case or a yardstick does, and how long it takes.
+    """Work and duration of one inference of a case or a yardstick.
 
     Attributes:
-        macs: multiply-accumulates of the whole batch by the precision they run at; None if they
-            cannot be told.
-        weight_bytes, activation_bytes: as ``qbench.kit.operators.EffectivePrecision`` has them.
-        p10_ns: 10th percentile of a call's duration: of a case the mean over its trials, of a
+        macs: multiply-accumulates of the whole batch by the precision they run at; None if
+            unknown.
+        weight_bytes, activation_bytes: as in ``qbench.kit.operators.EffectivePrecision``.
+        p10_ns: 10th percentile of a call's duration: for a case the mean over its trials, for a
             yardstick the best trial. None if not measured.
     """
 
@@ -58,7 +58,7 @@ class Run:
 
     @classmethod
     def of(cls, case: Case, effective: Effective | None, p10_ns: float | None) -> Run:
-        """From a case of the plan, its effective precision as read back, and its latency."""
+        """Make it from a case of the plan, its effective precision, and its latency."""
         return cls(
             case.model,
             case.backend,
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def total_macs(self) -> int | None:
-        """None if it has none, or if they cannot be told."""
+        """Multiply-accumulates of all precisions; None if there are none, or they are unknown."""
         return sum(self.macs.values()) or None if self.macs else None
 
     @property
@@ -87,14 +87,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a machine reaches at most.
+    """Measured ceilings of a machine.
 
     Attributes:
         rates: multiply-accumulates per second by device, threads and precision: the highest of
             all yardsticks of all backends.
-        bandwidths: bytes per second that its memory delivers, by threads.
-        cache_bytes: what its caches beyond the first level hold together; None if not known.
-        floors: nanoseconds that a call costs beyond any network, by backend, environment, device
+        bandwidths: memory bandwidth in bytes per second, by threads.
+        cache_bytes: total size of its caches beyond the first level; None if unknown.
+        floors: overhead of an empty network's call in nanoseconds, by backend, environment, device
             and threads.
     """
 
@@ -114,11 +114,11 @@ class Ceilings:
         bandwidth: Bandwidth | None = None,
         caches: Iterable[Cache] | None = None,
     ) -> Ceilings:
-        """From the runs of yardsticks (those of other models are passed over).
+        """Compute them from runs of yardsticks; runs of other models are ignored.
 
         Args:
             bandwidth: the result of the job ``bandwidth``.
-            caches: of the host.
+            caches: the host's caches.
         """
         rates: dict[tuple[str, int, str], float] = {}
         floors: dict[tuple[str, str, str, int], float] = {}
@@ -142,14 +142,14 @@ class Ceilings:
         return cls(rates, fastest, sum(sizes) if sizes else None, floors)
 
     def memory_s(self, run: Run) -> float:
-        """The least time that memory needs for one inference; 0 where nothing is known."""
+        """Return the minimum time of memory traffic for one inference; 0 if unknown."""
         rate = self.bandwidths.get(run.threads) if run.device == "cpu" else None
         if not rate or self.cache_bytes is None or run.weight_bytes is None:
             return 0.0
         return max(0, run.weight_bytes - self.cache_bytes) / rate
 
     def floor_ns(self, run: Run) -> float | None:
-        """What a call of this backend costs beyond any network; None if not measured."""
+        """Return the overhead of a call of this backend in nanoseconds; None if not measured."""
         return self.floors.get(_place(run))
 
 
@@ -162,11 +162,10 @@ class Roof:
     """One case under its machine's ceilings.
 
     Attributes:
-        share: the least time that an inference can take, over the time it took; 1 is the roof.
-        bound: which ceiling makes that least time.
-        attainable_macs_per_s, achieved_macs_per_s: the same as rates of the case's work.
-        suspicious: why the case cannot be believed as it is, with what to look for; None if
-            nothing speaks against it.
+        share: minimum time of an inference over its measured time; 1 is the roof.
+        bound: the ceiling that determines the minimum time.
+        attainable_macs_per_s, achieved_macs_per_s: the case's work over these two times.
+        suspicious: why the result is implausible, and possible causes; None if it is plausible.
     """
 
     share: float
@@ -177,7 +176,7 @@ class Roof:
 
 
 def roofline(run: Run, ceilings: Ceilings) -> Roof | None:
-    """``run`` under ``ceilings``; None where its work, its time or a ceiling is not known."""
+    """Compare ``run`` with ``ceilings``; None if its work, its time or a ceiling is unknown."""
     macs, work = run.macs, run.total_macs
     if macs is None or work is None or not run.p10_ns:
         return None
@@ -206,7 +205,7 @@ def _doubt(share: float) -> str:
 
 
 def columns(run: Run, ceilings: Ceilings) -> dict[str, Any]:
-    """The case's columns of the case table."""
+    """Return the case's roofline columns of the case table."""
     roof, floor_ns = roofline(run, ceilings), ceilings.floor_ns(run)
     return {
         "macs": run.total_macs,
@@ -217,8 +216,8 @@ def columns(run: Run, ceilings: Ceilings) -> dict[str, Any]:
 
 
 def roofline_chart(runs: Mapping[str, Run], ceilings: Ceilings) -> dict[str, list[dict[str, Any]]]:
-    """What a report draws, as JSON: ``points`` (the cases, by their ids, that have an intensity and
-    a roof), and the ceilings: flat lines ``rates`` and slanted lines ``bandwidths``."""
+    """Return a report's chart as JSON: ``points`` (the cases with an intensity and a roof), and the
+    ceilings: horizontal lines ``rates`` and slanted lines ``bandwidths``."""
     points: list[dict[str, Any]] = []
     for case_id, run in runs.items():
         roof = roofline(run, ceilings)

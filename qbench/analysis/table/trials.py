@@ -1,5 +1,5 @@
-"""Figures of the good trials of a bundle, of all cases at once, and the ratios of two cases'
-figures. Means and ratios are of logarithms, since latencies vary by factors."""
+"""Compute figures of a bundle's successful trials, for all cases at once, and ratios of two cases'
+figures. Means and ratios are computed on logarithms, since latencies vary by factors."""
 
 # pyright: reportMissingTypeStubs=false
 
@@ -17,9 +17,9 @@ from qbench.bundle.trials import PERCENTILES, TRIAL_COLUMNS, percentile_name
 from qbench.spec.suite import MIN_ROUNDS
 
 FIGURES = ("p10", "p50", "p99", "throughput", "memory", "load")
-"""What of trials is compared."""
+"""Figures of trials that are compared."""
 ROUNDING = 1e-12
-"""A standard error of logarithms below this is of rounding."""
+"""A standard error of logarithms below this is rounding."""
 _NUMBERS = [
     name
     for name in TRIAL_COLUMNS
@@ -35,14 +35,13 @@ class Ratio:
     Attributes:
         value: paired, the exponential of the median over rounds of the log ratio; else the ratio
             of the geometric means over trials.
-        low, high: its 95 % interval: paired, the one that inverts the sign test
-            (``qbench.analysis.statistics.verdict``); else Welch's on the logarithms. None where
-            there are fewer than 6 trials, and where the figure is no figure of trials, as the size
-            of an artifact.
+        low, high: 95 % interval: paired, by inverting the sign test
+            (``qbench.analysis.statistics.verdict``); else Welch's on the logarithms. None below 6
+            trials, and for figures that do not come from trials, such as the size of an artifact.
         paired: whether A and B are from the same rounds of one run.
-        rounds: how many pairs; else the smaller number of trials; 0 for a figure without trials.
-        p_value: two-sided, of the same test as the interval; None where there is no test, or no
-            spread to test against.
+        rounds: number of pairs; unpaired, the smaller number of trials; 0 without trials.
+        p_value: two-sided, of the same test as the interval; None if there is no test, or no
+            spread.
     """
 
     value: float
@@ -54,14 +53,14 @@ class Ratio:
 
 
 class Trials:
-    """The good trials of a bundle, those of a case together.
+    """Successful trials of a bundle, grouped by case.
 
     Attributes:
-        names: ``[trials]`` of the trials, as the bundle's samples are called.
-        columns: ``[trials]`` of each column of numbers; NaN where a trial does not have it.
-        figures: by name, ``[trials]`` positive numbers; NaN likewise, and for what is not positive.
-            ``steady`` is p10, or p50 where a trial has too few calls for it.
-        logs: their natural logarithms.
+        names: ``[trials]`` names, as in the bundle's samples.
+        columns: ``[trials]`` values of each numeric column; NaN if a trial does not have it.
+        figures: by name, ``[trials]`` positive values; NaN if missing or not positive. ``steady``
+            is p10, or p50 if a trial has too few calls for p10.
+        logs: natural logarithms of ``figures``.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -84,15 +83,15 @@ class Trials:
         self._rounds = list(zip(*keys, strict=True))
 
     def of(self, case_id: str) -> slice:
-        """Where the trials of a case stand."""
+        """Return the slice of a case's trials; empty if it has none."""
         place = self._places.get(case_id)
         if place is None:
             return slice(0, 0)
         return slice(int(self._starts[place]), int(self._ends[place]))
 
     def pairs(self, a: str, b: str) -> tuple[list[int], list[int]]:
-        """The trials of two cases from the same rounds of the same sittings: ``[rounds]`` places
-        of each case's, in order."""
+        """Pair the trials of two cases by round and sitting: ``[rounds]`` indices of each case's
+        trials, in order."""
         of_a, of_b = (
             {self._rounds[place]: place for place in range(part.start, part.stop)}
             for part in (self.of(a), self.of(b))
@@ -101,7 +100,7 @@ class Trials:
         return [of_a[key] for key in both], [of_b[key] for key in both]
 
     def estimates(self, figure: str) -> dict[str, Estimate]:
-        """The geometric mean over trials of each case that has the figure in all of them."""
+        """Return the geometric mean over trials, by case; only cases whose trials all have it."""
         found = geometric_means(self.figures[figure], self._starts)
         return {
             case: estimate
@@ -112,8 +111,8 @@ class Trials:
     def paired_estimates(
         self, figure: str, cases: Sequence[tuple[str, str]]
     ) -> list[Estimate | None]:
-        """The geometric mean over rounds of the first's figure over the second's, of many pairs of
-        cases at once; None where they share no round, or a trial does not have the figure."""
+        """Return, for each pair of cases, the geometric mean over rounds of the first's figure over
+        the second's; None if they share no round, or a trial does not have the figure."""
         places = [self.pairs(*pair) for pair in cases]
         shared = [index for index, (of_a, _) in enumerate(places) if of_a]
         of_a, of_b = ([p for index in shared for p in places[index][side]] for side in (0, 1))
@@ -126,8 +125,8 @@ class Trials:
         return found
 
     def medians(self, columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
-        """By case, the median over trials of each of ``columns`` (``[trials]``); None where no
-        trial has it."""
+        """Return, by case, the median over trials of each of ``columns`` (``[trials]``); None if no
+        trial has a value."""
         codes = np.repeat(np.arange(len(self.cases)), self._ends - self._starts)
         found = pd.DataFrame(columns).groupby(codes).median().to_dict("records")
         return {
@@ -136,11 +135,11 @@ class Trials:
         }
 
     def paired_ratio(self, figure: str, a: Sequence[int], b: Sequence[int]) -> Ratio | None:
-        """B over A by rounds, as ``qbench.analysis.statistics.verdict`` has it; None where a trial
-        does not have the figure, or there is no round.
+        """Return B over A, paired by round (see ``qbench.analysis.statistics.verdict``); None if a
+        trial does not have the figure, or there is no round.
 
         Args:
-            a, b: ``[rounds]`` places, as ``pairs`` gives them.
+            a, b: ``[rounds]`` indices from ``pairs``.
         """
         logs = self.logs[figure][b] - self.logs[figure][a]
         if not len(logs) or np.isnan(logs).any():
@@ -148,14 +147,14 @@ class Trials:
         return ratio_of_shift(paired_shift(logs), len(logs))
 
     def moments(self, figure: str, cases: Sequence[str]) -> tuple[np.ndarray, ...]:
-        """Of the logarithms of each case, ``[cases]``, as ``stats.moments``."""
+        """Return ``statistics.estimates.moments`` of each case's logarithms, ``[cases]`` each."""
         places = [self._places[case] for case in cases]
         sizes, means, variances = moments(self.logs[figure], self._starts)
         return sizes[places], means[places], variances[places]
 
 
 def ratio_of_shift(shift: Shift, rounds: int) -> Ratio:
-    """A shift of the logarithm as a ratio."""
+    """Convert a shift of the logarithm into a ratio."""
     low, high = (None if end is None else float(np.exp(end)) for end in (shift.low, shift.high))
     return Ratio(float(np.exp(shift.value)), low, high, True, rounds, shift.p_value)
 
@@ -163,13 +162,13 @@ def ratio_of_shift(shift: Shift, rounds: int) -> Ratio:
 def welch_ratios(
     a: Trials, b: Trials, cases: Sequence[tuple[str, str]], figure: str
 ) -> list[Ratio | None]:
-    """Unpaired ratios of many pairs of cases at once, with Welch's interval and test on the
-    logarithms (Welch, Biometrika 1947); None where a trial does not have the figure.
+    """Return the unpaired ratio of each pair of cases, with Welch's interval and test on the
+    logarithms (Welch, Biometrika 1947); None if a trial does not have the figure.
 
     Args:
-        cases: ids of A's and B's case; both have trials.
+        cases: pairs of case ids, of A and of B; both have trials.
     """
-    from scipy import special  # Student's distribution, without the half second of scipy.stats
+    from scipy import special  # Student's t; importing scipy.stats takes half a second
 
     if not cases:
         return []
@@ -207,8 +206,8 @@ def welch_ratios(
 
 
 def ratio_of_estimates(a: Estimate, b: Estimate) -> Ratio:
-    """The ratio of two positive figures of which only the intervals are known, recovered from
-    these on the logarithms (MOVER: Zou & Donner, Statistics in Medicine 2008)."""
+    """Return the ratio of two positive figures, with an interval from their intervals on the
+    logarithms (MOVER: Zou & Donner, Statistics in Medicine 2008)."""
     value = float(b.value / a.value)
     ends: Iterable[float | None] = (a.low, a.high, b.low, b.high)
     if any(end is None or end <= 0 for end in ends):

@@ -1,8 +1,8 @@
 """The records of a bundle: ``begin.json``, ``plan.json``, and each line of the ``.jsonl`` files.
-``docs/schema/`` has them as JSON Schema, for other programs.
+``docs/schema/`` has their JSON Schemas, for other programs.
 
-Bundles come from other machines, so every record is checked whenever it is read. Further fields are
-kept and not checked. None means not measured or not known, never zero.
+Bundles come from other machines, so every record is checked whenever it is read. Undeclared
+fields are kept, but not checked. None means not measured or not known, never zero.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qbench.spec.suite import Rounds
 from qbench.spec.system import System
 
 SCHEMA = 4
-"""Number of the bundle schema; it grows when a record changes its meaning or requires more."""
+"""Version of the bundle schema; it grows when a field changes its meaning or becomes required."""
 
 RUN_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """A run id is also the name of its folder, so it cannot be a path."""
@@ -37,18 +37,18 @@ Threads = Annotated[str, Field(pattern="^[0-9]+$")]
 
 
 class Record(BaseModel):
-    """The required and known fields of a record. Further ones are kept, and not checked."""
+    """Required and known fields of a record. Other fields are kept, but not checked."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     @property
     def extras(self) -> dict[str, Any]:
-        """The fields that are not declared, as they were read."""
+        """Undeclared fields, as they were read."""
         return self.model_extra or {}
 
 
 def to_json(record: BaseModel) -> dict[str, Any]:
-    """A record as it was read: without defaults, with its extras."""
+    """Return a record as it was read: without defaults, with undeclared fields."""
     return record.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
@@ -335,7 +335,7 @@ class Prepared(Outcome):
 
 
 class Effective(Record):
-    """What ran: operators and multiply-accumulates by precision, as read back from the runtime.
+    """Effective precision: operators and multiply-accumulates by precision, as the runtime reports.
 
     Attributes:
         emulated: precisions that the processor has no instructions for.
