@@ -145,7 +145,8 @@ def keras_model(model: Any) -> Loaded:
 
     if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
         raise PrepareError(
-            "the Keras model has no fixed inputs: it is not Functional or Sequential"
+            "the Keras model has no defined inputs: it is subclassed, or a Sequential that was "
+            "never built; save it as a Functional model, or give it an Input layer"
         )
 
     def specs(tensors: list[Any], names: list[str]) -> dict[str, Any]:

@@ -79,10 +79,15 @@ def _order(module: Any, source: Source) -> dict[str, str]:
         name = tensor.name or canonical
         if name not in parameters and not tensor.name and position < len(parameters):
             name = parameters[position]
-        if name not in parameters or name in order.values():
+        if name not in parameters:
             raise PrepareError(
-                f"forward has no parameter for the input '{canonical}'; it takes "
-                f"{', '.join(parameters)}"
+                f"forward has no parameter '{name}' for the input '{canonical}'; it takes "
+                f"{', '.join(parameters)}: name one under the card's sources.torch.inputs"
+            )
+        if name in order.values():
+            raise PrepareError(
+                f"two inputs are parameter '{name}' of forward, '{canonical}' and another: name "
+                "theirs under the card's sources.torch.inputs"
             )
         order[canonical] = name
     return order

@@ -90,7 +90,7 @@ class Bundle:
         self.path = path
         if not (path / "begin.json").is_file():
             raise UserError(
-                f"{path} is no bundle: it has no begin.json",
+                f"{path} is not a bundle: it has no begin.json",
                 "Give the path of a bundle, its id, or 'latest'.",
             )
         schema = _json(path / "begin.json").get("schema")
@@ -204,9 +204,9 @@ class Bundle:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             keys = ".".join(str(key) for key in first["loc"])
-            raise UserError(
-                f"{self.path / name}{line}: damaged: {keys}: {first['msg']}", "Run the suite again."
-            ) from None
+            where = f"{self.path / name}{line}: damaged: {keys}".removesuffix(": ")
+            reason = first["msg"].removeprefix("Value error, ")
+            raise UserError(f"{where}: {reason}", "Run the suite again.") from None
 
     def samples(self, name: str) -> np.ndarray:
         """Return the latencies of a successful trial, ``[calls]`` int64 nanoseconds: from
@@ -299,7 +299,7 @@ class Bundle:
         for name in names:
             if not _is_file_name(name):
                 raise UserError(
-                    f"{self.path}: a record names the file '{name}', which is no file name"
+                    f"{self.path}: a record names the file '{name}', which is not a file name"
                 )
         path = self.path.joinpath(*names)
         if not path.resolve().is_relative_to(self.path.resolve()):
@@ -489,7 +489,9 @@ class Bundle:
                 continue
             if name not in present:
                 inside = all(map(_is_file_name, name.split("/")))
-                found.append(f"{name} is missing" if inside else f"{name} is no file of a bundle")
+                found.append(
+                    f"{name} is missing" if inside else f"{name} is not a file of a bundle"
+                )
             elif digest_file(self.path / name) != digest:
                 found.append(f"{name} was changed")
         added = present - {*manifest.files, "manifest.json"}

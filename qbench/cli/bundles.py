@@ -33,7 +33,7 @@ def merge(
     """Collect the runs of several machines in one folder.
 
     The collection holds a verified copy of each bundle, one table of all cases (cases.csv,
-    cases.parquet), and collection.json, which lists for every two bundles the fields that differ
+    cases.parquet), and collection.json, which lists for each pair of bundles the fields that differ
     and the number of comparable cases.
 
     \b

@@ -41,7 +41,7 @@ def compare(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", metavar="RUN", help="The bundle in which A and B are names; default: latest."
+            "--run", metavar="RUN", help="The bundle that A and B are in; default: latest."
         ),
     ] = None,
     models: ModelFilter = None,

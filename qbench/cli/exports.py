@@ -63,8 +63,8 @@ def export(
 ) -> int:
     """Export case tables, timings or system descriptions.
 
-    The case table is for other programs or a paper, the timings are files of pytest-benchmark, and
-    system descriptions are MLPerf's.
+    The case table for programs or papers, timings in pytest-benchmark's format, and system
+    descriptions in MLPerf's.
 
     \b
     Examples:
@@ -97,8 +97,8 @@ def figure(
         list[str],
         typer.Argument(
             metavar="[RUN]... CHART",
-            help="Bundles, as for export; then the chart: accuracy, speedup, distributions, "
-            "throughput, memory, startup, energy, roofline, sustained, or all.",
+            help="Bundles: paths, ids or 'latest'; then the chart: accuracy, speedup, "
+            "distributions, throughput, memory, startup, energy, roofline, sustained, or all.",
         ),
     ],
     output: Annotated[
@@ -114,7 +114,7 @@ def figure(
         str | None,
         typer.Option(
             metavar="CONDITION",
-            help="Only cases with this condition, named as in a report, such as 'batch 4'; "
+            help="Only cases with this condition, as labelled in the report, such as 'batch 4'; "
             "default: the condition of most cases.",
         ),
     ] = None,

@@ -145,7 +145,9 @@ def accept(
     reason: Annotated[str, typer.Option(metavar="REASON", help="Why the change is accepted.")],
     kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Only findings of this kind, as 'slower'; repeatable."),
+        typer.Option(
+            metavar="KIND", help="Only findings of this kind, such as 'slower'; repeatable."
+        ),
     ] = None,
     most: Annotated[
         float | None,

@@ -51,7 +51,9 @@ def history(
     ] = None,
     nights: Annotated[
         int,
-        typer.Option(metavar="N", min=1, help="For all cases: number of runs to show of each."),
+        typer.Option(
+            metavar="N", min=1, help="Without CASE: number of most recent runs to show per case."
+        ),
     ] = 90,
     output: Annotated[
         Path | None,
@@ -61,7 +63,7 @@ def history(
 ) -> int:
     """Show how figures changed from run to run.
 
-    At each change point, lists the changes of machine and software at that time.
+    At each change point, lists the changes to machine and software at that time.
 
     \b
     Examples:

@@ -67,7 +67,7 @@ def backends(as_json: AsJson = False) -> int:
 def models(as_json: AsJson = False) -> int:
     """List the shipped model cards.
 
-    The cards of a suite of your own are in the folder models/ next to it.
+    Cards for your own suites go in a folder models/ next to the suite file.
     """
     from qbench.present.terminal.tables import simple_table
     from qbench.run.sources.catalog import Catalog

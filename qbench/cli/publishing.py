@@ -21,7 +21,9 @@ Redact = Annotated[
 ]
 Publish = Annotated[
     bool,
-    typer.Option("--publish", help="Check for what strangers need; until then, mark as a draft."),
+    typer.Option(
+        "--publish", help="Run the publishing checks; mark the page as a draft until they pass."
+    ),
 ]
 Waive = Annotated[
     list[str] | None,

@@ -65,11 +65,11 @@ def recommend(
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> int:
-    """Rank the configurations that keep your limits.
+    """Rank the configurations that meet your limits.
 
-    A configuration is a backend, a precision and a machine. Lists those that surely keep every
-    limit, those that might and how to settle it, and the reasons against the others. Exit codes: 0
-    every model has one that surely keeps the limits, 1 a model has none.
+    A configuration is a backend, a precision and a machine. Lists those that surely meet
+    every limit, those that might (and what to measure to find out), and why the others are ruled
+    out. Exit codes: 0 every model has a configuration that surely meets the limits, 1 one has none.
 
     \b
     Examples:

@@ -117,8 +117,8 @@ def report(
     """Write an interactive HTML page about one or more runs.
 
     With --limit or --minimize, it includes the recommendation of `qbench recommend`. With --publish
-    the page is marked as a draft, and the exit code is 1, while anything is missing that strangers
-    would need to trust it.
+    the page is marked as a draft, and the exit code is 1, until every publishing check passes or is
+    waived.
 
     \b
     Examples:

@@ -93,7 +93,7 @@ def run(
         str | None,
         typer.Option(
             metavar="COMMAND",
-            help="Command that prints watts, one number a line; adds measured energy.",
+            help="Command that prints watts, one number per line; adds measured energy.",
         ),
     ] = None,
     allow_shared_gpu: Annotated[

@@ -399,7 +399,7 @@ def test_names_are_found_in_their_column(tmp_path: Path):
     assert find_column(bundle, "fake", "other") == "backend"
     assert find_column(bundle, "fp32", "bf16") == "precision"
     for a, b, said in (
-        ("old", "newer", "'newer' is no bundle, and no environment"),
+        ("old", "newer", "'newer' is not a bundle, nor an environment"),
         ("old", "newer", "Did you mean 'new'?"),
         ("fp32", "fake", "'fp32' is a name of precisions, and 'fake' of backends"),
         ("int8-static", "bf16", "names of environments and of precisions"),
@@ -621,7 +621,7 @@ def test_bad_input(tmp_path: Path):
         ((first, last), "1 only in A, 1 only in B"),
         (("fp32", first), "there is no bundle 'fp32'"),
         ((first, "20260101-000000-c-0001"), "Did you mean '20260101-000000-b-0001'?"),
-        (("bf16", "fp32"), "'fp32' is no bundle, and no environment, backend or precision"),
+        (("bf16", "fp32"), "'fp32' is not a bundle, nor an environment, backend or precision"),
     ):
         with pytest.raises(UserError) as refused:
             compare(*names, results=tmp_path)

@@ -317,7 +317,7 @@ def test_a_task_without_metrics_has_fidelity_only(task: str):
     outputs = {"y": np.ones((4, 2), np.float32)}
     quality = score_outputs(outputs, outputs, np.zeros(4, np.int64), Judging(task=task))
     assert quality.metric is None and quality.metrics == {} and quality.sqnr_db == 200
-    with pytest.raises(ValueError, match=f"the task {task} makes nothing of labels"):
+    with pytest.raises(ValueError, match=f"the task {task} uses no labels"):
         score_outputs(outputs, None, np.zeros(4, np.int64), Judging(task=task, metric="top1"))
 
 

@@ -322,10 +322,10 @@ HOSTILE = ["../../etc/passwd", "/etc/passwd", "a/b", "..", ".hidden", "", "a\\b"
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_in_a_record_never_leads_outside(bundle: Bundle, name: str):
     edit(bundle.path / "evaluate.jsonl", lambda r: r["outputs"].update(scores=name))
-    assert "is no file name" in refused(lambda: bundle.outputs("ec00000000000"))
+    assert "is not a file name" in refused(lambda: bundle.outputs("ec00000000000"))
     trial = f"{name}/x" if name in ("", ".hidden", "..") else name
-    assert "is no file name" in refused(lambda: bundle.samples(trial))
-    assert "is no file name" in refused(lambda: bundle.labels(f"{name}/x"))
+    assert "is not a file name" in refused(lambda: bundle.samples(trial))
+    assert "is not a file name" in refused(lambda: bundle.labels(f"{name}/x"))
 
 
 def first_case(plan: dict[str, Any]) -> dict[str, Any]:
@@ -356,8 +356,8 @@ def lacking(*keys: str | int):
         ("journal.jsonl", lambda r: r.update(phases="x"), "journal.jsonl:1: damaged: phases"),
         ("begin.json", lambda r: r.update(run_id="../x"), "begin.json: damaged: run_id"),
         ("begin.json", lambda r: r["settings"].update(cpu_power=3), "damaged: settings.cpu_power"),
-        ("plan.json", lacking("data", "net"), "plan.json: damaged: : Value error, data lacks"),
-        ("plan.json", lacking("models", "net"), "models lacks the model 'net'"),
+        ("plan.json", lacking("data", "net"), "plan.json: damaged: 'data' has no entry"),
+        ("plan.json", lacking("models", "net"), "'models' has no entry for the model 'net'"),
         ("plan.json", lambda r: r["models"]["net"].update(task="art"), "damaged: models.net.task"),
         ("plan.json", lambda r: first_case(r).update(precision="int3"), "no precision 'int3'"),
         ("plan.json", lambda r: first_case(r).update(batch_size="1"), "case.batch_size"),
@@ -475,7 +475,7 @@ def test_a_derived_table_of_impossible_trials_is_refused(bundle: Bundle, column:
 def test_a_file_outside_that_a_manifest_names_is_a_problem(bundle: Bundle, name: str):
     (bundle.path.parent / "outside").write_text("secret")
     edit(bundle.path / "manifest.json", lambda m: m["files"].update({name: "0" * 64}))
-    assert bundle.problems() == [f"{name} is no file of a bundle"]
+    assert bundle.problems() == [f"{name} is not a file of a bundle"]
 
 
 def test_a_link_that_leads_outside_is_refused(bundle: Bundle):

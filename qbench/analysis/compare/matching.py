@@ -56,7 +56,7 @@ def find_column(bundle: Bundle, a: str, b: str) -> Column:
     if len(found) == 1 and a != b:
         return found[0]
     if a == b:
-        raise UserError(f"'{a}' against itself is no comparison", "Name two.")
+        raise UserError(f"'{a}' compared with itself says nothing", "Name two.")
     if found:
         raise UserError(
             f"in {bundle.run_id} '{a}' and '{b}' are names of {' and of '.join(map(_many, found))}",
@@ -67,7 +67,8 @@ def find_column(bundle: Bundle, a: str, b: str) -> Column:
         check_known(
             name,
             everything,
-            f"'{name}' is no bundle, and no environment, backend or precision of {bundle.run_id}",
+            f"'{name}' is not a bundle, nor an environment, backend or precision of "
+            f"{bundle.run_id}",
         )
     kinds = [next(column for column in COLUMNS if name in values[column]) for name in (a, b)]
     raise UserError(

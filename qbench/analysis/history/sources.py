@@ -214,7 +214,9 @@ def add_series(results: Path, name: str, points: Sequence[Point]) -> Path:
         UserError: ``name`` is not a file name.
     """
     if not _NAME.match(name):
-        raise UserError(f"'{name}' is no name for a series", "Take letters, digits, dots, hyphens.")
+        raise UserError(
+            f"'{name}' is not a name for a series", "Take letters, digits, dots, hyphens."
+        )
     folder = results / SERIES
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
@@ -304,7 +306,7 @@ def _microseconds(started: Any, path: Path) -> int:
     try:
         return microseconds(datetime.fromisoformat(started))
     except (ValueError, TypeError):
-        raise UserError(f"{path}: damaged: '{started}' is no time") from None
+        raise UserError(f"{path}: damaged: '{started}' is not a time") from None
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)

@@ -137,7 +137,7 @@ def _scores(outputs: Outputs, labels: np.ndarray, how: Judging) -> dict[str, Sco
             )
         return dict(mean_average_precision(found, labels))
     if how.output is None:
-        raise ValueError(f"nothing says what the labels of {how.task} are to be compared with")
+        raise ValueError(f"the card does not say which output the labels of {how.task} are for")
     if how.task == "semantic-segmentation":
         return {"mIoU": _of_pixels(outputs, labels, how)}
     if how.task == "anomaly-detection":
@@ -162,7 +162,7 @@ def _check_form(outputs: Outputs, labels: np.ndarray, how: Judging) -> None:
     items = len(next(iter(outputs.values())))
     kind = TASKS[how.task].labels
     if kind is None:
-        raise ValueError(f"the task {how.task} makes nothing of labels")
+        raise ValueError(f"the task {how.task} uses no labels")
     letters, axes, words = _FORMS[kind]
     if labels.dtype.kind not in letters or labels.ndim != axes:
         raise ValueError(
@@ -185,7 +185,7 @@ def _check_form(outputs: Outputs, labels: np.ndarray, how: Judging) -> None:
 def _class_scores(outputs: Outputs, how: Judging) -> np.ndarray:
     """``[items, classes]`` without the background."""
     if how.scores is None:
-        raise ValueError(f"nothing says which output holds the scores of {how.task}")
+        raise ValueError(f"the card does not say which output holds the scores of {how.task}")
     return answers.class_scores(outputs, how.scores, how.background)
 
 
@@ -196,8 +196,8 @@ def _of_classes(scores: np.ndarray, labels: np.ndarray, how: Judging) -> dict[st
         raise ValueError(f"a label is {worst}, but the model has only {classes} classes")
     if how.classes is not None and how.classes != classes:
         raise ValueError(
-            f"the data set has {how.classes} classes, the model {classes}: say 'background' in "
-            "its card if its first ones are none of them"
+            f"the data set has {how.classes} classes, the model {classes}: set 'background' in "
+            "its card if its first classes are background"
         )
     if how.task == "text-classification":
         predicted = scores.argmax(axis=1)
@@ -221,7 +221,10 @@ def _of_pixels(outputs: Outputs, masks: np.ndarray, how: Judging) -> Statistic:
         )
     classes = classes or how.classes or int(max(predicted.max(), masks[masks < 255].max())) + 1
     if predicted.max(initial=0) >= classes or predicted.min(initial=0) < 0:
-        raise ValueError(f"output '{how.output}' holds classes outside 0..{classes - 1}")
+        raise ValueError(
+            f"output '{how.output}' holds classes outside 0..{classes - 1}: check "
+            "the number of classes and the output's layout in the card"
+        )
     return metrics.mean_iou(predicted, masks, classes)
 
 

@@ -296,7 +296,9 @@ class Plan(Record):
         ]:
             for name in ("models", "data"):
                 if entry.case.model not in getattr(self, name):
-                    raise ValueError(f"{name} lacks the model '{entry.case.model}' of a case")
+                    raise ValueError(
+                        f"'{name}' has no entry for the model '{entry.case.model}', which a case uses"
+                    )
         return self
 
 
@@ -518,13 +520,13 @@ class Trial(Outcome):
             begin, end = self.window or (0, 1)
             known = all(value is not None for value in (self.calls, self.items, self.cpu_ns))
             if not (known and self.wall_ns and self.wall_ns > 0 and end > begin):
-                raise ValueError("it is ok, but lacks its calls, items or times")
+                raise ValueError("a trial with status ok lacks its calls, items or times")
             missing = {"conditions", "figures", "loop", "warmup", "window"} - self.model_fields_set
             if missing:
-                raise ValueError(f"it is ok, but has no {', '.join(sorted(missing))}")
+                raise ValueError(f"a trial with status ok has no {', '.join(sorted(missing))}")
         for name, value in self.figures.items():
             if name not in FIGURES:
-                raise ValueError(f"'{name[:40]}' is no figure of a scenario")
+                raise ValueError(f"'{name[:40]}' is not a figure of a scenario")
             if value is not None and isinstance(value, bool) != (name == VERDICT):
                 raise ValueError(f"the figure {name} is not {value!r}")
             if value is not None and not math.isfinite(value):

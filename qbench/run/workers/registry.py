@@ -120,10 +120,10 @@ def _fault(backend: object, name: str) -> Unavailable | None:
     if given != name:
         return Unavailable(f"calls itself {given!r}, but is installed as '{name}'", REPAIR)
     if type(backend.prepare_version) is not int:
-        return Unavailable("has a prepare_version that is no integer", REPAIR)
+        return Unavailable("has a prepare_version that is not an integer", REPAIR)
     for field, value in words.items():
         if not _words(value):
-            return Unavailable(f"has {field} that are no tuple of names", REPAIR)
+            return Unavailable(f"has {field} other than a tuple of names", REPAIR)
     return None
 
 
