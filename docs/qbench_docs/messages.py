@@ -117,6 +117,8 @@ def _messages(tree: ast.Module, adapter: bool) -> Iterator[Message]:
             kind = _called(node)
             if isinstance(node, ast.Call) and (kind in ERRORS or kind in OUTCOMES):
                 yield from (m for m in _said(kind, node, names, functions) if _is_sentence(m.says))
+            if isinstance(node, ast.Call) and kind == "check_known":
+                yield Message("UserError", _words(node.args[2], names), "…")
             if adapter:
                 given = _reasons(node, _gives_reasons(function))
                 said = [_words(reason, names).replace("{value}", "<value>") for reason in given]

@@ -403,7 +403,7 @@ def test_names_are_found_in_their_column(tmp_path: Path):
         ("old", "newer", "Did you mean 'new'?"),
         ("fp32", "fake", "'fp32' is a name of precisions, and 'fake' of backends"),
         ("int8-static", "bf16", "names of environments and of precisions"),
-        ("old", "old", "against itself"),
+        ("old", "old", "compared with itself"),
     ):
         with pytest.raises(UserError) as refused:
             find_column(bundle, a, b)

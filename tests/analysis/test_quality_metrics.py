@@ -103,7 +103,7 @@ def test_the_background_is_no_class():
 def test_a_forgotten_background_is_noticed_where_the_classes_are_known():
     outputs = {"y": np.zeros((2, 1001), np.float32)}
     how = asked("image-classification", classes=1000)
-    with pytest.raises(ValueError, match="1000 classes, the model 1001: say 'background'"):
+    with pytest.raises(ValueError, match="1000 classes, the model 1001: set 'background'"):
         score_outputs(outputs, None, np.array([0, 1]), how)
     score_outputs(outputs, None, np.array([0, 1]), how.model_copy(update={"background": 1}))
 

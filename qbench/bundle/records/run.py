@@ -297,7 +297,7 @@ class Plan(Record):
             for name in ("models", "data"):
                 if entry.case.model not in getattr(self, name):
                     raise ValueError(
-                        f"'{name}' has no entry for the model '{entry.case.model}', which a case uses"
+                        f"'{name}' has no entry for the model '{entry.case.model}' of a case"
                     )
         return self
 
