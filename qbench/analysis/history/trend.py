@@ -225,7 +225,7 @@ def change_points(values: np.ndarray) -> list[int]:
         from ruptures import KernelCPD
     except ImportError:
         raise UserError(
-            "change points need the package ruptures", "Install it: pip install ruptures"
+            "change points need the package ruptures", "Install it: pip install duckdb ruptures"
         ) from None
     clean = np.where(hampel(values), _around(values)[0], values)
     signal = (clean - np.median(clean)) / noise(clean)
