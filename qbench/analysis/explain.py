@@ -1,4 +1,4 @@
-"""What a profile and a comparison of layers tell: pure functions of what a worker found."""
+"""Explain a case's speed and accuracy from its profile and a comparison of layers."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE, flags
 from qbench.text import percent
 
 SLOW_RATE = 1.5
-"""A kind of operator is slow if a multiply-accumulate takes it so much longer than float32's do."""
+"""A kind of operator is slow if a multiply-accumulate takes this many times its float32 time."""
 MUCH = 0.1
-"""A share of the time, or of the operators, from which on it is worth a sentence."""
+"""Minimum share of the time, or of the operators, that is reported."""
 SLOWER = 1.05
-"""Times float32's time from which on a quantized model is slower, and not by the clock's steps."""
+"""A quantized model is slower from this ratio to float32's time; smaller ones are clock steps."""
 GOOD_DB = 20.0
-"""Below this the outputs have visibly parted from float32's (a hundredth of the signal's power)."""
+"""Below this SQNR outputs differ visibly from float32's (noise of 1 % of the signal's power)."""
 MAX_LAYERS = 8
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The operators of one type and precision, together.
+    """The operators of one type and precision together.
 
     Attributes:
-        ns: their time in one inference; None where the runtime tells none.
-        share: of the whole time; of the operators where there are no times.
-        macs: multiply-accumulates; None if they have none or cannot tell.
-        fallback: how many the fast path did not take.
+        ns: time in one inference; None if the runtime reports no times.
+        share: of the whole time; of the operators if there are no times.
+        macs: multiply-accumulates; None if there are none, or they are unknown.
+        fallback: number of operators outside the fast path.
     """
 
     kind: str
@@ -50,18 +50,17 @@ class Kind:
 
     @property
     def gmacs_per_s(self) -> float | None:
-        """10^9 multiply-accumulates per second; None if it has none, or no time is known."""
+        """10^9 multiply-accumulates per second; None without multiply-accumulates or time."""
         return self.macs / self.ns if self.macs and self.ns else None
 
 
 @dataclass(frozen=True)
 class Layer:
-    """How far a layer's output is from float32's.
+    """Difference of a layer's output from float32's.
 
     Attributes:
-        sqnr_db: signal to quantization noise, dB; up to here, so with what came before.
-        drop_db: how much of it was lost at this layer: the least of the layers before, less this;
-            0 where nothing was.
+        sqnr_db: signal to quantization noise ratio, dB; includes the errors of earlier layers.
+        drop_db: loss at this layer: the minimum of the layers before, minus this; at least 0.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason, with the figures that show it, and what to try; all sentences."""
+    """A reason, the figures that show it, and a remedy to try; all sentences."""
 
     reason: str
     advice: str
@@ -80,16 +79,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What ``qbench explain`` shows.
+    """The result of ``qbench explain``.
 
     Attributes:
         row: the case's row of the case table.
-        kinds, twin_kinds: the operators by type, the costliest first; empty where the adapter
-            tells none.
-        ns, twin_ns: the sum of the operators' times; None where the runtime tells none.
-        layers: in the order of execution; empty for float32, or where they are not shown.
-        findings: the weightiest first.
-        notes: what the runtime says of itself, or does not tell.
+        kinds, twin_kinds: the operators by type, the costliest first; empty if the adapter
+            reports none.
+        ns, twin_ns: sum of the operators' times; None if the runtime reports no times.
+        layers: in execution order; empty for float32, or if the adapter does not expose them.
+        findings: the most important first.
+        notes: remarks of the runtime, including what it does not report.
     """
 
     case: Case
@@ -104,17 +103,17 @@ class Explanation:
 
     @property
     def worst_layers(self) -> list[Layer]:
-        """Those that lose most, the first ``MAX_LAYERS``."""
+        """The ``MAX_LAYERS`` layers that lose most."""
         losing = [layer for layer in self.layers if layer.drop_db > 0]
         return sorted(losing, key=lambda layer: -layer.drop_db)[:MAX_LAYERS]
 
 
 def explain(case: Case, row: CaseRow, found: Mapping[str, Any]) -> Explanation:
-    """What stands out.
+    """Find the reasons for a case's speed and accuracy.
 
     Args:
         row: the case's row of the case table.
-        found: the answer of the job ``explain``.
+        found: the result of the job ``explain``.
     """
     ours, notes = _operators(found["profile"])
     theirs, _ = _operators(found["twin_profile"])
@@ -141,7 +140,7 @@ def _operators(profile: Mapping[str, Any] | None) -> tuple[list[Operator], list[
 
 
 def by_kind(operators: Iterable[Operator]) -> list[Kind]:
-    """Operators of the same type and precision put together, the costliest first."""
+    """Group operators by type and precision, the costliest first."""
     every = list(operators)
     total = _total(every)
     groups: dict[tuple[str, str, str | None], list[Operator]] = defaultdict(list)
@@ -173,18 +172,18 @@ def _total(operators: Iterable[Operator]) -> float | None:
 
 
 def layer_errors(records: Iterable[Mapping[str, Any]]) -> list[Layer]:
-    """Layers with their SQNR, from the sums of squares that the worker made."""
+    """Compute the SQNR of each layer from the sums of squares that the worker recorded."""
     layers: list[Layer] = []
     least = MAX_SQNR_DB
     for record in records:
         signal, noise = record["signal"], record["noise"]
         if signal == 0:
-            continue  # an output of zeros says nothing
+            continue  # an output of zeros has no SQNR
         ratio = 10 * np.log10(signal / noise) if noise > 0 else MAX_SQNR_DB
         decibels = float(min(ratio, MAX_SQNR_DB))
         layers.append(Layer(record["name"], record["kind"], decibels, max(0.0, least - decibels)))
         least = min(least, decibels)
-    if layers:  # there is nothing before the first to have lost it from
+    if layers:  # the first layer has no layers before it
         layers[0] = Layer(layers[0].name, layers[0].kind, layers[0].sqnr_db, 0.0)
     return layers
 
@@ -262,9 +261,9 @@ def _speed(
 def _fragments(
     case: Case, ours: Sequence[Operator], outside: Sequence[Operator], theirs: Sequence[Operator]
 ) -> Finding:
-    """Operators that the fast path does not take split the graph: data goes to and fro."""
+    """Report fallback operators, which split the graph and move data back and forth."""
     names = ", ".join(f"{k.operators} {k.kind}" for k in by_kind(outside)[:4])
-    # The graph falls apart wherever an operator inside follows one outside.
+    # A new part begins wherever an operator inside the fast path follows one outside.
     pieces = sum(
         not op.fallback and (index == 0 or ours[index - 1].fallback)
         for index, op in enumerate(ours)
@@ -283,7 +282,7 @@ def _fragments(
 
 
 def _slow_kinds(case: Case, kinds: Sequence[Kind], twin_kinds: Sequence[Kind]) -> list[Finding]:
-    """Kinds whose multiply-accumulates take longer than float32's."""
+    """Report kinds whose multiply-accumulates take longer than in float32."""
     macs = sum(k.macs or 0 for k in twin_kinds if k.ns)
     ns = sum(k.ns or 0 for k in twin_kinds if k.macs)
     if not macs or not ns:
@@ -294,7 +293,7 @@ def _slow_kinds(case: Case, kinds: Sequence[Kind], twin_kinds: Sequence[Kind]) -
         rate = kind.gmacs_per_s
         if rate is None or kind.share < MUCH or rate * SLOW_RATE > base:
             continue
-        if kind.precision == REFERENCE:  # as in float32, however it is called
+        if kind.precision == REFERENCE:  # float32, whatever its name
             continue
         advice = "leave these operators in floating point (excluded_operators)"
         if case.precision == "int8-dynamic":
@@ -312,7 +311,7 @@ def _slow_kinds(case: Case, kinds: Sequence[Kind], twin_kinds: Sequence[Kind]) -
 def _conversions(
     case: Case, ours: Sequence[Operator], theirs: Sequence[Operator], kinds: Sequence[Kind]
 ) -> list[Finding]:
-    """Quantizing, casting and reordering, where float32 does less of it."""
+    """Report quantizing, casting and reordering that float32 does less of."""
     converting = [kind for kind in kinds if kind.role == "convert"]
     names = ", ".join(f"{k.operators} {k.kind}" for k in converting[:4])
     total = _total(ours)
@@ -338,8 +337,8 @@ def _eaten_up(
     kinds: Sequence[Kind],
     twin_kinds: Sequence[Kind],
 ) -> list[Finding]:
-    """Where nothing else stands out and it is slower than float32 all the same: by how much the
-    computing operators got faster, and what the others take."""
+    """Report, if a case is slower than float32 without another finding, the speedup of computing
+    operators and the time of the others."""
     here, there = _total(ours), _total(theirs)
     if PRECISIONS[case.precision].weights != "int8" or not here or not there:
         return []
@@ -374,7 +373,7 @@ def _accuracy(case: Case, row: CaseRow, layers: Sequence[Layer]) -> list[Finding
     if last >= GOOD_DB:
         return []
     worst = max(layers, key=lambda layer: layer.drop_db)
-    lossy = [layer for layer in layers if layer.drop_db >= 3]  # half of the signal's margin
+    lossy = [layer for layer in layers if layer.drop_db >= 3]  # half of the signal-to-noise power
     depthwise = [layer for layer in lossy if "depthwise" in layer.kind.lower()]
     reason = (
         f"outputs are {last:.1f} dB from float32's; most is lost at {_short(worst.name)}, "
@@ -397,6 +396,6 @@ def _accuracy(case: Case, row: CaseRow, layers: Sequence[Layer]) -> list[Finding
 
 
 def _short(name: str) -> str:
-    """The first of the layers that were fused into one; TFLite lists them all."""
+    """Return the first name of a fused layer; TFLite lists them all."""
     first = name.split(";")[0]
     return first if len(first) <= 80 else "..." + first[-77:]

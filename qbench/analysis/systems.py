@@ -1,9 +1,9 @@
-"""The systems that bundles were measured on, described as MLPerf's submission checker reads it.
+"""Describe the systems that bundles were measured on, as MLPerf's submission checker reads it.
 
-A description is of a machine with its software, as in a submission's folder ``systems``. The
-checker (mlcommons/inference, tools/submission, from v4.1 on) refuses one in which a field is not
-there, and one in which a field other than ``MAY_BE_EMPTY`` says nothing. The number 0 says nothing
-to it, which is why every value is text here, as in the descriptions that were submitted.
+A description covers a machine with its software, as in a submission's folder ``systems``. The
+checker (mlcommons/inference, tools/submission, from v4.1 on) refuses missing fields, and empty
+fields other than ``MAY_BE_EMPTY``. It takes the number 0 for empty, so every value is text here, as
+in published submissions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAY_BE_EMPTY = (
     "host_processor_interconnect", "accelerator_frequency", "accelerator_interconnect_topology",
     "accelerator_on-chip_memories", "hw_notes", "sw_notes",
 )  # fmt: skip
-"""Fields that have to be there, and may say nothing."""
+"""Fields that are required, but may be empty."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,9 @@ class SystemFile:
     """A description as a file.
 
     Attributes:
-        name: a file's name, made of the system's.
-        content: JSON: every field that MLPerf asks for, "" where nothing is known.
-        needed, wanted: the fields that say nothing: those that the checker refuses so, and those
-            that it lets pass.
+        name: file name, derived from the system's name.
+        content: JSON with every field that MLPerf requires; "" if unknown.
+        needed, wanted: empty fields: those that the checker refuses, and those that it accepts.
     """
 
     name: str
@@ -46,8 +45,7 @@ class SystemFile:
 
 
 def system_files(bundles: Sequence[Bundle]) -> list[SystemFile]:
-    """One for each system that the bundles were measured on: where their descriptions agree, it is
-    the same."""
+    """Return one file for each system of the bundles; equal descriptions are one system."""
     files: dict[bytes, SystemFile] = {}
     for bundle in bundles:
         fields = described(bundle)
@@ -70,10 +68,10 @@ def system_files(bundles: Sequence[Bundle]) -> list[SystemFile]:
 
 
 def described(bundle: Bundle) -> dict[str, Any]:
-    """MLPerf's fields of the bundle's system; see ``mlperf_system``.
+    """Return MLPerf's fields of the bundle's system; see ``mlperf_system``.
 
     Raises:
-        UserError: its ``begin.json`` tells of no such machine.
+        UserError: the host or system in its ``begin.json`` is damaged.
     """
     begin = bundle.begin
     versions = {name: probe.version for name, probe in begin.backends.items()}
@@ -87,5 +85,5 @@ def described(bundle: Bundle) -> dict[str, Any]:
 
 
 def _file_name(text: str) -> str:
-    """``two cores of a machine`` is ``two_cores_of_a_machine``."""
+    """Return a file name: ``two cores of a machine`` becomes ``two_cores_of_a_machine``."""
     return re.sub(r"[^A-Za-z0-9-]+", "_", text).strip("_-")[:80]

@@ -1,1 +1,1 @@
-"""Has anything become worse? The verdict of `qbench gate`."""
+"""Find regressions: the verdict of `qbench gate`."""

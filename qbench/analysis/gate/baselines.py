@@ -1,4 +1,4 @@
-"""What a run is held against: another environment of its own, the run before it, or one of old."""
+"""Baselines of a run: another environment of it, the previous run, or an older one (an anchor)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from qbench.spec.gate import BASELINE, Baseline, GateSettings
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run is judged by, beside itself.
+    """Inputs of the verdict on a run, other than the run.
 
     Attributes:
-        earlier: runs of the same suite on the same machine, the newest first; as few are read as
-            are needed. The first is ``last``.
-        anchors: by name, as the settings' baselines have it.
+        earlier: runs of the same suite on the same machine, the newest first, read lazily. The
+            first is ``last``.
+        anchors: by name, as in the baselines of the settings.
         confirmation: a run of the suspicious cases, with new trials; None if there is none.
-        accepted: the accepted changes.
+        accepted: accepted changes.
     """
 
     earlier: Sequence[Bundle] = ()
@@ -33,14 +33,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Against:
-    """One baseline, with what came of comparing the run with it.
+    """A baseline, and the comparisons of the run with it.
 
     Attributes:
         name: ``environment:baseline``, ``last`` or ``anchor:NAME``.
         where: in words, such as ``environment baseline`` or ``run 20261122-...``.
         comparisons: with the baseline as A and the run, or one of its environments, as B.
-        paired: from the same rounds.
-        same_machine: else speed, memory and start-up are not compared.
+        paired: whether trials are from the same rounds.
+        same_machine: if not, speed, memory and start-up are not compared.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Against:
 def choose(
     night: Night, settings: GateSettings, last: Bundle | None
 ) -> tuple[list[Baseline], list[str]]:
-    """What the run is held against, and what to say about it."""
+    """Choose the baselines of the run; also return notes about the choice."""
     wanted = list(settings.baselines)
     if not wanted:
         own = BASELINE in night.environments and len(night.environments) > 1
@@ -69,10 +69,10 @@ def choose(
 
 
 def beside(bundle: Bundle, night: Night, baseline: Baseline, evidence: Evidence) -> Against:
-    """The run beside one baseline.
+    """Compare the run with one baseline.
 
     Raises:
-        UserError: the run has no such environment beside another.
+        UserError: the run has no such environment, or no other one.
     """
     name = str(baseline)
     if baseline.environment:
@@ -99,7 +99,7 @@ def _beside_run(name: str, earlier: Bundle, bundle: Bundle) -> Against:
 
 
 def befores_of(against: Iterable[Against], last: Bundle | None) -> dict[str, list[Before]]:
-    """By case id, what it was in each baseline, and last time."""
+    """Return the earlier results of each case, by its id: in each baseline, and in the last run."""
     found: dict[str, list[Before]] = {}
     for each in against:
         where = f"in {each.where}"
@@ -115,7 +115,7 @@ def befores_of(against: Iterable[Against], last: Bundle | None) -> dict[str, lis
 
 
 def beside_again(each: Against, again: Night, evidence: Evidence) -> Against:
-    """The baseline beside the new trials."""
+    """Compare the baseline with the new trials."""
     if not each.paired:
         earlier = evidence.anchors or {}
         bundle = evidence.earlier[0] if each.name == "last" else earlier[each.name]

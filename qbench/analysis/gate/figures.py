@@ -25,7 +25,7 @@ from qbench.analysis.statistics.verdict import Shift, adjusted
 from qbench.spec.gate import GateSettings, Kind
 
 LEAST_GROWN_MB = 2.0
-"""Memory that has grown by less has not grown."""
+"""Minimum growth of memory that counts."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Tested:
     """One figure of one case against one baseline.
 
     Attributes:
-        p_value: as it was, before ``figure.adjusted_p``.
+        p_value: unadjusted; see ``figure.adjusted_p``.
         suspicious: its interval excludes zero, and its size is at least the threshold.
         stands: its adjusted p-value is at most q, or it has none.
     """
@@ -49,7 +49,7 @@ class Tested:
 
 @dataclass(frozen=True)
 class _Rule:
-    """Where a kind's figure comes from, and what is too much."""
+    """Source, threshold and wording of one kind of figure."""
 
     figure: Callable[[Pair], tuple[Figure, float | None] | None]
     threshold: Callable[[GateSettings, bool], float | None]
@@ -59,10 +59,10 @@ class _Rule:
 def look_at(
     against: Against, settings: GateSettings, only: Collection[tuple[str, Kind]] | None = None
 ) -> list[Tested]:
-    """Every figure of every case that has one.
+    """Test every figure of every case against a baseline.
 
     Args:
-        only: case ids with the kinds of figures that are wanted of them; None: all.
+        only: the case ids and kinds of figures to test; None: all.
     """
     found: list[Tested] = []
     for kind, rule in RULES.items():
@@ -99,13 +99,13 @@ def is_suspicious(figure: Figure, threshold: float) -> bool:
 def adjusted_twice(
     first: Sequence[float | None], again: Mapping[int, float | None] | None = None
 ) -> list[float | None]:
-    """P-values of one figure of all cases, after Benjamini & Hochberg.
+    """Adjust the p-values of one figure of all cases (Benjamini & Hochberg).
 
     Args:
-        first: of the first look; None where there is no test, as for a size: it is left out.
-        again: of the second look, by place in ``first``. Both looks are combined by Fisher's
-            method, and cases without a second one count as 1: looked at again is only what seemed
-            worse, and that choice must not make anything likelier. None: there was no second look.
+        first: p-values of the run; None without a test, as for a size: left out.
+        again: p-values of the confirming run, by index in ``first``, combined with the first by
+            Fisher's method. Cases measured once count as 1: only suspicious cases are measured
+            again, and that selection must not increase significance. None: no confirming run.
     """
     known = {place: p_value for place, p_value in enumerate(first) if p_value is not None}
     if again is not None:
@@ -115,7 +115,7 @@ def adjusted_twice(
 
 
 def _fisher(first: float, again: float | None) -> float:
-    """Two independent p-values as one (Fisher, Statistical Methods for Research Workers, 21.1)."""
+    """Combine two independent p-values (Fisher, Statistical Methods for Research Workers, 21.1)."""
     from scipy import stats
 
     if again is None:
@@ -125,7 +125,7 @@ def _fisher(first: float, again: float | None) -> float:
 
 
 def worse(night: Night, tested: Sequence[Tested]) -> Iterator[Finding]:
-    """What is worse: a suspicion where the run's noise can feign it."""
+    """Yield worse figures: suspicions of measured ones, which noise can cause, else regressions."""
     for one in tested:
         if one.suspicious and (one.kind in MEASURED or one.stands):
             row = one.pair.b
@@ -158,8 +158,8 @@ def _growth(ratio: Ratio | None) -> tuple[Figure, float | None] | None:
 
 
 def _memory(pair: Pair) -> tuple[Figure, float | None] | None:
-    """Below ``LEAST_GROWN_MB`` it is how the page cache holds a library's pages, which differs from
-    one installation of the same version to another."""
+    """Growth below ``LEAST_GROWN_MB`` depends on how the page cache holds a library's pages, which
+    differs between installations of the same version."""
     before, after = pair.a.memory_peak_mb, pair.b.memory_peak_mb
     if before is None or after is None or after - before < LEAST_GROWN_MB:
         return None
@@ -167,7 +167,7 @@ def _memory(pair: Pair) -> tuple[Figure, float | None] | None:
 
 
 def _size(pair: Pair) -> tuple[Figure, float | None] | None:
-    """A size does not vary: its interval is itself."""
+    """Growth of an artifact; sizes do not vary, so the interval is the value."""
     if pair.size is None:
         return None
     growth = pair.size.value - 1

@@ -1,5 +1,5 @@
-"""What a night shows by itself and beside the runs before it: cases that broke, are gone, run at
-another precision, stay inconclusive, or pass an absolute limit. The figures are ``gate_figures``'.
+"""Find cases that failed, disappeared, run at another precision, stay inconclusive, or exceed an
+absolute limit. Worse figures are found in ``qbench.analysis.gate.figures``.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from qbench.spec.question import ColumnLimit
 
 Severity = Literal["regression", "suspicion", "notice", "accepted"]
 MEASURED: frozenset[Kind] = frozenset({"slower", "stalls", "memory", "start_up"})
-"""What differs from trial to trial, so that new trials can confirm it or not."""
+"""Kinds of figures that vary between trials, so that new trials can confirm them."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """By how much a case is worse, with its 95 % interval.
+    """Deterioration of a case, with its 95 % interval.
 
     Attributes:
-        value: above 0 is worse. Of latency, memory, size and start-up the growth as a share (0.03
-            is 3 % more); of stalls a difference of shares of calls; of accuracy what was lost, in
-            the metric's unit; of a limit the value itself.
-        low, high: None where there is no interval.
-        adjusted_p: after Benjamini & Hochberg over all cases; None where there is no p-value.
+        value: above 0 is worse. For latency, memory, size and start-up the relative growth (0.03
+            is 3 % more); for stalls the difference of shares of calls; for accuracy the loss in
+            the metric's unit; for a limit the value itself.
+        low, high: None without an interval.
+        adjusted_p: after Benjamini & Hochberg over all cases; None without a p-value.
         rounds: pairs of trials, or the smaller number of trials; None for figures without trials.
     """
 
@@ -43,18 +43,18 @@ class Figure:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with one case, or worth knowing.
+    """A problem of one case, or a notice about it.
 
     Attributes:
-        case_id: of the run that is judged; of the last run, where the case is missing.
+        case_id: in the judged run; in the last run, if the case is missing.
         severity: ``regression`` fails; ``suspicion`` would, if new trials confirmed it; ``notice``
-            is only said; ``accepted`` is a regression, or a suspicion, that a person has accepted.
+            is only reported; ``accepted``: a regression or suspicion that a person accepted.
         says: a sentence with the figures.
-        against: the baseline it was found against, such as ``environment:baseline`` or ``last``;
-            None where the run itself shows it.
+        against: the baseline, such as ``environment:baseline`` or ``last``; None if the run itself
+            shows the problem.
         counterpart: the id of the case in the same run that it was compared with.
-        figure: None where there is none.
-        confirmed: whether new trials show it too; None if there are none.
+        figure: None if the finding has no figure.
+        confirmed: whether new trials show it, too; None if there are none.
         again: the figure of the new trials.
     """
 
@@ -71,7 +71,7 @@ class Finding:
 
 
 class Night:
-    """A run's case table, with what its cases are called."""
+    """The judged run: its case table and the labels of its cases."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -94,7 +94,7 @@ class Night:
 
 @dataclass(frozen=True)
 class Before:
-    """What a case was before.
+    """An earlier result of a case.
 
     Attributes:
         row: its row of the case table.
@@ -108,8 +108,8 @@ class Before:
 
 
 def broken(night: Night, befores: Mapping[str, Sequence[Before]]) -> list[CaseRow]:
-    """The cases that should have run and did not: all that are not ok, but for those that were
-    skipped and never known to run."""
+    """Return the cases that should have run and did not: all that are not ok, except skipped cases
+    that did not run before either."""
     return [
         row
         for row in night.rows.values()
@@ -122,7 +122,7 @@ def _was_ok(befores: Iterable[Before]) -> Before | None:
 
 
 def failures(night: Night, befores: Mapping[str, Sequence[Before]]) -> Iterator[Finding]:
-    """Cases that failed; and those that were skipped although they ran before."""
+    """Report cases that failed, or were skipped although they ran before."""
     for row in broken(night, befores):
         before = _was_ok(befores.get(row.case_id, ()))
         what = f"{row.status}: {row.reason}"
@@ -134,7 +134,7 @@ def failures(night: Night, befores: Mapping[str, Sequence[Before]]) -> Iterator[
 
 
 def missing(night: Night, last: Night | None, settings: GateSettings) -> Iterator[Finding]:
-    """Cases that ran last time and are none of this run's."""
+    """Report cases that ran last time and are missing from this run."""
     if last is None:
         return
     new = [row for case_id, row in night.rows.items() if case_id not in last.rows]
@@ -154,7 +154,7 @@ def missing(night: Night, last: Night | None, settings: GateSettings) -> Iterato
 def lost_precision(
     night: Night, befores: Mapping[str, Sequence[Before]], settings: GateSettings
 ) -> Iterator[Finding]:
-    """Cases that most multiply-accumulates of ran at another precision before."""
+    """Report cases whose multiply-accumulates now run mostly at another precision."""
     severity = "regression" if settings.effective_precision == "fail" else "notice"
     for case_id, row in night.rows.items():
         for before in befores.get(case_id, ()):
@@ -170,10 +170,10 @@ def lost_precision(
 def inconclusive(
     night: Night, earlier: Iterable[Bundle], settings: GateSettings
 ) -> Iterator[Finding]:
-    """Cases that were inconclusive this time and every time before, for too many runs in a row.
+    """Report cases that were inconclusive in too many consecutive runs, including this one.
 
     Args:
-        earlier: runs, the newest first; as few are read as are needed.
+        earlier: runs, the newest first; read lazily.
     """
     needed = settings.inconclusive_nights
     streak = {case_id for case_id, row in night.rows.items() if row.inconclusive}
@@ -192,16 +192,16 @@ def inconclusive(
 # --------------------------------------------------------------------------- limits
 
 _REPEATABLE = ("case", "quality")
-"""Groups of columns that new trials would not change."""
+"""Groups of columns that new trials do not change."""
 _MATCHED = ("model", "backend", "environment", "precision", "scenario")
 
 
 def over_limit(night: Night, settings: GateSettings, exempt: Iterable[str]) -> Iterator[Finding]:
-    """Cases beyond an absolute limit. Of a figure that has an interval over trials, all of the
-    interval has to be: else it is said, and does not fail.
+    """Report cases beyond an absolute limit. If the interval of a figure over trials is only partly
+    beyond it, the finding is a notice.
 
     Args:
-        exempt: environments that only a limit which names them is for: the baseline's.
+        exempt: environments of baselines: only limits that name them apply to them.
     """
     exempt = set(exempt)
     for limit in settings.limits:
@@ -240,7 +240,7 @@ def _beyond(night: Night, row: CaseRow, bound: ColumnLimit) -> Finding | None:
 
 
 def can_be_confirmed(finding: Finding) -> bool:
-    """Whether new trials could show otherwise."""
+    """Whether new trials could confirm or refute it."""
     if finding.kind == "limit":
         return bool(finding.figure and finding.figure.rounds) and finding.severity == "regression"
     return finding.kind in MEASURED and finding.severity == "suspicion"

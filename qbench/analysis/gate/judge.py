@@ -1,10 +1,10 @@
-"""Does a run pass? The judging of a night, pure: from bundles to a verdict, nothing measured.
+"""Judge a run from bundles, without measuring.
 
-``judge`` holds a run against its baselines and gives every finding with its figures. A regression
-of a measured figure needs four things: its interval excludes zero, its size reaches the guard, new
-trials in another run show both again, and both looks together stand among all cases
-(``gate_figures``). Without those trials it is a suspicion. ``qbench.run.gate`` finds the bundles
-and has the trials made.
+``gate_verdict`` compares a run with its baselines and returns every finding with its figures. A
+regression of a measured figure needs four conditions: its interval excludes zero, its size reaches
+the threshold, new trials in another run show both again, and the combined p-value stands among all
+cases (``qbench.analysis.gate.figures``). Without new trials it is a suspicion. ``qbench.run.gate``
+finds the bundles and runs the new trials.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Judged:
-    """One case of the run, for lists of all of them."""
+    """One case of the run, as lists of all cases show it."""
 
     case_id: str
     label: str
@@ -64,11 +64,11 @@ class GateResult:
     """The verdict on a run.
 
     Attributes:
-        baselines: what it was held against, in words.
-        candidates: how many cases there are beside those of the baselines' environments.
-        compared: how many of them could be held against a baseline.
-        invalid: why the run says nothing; None if it does.
-        notes: what else a reader should know.
+        baselines: in words.
+        candidates: number of cases outside the baselines' environments.
+        compared: number of candidates that were compared with a baseline.
+        invalid: why the run is invalid; None if it is valid.
+        notes: further remarks for the reader.
         confirmed_by: the run of the new trials; None if there is none.
     """
 
@@ -85,7 +85,7 @@ class GateResult:
 
     @property
     def exit_code(self) -> int:
-        """3 for a run that says nothing, 1 for a regression or a failed case, else 0."""
+        """3 for an invalid run, 1 for a regression or a failed case, else 0."""
         if self.invalid is not None:
             return MachineryError.exit_code
         return 1 if self.of("regression") else 0
@@ -95,18 +95,18 @@ class GateResult:
 
     @property
     def to_confirm(self) -> list[str]:
-        """Ids of the cases, with their counterparts, that new trials could clear or convict."""
+        """Ids of the cases that new trials could confirm or refute, and of their counterparts."""
         found = [f for f in self.findings if can_be_confirmed(f) and f.confirmed is None]
         ids = [case_id for f in found for case_id in (f.case_id, f.counterpart) if case_id]
         return list(dict.fromkeys(ids))
 
 
 def gate_verdict(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> GateResult:
-    """The verdict on a complete run.
+    """Judge a complete run.
 
     Raises:
-        UserError: a bundle is damaged, a baseline is not there, or a limit is on a column of words.
-        MachineryError: the run was interrupted, and so is no night.
+        UserError: a bundle is damaged, a baseline is missing, or a limit is on a column of text.
+        MachineryError: the run is incomplete.
     """
     if not bundle.complete:
         raise MachineryError(
@@ -153,7 +153,7 @@ def gate_verdict(bundle: Bundle, settings: GateSettings, evidence: Evidence) -> 
 
 
 MOST_CHANGES = 8
-"""Of machine and software, that a note lists; `qbench compare` has all."""
+"""Maximum number of changed facts in a note; `qbench compare` lists all."""
 _ORDER: tuple[Severity, ...] = ("regression", "suspicion", "accepted", "notice")
 
 
@@ -177,8 +177,8 @@ def _invalid(
     against: Sequence[Against],
     settings: GateSettings,
 ) -> str | None:
-    """Why the run says nothing: too much of it broke, or a baseline has nothing in common with it
-    (which is what an environment that could not be made looks like)."""
+    """Return why the run is invalid: too many cases failed, or a baseline has no case in common
+    with it, for instance because an environment could not be built."""
     failed = len(broken(night, befores))
     runs = failed + sum(row.status == "ok" for row in night.rows.values())
     if failed > settings.broken_share * runs:
@@ -195,7 +195,7 @@ def _invalid(
 
 
 def _outputs(night: Night, against: Sequence[Against], settings: GateSettings) -> list[Finding]:
-    """The artifact is the same, and computes something else."""
+    """Report equal artifacts whose outputs differ."""
     severity: Severity = "regression" if settings.outputs == "fail" else "notice"
     return [
         night.finding(
@@ -218,7 +218,7 @@ def _confirmed(
     settings: GateSettings,
     evidence: Evidence,
 ) -> list[Finding]:
-    """The findings with what the new trials say of those that they can speak to."""
+    """Confirm or refute findings by the new trials, as far as these cover them."""
     assert evidence.confirmation is not None
     again = Night(evidence.confirmation)
     seen = _seen_again(findings, against, tested, again, settings, evidence)
@@ -249,8 +249,8 @@ def _seen_again(
     settings: GateSettings,
     evidence: Evidence,
 ) -> dict[tuple[str | None, str, Kind], tuple[bool, Figure]]:
-    """Of each suspicion, by baseline, case and kind, whether both looks make a regression of it,
-    and the figure of the second."""
+    """Return, by baseline, case and kind of each suspicion, whether both runs together make it a
+    regression, and the figure of the confirming run."""
     found: dict[tuple[str | None, str, Kind], tuple[bool, Figure]] = {}
     suspicions = [finding for finding in findings if can_be_confirmed(finding)]
     wanted: set[tuple[str, Kind]] = {(one.case_id, one.kind) for one in suspicions}
@@ -278,14 +278,14 @@ def _seen_again(
 
 
 def _told(finding: Finding, confirmed: bool, again: Figure | None) -> Finding:
-    """A finding after the new trials: a regression, or no more than a notice."""
+    """Return the finding after new trials: a regression if confirmed, else a notice."""
     severity: Severity = "regression" if confirmed else "notice"
     return replace(finding, severity=severity, confirmed=confirmed, again=again)
 
 
 def _weighed(finding: Finding, settings: GateSettings) -> Finding:
-    """A suspicion that nothing confirmed fails only if the settings say so, if it is paired, and
-    if it stands among all cases by itself."""
+    """Make an unconfirmed suspicion a regression if the settings require it, it is paired, and its
+    adjusted p-value stands by itself."""
     figure = finding.figure
     stands = figure is not None and (figure.adjusted_p or 0.0) <= settings.q
     paired = finding.counterpart is not None
@@ -305,7 +305,7 @@ def _accepted(finding: Finding, accepted: Accepted) -> Finding:
 
 
 def _covers(entry: Acceptance, finding: Finding) -> bool:
-    """Whether an acceptance, expired or not, is about the finding."""
+    """Whether an acceptance, expired or not, applies to the finding."""
     if finding.case_id != entry.case or (entry.kinds and finding.kind not in entry.kinds):
         return False
     return entry.most is None or finding.figure is None or finding.figure.value <= entry.most
@@ -315,7 +315,7 @@ def _covers(entry: Acceptance, finding: Finding) -> bool:
 
 
 def _expired(findings: Sequence[Finding], accepted: Accepted) -> list[str]:
-    """Acceptances that have run out, where what they were about is still there."""
+    """Return notes on expired acceptances whose findings persist."""
     return [
         f"the acceptance of {entry.label or entry.case} has expired on {entry.until}: "
         f"{entry.reason}"
@@ -327,7 +327,7 @@ def _expired(findings: Sequence[Finding], accepted: Accepted) -> list[str]:
 def _doubts(
     against: Sequence[Against], tested: Sequence[Tested], settings: GateSettings
 ) -> list[str]:
-    """What the comparisons could not have shown."""
+    """Return notes on the limits of the comparisons."""
     notes: list[str] = []
     for each in against:
         slower = [one for one in tested if one.against is each and one.kind == "slower"]
@@ -358,7 +358,7 @@ def _doubts(
 
 
 def _changes(against: Sequence[Against], findings: Sequence[Finding]) -> list[str]:
-    """How machine, software and settings differ from those of a run that this one is worse than."""
+    """Return changes of machine, software and settings since a baseline that is better."""
     notes: list[str] = []
     for each in against:
         worse_than = any(f.against == each.name and f.severity != "notice" for f in findings)

@@ -9,7 +9,7 @@ from qbench.analysis.gate.judge import GateResult
 
 
 def headline(result: GateResult) -> str:
-    """The verdict in a sentence."""
+    """Return the verdict in a sentence."""
     if result.invalid is not None:
         return f"invalid: {result.invalid}"
     failed = {f.case_id for f in result.of("regression")}
@@ -21,7 +21,7 @@ def headline(result: GateResult) -> str:
 
 
 def to_json(result: GateResult) -> dict[str, Any]:
-    """All of it. ``valid``: whether the run says anything."""
+    """Return the whole verdict; ``valid``: whether the run is valid."""
     return {
         **asdict(result),
         "valid": result.invalid is None,

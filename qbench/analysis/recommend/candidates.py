@@ -1,8 +1,8 @@
-"""What can be chosen from: the cases of runs, each with the figures that a limit may be set for.
+"""Candidates of a recommendation: the cases of runs, with the figures that limits apply to.
 
-Figures are of the case's own machine, accuracy too: int8 kernels differ between processors. Where
-the same work was also done under sustained load, its speed is the sustained one; what a short
-window shows may not last.
+All figures are from the case's own machine, including accuracy: int8 kernels differ between
+processors. If the same work was also measured under sustained load, its speed is the sustained one:
+that of a short window may not last.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from qbench.text import count
 
 SUSTAINED = "sustained"
 SHORT = ("single-stream", "offline")
-"""Scenarios that do without pause what ``sustained`` does for minutes."""
+"""Scenarios that call without pause, for which ``sustained`` is the long version."""
 _COLUMNS = {"p50": "latency_p50_ms", "p99": "latency_p99_ms", "throughput": "throughput_ips"}
 _SPREADS = {
     "memory_process_peak_mb": ("memory_process_peak_bytes", 1e-6),
     "cold_start_ms": ("cold_ns", 1e-6),
 }
-"""Columns that are medians over trials, what of a trial they are of, and the factor."""
+"""Columns that are medians over trials: the value of a trial, and the factor of its unit."""
 _SUSTAINED = {"p50": "sustained_p50_ms", "p99": "sustained_p99_ms"}
 
 
 class Figure(NamedTuple):
-    """What is known of one aspect of a case.
+    """Value of one aspect of a case.
 
     Attributes:
-        estimate: in the aspect's unit; None where there is none. Without an interval, unless
-            ``exact``, it decides nothing.
-        rounds: trials that it is of; 0 where it is of something else.
+        estimate: in the aspect's unit; None if unknown. Without an interval it decides nothing,
+            unless ``exact``.
+        rounds: number of trials behind it; 0 if it does not come from trials.
         reason: why there is no figure, or none that decides; else "".
-        exact: whether it is known without doubt, as the size of a file is.
-        of: ``sustained`` where it is of such a load; else "".
+        exact: whether it has no uncertainty, such as the size of a file.
+        of: ``sustained`` for sustained load; else "".
     """
 
     estimate: Estimate | None
@@ -63,7 +63,7 @@ class Figure(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Its ends; both the value, if it is exact; None if it has none."""
+        """Low and high end; both the value, if it is exact; None without an interval."""
         if self.estimate is None:
             return None
         value, low, high = self.estimate
@@ -74,15 +74,15 @@ class Figure(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """A run, read: what is taken of a bundle.
+    """Data of a bundle that a recommendation needs.
 
     Attributes:
-        machine: that it was made on.
+        machine: the machine that it was measured on.
         run_id: of the bundle.
         rows: its case table.
-        spreads: by case, the median over trials of each of ``_SPREADS`` and ``_SUSTAINED``'s
-            columns, with its interval.
-        way: what of the settings and the software decides how calls are measured, by name.
+        spreads: by case, the median over trials of each column of ``_SPREADS`` and
+            ``_SUSTAINED``, with its interval.
+        way: settings and software that affect how calls are measured, by name.
     """
 
     machine: Machine
@@ -96,11 +96,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A case that can be chosen.
+    """A case that can be recommended.
 
     Attributes:
         measured: its run.
-        row: of the case table.
+        row: its row of the case table.
         sustained: the row of the same work under sustained load; None if there is no such case.
         figures: by aspect.
     """
@@ -112,7 +112,7 @@ class Candidate:
 
 
 def read(bundle: Bundle, machine: Machine) -> Measured:
-    """A bundle of ``machine``.
+    """Read a bundle of ``machine``.
 
     Raises:
         UserError: the bundle is damaged.
@@ -153,8 +153,8 @@ def _gaps(values: np.ndarray) -> bool:
 
 
 def median(values: np.ndarray) -> Estimate:
-    """The median over trials with the interval between order statistics that inverts the sign
-    test; no interval below 6 trials."""
+    """Return the median over trials, with the interval between order statistics that inverts the
+    sign test; no interval below 6 trials."""
     shift = paired_shift(values)
     return Estimate(shift.value, shift.low, shift.high)
 
@@ -165,8 +165,8 @@ def median(values: np.ndarray) -> Estimate:
 def candidates(
     runs: Iterable[Measured], question: Question, costs: CostSheet | None
 ) -> list[Candidate]:
-    """The cases that the question is about. A sustained case is no candidate where there is one
-    that it is the counterpart of: its figures are that one's."""
+    """Return the cases that the question is about. A sustained case is not a candidate itself if
+    another candidate uses its figures."""
     found: list[Candidate] = []
     for run in runs:
         rows = [row for row in run.rows if not question.models or row.model in question.models]
@@ -193,11 +193,11 @@ _load = attrgetter(
     "model", "backend", "environment", "precision", "variant", "recipe", "device", "batch_size",
     "threads", "streams",
 )  # fmt: skip
-"""The columns that a case and its sustained counterpart agree in."""
+"""Columns that are equal in a case and its sustained counterpart."""
 
 
 def _figures(row: CaseRow, sustained: CaseRow | None, run: Measured) -> dict[str, Figure]:
-    """By aspect, all but the cost; none of a case that was not measured."""
+    """Return the figures by aspect, without the cost; empty if the case was not measured."""
     if row.status != "ok":
         return {}
     return {
@@ -213,7 +213,7 @@ def _figures(row: CaseRow, sustained: CaseRow | None, run: Measured) -> dict[str
 
 
 def _speed(name: str, row: CaseRow, sustained: CaseRow | None, run: Measured) -> Figure:
-    """A figure of speed: of the sustained load, where there is one."""
+    """Return a figure of speed: under sustained load, if measured."""
     if row.scenario == "mlperf-server" and name != "throughput":
         return Figure(
             None, reason="each case runs at the rate it can hold, so these do not compare"
@@ -269,7 +269,7 @@ def _exact(value: float | None, why_none: str) -> Figure:
 
 
 def _accuracy(row: CaseRow) -> Figure:
-    """In per cent."""
+    """Return the accuracy, in per cent."""
     if row.accuracy is None:
         return Figure(None, reason=_NO_LABELS)
     return _of_items([row.accuracy, row.accuracy_low, row.accuracy_high], row)
@@ -279,10 +279,10 @@ _NO_LABELS = "its accuracy was not measured on this machine, and another's does 
 
 
 def _drop(row: CaseRow) -> Figure:
-    """How many points less accurate than float32 on the same items."""
+    """Return the loss of accuracy against float32 on the same items, in points."""
     if row.accuracy is None:
         return Figure(None, reason=_NO_LABELS)
-    if row.precision == REFERENCE and row.sqnr_db is None:  # it is what others are held against
+    if row.precision == REFERENCE and row.sqnr_db is None:  # it is the reference itself
         return _exact(0.0, "")
     if row.accuracy_delta is None:
         return Figure(
@@ -304,7 +304,7 @@ def _of_items(shares: Sequence[float | None], row: CaseRow) -> Figure:
 
 
 def _energy(row: CaseRow) -> Figure:
-    """Of one method and scope, which the row names; a proxy decides nothing."""
+    """Return the energy of an inference, by the row's method and scope; a proxy decides nothing."""
     estimate = estimate_of(row, "energy_mj_per_inference")
     if estimate is None:
         return Figure(None, reason=row.energy_reason or "not measured")
@@ -316,7 +316,7 @@ def _energy(row: CaseRow) -> Figure:
 
 
 def _cost(row: CaseRow, run: Measured, question: Question, costs: CostSheet | None) -> Figure:
-    """Of a million inferences, in the sheet's currency."""
+    """Return the cost of a million inferences, in the sheet's currency."""
     if costs is None:
         return Figure(None, reason="no costs are given (--costs FILE)")
     found = cost_of(row, run.machine, costs, question.rate_ips, run.rows)

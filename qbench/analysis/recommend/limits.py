@@ -1,5 +1,5 @@
-"""Does a case keep a limit? Surely, if its whole interval does; not, if none of it does; else what
-would settle it."""
+"""Check cases against limits: kept if the whole interval satisfies the limit, broken if none of it
+does; otherwise open, with the additional measurements that would decide."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from qbench.text import count, figure, with_interval
 State = Literal["kept", "open", "broken"]
 
 _MANY = 10
-"""Where rounds would have to grow by more than this factor, they are no remedy."""
+"""Maximum factor by which more rounds are suggested."""
 _OF_ITEMS = ("accuracy", "accuracy_drop")
 _NO_ROOM = 1e-3
-"""Points of accuracy: a value so near to the limit is taken to lie on it."""
+"""Points of accuracy: a value closer to the limit than this lies on it."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """A case held against one limit.
+    """Result of checking a case against one limit.
 
     Attributes:
-        state: ``kept`` or ``broken``: its whole interval lies on one side. ``open``: neither, or
+        state: ``kept`` or ``broken``: the whole interval lies on one side. ``open``: neither, or
             there is no interval.
-        worst: the end of its interval that is nearer to breaking any limit; None if ``open`` for
-            want of an interval.
-        excess: by what share of the limit it is broken at the least, or would be at the worst;
-            None if not known; 0 if kept. Of accuracies in points.
-        says: the figure beside the limit, in words.
-        settles: of an open one: what would settle it.
+        worst: the worse end of the interval; None without an interval.
+        excess: minimum violation if broken, maximum possible violation if open, as a share of the
+            limit, for accuracies in points; 0 if kept; None if unknown.
+        says: the figure and the limit, in words.
+        settles: if open, the measurements that would decide.
     """
 
     limit: Limit
@@ -45,7 +44,7 @@ class Held:
 
 
 def hold(candidate: Candidate, limit: Limit) -> Held:
-    """A case that was measured, against a limit."""
+    """Check a measured case against a limit."""
     found = candidate.figures[limit.aspect]
     says = f"{told(limit.aspect, found)}, {_allowed(limit)}"
     ends = found.interval
@@ -63,7 +62,7 @@ def hold(candidate: Candidate, limit: Limit) -> Held:
 
 
 def told(aspect: str, found: Figure) -> str:
-    """A figure in words: ``sustained p99 12.31 ms (12.02 … 12.61)``."""
+    """Return a figure in words: ``sustained p99 12.31 ms (12.02 … 12.61)``."""
     of = ASPECTS[aspect]
     name = f"{found.of} {of.words}".strip()
     if found.estimate is None:
@@ -73,7 +72,7 @@ def told(aspect: str, found: Figure) -> str:
 
 
 def with_unit(value: float, low: float | None, high: float | None, unit: str) -> str:
-    """``12.31 ms (12.02 … 12.61)``; without an interval that says nothing, as a cost's may."""
+    """Return ``12.31 ms (12.02 … 12.61)``; intervals without width are left out."""
     low, high = (None, None) if low == high else (low, high)
     number, bracket, ends = with_interval(value, low, high).partition(" (")
     return f"{number} {unit}{bracket}{ends}"
@@ -85,7 +84,7 @@ def _allowed(limit: Limit) -> str:
 
 
 def limit_text(value: float, unit: str) -> str:
-    """A limit with its unit, with all its digits."""
+    """Return a limit with all its digits and its unit."""
     return f"{value:.10g} {unit}"
 
 
@@ -105,19 +104,19 @@ def _beyond(limit: Limit, found: Figure) -> float | None:
 
 
 def _by(excess: float, limit: Limit) -> str:
-    """How far beyond the limit."""
+    """Return the distance beyond the limit, in words."""
     side = "below" if limit.of.least else "over"
     if limit.aspect in _OF_ITEMS:
         return f"{figure(excess)} pp {side} it at the least"
     return f"{figure(100 * excess)} % {side} it at the least"
 
 
-# --------------------------------------------------------------------------- what would settle it
+# --------------------------------------------------------------------------- more measurements
 
 
 def _settles(candidate: Candidate, limit: Limit, found: Figure, ends: tuple[float, float]) -> str:
-    """Of an interval that the limit lies in: how much more it takes until it does not, if the value
-    stays as it is. Widths fall with the root of the number of trials, or of items."""
+    """Return how many more rounds, windows or items would move the interval off the limit, if the
+    value does not change. Widths fall with the square root of these numbers."""
     assert found.estimate is not None
     value = found.estimate.value
     low, high = ends
@@ -144,10 +143,11 @@ def _settles(candidate: Candidate, limit: Limit, found: Figure, ends: tuple[floa
 
 
 def _items(candidate: Candidate, limit: Limit, value: float, ends: tuple[float, float]) -> str:
-    """Of an accuracy, in per cent, or a drop of it, in points.
+    """``_settles`` for accuracy (per cent) or its drop (points).
 
-    For matched pairs of shares ``accuracy_items_needed`` has the disagreement that was seen
-    (``stats.items_needed``): it is of ±1 point, and here the room to the limit takes its place.
+    For matched pairs of shares, ``accuracy_items_needed`` is the number of items for ±1 point
+    (``qbench.analysis.statistics.estimates.items_needed``), scaled here to the distance to the
+    limit.
     """
     room = abs(limit.value - value)
     have = candidate.row.accuracy_items or 0

@@ -1,9 +1,9 @@
-"""Which cases no other beats in every respect: the Pareto front, and what intervals leave open.
+"""Compute the Pareto front of cases, with regard to their intervals.
 
-A case beats another if its figure is at least as good in every respect and better in one. The front
-holds those that none beats. That a figure is better does not say that the case is: so of the rest,
-only those are called dominated whose intervals lie apart from those of every case on the front, in
-one respect at least. A case of the front then beats it, and is surely better in that respect.
+A case beats another if its figures are at least as good in every respect and better in one. The
+front consists of the cases that none beats. A better figure may be noise, so another case is called
+dominated only if its interval is separate from that of every case on the front, in at least one
+respect. A case of the front then beats it, and is certainly better in that respect.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ class Respect(NamedTuple):
     """A column of the case table that cases are compared in.
 
     Attributes:
-        value: its name.
-        low, high: the columns of its interval; "" where it has none because it is exact, as the
-            size of a file is.
+        value: the column's name.
+        low, high: the columns of its interval; "" for exact figures, such as the size of a file.
         most: whether more is better.
     """
 
@@ -41,13 +40,13 @@ FIDELITY = Respect("sqnr_db", most=True)
 
 
 def pareto(cases: Sequence[CaseRow], respects: Sequence[Respect]) -> list[Place | None]:
-    """Each case's place; None if it lacks one of the figures.
+    """Return each case's place; None if a figure is missing.
 
-    A figure without an interval, where there should be one, could be any: its case may be on the
-    front, but it decides nothing about others, nor they about it.
+    The uncertainty of a figure without an expected interval is unbounded: its case may be on the
+    front, but decides nothing about others, nor they about it.
 
     Args:
-        cases: rows of the case table that did the same work, so that they can be chosen between.
+        cases: rows of the case table that did the same work.
         respects: at least one.
     """
     figures = [[_oriented(case, respect) for respect in respects] for case in cases]
@@ -67,7 +66,7 @@ def pareto(cases: Sequence[CaseRow], respects: Sequence[Respect]) -> list[Place 
 
 
 def _oriented(case: CaseRow, respect: Respect) -> tuple[float, float, float]:
-    """Value, low and high, of which less is better: NaN for no value, no bounds if not known."""
+    """Return value, low and high, negated if more is better; NaN, or infinite ends, if unknown."""
     value = getattr(case, respect.value)
     if value is None:
         return np.nan, np.nan, np.nan

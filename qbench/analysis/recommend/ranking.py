@@ -1,5 +1,4 @@
-"""A configuration held against a question: whether it keeps the limits, what speaks against it, and
-where it stands among the others of its work."""
+"""Rank configurations that satisfy the limits of a question, and record doubts about each."""
 
 from __future__ import annotations
 
@@ -14,11 +13,11 @@ from qbench.analysis.recommend.pareto import ACCURACY, FIDELITY, LATENCY, Place,
 from qbench.spec.question import Question
 
 _TOLD = ("environment", "recipe", "device", "threads", "streams")
-"""Columns that a label tells where they differ."""
+"""Columns that labels contain if they differ."""
 
 
 class Doubt(NamedTuple):
-    """What speaks against a figure: in a word or two, and in detail, which may be empty."""
+    """A doubt about a figure: in a word or two, and in detail, which may be empty."""
 
     word: str
     detail: str = ""
@@ -29,19 +28,20 @@ class Doubt(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """A configuration: a case on its machine, held against the question.
+    """A configuration, a case on its machine, with its result for the question.
 
     Attributes:
         candidate: the case.
-        label: what tells it from the answer's others.
-        held: against each limit, in their order; empty if it was not measured.
-        objective: what is to be least; None if it was not measured.
-        pool: those of one number may be ranked with each other; None without an objective.
-        first: whether it is the first of its pool, or cannot be told from that.
-        more: how much more than the first of its pool, as a share: the plain value, and what it is
-            at the least by the intervals; None of the first, and where there is no interval.
-        doubts: what has to be known before it is relied on.
-        front: its place among all of the answer by latency and accuracy (or fidelity).
+        label: a name that distinguishes it within the answer.
+        held: the result for each limit, in order; empty if it was not measured.
+        objective: the figure to minimize; None if it was not measured.
+        pool: number of its pool: configurations of one pool may be ranked; None without an
+            objective.
+        first: whether it is the first of its pool, or indistinguishable from it.
+        more: its excess over the first of its pool, as a share: of the values, and the minimum by
+            the intervals; None for the first, and without an interval.
+        doubts: reservations that a reader must know.
+        front: its place in the answer by latency and accuracy (or fidelity).
     """
 
     candidate: Candidate
@@ -68,7 +68,7 @@ class Choice:
 
     @property
     def settles(self) -> tuple[str, ...]:
-        """What would settle whether it keeps the limits."""
+        """Measurements that would decide whether it keeps the limits."""
         if self.status == "open":
             return ("the run, which was interrupted: the same command goes on with it",)
         if not self.is_measured:
@@ -80,7 +80,7 @@ class Choice:
 
     @property
     def sort_key(self) -> tuple[Any, ...]:
-        """The best first; without a figure last."""
+        """Sorts the best first, and configurations without a figure last."""
         estimate = None if self.objective is None else self.objective.estimate
         if estimate is None or self.pool is None:
             return (1, 0, 0.0, self.label)
@@ -88,7 +88,7 @@ class Choice:
 
 
 def choices_of(work: Sequence[Candidate], question: Question) -> list[Choice]:
-    """The candidates of one work held against the question; not ranked yet."""
+    """Check the candidates of one work against the question, without ranking them."""
     told = zip(work, _labels(work), _pools(work, question), _fronts(work), strict=True)
     return [_choice(c, question, label, pool, front) for c, label, pool, front in told]
 
@@ -105,8 +105,8 @@ def _choice(
 
 
 def _labels(work: Sequence[Candidate]) -> list[str]:
-    """Machine, backend, precision, and whatever else tells a case from the others; the run only
-    where one machine has several."""
+    """Return labels: backend, precision and other columns that differ; with several machines, the
+    machine; the run only if one machine has several."""
     runs = {c.measured.run_id: c.measured.machine.key for c in work}
     machines = set(runs.values())
     told = [name for name in _TOLD if len({getattr(c.row, name) for c in work}) > 1]
@@ -127,8 +127,8 @@ def _labels(work: Sequence[Candidate]) -> list[str]:
 
 
 def _pools(work: Sequence[Candidate], question: Question) -> list[int | None]:
-    """For each, the number of those it may be ranked with: of energies, those of one method and
-    scope, measured ones first, then the larger pools."""
+    """Return the pool of each candidate. A pool of energies has one method and scope; measured
+    energies come first, then larger pools."""
     has = [c.row.status == "ok" and c.figures[question.by].estimate is not None for c in work]
     if question.minimize != "energy":
         return [0 if there else None for there in has]
@@ -169,7 +169,7 @@ def _doubts(candidate: Candidate, question: Question) -> tuple[Doubt, ...]:
 
 
 def asked_of(question: Question) -> set[str]:
-    """The aspects that the question is about."""
+    """Return the aspects that the question is about."""
     return {question.by, *(limit.aspect for limit in question.limits)}
 
 
@@ -177,7 +177,7 @@ def asked_of(question: Question) -> set[str]:
 
 
 def ranked(sure: Sequence[Choice]) -> list[Choice]:
-    """In order, each with what it is against the first of its pool."""
+    """Rank configurations, each compared with the first of its pool."""
     ordered = sorted(sure, key=lambda choice: choice.sort_key)
     firsts: dict[int | None, Choice] = {}
     found: list[Choice] = []
@@ -194,8 +194,8 @@ def ranked(sure: Sequence[Choice]) -> list[Choice]:
 
 
 def against(choice: Choice, first: Choice) -> tuple[bool, tuple[float, float | None] | None]:
-    """Whether their intervals are apart, and how much more the choice's objective is, as a share:
-    its value, and its least."""
+    """Return whether the two intervals are separate, and the excess of the choice's objective as a
+    share: of the values, and its minimum."""
     a, b = first.objective, choice.objective
     assert a is not None and b is not None and a.estimate is not None and b.estimate is not None
     if a.estimate.value <= 0:
@@ -210,14 +210,14 @@ def against(choice: Choice, first: Choice) -> tuple[bool, tuple[float, float | N
 
 
 def shortfall(choice: Choice) -> tuple[Any, ...]:
-    """The nearest first; what was not measured last."""
+    """Sort key: the nearest to the limits first, unmeasured ones last."""
     worst = max((held.excess or 0.0 for held in choice.broken), default=0.0)
     return (not choice.is_measured, len(choice.broken), worst, choice.label)
 
 
 def closest(choices: Sequence[Choice]) -> Choice | None:
-    """Of the measured ones: with the fewest limits broken, then the fewest open, then the least
-    beyond its worst limit."""
+    """Return the measured configuration with the fewest broken limits, then the fewest open ones,
+    then the smallest violation of its worst limit."""
     measured = [choice for choice in choices if choice.is_measured]
 
     def distance(choice: Choice) -> tuple[Any, ...]:

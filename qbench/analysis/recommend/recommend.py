@@ -1,10 +1,10 @@
-"""Which configuration to take: those that surely keep every limit, those that might, and why the
-others don't.
+"""Recommend configurations: those that certainly keep every limit, those that might, and why the
+others do not.
 
-A limit is surely kept if the whole 95 % interval of a figure keeps it. Of what is to be least, only
-configurations are told apart whose intervals do not overlap. Configurations are ranked within one
-work: a model, issued in one way, on the same data, measured alike; energies only where
-``qbench.analysis.compare.comparable`` lets them be compared.
+A limit is certainly kept if the whole 95 % interval of a figure satisfies it. Configurations are
+distinguished in the objective only if their intervals do not overlap. They are ranked within one
+work: a model with one scenario, on the same data, measured in the same way; energies only if
+``qbench.analysis.compare.comparable`` allows it.
 """
 
 from __future__ import annotations
@@ -43,17 +43,18 @@ _WORK = attrgetter("model", "scenario", "scenario_options", "batch_size")
 
 @dataclass(frozen=True)
 class Answer:
-    """What is to be said of one work. Every configuration is in one of the three lists.
+    """The answer for one work. Every configuration is in one of the three lists.
 
     Attributes:
         model, scenario, scenario_options, batch_size: the work.
-        runs: ids of the runs it was done in.
-        sure: keep every limit, the best first; those of one pool together.
-        maybe: might; the best first.
-        fails: don't, or were not measured; the nearest first.
-        changes: what would change the answer.
-        nearest: if none is sure, the one that comes nearest; None if nothing was measured.
-        notes: what has to be known of all of them.
+        runs: ids of the runs with this work.
+        sure: configurations that keep every limit, the best first, grouped by pool.
+        maybe: configurations that might; the best first.
+        fails: configurations that do not, or were not measured; the nearest first.
+        changes: limits at which the answer changes.
+        nearest: the configuration nearest to the limits, if none is sure; None if nothing was
+            measured.
+        notes: remarks on all configurations.
     """
 
     model: str
@@ -70,13 +71,13 @@ class Answer:
 
     @property
     def best(self) -> tuple[Choice, ...]:
-        """The first of the first pool, and what cannot be told from it."""
+        """The first configuration of the first pool, and those indistinguishable from it."""
         return tuple(c for c in self.sure if c.first and c.pool == self.sure[0].pool)
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The answers, a model's together."""
+    """The answers, grouped by model."""
 
     question: Question
     currency: str | None
@@ -84,7 +85,7 @@ class Recommendation:
 
     @property
     def is_sure(self) -> bool:
-        """Whether for every model there is a configuration that surely keeps the limits."""
+        """Whether every model has a configuration that certainly keeps the limits."""
         models = {answer.model for answer in self.answers}
         return models == {answer.model for answer in self.answers if answer.sure}
 
@@ -108,10 +109,10 @@ def recommend(
 def choose(
     runs: Sequence[Measured], question: Question, costs: CostSheet | None = None
 ) -> Recommendation:
-    """``recommend`` of runs that have been read.
+    """Like ``recommend``, for runs that were already read.
 
     Raises:
-        UserError: as there.
+        UserError: as for ``recommend``.
     """
     if question.minimize == "cost" and costs is None:
         raise UserError("no costs are given", "Give a file: --costs costs.yaml.")
@@ -145,8 +146,7 @@ def _check(runs: Sequence[Measured], question: Question) -> None:
 
 
 def _works(found: Sequence[Candidate]) -> list[list[Candidate]]:
-    """The candidates of each work. Those of another run join if they did the same work, measured in
-    the same way."""
+    """Group candidates by work, across runs that did the same work, measured in the same way."""
     works: list[list[Candidate]] = []
     places: dict[tuple[Any, ...], list[Candidate]] = {}
     for candidate in found:
@@ -163,8 +163,8 @@ def _works(found: Sequence[Candidate]) -> list[list[Candidate]]:
 
 
 def _differ(own: Sequence[Candidate], work: Sequence[Candidate]) -> list[str] | None:
-    """On which fields two runs' candidates did other work; None if they were not even asked to do
-    the same."""
+    """Return the fields in which two runs' candidates did different work; None if the requests
+    already differ."""
     if _WORK(own[0].row) != _WORK(work[0].row):
         return None
     first, last = own[0].measured.way, work[0].measured.way
@@ -176,13 +176,13 @@ def _differ(own: Sequence[Candidate], work: Sequence[Candidate]) -> list[str] | 
     shared = sorted(of_own.keys() & of_work.keys())
     if shared:
         fields += same_work(of_own[shared[0]], of_work[shared[0]])
-    elif of_own and of_work:  # whose files' digests say nothing
+    elif of_own and of_work:  # the digests of their files are not comparable
         fields += same_work(next(iter(of_own.values())), next(iter(of_work.values())))
     return fields
 
 
 def _apart(work: list[Candidate], works: Sequence[list[Candidate]]) -> list[str]:
-    """Why others of the same name are answered apart."""
+    """Return why others of the same name have a separate answer."""
     notes: list[str] = []
     for other in works:
         if other is not work and (fields := _differ(work, other)):
@@ -214,7 +214,7 @@ def _answer(work: Sequence[Candidate], question: Question, notes: list[str]) -> 
 
 
 def _notes(choices: Sequence[Choice], question: Question) -> list[str]:
-    """What has to be known of all of them."""
+    """Return remarks on all configurations of an answer."""
     measured = [choice.candidate for choice in choices if choice.is_measured]
     asked = asked_of(question)
     notes: list[str] = []

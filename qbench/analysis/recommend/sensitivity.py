@@ -1,4 +1,4 @@
-"""What would change an answer: for each limit, the nearest values at which another comes first."""
+"""Find the nearest values of each limit at which another configuration comes first."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from qbench.spec.question import Limit, Question
 
 @dataclass(frozen=True)
 class Change:
-    """A limit at which the answer becomes another.
+    """A value of one limit at which the answer changes.
 
     Attributes:
-        limit: the one that is moved, the others staying as they are.
-        direction: whether it is the limits that are ``stricter`` than ``value`` at which it
-            changes, or ``value`` itself and all that are ``looser``.
+        limit: the limit that is changed, with all others unchanged.
+        direction: ``stricter``: the answer changes for limits stricter than ``value``; ``looser``:
+            for ``value`` itself and looser ones.
         value: in the limit's unit.
-        choice: what is then first; None: nothing surely keeps the limits.
-        against: its objective against that of today's first, as a share more or less; None where
-            there is no first today, or the two must not be compared.
-        apart: whether the two can be told apart in it.
+        choice: the new first configuration; None: none certainly keeps the limits.
+        against: its objective relative to that of the current first, as a share more or less; None
+            without a current first, or if the two must not be compared.
+        apart: whether the intervals of the two objectives are separate.
     """
 
     limit: Limit
@@ -36,10 +36,10 @@ class Change:
 def changes_of(
     sure: Sequence[Choice], choices: Sequence[Choice], question: Question
 ) -> list[Change]:
-    """For each limit, the nearest stricter and the nearest looser value with another first."""
+    """Find, for each limit, the nearest stricter and looser value at which another comes first."""
     first = sure[0] if sure else None
     if first is not None and first.pool is None:
-        return []  # none of them has the figure that is to be least
+        return []  # none of them has the objective's figure
     rivals = [c for c in choices if c.is_measured and c.candidate.row.loadgen_valid is not False]
     found: list[Change] = []
     for place, limit in enumerate(question.limits):
@@ -51,17 +51,17 @@ def changes_of(
 
 
 def _stricter(sure: Sequence[Choice], first: Choice, place: int, limit: Limit) -> Change | None:
-    """Where the first no longer surely keeps the limit."""
+    """Find the value at which the first no longer certainly keeps the limit."""
     worst = first.held[place].worst
     assert worst is not None  # it is sure
     if worst <= 0 or (limit.of.unit == "%" and worst >= 100):
-        return None  # no limit can be stricter than that
+        return None  # no stricter limit is possible
     left = [c for c in sure if _stays_within(c.held[place].worst, worst, limit)]
     return _change(limit, "stricter", worst, left[0] if left else None, first)
 
 
 def _stays_within(worst: float | None, value: float, limit: Limit) -> bool:
-    """Whether it surely keeps a limit that is a little stricter than ``value``."""
+    """Whether it certainly keeps a limit slightly stricter than ``value``."""
     assert worst is not None
     return worst > value if limit.of.least else worst < value
 
@@ -69,7 +69,7 @@ def _stays_within(worst: float | None, value: float, limit: Limit) -> bool:
 def _looser(
     rivals: Sequence[Choice], first: Choice | None, place: int, limit: Limit
 ) -> Change | None:
-    """Where one that keeps all other limits would come before the first."""
+    """Find the value at which one that keeps all other limits comes before the first."""
     better: list[tuple[float, Choice]] = []
     for choice in rivals:
         own = choice.held[place]

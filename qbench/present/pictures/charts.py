@@ -1,5 +1,5 @@
 """Charts of cases side by side, under one condition. Every figure of a case comes from the case
-table, its interval as a bar; what is in doubt is hollow or marked."""
+table, its interval as a bar; doubtful ones are hollow or marked."""
 
 # Pictures read cases as dicts whose items are attributes (`picture_case`).
 # pyright: reportArgumentType=false
@@ -246,7 +246,7 @@ def memory(shown: Shown, look: Look) -> Picture:
 
 
 def startup(shown: Shown, look: Look) -> Picture:
-    """What passes until the first result, part by part."""
+    """Time until the first result, by part."""
     fields = {
         "process_start_ms": "start the process",
         "import_ms": "import the runtime",

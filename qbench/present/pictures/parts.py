@@ -1,4 +1,4 @@
-"""What charts are put together from: marks, bars, lines, and the entries of legends."""
+"""Parts of charts: marks, bars, lines, and the entries of legends."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Entry = tuple["Artist", str]
 
 
 IN_DOUBT = "in doubt"
-"""What a hollow mark says, in legends and notes."""
+"""Meaning of a hollow mark, in legends and notes."""
 RING: dict[str, Any] = {"marker": "o", "markersize": 10, "markerfacecolor": "none"}
-"""What points of the Pareto front have around them."""
+"""Style of the ring around points of the Pareto front."""
 
 
 class NoData(UserError):
-    """The bundles hold nothing that this chart could show."""
+    """The bundles have no data for this chart."""
 
 
 def grouped(cases: Iterable[Case], *keys: str) -> list[list[Case]]:
-    """Cases that agree in ``keys`` together, in the order that they come in."""
+    """Group cases that agree in ``keys``, in their original order."""
     groups: dict[tuple[Any, ...], list[Case]] = {}
     for case in cases:
         groups.setdefault(tuple(case[key] for key in keys), []).append(case)
@@ -39,17 +39,17 @@ def grouped(cases: Iterable[Case], *keys: str) -> list[list[Case]]:
 
 
 def name_of(case: Case, longest: int) -> str:
-    """What a case is called beside its bar, with a mark if it is in doubt."""
+    """Return the label of a case's bar, with a mark if it is in doubt."""
     return words(case["name"], longest) + (f" {DOUBTED}" if case["doubt"] else "")
 
 
 def artist_id(case: Case, *more: object) -> str:
-    """By which what is drawn of a case is found in an SVG: ``case-A-0123456789ab``."""
+    """Return the id of a case's mark in an SVG: ``case-A-0123456789ab``."""
     return artist_name("-".join(["case", *map(str, (case["run"], case["case_id"], *more))]))
 
 
 def artist_name(text: str) -> str:
-    """As an id of XML."""
+    """Return a valid XML id."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)
 
 
@@ -66,7 +66,7 @@ def dash(shown: Shown, case: Case) -> Any:
 
 
 def mark(panel: Axes, x: float, y: float, sign: str, shade: str, hollow: bool, name: str) -> None:
-    """A point; ``name``: its id in an SVG."""
+    """Draw a point; ``name``: its id in an SVG."""
     (drawn,) = panel.plot(
         [x], [y], linestyle="", zorder=3, gid=name, **_marked(sign, shade, hollow)
     )
@@ -87,7 +87,7 @@ def bar(
     panel: Axes, axis: str, at: float, other: float, ends: tuple[float | None, float | None],
     shade: str,
 ) -> None:  # fmt: skip
-    """The interval of a point along ``axis``, "x" or "y"; nothing where there is none."""
+    """Draw the interval of a point along ``axis``, "x" or "y", if it has one."""
     low, high = ends
     if low is None or high is None:
         return
@@ -100,7 +100,7 @@ def bar(
 
 
 def rows(panel: Axes, names: Sequence[str]) -> None:
-    """A row for each name, the first at the top."""
+    """Set up a row for each name, the first at the top."""
     panel.set_yticks(range(len(names)), names)
     panel.set_ylim(len(names) - 0.4, -0.6)
     panel.tick_params(axis="y", length=0)
@@ -122,7 +122,7 @@ def backends(shown: Shown, look: Look, cases: Iterable[Case]) -> list[Entry]:
 
 
 def precisions(shown: Shown, look: Look, cases: Iterable[Case], shapes: bool) -> list[Entry]:
-    """By shapes, else by dashes."""
+    """Return legend entries of precisions: by shapes, else by dashes."""
     here = {case["precision"] for case in cases}
     return [
         (

@@ -55,7 +55,7 @@ CURVES = {
     "clock, GHz": [("clock_ghz", "clock")],
     "temperature, °C": [("temperature_c", "temperature")],
 }
-"""What a panel of a long load shows: fields of its series, and their names."""
+"""Curves of a sustained load: fields of its series, and their names."""
 AXES = {"batch_size": "batch size", "threads": "threads", "streams": "streams"}
 
 
@@ -160,8 +160,8 @@ def _sweep_axes(panel: Axes, along: str, points: Sequence[Mapping[str, Any]]) ->
 
 
 def _fixed(line: Mapping[str, Any]) -> str:
-    """What other lines have otherwise, such as ``threads 2``: its points' labels (``b4 t2``)
-    without what grows along it."""
+    """Return the fixed settings of a line, such as ``threads 2``: its points' labels (``b4 t2``)
+    without the varying part."""
     names = {short: AXES[axis] for axis, short in SHORT.items() if axis != line["axis"]}
     parts = line["points"][0]["label"].split()
     return ", ".join(f"{names[part[0]]} {part[1:]}" for part in parts if part[0] in names)
@@ -262,7 +262,7 @@ def _roof(
 
 
 def sustained(shown: Shown, look: Look) -> Picture:
-    """A long load over time: latency, and the clock and temperature where the machine tells."""
+    """Sustained load over time: latency, and clock and temperature where they are known."""
     cases = [case for case in shown.cases if case.get("series")]
     if not cases:
         raise NoData(
@@ -290,7 +290,7 @@ def sustained(shown: Shown, look: Look) -> Picture:
 
 
 def _curves(case: Case) -> list[str]:
-    """Of ``CURVES``, those that the machine told of this case."""
+    """Return the curves of ``CURVES`` that were recorded for this case."""
     series = case["series"]
     return [name for name, fields in CURVES.items() if any(series[field] for field, _ in fields)]
 

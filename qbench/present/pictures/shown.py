@@ -1,4 +1,4 @@
-"""What pictures are drawn from: the case tables of bundles, as a report of the same names it."""
+"""Data of pictures: the case tables of bundles, named as in a report."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ MOST_GROUPS = 24
 class Shown:
     """
     Attributes:
-        cases: those that went well, of the chosen models: rows of the case table as ``named_cases``
-            has them, each with its ``trials`` and what its scenario left (``chart_data``).
-        alike: those of them under one condition, which can be drawn side by side.
-        condition: that; "" if all cases are under one.
-        left_out: how many good cases are under others.
-        too_many: how many more runs of models there are than pictures have room for.
+        cases: successful cases of the chosen models: rows of ``named_cases``, each with its
+            ``trials`` and its scenario's data (``chart_data``).
+        alike: cases under one condition, which can be drawn side by side.
+        condition: that condition; "" if all cases have the same.
+        left_out: number of successful cases under other conditions.
+        too_many: number of models of runs beyond ``MOST_GROUPS``.
         data: the rest of ``chart_data``: ``sweeps`` and ``roofs``, and the names that colours and
             shapes go by.
     """
@@ -47,22 +47,22 @@ class Shown:
         return list(dict.fromkeys(str(case["model"]) for case in self.cases))
 
     def by_model(self, cases: Sequence[Case]) -> list[Case]:
-        """Those of a model together, in the order of its runs."""
+        """Sort cases by model, in the order of the runs."""
         return sorted(cases, key=lambda case: self.models.index(case["model"]))  # stable
 
     def titled(self, case: Case, *names: str) -> str:
-        """Names of a panel, with the run where there are several."""
+        """Return the title of a panel, with the run if there are several."""
         run = [f"{case['run']}:"] if len(self.runs) > 1 else []
         return " ".join([*run, *(str(case[name]) for name in names)])
 
     def notes(
         self, cases: Sequence[Case], *more: str, condition: bool = True, sign: str = DOUBTED
     ) -> list[str]:
-        """What ``cases``, which a picture shows, are of.
+        """Return the notes below a picture: runs, conditions and marks of ``cases``.
 
         Args:
-            condition: whether it shows those of one condition only.
-            sign: what marks those in doubt; "" if nothing does.
+            condition: whether the picture shows cases of one condition only.
+            sign: the mark of doubtful cases; "" if there is none.
         """
         found, rows = [], []
         shown = {(case["run"], case["case_id"]) for case in cases}
@@ -82,11 +82,11 @@ class Shown:
 def shown(bundles: Sequence[Bundle], model: str | None, condition: str | None) -> Shown:
     """
     Args:
-        model: only this one's cases; None: all models'.
-        condition: the one that charts of cases side by side show; None: the one of most cases.
+        model: only cases of this model; None: of all models.
+        condition: of charts that show cases side by side; None: the condition of most cases.
 
     Raises:
-        UserError: there is no such model or condition, or no case went well.
+        UserError: there is no such model or condition, or no successful case.
     """
     runs = lettered(bundles)
     rows = named_cases(runs)
