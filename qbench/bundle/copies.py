@@ -42,7 +42,7 @@ def write_copy(
     if problems := find_problems(bundle):
         raise UserError(
             f"{bundle.path} cannot be copied: {problems[0]}",
-            "`qbench verify` says all; another copy or another run has to replace it.",
+            "`qbench verify` lists all problems; another copy or another run has to replace it.",
         )
     target = folder / bundle.run_id
     if target.exists():

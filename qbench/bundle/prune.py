@@ -129,7 +129,7 @@ def _started(bundle: Bundle) -> datetime:
     try:
         started = datetime.fromisoformat(bundle.begin.started)
     except ValueError:
-        raise UserError(f"{bundle.path}: damaged: it does not tell when it started") from None
+        raise UserError(f"{bundle.path}: damaged: its start time is missing or wrong") from None
     return started if started.tzinfo else started.replace(tzinfo=timezone.utc)
 
 

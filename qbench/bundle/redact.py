@@ -128,7 +128,7 @@ class _Redacted(Bundle):
         if needed := {word for word in words if word.lower() in field}:
             raise UserError(
                 f"'{min(needed)}' is a word of the field, without which records say nothing",
-                "Leave it out of --also: as a name it tells nothing, either.",
+                "Leave it out of --also: as a name it identifies nobody.",
             )
         known = field | COMMON | {word.lower() for word in keep}
         found = {word for word in _found(path, begin.host.hostname) if word.lower() not in known}
@@ -168,7 +168,7 @@ class _Redacted(Bundle):
             if self._redactor.holds_private(name):
                 raise UserError(
                     f"{self.path}: {what} '{name}' holds a private word, and names are not changed",
-                    "Run it under another name; or, if that word may be told, give it with --keep.",
+                    "Run it under another name; if the word may be published, give it with --keep.",
                 )
 
 

@@ -158,7 +158,7 @@ def _modified(run: _Run) -> Iterator[Finding]:
         yield run.whole(
             "modified",
             f"the bundle is not as it was left: {problems[0]}{more}",
-            "`qbench verify` says all; get a sound copy, or run the suite again.",
+            "`qbench verify` lists all problems; get a sound copy, or run the suite again.",
         )
 
 
@@ -234,7 +234,7 @@ def _reasons(run: _Run) -> Iterator[Finding]:
     silent = [case for case in run.cases if case.status not in ("ok", None) and not case.reason]
     yield from run.of(
         "reasons",
-        "they have no figures, and nothing says why",
+        "they have no figures, and no reason is recorded",
         "Look at the worker's log (`qbench show`), and run them again.",
         silent,
     )
@@ -294,19 +294,19 @@ def _licences(run: _Run) -> Iterator[Finding]:
     for model in dict.fromkeys(case.model for case in run.measured):
         told = origins.get(model)
         if told is None:
-            lacking["the bundle, an older one, tells no licences and sources"].append(model)
+            lacking["the bundle is an older one, without licences and sources"].append(model)
             continue
         for what, card in (("model", told.model), ("data set", told.data)):
             gaps = [key for key in ("licence", "source") if card and not getattr(card, key)]
             if gaps:
-                lacking[f"the {what}'s card tells no {' and no '.join(gaps)}"].append(model)
+                lacking[f"the {what}'s card has no {' and no '.join(gaps)}"].append(model)
     for reason, models in lacking.items():
         yield Finding(
             "licences",
             reason,
             run.name,
             tuple(models),
-            "Fill in licence and homepage in the card, and run again; or waive it, and tell both.",
+            "Fill in licence and homepage in the card, and run again; or waive it, and state both.",
         )
 
 
@@ -368,6 +368,5 @@ def _unequal(runs: Sequence[_Run]) -> Iterator[Finding]:
             f"these cases are called the same, but {what} differ",
             named,
             tuple(cases),
-            "Prepare them with the same versions, or say in a waiver why they may be held side by "
-            "side.",
+            "Prepare them with the same versions, or say in a waiver why they may be compared.",
         )
