@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -48,8 +48,16 @@ class Record(BaseModel):
 
 
 def to_json(record: BaseModel) -> dict[str, Any]:
-    """Return a record as it was read: without defaults, with undeclared fields."""
-    return record.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    """Return a record as it was read: without defaults, with undeclared fields, keys sorted."""
+    return _in_order(record.model_dump(mode="json", by_alias=True, exclude_unset=True))
+
+
+def _in_order(value: Any) -> Any:
+    """The value with the keys of all its dicts sorted, as files of a bundle have them."""
+    if isinstance(value, dict):
+        fields = cast(dict[str, Any], value)
+        return {name: _in_order(fields[name]) for name in sorted(fields)}
+    return [_in_order(one) for one in cast(list[Any], value)] if isinstance(value, list) else value
 
 
 # --------------------------------------------------------------------------- begin.json
