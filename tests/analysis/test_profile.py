@@ -261,5 +261,5 @@ def test_the_shipped_net_is_profiled_on_every_runtime(tmp_path):
             listed = sum(one["ns"] for one in profile["operators"])
             assert listed == pytest.approx(profile["ns"], rel=1e-6)  # it has under 30 operators
             assert profile["ns"] > 1000
-            p10_ms = latencies[case["backend"], case["precision"]]
+            p10_ms = latencies[case.backend, case.precision]
             assert profile["ns"] < 10 * p10_ms * 1e6  # slower than timed, and no cold call in it

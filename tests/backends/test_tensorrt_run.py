@@ -112,7 +112,7 @@ def test_accuracies_are_those_of_onnxruntime(ran: Bundle) -> None:
 def test_every_case_runs_at_its_precision(ran: Bundle) -> None:
     words = {"fp32": "fp32", "fp16": "fp16", "int8-static": "int8"}
     for case in of(ran, "tensorrt"):
-        effective = ran.evaluated[case["evaluation_id"]]["effective"]
+        effective = to_json(ran.evaluated[case["evaluation_id"]])["effective"]
         assert effective["precision"] == words[case["precision"]]
         assert any("as one CUDA graph" in note for note in effective["notes"])
 
@@ -120,7 +120,7 @@ def test_every_case_runs_at_its_precision(ran: Bundle) -> None:
 def test_each_batch_has_an_engine_of_one_portable_artifact(ran: Bundle) -> None:
     engines: dict[str, set[str]] = {}
     for case in of(ran, "tensorrt"):
-        record = ran.prepared[case["artifact_key"]]
+        record = to_json(ran.prepared[case["artifact_key"]])
         assert record["compiled_for"]["batch"] == case["batch_size"]
         assert record["provenance"]["file"] == "model.engine"
         engines.setdefault(record["base"], set()).add(case["artifact_key"])
@@ -150,11 +150,11 @@ def test_engines_are_used_again(ran: Bundle, machine: Project) -> None:
     again = run(machine, "again", **ALONE)
     (case,) = of(again, "tensorrt")
     assert case["artifact_key"] in {case["artifact_key"] for case in of(ran, "tensorrt")}
-    assert again.prepared[case["artifact_key"]]["cached"]
+    assert to_json(again.prepared[case["artifact_key"]])["cached"]
     hints = {"tensorrt": {"hints": {"transfers": False}}}
     other = run(machine, "other", **ALONE, overrides=hints)
     (case,) = of(other, "tensorrt")
-    record = other.prepared[case["artifact_key"]]
+    record = to_json(other.prepared[case["artifact_key"]])
     assert not record["cached"]
     assert record["provenance"]["settings"]["timing_cache"] == "reused"
     (trial,) = trials(other, "tensorrt")
@@ -182,14 +182,16 @@ def test_a_full_device_is_told_as_such(machine: Project) -> None:
     finally:
         del machine.env["QBENCH_FAKE_CUDA_MEMORY"]
     (case,) = of(full, "tensorrt")
-    record = full.evaluated[case["evaluation_id"]]
+    record = to_json(full.evaluated[case["evaluation_id"]])
     assert record["status"] == "oom"
     assert "cudaErrorMemoryAllocation" in record["reason"]
 
 
 def test_a_bundle_says_that_its_card_is_none(ran: Bundle) -> None:
     for case in of(ran, "tensorrt"):
-        assert ran.prepared[case["artifact_key"]]["compiled_for"]["name"] == fake_nvidia.CARD
+        assert (
+            to_json(ran.prepared[case["artifact_key"]])["compiled_for"]["name"] == fake_nvidia.CARD
+        )
     assert fake_nvidia.CARD in (ran.path / "begin.json").read_text()
 
 

@@ -15,6 +15,7 @@ from pages import HOSTILE, measured, written
 
 from qbench.analysis.table.table import case_table
 from qbench.bundle.bundle import Bundle
+from qbench.bundle.records.run import PartOf
 from qbench.present.page.content import page_content
 from qbench.present.page.render import plotly_script
 from qbench.present.words.cells import INTERVALS, accuracy_of
@@ -83,14 +84,15 @@ def test_a_minus_of_zero_is_no_minus():
 @pytest.mark.parametrize(
     ("items", "official", "said"),
     [
-        (650, {"items": 50000}, "n = 650 of 50,000, not the official score"),
-        (10000, {"items": 10000}, "n = 10,000, the whole set"),
+        (650, 50000, "n = 650 of 50,000, not the official score"),
+        (10000, 10000, "n = 10,000, the whole set"),
         (450, None, "n = 450"),
-        (None, {"items": 50000}, None),
+        (None, 50000, None),
     ],
 )
 def test_an_accuracy_says_what_it_is_of(items, official, said):
-    assert accuracy_of(items, official) == said
+    part_of = PartOf.model_construct(items=official) if official else None
+    assert accuracy_of(items, part_of) == said
 
 
 # --------------------------------------------------------------------------- the answer

@@ -263,7 +263,7 @@ def test_a_case_is_found_by_the_variant_that_it_was_planned_with(tmp_path):
     bundle = crafted.done()
     for words in (["net", "all_operators=false"], ["net"]):
         entry = find_case(bundle, words)
-        assert entry["variant"] == " ".join(words[1:])
+        assert entry.variant == " ".join(words[1:])
 
 
 def test_a_skipped_case_and_a_failed_one_give_their_reasons(project):
