@@ -312,7 +312,7 @@ def test_every_kind_of_stranger_among_the_files_is_named(qbench: Run, bundle: Pa
         "predictions/away is a link that leads out of the bundle",
         "near is a link",
         "pipe is neither file nor folder",
-        "../outside is no file of a bundle",
+        "../outside is not a file of a bundle",
         "gone is missing",
     } <= set(lines_of(done))
 
