@@ -234,10 +234,10 @@ def _confirmed(
             found += [finding, again.finding(row, "failing", "regression", says)]
         elif finding.kind == "limit":
             over = limits.get(finding.case_id)
-            found.append(_told(finding, over is not None, over.figure if over else None))
+            found.append(_settled(finding, over is not None, over.figure if over else None))
         else:
-            told = seen.get((finding.against, finding.case_id, finding.kind))
-            found.append(_told(finding, *told) if told else finding)
+            outcome = seen.get((finding.against, finding.case_id, finding.kind))
+            found.append(_settled(finding, *outcome) if outcome else finding)
     return found
 
 
@@ -277,7 +277,7 @@ def _seen_again(
     return found
 
 
-def _told(finding: Finding, confirmed: bool, again: Figure | None) -> Finding:
+def _settled(finding: Finding, confirmed: bool, again: Figure | None) -> Finding:
     """Return the finding after new trials: a regression if confirmed, else a notice."""
     severity: Severity = "regression" if confirmed else "notice"
     return replace(finding, severity=severity, confirmed=confirmed, again=again)

@@ -242,13 +242,13 @@ def _reasons(run: _Run) -> Iterator[Finding]:
 
 def _energy(run: _Run) -> Iterator[Finding]:
     """Reported energy was measured."""
-    told = [case for case in run.measured if case.energy_is_measured is not None]
-    if not any(case.energy_is_measured for case in told):
+    reported = [case for case in run.measured if case.energy_is_measured is not None]
+    if not any(case.energy_is_measured for case in reported):
         yield from run.of(
             "energy-proxy",
             "their energy is estimated by proxies only",
             "Measure it (docs/energy.md): this machine's sensors, or a wall meter.",
-            told,
+            reported,
         )
 
 
