@@ -409,6 +409,7 @@ class Adapter(ABC):
         with suppress(Unsupported):
             self.describe(model.path)
         for name, path in {**model.companions, model.path.name: model.path}.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
             copyfile(path, out / name)
         return Provenance(model.path.name)
 

@@ -96,7 +96,8 @@ class Model:
         source_inputs, source_outputs: by canonical name, the file's own names and layouts.
         conversion: for a file that qbench converted from another format: ``source_format``,
             ``tool``, ``versions`` and the check's ``sqnr_db`` by output; else None.
-        companions: files next to ``path`` that belong to it (external weights), by name.
+        companions: files next to ``path`` or below its folder that belong to it (external weights),
+            by their path from there.
     """
 
     name: str

@@ -346,16 +346,14 @@ class ArtifactStore:
             model = replace(model, path=base.file, digest=digest_file(base.file), companions={})
         # Keras distinguishes its two kinds of files by their suffix.
         ending = model.path.suffix if model.format == "keras" else f".{model.format}"
-        source = f"model{ending}"
+        source = f"source/model{ending}"
+        companions = {name: f"source/{name}" for name in model.companions}
         request: dict[str, Any] = {
-            "model": {
-                **model.to_json(),
-                "path": source,
-                "companions": {name: name for name in model.companions},
-            },
+            "model": {**model.to_json(), "path": source, "companions": companions},
             "target": asdict(preparation.target),
         }
-        files = {source: model.path, **model.companions}
+        files = {source: model.path}
+        files |= {companions[name]: path for name, path in model.companions.items()}
         items = preparation.calibration
         if items is not None:
             request["calibration"], feeds = feed_files(items, "calibration")

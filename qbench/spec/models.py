@@ -5,13 +5,20 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from qbench.errors import nearest
 from qbench.kit.model import TensorSpec
 from qbench.spec.datasets import Split
 from qbench.spec.decoders import Decoder
-from qbench.spec.files import Digest, SourceFile
+from qbench.spec.files import Digest, SourceFile, relative_path
 from qbench.spec.judging import Judging
 from qbench.spec.preprocess import Steps
 from qbench.spec.suite import Name, PositiveInt
@@ -48,9 +55,10 @@ class TensorName(Strict):
 
 
 class Companion(Strict):
-    """A further file of a model, in the same folder, such as external weights."""
+    """A further file of a model, such as external weights: relative to the model's folder, in the
+    same folder or below it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][^/\\]*$")]
+    name: Annotated[str, Field(min_length=1), AfterValidator(relative_path)]
     sha256: Digest | None = None
 
 
@@ -59,7 +67,8 @@ class ModelSource(SourceFile):
 
     Attributes:
         inputs, outputs: by canonical name; a tensor that is left out has its canonical name.
-        companions: further files in the same folder, found, downloaded and verified likewise.
+        companions: further files in the same folder or below it, found, downloaded and verified
+            likewise. Those that an ONNX file at ``path`` names need no mention.
         callable: only ``torch``: the name in the Python file ``path`` that returns the
             ``torch.nn.Module``.
         weights: only ``torch``: a state dictionary for it, ``.safetensors`` or ``.pt``.
@@ -82,7 +91,7 @@ class ModelSource(SourceFile):
         """The place of a companion: the model's folder, repository or URL."""
 
         def sibling(path: str) -> str:
-            return str(PurePosixPath(path).with_name(companion.name))
+            return str(PurePosixPath(path).parent / companion.name)
 
         hub = self.hub and self.hub.model_copy(update={"file": sibling(self.hub.file)})
         return SourceFile(

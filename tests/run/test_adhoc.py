@@ -92,27 +92,60 @@ def test_a_single_tensor_needs_no_name(project):
     assert done.returncode == 1 and "is called 'picture'" in done.stderr
 
 
+def split(source: Path, to: Path, **how: object) -> list[Path]:
+    """``source`` as ``to``, with its weights in other files: these."""
+    onnx = pytest.importorskip("onnx")
+    before = set(to.parent.rglob("*"))
+    onnx.save(onnx.load(source), to, save_as_external_data=True, size_threshold=0, **how)
+    return sorted(path for path in to.parent.rglob("*") if path not in {*before, to})
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_weights_next_to_an_onnx_file_come_along(project, backend: str):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip(backend)
     source = suites_dir() / "zoo" / "digits_cnn.onnx"
     (project.root / "whole.onnx").write_bytes(source.read_bytes())
-    model = onnx.load(source)
-    onnx.save(
-        model,
-        project.root / "split.onnx",
-        save_as_external_data=True,
-        location="split.onnx.data",
-        size_threshold=0,
-    )
-    assert (project.root / "split.onnx.data").stat().st_size > 10_000
-    digests = []
-    for name in ("whole.onnx", "split.onnx"):
+    weights = split(source, project.root / "one.onnx", location="weights.pb")
+    assert [path.name for path in weights] == ["weights.pb"]
+    many = split(source, project.root / "many.onnx", all_tensors_to_one_file=False)
+    model = onnx.load(project.root / "many.onnx", load_external_data=False)
+    assert len(many) == len(model.graph.initializer) > 3
+    (project.root / "parts").mkdir()
+    for path in many:  # the same in a sub-folder
+        (project.root / "parts" / path.name).write_bytes(path.read_bytes())
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = f"./parts/{entry.value}"
+    (project.root / "below.onnx").write_bytes(model.SerializeToString())
+    digests = set()
+    for name in ("whole.onnx", "one.onnx", "many.onnx", "below.onnx"):
         (case,) = ran(project, "-m", name, "-b", backend, "-p", "fp32")
-        assert case["status"] == "ok", case["reason"]
-        digests.append(case["outputs_digest"])
-    assert digests[0] == digests[1]
+        assert case["status"] == "ok", (name, case["reason"])
+        digests.add(case["outputs_digest"])
+    assert len(digests) == 1
+    (project.root / "weights.pb").unlink()
+    done = project.qbench("run", "-m", "one.onnx", "-b", backend, "-p", "fp32")
+    assert done.returncode == 2
+    assert "keeps weights in weights.pb, which is missing" in done.stderr
+
+
+def test_weights_that_a_card_does_not_name_come_along(project):
+    pytest.importorskip("onnxruntime")
+    split(
+        suites_dir() / "zoo" / "digits_cnn.onnx", project.root / "net.onnx", location="weights.pb"
+    )
+    card = {
+        "name": "digits",
+        "task": "other",
+        "inputs": {"image": {"dtype": "float32", "shape": ["N", 1, 8, 8]}},
+        "outputs": {"logits": {"dtype": "float32", "shape": ["N", 10]}},
+        "sources": {"onnx": {"path": "net.onnx"}},
+    }
+    project.write("models/digits.yaml", card)
+    cases = ran(project, "-m", "models/digits.yaml", "-b", "onnxruntime", "-p", "fp32")
+    assert [c["status"] for c in cases] == ["ok"], cases[0]["reason"]
 
 
 def test_the_tf_converter_quantizes_a_keras_file(project, assets: Path):

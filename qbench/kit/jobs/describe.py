@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from qbench.kit.adapter import Adapter
+from qbench.kit.jobs.prepare import make_real
 from qbench.kit.main import Emit
 
 
 def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Request: ``path`` of the file. Result: ``inputs`` and ``outputs``, tensor specs by name."""
+    """Request: ``path`` of the file, ``companions`` (links to files that belong to it; optional).
+    Result: ``inputs`` and ``outputs``, tensor specs by name."""
     backend.import_tools()
+    make_real(map(Path, request.get("companions", ())))
     inputs, outputs = backend.describe(Path(request["path"]))
     return {
         "inputs": {name: asdict(spec) for name, spec in inputs.items()},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,8 +35,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     memory = Memory()
     version = backend.import_tools()
     emit("describe")
-    for name in model.companions:
-        _make_real(Path(name))
+    make_real(model.companions.values())
     with suppress(Unsupported):  # the adapter checks the names itself
         inputs, outputs = backend.describe(model.path)
         model = _named(model, inputs, outputs)
@@ -69,11 +68,12 @@ def write_record(artifact: Artifact, version: str, elapsed_ns: int, memory: Memo
     (artifact.path / "artifact.json").write_text(json.dumps(record, indent=1))
 
 
-def _make_real(path: Path) -> None:
-    """Replace a link by a copy: runtimes refuse to read external weights through links."""
-    target = path.resolve()
-    path.unlink()
-    shutil.copyfile(target, path)
+def make_real(links: Iterable[Path]) -> None:
+    """Replace links by copies: runtimes refuse to read external weights through links."""
+    for path in links:
+        target = path.resolve()
+        path.unlink()
+        shutil.copyfile(target, path)
 
 
 def _named(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from math import prod
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -14,6 +14,7 @@ from onnx.external_data_helper import uses_external_data
 
 from qbench.kit.adapter import PrepareError
 from qbench.kit.model import Model, TensorSpec
+from qbench.kit.onnxfile.external import inside
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
@@ -79,14 +80,7 @@ def _take_in(tensor: TensorProto, folder: Path) -> None:
 def _place_of(tensor: TensorProto) -> dict[str, str]:
     """Return location, offset and length of external data; the location is checked."""
     place = {entry.key: entry.value for entry in tensor.external_data}
-    location = place.setdefault("location", "")
-    path = PureWindowsPath(location)  # knows both kinds of separators
-    if not path.parts or path.anchor or ".." in path.parts:
-        raise PrepareError(
-            f"the ONNX file keeps weights in '{location}', which is outside its folder: save it "
-            "again with its weights in the same folder"
-        )
-    return place
+    return {**place, "location": inside(place.get("location", ""))}
 
 
 def has_external_weights(model: ModelProto) -> bool:

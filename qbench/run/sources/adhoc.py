@@ -16,8 +16,9 @@ from qbench.data.files import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, check_known
-from qbench.kit.adapter import Ready, Unavailable
+from qbench.kit.adapter import PrepareError, Ready, Unavailable
 from qbench.kit.model import TensorSpec
+from qbench.kit.onnxfile.external import external_files
 from qbench.kit.precisions import PRECISIONS
 from qbench.run.sources.catalog import Catalog, OpenSuite, root_of
 from qbench.run.sources.convert import Converters
@@ -158,11 +159,7 @@ def _add(
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_")[:64] or "model"
     if name in names:
         raise UserError(f"two of the model files are called {name}", ONE_AT_A_TIME)
-    sources = {
-        "path": path.name,
-        "sha256": digest_path(path),
-        "companions": [{"name": name} for name in _companions(path)],
-    }
+    sources = {"path": path.name, "sha256": digest_path(path)}
     for kind, specs in (("input", ins), ("output", outs)):
         for tensor, spec in specs.items():
             if spec.dtype not in DTYPES or not spec.shape:
@@ -190,10 +187,25 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"dtype": spec.dtype, "shape": list(spec.shape)}
 
 
-def _companions(path: Path) -> list[str]:
-    """Files with an ONNX file's weights, in the same folder, by the names that exporters use."""
-    names = (f"{path.name}.data", f"{path.name}_data", f"{path.stem}.data")
-    return [name for name in names if path.suffix == ".onnx" and path.with_name(name).is_file()]
+def _companions(path: Path, form: str) -> dict[str, Path]:
+    """Files with an ONNX file's weights, by their path from its folder.
+
+    Raises:
+        UserError: it is no ONNX file, or one of them is not there.
+    """
+    if form != "onnx":
+        return {}
+    try:
+        names = external_files(path)
+    except PrepareError as error:
+        raise UserError(f"{path} cannot be read", str(error)) from None
+    found = {name: path.parent / name for name in names}
+    for name, file in found.items():
+        if not file.is_file():
+            raise UserError(
+                f"{path} keeps weights in {name}, which is missing", f"Put it at {file}."
+            )
+    return found
 
 
 def _describe(path: Path, form: str, registry: Registry, backends: list[str]) -> Tensors:
@@ -204,12 +216,13 @@ def _describe(path: Path, form: str, registry: Registry, backends: list[str]) ->
         UserError: none can read the file.
     """
     reasons, refusals = [], []
-    name = f"model{path.suffix}"
-    companions = {other: path.with_name(other) for other in _companions(path)}
+    name = f"source/model{path.suffix}"
+    companions = {f"source/{n}": file for n, file in _companions(path, form).items()}
     for reader, target in _readers(form, registry, backends, reasons):
         with scratch_folder() as folder:
             files = {name: path, **companions}
-            outcome = run_job("describe", target, {"path": name}, folder, files, timeout_s=120)
+            request = {"path": name, "companions": list(companions)}
+            outcome = run_job("describe", target, request, folder, files, timeout_s=120)
         if outcome.status == "ok":
             return Tensors(
                 {n: TensorSpec.from_json(t) for n, t in outcome.result["inputs"].items()},

@@ -16,12 +16,14 @@ from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import NoSource, UserError, check_known, nearest
+from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
+from qbench.kit.onnxfile.external import external_files
 from qbench.run.sources.convert import Converters, Verified
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
-from qbench.spec.models import ModelCard, ModelSource, Tensor, TensorName
+from qbench.spec.models import Companion, ModelCard, ModelSource, Tensor, TensorName
 from qbench.spec.suite import Suite, load_suite, suites_dir
 from qbench.spec.yamlfile import Lines, load
 from qbench.storage import digest_json
@@ -225,7 +227,7 @@ class Catalog:
         path = locate(source, root, self._report)
         companions = {
             companion.name: locate(source.companion_file(companion), root, self._report)
-            for companion in source.companions
+            for companion in [*source.companions, *_unnamed(path, form, source)]
         }
         digest = source.sha256 or digest_path(path)
         if companions:
@@ -333,6 +335,27 @@ def open_suite(path: Path, backends: Collection[str], report: Report) -> OpenSui
     catalog = Catalog([path.parent, suites_dir()], report)
     suite = load_suite(path, backends, catalog.names)
     return OpenSuite(suite, path.read_text(encoding="utf-8"), catalog, path.parent)
+
+
+def _unnamed(path: Path, form: str, source: ModelSource) -> list[Companion]:
+    """Files with weights that an ONNX file names and its card does not.
+
+    Raises:
+        UserError: they would be downloaded, and nothing says what they must hold.
+    """
+    if form != "onnx":
+        return []
+    try:
+        found = external_files(path)
+    except PrepareError:  # the adapter that prepares it says so
+        return []
+    missing = sorted(set(found) - {companion.name for companion in source.companions})
+    if missing and source.url:
+        raise UserError(
+            f"{path} keeps weights in {', '.join(missing[:3])}, which its card does not name",
+            "List its files under sources.onnx.companions, each with its sha256.",
+        )
+    return [Companion(name=name) for name in missing]
 
 
 def _names(
