@@ -49,7 +49,7 @@ class Backend(Adapter):
 
     name = "onnxruntime"
     api_version = 1
-    prepare_version = 2
+    prepare_version = 3
     formats = ("onnx",)
     precisions = {"cpu": CPU, "cuda": tuple(CUDA_SINCE)}
     missing = {"cpu": NEVER_ON_CPU, "cuda": NEVER_ON_CUDA}

@@ -32,7 +32,22 @@ def prepare(
 
 def facts(model: onnx.ModelProto) -> FileFacts:
     """Facts of the file that ``open`` needs."""
-    return FileFacts(graph.batch_symbols(model.graph), graph.quantized_io(model.graph))
+    return FileFacts(
+        graph.batch_symbols(model.graph),
+        graph.quantized_io(model.graph),
+        _float_between_quantized(model.graph),
+    )
+
+
+def _float_between_quantized(graph: onnx.GraphProto) -> bool:
+    """Whether ``WeightBiasQuantization`` would quantize weights of the file."""
+    unpacked = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    return any(
+        node.op_type in ("Conv", "ConvTranspose", "Gemm")
+        and node.input[0] in unpacked
+        and node.input[1] not in unpacked
+        for node in graph.node
+    )
 
 
 def _to_fp16(path: Path, out: Path) -> Provenance:

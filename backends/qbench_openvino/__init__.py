@@ -47,7 +47,7 @@ class Backend(Adapter):
 
     name = "openvino"
     api_version = 1
-    prepare_version = 2
+    prepare_version = 3
     formats = ("onnx", "tflite")
     precisions = {
         "cpu": ("fp32", "bf16", "fp16", "int8-static", "int8-dynamic", "w8", "w4", "as-shipped")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qbench.kit.adapter import PrepareError, Unsupported
+from qbench_openvino.defects import miscompiled
 from qbench_openvino.graph import CONVOLUTIONS, depth, products, quantized, stored_type
 from qbench_openvino.nncf import import_nncf
 from qbench_openvino.quantize import find_operators
@@ -87,20 +88,26 @@ def compress_weights_only(
     """
     nncf = import_nncf()
     notes: list[str] = []
+    left = miscompiled(converted)
+    scope = nncf.IgnoredScope(names=left, validate=False)
+    if left:
+        notes.append(f"{len(left)} convolutions stay float32: OpenVINO would miscompile them")
     if precision == "w8":
         group_size, mode = None, nncf.CompressWeightsMode.INT8_ASYM
-        result = _compress(converted, mode=mode)
+        result = _compress(converted, mode=mode, ignored_scope=scope)
     else:
         mode = nncf.CompressWeightsMode.INT4_ASYM
         try:
-            result = _compress(converted, mode=mode, group_size=group_size or W4_GROUP)
+            result = _compress(
+                converted, mode=mode, group_size=group_size or W4_GROUP, ignored_scope=scope
+            )
             group_size = group_size or W4_GROUP
         except nncf.InvalidGroupSizeError as error:
             if group_size is not None:
                 raise PrepareError(f"group_size {group_size}: {shorten(error)}") from error
             group_size = -1
             notes.append(f"groups of {W4_GROUP} do not divide every row: one scale per row")
-            result = _compress(converted, mode=mode, group_size=group_size)
+            result = _compress(converted, mode=mode, group_size=group_size, ignored_scope=scope)
     found = quantized(result)
     wanted = ("i8", "u8") if precision == "w8" else ("i4", "u4")
     done = [op for op in found if stored_type(op) in wanted]
@@ -120,7 +127,7 @@ def compress_weights_only(
     return result, {
         "quantizer": "nncf.compress_weights",
         "quantized_ops": len(done),
-        "settings": {"mode": mode.value, "group_size": group_size},
+        "settings": {"mode": mode.value, "group_size": group_size, "ignored_operators": left},
         "notes": tuple(notes),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
 from qbench_openvino.convert import convert
+from qbench_openvino.defects import unpack_miscompiled
 from qbench_openvino.graph import is_quantized, quantized
 from qbench_openvino.runtime import import_openvino
 
@@ -64,7 +65,9 @@ def _unchanged(converted: Any, note: str) -> dict[str, Any]:
     Raises:
         PrepareError: it is not.
     """
-    done = quantized(converted)
-    if not done:
+    if not quantized(converted):
         raise PrepareError("the file has no convolution or matrix product with quantized weights")
-    return {"quantized_ops": len(done), "notes": (note,)}
+    notes = [note]
+    if unpacked := unpack_miscompiled(converted):
+        notes.append(f"{unpacked} convolutions unpacked to float32: OpenVINO would miscompile them")
+    return {"quantized_ops": len(quantized(converted)), "notes": tuple(notes)}
