@@ -38,7 +38,7 @@ class Backend(Adapter):
 
     name = "tflite"
     api_version = 1
-    prepare_version = 3
+    prepare_version = 4
     formats = ("tflite", "keras", "savedmodel")
     precisions = {
         "cpu": (

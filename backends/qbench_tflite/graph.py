@@ -1,6 +1,7 @@
 """Read back a TFLite interpreter's graph: types, work and placement of its operators.
 
-Needs NumPy and an interpreter. Covers the file's first subgraph.
+Needs an interpreter, which reports the file's first subgraph, and the file for the others: those
+that loops and branches run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.operators import Operator
+from qbench_tflite.flatfile import INTEGERS, FileOperator
 
+Subgraphs = Sequence[Sequence[FileOperator]]
+"""A file's operators by subgraph, see ``flatfile.operators``."""
 COMPUTING = frozenset(
     {
         "BATCH_MATMUL",
@@ -40,7 +44,7 @@ Node = Mapping[str, Any]
 """One row of ``Interpreter._get_ops_details()``."""
 _Shape = Sequence[int]
 _DELEGATE = "DELEGATE"
-_INTEGER_WEIGHTS = frozenset({"int8", "uint8", "int4"})
+_INTEGER_WEIGHTS = INTEGERS - {"int16"}
 _WORDS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "int16": "int16"}
 _ADDED = ("_quantized", "_dequant")
 """Suffixes that ai-edge-quantizer adds to names of derived tensors."""
@@ -71,8 +75,9 @@ def source_name(tensor: str) -> str:
     return tensor
 
 
-def operators(interpreter: Any, shapes: Any = None) -> list[Operator]:
-    """The operators of a graph. A fallback is an operator that no delegate (XNNPACK) runs.
+def operators(interpreter: Any, file: Subgraphs, shapes: Any = None) -> list[Operator]:
+    """The operators of a graph. A fallback is an operator that no delegate (XNNPACK) runs. A loop
+    with products inside (a recurrent layer) computes, an unknown amount.
 
     Args:
         interpreter: before ``allocate_tensors``, delegates have no operators yet.
@@ -81,7 +86,7 @@ def operators(interpreter: Any, shapes: Any = None) -> list[Operator]:
     """
     graph = nodes(interpreter)
     # every tensor has one producer among the file's own operators
-    producer = {int(tensor): node for node in graph for tensor in node["outputs"]}
+    producer = {tensor: node for node in graph for tensor in _given(node["outputs"])}
     delegated: set[int] = set()
     for node in interpreter._get_ops_details():
         if node["op_name"] == _DELEGATE:
@@ -95,32 +100,48 @@ def operators(interpreter: Any, shapes: Any = None) -> list[Operator]:
         for detail in details
     }
     constant = _constants(interpreter, graph)
-    return [
-        replace(
-            _operator(node, names, sizes, node["index"] in delegated),
-            **_bytes(node, nbytes, constant),
-        )
-        for node in graph
-    ]
+    found = []
+    for node in graph:
+        operator = _operator(node, names, sizes, node["index"] in delegated)
+        inner = Counter(_called(file, file[0][node["index"]]))
+        if inner:
+            ((precision, _),) = inner.most_common(1)
+            operator = replace(operator, role="compute", precision=precision)
+            found.append(operator)  # its weights are inside, read once in each round
+        else:
+            found.append(replace(operator, **_bytes(node, nbytes, constant)))
+    return found
 
 
-def stored(interpreter: Any) -> list[str]:
-    """Storage types (``float16``, ``int8``) of weights that a DEQUANTIZE expands to float32, one
-    per computing operator with such weights. LiteRT reports 4-bit integers as int8 here."""
-    graph = nodes(interpreter)
-    changing = {int(tensor) for node in graph for tensor in node["outputs"]}
-    changing.update(int(detail["index"]) for detail in interpreter.get_input_details())
-    expanded = {
-        int(node["outputs"][0]): _names(node["operand_types"])[0]
-        for node in graph
-        if node["op_name"] == "DEQUANTIZE" and int(node["inputs"][0]) not in changing
-    }
-    weights = (
-        next((expanded[int(t)] for t in node["inputs"] if int(t) in expanded), None)
-        for node in graph
-        if node["op_name"] in COMPUTING
+def _called(file: Subgraphs, operator: FileOperator) -> Iterator[str]:
+    """Precisions of the products in the subgraphs that an operator runs."""
+    for index in operator.calls:
+        for inner in file[index]:
+            if inner.kind in COMPUTING:
+                yield _precision(inner.kind, inner.operands, inner.results) or "fp32"
+            yield from _called(file, inner)
+
+
+def quantized(file: Subgraphs) -> int:
+    """Number of operators with quantized weights, and of products of integers, in all subgraphs;
+    0: the file is in floating point, even if it quantizes its inputs or outputs."""
+    return sum(
+        operator.weights in INTEGERS
+        or (operator.kind in COMPUTING and not INTEGERS.isdisjoint(operator.operands))
+        for graph in file
+        for operator in graph
     )
-    return [kind for kind in weights if kind is not None]
+
+
+def stored(file: Subgraphs) -> list[str]:
+    """Storage types (``float16``, ``int8``) of weights that a DEQUANTIZE expands to float32, one
+    per computing operator with such weights, in all subgraphs."""
+    return [
+        operator.weights
+        for graph in file
+        for operator in graph
+        if operator.kind in COMPUTING and operator.expanded and operator.weights is not None
+    ]
 
 
 def notes(graph: Sequence[Operator], storage: Sequence[str]) -> list[str]:
@@ -138,6 +159,8 @@ def notes(graph: Sequence[Operator], storage: Sequence[str]) -> list[str]:
         result.append("integer weights are storage only: computed in fp32")
     if not any(op.role == "compute" for op in graph):
         result.append("the graph has no convolution or matrix product")
+    if any(op.role == "compute" and op.kind not in COMPUTING for op in graph):
+        result.append("the work inside loops and branches (recurrent layers) is not counted")
     return result
 
 
@@ -148,14 +171,16 @@ def _operator(
     node: Node, names: Mapping[int, str], shapes: Mapping[int, _Shape], delegated: bool
 ) -> Operator:
     kind = node["op_name"]
-    outputs = [int(tensor) for tensor in node["outputs"]]
+    outputs = _given(node["outputs"])
     name = names.get(outputs[0], kind) if outputs else kind
     computes = kind in COMPUTING
     return Operator(
         name=name,
         kind=kind,
         role="compute" if computes else "convert" if kind in CONVERTING else "other",
-        precision=None if kind in CONVERTING else _precision(node),
+        precision=None
+        if kind in CONVERTING
+        else _precision(kind, _names(node["operand_types"]), _names(node["result_types"])),
         macs=_macs(kind, [shapes.get(int(t), ()) for t in node["inputs"]], shapes[outputs[0]])
         if computes
         else None,
@@ -168,10 +193,10 @@ def _operator(
 def _bytes(node: Node, sizes: Mapping[int, int], constant: frozenset[int]) -> dict[str, int]:
     """``weight_bytes`` and ``activation_bytes`` of an operator. 4-bit weights count as 8-bit ones,
     as LiteRT reports them."""
-    made = [int(tensor) for tensor in node["outputs"]]
+    made = _given(node["outputs"])
     if node["op_name"] in _COPYING_NOTHING or constant.issuperset(made):
         return {"weight_bytes": 0, "activation_bytes": 0}
-    read = [int(tensor) for tensor in node["inputs"] if tensor >= 0]  # -1: omitted
+    read = _given(node["inputs"])
     weights = sum(sizes[tensor] for tensor in read if tensor in constant)
     given = sum(sizes[tensor] for tensor in read if tensor not in constant)
     written = sum(sizes[tensor] for tensor in made)
@@ -185,19 +210,17 @@ def _constants(interpreter: Any, graph: Sequence[Node]) -> frozenset[int]:
     changing = {int(detail["index"]) for detail in interpreter.get_input_details()}
     for node in graph:
         if node["op_name"] != "DEQUANTIZE" or int(node["inputs"][0]) in changing:
-            changing.update(int(tensor) for tensor in node["outputs"])
+            changing.update(_given(node["outputs"]))
     return frozenset(int(d["index"]) for d in interpreter.get_tensor_details()) - changing
 
 
-def _precision(node: Node) -> str | None:
-    result = _names(node["result_types"])
-    operands = _names(node["operand_types"])
-    if _INTEGER_WEIGHTS.intersection(result):
+def _precision(kind: str, operands: Sequence[str], results: Sequence[str]) -> str | None:
+    if _INTEGER_WEIGHTS.intersection(results):
         return "int8"
-    if "float32" in result and node["op_name"] in COMPUTING:
+    if "float32" in results and kind in COMPUTING:
         # float inputs and outputs with integer weights: activations are quantized at run time
         return "int8" if _INTEGER_WEIGHTS.intersection(operands) else "fp32"
-    return next((_WORDS[kind] for kind in result if kind in _WORDS), None)
+    return next((_WORDS[kind] for kind in results if kind in _WORDS), None)
 
 
 def _macs(kind: str, inputs: Sequence[_Shape], output: _Shape) -> int | None:
@@ -242,7 +265,13 @@ def _inside(delegate: Node, producer: Mapping[int, Node]) -> Iterator[int]:
             continue
         seen.add(node["index"])
         yield node["index"]
-        open_tensors.extend(int(operand) for operand in node["inputs"])
+        open_tensors.extend(_given(node["inputs"]))
+
+
+def _given(tensors: Sequence[Any]) -> list[int]:
+    """Indices of an operator's tensors without -1, which stands for an omitted input, or for an
+    output that nothing reads."""
+    return [int(tensor) for tensor in tensors if tensor >= 0]
 
 
 def _names(types: Sequence[Any]) -> list[str]:

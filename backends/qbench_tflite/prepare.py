@@ -9,7 +9,7 @@ from typing import Any
 from qbench.kit.adapter import PrepareError, Unsupported, first_line
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, TensorSpec
 from qbench.kit.operators import Operator
-from qbench_tflite import graph, quantizer
+from qbench_tflite import flatfile, graph, quantizer
 from qbench_tflite.program import interpreter
 from qbench_tflite.quantizer import Kept, call, excluded, quantized
 from qbench_tflite.signature import with_signature
@@ -20,6 +20,7 @@ _TRIAL_ITEMS = 8
 """Calibration items of the first pass, which only finds operators that XNNPACK refuses."""
 _ALWAYS = frozenset({"CONV_2D", "FULLY_CONNECTED"})
 """Always quantized: without them a file is not int8."""
+_RANGED = ("int8-static", "int16x8")
 _STORAGE = ("fp16", "w8", "w4")
 """Weight-only precisions: LiteRT expands weights to float32 before it computes."""
 
@@ -29,7 +30,7 @@ def prepare(
 ) -> Provenance:
     """Write ``model.tflite`` into ``out``.
 
-    - fp32 and as-shipped copy the file.
+    - fp32 and as-shipped copy the file, and fp16 one that stores float16 weights.
     - int8 first quantizes every operator that the tool can, including inputs and outputs. A second
       pass leaves kinds of operators in fp32 that XNNPACK then no longer runs (``_ousted``), since
       an operator outside XNNPACK costs more than int8 saves, and splits the graph. This raised
@@ -52,22 +53,30 @@ def prepare(
         (out / FILE).write_bytes(content)
         return _provenance(model, target, out / FILE, NAME, settings, ())
     content = _read(model)
-    reader = interpreter(content)
-    computed = sum(
-        op.precision not in ("fp32", None) for op in graph.operators(reader) if op.role == "compute"
-    )
-    stored = len(graph.stored(reader))
+    file = flatfile.operators(flatfile.parse(content))
+    integers, halves = graph.quantized(file), graph.stored(file).count("float16")
     if target.precision == "as-shipped":
-        if not computed and not stored:
+        if not integers:
             raise Unsupported("the file is not quantized: ask for fp32")
-    elif computed or (stored and target.precision != "fp32"):
+    elif integers:
         raise Unsupported(
-            f"the file is already quantized ({computed or stored} operators): ask for as-shipped"
+            f"the file is already quantized ({integers} operators): ask for as-shipped"
         )
-    if target.precision in ("as-shipped", "fp32"):
+    if target.precision in ("as-shipped", "fp32") or (target.precision == "fp16" and halves):
         (out / FILE).write_bytes(content)
-        return Provenance(FILE)
+        note = "the file stores float16 weights, which LiteRT computes with in fp32"
+        return Provenance(FILE, notes=(note,) if halves else ())
+    if target.precision in _RANGED and (loops := _loops(file)):
+        raise Unsupported(
+            f"ai-edge-quantizer finds no ranges inside {' and '.join(loops)} (a recurrent layer): "
+            "ask for int8-dynamic or w8"
+        )
     return _quantize(model, target, calibration, content, out / FILE)
+
+
+def _loops(file: graph.Subgraphs) -> list[str]:
+    """Types of the operators that run other subgraphs."""
+    return sorted({operator.kind for operator in file[0] if operator.calls})
 
 
 def _quantize(
@@ -79,7 +88,7 @@ def _quantize(
 ) -> Provenance:
     signed = with_signature(content)
     settings: dict[str, Any] = {}
-    if target.precision in ("int8-static", "int16x8"):
+    if target.precision in _RANGED:
         if not calibration:
             raise PrepareError(f"{target.precision} needs calibration items, but got none")
         method = target.options.get("calibration_method", "minmax")
@@ -115,8 +124,9 @@ def _provenance(
     """
     result = interpreter(path)
     call(lambda: slots(result, model))  # inputs and outputs still exist
-    after = [op for op in graph.operators(result) if op.role == "compute"]
-    stored = graph.stored(result)
+    file = flatfile.operators(flatfile.parse(path.read_bytes()))
+    after = [op for op in graph.operators(result, file) if op.role == "compute"]
+    stored = graph.stored(file)
     if target.precision in _STORAGE:
         count = len(stored)
     else:
@@ -163,7 +173,8 @@ def _ousted(before: bytes, after: bytes) -> list[str]:
 def _outside(content: bytes) -> set[str]:
     reader = interpreter(content)
     reader.allocate_tensors()
-    return {op.kind for op in graph.operators(reader) if op.fallback}
+    file = flatfile.operators(flatfile.parse(content))
+    return {op.kind for op in graph.operators(reader, file) if op.fallback}
 
 
 # --------------------------------------------------------------------------- the file
@@ -196,11 +207,17 @@ def _read(model: Model) -> bytes:
 
 
 def _load(content: bytes) -> Any:
-    """An interpreter of a source file's content."""
+    """An interpreter of a source file's content.
+
+    Raises:
+        PrepareError: not a valid TFLite file.
+        Unsupported: LiteRT lacks one of its operators.
+    """
     if not content:
         raise PrepareError("not a valid TFLite file: it is empty")
     try:
         return interpreter(content)
     except (ValueError, RuntimeError) as error:
-        what = "not a valid TFLite file" if "Flatbuffer" in str(error) else "LiteRT cannot load it"
-        raise PrepareError(f"{what}: {first_line(error)}") from None
+        if "Flatbuffer" in str(error):
+            raise PrepareError(f"not a valid TFLite file: {first_line(error)}") from None
+        raise Unsupported(f"LiteRT cannot run the file: {first_line(error)}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,16 +74,14 @@ class TfliteProgram(Program):
 
     def effective(self) -> EffectivePrecision:
         """From the operand types of the allocated graph, and its partition by XNNPACK."""
-        from qbench_tflite import graph
-
-        operators = self._operators()
-        return EffectivePrecision.of(operators, graph.notes(operators, graph.stored(self._spare)))
+        operators, notes = self._inspected()
+        return EffectivePrecision.of(operators, notes)
 
     def profile(self, feed: Feed, runs: int) -> Profile:
         """Structure, precision and placement, without times; runs nothing."""
         from qbench_tflite import graph
 
-        operators = self._operators()
+        operators, notes = self._inspected()
         pieces = graph.partitions(self._spare)
         outside = sum(op.fallback for op in operators)
         return Profile(
@@ -91,21 +90,24 @@ class TfliteProgram(Program):
                 "LiteRT's Python interface reports no times of operators",
                 f"XNNPACK runs the graph in {pieces} piece{'s' * (pieces != 1)}; "
                 f"{outside} of {len(operators)} operators are outside",
-                *graph.notes(operators, graph.stored(self._spare)),
+                *notes,
             ),
         )
 
-    def _operators(self) -> list[Operator]:
+    def _inspected(self) -> tuple[list[Operator], list[str]]:
+        """The operators, and notes for the reader."""
         from ai_edge_litert.interpreter import OpResolverType
 
-        from qbench_tflite import graph
+        from qbench_tflite import flatfile, graph
 
         if self._spare is None:
             raise RuntimeError("call effective() and profile() before stream()")
         plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         shapes = interpreter(self._path, 1, {"experimental_op_resolver_type": plain})
         self._allocate(shapes)
-        return graph.operators(self._spare, shapes)
+        file = flatfile.operators(flatfile.parse(self._path.read_bytes()))
+        operators = graph.operators(self._spare, file, shapes)
+        return operators, graph.notes(operators, graph.stored(file))
 
     def close(self) -> None:
         self._spare = None
@@ -218,18 +220,27 @@ def interpreter(
 
 
 def flags(hints: Mapping[str, Any]) -> dict[str, Any]:
-    """The interpreter's arguments for ``hints``, all of them.
+    """The interpreter's arguments for ``hints``: all those that this version of LiteRT has.
 
     Raises:
+        Unsupported: this version lacks an argument that the hints set.
         ValueError: an unknown name, or a value that it does not take.
     """
-    from ai_edge_litert.interpreter import OpResolverType
+    import ai_edge_litert
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     if "num_threads" in hints:
         raise ValueError("num_threads is set by the suite's threads, not by a hint")
     arguments = dict(vars(read_hints(Hints, hints, "tflite")))
     resolver = arguments["experimental_op_resolver_type"]
-    return {**arguments, "experimental_op_resolver_type": OpResolverType[resolver]}
+    arguments["experimental_op_resolver_type"] = OpResolverType[resolver]
+    known = signature(Interpreter).parameters
+    if lacking := sorted(set(hints) - set(known)):
+        raise Unsupported(
+            f"LiteRT {ai_edge_litert.__version__} has no {lacking[0]}: drop the hint, or update "
+            "ai-edge-litert"
+        )
+    return {name: value for name, value in arguments.items() if name in known}
 
 
 def _closed() -> None:

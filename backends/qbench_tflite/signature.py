@@ -1,34 +1,62 @@
-"""Add a signature and current operator codes to a TFLite file, so that today's tools can read it.
-
-- ai-edge-quantizer feeds a model by the names of its signature, which files from old converters
-  lack. It renames tensors, but not the signature's entries, so these keep the source's names.
-- It reads ``builtin_code`` only, which old converters leave at 0 (ADD): their operators are in
-  ``deprecated_builtin_code``. The format's rule (``schema.fbs``, OperatorCode) is to use the
-  greater of both.
-"""
+"""Signatures of a TFLite file: names for the inputs and outputs of a subgraph."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from qbench_tflite.flatfile import expand_halves, keep, packed, parse, reachable
+
 KEY = "serving_default"
 """Key of the signature that today's converters write."""
+
+
+def several(content: bytes) -> list[str]:
+    """Keys of the file's signatures if they belong to more than one subgraph; else none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: Any = schema.Model.GetRootAs(content, 0)
+    found = [model.SignatureDefs(index) for index in range(model.SignatureDefsLength())]
+    if len({signature.SubgraphIndex() for signature in found}) < 2:
+        return []
+    return sorted(signature.SignatureKey().decode() for signature in found)
+
+
+def alone(content: bytes, key: str) -> bytes:
+    """The file with the signature ``key`` only: its subgraph is the first, and subgraphs and
+    weights of other signatures are gone.
+
+    Raises:
+        ValueError: there is no such signature.
+    """
+    model = parse(content)
+    signatures = {entry.signatureKey.decode(): entry for entry in model.signatureDefs or ()}
+    if key not in signatures:
+        raise ValueError(f"the file has no signature '{key}'; {', '.join(signatures) or 'none'}")
+    signature = signatures[key]
+    keep(model, reachable(model, signature.subgraphIndex))
+    signature.subgraphIndex = 0
+    model.signatureDefs = [signature]
+    return packed(model)
 
 
 def with_signature(
     content: bytes, inputs: Sequence[str] | None = None, outputs: Sequence[str] | None = None
 ) -> bytes:
-    """The file with one signature, for its first subgraph, and with current operator codes.
+    """The file with one signature, for its first subgraph, so that ai-edge-quantizer can read it.
+
+    It feeds a model by the names of its signature, which files from old converters lack. It
+    renames tensors, but not the signature's entries, so these keep the source's names. Weights
+    that the file stores in float16 become float32.
 
     Args:
         content: a valid TFLite file.
         inputs, outputs: names in the file's order; by default the tensors' names.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = parse(content)
+    expand_halves(model)
     graph = model.subgraphs[0]
 
     def entries(tensors: Iterable[int], names: Sequence[str] | None) -> list[Any]:
@@ -40,15 +68,10 @@ def with_signature(
             result.append(entry)
         return result
 
-    for code in model.operatorCodes:
-        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     signature = schema.SignatureDefT()
     signature.signatureKey = KEY
     signature.subgraphIndex = 0
     signature.inputs = entries(graph.inputs, inputs)
     signature.outputs = entries(graph.outputs, outputs)
     model.signatureDefs = [signature]
-
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return packed(model)

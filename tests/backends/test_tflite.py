@@ -625,16 +625,6 @@ class TestAsShipped:
             with pytest.raises(Unsupported, match="as-shipped"):
                 make(quantized, precision, tmp_path / precision)
 
-    def test_a_file_that_stores_half_floats_is_float(
-        self, resnet8: Case, artifacts: dict[str, Artifact], tmp_path: Path
-    ) -> None:
-        model = replace(resnet8.model, path=artifacts["fp16"].file)
-        for precision in ("as-shipped", "fp32"):
-            with open_(make(model, precision, tmp_path / precision)) as program:
-                assert program.effective().operators == {"fp32": 10}
-        with pytest.raises(Unsupported, match="as-shipped"):
-            make(replace(resnet8, model=model), "int8-static", tmp_path / "int8")
-
     def test_a_float_file_is_not_quantized(self, resnet8: Case, tmp_path: Path) -> None:
         with pytest.raises(Unsupported, match="fp32"):
             make(resnet8, "as-shipped", tmp_path / "out")
