@@ -40,13 +40,6 @@ def quantized(model: Any) -> list[Any]:
     return found
 
 
-def is_quantized(model: Any) -> bool:
-    """Whether activations or weights of ``model`` are quantized."""
-    return bool(quantized(model)) or any(
-        op.get_type_name() == "FakeQuantize" for op in model.get_ops()
-    )
-
-
 def stored_type(op: Any) -> str:
     """Stored type of the weight of ``op``; "" if its second input is no weight."""
     path = _weight_path(op)

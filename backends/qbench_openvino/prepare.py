@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
+from qbench.kit.onnxfile.quantized import check_quantized, quantized_operators
 from qbench_openvino.convert import convert
 from qbench_openvino.defects import unpack_miscompiled
-from qbench_openvino.graph import is_quantized, quantized
+from qbench_openvino.graph import quantized
 from qbench_openvino.runtime import import_openvino
 
 FILE = "model.xml"
@@ -20,7 +21,14 @@ def prepare(
 ) -> Provenance:
     """Write ``model.xml`` and ``model.bin`` into ``out``."""
     openvino = import_openvino()
-    converted, record = _make(convert(openvino, model), model, target, calibration)
+    given = quantized_operators(model.path) if model.format == "onnx" else None
+    if given is not None:
+        check_quantized(given, target)
+    converted = convert(openvino, model)
+    if given is None:
+        given = len(quantized(converted))
+        check_quantized(given, target)
+    converted, record = _make(converted, given, model, target, calibration)
     half = target.precision == "fp16"
     openvino.save_model(converted, out / FILE, compress_to_fp16=half)
     return Provenance(
@@ -29,18 +37,26 @@ def prepare(
 
 
 def _make(
-    converted: Any, model: Model, target: PrepareTarget, calibration: Calibration | None
+    converted: Any,
+    given: int,
+    model: Model,
+    target: PrepareTarget,
+    calibration: Calibration | None,
 ) -> tuple[Any, dict[str, Any]]:
-    """The model to save, and fields of its ``Provenance``."""
+    """The model to save, and fields of its ``Provenance``.
+
+    Args:
+        given: number of quantized operators of the source.
+    """
     precision, options = target.precision, target.options
-    if target.recipe == "shared":
-        return converted, _unchanged(converted, "the shared Q/DQ file, only converted")
-    if precision == "as-shipped":
-        if not is_quantized(converted):
-            raise Unsupported("the file is not quantized: as-shipped is for files that are")
-        return converted, _unchanged(converted, "the original file, only converted")
-    if is_quantized(converted):
-        raise Unsupported("the file arrives quantized: ask for as-shipped")
+    if given:
+        kind = "shared Q/DQ" if target.recipe == "shared" else "original"
+        notes = [f"the {kind} file, only converted"]
+        if unpacked := unpack_miscompiled(converted):
+            notes.append(
+                f"{unpacked} convolutions unpacked to float32: OpenVINO would miscompile them"
+            )
+        return converted, {"quantized_ops": given, "notes": tuple(notes)}
     # the rest imports NNCF, which takes a second
     if precision == "int8-static":
         if calibration is None:
@@ -57,17 +73,3 @@ def _make(
 
         return compress_weights_only(converted, precision, options["group_size"])
     return converted, {}
-
-
-def _unchanged(converted: Any, note: str) -> dict[str, Any]:
-    """Fields of ``Provenance`` for a file that is already quantized.
-
-    Raises:
-        PrepareError: it is not.
-    """
-    if not quantized(converted):
-        raise PrepareError("the file has no convolution or matrix product with quantized weights")
-    notes = [note]
-    if unpacked := unpack_miscompiled(converted):
-        notes.append(f"{unpacked} convolutions unpacked to float32: OpenVINO would miscompile them")
-    return {"quantized_ops": len(quantized(converted)), "notes": tuple(notes)}

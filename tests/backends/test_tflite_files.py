@@ -157,7 +157,7 @@ def predict(artifact: Artifact, items: np.ndarray) -> np.ndarray:
         stream = program.stream()
         rows = []
         for item in items:
-            stream.bind({name: item[None] for name in artifact.model.inputs})
+            stream.bind(dict.fromkeys(artifact.model.inputs, item[None]))
             stream.infer()
             rows.append(next(iter(stream.read().values())))
     return np.concatenate(rows)

@@ -1,8 +1,8 @@
 """Files with the weights of an ONNX file, read from the file itself. Standard library only, so that
 the parent process and adapters without the onnx package can ask.
 
-An ONNX file is a protobuf message; a tensor in it may name a file and leave its content there
-(``TensorProto.external_data``, onnx/onnx.proto). Only the fields that lead to tensors are read.
+A tensor of an ONNX file may name a file and leave its content there (``external_data``). Only the
+fields that lead to tensors are read.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
 
 from qbench.kit.adapter import PrepareError
+from qbench.kit.onnxfile.wire import Span, fields, opened, texts
 
 _FIELDS = {
     "model": {7: "graph", 25: "function"},
@@ -26,8 +26,7 @@ _FIELDS = {
 """By message, the numbers of its fields that lead to a tensor's external data, and their types."""
 _IS_EXTERNAL = (14, 1)
 """Number and value of the field ``data_location`` of a tensor whose content is elsewhere."""
-_SIZES = {1: 8, 5: 4}
-"""Bytes of values by wire type: 64 and 32 bits."""
+_KEY, _VALUE = 1, 2
 
 
 def external_files(path: Path) -> list[str]:
@@ -37,14 +36,8 @@ def external_files(path: Path) -> list[str]:
     Raises:
         PrepareError: it is no ONNX file, is truncated, or keeps weights outside its folder.
     """
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            found = [inside(place) for place in _locations(data, "model", _Span(0, len(data)))]
-    except (IndexError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise PrepareError(f"not a valid ONNX file: {error} (truncated or not ONNX)") from error
-    except OSError as error:
-        raise PrepareError(f"the ONNX file cannot be read: {error}") from error
-    return list(dict.fromkeys(found))
+    with opened(path) as (data, span):
+        return list(dict.fromkeys(map(inside, _locations(data, span, "model"))))
 
 
 def inside(location: str) -> str:
@@ -62,63 +55,15 @@ def inside(location: str) -> str:
     return str(PurePosixPath(location))
 
 
-class _Span(NamedTuple):
-    """A part of the file, in bytes from its start."""
-
-    start: int
-    end: int
-
-
-def _locations(data: mmap.mmap, message: str, span: _Span) -> Iterator[str]:
-    fields = list(_fields(data, span))
-    if message == "tensor" and _IS_EXTERNAL not in fields:
+def _locations(data: mmap.mmap, span: Span, message: str) -> Iterator[str]:
+    found = list(fields(data, span))
+    if message == "tensor" and _IS_EXTERNAL not in found:
         return
-    for number, value in fields:
+    for number, value in found:
         inner = _FIELDS[message].get(number)
-        if inner is None or not isinstance(value, _Span):
+        if inner is None or not isinstance(value, Span):
             continue
         if inner != "entry":
-            yield from _locations(data, inner, value)
-            continue
-        texts = {n: data[v.start : v.end] for n, v in _fields(data, value) if isinstance(v, _Span)}
-        if texts.get(1) == b"location":
-            yield texts.get(2, b"").decode()
-
-
-def _fields(data: mmap.mmap, span: _Span) -> Iterator[tuple[int, _Span | int]]:
-    """Number and value of each field of a message: the place of its bytes, or a number.
-
-    Raises:
-        ValueError: this is no protobuf message.
-    """
-    at = span.start
-    while at < span.end:
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(data, at)
-            yield key >> 3, value
-            continue
-        if kind == 2:
-            size, at = _varint(data, at)
-        elif kind in _SIZES:
-            size = _SIZES[kind]
-        else:
-            raise ValueError(f"byte {at} starts no field")
-        if at + size > span.end:
-            raise ValueError(f"a field at byte {at} ends after its message")
-        yield key >> 3, _Span(at, at + size)
-        at += size
-
-
-def _varint(data: mmap.mmap, at: int) -> tuple[int, int]:
-    """A number in base 128, and the place after it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-        if shift > 63:
-            raise ValueError(f"a number at byte {at} is too long")
+            yield from _locations(data, value, inner)
+        elif texts(data, value, _KEY) == ["location"]:
+            yield from texts(data, value, _VALUE)

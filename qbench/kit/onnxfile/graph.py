@@ -1,4 +1,4 @@
-"""Read and check ONNX files, and count operators and multiply-adds. Needs onnx."""
+"""Read and check ONNX files, and count multiply-adds. Needs onnx."""
 
 from __future__ import annotations
 
@@ -18,19 +18,6 @@ from qbench.kit.onnxfile.external import inside
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
-_INTEGER_OPS = (
-    "ConvInteger",
-    "DynamicQuantizeLSTM",
-    "DynamicQuantizeMatMul",
-    "MatMulInteger",
-    "MatMulIntegerToFloat",
-    "QAttention",
-    "QGemm",
-    "QLinearConv",
-    "QLinearMatMul",
-)
-_BLOCKWISE_OPS = ("GatherBlockQuantized", "MatMulNBits")
-_QUANTIZED_SIGNS = (*_INTEGER_OPS, *_BLOCKWISE_OPS, "DequantizeLinear", "QuantizeLinear")
 _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -147,10 +134,6 @@ def _spec(value: onnx.ValueInfoProto, quantized: Mapping[str, tuple[float, int]]
     return TensorSpec(dtype, tuple(shape), scale=scale, zero_point=zero_point)
 
 
-def is_quantized(model: ModelProto) -> bool:
-    return any(node.op_type in _QUANTIZED_SIGNS for node in model.graph.node)
-
-
 def batch_symbols(graph: GraphProto) -> tuple[str, ...]:
     """Return the names of free first axes of the inputs that no other axis has."""
     first, other = set(), set()
@@ -182,29 +165,6 @@ def quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:
             offset = int(numpy_helper.to_array(zero).item()) if zero is not None else 0
             found[name] = (float(scale.item()), offset)
     return found
-
-
-def count_quantized(model: ModelProto) -> int:
-    """Count operators with quantized weights: integer operators, those that unpack blocks of
-    weights, and convolutions and matrix products whose weights come from a DequantizeLinear."""
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    for node in graph.node:  # weights may also be float32, before a pair of Q and DQ
-        if node.op_type == "QuantizeLinear" and node.input[0] in constants:
-            constants.add(node.output[0])
-    unpacked = {
-        node.output[0]
-        for node in graph.node
-        if node.op_type == "DequantizeLinear" and node.input[0] in constants
-    }
-    return sum(
-        node.op_type in (*_INTEGER_OPS, *_BLOCKWISE_OPS)
-        or (
-            node.op_type in (*_CONVOLUTIONS, *_PRODUCTS)
-            and any(name in unpacked for name in node.input[1:2])
-        )
-        for node in graph.node
-    )
 
 
 def lists_weights_as_inputs(model: ModelProto) -> bool:

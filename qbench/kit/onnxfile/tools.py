@@ -13,6 +13,7 @@ import onnx
 from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import Model, PrepareTarget, Provenance
 from qbench.kit.onnxfile import graph, rewrite
+from qbench.kit.onnxfile.quantized import check_quantized, quantized_operators
 
 FILE = "model.onnx"
 
@@ -66,23 +67,15 @@ def copy(
         PrepareError: a shared file that is not quantized.
         Unsupported: a file that is quantized though the target is not as-shipped, or the reverse.
     """
-    arrives_quantized = graph.is_quantized(source)
-    if target.recipe == "shared":
-        if not arrives_quantized:
-            raise PrepareError("recipe shared: the file should already be quantized, but is not")
-    elif target.precision == "as-shipped":
-        if not arrives_quantized:
-            raise Unsupported("the file is not quantized: as-shipped is for files that are")
-    elif arrives_quantized:
-        raise Unsupported("the file arrives quantized: ask for as-shipped")
-    elif target.precision not in ("fp32", "tf32"):  # the runtime's settings distinguish these two
-        return None
-    return _copy(model.path, source, out)
+    quantized = quantized_operators(model.path)
+    check_quantized(quantized, target)
+    if not quantized and target.precision not in ("fp32", "tf32"):
+        return None  # the runtime's settings distinguish these two
+    return _copy(model.path, source, quantized or None, out)
 
 
-def _copy(path: Path, source: onnx.ModelProto, out: Path) -> Provenance:
+def _copy(path: Path, source: onnx.ModelProto, quantized: int | None, out: Path) -> Provenance:
     """``path`` as one file with constant weights."""
-    quantized = graph.count_quantized(source) or None
     if graph.has_external_weights(source):
         save(graph.load(path), out / FILE)
         return Provenance(FILE, quantized_ops=quantized, notes=("weights were put in one file",))
@@ -114,7 +107,7 @@ def count(name: str, out: Path) -> int:
     Raises:
         PrepareError: there are none.
     """
-    quantized = graph.count_quantized(graph.load(out / FILE, weights=False))
+    quantized = quantized_operators(out / FILE)
     if quantized == 0:
         raise PrepareError(f"{name} finished but quantized no operator")
     return quantized
