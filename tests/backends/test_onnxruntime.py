@@ -700,7 +700,7 @@ def test_quantized_inputs_and_outputs_are_fed_the_cards_dtype(tmp_path: Path) ->
         [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in scalars.items()],
     )
     spec = TensorSpec("float32", ("N", 4))
-    artifact = make(describe(path, spec, spec, ("q", "r")), "as-shipped", tmp_path / "out")
+    artifact = make(describe(path, spec, spec, ("q", "r")), "fp32", tmp_path / "out")
     with BACKEND.open(artifact, RunConfig()) as program:
         assert program.inputs["x"] == TensorSpec("uint8", (1, 4), None, 0.5, 8)
         assert program.outputs["y"].scale == 0.25
