@@ -18,6 +18,7 @@ from qbench.cli.cache import cache_app
 from qbench.cli.common import INTERRUPTED, MACHINERY
 from qbench.cli.compare import compare
 from qbench.cli.cost import cost
+from qbench.cli.fetching import fetch
 from qbench.cli.gate import accept, gate
 from qbench.cli.help import Command, CommandGroup
 from qbench.cli.history import history, prune
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 GROUPS = {
     "Measure": (
-        running.init, running.plan, running.run, listing.doctor, listing.backends,
+        running.init, fetch, running.plan, running.run, listing.doctor, listing.backends,
         listing.models, listing.suites, results.show, results.explain,
     ),
     "Judge": (compare, gate, accept, history),

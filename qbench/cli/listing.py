@@ -67,6 +67,8 @@ def backends(as_json: AsJson = False) -> int:
 def models(as_json: AsJson = False) -> int:
     """List the shipped model cards.
 
+    'untried' marks a card that nobody has run with its real files yet.
+
     Cards for your own suites go in a folder models/ next to the suite file.
     """
     from qbench.present.terminal.tables import simple_table
@@ -81,6 +83,7 @@ def models(as_json: AsJson = False) -> int:
     rows = []
     for card in cards:
         expected = f"{100 * card.expected.value:.1f} %" if card.expected else None
+        expected = "untried" if card.untried else expected
         rows.append((card.name, card.task, ", ".join(card.sources), expected, card.description))
     console().print(simple_table(["model", "task", "formats", "fp32", "description"], rows))
     return 0

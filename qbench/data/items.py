@@ -11,20 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from qbench.data.files import Report, digest_path, locate
+from qbench.data.digests import digest_path
+from qbench.data.download import Report
+from qbench.data.files import locate
 from qbench.data.labels import make_labels
-from qbench.data.readers import READERS, Reader
+from qbench.data.readers import Reader, open_reader
 from qbench.data.tokens import tokenizer
 from qbench.errors import UserError, nearest
 from qbench.kit.pipeline import transforms
 from qbench.spec import preprocess
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.models import ModelCard, Tensor
-from qbench.storage import cache_dir, digest_json, new_folder
+from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 
-PREPARE_VERSION = 3
+PREPARE_VERSION = 4
 """Raise it when preprocessing of the same card and files yields other values."""
 REPORT_EVERY_S = 5.0
+DIGEST = "digest.txt"
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,14 @@ class Items:
         feeds: ``.npy`` files of ``[items, ...]`` in the card's dtype, by canonical input.
         labels: a ``.npy`` file, see ``qbench.data.labels``; None without labels.
         count: number of items.
-        digest: SHA-256 over source files, chosen items and steps.
+        digest: SHA-256 over the preprocessed items and labels, whatever form they were stored in.
         random: made up; accuracy on them means nothing.
         source: digest of the data set's main file, and the items' positions in it; None without
             files.
         classes: number of the data set's classes, from its card or files; None if unknown.
         chosen: a ``.npy`` file of int64 ``[items]``, the items' indices in the data set; None
             without a data set.
+        made_of: SHA-256 over source files, chosen items and steps; None without a data set.
     """
 
     feeds: Mapping[str, Path]
@@ -52,6 +56,7 @@ class Items:
     source: tuple[str, tuple[int, ...]] | None = None
     chosen: Path | None = None
     classes: int | None = None
+    made_of: str | None = None
 
     def overlap(self, other: Items) -> int:
         """Count the items that both take from the same file, whatever the data sets' names."""
@@ -87,7 +92,7 @@ def make_items(
         contents,
         data.model_dump(
             mode="json",
-            exclude={"name", "description", "licence", "homepage", "part_of", "files"},
+            exclude={"name", "description", "licence", "homepage", "part_of", "files", "local"},
         ),
         list(card.inputs),  # their order, which JSON objects lose
         card.model_dump(mode="json", include={"preprocess", "inputs"}),
@@ -99,7 +104,7 @@ def make_items(
         shutil.rmtree(folder)  # it is damaged
     if not folder.is_dir():
         report(f"preprocessing {card.name}'s items of {data.name}")
-        with new_folder(folder) as out, READERS[data.format](data, files) as reader:
+        with new_folder(folder) as out, open_reader(data, files) as reader:
             _Writer(card, data, reader, split, vocabularies, report, out).write()
     chosen = np.load(folder / "chosen.npy").tolist()
     origins = np.load(folder / "origins.npy").tolist()
@@ -110,7 +115,8 @@ def make_items(
         feeds={name: folder / f"input-{i}.npy" for i, name in enumerate(card.inputs)},
         labels=labels if labels.exists() else None,
         count=len(chosen),
-        digest=digest_json([made_of, chosen]),
+        digest=(folder / DIGEST).read_text(),
+        made_of=digest_json([made_of, chosen]),
         source=(contents.get("data") or contents["images"], tuple(origins)),
         chosen=folder / "chosen.npy",
         classes=classes,
@@ -179,7 +185,7 @@ class _Writer:
 
     def write(self) -> None:
         """Write ``input-<n>.npy`` for every input, ``labels.npy`` if there are labels,
-        ``chosen.npy``, ``origins.npy`` and, if known, ``classes.npy``."""
+        ``chosen.npy``, ``origins.npy``, ``digest.txt`` and, if known, ``classes.npy``."""
         self._check_card()
         chosen = self._chosen()
         for number, (name, tensor) in enumerate(self.card.inputs.items()):
@@ -201,11 +207,17 @@ class _Writer:
                     f"model {self.card.name}, data set {self.data.name}: {error}"
                 ) from None
             np.save(self.out / "labels.npy", labels)
+        (self.out / DIGEST).write_text(self._digest())
         np.save(self.out / "chosen.npy", np.asarray(chosen, np.int64))
         if self.reader.classes is not None:
             np.save(self.out / "classes.npy", self.reader.classes)
         origins = [self.reader.origin(index) for index in chosen]
         np.save(self.out / "origins.npy", np.asarray(origins, np.int64))
+
+    def _digest(self) -> str:
+        inputs = [digest_file(self.out / f"input-{n}.npy") for n in range(len(self.card.inputs))]
+        labels = self.out / "labels.npy"
+        return digest_json([inputs, digest_file(labels) if labels.exists() else None])
 
     def _check_card(self) -> None:
         """Check the card's numbers of items and classes."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from qbench.data.files import Report
+from qbench.data.download import Report
 from qbench.data.items import Items, array_for, find_vocabularies, readable
-from qbench.data.readers import READERS, Reader
+from qbench.data.readers import Reader, open_reader
 from qbench.data.tokens import vocabulary
 from qbench.errors import UserError
 from qbench.spec.datasets import FORMATS, DatasetCard
@@ -107,14 +107,14 @@ def pipeline_request(
         UserError: a file cannot be read, or the model's decoder is not installed here.
     """
     count = min(frames, items.count)
-    key = digest_json(["raw", RAW_VERSION, items.digest, count])
+    key = digest_json(["raw", RAW_VERSION, items.made_of, count])
     folder = cache_dir() / "data" / key[:32]
     if not all(readable(path) for path in folder.glob("*.npy")):
         shutil.rmtree(folder)  # it is damaged
     if not folder.is_dir():
         assert items.chosen is not None  # it has a data set
         chosen = np.load(items.chosen)[:count].tolist()
-        with new_folder(folder) as out, READERS[data.format](data, files) as reader:
+        with new_folder(folder) as out, open_reader(data, files) as reader:
             record = {
                 "titles": [reader.title(index) for index in chosen],
                 **_inputs(card, reader, chosen, find_vocabularies(card, root, report), out),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from qbench.errors import UserError, check_known
@@ -41,16 +42,19 @@ def decode(data: bytes, where: str) -> str:
 
 
 class Table:
-    """A CSV or TSV with a heading: ``rows`` by column, and the last line of each in ``lines``.
+    """A CSV or TSV: ``rows`` by column, and the last line of each in ``lines``.
 
     Args:
         tabs: whether the file is tab-separated without quoting, like GLUE's files.
+        columns: names of the columns; None if the first line is a heading with them.
 
     Raises:
         UserError: a line and the heading have different numbers of columns.
     """
 
-    def __init__(self, path: Path, tabs: bool = False) -> None:
+    def __init__(
+        self, path: Path, tabs: bool = False, columns: Sequence[str] | None = None
+    ) -> None:
         self.path = path
         text = io.StringIO(read_text(path), newline="")
         lines = (
@@ -61,7 +65,7 @@ class Table:
         self.rows: list[dict[str, str]] = []
         self.lines: list[int] = []
         try:
-            self.columns = next(lines, [])
+            self.columns = next(lines, []) if columns is None else list(columns)
             if len(set(self.columns)) != len(self.columns):
                 raise UserError(f"{path}:1: two columns have the same name")
             for row in lines:
@@ -70,7 +74,7 @@ class Table:
                 if len(row) != len(self.columns):
                     raise UserError(
                         f"{path}:{lines.line_num}: this line has {len(row)} columns, "
-                        f"the heading {len(self.columns)}"
+                        f"the {'heading' if columns is None else 'card'} {len(self.columns)}"
                     )
                 self.rows.append(dict(zip(self.columns, row, strict=True)))
                 self.lines.append(lines.line_num)

@@ -314,8 +314,8 @@ class _Planner:
             name = self._preparers[case.backend, case.precision]
             raise NoSource(f"environment {name}: {preparer.failure}", "prepare_failed")
         refusals = []
-        for form in sorted(backend.formats, key=lambda form: form not in card.sources):
-            if form not in card.sources and case.precision == "as-shipped":
+        for form in sorted(backend.formats, key=lambda form: not self._catalog.has(card, form)):
+            if not self._catalog.has(card, form) and case.precision == "as-shipped":
                 continue  # a converted file is not the shipped one
             if not self._catalog.can_give(card, form):
                 continue

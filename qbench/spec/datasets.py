@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from qbench.spec.files import SourceFile
 from qbench.spec.suite import Name, PositiveInt
 from qbench.spec.yamlfile import Strict
 
-Truth = Literal["classes", "boxes", "masks", "scores"]
+Truth = Literal["classes", "boxes", "masks", "scores", "none"]
 IGNORE = 255
 """The value of ignored pixels in masks."""
 
@@ -117,18 +118,56 @@ class Format:
     encoded: bool = False
 
 
+FormatName = Literal[
+    "npz", "image-folder", "image-zip", "yolo", "segmentation", "tsv", "cifar10", "mnist", "records"
+]
 _PICTURES, _DATA, _LABELS = frozenset({"images"}), frozenset({"data"}), frozenset({"labels"})
+_CLASSES: tuple[Truth, ...] = ("classes", "none")
 FORMATS = {
-    "npz": Format(_DATA, get_args(Truth), arrays=True),
-    "image-folder": Format(_PICTURES, ("classes",), optional=_LABELS, arrays=True, encoded=True),
-    "image-zip": Format(_PICTURES, ("classes",), optional=_LABELS, arrays=True, encoded=True),
+    "npz": Format(_DATA, ("classes", "boxes", "masks", "scores"), arrays=True),
+    "image-folder": Format(_PICTURES, _CLASSES, optional=_LABELS, arrays=True, encoded=True),
+    "image-zip": Format(_PICTURES, _CLASSES, optional=_LABELS, arrays=True, encoded=True),
     "yolo": Format(_PICTURES, ("boxes",), optional=_LABELS, encoded=True),
     "segmentation": Format(_PICTURES | {"masks"}, ("masks",), encoded=True),
     "tsv": Format(_DATA, ("classes", "scores"), arrays=True),
     "cifar10": Format(_DATA, ("classes",)),
     "mnist": Format(_PICTURES | _LABELS, ("classes",)),
+    "records": Format(_DATA, _CLASSES),
 }
 """By the card's ``format``; docs/data-sets.md describes each."""
+
+
+class Record(Strict):
+    """The content of each file of the format ``records``: numbers, little-endian.
+
+    Attributes:
+        label: a regular expression whose group finds an item's class in its file's name.
+    """
+
+    dtype: Literal["int8", "uint8", "int16", "uint16", "int32", "float32"]
+    shape: Annotated[list[PositiveInt], Field(min_length=1)]
+    label: str | None = None
+
+    @field_validator("label")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        try:
+            groups = re.compile(value or "()").groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError("the expression has one group, such as '_([0-9]+)[.]bin$'")
+        return value
+
+
+class LocalForm(Strict):
+    """The same items in another form, if its files are below the suite's folder or
+    ``$QBENCH_ASSETS``; never downloaded. Its keys are those of the card."""
+
+    format: FormatName
+    files: dict[str, SourceFile]
+    arrays: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    labels: str | None = None
 
 
 class DatasetCard(Strict):
@@ -138,11 +177,16 @@ class DatasetCard(Strict):
         files: the format's files, see ``FORMATS``.
         arrays: array (npz) or column (CSV, TSV), by the name that models use.
         labels: the array or column of labels; None if there are none, or the format has its own.
-        truth: kind of labels: classes, boxes (``yolo``), masks (``segmentation``), or scores: one
-            for every two items (items 2k and 2k+1 are a pair).
+        columns: names of the columns of ``files.labels``, if it has no heading.
+        truth: kind of labels: classes, boxes (``yolo``), masks (``segmentation``), scores: one
+            for every two items (items 2k and 2k+1 are a pair), or none.
+        record: only ``records``: the content of a file.
+        select: the items of the files that belong to the data set, ``first:end:step`` as in Python.
+            Default: all.
+        local: the selected items in another form, looked for first.
         pair: only ``tsv`` with scores: the column of the second text.
         part: only ``cifar10``: its training or its test files, where ``data`` holds both.
-        items: number of items that the files must hold. Default: not checked.
+        items: number of items that there must be. Default: not checked.
         classes: number of classes, so that labels lie in 0..classes-1. Default: unbounded, or the
             number of sub-folders.
         part_of: the official data set that contains this one, or equals it.
@@ -152,13 +196,15 @@ class DatasetCard(Strict):
     description: str = ""
     licence: str | None = None
     homepage: str | None = None
-    format: Literal[
-        "npz", "image-folder", "image-zip", "yolo", "segmentation", "tsv", "cifar10", "mnist"
-    ]
+    format: FormatName
     files: dict[str, SourceFile]
     arrays: Annotated[dict[str, str], Field(min_length=1)] | None = None
     labels: str | None = None
+    columns: Annotated[list[str], Field(min_length=1)] | None = None
     truth: Truth = "classes"
+    record: Record | None = None
+    select: Annotated[str, Field(pattern=r"^\d*:\d*(:[1-9]\d*)?$")] | None = None
+    local: LocalForm | None = None
     pair: str | None = None
     part: Literal["train", "test"] | None = None
     items: PositiveInt | None = None
@@ -201,6 +247,33 @@ class DatasetCard(Strict):
             raise ValueError("with 'pair' there is one array: the column of the first text")
         if self.part is not None and self.format != "cifar10":
             raise ValueError(f"format {self.format} has no 'part': name the files of a part")
+        if (self.record is not None) != (self.format == "records"):
+            raise ValueError("'record' describes the files of the format records, which needs it")
+        if self.record is not None and (self.record.label is None) != (self.truth == "none"):
+            raise ValueError("record.label finds the classes; without them, 'truth: none'")
+        if self.columns is not None and not (
+            self.format.startswith("image-") and "labels" in self.files
+        ):
+            raise ValueError("'columns' names the columns of files.labels, a CSV without heading")
+        if self.select is not None and self.truth == "scores":
+            raise ValueError("items with scores are pairs: 'select' would split them")
+        if self.local is not None:
+            self.as_local()
         if self.truth == "masks" and self.classes is not None and self.classes > IGNORE:
             raise ValueError(f"masks hold at most {IGNORE} classes: {IGNORE} means ignore")
         return self
+
+    def as_local(self) -> DatasetCard:
+        """The card of the items in their ``local`` form.
+
+        Raises:
+            ValueError: ``local`` does not fit its format.
+        """
+        assert self.local is not None
+        kept = self.model_dump(
+            include={"name", "description", "licence", "homepage", "truth", "items", "classes"}
+        )
+        part_of = self.part_of and self.part_of.model_dump()
+        return DatasetCard.model_validate(
+            {**kept, "part_of": part_of, **self.local.model_dump(exclude_none=True)}
+        )

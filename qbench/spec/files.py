@@ -58,23 +58,52 @@ class HubFile(Strict):
         return f"{self.repo}/{self.file} (revision {self.revision})"
 
 
+class GitPath(Strict):
+    """A file or folder of a Git repository at a commit, whose id is a digest of all its content.
+
+    Attributes:
+        repo: the repository's address.
+        commit: its full id.
+        path: in the repository; ``.`` for all of it.
+        bytes: about how much has to be downloaded.
+    """
+
+    repo: Annotated[str, Field(pattern=r"^https?://[^?#]+$")]
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    path: str
+    bytes: Annotated[int, Field(gt=0)] | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        return relative_path(value)
+
+    @property
+    def label(self) -> str:
+        return f"{self.repo}/{self.path} (commit {self.commit[:12]})"
+
+
 class SourceFile(Strict):
-    """A file or folder, found below the card's root or ``$QBENCH_ASSETS`` by ``path``, or a file
-    that is downloaded.
+    """A file or folder, found below the card's root or ``$QBENCH_ASSETS`` by ``path``, or
+    downloaded.
 
     Attributes:
         path: relative, below the folder that holds ``models/`` or below ``$QBENCH_ASSETS``.
         url: where to download the file if it is not found.
         hub: its place on the Hugging Face Hub, instead of a url.
+        git: its place in a Git repository, instead of a url.
         sha256: digest of its content, for a folder as ``qbench.data.files.digest_path`` computes
-        it;
-            required with a url. A file of the Hub is always compared with the Hub's own digest.
+            it; required with a url. A file of the Hub is always compared with the Hub's own digest,
+            one of a Git repository with its commit's.
+        member: the file's name in the zip that the other keys name.
     """
 
     path: str | None = None
     url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     hub: HubFile | None = None
+    git: GitPath | None = None
     sha256: Digest | None = None
+    member: str | None = None
 
     @field_validator("path")
     @classmethod
@@ -83,13 +112,25 @@ class SourceFile(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if not self.path and not self.url and not self.hub and not self._made_by_a_library():
-            raise ValueError("a file needs a path, a url, or hub")
-        if self.url is not None and self.hub is not None:
-            raise ValueError("a file has a url or hub, not both")
+        remote = [key for key in ("url", "hub", "git") if getattr(self, key) is not None]
+        if not self.path and not remote and not self._made_by_a_library():
+            raise ValueError("a file needs a path, a url, hub or git")
+        if len(remote) > 1:
+            raise ValueError(f"a file has one of url, hub and git, not {' and '.join(remote)}")
         if self.url is not None and self.sha256 is None:
             raise ValueError("a file with a url needs its sha256")
         return self
+
+    @property
+    def remote(self) -> bool:
+        """Whether it can be downloaded."""
+        return bool(self.url or self.hub or self.git or self._made_by_a_library())
+
+    @property
+    def label(self) -> str:
+        """Where it comes from, for messages."""
+        place = self.url or (self.hub and self.hub.label) or (self.git and self.git.label)
+        return str(place or self.path)
 
     def _made_by_a_library(self) -> bool:
         return False

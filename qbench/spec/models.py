@@ -146,6 +146,8 @@ class ModelCard(Strict):
             data set's labels do not fit this model (fidelity only).
         evaluation: labelled items; default: random inputs (fidelity only).
         calibration: items for quantizers, disjoint from ``evaluation``.
+        untried: what nobody has seen working yet, for a card that was written without its files;
+            said before a run.
     """
 
     name: Name
@@ -163,6 +165,7 @@ class ModelCard(Strict):
     evaluation: Split | None = None
     calibration: Split | None = None
     expected: Expected | None = None
+    untried: str | None = None
 
     @model_validator(mode="after")
     def _names_agree(self) -> ModelCard:

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from qbench.data.readers import READERS, Reader
+from qbench.data.readers import Reader, open_reader
 from qbench.data.readers.pictures import parse_yolo
 from qbench.errors import UserError
 from qbench.spec.datasets import DatasetCard
@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def opened(root: Path, card: DatasetCard) -> Reader:
-    return READERS[card.format](card, {n: root / str(f.path) for n, f in card.files.items()})
+    return open_reader(card, {n: root / str(f.path) for n, f in card.files.items()})
 
 
 def labels(root: Path, card: DatasetCard, shape: list[Any] = FED, steps: Any = SMALL) -> Any:

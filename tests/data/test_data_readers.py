@@ -17,6 +17,7 @@ import pytest
 from data_sets import (
     data_card,
     made,
+    picture,
     refused,
     write_folder,
 )
@@ -24,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paths import ROOT
 
-from qbench.data.readers import READERS, Reader
+from qbench.data.readers import Reader, open_reader
 from qbench.data.readers import arrays as arrays_module
 from qbench.data.readers.arrays import read_idx
 from qbench.errors import UserError
@@ -39,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def opened(root: Path, card: DatasetCard) -> Reader:
-    return READERS[card.format](card, {n: root / str(f.path) for n, f in card.files.items()})
+    return open_reader(card, {n: root / str(f.path) for n, f in card.files.items()})
 
 
 # --------------------------------------------------------------------------- CIFAR-10
@@ -298,15 +299,13 @@ def test_pairs_of_texts_are_two_items_with_one_score(root: Path):
 
 
 def test_every_shipped_card_loads_and_fits_its_files(assets: Path):
-    from qbench.data.files import locate
     from qbench.run.sources.catalog import Catalog
 
     suites = ROOT / "suites"
     catalog = Catalog([suites])
     for path in sorted((suites / "datasets").glob("*.yaml")):
-        card = catalog.dataset(path.stem)
-        files = {n: locate(f, suites, print) for n, f in card.files.items()}
-        with READERS[card.format](card, files) as reader:
+        card, files = catalog.data(path.stem)
+        with open_reader(card, files) as reader:
             assert len(reader) == card.items
             assert card.part_of is None or len(reader) <= card.part_of.items
             assert reader.get(reader.arrays[0], len(reader) - 1) is not None
@@ -316,7 +315,7 @@ def test_boxes_of_coco_are_what_its_own_texts_say(assets: Path):
     from qbench.run.sources.catalog import Catalog
 
     suites = ROOT / "suites"
-    card = Catalog([suites]).dataset("coco_val128")
+    card, _ = Catalog([suites]).data("coco_val128")
     found = made(assets, card, ["N", 32, 32, 3], [{"resize": {"size": [32, 32]}}])
     with zipfile.ZipFile(assets / str(card.files["images"].path)) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
@@ -347,3 +346,133 @@ def test_boxes_of_items_that_are_not_there_are_refused(tmp_path: Path, rows: Any
     )
     with pytest.raises(UserError, match=said):
         made(tmp_path, data, ["N", 4, 4, 3])
+
+
+# --------------------------------------------------------------------------- raw records
+
+
+def record_files(count: int) -> dict[str, bytes]:
+    rng = np.random.default_rng(0)
+    return {
+        f"tst_{n:06}_Word_{n % 3}.bin": rng.integers(-128, 128, 6, dtype=np.int8).tobytes()
+        for n in range(count)
+    }
+
+
+RECORD = {"dtype": "int8", "shape": [3, 2], "label": "_([0-9]+)[.]bin$"}
+
+
+def test_records_are_numbers_with_the_class_in_the_name(root: Path):
+    files = record_files(5)
+    write_folder(root / "set", {**files, "y_labels.csv": b"tst_000000_Word_0.bin,3,0\n"})
+    found = made(root, data_card("records", {"data": "set"}, record=RECORD), [1, 3, 2])
+    numbers = [np.frombuffer(content, np.int8).reshape(3, 2) for content in files.values()]
+    np.testing.assert_array_equal(np.load(found.feeds["image"]), numbers)
+    assert np.load(str(found.labels)).tolist() == [0, 1, 2, 0, 1]
+
+
+def test_records_of_more_than_a_byte_are_little_endian(root: Path):
+    (root / "set").mkdir()
+    (root / "set" / "a.bin").write_bytes(bytes([1, 2, 0xFF, 0xFF]))
+    record = {"dtype": "int16", "shape": [2]}
+    card = data_card("records", {"data": "set"}, record=record, truth="none")
+    found = made(root, card, [1, 2])
+    assert np.load(found.feeds["image"]).tolist() == [[0x0201, -1]]
+    assert found.labels is None
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"shape": [3, 3]}, "takes 9"),
+        ({"label": "_([A-Z][a-z]+)_"}, "its class 'Word' is not an integer"),
+        ({"label": "nothing([0-9])"}, "its files hold no item"),
+    ],
+)
+def test_records_that_do_not_fit_are_named(root: Path, record: dict[str, Any], said: str):
+    write_folder(root / "set", record_files(2))
+    card = data_card("records", {"data": "set"}, record={**RECORD, **record})
+    assert said in refused(root, card, [1, 3, 2])
+
+
+@pytest.mark.parametrize("label", ["[0-9]", "(a)(b)", "("])
+def test_an_expression_without_one_group_is_refused(label: str):
+    with pytest.raises(ValueError, match="expression"):
+        data_card("records", {"data": "set"}, record={**RECORD, "label": label})
+
+
+# --------------------------------------------------------------------------- selected items
+
+
+@pytest.mark.parametrize(
+    ("select", "chosen"), [("::2", [0, 2, 4]), ("1:4", [1, 2, 3]), (":3:2", [0, 2]), ("4:", [4])]
+)
+def test_select_chooses_items_like_a_slice(root: Path, select: str, chosen: list[int]):
+    files = record_files(5)
+    write_folder(root / "set", files)
+    card = data_card("records", {"data": "set"}, record=RECORD, select=select, items=len(chosen))
+    found = made(root, card, [1, 3, 2])
+    numbers = [np.frombuffer(content, np.int8).reshape(3, 2) for content in files.values()]
+    np.testing.assert_array_equal(
+        np.load(found.feeds["image"]), [numbers[index] for index in chosen]
+    )
+    assert np.load(str(found.labels)).tolist() == [index % 3 for index in chosen]
+
+
+def test_items_in_another_form_have_the_same_digest_and_other_ones_another(root: Path):
+    files = record_files(6)
+    write_folder(root / "set", files)
+    numbers = [np.frombuffer(content, np.int8).reshape(3, 2) for content in files.values()]
+    np.savez(root / "set.npz", image=numbers[::2], y=np.array([0, 2, 1], np.uint8))
+    digests = []
+    for select in ("::2", "1::2"):
+        card = data_card("records", {"data": "set"}, record=RECORD, select=select)
+        digests.append(made(root, card, [1, 3, 2]).digest)
+    card = data_card("npz", {"data": "set.npz"}, labels="y")
+    assert made(root, card, [1, 3, 2]).digest == digests[0] != digests[1]
+
+
+def test_a_selection_knows_where_its_items_come_from(root: Path):
+    """Calibration and evaluation that take the same items by different rules are found out."""
+    write_folder(root / "set", record_files(6))
+    halves = [
+        made(root, data_card("records", {"data": "set"}, record=RECORD, select=s), [1, 3, 2])
+        for s in ("::2", "1::2", "2:4")
+    ]
+    assert halves[0].overlap(halves[1]) == 0
+    assert halves[0].overlap(halves[2]) == halves[1].overlap(halves[2]) == 1
+
+
+def test_pairs_cannot_be_selected():
+    with pytest.raises(ValueError, match="pairs"):
+        data_card("tsv", {"data": "a.tsv"}, truth="scores", pair="b", select="::2")
+
+
+# --------------------------------------------------------------------------- tables without heading
+
+
+def test_a_list_of_files_and_classes_without_a_heading(root: Path):
+    """As VeriSilicon's list of ImageNet pictures has it."""
+    pictures = {f"data/{name}.png": picture(8, 8, seed) for seed, name in enumerate("abc")}
+    write_folder(root / "set", pictures)
+    (root / "list.txt").write_text("./data/c.png, 7\n./data/a.png, 3\n")
+    card = data_card(
+        "image-folder",
+        {"images": "set", "labels": "list.txt"},
+        columns=["file", "label"],
+        labels="label",
+    )
+    found = made(root, card, ["N", 8, 8, 3], dtype="uint8")
+    assert np.load(str(found.labels)).tolist() == [7, 3]
+    (root / "list.txt").write_text("./data/c.png, 7, 1\n")
+    assert "list.txt:1: this line has 3 columns, the card 2" in refused(root, card, ["N", 8, 8, 3])
+
+
+def test_pictures_without_classes(root: Path):
+    write_folder(root / "set", {f"{name}.png": picture(8, 8, 1) for name in "ba"})
+    card = data_card("image-folder", {"images": "set"}, truth="none")
+    found = made(root, card, ["N", 8, 8, 3], dtype="uint8")
+    assert found.count == 2 and found.labels is None
+    assert "'truth: none'" in refused(
+        root, data_card("image-folder", {"images": "set"}), ["N", 8, 8, 3]
+    )

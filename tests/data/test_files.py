@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mirror import Mirror, git, serving
 
-from qbench.data import files
-from qbench.data.files import digest_path, locate, unpacked
+from qbench.data import digests
+from qbench.data.digests import digest_path
+from qbench.data.download import size_of
+from qbench.data.files import locate, unpacked
 from qbench.errors import UserError
 from qbench.spec.files import HubFile, SourceFile
 from qbench.spec.models import Companion, ModelSource
@@ -35,19 +38,32 @@ class Site:
         self.files: dict[str, bytes] = {}
         self.short: set[str] = set()
         self.asked: list[str] = []
+        self.sent = 0
         site = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(site.files[self.path])))
+                self.end_headers()
+
             def do_GET(self) -> None:
                 site.asked.append(self.path)
                 body = site.files.get(self.path)
                 if body is None:
                     self.send_error(404)
                     return
-                self.send_response(200)
+                begin = int(self.headers.get("Range", "bytes=0-")[6:-1])
+                if begin >= len(body):
+                    self.send_error(416)
+                    return
+                self.send_response(206 if begin else 200)
+                body = body[begin:]
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body[: len(body) // 2] if self.path in site.short else body)
+                sent = body[: len(body) // 2] if self.path in site.short else body
+                site.sent += len(sent)
+                self.wfile.write(sent)
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -68,7 +84,7 @@ def site() -> Iterator[Site]:
 
 
 def downloads(folder: Path) -> list[Path]:
-    return [p for p in (folder / "cache").rglob("*") if p.is_file()]
+    return [p for p in (folder / "cache").rglob("*") if p.is_file() and p.suffix != ".lock"]
 
 
 def refused(action: Any, *args: Any) -> str:
@@ -129,15 +145,44 @@ def test_a_download_that_is_another_file_is_refused_and_not_kept(tmp_path, site:
     assert downloads(tmp_path) == []
 
 
-def test_a_download_that_ends_half_way_leaves_nothing_and_can_be_repeated(tmp_path, site: Site):
-    site.files["/net.bin"] = CONTENT
+def test_a_download_that_ends_half_way_goes_on_from_there(tmp_path, site: Site):
+    large = CONTENT * 100
+    site.files["/net.bin"] = large
     site.short.add("/net.bin")
-    file = SourceFile(path="net.bin", url=f"{site.url}/net.bin", sha256=SHA256)
+    digest = hashlib.sha256(large).hexdigest()
+    file = SourceFile(path="net.bin", url=f"{site.url}/net.bin", sha256=digest)
     message = refused(locate, file, tmp_path, print)
     assert "cannot download" in message and "QBENCH_ASSETS" in message
-    assert downloads(tmp_path) == []
+    (part,) = downloads(tmp_path)
+    kept = part.stat().st_size
+    assert kept > len(large) // 4
     site.short.clear()
+    site.sent = 0
+    assert locate(file, tmp_path, print).read_bytes() == large
+    assert site.sent == len(large) - kept
+    assert not part.exists()
+
+
+def test_a_damaged_half_of_a_download_is_thrown_away(tmp_path, site: Site):
+    site.files["/net.bin"] = CONTENT
+    file = SourceFile(url=f"{site.url}/net.bin", sha256=SHA256)
+    found = locate(file, tmp_path, print)
+    found.rename(found.with_name(f".{found.name}.part"))
+    (part,) = downloads(tmp_path)
+    part.write_bytes(b"?" * len(CONTENT))
+    assert SHA256 in refused(locate, file, tmp_path, print)
     assert locate(file, tmp_path, print).read_bytes() == CONTENT
+
+
+def test_a_mirror_takes_the_place_of_every_host(tmp_path, site: Site, monkeypatch):
+    site.files["/upstream.example/a/net.bin"] = CONTENT
+    monkeypatch.setenv("QBENCH_MIRROR", f"{site.url}/")
+    file = SourceFile(url="https://upstream.example/a/net.bin", sha256=SHA256)
+    assert size_of(file) == len(CONTENT)
+    assert locate(file, tmp_path, print).read_bytes() == CONTENT
+    site.files["/upstream.example/a/other.bin"] = b"forged"
+    forged = SourceFile(url="https://upstream.example/a/other.bin", sha256=SHA256)
+    assert SHA256 in refused(locate, forged, tmp_path, print)
 
 
 def test_a_site_without_the_file_or_without_an_answer_is_a_users_error(tmp_path, site: Site):
@@ -295,6 +340,79 @@ def test_companions_are_found_next_to_the_model(tmp_path, hub: Hub):
     assert remote.url == "http://h/a/model.onnx.data" and remote.sha256 == SHA256
 
 
+# --------------------------------------------------------------------------- Git repositories
+
+REPO = "https://git.example/org/data"
+STORED = {
+    "set/a.bin": CONTENT,
+    "set/sub/b.txt": b"one\r\ntwo\n",  # Git's filters would change the ends of lines
+    ".gitattributes": b"*.txt text eol=lf\n",
+    "other/large.bin": bytes(range(256)) * 4000,
+}
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch) -> Iterator[Mirror]:
+    with serving(tmp_path / "mirror") as made:
+        monkeypatch.setenv("QBENCH_MIRROR", made.url)
+        yield made
+
+
+def test_a_folder_of_a_repository_is_fetched_once_and_byte_by_byte(tmp_path, mirror: Mirror):
+    file = SourceFile(git=mirror.git(REPO, "set", STORED))
+    said: list[str] = []
+    for _ in range(2):
+        found = locate(file, tmp_path, said.append)
+    assert {p.relative_to(found).as_posix(): p.read_bytes() for p in found.rglob("*.*")} == {
+        "a.bin": STORED["set/a.bin"],
+        "sub/b.txt": STORED["set/sub/b.txt"],
+    }
+    assert len(said) == 1 and REPO in said[0]
+    assert sum(p.stat().st_size for p in downloads(tmp_path)) < 2 * len(CONTENT)  # nothing else
+
+
+def test_a_file_and_all_of_a_repository(tmp_path, mirror: Mirror):
+    at = mirror.git(REPO, "set/a.bin", STORED)
+    assert locate(SourceFile(git=at), tmp_path, print).read_bytes() == CONTENT
+    every = at.model_copy(update={"path": "."})
+    found = locate(SourceFile(git=every), tmp_path, print)
+    assert {p.relative_to(found).as_posix() for p in found.rglob("*") if p.is_file()} == {*STORED}
+
+
+def test_a_repository_is_read_at_the_cards_commit(tmp_path, mirror: Mirror):
+    first = mirror.git(REPO, "set/a.bin", STORED)
+    mirror.commit(REPO, {"set/a.bin": b"changed later"})
+    assert locate(SourceFile(git=first), tmp_path, print).read_bytes() == CONTENT
+
+
+def test_a_repository_without_the_commit_or_the_path_is_a_users_error(tmp_path, mirror: Mirror):
+    at = mirror.git(REPO, "set", STORED)
+    for wrong, named in (
+        ({"commit": "0" * 40}, "0000000000"),
+        ({"path": "none"}, "has no none"),
+        ({"repo": "https://git.example/org/gone"}, "org/gone"),
+    ):
+        message = refused(locate, SourceFile(git=at.model_copy(update=wrong)), tmp_path, print)
+        assert named in message
+    assert downloads(tmp_path) == []
+
+
+def test_without_git_the_message_names_it(tmp_path, mirror: Mirror, monkeypatch):
+    at = mirror.git(REPO, "set", STORED)
+    monkeypatch.setenv("PATH", "")
+    assert "git is not installed" in refused(locate, SourceFile(git=at), tmp_path, print)
+
+
+def test_a_link_in_a_repository_is_refused(tmp_path, mirror: Mirror):
+    bare = mirror.folder / "git.example/org/links"
+    mirror.commit("https://git.example/org/links", {"set/a.txt": b"x"})
+    index = {"GIT_DIR": str(bare), "GIT_INDEX_FILE": str(bare / "index")}
+    blob = git("hash-object", "-w", "--stdin", stdin=b"/etc/passwd", **index).decode().strip()
+    git("update-index", "--add", "--cacheinfo", f"120000,{blob},set/link", **index)
+    at = mirror.git("https://git.example/org/links", "set", {})
+    assert "is a link" in refused(locate, SourceFile(git=at), tmp_path, print)
+
+
 # --------------------------------------------------------------------------- folders, archives
 
 
@@ -337,6 +455,19 @@ def test_archives_are_unpacked_once(tmp_path):
         assert digest_path(found / "net") == digest_path(made)
         assert unpacked(tmp_path / name) == found
     assert unpacked(made) == made
+
+
+def test_a_file_in_a_zip_is_named_by_member(tmp_path):
+    """Also one at the end of a file of another kind, as in a .tflite with metadata."""
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"TFL3" + bytes(100))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("vocab.txt", "one\ntwo\n")
+    file = SourceFile(path="net.tflite", sha256=digest_file(path), member="vocab.txt")
+    assert locate(file, tmp_path, print).read_text() == "one\ntwo\n"
+    assert locate(file, tmp_path, print) == locate(file, tmp_path, print)
+    absent = SourceFile(path="net.tflite", member="labels.txt")
+    assert "labels.txt" in refused(locate, absent, tmp_path, print)
 
 
 @pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt"])
@@ -423,7 +554,7 @@ def test_a_file_is_digested_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
         asked.append(path)
         return digest_file(path)
 
-    monkeypatch.setattr(files, "digest_file", counted)
+    monkeypatch.setattr(digests, "digest_file", counted)
     path.write_bytes(CONTENT)
     assert [digest_path(path) for _ in range(2)] == [SHA256] * 2
     assert len(asked) == 2  # written just now: it may be written again at the same time

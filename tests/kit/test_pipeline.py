@@ -18,7 +18,6 @@ from data_sets import data_card, encoded, model_card, picture, pixels, write_zip
 from PIL import Image
 
 from qbench.analysis.quality.judge import score_outputs
-from qbench.data.files import locate
 from qbench.data.items import Items, make_items
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import UserError
@@ -422,9 +421,8 @@ def trial(folder: Path, name: str, std: float | None = None, frames: int = 8) ->
     assert not isinstance(backend, Unavailable)
     card = catalog.card(name)
     assert card.evaluation is not None
-    data, items = catalog.dataset(card.evaluation.dataset), catalog.items(card, "evaluation")
+    (data, files), items = catalog.data(card.evaluation.dataset), catalog.items(card, "evaluation")
     assert items is not None and why_not(card, data, 1) is None
-    files = {key: locate(file, root, print) for key, file in data.files.items()}
     request = pipeline_request(card, data, files, items, frames, root, print)
     if std is not None:
         (given,) = request.options["work"]["inputs"].values()

@@ -12,12 +12,14 @@ from pathlib import Path
 from qbench.data.readers.arrays import Cifar10Reader, MnistReader, NpzReader
 from qbench.data.readers.base import Label, Reader
 from qbench.data.readers.pictures import ClassReader, SegmentationReader, YoloReader
+from qbench.data.readers.records import RecordsReader
+from qbench.data.readers.selected import SelectedReader
 from qbench.data.readers.text import TsvReader
 from qbench.spec.datasets import DatasetCard
 
-__all__ = ["READERS", "Label", "Reader"]
+__all__ = ["Label", "Reader", "open_reader"]
 
-READERS: Mapping[str, Callable[[DatasetCard, Mapping[str, Path]], Reader]] = {
+_READERS: Mapping[str, Callable[[DatasetCard, Mapping[str, Path]], Reader]] = {
     "npz": NpzReader,
     "image-folder": ClassReader,
     "image-zip": ClassReader,
@@ -26,6 +28,19 @@ READERS: Mapping[str, Callable[[DatasetCard, Mapping[str, Path]], Reader]] = {
     "tsv": TsvReader,
     "cifar10": Cifar10Reader,
     "mnist": MnistReader,
+    "records": RecordsReader,
 }
-"""Readers by the card's ``format``. Called with the card and its files by name; raises UserError if
-they are not readable."""
+"""By the card's ``format``."""
+
+
+def open_reader(card: DatasetCard, files: Mapping[str, Path]) -> Reader:
+    """Return a reader of the card's items.
+
+    Args:
+        files: the card's files, by name.
+
+    Raises:
+        UserError: they are not readable.
+    """
+    reader = _READERS[card.format](card, files)
+    return reader if card.select is None else SelectedReader(reader, card.select)

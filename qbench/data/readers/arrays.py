@@ -101,7 +101,7 @@ class NpzReader(Reader):
                 return float(self._labels[index // 2])
             case "boxes":
                 return self._labels[self._labels[:, 0] == index][:, 1:]
-            case "masks":
+            case _:
                 return self._labels[index]
 
 
@@ -203,7 +203,8 @@ class Cifar10Reader(_PictureArrays):
                             f"{path}: '{member.name}' is larger than any of CIFAR-10's files"
                         )
                     name = member.name.rpartition("/")[2]
-                    file = archive.extractfile(member) if self._is_batch(name) else None
+                    wanted = self._is_batch(name) and name.startswith(self._start)
+                    file = archive.extractfile(member) if wanted else None
                     if file is not None:
                         batches[name] = file.read()
         except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
@@ -216,11 +217,15 @@ class Cifar10Reader(_PictureArrays):
             raise self.error(
                 f"{path.name} holds several files", "Add 'part: test' or 'part: train'."
             )
-        start = "test_batch" if self.card.part == "test" else "data_batch"
-        chosen = {name: batches[name] for name in sorted(batches) if name.startswith(start)}
+        chosen = {name: batches[name] for name in sorted(batches) if name.startswith(self._start)}
         if not chosen:
-            raise self.error(f"{path} holds no {start}*.bin", _PICKLED)
+            raise self.error(f"{path} holds no {self._start}*.bin", _PICKLED)
         return chosen
+
+    @property
+    def _start(self) -> str:
+        """How the names of the part's files start."""
+        return {"test": "test_batch", "train": "data_batch", None: ""}[self.card.part]
 
     def origin(self, index: int) -> int:
         """Number test items after the 50000 training items of the same archive."""

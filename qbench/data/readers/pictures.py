@@ -68,7 +68,8 @@ class PictureReader(Reader):
 
 
 class ClassReader(PictureReader):
-    """Pictures with a CSV of file names and classes, or with a sub-folder for each class."""
+    """Pictures with a CSV of file names and classes, with a sub-folder for each class, or without
+    classes."""
 
     def __init__(self, card: DatasetCard, files: Mapping[str, Path]) -> None:
         super().__init__(card, files)
@@ -76,19 +77,22 @@ class ClassReader(PictureReader):
         if path.is_dir() != (card.format == "image-folder"):
             kind = "folder" if path.is_dir() else "zip"
             raise self.error(f"{path} is a {kind}", f"Its card needs 'format: image-{kind}'.")
-        self._table = Table(files["labels"]) if "labels" in files else None
+        labels = files.get("labels")
+        self._table = Table(labels, columns=card.columns) if labels else None
         if self._table is not None:
             ((array, column),) = (card.arrays or {"image": "file"}).items()
             self.arrays = (array,)
             self.labelled = card.labels is not None
             for wanted in (column, *([card.labels] if card.labels else [])):
                 self._table.need(wanted)
-            self._names = [row[column] for row in self._table.rows]
-            self._check_names(column)
+            self._names = [PurePosixPath(row[column]).as_posix() for row in self._table.rows]
+            self._check_names()
+        elif card.truth == "none":
+            self.labelled = False
         else:
             self._folders()
 
-    def _check_names(self, column: str) -> None:
+    def _check_names(self) -> None:
         assert self._table is not None
         first: dict[str, int] = {}
         there = set(self._images.names)
@@ -110,7 +114,8 @@ class ClassReader(PictureReader):
         if loose is not None:
             raise self.error(
                 f"{loose} is not in a sub-folder, and sub-folders are the classes",
-                "Put the pictures of each class in a folder, or add files.labels, a CSV.",
+                "Put the pictures of each class in a folder, or add files.labels, a CSV, or "
+                "'truth: none'.",
             )
         classes = {name: n for n, name in enumerate(sorted({p[0] for p in parts.values()}))}
         self._classes = [classes[parts[name][0]] for name in self._names]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qbench.data.files import digest_path
+from qbench.data.digests import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, check_known

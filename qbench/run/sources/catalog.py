@@ -6,12 +6,14 @@ with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are relative to i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from qbench.bundle.records.run import Origin, Origins
-from qbench.data.files import Report, digest_path, locate, unpacked
+from qbench.data.digests import digest_path
+from qbench.data.download import Report
+from qbench.data.files import find, locate, unpacked
 from qbench.data.items import Items, make_items
 from qbench.data.madeup import made_up
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
@@ -20,10 +22,11 @@ from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
 from qbench.kit.onnxfile.external import external_files
-from qbench.run.sources.convert import Converters, Verified
+from qbench.run.sources.convert import Converters, Route, Verified
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
 from qbench.spec.models import Companion, ModelCard, ModelSource, Tensor, TensorName
+from qbench.spec.preprocess import tokenize_options
 from qbench.spec.suite import Suite, load_suite, suites_dir
 from qbench.spec.yamlfile import Lines, load
 from qbench.storage import digest_json
@@ -151,7 +154,45 @@ class Catalog:
 
     def can_give(self, card: ModelCard, form: str) -> bool:
         """Whether the card has the model in format ``form``, or a converter makes that."""
-        return form in card.sources or self._converters.route(card, form) is not None
+        return self.has(card, form) or self._converters.route(card, form) is not None
+
+    def has(self, card: ModelCard, form: str) -> bool:
+        """Whether the model comes from the card's source ``form``: it is here, can be downloaded,
+        or there is no other way to it."""
+        source = card.sources.get(form)
+        if source is None:
+            return False
+        here = source.remote or find(source, self._folder(card)) is not None
+        return here or self._converters.route(card, form) is None
+
+    def route(self, card: ModelCard, form: str) -> Route | None:
+        """The conversion of the card's model to format ``form``; None if there is none."""
+        return self._converters.route(card, form)
+
+    def files_of(self, card: ModelCard) -> Iterator[tuple[SourceFile, Path]]:
+        """The files that a model and its data sets need, each with the folder of its card."""
+        folder = self._folder(card)
+        for form, source in card.sources.items():
+            if self.has(card, form):
+                yield source, folder
+                for companion in source.companions:
+                    yield source.companion_file(companion), folder
+                if source.weights is not None:
+                    yield source.weights, folder
+        for steps in card.preprocess.values():
+            if options := tokenize_options(steps):
+                yield options.vocab, folder
+        for split in filter(None, (card.evaluation, card.calibration)):
+            for file in self._form(split.dataset).files.values():
+                yield file, root_of(self._datasets[split.dataset])
+
+    def fetch(self, file: SourceFile, root: Path) -> Path:
+        """Make a file of a card available.
+
+        Raises:
+            UserError: it cannot be obtained.
+        """
+        return locate(file, root, self._report)
 
     def model(self, card: ModelCard, form: str) -> Model:
         """The card's model in format ``form`` for adapters, converted if necessary.
@@ -160,7 +201,7 @@ class Catalog:
             NoSource: the conversion is impossible here, or failed.
             UserError: a file cannot be obtained.
         """
-        if form in card.sources:
+        if self.has(card, form):
             return self._own_model(card, form)
         key = (card.name, form)
         if key not in self._converted:
@@ -290,20 +331,25 @@ class Catalog:
         (``no_pipeline`` is None)."""
         split, items = card.evaluation, self.items(card, "evaluation")
         assert split and items
-        data, files = self._data(split)
+        data, files = self.data(split.dataset)
         folder = self._folder(card)
         return pipeline_request(card, data, files, items, frames, folder, self._report)
 
-    def _data(self, split: Split) -> tuple[DatasetCard, dict[str, Path]]:
-        """The data set of a split, and its files by name."""
-        data = self.dataset(split.dataset)
-        root = root_of(self._datasets[split.dataset])
+    def data(self, name: str) -> tuple[DatasetCard, dict[str, Path]]:
+        """A data set in the form that is here or can be downloaded, and its files by name."""
+        data, root = self._form(name), root_of(self._datasets[name])
         return data, {name: locate(file, root, self._report) for name, file in data.files.items()}
+
+    def _form(self, name: str) -> DatasetCard:
+        """The card of a data set in its local form, if that is here."""
+        data, root = self.dataset(name), root_of(self._datasets[name])
+        here = data.local is not None and all(find(f, root) for f in data.local.files.values())
+        return data.as_local() if here else data
 
     def _make_items(self, card: ModelCard, split: Split | None) -> Items | None:
         if split is None:
             return None
-        data, files = self._data(split)
+        data, files = self.data(split.dataset)
         return make_items(card, data, files, split, self._report, self._folder(card))
 
 
@@ -334,6 +380,9 @@ def open_suite(path: Path, backends: Collection[str], report: Report) -> OpenSui
     """
     catalog = Catalog([path.parent, suites_dir()], report)
     suite = load_suite(path, backends, catalog.names)
+    for name in suite.models:
+        if untried := catalog.card(name).untried:
+            report(f"{name} is untried: {untried}")
     return OpenSuite(suite, path.read_text(encoding="utf-8"), catalog, path.parent)
 
 

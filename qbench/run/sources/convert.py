@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from qbench.analysis.quality.fidelity import sqnr_db
-from qbench.data.files import Report
+from qbench.data.download import Report
 from qbench.data.items import Items
 from qbench.errors import NoSource, UserError
 from qbench.kit.adapter import Ready, Unavailable
