@@ -22,8 +22,7 @@ def fetch(
     """Download the models and data sets of a suite ahead.
 
     Lists files and sizes first; then `qbench run` needs no network. The same command continues an
-    interrupted download. The exit code
-    is 1 if a file cannot be had.
+    interrupted download. The exit code is 1 if a file cannot be had.
 
     \b
     Examples:
