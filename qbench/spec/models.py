@@ -94,10 +94,12 @@ class ModelSource(SourceFile):
             return str(PurePosixPath(path).parent / companion.name)
 
         hub = self.hub and self.hub.model_copy(update={"file": sibling(self.hub.file)})
+        git = self.git and self.git.model_copy(update={"path": sibling(self.git.path)})
         return SourceFile(
             path=sibling(self.path) if self.path else None,
             url=f"{self.url.rpartition('/')[0]}/{companion.name}" if self.url else None,
             hub=hub,
+            git=git,
             sha256=companion.sha256,
         )
 
