@@ -58,6 +58,7 @@ _CONVERTING = frozenset(
 _COPYING_NOTHING = frozenset(("Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze"))
 _LOOKUPS = frozenset(("EmbedLayerNormalization", "Gather", "GatherBlockQuantized", "GatherND"))
 _NAMES = {
+    "double": "fp64",
     "float": "fp32",
     "float16": "fp16",
     "bfloat16": "bf16",

@@ -75,6 +75,7 @@ def _quantize(
 ) -> Provenance:
     with tempfile.TemporaryDirectory(prefix="qbench-ort-") as folder:
         clean = preprocessed(model.path, Path(folder))
+        graph.check_weights(graph.load(clean))
         if target.precision in ("w8", "w4"):
             from qbench_onnxruntime.weight_only import weight_only
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from qbench.kit.adapter import PrepareError
+
 CONVOLUTIONS = (
     "Convolution",
     "GroupConvolution",
@@ -38,6 +42,21 @@ def quantized(model: Any) -> list[Any]:
         if path and (stored_type(op) in INTEGERS or behind):
             found.append(op)
     return found
+
+
+def check_weights(model: Any) -> None:
+    """Check that the weights of products can be quantized.
+
+    Raises:
+        PrepareError: some hold NaN or an infinite number.
+    """
+    for op in products(model):
+        path = _weight_path(op) if op.get_type_name() in WEIGHTED else []
+        if path and path[-1].get_element_type().is_real() and not np.isfinite(path[-1].data).all():
+            raise PrepareError(
+                f"the weights of '{op.get_friendly_name()}' hold NaN or infinity, so they have no "
+                "scale: mend the file"
+            )
 
 
 def stored_type(op: Any) -> str:

@@ -10,7 +10,7 @@ from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
 from qbench.kit.onnxfile.quantized import check_quantized, quantized_operators
 from qbench_openvino.convert import convert
 from qbench_openvino.defects import unpack_miscompiled
-from qbench_openvino.graph import quantized
+from qbench_openvino.graph import check_weights, quantized
 from qbench_openvino.runtime import import_openvino
 
 FILE = "model.xml"
@@ -57,6 +57,9 @@ def _make(
                 f"{unpacked} convolutions unpacked to float32: OpenVINO would miscompile them"
             )
         return converted, {"quantized_ops": given, "notes": tuple(notes)}
+    if precision in ("fp32", "bf16", "fp16"):
+        return converted, {}
+    check_weights(converted)
     # the rest imports NNCF, which takes a second
     if precision == "int8-static":
         if calibration is None:
@@ -68,8 +71,6 @@ def _make(
         from qbench_openvino.compress import compress_for_dynamic
 
         return compress_for_dynamic(converted, options)
-    if precision in ("w8", "w4"):
-        from qbench_openvino.compress import compress_weights_only
+    from qbench_openvino.compress import compress_weights_only
 
-        return compress_weights_only(converted, precision, options["group_size"])
-    return converted, {}
+    return compress_weights_only(converted, precision, options["group_size"])

@@ -219,7 +219,8 @@ def _speed(
     findings += _conversions(case, ours, theirs, kinds)
     effective = EffectivePrecision.of(ours)
     wanted = PRECISIONS[case.precision]
-    if case.precision in ("fp16", "bf16") and effective.precision != case.precision:
+    stored_only = effective.precision not in (None, case.precision)
+    if case.precision in ("fp16", "bf16") and stored_only:
         findings.append(
             Finding(
                 f"{case.precision} is only how the weights are stored: the computing operators run "
@@ -249,7 +250,7 @@ def _speed(
         findings.append(
             Finding(
                 f"{case.precision} quantizes weights only: they are unpacked and multiplied in "
-                f"{effective.precision}",
+                f"{effective.precision or 'floating point'}",
                 "expect a smaller file; it is faster only where reading weights is what takes the "
                 "time (large matrix products at batch 1)",
             )

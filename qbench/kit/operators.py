@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-EFFECTIVE = ("fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int16", "int4")
+EFFECTIVE = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "int16", "int4")
 """Names of the number formats that operators compute in."""
 
 
@@ -24,7 +24,8 @@ class Operator:
         kind: the runtime's type of it, such as ``QLinearConv``.
         role: ``compute`` (convolutions, matrix products and other operators with weights or most of
             the work), ``convert`` (quantize, dequantize, cast, reorder), or ``other``.
-        precision: number format that it computes in, one of ``EFFECTIVE``; None if meaningless.
+        precision: number format that it computes in, one of ``EFFECTIVE``; None if unknown or
+            meaningless.
         macs: multiply-accumulates of one inference (a whole batch); None if it has none or the
             number is unknown.
         weight_bytes: bytes of the constants that one inference reads here, each counted once, in
@@ -62,11 +63,12 @@ class EffectivePrecision:
 
     Attributes:
         precision: number format of most multiply-accumulates (of most operators, if their number is
-            unknown): one of ``EFFECTIVE``. A floating-point case that runs at another precision
-            than requested is skipped; an int8 case that runs less than half of them in int8 is
-            flagged. fp16 as a mere storage format runs as ``fp32``.
-        operators: number of computing operators by precision.
-        macs: their multiply-accumulates by precision; None if unknown.
+            unknown): one of ``EFFECTIVE``; None if that is unknown. A floating-point case that runs
+            at another precision than requested is skipped; an int8 case that runs less than half of
+            them in int8 is flagged. fp16 as a mere storage format runs as ``fp32``; a file in
+            float64 runs at ``fp32`` as ``fp64``.
+        operators: number of computing operators by precision, without those of unknown precision.
+        macs: their multiply-accumulates by precision; None if unknown, in part too.
         fallback_ops: number of operators outside the fast path (another provider, outside the
             delegate); 0 if there is only one path, None if the runtime does not report it.
         emulated: precisions among ``operators`` that the processor has no instructions for; each is
@@ -78,7 +80,7 @@ class EffectivePrecision:
             operators and caches; the caches decide how many of them reach memory.
     """
 
-    precision: str
+    precision: str | None
     operators: Mapping[str, int]
     macs: Mapping[str, int] | None = None
     fallback_ops: int | None = None
@@ -95,20 +97,22 @@ class EffectivePrecision:
         are. A program without computing operators has the others' most common precision.
         """
         every = list(operators)
-        computing = [op for op in every if op.role == "compute" and op.precision is not None]
-        counts = Counter(str(op.precision) for op in computing)
-        macs: Counter[str] | None = Counter()
+        computing = [op for op in every if op.role == "compute"]
+        counts = Counter(op.precision for op in computing)
+        macs: Counter[str | None] | None = Counter()
         for op in computing:
             if op.macs is None:
                 macs = None
                 break
-            macs[str(op.precision)] += op.macs
+            macs[op.precision] += op.macs
         others = Counter(op.precision for op in every if op.precision is not None)
         most = (macs or counts or others).most_common(1)
         return cls(
-            precision=most[0][0] if most else "fp32",
-            operators=dict(counts),
-            macs=None if macs is None else dict(macs),
+            precision=most[0][0] if most else None,
+            operators={word: n for word, n in counts.items() if word is not None},
+            macs=None
+            if macs is None or None in macs
+            else {word: n for word, n in macs.items() if word is not None},
             fallback_ops=sum(op.fallback for op in every),
             emulated=tuple(sorted({str(op.precision) for op in computing if op.emulated})),
             notes=tuple(notes),

@@ -348,11 +348,12 @@ class Effective(Record):
     """Effective precision: operators and multiply-accumulates by precision, as the runtime reports.
 
     Attributes:
+        precision: of most of them; None if the runtime does not report it.
         emulated: precisions that the processor has no instructions for.
         notes: remarks of the runtime or its adapter on its set-up.
     """
 
-    precision: str
+    precision: str | None
     operators: dict[str, int]
     macs: dict[str, Count] | None
     weight_bytes: Count | None

@@ -7,12 +7,13 @@ from difflib import get_close_matches
 from math import prod
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from qbench.kit.adapter import PrepareError
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import Model, TensorSpec
 from qbench.kit.onnxfile.external import inside
 
@@ -179,6 +180,33 @@ def activation_products(model: ModelProto) -> list[str]:
         for node in model.graph.node
         if node.op_type in _PRODUCTS and not weights.intersection(node.input[:2])
     ]
+
+
+def check_weights(model: ModelProto) -> None:
+    """Check that the weights of convolutions and matrix products can be quantized.
+
+    Raises:
+        PrepareError: some hold NaN or an infinite number.
+        Unsupported: all of them are float64.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    kinds: set[int] = set()
+    for node in model.graph.node:
+        if node.op_type not in (*_CONVOLUTIONS, *_PRODUCTS):
+            continue
+        for tensor in (constants[name] for name in node.input[:2] if name in constants):
+            kinds.add(tensor.data_type)
+            values = numpy_helper.to_array(tensor)
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise PrepareError(
+                    f"the weights '{tensor.name}' of '{node.name}' hold NaN or infinity, so they "
+                    "have no scale: mend the file"
+                )
+    if kinds == {TensorProto.DOUBLE}:
+        raise Unsupported(
+            "the weights are float64, which the quantizers leave as they are: save the model in "
+            "float32"
+        )
 
 
 def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str]) -> list[str]:
