@@ -377,7 +377,7 @@ def _accuracy(case: Case, row: CaseRow, layers: Sequence[Layer]) -> list[Finding
     lossy = [layer for layer in layers if layer.drop_db >= 3]  # half of the signal-to-noise power
     depthwise = [layer for layer in lossy if "depthwise" in layer.kind.lower()]
     reason = (
-        f"outputs are {last:.1f} dB from float32's; most is lost at {_short(worst.name)}, "
+        f"outputs are {last:.1f} dB from float32's; most is lost at {short_name(worst.name)}, "
         f"{worst.kind}: {worst.drop_db:.1f} dB, down to {worst.sqnr_db:.1f} dB"
     )
     if depthwise:
@@ -396,7 +396,7 @@ def _accuracy(case: Case, row: CaseRow, layers: Sequence[Layer]) -> list[Finding
     return [Finding(reason, "; ".join(advice) or "a precision with more bits")]
 
 
-def _short(name: str) -> str:
-    """Return the first name of a fused layer; TFLite lists them all."""
+def short_name(name: str, most: int = 80) -> str:
+    """Return the first name of a fused layer, its last ``most`` characters; TFLite lists all."""
     first = name.split(";")[0]
-    return first if len(first) <= 80 else "..." + first[-77:]
+    return first if len(first) <= most else "..." + first[3 - most :]

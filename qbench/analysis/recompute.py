@@ -18,6 +18,8 @@ from qbench.machine.energy.integral import Kind, NoReading, joules
 
 TOLERANCE = 1e-9
 """Relative tolerance: another machine may add floating-point numbers in another order."""
+LATER = {"classes", "constant", "equal_values"}
+"""Fields of ``Quality`` that older bundles do not have, so nothing can be compared with them."""
 CaseRound = tuple[str | None, int | None]
 BASELINE: CaseRound = (None, None)
 """Case and round of the energy pass's idle window."""
@@ -108,14 +110,16 @@ def _quality(bundle: Bundle) -> list[str]:
     }
     references: dict[str, Mapping[str, Score] | None] = {}  # scores of references, computed once
     for key, record in bundle.evaluated.items():
-        if record.status != "ok" or record.quality is None:
+        if record.quality is None:
             continue
         if key not in models:
             found.append(f"evaluate.jsonl: damaged: evaluation {key} is none of the plan's")
             continue
         model = models[key]
         base = bundle.reference(model)
-        reference = bundle.outputs(base) if base and base != key else None
+        # float32 outputs that are wrong themselves were judged before there was a reference
+        compared = base and base != key and (record.status == "ok" or record.quality.fidelity)
+        reference = bundle.outputs(base) if base and compared else None
         labels = bundle.labels(model)
         how = bundle.plan.models[model]
         try:
@@ -123,6 +127,7 @@ def _quality(bundle: Bundle) -> list[str]:
                 references[base] = find_scores(bundle.outputs(base), labels, how)
             scores = references[base] if base else None
             fresh = score_outputs(bundle.outputs(key), reference, labels, how, scores)
+            fresh = fresh.model_copy(update=dict.fromkeys(LATER - record.quality.model_fields_set))
         except (ValueError, KeyError, IndexError, MemoryError) as error:
             found.append(f"evaluation {key} of {model}: damaged: {error}")
             continue

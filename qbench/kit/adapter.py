@@ -228,6 +228,12 @@ class Program(ABC):
     def effective(self) -> EffectivePrecision:
         """The precision that the program executes at. Only called if opened with ``inspect``."""
 
+    def mismatch(self) -> str | None:
+        """Where the opened program is not what the artifact's target asked for, in one sentence: an
+        excluded operator that runs quantized, another group size, one scale for a whole tensor;
+        None if it is nowhere. Called after ``effective``. The case is then ``wrong_output``."""
+        return None
+
     def profile(self, feed: Feed, runs: int) -> Profile | None:
         """Mean time by operator over ``runs`` inferences, after one that is not counted; None if
         the runtime reports nothing about operators. Only called if opened with ``inspect``.

@@ -176,6 +176,17 @@ def feed_files(items: Items, prefix: str) -> FeedFiles:
     return FeedFiles(names, {names[name]: path for name, path in items.feeds.items()})
 
 
+def model_files(model: Model) -> tuple[dict[str, Any], dict[str, Path]]:
+    """A model as a worker's request describes it, and its files by their names there."""
+    # Keras distinguishes its two kinds of files by their suffix.
+    ending = model.path.suffix if model.format == "keras" else f".{model.format}"
+    source = f"source/model{ending}"
+    companions = {name: f"source/{name}" for name in model.companions}
+    files = {companions[name]: path for name, path in model.companions.items()}
+    described = {**model.to_json(), "path": source, "companions": companions}
+    return described, {source: model.path, **files}
+
+
 class ArtifactStore:
     """The artifacts in one cache folder."""
 
@@ -344,16 +355,8 @@ class ArtifactStore:
                 request = {"artifact": "artifact", "config": config, "kept": "kept"}
                 return request, {"artifact": base.folder}
             model = replace(model, path=base.file, digest=digest_file(base.file), companions={})
-        # Keras distinguishes its two kinds of files by their suffix.
-        ending = model.path.suffix if model.format == "keras" else f".{model.format}"
-        source = f"source/model{ending}"
-        companions = {name: f"source/{name}" for name in model.companions}
-        request: dict[str, Any] = {
-            "model": {**model.to_json(), "path": source, "companions": companions},
-            "target": asdict(preparation.target),
-        }
-        files = {source: model.path}
-        files |= {companions[name]: path for name, path in model.companions.items()}
+        described, files = model_files(model)
+        request: dict[str, Any] = {"model": described, "target": asdict(preparation.target)}
         items = preparation.calibration
         if items is not None:
             request["calibration"], feeds = feed_files(items, "calibration")

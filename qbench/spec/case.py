@@ -15,7 +15,11 @@ from qbench.spec.scenarios import complete_options as complete_scenario
 from qbench.spec.suite import DEFAULT_ENVIRONMENT, PositiveInt, Suite
 from qbench.storage import digest_json
 
-Status = Literal["ok", "skipped", "prepare_failed", "error", "crashed", "timeout", "oom"]
+Status = Literal[
+    "ok", "skipped", "prepare_failed", "wrong_output", "error", "crashed", "timeout", "oom"
+]
+"""``wrong_output``: it ran, and its outputs have nothing to do with float32's, or another program
+ran than was asked for; see ``qbench.analysis.quality.plausible``."""
 
 
 class Case(BaseModel):

@@ -63,7 +63,7 @@ class CaseRow:
     calibration_items: Annotated[Count, Column("case", "calibration items", "", "Number of items that the quantizer was calibrated on.")] = None
     effective_precision: Annotated[Words, Column("case", "ran at", "", "Precision of most multiply-accumulates, as read back from the runtime.", rank=2)] = None
     int8_mac_share: Annotated[Number, Column("case", "in int8", "%", "Share of multiply-accumulates that ran in int8.", "multiply-accumulates in int8 / all multiply-accumulates of a call.")] = None
-    flags: Annotated[Words, Column("case", "flags", "", "Warnings that the precision's name hides: `int8 in name only`, `bf16 emulated`.")] = None
+    flags: Annotated[Words, Column("case", "flags", "", "Warnings that precision and figures hide: `int8 in name only`, `bf16 emulated`, `far from float32` (below 10 dB).")] = None
     fallback_ops: Annotated[Count, Column("case", "fallback operators", "", "Number of operators that ran outside the fast path.")] = None
     device: Annotated[str, Column("case", "device", "", "Device that it ran on.")]
     scenario: Annotated[str, Column("case", "scenario", "", "How inferences were issued.")]
@@ -72,7 +72,7 @@ class CaseRow:
     threads: Annotated[int, Column("case", "threads", "", "Threads that one call may use.")]
     streams: Annotated[int, Column("case", "streams", "", "Calls that may run at the same time.")]
 
-    status: Annotated[Words, Column("outcome", "status", "", "ok, skipped, prepare_failed, error, crashed, timeout or oom; empty if the run was interrupted before it.")] = None
+    status: Annotated[Words, Column("outcome", "status", "", "ok, skipped, prepare_failed, wrong_output, error, crashed, timeout or oom; empty if the run was interrupted before it.")] = None
     reason: Annotated[Words, Column("outcome", "reason", "", "Why it is not ok, in a sentence.")] = None
     rounds: Annotated[int, Column("outcome", "rounds", "", "Good trials, each in a fresh process.")] = 0
     samples: Annotated[Count, Column("outcome", "calls", "", "Timed calls in all trials together.")] = None
@@ -188,6 +188,7 @@ class CaseRow:
     accuracy_items_needed: Annotated[Count, Column("quality", "±1 pp takes", "items", "Items that would give the delta an interval of ±1 point, at the disagreement seen.", "⌈1.96² · d / 0.01²⌉, d the share of items that only one of both has right (Agresti, Categorical Data Analysis, 10.1).")] = None
     sqnr_db: Annotated[Number, Column("quality", "SQNR", "dB", "Signal to quantization noise ratio against the float32 reference.", "10 log₁₀(Σ r² / Σ (r − y)²), r the reference's outputs, y these, over all items; the worst output; at most 200.", 3)] = None
     cosine: Annotated[Number, Column("quality", "cosine", "", "Mean cosine similarity to the reference.", "Mean over items of r · y / (‖r‖ ‖y‖), r the reference's outputs, y these; the worst output.")] = None
+    equal_values: Annotated[Number, Column("quality", "equal values", "%", "Share of integer output values (class indices) that equal the reference's.", "Share of values of integer outputs without a scale, over all items; the worst output.")] = None
     max_abs_difference: Annotated[Number, Column("quality", "largest difference", "", "Largest difference of a value from the reference's.", "max |r − y|, r the reference's outputs, y these.")] = None
     agreement: Annotated[Number, Column("quality", "agreement", "%", "Share of items with the reference's top class.")] = None
     outputs_digest: Annotated[Words, Column("quality", "outputs digest", "", "SHA-256 of all outputs.")] = None

@@ -12,18 +12,21 @@ from qbench.spec.tasks import TaskName
 
 
 class Fidelity(BaseModel):
-    """Closeness of one output to the reference's.
+    """Closeness of one output to the reference's. Integers with a known scale are dequantized
+    first; of other integers (class indices) only the equal values are counted.
 
     Attributes:
-        sqnr_db: signal to quantization noise ratio over all items, in dB.
-        cosine: mean over items of the cosine similarity.
+        sqnr_db: signal to quantization noise ratio over all items, in dB; None for integers.
+        cosine: mean over items of the cosine similarity; None for integers.
+        equal: share of values that equal the reference's; None for floating-point outputs.
         max_abs_difference: largest difference between corresponding values, in the output's unit.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sqnr_db: float
-    cosine: float
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    equal: float | None = None
     max_abs_difference: float
 
 
@@ -52,9 +55,15 @@ class Quality(BaseModel):
         items_needed: number of items that would give the delta an interval of ±1 point at the
             disagreement seen; None where the metric is not a share of items.
         metrics: all metrics of the task, including the chosen one.
+        classes: number of classes that an item is sorted into; None if the task has none, and in
+            older bundles.
+        constant: the metric's value if every item were given the most frequent class of the
+            labels; None where the metric is not a share of items, and in older bundles.
         sqnr_db: signal to quantization noise of the outputs against the reference, of the worst
-            output; None for the reference itself.
+            output; None for the reference itself, and if all outputs are integers without a scale.
         cosine: mean over items of the cosine similarity to the reference, of the worst output.
+        equal_values: share of equal values of integer outputs without a scale, of the worst
+            output; None if there are none, and in older bundles.
         max_abs_difference: the largest difference of two values, of the worst output.
         agreement: share of items with the reference's top class, of pixels in segmentation; None
             if the task has no classes.
@@ -75,8 +84,11 @@ class Quality(BaseModel):
     accuracy_delta_p: float | None = None
     items_needed: int | None = None
     metrics: dict[str, Metric] = {}
+    classes: int | None = None
+    constant: float | None = None
     sqnr_db: float | None = None
     cosine: float | None = None
+    equal_values: float | None = None
     max_abs_difference: float | None = None
     agreement: float | None = None
     fidelity: dict[str, Fidelity] = {}

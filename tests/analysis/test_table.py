@@ -41,7 +41,8 @@ energy_mj_per_inference energy_mj_per_inference_low energy_mj_per_inference_high
 power_w idle_w energy_window_s energy_method energy_scope energy_is_measured
 instructions_per_inference
 accuracy_metric accuracy accuracy_low accuracy_high accuracy_items
-accuracy_delta accuracy_delta_low accuracy_delta_high sqnr_db cosine agreement outputs_digest
+accuracy_delta accuracy_delta_low accuracy_delta_high sqnr_db cosine equal_values agreement
+outputs_digest
 roofline_share loadgen_valid target_qps isa power_mode
 case_id artifact_digest model_digest dataset_digest host_id run_id
 flags converted_from conversion_sqnr_db
@@ -70,7 +71,7 @@ NOT_YET = {
     "energy_noise", "instructions_per_cycle", "roofline_bound", "floor_us", "loadgen_latency_ms",
     "loadgen_qps", "device_memory_by", "gpu_compute_p50_ms", "gpu_h2d_p50_ms", "gpu_d2h_p50_ms",
     "gpu_enqueue_p50_ms", "gpu_sm_clock_mhz", "gpu_memory_clock_mhz", "gpu_power_w",
-    "gpu_temperature_c", "gpu_throttled", "gpu_warnings",
+    "gpu_temperature_c", "gpu_throttled", "gpu_warnings", "equal_values",
 }  # fmt: skip
 """Columns of scenarios, devices and readings that the fake backend or this machine lacks."""
 

@@ -31,12 +31,32 @@ def compare(reference: Outputs, outputs: Outputs) -> dict[str, Fidelity]:
                 f"output '{name}' has the shape {list(array.shape)}, the reference's "
                 f"{list(reference[name].shape)}"
             )
-    return {
-        name: Fidelity(
-            sqnr_db=sqnr_db(reference[name], array),
-            cosine=cosine(reference[name], array),
-            max_abs_difference=max_abs_difference(reference[name], array),
+    return {name: _of_one(reference[name], array) for name, array in outputs.items()}
+
+
+def _of_one(reference: np.ndarray, array: np.ndarray) -> Fidelity:
+    difference = max_abs_difference(reference, array)
+    if array.dtype.kind != "f" and reference.dtype.kind != "f":
+        return Fidelity(
+            equal=float(np.equal(reference, array).mean()), max_abs_difference=difference
         )
+    return Fidelity(
+        sqnr_db=sqnr_db(reference, array),
+        cosine=cosine(reference, array),
+        max_abs_difference=difference,
+    )
+
+
+def dequantized(outputs: Outputs, scales: Mapping[str, tuple[float, int]]) -> Outputs:
+    """The outputs as float32 where they are integers with a known scale.
+
+    Args:
+        scales: (scale, zero-point) by name of the output.
+    """
+    return {
+        name: (array.astype(np.float32) - scales[name][1]) * np.float32(scales[name][0])
+        if name in scales and array.dtype.kind != "f"
+        else array
         for name, array in outputs.items()
     }
 

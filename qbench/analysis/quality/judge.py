@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ from qbench.spec.judging import Judging, Metric, Quality
 from qbench.spec.tasks import TASKS
 
 Score = Share | Statistic
+
+
+class NotFinite(ValueError):
+    """An output holds NaN or infinity, so it cannot be compared or scored."""
 
 
 def score_outputs(
@@ -36,8 +40,9 @@ def score_outputs(
             detector's take as long as all the rest. None: computed here.
 
     Raises:
-        ValueError: outputs hold NaN or infinity, one that is judged is missing, or they do not fit
-            the labels or the reference.
+        NotFinite: outputs hold NaN or infinity.
+        ValueError: an output that is judged is missing, or they do not fit the labels or the
+            reference.
     """
     for name in (how.scores, how.output):
         if name is not None and name not in outputs:
@@ -47,9 +52,7 @@ def score_outputs(
             continue
         bad = int(np.sum(~np.isfinite(array).reshape(len(array), -1).all(1)))
         if bad:
-            raise ValueError(
-                f"output '{name}' holds NaN or infinity in {bad} of {len(array)} items"
-            )
+            raise NotFinite(f"output '{name}' holds NaN or infinity in {bad} of {len(array)} items")
     items = len(next(iter(outputs.values())))
     fields: dict[str, Any] = {"items": items, "outputs_digest": digest_outputs(outputs)}
     if reference is not None:
@@ -59,6 +62,7 @@ def score_outputs(
         if reference is not None and reference_scores is None:
             reference_scores = find_scores(reference, labels, how)
         fields |= _accuracy(scores, None if reference is None else reference_scores, how)
+        fields |= _guesses(outputs, labels, how)
     return Quality.model_validate(fields)
 
 
@@ -79,13 +83,18 @@ def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, An
     ours, theirs = _classes(outputs, how), _classes(reference, how)
     return {
         "fidelity": fidelity,
-        "sqnr_db": min(one.sqnr_db for one in fidelity.values()),
-        "cosine": min(one.cosine for one in fidelity.values()),
+        "sqnr_db": _worst(one.sqnr_db for one in fidelity.values()),
+        "cosine": _worst(one.cosine for one in fidelity.values()),
+        "equal_values": _worst(one.equal for one in fidelity.values()),
         "max_abs_difference": max(one.max_abs_difference for one in fidelity.values()),
         "agreement": None
         if ours is None or theirs is None
         else float(np.equal(ours, theirs).mean()),
     }
+
+
+def _worst(values: Iterable[float | None]) -> float | None:
+    return min((value for value in values if value is not None), default=None)
 
 
 def _accuracy(
@@ -117,6 +126,18 @@ def _accuracy(
             "items_needed": difference.items_needed,
         }
     return fields
+
+
+def _guesses(outputs: Outputs, labels: np.ndarray | None, how: Judging) -> dict[str, Any]:
+    """The fields of ``Quality`` that say how well guessing does."""
+    if how.task == "semantic-segmentation":
+        return {"classes": how.classes}
+    if labels is None or not TASKS[how.task].classifies:
+        return {}
+    shares = np.bincount(labels) / len(labels)
+    top = 5 if how.metric == "top5" else 1
+    constant = None if how.metric == "f1" else float(np.sort(shares)[-top:].sum())
+    return {"classes": _class_scores(outputs, how).shape[1], "constant": constant}
 
 
 # --------------------------------------------------------------------------- by task

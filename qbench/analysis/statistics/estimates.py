@@ -154,6 +154,14 @@ def mcnemar(other: np.ndarray, base: np.ndarray) -> float:
     return float(stats.binomtest(gained, changed, 0.5).pvalue) if changed else 1.0
 
 
+def chance_of_as_many(successes: int, items: int, share: float) -> float:
+    """Probability of ``successes`` or more in ``items`` draws that each succeed with probability
+    ``share``: the p-value of the one-sided exact binomial test."""
+    from scipy import stats
+
+    return float(stats.binomtest(successes, items, share, "greater").pvalue)
+
+
 def disagreement(other: np.ndarray, base: np.ndarray) -> float:
     """Share of items that are right for one of two and wrong for the other, with a half added to
     each of the four cells, as in ``paired_difference``: never 0.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qbench.analysis.quality.plausible import FAR, FAR_DB
 from qbench.analysis.statistics import estimates
 from qbench.analysis.table import roofline
 from qbench.analysis.table.context import MS, Context
@@ -25,7 +26,9 @@ from qbench.spec.judging import Quality
 from qbench.spec.precisions import flags, int8_share
 from qbench.spec.suite import MIN_ROUNDS
 
-WORST_FIRST = ("oom", "timeout", "crashed", "error", "prepare_failed", "skipped", "ok")
+WORST_FIRST = (
+    *("oom", "timeout", "crashed", "error", "wrong_output", "prepare_failed", "skipped", "ok"),
+)
 
 
 def case_table(bundle: Bundle) -> pd.DataFrame:
@@ -116,6 +119,8 @@ def _row(entry: Entry, context: Context) -> dict[str, Any]:
     }
     if evaluated is not None and evaluated.quality is not None:
         row |= _quality(evaluated.quality, case.precision)
+        if row.get("sqnr_db") is not None and row["sqnr_db"] < FAR_DB:
+            row["flags"] = ", ".join(filter(None, [row.get("flags"), FAR]))
     if row.get("sqnr_db") is not None:
         row["reference"] = context.reference_backends.get(case.model)
     if row.get("accuracy") is not None:
@@ -251,6 +256,7 @@ def _quality(quality: Quality, precision: str) -> dict[str, Any]:
         "accuracy_items_needed": quality.items_needed,
         "sqnr_db": quality.sqnr_db,
         "cosine": quality.cosine,
+        "equal_values": quality.equal_values,
         "max_abs_difference": quality.max_abs_difference,
         "agreement": quality.agreement,
     }

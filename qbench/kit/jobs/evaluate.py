@@ -29,6 +29,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     emit("inspect")
     with backend.open(artifact, config, inspect=True) as program:
         effective = program.effective()
+        mismatch = program.mismatch()
         _compare(artifact.target.precision, effective)
         profile, refusal = None, ""
         if request.get("profile_runs"):
@@ -39,10 +40,11 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
                 refusal = str(error) or type(error).__name__
     emit("evaluate")
     with backend.open(artifact, config) as program:
-        outputs = _predict(program, feeds, config.batch, list(artifact.model.outputs))
+        outputs = predict(program, feeds, config.batch, list(artifact.model.outputs))
     return {
         "outputs": save_outputs(outputs),
         "effective": asdict(effective),
+        "mismatch": mismatch,
         "runtime_version": version,
         "profile": profile,
         "profile_refusal": refusal,
@@ -127,7 +129,7 @@ def load_artifact(path: Path) -> Artifact:
     return Artifact.from_json(path, json.loads((path / "artifact.json").read_text()))
 
 
-def _predict(program: Program, feeds: Feed, batch: int, names: list[str]) -> dict[str, np.ndarray]:
+def predict(program: Program, feeds: Feed, batch: int, names: list[str]) -> dict[str, np.ndarray]:
     """Infer all items in batches; the last batch is padded with its first item."""
     stream = program.stream()
     items = len(next(iter(feeds.values())))

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import Adapter, Unsupported
-from qbench.kit.jobs.evaluate import batches, load_artifact, profiled
+from qbench.kit.jobs.evaluate import load_artifact, profiled
+from qbench.kit.jobs.layers import compare
 from qbench.kit.main import Emit
-from qbench.kit.model import Artifact, Feed, RunConfig
+from qbench.kit.model import RunConfig
 
 
 def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     on).
 
     Result: ``profile`` and ``twin_profile`` (``backend.Profile`` as JSON, or None), ``layers`` (see
-    ``_compare``), ``refusals`` (why one of them is missing, by name)."""
+    ``layers.compare``), ``refusals`` (why one of them is missing, by name)."""
     config = RunConfig(**request["config"])
     feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     artifact = load_artifact(Path(request["artifact"]))
@@ -46,35 +47,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
             ours, theirs = (
                 load_artifact(Path(request[name])) for name in ("prepared", "prepared_twin")
             )
-            result["layers"] = _compare(backend, ours, theirs, config, feeds, request["items"])
+            result["layers"] = compare(backend, ours, theirs, config, feeds, request["items"])
         except Unsupported as error:
             refusals["layers"] = str(error)
     return {**result, "refusals": refusals}
-
-
-def _compare(
-    backend: Adapter, artifact: Artifact, twin: Artifact, config: RunConfig, feeds: Feed, items: int
-) -> list[dict[str, Any]]:
-    """Compare the layers that both artifacts report. Each record, in order of execution, has
-    ``name``, the twin's ``kind``, and over all items ``signal`` (sum of squared outputs of the
-    twin)
-    and ``noise`` (sum of squared differences)."""
-    found: dict[str, dict[str, Any]] = {}
-    given = list(batches(feeds, config.batch, items))
-    exact = backend.activations(twin, config, given)
-    quantized = backend.activations(artifact, config, given)
-    if exact is None or quantized is None:
-        raise Unsupported("this adapter does not expose the outputs of layers")
-    for theirs, ours in zip(exact, quantized, strict=True):
-        known = {layer.name: layer for layer in theirs}
-        for layer in ours:
-            base = known.get(layer.name)
-            if base is None or base.values.shape != layer.values.shape:
-                continue
-            record = found.setdefault(
-                layer.name, {"name": layer.name, "kind": base.kind, "signal": 0.0, "noise": 0.0}
-            )
-            wide = base.values.astype(np.float64)
-            record["signal"] += float(np.sum(wide**2))
-            record["noise"] += float(np.sum((wide - layer.values) ** 2))
-    return list(found.values())

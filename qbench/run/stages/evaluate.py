@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.analysis.quality.judge import find_scores, score_outputs
+from qbench.analysis.quality.judge import NotFinite, find_scores, score_outputs
 from qbench.analysis.table.profile import summary
 from qbench.bundle.records.run import Effective
 from qbench.kit.model import RunConfig
@@ -18,6 +18,7 @@ from qbench.run.artifacts import feed_files
 from qbench.run.plan import Planned
 from qbench.run.stages.prepare import prepare_one
 from qbench.run.stages.sitting import Sitting
+from qbench.run.stages.wrong import why_outputs_are_wrong
 from qbench.run.workers.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.spec.judging import Quality
 from qbench.spec.models import Expected
@@ -114,6 +115,11 @@ def _evaluate_one(sitting: Sitting, planned: Planned) -> None:
                     outcome.result["profile"], outcome.result["profile_refusal"], PROFILE_RUNS
                 )
             record |= _judge(sitting, planned, outputs, items.labels)
+            if "quality" in record:
+                quality = Quality.model_validate(record["quality"])
+                mismatch = outcome.result["mismatch"]
+                if reason := why_outputs_are_wrong(sitting, planned, quality, mismatch):
+                    record |= {"status": "wrong_output", "reason": reason}
             if sitting.request.strict and record["status"] == "ok":
                 record |= _refuse_in_name_only(
                     case.precision, Effective.model_validate(record["effective"])
@@ -143,6 +149,10 @@ def _judge(
         if reference and base is not None and reference not in known:
             known[reference] = find_scores(base, truth, how)
         quality = score_outputs(outputs, base, truth, how, known[reference] if reference else None)
+    except NotFinite as error:
+        if base is None:  # float32 computes that, too, or there is no float32
+            return {"status": "error", "reason": f"{error}: check inputs and weights"}
+        return {"status": "wrong_output", "reason": f"{error}, float32's in none"}
     except ValueError as error:
         return {"status": "error", "reason": str(error)}
     if card.expected is not None and planned.case.precision in (REFERENCE, "as-shipped"):
