@@ -26,6 +26,7 @@ class Converter(converter.Converter):
     """Keras, SavedModel and ``keras.applications`` to TFLite and ONNX; TFLite to ONNX."""
 
     name = "tensorflow"
+    convert_version = 2
     packages = (
         *("tensorflow", "tensorflow-cpu", "keras", "h5py", "tf2onnx", "onnx"),
         *("ai-edge-litert", "numpy"),

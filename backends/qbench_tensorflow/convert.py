@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qbench.kit.adapter import PrepareError, first_line
-from qbench.kit.converter import Converted, Source, identifiers, match
+from qbench.kit.adapter import PrepareError
+from qbench.kit.converter import Converted, Source, identifiers, match, run_twice
 from qbench.kit.model import Feed, SourceTensor, TensorSpec, relayout_shape
 from qbench_tensorflow.load import (
     Loaded,
     application,
+    failure,
     keras_model,
     load_keras,
     load_savedmodel,
@@ -62,35 +63,53 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
     outputs = match("output", source.source_outputs, list(loaded.outputs))
     words = identifiers([*inputs, *outputs])
 
-    @tf.function(autograph=False)
-    def traced(*tensors: Any) -> dict[str, Any]:
+    def call(*tensors: Any) -> dict[str, Any]:
         feed = dict(zip(inputs.values(), tensors, strict=True))
         results = loaded.call(feed)
         return {words[name]: results[own] for name, own in outputs.items()}
 
-    signature = [
-        tf.TensorSpec(
-            _shape(source, name, loaded.inputs[own]), loaded.inputs[own].dtype, name=words[name]
-        )
-        for name, own in inputs.items()
-    ]
-    reference = _run(source, loaded, inputs, outputs, samples)
+    def signature(batch: int | None) -> list[Any]:
+        """Specs of the traced function's arguments; ``batch``: where the card leaves it free."""
+        result = []
+        for name, own in inputs.items():
+            first, *others = _shape(source, name, loaded.inputs[own])
+            shape = [batch if first is None else first, *others]
+            result.append(tf.TensorSpec(shape, loaded.inputs[own].dtype, name=words[name]))
+        return result
+
+    reference = run_twice(lambda: _run(source, loaded, inputs, outputs, samples))
     file = out / f"model.{form}"
-    try:
+
+    def made(batch: int | None) -> dict[str, str]:
+        traced = tf.function(call, autograph=False)  # a new one: it would reuse a free batch
         if form == "tflite":
-            names, tool = _to_tflite(traced, signature, loaded, file), "TFLiteConverter"
-        else:
-            names, tool = _to_onnx(traced, signature, file), f"tf2onnx, opset {OPSET}"
+            return _to_tflite(traced, signature(batch), loaded, file)
+        return _to_onnx(traced, signature(batch), file)
+
+    notes: tuple[str, ...] = ()
+    try:
+        try:
+            names = made(None)
+        except Exception:
+            if signature(1) == signature(None):
+                raise
+            names = made(1)  # recurrent layers in TFLite need a fixed batch
+            notes = ("the batch is fixed at 1, since the converter cannot free it",)
     except PrepareError:
         raise
     except Exception as error:  # the tools raise unrelated types
-        raise PrepareError(f"converting to {form} failed: {first_line(error)}") from error
+        raise failure(form, error) from error
 
     def renamed(tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
         return {n: SourceTensor(names[words[n]], t.layout) for n, t in tensors.items()}
 
     return Converted(
-        file.name, renamed(source.source_inputs), renamed(source.source_outputs), reference, tool
+        file.name,
+        renamed(source.source_inputs),
+        renamed(source.source_outputs),
+        reference,
+        "TFLiteConverter" if form == "tflite" else f"tf2onnx, opset {OPSET}",
+        notes,
     )
 
 

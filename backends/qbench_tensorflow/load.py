@@ -58,6 +58,16 @@ class Loaded:
     owner: Any
 
 
+def failure(form: str, error: Exception) -> PrepareError:
+    """A conversion tool's error in one sentence, with the operators that it names."""
+    text = str(error)
+    if lacking := re.findall(r"(?:TF Select|Custom|Flex) ops: (.+)", text):
+        return PrepareError(f"{form} has no operators for {', '.join(lacking)}")
+    if found := re.search(r"error: '\w+\.(\w+)' op (.+)", text):
+        return PrepareError(f"converting to {form} failed: {found[2]}", operator=found[1])
+    return PrepareError(f"converting to {form} failed: {first_line(error)}")
+
+
 # --------------------------------------------------------------------------- Keras
 
 
@@ -155,17 +165,35 @@ def keras_model(model: Any) -> Loaded:
             for name, tensor in zip(names, tensors, strict=True)
         }
 
-    inputs = specs(model.inputs, [tensor.name for tensor in model.inputs])
+    inputs = specs(model.inputs, _input_names(model))
     outputs = specs(model.outputs, _output_names(model))
+    structure = _structure(model)
 
     def call(feed: Tensors) -> Tensors:
         tensors = [feed[name] for name in inputs]
-        results = model(tensors if len(tensors) > 1 else tensors[0], training=False)
+        given = keras.tree.pack_sequence_as(structure, tensors)
+        results = model(given, training=False)
         return dict(zip(outputs, keras.tree.flatten(results), strict=True))
 
     owner: Any = tf.Module()  # TFLiteConverter does not find the variables of a Keras model
     owner.variables_of_model = [variable.value for variable in model.variables]
     return Loaded(inputs, outputs, call, owner)
+
+
+def _input_names(model: Any) -> list[str]:
+    """Keys if the model takes a dictionary (Keras flattens it in their order), else the names of
+    the input layers."""
+    structure = _structure(model)
+    if isinstance(structure, dict):
+        return sorted(structure)
+    return [tensor.name for tensor in model.inputs]
+
+
+def _structure(model: Any) -> Any:
+    """The model's inputs as it takes them: one tensor, or a list, tuple or dictionary of them."""
+    import keras
+
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
 def _output_names(model: Any) -> list[str]:

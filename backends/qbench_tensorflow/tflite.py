@@ -11,7 +11,7 @@ import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
 
 from qbench.kit.adapter import PrepareError, first_line
-from qbench.kit.converter import Converted, Source, match
+from qbench.kit.converter import Converted, Source, match, run_twice
 from qbench.kit.feeds import convert as cast
 from qbench.kit.model import Feed, SourceTensor, TensorSpec
 from qbench_tensorflow.convert import OPSET
@@ -25,14 +25,14 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
         interpreter = Interpreter(str(source.path))
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise PrepareError(f"not a valid TFLite file: {first_line(error)}") from None
+        raise PrepareError(f"LiteRT cannot run the TFLite file: {first_line(error)}") from None
     details = {
         "input": {d["name"]: d for d in interpreter.get_input_details()},
         "output": {d["name"]: d for d in interpreter.get_output_details()},
     }
     inputs = match("input", source.source_inputs, list(details["input"]))
     outputs = match("output", source.source_outputs, list(details["output"]))
-    reference = _run(interpreter, source, details, inputs, outputs, samples)
+    reference = run_twice(lambda: _run(interpreter, source, details, inputs, outputs, samples))
     try:
         proto, _ = tf2onnx.convert.from_tflite(str(source.path), opset=OPSET)
     except Exception as error:  # it raises unrelated types

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qbench.kit.adapter import PrepareError, Unsupported, first_line
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.converter import identifiers, match
 from qbench.kit.model import Calibration, Model, PrepareTarget, SourceTensor, relayout_shape
 from qbench_tflite.program import interpreter
@@ -39,7 +39,7 @@ def converted(
         import tensorflow as tf
     except ModuleNotFoundError:
         raise Unsupported("the TF converter needs TensorFlow: pip install tensorflow") from None
-    from qbench_tensorflow.load import keras_model, load_keras, load_savedmodel
+    from qbench_tensorflow.load import failure, keras_model, load_keras, load_savedmodel
 
     if not calibration:
         raise PrepareError("int8-static needs calibration items, but got none")
@@ -75,6 +75,7 @@ def converted(
     try:
         tracer: Any = tf.function(traced, autograph=False)
         function = tracer.get_concrete_function(*signature)
+        _refuse_loops(function)
         tool = tf.lite.TFLiteConverter.from_concrete_functions([function], loaded.owner)
         settings = _configure(tf, tool, loaded, target)
         tool.representative_dataset = items
@@ -82,12 +83,25 @@ def converted(
     except Unsupported:
         raise
     except Exception as error:  # the tool raises unrelated types
-        raise PrepareError(f"TFLiteConverter failed: {first_line(error)}") from error
+        raise failure("tflite", error) from error
     names = {
         words[canonical]: tensor.name
         for canonical, tensor in (*model.source_inputs.items(), *model.source_outputs.items())
     }
     return _renamed(content, names), {"calibration_items": len(calibration), **settings}
+
+
+def _refuse_loops(function: Any) -> None:
+    """Refuse a function with loops: the converter's calibration crashes on them."""
+    definition = function.graph.as_graph_def()
+    nodes = [*definition.node]
+    for inner in definition.library.function:
+        nodes += inner.node_def
+    if any(node.op in ("While", "StatelessWhile") for node in nodes):
+        raise Unsupported(
+            "the TF converter finds no ranges inside loops (recurrent layers): ask for "
+            "int8-dynamic or w8"
+        )
 
 
 def _configure(tf: Any, tool: Any, loaded: Loaded, target: PrepareTarget) -> dict[str, Any]:

@@ -123,10 +123,10 @@ def _called(file: Subgraphs, operator: FileOperator) -> Iterator[str]:
 
 
 def quantized(file: Subgraphs) -> int:
-    """Number of operators with quantized weights, and of products of integers, in all subgraphs;
-    0: the file is in floating point, even if it quantizes its inputs or outputs."""
+    """Number of operators with integer weights, and of products of integers, in all subgraphs: the
+    rule of ``qbench.kit.onnxfile.quantized``."""
     return sum(
-        operator.weights in INTEGERS
+        (operator.kind in COMPUTING | _LOOKUPS and operator.weights in INTEGERS)
         or (operator.kind in COMPUTING and not INTEGERS.isdisjoint(operator.operands))
         for graph in file
         for operator in graph

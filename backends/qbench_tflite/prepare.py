@@ -8,6 +8,7 @@ from typing import Any
 
 from qbench.kit.adapter import PrepareError, Unsupported, first_line
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, TensorSpec
+from qbench.kit.onnxfile.quantized import check_quantized
 from qbench.kit.operators import Operator
 from qbench_tflite import flatfile, graph, quantizer
 from qbench_tflite.program import interpreter
@@ -54,14 +55,8 @@ def prepare(
         return _provenance(model, target, out / FILE, NAME, settings, ())
     content = _read(model)
     file = flatfile.operators(flatfile.parse(content))
-    integers, halves = graph.quantized(file), graph.stored(file).count("float16")
-    if target.precision == "as-shipped":
-        if not integers:
-            raise Unsupported("the file is not quantized: ask for fp32")
-    elif integers:
-        raise Unsupported(
-            f"the file is already quantized ({integers} operators): ask for as-shipped"
-        )
+    check_quantized(graph.quantized(file), target)
+    halves = graph.stored(file).count("float16")
     if target.precision in ("as-shipped", "fp32") or (target.precision == "fp16" and halves):
         (out / FILE).write_bytes(content)
         note = "the file stores float16 weights, which LiteRT computes with in fp32"

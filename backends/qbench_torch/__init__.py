@@ -18,6 +18,7 @@ class Converter(converter.Converter):
     """``torch.nn.Module`` to ONNX and TFLite."""
 
     name = "torch"
+    convert_version = 2
     packages = (
         *("torch", "onnx", "onnxscript", "litert-torch", "safetensors", "numpy"),
         *("torchvision", "timm", "transformers"),  # likely imports of the user's file

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from qbench.kit.adapter import PrepareError, first_line
-from qbench.kit.converter import Converted, Source, identifiers
+from qbench.kit.converter import Converted, Source, identifiers, run_twice
 from qbench.kit.model import Feed, SourceTensor, relayout_shape
 from qbench_torch.load import load_module
 
@@ -29,17 +29,34 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
     feed = source.to_source(samples)
     tensors = {name: torch.from_numpy(feed[name]) for name in order}
     network = _Named(module, order, list(source.source_outputs))
-    with torch.no_grad():
-        try:
-            results = network(*tensors.values())
-        except PrepareError:
-            raise
-        except Exception as error:  # the user's code
-            raise PrepareError(f"the module cannot run the card's inputs: {error}") from error
-    reference = {n: t.numpy() for n, t in zip(source.source_outputs, results, strict=True)}
+    reference = run_twice(lambda: _run(network, source, tensors))
     if form == "onnx":
         return _to_onnx(network, source, tensors, reference, out)
     return _to_tflite(network, source, tensors, reference, out)
+
+
+def _run(network: _Named, source: Source, tensors: Mapping[str, torch.Tensor]) -> Feed:
+    """Outputs by canonical name, run item by item: the module's code may fix the batch at 1.
+
+    Raises:
+        PrepareError: the module fails.
+    """
+    items = len(next(iter(tensors.values())))
+    rows = []
+    with torch.no_grad():
+        for item in range(items):
+            try:
+                rows.append(network(*(tensor[item : item + 1] for tensor in tensors.values())))
+            except PrepareError:
+                raise
+            except Exception as error:  # the user's code
+                raise PrepareError(
+                    f"the module cannot run the card's inputs: {first_line(error)}"
+                ) from error
+    return {
+        name: torch.cat(parts).numpy()
+        for name, parts in zip(source.source_outputs, zip(*rows, strict=True), strict=True)
+    }
 
 
 class _Named(torch.nn.Module):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -168,6 +168,29 @@ class Converter(ABC):
             PrepareError: the source is not as the card describes it, or the tool failed.
             Unsupported: this is impossible, for a reason that is no fault (no network).
         """
+
+
+def run_twice(run: Callable[[], Feed]) -> Feed:
+    """The outputs of a source, which must be the same when it runs again.
+
+    Args:
+        run: runs the source on the samples.
+
+    Raises:
+        PrepareError: they differ by more than a thousandth of the largest value, so that nothing
+            can be compared with them.
+    """
+    import numpy as np
+
+    first, second = run(), run()
+    for name, array in first.items():
+        apart = np.abs(np.subtract(array, second[name], dtype=np.float64)).max(initial=0)
+        if not apart <= 1e-3 * np.abs(array).max(initial=0):
+            raise PrepareError(
+                f"the source gives other values of '{name}' when it runs again on the same inputs: "
+                "it is random (a dropout left on?) or keeps a state; make it deterministic"
+            )
+    return first
 
 
 def match(what: str, wanted: Mapping[str, SourceTensor], found: Sequence[str]) -> dict[str, str]:

@@ -55,6 +55,22 @@ model.export("two_sm", verbose=False)
 items = np.random.default_rng(0).random((20, 8, 8, 3)).astype(np.float32)
 np.savez("two.npz", **dict(zip(("first", "second"), model.predict(items, verbose=0))))
 
+series = np.random.default_rng(0).random((20, 6, 4)).astype(np.float32)
+for kind in ("LSTM", "GRU"):
+    layer = getattr(keras.layers, kind)(8)
+    recurrent = keras.Sequential([keras.Input((6, 4)), layer, keras.layers.Dense(3)])
+    recurrent.save(f"{kind}.keras")
+    np.save(f"{kind}.npy", recurrent.predict(series, verbose=0))
+three = [keras.Input((4,)) for _ in range(3)]
+given = dict(zip(("mask", "ids", "types"), three))
+parts = [keras.layers.Dense(2)(one) for one in three]
+dictionary = keras.Model(given, keras.layers.Concatenate()(parts))
+dictionary.save("dictionary.keras")
+feed = {name: np.full((2, 4), size, np.float32) for name, size in zip(given, (1, 2, 3))}
+np.save("dictionary.npy", dictionary.predict(feed, verbose=0))
+counting = keras.Sequential([keras.Input((6, 4), 1), keras.layers.LSTM(8, stateful=True)])
+counting.save("stateful.keras")
+
 code = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: 2 * x)])
 nested = keras.Sequential([keras.Input((4,)), code])
 code.save("lambda.keras")
@@ -371,6 +387,56 @@ def test_an_operator_that_tf2onnx_does_not_know_is_named(made, cards: Cards):
     assert no.value.status == "prepare_failed"
 
 
+@pytest.mark.parametrize("form", ["tflite", "onnx"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_recurrent_keras_network_of_any_batch(made, cards: Cards, kind: str, form: str):
+    shutil.copy(made[0] / f"{kind}.keras", cards.root)
+    cards.card([6, 4], {"y": 3}, None, keras={"path": f"{kind}.keras"})
+    model = cards.model(form)
+    assert good(model, "keras")["y"] > 100
+    exact = np.load(made[0] / f"{kind}.npy")
+    if form == "onnx":
+        np.testing.assert_allclose(run_onnx(model, cards.items())["y"], exact, atol=1e-5)
+        return
+    assert model.conversion and "batch is fixed at 1" in model.conversion["notes"][0]
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    reader = litert.Interpreter(str(model.path))
+    reader.allocate_tensors()
+    (into,), (out,) = reader.get_input_details(), reader.get_output_details()
+    for item, row in zip(cards.items(), exact, strict=True):
+        reader.set_tensor(into["index"], item[None])
+        reader.invoke()
+        np.testing.assert_allclose(reader.get_tensor(out["index"])[0], row, atol=1e-5)
+
+
+def test_a_keras_model_that_takes_a_dictionary(made, cards: Cards):
+    """Of three inputs, by the dictionary's keys, which are not in alphabetical order."""
+    shutil.copy(made[0] / "dictionary.keras", cards.root)
+    cards.card([4], {"y": 6}, None, keras={"path": "dictionary.keras"})
+    path = cards.root / "models" / "net.yaml"
+    card = yaml.safe_load(path.read_text())
+    (tensor,) = card["inputs"].values()
+    card["inputs"] = dict.fromkeys(("types", "mask", "ids"), tensor)
+    del card["evaluation"]  # made-up items
+    path.write_text(json.dumps(card))
+    model = cards.model("onnx")
+    assert good(model, "keras")["y"] > 100
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(model.path)
+    sizes = {"mask": 1, "ids": 2, "types": 3}
+    feed = model.to_source({n: np.full((2, 4), size, np.float32) for n, size in sizes.items()})
+    (got,) = session.run(None, feed)
+    np.testing.assert_allclose(got, np.load(made[0] / "dictionary.npy"), rtol=1e-5)
+
+
+def test_a_source_that_keeps_a_state_is_not_converted(made, cards: Cards):
+    shutil.copy(made[0] / "stateful.keras", cards.root)
+    cards.card([6, 4], {"y": 8}, None, keras={"path": "stateful.keras"})
+    with pytest.raises(NoSource, match="other values of 'y' when it runs again") as no:
+        cards.model("onnx")
+    assert no.value.status == "prepare_failed" and len(no.value.reason) <= 250
+
+
 # --------------------------------------------------------------------------- torch
 
 NET = """
@@ -419,6 +485,54 @@ def test_a_trained_torch_module(digits: Cards, form: str):
         np.testing.assert_allclose(got, exact, rtol=1e-4, atol=1e-4)
     else:
         assert model.source_inputs["image"].layout == "NHWC"  # no transpose inside
+
+
+FIXED = """
+import torch
+
+class Fixed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.layer(x.view(1, 8))
+"""
+RANDOM = """
+import torch
+
+class Random(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 3)
+
+    def forward(self, x):
+        return torch.nn.functional.dropout(self.layer(x), training=True)
+"""
+
+
+def test_a_torch_module_that_is_fixed_at_one_item(cards: Cards):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    (cards.root / "net.py").write_text(FIXED)
+    cards.card([2, 4], {"y": 3}, None, torch={"path": "net.py", "callable": "Fixed"})
+    model = cards.model("onnx")
+    assert good(model, "torch")["y"] > 100
+    assert model.conversion and "batch is fixed at 1" in model.conversion["notes"][0]
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 3)  # as the module makes it
+    for item in cards.items()[:3]:
+        exact = layer(torch.from_numpy(item.reshape(1, 8))).detach().numpy()
+        got = run_onnx(model, item[None])["y"]
+        np.testing.assert_allclose(got, exact, atol=1e-6)
+
+
+def test_a_torch_module_with_dropout_left_on_is_not_converted(cards: Cards):
+    pytest.importorskip("torch", reason="torch is not installed")
+    (cards.root / "net.py").write_text(RANDOM)
+    cards.card([8], {"y": 3}, None, torch={"path": "net.py", "callable": "Random"})
+    with pytest.raises(NoSource, match="when it runs again .* it is random") as no:
+        cards.model("onnx")
+    assert no.value.status == "prepare_failed"
 
 
 def test_weights_that_could_run_code_are_not_read(digits: Cards):
