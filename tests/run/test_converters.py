@@ -530,7 +530,7 @@ def test_a_torch_module_with_dropout_left_on_is_not_converted(cards: Cards):
     pytest.importorskip("torch", reason="torch is not installed")
     (cards.root / "net.py").write_text(RANDOM)
     cards.card([8], {"y": 3}, None, torch={"path": "net.py", "callable": "Random"})
-    with pytest.raises(NoSource, match="when it runs again .* it is random") as no:
+    with pytest.raises(NoSource, match=r"when it runs again .* it is random") as no:
         cards.model("onnx")
     assert no.value.status == "prepare_failed"
 
