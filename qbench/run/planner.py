@@ -430,7 +430,8 @@ class _Planner:
 
     def _model(self, name: str, form: str) -> Model:
         if (name, form) not in self._models:
-            self._models[name, form] = self._catalog.model(self._catalog.card(name), form)
+            card = self._catalog.card(name)
+            self._models[name, form] = self._catalog.model(card, form, self._suite.limits)
         return self._models[name, form]
 
 

@@ -15,13 +15,17 @@ from qbench.errors import MachineryError, NoSource, UserError
 from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import identifiers, match
 from qbench.kit.model import SourceTensor
+from qbench.run.artifacts import ArtifactStore
+from qbench.run.sources import convert
 from qbench.run.sources.catalog import Catalog
 from qbench.run.sources.convert import Converters
 from qbench.run.workers.registry import Registry
+from qbench.spec.suite import WorkerLimits
 from qbench.testing.fake import fake_model
 
 TOY = '''
 import json
+import time
 from pathlib import Path
 import numpy as np
 from qbench.kit.adapter import PrepareError, Unsupported
@@ -47,6 +51,10 @@ class Converter(converter.Converter):
             raise OSError(28, "No space left on device")
         if factor == "network":
             raise Unsupported("no network")
+        if factor == "slow":
+            time.sleep(60)
+        if factor == "large":
+            np.ones(10**9)
         if factor == "broken":
             raise PrepareError("the tool failed", operator="Conv")
         weights = np.asarray(content["weights"], np.float32)
@@ -167,13 +175,51 @@ def test_a_conversion_that_changes_the_outputs_is_a_failure(toy, tmp_path):
     assert catalog.model(catalog.card("net"), "fake")
 
 
+def conversions(toy) -> int:
+    return len([line for line in toy.said if "converting" in line])
+
+
 def test_a_tools_failure_is_reported_once_and_not_retried(toy):
     toy.file("broken")
     catalog = toy.catalog()
     for _ in range(2):
         no = refused(catalog)
         assert no.status == "prepare_failed" and "the tool failed (operator: Conv)" in no.reason
-    assert len([line for line in toy.said if "converting" in line]) == 1
+    assert conversions(toy) == 1
+    again = refused(toy.catalog())  # as another run
+    assert again.status == "prepare_failed" and conversions(toy) == 1
+    assert "the tool failed (operator: Conv)" in again.reason
+    assert again.reason.endswith("(in an earlier run; retry: qbench cache clean converted)")
+
+
+def test_a_conversion_that_failed_is_tried_again_when_something_changed(toy, monkeypatch):
+    toy.file("broken")
+    refused(toy.catalog())
+    monkeypatch.setattr(convert, "__version__", "999")  # another qbench
+    assert "earlier" not in refused(toy.catalog()).reason and conversions(toy) == 2
+    catalog = toy.catalog()  # more time
+    with pytest.raises(NoSource, match="Conv"):
+        catalog.model(catalog.card("net"), "fake", WorkerLimits(prepare_timeout_s=700))
+    assert conversions(toy) == 3
+    assert ArtifactStore().clean(["converted"]) > 0
+    refused(toy.catalog())
+    assert conversions(toy) == 4
+    toy.file(1.0)  # another source
+    catalog = toy.catalog()
+    assert catalog.model(catalog.card("net"), "fake")
+
+
+def test_a_conversion_has_the_limits_of_the_suite(toy):
+    toy.file("slow")
+    catalog = toy.catalog()
+    with pytest.raises(NoSource, match=r"limit of 0\.5 s") as no:
+        catalog.model(catalog.card("net"), "fake", WorkerLimits(prepare_timeout_s=0.5))
+    assert no.value.status == "prepare_failed"
+    toy.file("large")
+    catalog = toy.catalog()
+    with pytest.raises(NoSource, match="memory") as no:
+        catalog.model(catalog.card("net"), "fake", WorkerLimits(memory_mb=500))
+    assert no.value.status == "prepare_failed"
 
 
 def test_unavailable_conversions_are_skipped(toy):

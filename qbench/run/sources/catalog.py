@@ -27,9 +27,11 @@ from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
 from qbench.spec.models import Companion, ModelCard, ModelSource, Tensor, TensorName
 from qbench.spec.preprocess import tokenize_options
-from qbench.spec.suite import Suite, load_suite, suites_dir
+from qbench.spec.suite import Suite, WorkerLimits, load_suite, suites_dir
 from qbench.spec.yamlfile import Lines, load
 from qbench.storage import digest_json
+
+_DEFAULT_LIMITS = WorkerLimits()
 
 
 def root_of(card: Path) -> Path:
@@ -194,8 +196,11 @@ class Catalog:
         """
         return locate(file, root, self._report)
 
-    def model(self, card: ModelCard, form: str) -> Model:
+    def model(self, card: ModelCard, form: str, limits: WorkerLimits = _DEFAULT_LIMITS) -> Model:
         """The card's model in format ``form`` for adapters, converted if necessary.
+
+        Args:
+            limits: of a conversion's workers.
 
         Raises:
             NoSource: the conversion is impossible here, or failed.
@@ -206,7 +211,7 @@ class Catalog:
         key = (card.name, form)
         if key not in self._converted:
             try:
-                self._converted[key] = self._converted_model(card, form)
+                self._converted[key] = self._converted_model(card, form, limits)
             except NoSource as no:
                 self._converted[key] = no  # do not try again for every case
         found = self._converted[key]
@@ -230,11 +235,11 @@ class Catalog:
             companions=companions,
         )
 
-    def _converted_model(self, card: ModelCard, form: str) -> Model:
+    def _converted_model(self, card: ModelCard, form: str, limits: WorkerLimits) -> Model:
         route = self._converters.open_route(card, form)
         verified = self._verified(card, route.source)
         samples = self.items(card, "evaluation") or made_up(verified.source.inputs, "evaluation")
-        return self._converters.convert(route, verified, samples)
+        return self._converters.convert(route, verified, samples, limits)
 
     def _verified(self, card: ModelCard, form: str) -> Verified:
         """The converter's input from the source ``form``."""

@@ -4,12 +4,16 @@ Layout below ``<cache>/converted``::
 
     <key>/model.<format>     the converted model
     <key>/conversion.json    its SHA-256, its names for the card's tensors, and ``Model.conversion``
+    <key>.failed.json        why the conversion failed, with its limits and qbench's version
     <key>.lock               held during the conversion
 
 The key is a digest of the source, the card's description of its tensors, the samples, and the
 versions of converter and tools. The source is the first of the card that an installed converter
 accepts; formats that converters produce (TFLite) come last, because such a file has been converted
 once already.
+
+A conversion that failed is not tried again until its key, the limits, qbench or a runtime that
+checks it changes, or ``qbench cache clean converted``.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from qbench import __version__
 from qbench.analysis.quality.fidelity import sqnr_db
 from qbench.data.download import Report
 from qbench.data.items import Items
@@ -35,7 +41,8 @@ from qbench.kit.model import Model, SourceTensor
 from qbench.run.workers.isolate import Outcome, run_job, scratch_folder, stop_if_disk_full
 from qbench.run.workers.registry import Registry, package_versions
 from qbench.spec.models import ModelCard
-from qbench.storage import cache_dir, digest_file, digest_json, new_folder
+from qbench.spec.suite import WorkerLimits
+from qbench.storage import cache_dir, digest_file, digest_json, new_folder, write_file
 
 GROUP = "qbench.converters"
 STORE_VERSION = 2
@@ -43,7 +50,6 @@ SAMPLES = 16
 """Maximum number of items to compare source and converted model on."""
 LEAST_SQNR_DB = 40.0
 """Minimum agreement of a conversion with its source."""
-TIMEOUT_S = 1800.0
 RECORD = "conversion.json"
 
 
@@ -167,8 +173,13 @@ class Converters:
 
     # ------------------------------------------------------------------ converting
 
-    def convert(self, route: Route, verified: Verified, samples: Items) -> Model:
+    def convert(
+        self, route: Route, verified: Verified, samples: Items, limits: WorkerLimits
+    ) -> Model:
         """The model in ``route.form``, from the cache, or converted and checked now.
+
+        Args:
+            limits: of the workers that convert and check, as of those that prepare.
 
         Raises:
             NoSource: the conversion is impossible here, failed, or changed the outputs.
@@ -193,11 +204,15 @@ class Converters:
         with FileLock(folder.with_suffix(".lock")):
             record = _cached(folder)
             if record is None:
+                under = {"qbench": __version__, "limits": limits.model_dump(mode="json")}
+                under |= {"checked by": self._versions_of_readers(route.form)}
+                failed = _Failed(folder.with_suffix(".failed.json"), under)
+                failed.refuse()
                 if folder.exists():  # damaged: convert again
                     shutil.rmtree(folder)
                 self._report(f"converting {verified.name} from {route.source} to {route.form}")
-                with new_folder(folder) as out:
-                    record = self._make(route, verified, samples, versions, out)
+                with failed.remembered(), new_folder(folder) as out:
+                    record = self._make(route, verified, samples, versions, limits, out)
         return _model(folder / record["file"], route.form, verified, record)
 
     def _make(
@@ -206,13 +221,14 @@ class Converters:
         verified: Verified,
         samples: Items,
         versions: Mapping[str, str | None],
+        limits: WorkerLimits,
         out: Path,
     ) -> dict[str, Any]:
         """Convert in a worker into the folder ``out`` and check the result; return the record."""
         work = cache_dir() / "work"
         with scratch_folder(work) as folder, scratch_folder(work) as checking:
             feeds = _first_items(samples, checking)
-            outcome = self._run_converter(route, verified.source, feeds, folder)
+            outcome = self._run_converter(route, verified.source, feeds, limits, folder)
             stop_if_disk_full(outcome, folder)
             if outcome.status != "ok":
                 status = "skipped" if outcome.status == "skipped" else "prepare_failed"
@@ -238,7 +254,7 @@ class Converters:
                 },
             }
             model = _model(file, route.form, verified, record)
-            outputs = self._run_converted(model, feeds, checking)
+            outputs = self._run_converted(model, feeds, limits, checking)
             record["conversion"] |= {
                 "sqnr_db": _compare(reference, outputs, route),
                 "items": len(next(iter(reference.values()))),
@@ -247,7 +263,12 @@ class Converters:
         return record
 
     def _run_converter(
-        self, route: Route, source: Source, feeds: Mapping[str, Path], folder: Path
+        self,
+        route: Route,
+        source: Source,
+        feeds: Mapping[str, Path],
+        limits: WorkerLimits,
+        folder: Path,
     ) -> Outcome:
         """Run the worker; paths of ``source`` become names in its folder, with their suffix."""
         files = {path.name: path for path in feeds.values()}
@@ -265,12 +286,12 @@ class Converters:
             "samples": {name: path.name for name, path in feeds.items()},
         }
         target = self._targets[route.converter]
-        return run_job("convert", target, request, folder, files, TIMEOUT_S)
+        return _limited_job("convert", target, request, folder, files, limits)
 
     # ------------------------------------------------------------------ checking
 
     def _run_converted(
-        self, model: Model, feeds: Mapping[str, Path], folder: Path
+        self, model: Model, feeds: Mapping[str, Path], limits: WorkerLimits, folder: Path
     ) -> dict[str, np.ndarray]:
         """Outputs of the converted model in a runtime that reads it, by canonical name.
 
@@ -289,7 +310,8 @@ class Converters:
                 "model": {**model.to_json(), "path": source},
                 "target": {"precision": precision},
             }
-            outcome = run_job("prepare", target, request, prepared, {source: model.path}, TIMEOUT_S)
+            inside = {source: model.path}
+            outcome = _limited_job("prepare", target, request, prepared, inside, limits)
             stop_if_disk_full(outcome, prepared)
             if outcome.status == "ok":
                 break
@@ -302,7 +324,7 @@ class Converters:
                 "feeds": {name: path.name for name, path in feeds.items()},
             }
             inside = {"artifact": prepared / "out", **files}
-            outcome = run_job("evaluate", target, request, evaluated, inside, TIMEOUT_S)
+            outcome = _limited_job("evaluate", target, request, evaluated, inside, limits)
             stop_if_disk_full(outcome, evaluated)
             if outcome.status == "ok":
                 return {n: np.load(evaluated / f) for n, f in outcome.result["outputs"].items()}
@@ -315,12 +337,77 @@ class Converters:
     def _runner(self, form: str) -> str | None:
         """The adapter to check a format with: the one that ranks it highest; None: no adapter."""
         if form not in self._runs:
-            able = [name for name in self._registry.names if form in self._formats(name)]
-            able.sort(key=lambda name: self._formats(name).index(form))
+            readers = self._readers(form)
             self._runs[form] = next(
-                (n for n in able if isinstance(self._registry.probe([n])[n], Ready)), None
+                (n for n in readers if isinstance(self._registry.probe([n])[n], Ready)), None
             )
         return self._runs[form]
+
+    def _readers(self, form: str) -> list[str]:
+        """The adapters that read a format, those that rank it highest first."""
+        able = [name for name in self._registry.names if form in self._formats(name)]
+        return sorted(able, key=lambda name: self._formats(name).index(form))
+
+    def _versions_of_readers(self, form: str) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        for name in self._readers(form):
+            backend = self._registry.load(name)
+            if not isinstance(backend, Unavailable):
+                found |= package_versions(backend.runtime_packages)
+        return found
+
+
+def _limited_job(
+    job: str,
+    target: str,
+    request: Mapping[str, Any],
+    folder: Path,
+    files: Mapping[str, Path],
+    limits: WorkerLimits,
+) -> Outcome:
+    return run_job(
+        job, target, request, folder, files, limits.prepare_timeout_s, limits.memory_bytes
+    )
+
+
+class _Failed:
+    """The memory of a conversion that failed.
+
+    Args:
+        path: its file.
+        under: circumstances under which it would fail again, JSON values.
+    """
+
+    def __init__(self, path: Path, under: Mapping[str, Any]) -> None:
+        self._path = path
+        self._under = under
+
+    def refuse(self) -> None:
+        """
+        Raises:
+            NoSource: the conversion failed before under the same circumstances.
+        """
+        try:
+            record = json.loads(self._path.read_text())
+            same, reason = record["under"] == self._under, str(record["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if same:
+            raise NoSource(
+                f"{reason} (in an earlier run; retry: qbench cache clean converted)",
+                "prepare_failed",
+            )
+
+    @contextmanager
+    def remembered(self) -> Iterator[None]:
+        """Remember a failure of the block. A refusal may depend on the machine: forgotten."""
+        try:
+            yield
+        except NoSource as no:
+            if no.status == "prepare_failed":
+                write_file(self._path, json.dumps({"reason": no.reason, "under": self._under}))
+            raise
+        self._path.unlink(missing_ok=True)
 
 
 def _cached(folder: Path) -> dict[str, Any] | None:
