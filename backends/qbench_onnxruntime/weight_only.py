@@ -9,7 +9,7 @@ import onnx
 from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer  # needs onnx_ir
 from onnxruntime.quantization.onnx_model import ONNXModel
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import Unsupported
 from qbench.kit.model import PrepareTarget, Provenance
 from qbench.kit.onnxfile import graph, rewrite
 from qbench.kit.onnxfile.tools import FILE, count, percent, save, tool
@@ -32,7 +32,7 @@ def weight_only(clean: Path, target: PrepareTarget, out: Path) -> Provenance:
         clean: the preprocessed model.
 
     Raises:
-        Unsupported: most of the work is not matrix products, or groups cannot be this large.
+        Unsupported: most of the work is not such products, or groups cannot be this large.
     """
     model = rewrite.with_products_for_gemm(graph.load(clean))
     share = graph.product_share(model)
@@ -46,7 +46,9 @@ def weight_only(clean: Path, target: PrepareTarget, out: Path) -> Provenance:
     bits = BITS[target.precision]
     sizes = _group_sizes(model, wanted)
     if not sizes:
-        raise PrepareError("the model has no matrix product whose weights could be packed")
+        raise Unsupported(
+            "MatMulNBits packs matrices on the right of a product, and this model has none"
+        )
     settings = {"bits": bits, "is_symmetric": False, "accuracy_level": _FLOAT32}
     with tool("MatMulNBitsQuantizer"):
         for size, names in sizes.items():

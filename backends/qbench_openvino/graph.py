@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import PrepareError
+from qbench.kit.adapter import PrepareError, Unsupported
 
 CONVOLUTIONS = (
     "Convolution",
@@ -45,12 +45,19 @@ def quantized(model: Any) -> list[Any]:
 
 
 def check_weights(model: Any) -> None:
-    """Check that the weights of products can be quantized.
+    """Check that the model has weights that NNCF can quantize.
 
     Raises:
         PrepareError: some hold NaN or an infinite number.
+        Unsupported: there are none.
     """
-    for op in products(model):
+    found = products(model)
+    if not found:
+        raise Unsupported(
+            "there is nothing to quantize: the model has no convolution or matrix product outside "
+            "of branches and loops"
+        )
+    for op in found:
         path = _weight_path(op) if op.get_type_name() in WEIGHTED else []
         if path and path[-1].get_element_type().is_real() and not np.isfinite(path[-1].data).all():
             raise PrepareError(

@@ -153,6 +153,10 @@ def quantize(
     items = Items(converted, model, calibration)
     given = settings(options, excluded)
     notes: tuple[str, ...] = ()
+    kinds = {op.get_type_name() for op in converted.get_ops()}
+    if "If" in kinds:
+        given["fast_bias_correction"] = True
+        notes = ("fast bias correction: NNCF has no other for models with branches",)
     quantizer = "nncf.quantize"
     try:
         if options["max_accuracy_drop"] is None:
@@ -162,10 +166,13 @@ def quantize(
             from qbench_openvino.accuracy import quantize_within
 
             quantizer = "nncf.quantize_with_accuracy_control"
-            result, notes = quantize_within(converted, model, options, calibration, items, given)
+            result, more = quantize_within(converted, model, options, calibration, items, given)
+            notes += more
     except (PrepareError, Unsupported):
         raise
     except Exception as error:  # NNCF passes on errors of its parts
+        if "Loop" in kinds:
+            raise Unsupported("NNCF does not quantize a model with a loop: try w8") from error
         raise PrepareError(f"{quantizer} failed: {shorten(error)}") from error
     done = quantized(result)
     if not done:

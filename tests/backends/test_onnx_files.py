@@ -10,7 +10,8 @@ import pytest
 for package in ("onnx", "onnxruntime", "openvino", "nncf"):
     pytest.importorskip(package)
 
-from onnx import TensorProto  # noqa: E402
+import onnx  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 from onnx_files import BACKENDS, Node, bare, random, run, saved, sqnr_db, value  # noqa: E402
 
 from qbench.kit.adapter import PrepareError, Unsupported  # noqa: E402
@@ -94,4 +95,133 @@ def test_weights_with_nan_are_named(backend: str, precision: str, tmp_path: Path
     weights[3, 4] = np.nan
     path = mlp(tmp_path / "m.onnx", first=weights)
     with pytest.raises(PrepareError, match="hold NaN or infinity"):
+        run(backend, path, rows(), precision)
+
+
+# --------------------------------------------------------------------------- quantizing
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "int8-dynamic"])
+def test_stacks_of_matrices_have_one_scale_each(precision: str, tmp_path: Path) -> None:
+    """``[4, 6, 16] x [4, 16, 32]``, next to a plain product of the same activation."""
+    path = saved(
+        tmp_path / "m.onnx",
+        [
+            Node("MatMul", ["x", "stack"], ["a"], "stacked"),
+            Node("MatMul", ["x", "plain"], ["b"], "plain_product"),
+            Node("Add", ["a", "b"], ["y"]),
+        ],
+        [value("x", [4, 6, 16])],
+        [value("y", [4, 6, 32])],
+        {"stack": random(4, 16, 32), "plain": random(16, 32, seed=1)},
+    )
+    feeds = [{"x": random(4, 6, 16, seed=i, scale=1)} for i in range(4)]
+    ran = run("onnxruntime", path, feeds, precision, batch=4)
+    assert ran.provenance.quantized_ops == 2
+    assert ran.effective.operators == {"int8": 2}
+    assert sqnr_db(bare(path, feeds), ran.outputs) > 30
+
+
+def test_openvino_quantizes_stacks_of_matrices(tmp_path: Path) -> None:
+    path = saved(
+        tmp_path / "m.onnx",
+        [Node("MatMul", ["x", "w"], ["y"])],
+        [value("x", [4, 6, 16])],
+        [value("y", [4, 6, 32])],
+        {"w": random(4, 16, 32)},
+    )
+    feeds = [{"x": random(4, 6, 16, seed=i, scale=1)} for i in range(4)]
+    ran = run("openvino", path, feeds, "int8-static", batch=4)
+    assert sqnr_db(bare(path, feeds), ran.outputs) > 30
+
+
+def branching(path: Path, activation: list[str], loop: bool) -> Path:
+    """An activation whose output ``r`` is read by branches of an If or by a loop's body, and by a
+    matrix product."""
+    kind, *limits = activation
+    result = [value("b", ["N", 32])]
+    if loop:
+        body = helper.make_graph(
+            [
+                Node("Identity", ["go"], ["on"]),
+                Node("MatMul", ["state", "w1"], ["m"]),
+                Node("Add", ["m", "r"], ["b"]),
+            ],
+            "body",
+            [
+                value("i", [], TensorProto.INT64),
+                value("go", [], TensorProto.BOOL),
+                value("state", ["N", 32]),
+            ],
+            [value("on", [], TensorProto.BOOL), *result],
+        )
+        middle = [Node("Loop", ["times", "", "x"], ["c"], body=body)]
+    else:
+        then = helper.make_graph([Node("MatMul", ["r", "w1"], ["b"])], "then", [], result)
+        other = helper.make_graph([Node("Neg", ["r"], ["b"])], "other", [], result)
+        middle = [
+            Node("ReduceSum", ["x"], ["sum"], keepdims=0),
+            Node("Greater", ["sum", "zero"], ["positive"]),
+            Node("If", ["positive"], ["c"], then_branch=then, else_branch=other),
+        ]
+    nodes = [
+        Node("MatMul", ["x", "w0"], ["a"], "first"),
+        Node(kind, ["a", *limits], ["r"], "activation"),
+        *middle,
+        Node("MatMul", ["r", "w2"], ["d"], "second"),
+        Node("Add", ["c", "d"], ["s"]),
+        Node("MatMul", ["s", "w3"], ["y"], "third"),
+    ]
+    weights = {f"w{i}": random(32, 32, seed=i) for i in range(4)}
+    scalars = {"zero": np.float32(0), "six": np.float32(6), "times": np.int64(3)}
+    ends = [value("x", ["N", 32])], [value("y", ["N", 32])]
+    return saved(path, nodes, *ends, {**weights, **scalars})
+
+
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("activation", [["Relu"], ["Clip", "zero", "six"]])
+def test_what_branches_and_loops_read_keeps_its_activation(
+    activation: list[str], loop: bool, tmp_path: Path
+) -> None:
+    path, feeds = branching(tmp_path / "m.onnx", activation, loop), rows(16)
+    ran = run("onnxruntime", path, feeds, "int8-static")
+    assert sqnr_db(bare(path, feeds), ran.outputs) > 30
+    assert ran.provenance.quantized_ops == 3
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "int8-dynamic", "w8"])
+@pytest.mark.parametrize("stored", ["constants", "sparse"])
+def test_weights_are_quantized_however_they_are_stored(
+    stored: str, precision: str, tmp_path: Path
+) -> None:
+    path, feeds = mlp(tmp_path / "m.onnx"), rows()
+    model = onnx.load(path)
+    first, second = model.graph.initializer
+    if stored == "constants":
+        del model.graph.initializer[:]
+        model.graph.node.insert(0, Node("Constant", [], ["w"], value=first))
+        model.graph.node.insert(0, Node("Constant", [], ["v"], value=second))
+    else:
+        array = numpy_helper.to_array(first)
+        places = np.argwhere(array > 0.1)
+        values = numpy_helper.from_array(array[tuple(places.T)], "w")
+        at = numpy_helper.from_array(places, "places")
+        del model.graph.initializer[0]
+        model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, at, [32, 32]))
+    onnx.save(model, path)
+    ran = run("onnxruntime", path, feeds, precision)
+    assert ran.provenance.quantized_ops == 2
+    assert sqnr_db(bare(path, feeds), ran.outputs) > 30
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "int8-dynamic", "w8"])
+@every_backend
+def test_a_model_without_products_has_nothing_to_quantize(
+    backend: str, precision: str, tmp_path: Path
+) -> None:
+    path = saved(
+        tmp_path / "m.onnx", [Node("Relu", ["x"], ["y"])], [value("x", ["N", 32])],
+        [value("y", ["N", 32])],
+    )  # fmt: skip
+    with pytest.raises(Unsupported, match="there is nothing to quantize"):
         run(backend, path, rows(), precision)

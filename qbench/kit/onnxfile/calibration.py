@@ -134,11 +134,13 @@ def quantize_qdq(
         PrepareError: the tool failed.
     """
     method = str(target.options["calibration_method"])
+    model = graph.load(clean)
     settings: dict[str, Any] = {
         "op_types_to_quantize": list(operators),
         "per_channel": target.options["per_channel"],
-        "nodes_to_exclude": sorted(excluded),
+        "nodes_to_exclude": sorted({*excluded, *_read_by_subgraphs(model)}),
     }
+    whole = sorted(graph.stacked_weights(model)) if target.options["per_channel"] else []
     options = dict(extra)
     if method in ("entropy", "percentile"):
         options["CalibStridedMinMax"] = reader.stride(HISTOGRAM_ITEMS)
@@ -147,10 +149,11 @@ def quantize_qdq(
         if method == "mse":
             ranges = mse_ranges(clean, operators, reader, search)
             reader.set_range(0, len(reader))
-        overrides = {
+        overrides: dict[str, list[dict[str, Any]]] = {
             name: [{"rmin": np.array(low), "rmax": np.array(high)}]
             for name, (low, high) in ranges.items()
         }
+        overrides |= {name: [{"quant_type": QuantType.QInt8}] for name in whole}
         quantize_static(
             clean,
             file,
@@ -159,7 +162,7 @@ def quantize_qdq(
             activation_type=activations,
             weight_type=QuantType.QInt8,
             calibrate_method=_METHODS[method],
-            extra_options={**options, **({_OVERRIDES: overrides} if ranges else {})},
+            extra_options={**options, **({_OVERRIDES: overrides} if overrides else {})},
             **settings,
         )
     listed = {name: [float(low), float(high)] for name, (low, high) in ranges.items()}
@@ -173,7 +176,20 @@ def quantize_qdq(
         **settings,
         **options,
         **({_OVERRIDES: listed} if ranges else {}),
+        **({"one_scale_per_tensor": whole} if whole else {}),
     }
+
+
+def _read_by_subgraphs(model: onnx.ModelProto) -> list[str]:
+    """Names of the activation functions whose input or output a branch or a loop body reads. The
+    tool fuses a quantized Relu or Clip with the operator before it, though the subgraph then reads
+    the tensor without it."""
+    captured = graph.captured(model.graph)
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("Clip", "Relu") and captured.intersection([*node.input, *node.output])
+    ]
 
 
 def mse_ranges(

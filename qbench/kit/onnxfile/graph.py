@@ -172,6 +172,39 @@ def lists_weights_as_inputs(model: ModelProto) -> bool:
     return len(real_inputs(model.graph)) < len(model.graph.input)
 
 
+def captured(graph: GraphProto) -> set[str]:
+    """Return the names of tensors that branches and loop bodies read from the graph around them."""
+    found: set[str] = set()
+    for node in graph.node:
+        for inner in _subgraphs(node):
+            own = {value.name for value in (*inner.initializer, *inner.input)}
+            own.update(name for n in inner.node for name in n.output)
+            read = {name for n in inner.node for name in n.input} | captured(inner)
+            found |= read.union(value.name for value in inner.output) - own
+    return found - {""}
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def stacked_weights(model: ModelProto) -> set[str]:
+    """Return the names of constant factors of MatMul that are no matrix on the right: a stack of
+    matrices, a vector, or a factor on the left. ONNX Runtime multiplies these as integers only with
+    one scale for the whole tensor."""
+    ranks = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    return {
+        name
+        for node in model.graph.node
+        if node.op_type == "MatMul"
+        for place, name in enumerate(node.input)
+        if name in ranks and (place, ranks[name]) != (1, 2)
+    }
+
+
 def activation_products(model: ModelProto) -> list[str]:
     """Return the names of matrix products of two activations, as in attention."""
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -183,17 +216,21 @@ def activation_products(model: ModelProto) -> list[str]:
 
 
 def check_weights(model: ModelProto) -> None:
-    """Check that the weights of convolutions and matrix products can be quantized.
+    """Check that the model has weights that the quantizers take.
 
     Raises:
         PrepareError: some hold NaN or an infinite number.
-        Unsupported: all of them are float64.
+        Unsupported: there are none, or all of them are float64.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    products = [n for n in model.graph.node if n.op_type in (*_CONVOLUTIONS, *_PRODUCTS)]
+    if not products:
+        raise Unsupported(
+            "there is nothing to quantize: the model has no convolution or matrix product outside "
+            "of branches and loops"
+        )
     kinds: set[int] = set()
-    for node in model.graph.node:
-        if node.op_type not in (*_CONVOLUTIONS, *_PRODUCTS):
-            continue
+    for node in products:
         for tensor in (constants[name] for name in node.input[:2] if name in constants):
             kinds.add(tensor.data_type)
             values = numpy_helper.to_array(tensor)

@@ -7,7 +7,7 @@ import onnx
 import onnx.version_converter
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from qbench.kit.onnxfile.graph import real_inputs
+from qbench.kit.onnxfile.graph import captured, real_inputs
 
 
 def without_weights_as_inputs(model: ModelProto) -> ModelProto:
@@ -22,12 +22,27 @@ def without_weights_as_inputs(model: ModelProto) -> ModelProto:
 
 
 def modernized(model: ModelProto) -> ModelProto:
-    """Make weights constant and the opset at least 13, which adds scales per channel to
+    """Make weights constant and dense, and the opset at least 13, which adds scales per channel to
     DequantizeLinear."""
-    model = without_weights_as_inputs(model)
+    model = _dense(without_weights_as_inputs(model))
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
     if opset is not None and opset < 13:
         model = onnx.version_converter.convert_version(model, 13)
+    return model
+
+
+def _dense(model: ModelProto) -> ModelProto:
+    """Replace sparse weights, which the quantizers do not see, by dense ones."""
+    graph = model.graph
+    for sparse in graph.sparse_initializer:
+        values = numpy_helper.to_array(sparse.values)
+        places = numpy_helper.to_array(sparse.indices)
+        array = np.zeros(tuple(sparse.dims), values.dtype)
+        array[np.unravel_index(places, array.shape) if places.ndim == 1 else tuple(places.T)] = (
+            values
+        )
+        graph.initializer.append(numpy_helper.from_array(array, sparse.values.name))
+    del graph.sparse_initializer[:]
     return model
 
 
@@ -44,7 +59,7 @@ def tidied(model: ModelProto) -> ModelProto:
         node.name = node.name or f"{node.op_type}_{index}"
     users = [(name, node.op_type) for node in graph.node for name in node.input]
     biases = {n.input[2] for n in graph.node if n.op_type == "Gemm" and len(n.input) > 2}
-    biases -= {name for name, operator in users if operator != "Gemm"}
+    biases -= {name for name, operator in users if operator != "Gemm"} | captured(graph)
     for tensor in graph.initializer:
         if tensor.name in biases and len(tensor.dims) == 2 and tensor.dims[0] == 1:
             del tensor.dims[0]
@@ -70,7 +85,7 @@ def with_products_for_gemm(model: ModelProto) -> ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     used = {name for node in graph.node for name in node.input}
-    used.update(value.name for value in graph.output)
+    used |= {value.name for value in graph.output} | captured(graph)
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
