@@ -32,6 +32,7 @@ from qbench.kit.model import (
     TensorSpec,
 )
 from qbench.kit.operators import Activation
+from qbench_onnxruntime.messages import MESSAGES
 from qbench_onnxruntime.options import CPU_PROVIDER, GROUP_SIZES
 from qbench_onnxruntime.precisions import CPU, CUDA_SINCE, NEVER_ON_CPU, NEVER_ON_CUDA
 
@@ -70,6 +71,7 @@ class Backend(Adapter):
     }
     modules = ("onnxruntime", "qbench_onnxruntime.session")
     fix = "pip install onnxruntime onnx onnx-ir"
+    messages = MESSAGES
     runtime_packages = ("onnxruntime", "onnxruntime-gpu", "numpy")
     prepare_packages = ("onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir", "numpy")
     shareable = ("int8-static",)

@@ -17,6 +17,7 @@ from qbench.kit.adapter import Program, Unsupported
 from qbench.kit.feeds import canonical_specs, check_batch
 from qbench.kit.model import Artifact, Feed, RunConfig, TensorSpec
 from qbench.kit.operators import EffectivePrecision, Operator, Profile
+from qbench.kit.reasons import sentence
 from qbench_onnxruntime.options import (
     CudaHints,
     FileFacts,
@@ -101,7 +102,7 @@ class OrtProgram(Program):
             if "Invalid device ID" in str(error):
                 raise Unsupported(f"there is no {self.config.device} here") from error
             if "parse provider option" in str(error):
-                raise ValueError(f"a hint's value: {error}") from error
+                raise ValueError(f"a hint's value: {sentence(error)}") from error
             if "graph capture" in str(error):
                 raise Unsupported(
                     "not all operators of this file run on the device, so there is no CUDA graph"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qbench.kit.adapter import Adapter, Only, Ready, Unavailable, first_line
+from qbench.kit.adapter import Adapter, Only, Ready, Unavailable
 from qbench.kit.model import (
     Artifact,
     Calibration,
@@ -26,6 +26,8 @@ from qbench.kit.model import (
     TensorSpec,
 )
 from qbench.kit.operators import Activation
+from qbench.kit.reasons import sentence
+from qbench_openvino.messages import MESSAGES
 
 if TYPE_CHECKING:
     from qbench_openvino.program import OpenVinoProgram
@@ -80,6 +82,7 @@ class Backend(Adapter):
     }
     modules = ("openvino", "qbench_openvino.program")
     fix = "pip install openvino nncf"
+    messages = MESSAGES
     runtime_packages = ("openvino", "numpy")
     prepare_packages = ("openvino", "nncf", "numpy")
 
@@ -90,9 +93,7 @@ class Backend(Adapter):
         try:
             return self._examine(version)
         except Exception as error:  # a damaged installation fails in many ways
-            return Unavailable(
-                f"OpenVINO's CPU plugin does not work: {first_line(error)}", self.fix
-            )
+            return Unavailable(f"OpenVINO's CPU plugin does not work: {sentence(error)}", self.fix)
 
     def _examine(self, version: str) -> Ready:
         from qbench_openvino.runtime import (

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
+from qbench.kit.reasons import sentence
 from qbench_openvino.defects import miscompiled
-from qbench_openvino.graph import CONVOLUTIONS, depth, products, quantized, stored_type
+from qbench_openvino.graph import CONVOLUTIONS, depth, products, quantized, stored_type, weighted
 from qbench_openvino.nncf import import_nncf
 from qbench_openvino.quantize import find_operators
-from qbench_openvino.runtime import shorten
 from qbench_openvino.settings import GROUP_SIZE
 
 DYNAMIC_GROUPS = (128, 64, 32, 16)
@@ -36,6 +36,8 @@ def compress_for_dynamic(converted: Any, options: Mapping[str, Any]) -> tuple[An
     excluded = find_operators(converted, options["excluded_operators"])
     kinds = [op.get_type_name() for op in products(converted)]
     convolutions = sum(kind in CONVOLUTIONS for kind in kinds)
+    if not kinds:
+        raise NothingToQuantize
     if convolutions >= kinds.count("MatMul"):
         raise Unsupported(
             "OpenVINO quantizes activations at run time only in matrix products; the "
@@ -104,7 +106,7 @@ def compress_weights_only(
             group_size = group_size or W4_GROUP
         except nncf.InvalidGroupSizeError as error:
             if group_size is not None:
-                raise PrepareError(f"group_size {group_size}: {shorten(error)}") from error
+                raise PrepareError(f"group_size {group_size}: {sentence(error)}") from error
             group_size = -1
             notes.append(f"groups of {W4_GROUP} do not divide every row: one scale per row")
             result = _compress(converted, mode=mode, group_size=group_size, ignored_scope=scope)
@@ -112,6 +114,8 @@ def compress_weights_only(
     wanted = ("i8", "u8") if precision == "w8" else ("i4", "u4")
     done = [op for op in found if stored_type(op) in wanted]
     if not found:
+        if not weighted(converted):
+            raise NothingToQuantize
         raise PrepareError("nncf.compress_weights finished but compressed no weight")
     if not done:
         raise Unsupported(
@@ -145,4 +149,4 @@ def _compress(converted: Any, **arguments: Any) -> Any:
     except nncf.InvalidGroupSizeError:
         raise
     except Exception as error:  # NNCF passes on errors of its parts
-        raise PrepareError(f"nncf.compress_weights failed: {shorten(error)}") from error
+        raise PrepareError(f"nncf.compress_weights failed: {sentence(error)}") from error

@@ -18,7 +18,8 @@ from typing import Any
 
 from qbench.kit.adapter import PrepareError
 from qbench.kit.model import Model, TensorSpec
-from qbench_openvino.runtime import import_openvino, shorten
+from qbench.kit.reasons import sentence
+from qbench_openvino.runtime import import_openvino
 from qbench_openvino.tensors import find_ports, port_spec
 
 
@@ -29,7 +30,7 @@ def convert(openvino: Any, model: Model) -> Any:
         PrepareError: not a model file, an operator that OpenVINO lacks, or names that differ from
             the card's.
     """
-    converted = _read(openvino, model.path, openvino.convert_model)
+    converted = _read(model.path, openvino.convert_model)
     try:
         find_ports(converted.inputs, model.source_inputs)
         find_ports(converted.outputs, model.source_outputs)
@@ -42,7 +43,7 @@ def convert(openvino: Any, model: Model) -> Any:
 def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     """Inputs and outputs of a file, by its own names."""
     openvino = import_openvino()
-    model = _read(openvino, path, openvino.Core().read_model)
+    model = _read(path, openvino.Core().read_model)
     inputs = {port.get_any_name(): port_spec(port) for port in model.inputs}
     outputs = {port.get_any_name(): port_spec(port) for port in model.outputs}
     return inputs, outputs
@@ -63,19 +64,15 @@ def _name_by_position(converted: Any) -> None:
             counts[kind] += 1
 
 
-def _read(openvino: Any, path: Path, reader: Callable[[Path], Any]) -> Any:
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     """``reader(path)``, with its errors turned into PrepareErrors."""
     kind = {".onnx": "ONNX", ".tflite": "TFLite"}.get(path.suffix, "model")
     if not _looks_like(path):
-        raise PrepareError(f"not a valid {kind} file: {path.name} has another signature")
+        raise PrepareError(f"not a valid {kind} file: truncated, or of another format")
     try:
         return reader(path)
     except Exception as error:  # the frontends raise a dozen unrelated types
-        text = shorten(error)
-        operator = _failed_operator(str(error))
-        if operator is None and not _is_conversion_failure(openvino, error):
-            raise PrepareError(f"not a valid {kind} file: {text}") from error
-        raise PrepareError(f"OpenVINO cannot convert the model: {text}", operator) from error
+        raise PrepareError(f"OpenVINO cannot convert the model: {sentence(error)}") from error
 
 
 def _looks_like(path: Path) -> bool:
@@ -87,24 +84,3 @@ def _looks_like(path: Path) -> bool:
         return head[4:] == b"TFL3"
     # an ONNX file is a protobuf message whose first field is one of ModelProto's, 1 to 25
     return len(head) == 8 and 1 <= head[0] >> 3 <= 25 and head[0] & 7 in (0, 2)
-
-
-def _is_conversion_failure(openvino: Any, error: Exception) -> bool:
-    names = ("NotImplementedFailure", "OpConversionFailure", "OpValidationFailure")
-    kinds = tuple(getattr(openvino.frontend, name, PrepareError) for name in names)
-    return isinstance(error, kinds)
-
-
-def _failed_operator(text: str) -> str | None:
-    """The unsupported operator that a frontend's message names; None if it names none."""
-    marks = (
-        "No conversion rule found for operations: ",
-        "No translator found for ",
-        "OpenVINO does not support",
-    )
-    for line in text.splitlines():
-        for mark in marks:
-            if mark in line:
-                rest = line.split(mark, 1)[1].strip(" :,.")
-                return rest.split(",")[0].removesuffix(" node").strip() or None
-    return None

@@ -32,6 +32,11 @@ def products(model: Any) -> list[Any]:
     return [op for op in model.get_ordered_ops() if op.get_type_name() in _PRODUCTS]
 
 
+def weighted(model: Any) -> list[Any]:
+    """Products of ``model`` that have stored weights."""
+    return [op for op in products(model) if op.get_type_name() in WEIGHTED and _weight_path(op)]
+
+
 def quantized(model: Any) -> list[Any]:
     """Products whose weights are stored as integers of 8 bits or fewer, or pass a FakeQuantize, as
     in a file from quantization-aware training."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from qbench.kit.adapter import PrepareError
 from qbench.kit.model import Calibration, Feed, Model
+from qbench.kit.reasons import sentence
 from qbench_openvino.tensors import batch_of, find_ports
 
 
@@ -19,7 +20,9 @@ def import_nncf() -> Any:
     try:
         import nncf
     except ImportError as error:
-        raise PrepareError(f"NNCF cannot be imported ({error}): pip install nncf") from error
+        raise PrepareError(
+            f"NNCF cannot be imported, {sentence(error)}: pip install nncf"
+        ) from error
     nncf.set_log_level(logging.WARNING)
     return nncf
 

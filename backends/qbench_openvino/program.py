@@ -12,7 +12,8 @@ from qbench.kit.adapter import Program, Stream, Unsupported
 from qbench.kit.feeds import check_feed
 from qbench.kit.model import Artifact, Feed, Model, RunConfig, TensorSpec
 from qbench.kit.operators import EffectivePrecision, Profile
-from qbench_openvino.runtime import DEVICE, import_openvino, shorten
+from qbench.kit.reasons import sentence
+from qbench_openvino.runtime import DEVICE, import_openvino
 from qbench_openvino.settings import compile_settings, with_hints
 from qbench_openvino.tensors import (
     find_ports,
@@ -161,7 +162,7 @@ def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig)
     except RuntimeError as error:
         text = str(error)
         if config.hints and ("Wrong value" in text or "property" in text):
-            reason = f"OpenVINO refused the hints {dict(config.hints)}: {shorten(error)}"
+            reason = f"OpenVINO refused the hints {dict(config.hints)}: {sentence(error)}"
             raise ValueError(reason) from error
         raise
     for name in ("INFERENCE_NUM_THREADS", "NUM_STREAMS"):

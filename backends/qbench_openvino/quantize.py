@@ -25,11 +25,11 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
 from qbench.kit.model import Calibration, Model
-from qbench_openvino.graph import quantized
+from qbench.kit.reasons import sentence
+from qbench_openvino.graph import quantized, weighted
 from qbench_openvino.nncf import Items, import_nncf
-from qbench_openvino.runtime import shorten
 
 DEFAULT_PRESET = "mixed"
 OUTLIERS = 1e-4
@@ -173,9 +173,11 @@ def quantize(
     except Exception as error:  # NNCF passes on errors of its parts
         if "Loop" in kinds:
             raise Unsupported("NNCF does not quantize a model with a loop: try w8") from error
-        raise PrepareError(f"{quantizer} failed: {shorten(error)}") from error
+        raise PrepareError(f"{quantizer} failed: {sentence(error)}") from error
     done = quantized(result)
     if not done:
+        if not weighted(converted):
+            raise NothingToQuantize
         raise PrepareError(f"{quantizer} finished but quantized no convolution or MatMul")
     kept = {op.get_friendly_name() for op in done} & set(excluded)
     if kept:

@@ -115,15 +115,3 @@ def has_dynamic_quantization(openvino: Any, core: Any) -> bool:
         request.infer([feed])
         results.append(np.array(request.get_output_tensor(0).data))
     return not np.array_equal(*results)
-
-
-def shorten(error: BaseException) -> str:
-    """The part of an OpenVINO error that a person can act on.
-
-    OpenVINO's messages are stacks of ``Exception from file:line`` and ``Check ... failed at``
-    lines around one sentence.
-    """
-    noise = ("Exception from", "Check '", "FrontEnd API failed", "[ONNX Frontend]", "While ")
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(noise)] or lines
-    return " ".join(useful[:2])[:300] or type(error).__name__

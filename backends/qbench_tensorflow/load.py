@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported, first_line
+from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.reasons import sentence
 
 Tensors = dict[str, Any]
 """TensorFlow tensors by the source's own names."""
@@ -65,7 +66,7 @@ def failure(form: str, error: Exception) -> PrepareError:
         return PrepareError(f"{form} has no operators for {', '.join(lacking)}")
     if found := re.search(r"error: '\w+\.(\w+)' op (.+)", text):
         return PrepareError(f"converting to {form} failed: {found[2]}", operator=found[1])
-    return PrepareError(f"converting to {form} failed: {first_line(error)}")
+    return PrepareError(f"converting to {form} failed: {sentence(error)}")
 
 
 # --------------------------------------------------------------------------- Keras
@@ -83,7 +84,7 @@ def load_keras(path: Path) -> Any:
     try:
         legacy, config = _config(path)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise PrepareError(f"not a readable Keras model: {first_line(error)}") from None
+        raise PrepareError(f"not a readable Keras model: {sentence(error)}") from error
     if "Lambda" in _class_names(config):
         raise PrepareError(
             "the Keras model has a Lambda layer, which holds Python code that would run here: "
@@ -97,7 +98,7 @@ def load_keras(path: Path) -> Any:
             custom_objects={"DepthwiseConv2D": _depthwise(keras)} if legacy else None,
         )
     except Exception as error:  # Keras raises unrelated types
-        raise PrepareError(f"Keras cannot load the model: {first_line(error)}") from error
+        raise PrepareError(f"Keras cannot load the model: {sentence(error)}") from error
 
 
 def _config(path: Path) -> tuple[bool, Any]:
@@ -232,10 +233,10 @@ def application(source_options: Mapping[str, Any], cache: Path | None) -> Any:
     except Exception as error:
         if "URL fetch failure" not in str(error):
             raise PrepareError(
-                f"keras.applications.{name} with {options}: {first_line(error)}"
+                f"keras.applications.{name} with {options}: {sentence(error)}"
             ) from error
         raise Unsupported(
-            f"the weights of {name} cannot be downloaded: {first_line(error)}. Put the file into "
+            f"the weights of {name} cannot be downloaded: {sentence(error)}. Put the file into "
             f"{(cache or Path.home() / '.keras').resolve() / 'models'}"
         ) from error
 
@@ -259,7 +260,7 @@ def load_savedmodel(path: Path) -> Loaded:
     try:
         owner: Any = tf.saved_model.load(str(folder))
     except Exception as error:
-        raise PrepareError(f"TensorFlow cannot load the SavedModel: {first_line(error)}") from error
+        raise PrepareError(f"TensorFlow cannot load the SavedModel: {sentence(error)}") from error
     signatures = dict(getattr(owner, "signatures", {}))
     key = "serving_default" if len(signatures) != 1 else next(iter(signatures))
     if key not in signatures:
@@ -303,7 +304,7 @@ def _refuse_unsafe(folder: Path) -> None:
     try:
         content.ParseFromString((folder / "saved_model.pb").read_bytes())
     except DecodeError as error:
-        raise PrepareError(f"saved_model.pb is damaged: {first_line(error)}") from None
+        raise PrepareError(f"saved_model.pb is damaged: {sentence(error)}") from error
     if len(content.meta_graphs) != 1 or not content.meta_graphs[0].HasField("object_graph_def"):
         raise PrepareError(
             "the SavedModel is from TensorFlow 1, whose functions cannot be checked: load it and "

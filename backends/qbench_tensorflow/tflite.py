@@ -10,10 +10,11 @@ import numpy as np
 import tf2onnx
 from ai_edge_litert.interpreter import Interpreter
 
-from qbench.kit.adapter import PrepareError, first_line
+from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Converted, Source, match, run_twice
 from qbench.kit.feeds import convert as cast
 from qbench.kit.model import Feed, SourceTensor, TensorSpec
+from qbench.kit.reasons import sentence
 from qbench_tensorflow.convert import OPSET
 from qbench_tensorflow.onnxfile import float_ends, free_batch, save
 
@@ -25,7 +26,7 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
         interpreter = Interpreter(str(source.path))
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise PrepareError(f"LiteRT cannot run the TFLite file: {first_line(error)}") from None
+        raise PrepareError(f"LiteRT cannot run the TFLite file: {sentence(error)}") from error
     details = {
         "input": {d["name"]: d for d in interpreter.get_input_details()},
         "output": {d["name"]: d for d in interpreter.get_output_details()},
@@ -36,7 +37,7 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
     try:
         proto, _ = tf2onnx.convert.from_tflite(str(source.path), opset=OPSET)
     except Exception as error:  # it raises unrelated types
-        raise PrepareError(f"tf2onnx failed: {first_line(error)}") from error
+        raise PrepareError(f"tf2onnx failed: {sentence(error)}") from error
     wants_batch = all(isinstance(spec.shape[0], str) for spec in source.inputs.values())
     fixed = any(v.type.tensor_type.shape.dim[0].dim_value == 1 for v in proto.graph.input)
     notes = ()

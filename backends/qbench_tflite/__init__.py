@@ -24,6 +24,7 @@ from qbench.kit.model import (
     TensorSpec,
 )
 from qbench.kit.operators import Activation
+from qbench_tflite.messages import MESSAGES
 
 if TYPE_CHECKING:
     from qbench_tflite.program import TfliteProgram
@@ -77,6 +78,7 @@ class Backend(Adapter):
     }
     modules = ("ai_edge_litert.interpreter", "qbench_tflite.program")
     fix = "pip install ai-edge-litert ai-edge-quantizer"
+    messages = MESSAGES
     runtime_packages = ("ai-edge-litert", "numpy")
     prepare_packages = (
         *("ai-edge-quantizer", "ai-edge-litert", "numpy"),

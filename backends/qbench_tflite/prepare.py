@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported, first_line
+from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
 from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, TensorSpec
 from qbench.kit.onnxfile.quantized import check_quantized
 from qbench.kit.operators import Operator
+from qbench.kit.reasons import sentence
 from qbench_tflite import flatfile, graph, quantizer
 from qbench_tflite.program import interpreter
 from qbench_tflite.quantizer import Kept, call, excluded, quantized
@@ -126,6 +127,8 @@ def _provenance(
         count = len(stored)
     else:
         count = sum(op.precision != "fp32" for op in after)
+    if not after:
+        raise NothingToQuantize
     if not count:
         raise PrepareError(
             f"{tool.partition('.')[0].replace('_', '-')} quantized none of the {len(after)} "
@@ -214,5 +217,5 @@ def _load(content: bytes) -> Any:
         return interpreter(content)
     except (ValueError, RuntimeError) as error:
         if "Flatbuffer" in str(error):
-            raise PrepareError(f"not a valid TFLite file: {first_line(error)}") from None
-        raise Unsupported(f"LiteRT cannot run the file: {first_line(error)}") from None
+            raise PrepareError(f"not a valid TFLite file: {sentence(error)}") from None
+        raise Unsupported(f"LiteRT cannot run the file: {sentence(error)}") from error

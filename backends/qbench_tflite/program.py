@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qbench.kit.adapter import Program, Stream, Unsupported, first_line
+from qbench.kit.adapter import Program, Stream, Unsupported
 from qbench.kit.feeds import check_feed, convert
 from qbench.kit.hints import read_hints
 from qbench.kit.model import Artifact, Feed, Model, RunConfig
 from qbench.kit.operators import EffectivePrecision, Operator, Profile
+from qbench.kit.reasons import sentence
 from qbench_tflite.tensors import Slot, slots
 
 
@@ -138,8 +139,8 @@ class TfliteProgram(Program):
             if not resized:
                 raise
             raise Unsupported(
-                f"the file is fixed at batch {self._file_batch()}: {first_line(error)}"
-            ) from None
+                f"the file is fixed at batch {self._file_batch()}: {sentence(error)}"
+            ) from error
         if resized:
             for name, slot in self._outputs.items():
                 rows = interpreter.get_tensor(slot.index).shape[:1]

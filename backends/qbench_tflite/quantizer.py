@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from qbench.kit.adapter import PrepareError, first_line
+from qbench.kit.adapter import PrepareError
 from qbench.kit.model import Calibration, Model, PrepareTarget
+from qbench.kit.reasons import sentence
 from qbench_tflite import graph, ranges
 from qbench_tflite.program import interpreter
 from qbench_tflite.tensors import slots
@@ -103,7 +104,7 @@ def call(work: Callable[[], _T]) -> _T:
             "ai-edge-quantizer is not installed: pip install ai-edge-quantizer"
         ) from None
     except Exception as error:
-        raise PrepareError(f"ai-edge-quantizer failed: {first_line(error)}") from error
+        raise PrepareError(f"ai-edge-quantizer failed: {sentence(error)}") from error
 
 
 def _recipe(target: PrepareTarget, kept: Kept) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from qbench.kit.adapter import PrepareError, first_line
+from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Converted, Source, identifiers, run_twice
 from qbench.kit.model import Feed, SourceTensor, relayout_shape
+from qbench.kit.reasons import sentence
 from qbench_torch.load import load_module
 
 
@@ -51,7 +52,7 @@ def _run(network: _Named, source: Source, tensors: Mapping[str, torch.Tensor]) -
                 raise
             except Exception as error:  # the user's code
                 raise PrepareError(
-                    f"the module cannot run the card's inputs: {first_line(error)}"
+                    f"the module cannot run the card's inputs: {sentence(error)}"
                 ) from error
     return {
         name: torch.cat(parts).numpy()
@@ -141,13 +142,12 @@ def _to_onnx(
                 raise
             program = export(single, None)
             notes = (
-                "the batch is fixed at 1, since the exporter could not free it: "
-                f"{first_line(error)}",
+                f"the batch is fixed at 1, since the exporter could not free it: {sentence(error)}",
             )
         file = out / "model.onnx"
         program.save(str(file), external_data=False)
     except Exception as error:  # the exporter raises unrelated types
-        raise PrepareError(f"torch.onnx.export failed: {first_line(error)}") from error
+        raise PrepareError(f"torch.onnx.export failed: {sentence(error)}") from error
     return Converted(
         file.name,
         {n: replace(t, name=words[n]) for n, t in source.source_inputs.items()},
@@ -189,7 +189,7 @@ def _to_tflite(
         wrapped = litert_torch.to_channel_last_io(network, **changed).eval()
         litert_torch.convert(wrapped, example).export(str(file))
     except Exception as error:  # the tool raises unrelated types
-        raise PrepareError(f"litert-torch failed: {first_line(error)}") from error
+        raise PrepareError(f"litert-torch failed: {sentence(error)}") from error
     names = _tensor_names(file.read_bytes())
 
     def renamed(tensors: Mapping[str, SourceTensor], own: list[str]) -> dict[str, SourceTensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from qbench.kit.adapter import PrepareError
+from qbench.kit.reasons import sentence
 
 
 def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path | None) -> Any:
@@ -27,9 +28,7 @@ def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path
         spec.loader.exec_module(code)
         module = getattr(code, name)(**options)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise PrepareError(
-            f"{name} of the card's Python file failed: {type(error).__name__}: {error}"
-        ) from error
+        raise PrepareError(f"{name} of the card's Python file failed: {sentence(error)}") from error
     if not isinstance(module, torch.nn.Module):
         raise PrepareError(f"{name} returned a {type(module).__name__}, not a torch.nn.Module")
     if weights is not None:
@@ -37,8 +36,7 @@ def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path
         try:
             module.load_state_dict(state)
         except RuntimeError as error:
-            lines = " ".join(str(error).split())
-            raise PrepareError(f"the weights do not fit the module: {lines[:300]}") from None
+            raise PrepareError(f"the weights do not fit the module: {sentence(error)}") from error
     return module.eval()
 
 
@@ -66,7 +64,7 @@ def load_weights(path: Path) -> dict[str, Any]:
             f"{error.name} is not installed: pip install torch safetensors"
         ) from None
     except Exception as error:  # safetensors, zipfile and torch each raise their own types
-        raise PrepareError(f"the weights cannot be read: {str(error)[:200]}") from None
+        raise PrepareError(f"the weights cannot be read: {sentence(error)}") from error
     if isinstance(state, dict) and set(state) == {"state_dict"}:
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):

@@ -20,6 +20,7 @@ OUTCOMES = {
     "NoSource": "skipped",
     "PrepareError": "prepare_failed",
     "Unavailable": "not here",
+    **{status: status for status in ("skipped", "prepare_failed", "error")},  # of Known messages
 }
 """Outcome of a case or backend, by the name of the exception or answer of its adapter."""
 TABLES = re.compile("missing|_MISSING|NEVER")
@@ -117,6 +118,9 @@ def _messages(tree: ast.Module, adapter: bool) -> Iterator[Message]:
             kind = _called(node)
             if isinstance(node, ast.Call) and (kind in ERRORS or kind in OUTCOMES):
                 yield from (m for m in _said(kind, node, names, functions) if _is_sentence(m.says))
+            if isinstance(node, ast.Call) and kind == "Known" and len(node.args) == 3:
+                _, status, says = (_words(argument, names) for argument in node.args)
+                yield Message(status, re.sub(r"\{\d\}", "…", says), "")
             if isinstance(node, ast.Call) and kind == "check_known":
                 yield Message("UserError", _words(node.args[2], names), "…")
             if adapter:

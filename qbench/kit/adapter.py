@@ -61,6 +61,7 @@ from qbench.kit.model import (
 )
 from qbench.kit.operators import Activation, EffectivePrecision, Profile
 from qbench.kit.precisions import changed_options
+from qbench.kit.reasons import Known, Told, sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,20 +72,33 @@ API_VERSION = 1
 # --------------------------------------------------------------------------- errors
 
 
-class Unsupported(Exception):
+class Unsupported(Told):
     """The runtime cannot do this, which is no fault: the case is *skipped* with this reason.
 
     Raise it from ``prepare``, ``open`` or ``effective`` for reasons that only appear there.
     """
 
+    status = "skipped"
 
-class PrepareError(Exception):
+
+class NothingToQuantize(Unsupported):
+    """The model has no operator that the precision is for."""
+
+    def __init__(self) -> None:
+        super().__init__("the model has no convolution or matrix product with weights to quantize")
+
+
+class PrepareError(Told):
     """Converting or quantizing failed. The case is recorded as ``prepare_failed``.
 
     Args:
-        message: the tool's own message, shortened to the part that a person can act on.
+        message: what failed, and the tool's own message as ``qbench.kit.reasons.sentence`` gives
+            it. Raise it ``from`` the tool's error, whose raw text is then searched for ``messages``
+            and kept in the log.
         operator: name or type of the operator that it failed at, if the tool reports it.
     """
+
+    status = "prepare_failed"
 
     def __init__(self, message: str, operator: str | None = None) -> None:
         super().__init__(f"{message} (operator: {operator})" if operator else message)
@@ -101,12 +115,6 @@ def needs_packages(fix: str) -> Generator[None, None, None]:
         yield
     except ModuleNotFoundError as error:
         raise PrepareError(f"the package '{error.name}' is not installed: {fix}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a tool's error, at most 300 characters, for a message."""
-    line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line if len(line) <= 300 else f"{line[:297]}..."
 
 
 # --------------------------------------------------------------------------- models
@@ -299,6 +307,8 @@ class Adapter(ABC):
         shareable: precisions whose artifact is one ONNX file with Q/DQ operators that other
             runtimes read. ``recipe: shared`` gives all backends the file of the first backend with
             such a precision. Empty for most.
+        messages: what messages of the runtime and its tools mean, in a sentence each, the most
+            specific first; others are shortened to their first sentence.
     """
 
     name: ClassVar[str]
@@ -313,6 +323,7 @@ class Adapter(ABC):
     runtime_packages: ClassVar[tuple[str, ...]]
     prepare_packages: ClassVar[tuple[str, ...]]
     shareable: ClassVar[tuple[str, ...]] = ()
+    messages: ClassVar[tuple[Known, ...]] = ()
 
     def probe(self) -> Ready | Unavailable:
         """Whether the runtime works here; never raises, and takes two seconds at most.
@@ -333,7 +344,7 @@ class Adapter(ABC):
         except ModuleNotFoundError as error:
             return Unavailable(f"the package '{error.name}' is not installed", self.fix)
         except Exception as error:  # a damaged installation fails in many ways
-            return Unavailable(f"{self.name} cannot be imported: {first_line(error)}", self.fix)
+            return Unavailable(f"{self.name} cannot be imported: {sentence(error)}", self.fix)
 
     def supports(self, model: Model, target: PrepareTarget) -> str | None:
         """None, or one sentence on why this model cannot be prepared for this target.

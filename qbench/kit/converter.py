@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 
 from qbench.kit.adapter import PrepareError, Unavailable
 from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
+from qbench.kit.reasons import Known
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Converter(ABC):
             needs: distributions by name of their module.
         endings: for files without a card, the source format by ending of the file's name.
         described: source formats that ``describe`` reads.
+        messages: what messages of its tools mean, as in ``Adapter``.
     """
 
     name: ClassVar[str]
@@ -132,6 +134,7 @@ class Converter(ABC):
     routes: ClassVar[Mapping[str, Mapping[str, Mapping[str, str]]]]
     endings: ClassVar[Mapping[str, str]] = {}
     described: ClassVar[tuple[str, ...]] = ()
+    messages: ClassVar[tuple[Known, ...]] = ()
 
     def probe(self, source: str, form: str) -> Unavailable | None:
         """None, or the first package that a route needs and that is not installed. Runs in the

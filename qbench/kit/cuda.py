@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qbench.kit import apart
+from qbench.kit.reasons import sentence
 
 LIBRARY = "libcuda.so.1"
 """The driver's library; part of the driver, never of a Python package or the toolkit."""
@@ -154,7 +155,8 @@ def _library() -> ctypes.CDLL:
     except OSError as error:
         if LIBRARY not in str(error) or "cannot open shared object file" not in str(error):
             raise NoCuda(
-                f"NVIDIA's driver library does not load: {error}", "Reinstall the NVIDIA driver."
+                f"NVIDIA's driver library does not load: {sentence(error)}",
+                "Reinstall the NVIDIA driver.",
             ) from error
         if KERNEL_DRIVER.exists():
             raise NoCuda(

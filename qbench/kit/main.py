@@ -2,9 +2,8 @@
 
 A worker does one job and exits. It reads the request, one JSON line, from stdin, and writes JSON
 lines (events, then exactly one answer) to the stdout that it was started with. All other output
-goes
-to stderr, which the parent keeps as a log. File names are relative to the worker's working folder;
-the transport puts files there and fetches them from there.
+goes to stderr, which the parent keeps as a log. File names are relative to the worker's working
+folder; the transport puts files there and fetches them from there.
 
 Request: ``{"job": "measure", "backend": "module:Class", ...}``; the other keys depend on the job.
 
@@ -12,7 +11,7 @@ Answers::
 
     {"event": "phase", "phase": "load"}                          while it works
     {"event": "done", "result": {...}}                           the job's result
-    {"event": "failed", "status": "skipped", "reason": "..."}    see ``_failure``
+    {"event": "failed", "status": "skipped", "reason": "..."}    see ``qbench.kit.reasons``
 
 The worker kit runs on Python 3.10 and needs only the standard library, NumPy and one adapter with
 its runtime.
@@ -27,9 +26,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qbench.kit.reasons import Known
 
 STARTED_NS = time.monotonic_ns()
 """Time at which the started interpreter reached this module, by the machine's monotonic clock."""
@@ -50,16 +52,29 @@ def main() -> None:
     if not line:
         return  # the parent died before it sent a request
     request = json.loads(line)
+    known: Sequence[Known] = ()
     threading.Thread(target=_end_when_pipe_closes, daemon=True).start()
     try:
-        result = _run(request, lambda phase: reply(json.dumps({"event": "phase", "phase": phase})))
+        if request.get("memory_limit_bytes"):
+            _limit_memory(request["memory_limit_bytes"])
+        backend = _load(request["backend"])
+        known = getattr(backend, "messages", ())  # a probe may find out that it is no adapter
+        job = importlib.import_module(f"qbench.kit.jobs.{request['job']}")
+
+        def emit(phase: str) -> None:
+            reply(json.dumps({"event": "phase", "phase": phase}))
+
+        result = job.run(backend, request, emit)
         answer = json.dumps({"event": "done", "result": result}, default=_refuse)
     except BaseException as error:
         import traceback  # takes 3 ms, only needed here
 
+        from qbench.kit.reasons import explain
+
         with suppress(OSError):  # on a full disk the log fails, the answer does not
             traceback.print_exc()
-        answer = json.dumps({"event": "failed", **_failure(error)})
+        status, reason = explain(error, known)
+        answer = json.dumps({"event": "failed", "status": status, "reason": reason})
     reply(answer)
     with suppress(OSError):
         sys.stdout.flush()
@@ -67,40 +82,19 @@ def main() -> None:
     os._exit(0)  # runtimes may crash or hang in their destructors; everything is written
 
 
-def _run(request: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    if request.get("memory_limit_bytes"):
-        _limit_memory(request["memory_limit_bytes"])
-    module, _, name = request["backend"].partition(":")
-    backend = getattr(importlib.import_module(module), name)()
-    job = importlib.import_module(f"qbench.kit.jobs.{request['job']}")
-    return job.run(backend, request, emit)
+def _load(target: str) -> Any:
+    """A new object of the class ``module:Class``."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)()
 
 
 def _refuse(value: object) -> None:
-    """Raise TypeError for a value that ``json`` cannot write."""
+    """Raise ValueError for a value that ``json`` cannot write."""
     kind = type(value)
-    raise TypeError(
+    raise ValueError(
         f"the adapter's answer holds a {kind.__module__}.{kind.__qualname__}, which is not JSON: "
         "return Python's own int, float, str, list or dict"
     )
-
-
-def _failure(error: BaseException) -> dict[str, str]:
-    """Return the status and reason of a failed job."""
-    from qbench.kit.adapter import PrepareError, Unsupported
-
-    text = str(error) or type(error).__name__
-    if isinstance(error, Unsupported):
-        status = "skipped"
-    elif isinstance(error, MemoryError) or any(
-        sign in text for sign in ("bad_alloc", "Failed to allocate memory", "Cannot allocate")
-    ):
-        status, text = "oom", f"out of memory: {text}"
-    elif isinstance(error, PrepareError):
-        status = "prepare_failed"
-    else:
-        status, text = "error", f"{type(error).__name__}: {text}"
-    return {"status": status, "reason": text}
 
 
 def _limit_memory(limit: int) -> None:

@@ -892,13 +892,14 @@ def test_a_failing_tool_names_the_operator(
     from qbench.kit.onnxfile import calibration
 
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("Failed to find proper ai.onnx domain at node 'MatMul_3'\n" + "x" * 999)
+        raise RuntimeError("Failed to find proper ai.onnx domain at node 'MatMul_3'. And more" * 99)
 
     monkeypatch.setattr(calibration, "quantize_static", fail)
     with pytest.raises(PrepareError) as caught:
         make(dense_model, "int8-static", tmp_path / "out", Calibration({"x": rows}))
-    assert caught.value.operator == "MatMul_3"
-    assert len(str(caught.value)) < 400
+    assert str(caught.value) == (
+        "quantize_static failed: Failed to find proper ai.onnx domain at node 'MatMul_3'"
+    )
 
 
 # --------------------------------------------------------------------------- reading back

@@ -30,6 +30,7 @@ from qbench.kit.model import (
     TensorSpec,
 )
 from qbench.kit.operators import Activation
+from qbench.kit.reasons import explain
 from qbench.spec.precisions import complete_options, flags
 from qbench.testing.conformance import AdapterConformance
 
@@ -921,8 +922,9 @@ def test_a_damaged_file_is_named_so(form: str, damage: str, tmp_path: Path) -> N
     damaged = {"cut": content[: len(content) // 2], "text": b"hello\n", "empty": b""}[damage]
     path = tmp_path / f"broken.{form}"
     path.write_bytes(damaged)
-    with pytest.raises(PrepareError, match=r"not a valid (ONNX|TFLite) file"):
+    with pytest.raises(PrepareError) as caught:
         prepare(replace(model, path=path), "fp32", tmp_path / "out")
+    assert "not a valid" in explain(caught.value, Backend.messages).text
 
 
 def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
@@ -939,8 +941,10 @@ def test_an_unknown_operator_is_named(tmp_path: Path) -> None:
     path = tmp_path / "odd.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
     spec = TensorSpec("float32", ("N", 4))
-    with pytest.raises(PrepareError, match="Whirl"):
+    with pytest.raises(PrepareError) as caught:
         prepare(describe(path, ("x", spec, None), ("y", spec)), "fp32", tmp_path / "out")
+    found = explain(caught.value, Backend.messages)
+    assert found.status == "skipped" and "org.example.Whirl" in found.text
 
 
 def test_a_tensor_that_the_file_lacks_is_named_with_the_known(tmp_path: Path) -> None:

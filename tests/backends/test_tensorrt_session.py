@@ -617,14 +617,14 @@ def test_a_failure_on_the_way_leaves_nothing_behind(nvidia: Any, tmp_path: Path,
 def test_a_full_device_is_out_of_memory(
     nvidia: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qbench.kit.main import _failure
+    from qbench.kit.reasons import explain
 
     monkeypatch.setenv("QBENCH_FAKE_CUDA_MEMORY", "256")
     fake_cuda.reset()
     with opened(compiled(linear(tmp_path, features=100))) as program:
         with pytest.raises(MemoryError, match="cudaErrorMemoryAllocation") as caught:
             program.stream()
-        assert _failure(caught.value)["status"] == "oom"
+        assert explain(caught.value).status == "oom"
     assert fake_cuda.leaks() == []
 
 

@@ -41,7 +41,7 @@ PROBES = {
     "Unavailable(None, 'x')": "reason is None",
     "Odd(1)": "probe",
     "OddReady('1', {'cpu': ('fp32',)})": "more",
-    "time.sleep('x')": "TypeError",
+    "time.sleep('x')": "odd.py, line",
     "os._exit(3)": "exit code 3",
 }
 

@@ -15,6 +15,7 @@ from qbench.kit.adapter import Adapter, Program, Unsupported
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Feed, RunConfig
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision
+from qbench.kit.reasons import explain
 
 
 def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
             try:
                 profile = profiled(program, feeds, config.batch, request["profile_runs"])
             except Exception as error:  # the outputs are still of use
-                refusal = str(error) or type(error).__name__
+                refusal = explain(error, backend.messages).text
     emit("evaluate")
     with backend.open(artifact, config) as program:
         outputs = predict(program, feeds, config.batch, list(artifact.model.outputs))

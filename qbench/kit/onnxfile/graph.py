@@ -16,9 +16,12 @@ from onnx.external_data_helper import uses_external_data
 from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import Model, TensorSpec
 from qbench.kit.onnxfile.external import inside
+from qbench.kit.reasons import sentence
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
+WEIGHTED = (*_CONVOLUTIONS, *_PRODUCTS)
+"""Types of operators whose weights quantizers look for."""
 _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -34,9 +37,9 @@ def load(path: Path, weights: bool = True) -> ModelProto:
     try:
         model = onnx.load(path, load_external_data=False)
     except DecodeError as error:
-        raise PrepareError(f"not a valid ONNX file: {error} (truncated or not ONNX)") from error
+        raise PrepareError("not a valid ONNX file: truncated, or not ONNX") from error
     except OSError as error:
-        raise PrepareError(f"the ONNX file cannot be read: {error}") from error
+        raise PrepareError(f"the ONNX file cannot be read: {sentence(error)}") from error
     if not model.graph.node:  # protobuf reads an empty file, and some garbage, as an empty model
         raise PrepareError("not a valid ONNX file: it holds no operators")
     if weights:
@@ -55,7 +58,9 @@ def _take_in(tensor: TensorProto, folder: Path) -> None:
             file.seek(int(place.get("offset", 0)))
             data = file.read(int(place.get("length", -1)))
     except (OSError, ValueError) as error:
-        raise PrepareError(f"the weights of '{tensor.name}' cannot be read: {error}") from error
+        raise PrepareError(
+            f"the weights of '{tensor.name}' cannot be read: {sentence(error)}"
+        ) from error
     if len(data) < int(place.get("length", 1)):
         raise PrepareError(
             f"the weights of '{tensor.name}' cannot be read: {place['location']} is truncated"
@@ -342,7 +347,7 @@ def _multiply_adds(graph: GraphProto) -> Iterator[tuple[NodeProto, int, bool]]:
     }
     shapes.update(weights)
     for node in graph.node:
-        if node.op_type not in (*_CONVOLUTIONS, *_PRODUCTS):
+        if node.op_type not in WEIGHTED:
             continue
         factor, out = shapes.get(node.input[1]), shapes.get(node.output[0])
         constant = node.input[1] in weights

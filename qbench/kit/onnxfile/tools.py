@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import warnings
 from pathlib import Path
 
 import onnx
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
 from qbench.kit.model import Model, PrepareTarget, Provenance
 from qbench.kit.onnxfile import graph, rewrite
 from qbench.kit.onnxfile.quantized import check_quantized, quantized_operators
+from qbench.kit.reasons import sentence
 
 FILE = "model.onnx"
-
-_OPERATOR = re.compile(r"(?:[Nn]ode|op_type|[Oo]perator|OpType)[^'\"\w]{0,12}\(?['\"]?([\w./:]+)")
 
 
 class tool:
@@ -41,11 +39,7 @@ class tool:
             return
         if not isinstance(error, Exception):
             return
-        text = " ".join(str(error).split()) or type(error).__name__
-        text = text if len(text) <= 300 else text[:297] + "..."
-        found = _OPERATOR.search(str(error))
-        message = f"{self._name}: {text}"
-        raise PrepareError(message, found.group(1) if found else None) from error
+        raise PrepareError(f"{self._name} failed: {sentence(error)}") from error
 
 
 def save(model: onnx.ModelProto, file: Path) -> None:
@@ -105,10 +99,14 @@ def count(name: str, out: Path) -> int:
     """Count the operators that the tool ``name`` quantized in the artifact in ``out``.
 
     Raises:
-        PrepareError: there are none.
+        NothingToQuantize: there is no convolution or matrix product in it.
+        PrepareError: none was quantized.
     """
     quantized = quantized_operators(out / FILE)
     if quantized == 0:
+        made = graph.load(out / FILE, weights=False)
+        if not any(node.op_type in graph.WEIGHTED for node in made.graph.node):
+            raise NothingToQuantize
         raise PrepareError(f"{name} finished but quantized no operator")
     return quantized
 

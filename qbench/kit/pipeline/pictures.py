@@ -7,6 +7,8 @@ import warnings
 
 import numpy as np
 
+from qbench.kit.reasons import sentence
+
 
 def decode(content: bytes, name: str, modes: tuple[str, ...] = ("RGB",)) -> np.ndarray:
     """Return a picture's pixels, uint8 ``[H, W, 3]`` or ``[H, W]``.
@@ -33,7 +35,7 @@ def decode(content: bytes, name: str, modes: tuple[str, ...] = ("RGB",)) -> np.n
                 if not deep and (len(modes) == 1 or mode in modes):
                     return np.asarray(image.convert(*modes) if len(modes) == 1 else image)
     except Exception as error:  # a damaged picture can raise anything: zlib.error, ...
-        raise ValueError(f"cannot read {name}: {error}") from None
+        raise ValueError(f"cannot read {name}: {sentence(error)}") from error
     if deep:
         raise ValueError(f"{name} has more than 8 bits per channel ({mode})")
     raise ValueError(f"{name} has the mode {mode}, not {modes}")

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from qbench.kit.reasons import sentence
+
 
 def tokenizer(
     options: Mapping[str, Any], vocab: Mapping[str, int] | str, name: str
@@ -81,7 +83,7 @@ def _from_json(library: Any, text: str, name: str) -> Any:
     try:
         return library.Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
-        raise ValueError(f"{name} is not a tokenizer.json: {error}") from None
+        raise ValueError(f"{name} is not a tokenizer.json: {sentence(error)}") from error
 
 
 def _wordpiece(

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast, get_args
 
 from qbench.errors import MachineryError
+from qbench.kit.reasons import OUT_OF_MEMORY, short
 from qbench.machine.host.tree import Tree
 from qbench.run.workers.watchdog import Watchdog
 from qbench.spec.case import Status
@@ -36,15 +37,19 @@ from qbench.spec.case import Status
 T = TypeVar("T")
 R = TypeVar("R")
 
-OUT_OF_MEMORY = ("bad_alloc", "MemoryError", "Memory allocation", "Cannot allocate memory")
-"""Messages that runtimes print when they run out of memory."""
-
 DISK_FULL = "No space left on device"
 NO_ROOM_BYTES = 65536
 """With less free space, a failure is attributed to the disk: runtimes seldom report the cause."""
 
 LOG_NAME = ".log"
-LOG_LINES = 20
+LOG_LINES, LOG_BYTES = 100, 32768
+LIMITS = {
+    "prepare": "prepare_timeout_s",
+    "compile": "prepare_timeout_s",
+    "evaluate": "evaluate_timeout_s",
+    "measure": "trial_timeout_s",
+}
+"""The suite's limit (``limits``) of a job's time; others have none."""
 LONGEST_LINE = 1 << 24
 """Longest line of a worker, in bytes; longer output is not the protocol."""
 _BOOT = """
@@ -82,10 +87,11 @@ class Outcome:
 
     Attributes:
         status: ``ok``, or the kind of failure.
-        reason: why it failed, in one line; "" when ok.
+        reason: why it failed, in one line (``qbench.kit.reasons``); "" when ok.
         result: the job's answer; empty unless ok.
         phase: the last phase that the worker announced.
-        log: the last lines printed by the worker or its runtime; "" when ok.
+        log: the last lines printed by the worker or its runtime, with the raw text of the error;
+            "" when ok.
         seconds: wall time of the whole process; 0 if there was none.
     """
 
@@ -269,13 +275,15 @@ def run_job(
             return Outcome("ok", result=answer.result, phase=talk.phase, seconds=seconds)
         text = _last_lines(log)
     if not talk.ended:
-        answer = _Answer("timeout", f"took longer than the limit of {timeout_s:g} s and was killed")
+        remedy = f": raise {LIMITS[job]} in the suite's limits" if job in LIMITS else ""
+        reason = f"the limit of {timeout_s:g} s ended it{_during(talk)}{remedy}"
+        answer = _Answer("timeout", reason)
     if answer is None:
-        answer = _cause_of_death(process.returncode, ooms, text)
+        answer = _cause_of_death(process.returncode, ooms, text, _during(talk))
     reason = answer.reason
-    if talk.phase and answer.status != "skipped":
-        reason = f"{reason} (in phase {talk.phase})"
-    return Outcome(answer.status, reason, phase=talk.phase, log=text, seconds=seconds)
+    if answer.status == "oom" and memory_limit_bytes:
+        reason += f" (the suite's limits give it memory_mb {memory_limit_bytes / 1e6:g})"
+    return Outcome(answer.status, short(reason), phase=talk.phase, log=text, seconds=seconds)
 
 
 def _variables(interpreter: Interpreter | None) -> dict[str, str]:
@@ -405,7 +413,11 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _cause_of_death(code: int, ooms: int | None, log: str) -> _Answer:
+def _during(talk: _Conversation) -> str:
+    return f" in the phase '{talk.phase}'" if talk.phase else ""
+
+
+def _cause_of_death(code: int, ooms: int | None, log: str, during: str) -> _Answer:
     """Why a worker ended without an answer.
 
     Args:
@@ -413,13 +425,13 @@ def _cause_of_death(code: int, ooms: int | None, log: str) -> _Answer:
         ooms: ``_oom_kills`` before it was started.
     """
     if any(sign in log for sign in OUT_OF_MEMORY):
-        return _Answer("oom", "out of memory")
+        return _Answer("oom", f"out of memory{during}")
     now = _oom_kills()
     if code == -signal.SIGKILL and ooms is not None and now is not None and now > ooms:
         return _Answer("oom", "killed by the kernel because memory ran out")
     if code < 0:
-        return _Answer("crashed", f"the worker died of {_signal_name(-code)}")
-    return _Answer("crashed", f"the worker ended without an answer, exit code {code}")
+        return _Answer("crashed", f"the worker died of {_signal_name(-code)}{during}")
+    return _Answer("crashed", f"the worker ended without an answer{during}, exit code {code}")
 
 
 def _signal_name(number: int) -> str:
@@ -436,6 +448,6 @@ def _oom_kills() -> int | None:
 
 def _last_lines(log: IO[bytes]) -> str:
     log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - 8192))
+    log.seek(max(0, log.tell() - LOG_BYTES))
     text = log.read().decode(errors="replace")
     return "\n".join(text.splitlines()[-LOG_LINES:])
