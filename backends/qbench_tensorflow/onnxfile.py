@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from qbench.kit.adapter import PrepareError
+from qbench.kit.reasons import sentence
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 
@@ -33,7 +34,7 @@ def save(proto: Any, path: Path) -> None:
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
-        raise PrepareError(f"tf2onnx made an invalid model: {str(error).splitlines()[0]}") from None
+        raise PrepareError(f"tf2onnx made an invalid model: {sentence(error)}") from error
     onnx.save_model(proto, path)
 
 

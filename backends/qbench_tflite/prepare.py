@@ -216,6 +216,6 @@ def _load(content: bytes) -> Any:
     try:
         return interpreter(content)
     except (ValueError, RuntimeError) as error:
-        if "Flatbuffer" in str(error):
-            raise PrepareError(f"not a valid TFLite file: {sentence(error)}") from None
+        if "Flatbuffer" in str(error) or "schema version" in str(error):
+            raise PrepareError(f"not a valid TFLite file: {sentence(error)}") from error
         raise Unsupported(f"LiteRT cannot run the file: {sentence(error)}") from error
