@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.reasons import sentence
 from qbench_openvino.defects import miscompiled
-from qbench_openvino.graph import CONVOLUTIONS, depth, products, quantized, stored_type, weighted
+from qbench_openvino.graph import CONVOLUTIONS, depth, products, quantized, stored_type
 from qbench_openvino.nncf import import_nncf
 from qbench_openvino.quantize import find_operators
 from qbench_openvino.settings import GROUP_SIZE
@@ -36,8 +36,6 @@ def compress_for_dynamic(converted: Any, options: Mapping[str, Any]) -> tuple[An
     excluded = find_operators(converted, options["excluded_operators"])
     kinds = [op.get_type_name() for op in products(converted)]
     convolutions = sum(kind in CONVOLUTIONS for kind in kinds)
-    if not kinds:
-        raise NothingToQuantize
     if convolutions >= kinds.count("MatMul"):
         raise Unsupported(
             "OpenVINO quantizes activations at run time only in matrix products; the "
@@ -114,8 +112,6 @@ def compress_weights_only(
     wanted = ("i8", "u8") if precision == "w8" else ("i4", "u4")
     done = [op for op in found if stored_type(op) in wanted]
     if not found:
-        if not weighted(converted):
-            raise NothingToQuantize
         raise PrepareError("nncf.compress_weights finished but compressed no weight")
     if not done:
         raise Unsupported(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import NothingToQuantize, PrepareError
 
 CONVOLUTIONS = (
     "Convolution",
@@ -30,11 +30,6 @@ INTEGERS = ("i8", "u8", "i4", "u4")
 def products(model: Any) -> list[Any]:
     """Operators of ``model`` that multiply and accumulate, in order of execution."""
     return [op for op in model.get_ordered_ops() if op.get_type_name() in _PRODUCTS]
-
-
-def weighted(model: Any) -> list[Any]:
-    """Products of ``model`` that have stored weights."""
-    return [op for op in products(model) if op.get_type_name() in WEIGHTED and _weight_path(op)]
 
 
 def quantized(model: Any) -> list[Any]:
@@ -58,10 +53,7 @@ def check_weights(model: Any) -> None:
     """
     found = products(model)
     if not found:
-        raise Unsupported(
-            "there is nothing to quantize: the model has no convolution or matrix product outside "
-            "of branches and loops"
-        )
+        raise NothingToQuantize
     for op in found:
         path = _weight_path(op) if op.get_type_name() in WEIGHTED else []
         if path and path[-1].get_element_type().is_real() and not np.isfinite(path[-1].data).all():

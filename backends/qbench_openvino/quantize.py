@@ -25,10 +25,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import Calibration, Model
 from qbench.kit.reasons import sentence
-from qbench_openvino.graph import quantized, weighted
+from qbench_openvino.graph import quantized
 from qbench_openvino.nncf import Items, import_nncf
 
 DEFAULT_PRESET = "mixed"
@@ -176,8 +176,6 @@ def quantize(
         raise PrepareError(f"{quantizer} failed: {sentence(error)}") from error
     done = quantized(result)
     if not done:
-        if not weighted(converted):
-            raise NothingToQuantize
         raise PrepareError(f"{quantizer} finished but quantized no convolution or MatMul")
     kept = {op.get_friendly_name() for op in done} & set(excluded)
     if kept:

@@ -85,7 +85,10 @@ class NothingToQuantize(Unsupported):
     """The model has no operator that the precision is for."""
 
     def __init__(self) -> None:
-        super().__init__("the model has no convolution or matrix product with weights to quantize")
+        super().__init__(
+            "there is nothing to quantize: the model has no convolution or matrix product outside "
+            "of branches and loops"
+        )
 
 
 class PrepareError(Told):

@@ -56,10 +56,16 @@ def node(kind: str, inputs: list[str], domain: str = "", **attributes: Any) -> A
 def model(
     *nodes: Any, x: Any = None, y: Any = None, weights: tuple[Any, ...] = (), **made: Any
 ) -> Callable[[Path], None]:
-    """A function that writes the model to a file."""
+    """A function that writes the model to a file, with a matrix product for the quantizers."""
 
     def write(path: Path) -> None:
-        graph = helper.make_graph(nodes, "g", [x or value("x")], [y or value("y")], weights)
+        ins, outs, constants = [x or value("x")], [y or value("y")], [*weights]
+        every = [*nodes]
+        if made.get("product", True):
+            ins, outs = [*ins, value("a")], [*outs, value("b")]
+            constants.append(weight("w0", 4, 4))
+            every.append(helper.make_node("MatMul", ["a", "w0"], ["b"], "product"))
+        graph = helper.make_graph(every, "g", ins, outs, constants)
         opsets = [
             helper.make_opsetid("", made.get("opset", 17)),
             helper.make_opsetid("com.acme", 1),
@@ -114,7 +120,7 @@ MODELS: dict[str, Callable[[Path], None]] = {
         y=value("y", ("N", 4, 3)),
         weights=(weight("w", 5, 3),),
     ),
-    "nothing to quantize": model(node("Relu", ["x"])),
+    "nothing to quantize": model(node("Relu", ["x"]), product=False),
     "cut": cut,
     "empty": of_bytes(b""),
     "a pointer": of_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"),

@@ -13,15 +13,14 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
 from qbench.kit.model import Model, TensorSpec
 from qbench.kit.onnxfile.external import inside
 from qbench.kit.reasons import sentence
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
-WEIGHTED = (*_CONVOLUTIONS, *_PRODUCTS)
-"""Types of operators whose weights quantizers look for."""
+_WEIGHTED = (*_CONVOLUTIONS, *_PRODUCTS)
 _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -228,12 +227,9 @@ def check_weights(model: ModelProto) -> None:
         Unsupported: there are none, or all of them are float64.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    products = [n for n in model.graph.node if n.op_type in (*_CONVOLUTIONS, *_PRODUCTS)]
+    products = [n for n in model.graph.node if n.op_type in _WEIGHTED]
     if not products:
-        raise Unsupported(
-            "there is nothing to quantize: the model has no convolution or matrix product outside "
-            "of branches and loops"
-        )
+        raise NothingToQuantize
     kinds: set[int] = set()
     for node in products:
         for tensor in (constants[name] for name in node.input[:2] if name in constants):
@@ -347,7 +343,7 @@ def _multiply_adds(graph: GraphProto) -> Iterator[tuple[NodeProto, int, bool]]:
     }
     shapes.update(weights)
     for node in graph.node:
-        if node.op_type not in WEIGHTED:
+        if node.op_type not in _WEIGHTED:
             continue
         factor, out = shapes.get(node.input[1]), shapes.get(node.output[0])
         constant = node.input[1] in weights
