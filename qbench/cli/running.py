@@ -297,7 +297,9 @@ def plan(
     choice = _Choice(suite, model, backend, precision, device)
     request, catalog = _request(choice, DEFAULT_RESULTS, registry, messages.print)
     probes = registry.probe(request.suite.backends)
-    found = make_plan(request.suite, catalog, registry, probes, store, request.filters)
+    found = make_plan(
+        request.suite, catalog, registry, probes, store, request.filters, convert=False
+    )
     minutes, disk = found.estimate_minutes(store), found.estimate_disk_mb()
     if as_json:
         print_json({**found.to_json(), "estimated_minutes": minutes, "estimated_disk_mb": disk})

@@ -19,6 +19,7 @@ from qbench.run.workers.environments import BuiltEnvironment, backends_of
 from qbench.run.workers.registry import Registry
 from qbench.spec.case import EVERY_CASE, Case, Filters
 from qbench.spec.judging import Judging
+from qbench.spec.models import ModelCard
 from qbench.spec.precisions import REFERENCE, SHARED, complete_options
 from qbench.spec.scenarios import SCENARIOS, why_not
 from qbench.spec.scenarios import complete_options as complete_scenario
@@ -35,10 +36,13 @@ def make_plan(
     store: ArtifactStore,
     filters: Filters = EVERY_CASE,
     environments: Mapping[str, BuiltEnvironment] | None = None,
+    convert: bool = True,
 ) -> Plan:
     """Decide for every case whether it can run here.
 
     Args:
+        convert: whether to convert models for the cases that need it. Otherwise their preparations
+            lack the converted file: enough to show the plan.
         probes: the backends' answers in the default environment, by name.
         environments: the suite's built environments, by name; None to plan without building them.
 
@@ -48,7 +52,7 @@ def make_plan(
     """
     filters.check(suite)
     runs_in = environments_of(suite, registry)
-    planner = _Planner(suite, catalog, registry, probes, store, environments, runs_in)
+    planner = _Planner(suite, catalog, registry, probes, store, environments, runs_in, convert)
     cases = [case for case in expand(suite, runs_in) if filters.admit(case)]
     if not cases:
         raise UserError(
@@ -219,10 +223,12 @@ class _Planner:
         store: ArtifactStore,
         environments: Mapping[str, BuiltEnvironment] | None,
         runs_in: Mapping[str, list[str]],
+        convert: bool,
     ) -> None:
         self._suite, self._catalog, self._registry = suite, catalog, registry
         self._probes, self._store = dict(probes), store
         self._environments, self._runs_in = environments or {}, runs_in
+        self._convert = convert
         self._preparers = preparers_of(suite, registry)
         self._probes_in: dict[tuple[str, str], Ready | Unavailable] = {}
         self._models: dict[tuple[str, str], Model] = {}
@@ -253,8 +259,25 @@ class _Planner:
                 for device in override.devices or self._suite.devices
             ]
         cases.sort(key=lambda case: (case.device != "cpu", case.environment != DEFAULT_ENVIRONMENT))
-        found = map(self.place, cases)
-        return tuple(planned for planned in found if planned.preparation is not None)
+        at_hand = [case for case in cases if not self._needs_conversion(case)]
+        found = map(self.place, at_hand)
+        placed = tuple(planned for planned in found if planned.preparation is not None)
+        if placed:
+            return placed
+        others = (self.place(case) for case in cases if case not in at_hand)
+        first = next((planned for planned in others if planned.preparation is not None), None)
+        return () if first is None else (first,)
+
+    def _needs_conversion(self, case: Case) -> bool:
+        """Whether the case needs a conversion that no case of the plan needs."""
+        backend, card = self._registry.load(case.backend), self._catalog.card(case.model)
+        if isinstance(backend, Unavailable):
+            return False
+        for form in self._forms(backend, card):
+            own = self._catalog.has(card, form) or (case.model, form) in self._models
+            if own and not _unsupported(backend, self._model(case.model, form), case.target()):
+                return False
+        return True
 
     def place(self, case: Case) -> Planned:
         """The case with its preparation, or with the reason why it cannot run."""
@@ -314,33 +337,39 @@ class _Planner:
             name = self._preparers[case.backend, case.precision]
             raise NoSource(f"environment {name}: {preparer.failure}", "prepare_failed")
         refusals = []
-        for form in sorted(backend.formats, key=lambda form: not self._catalog.has(card, form)):
+        for form in self._forms(backend, card):
             if not self._catalog.has(card, form) and case.precision == "as-shipped":
                 continue  # a converted file is not the shipped one
-            if not self._catalog.can_give(card, form):
-                continue
             try:
-                model = self._model(case.model, form)
+                model = self._outline(case.model, form)
+                reason = _unsupported(backend, model, case.target())
+                if reason is not None:
+                    raise NoSource(reason)
+                calibration = self._calibration(case)
+                if self._convert:
+                    model = self._model(case.model, form)
             except NoSource as no:
                 refusals.append(no)
                 continue
-            reason = _unsupported(backend, model, case.target())
-            if reason is None:
-                return self._store.preparation(
-                    backend,
-                    model,
-                    case.target(),
-                    self._calibration(case),
-                    self._calibration_scores(case.model),
-                    environment=preparer,
-                )
-            refusals.append(NoSource(reason))
+            return self._store.preparation(
+                backend,
+                model,
+                case.target(),
+                calibration,
+                self._calibration_scores(case.model),
+                environment=preparer,
+            )
         if refusals:  # a failure says more than a refusal; the last attempt got furthest
             raise next((no for no in refusals if no.status != "skipped"), refusals[-1])
         raise NoSource(
             f"{case.backend} takes {', '.join(backend.formats)}; there is only "
             f"{', '.join(card.sources)} of this model"
         )
+
+    def _forms(self, backend: Adapter, card: ModelCard) -> list[str]:
+        """The backend's formats that the card has or a converter makes; those of the card first."""
+        forms = [form for form in backend.formats if self._catalog.can_give(card, form)]
+        return sorted(forms, key=lambda form: not self._catalog.has(card, form))
 
     def _calibration(self, case: Case) -> Items | None:
         """The items to calibrate the precision with; None if it needs none.
@@ -427,6 +456,13 @@ class _Planner:
         if name not in self._probes:
             self._probes |= self._registry.probe([name])
         return self._probes[name]
+
+    def _outline(self, name: str, form: str) -> Model:
+        """The model, without converting it."""
+        card = self._catalog.card(name)
+        if (name, form) in self._models or self._catalog.has(card, form):
+            return self._model(name, form)
+        return self._catalog.outline(card, form, self._suite.limits)
 
     def _model(self, name: str, form: str) -> Model:
         if (name, form) not in self._models:

@@ -16,11 +16,13 @@ from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import identifiers, match
 from qbench.kit.model import SourceTensor
 from qbench.run.artifacts import ArtifactStore
+from qbench.run.planner import make_plan
 from qbench.run.sources import convert
 from qbench.run.sources.catalog import Catalog
 from qbench.run.sources.convert import Converters
 from qbench.run.workers.registry import Registry
-from qbench.spec.suite import WorkerLimits
+from qbench.spec.case import EVERY_CASE, Filters
+from qbench.spec.suite import Suite, WorkerLimits
 from qbench.testing.fake import fake_model
 
 TOY = '''
@@ -31,7 +33,17 @@ import numpy as np
 from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.model import SourceTensor
 from qbench.kit import converter
+from qbench.kit.adapter import Adapter
 from qbench.kit.converter import Converted
+from qbench.testing import FakeBackend
+
+
+class Picky(FakeBackend):
+    """Reads another format, and refuses what adapters refuse by default."""
+
+    name = "picky"
+    formats = ("picky",)
+    supports = Adapter.supports
 
 
 class Converter(converter.Converter):
@@ -40,7 +52,7 @@ class Converter(converter.Converter):
     name = "toy"
     packages = ("numpy",)
     _absent = {"absent_package": "absent-package"}
-    routes = {"toy": {"fake": {}}, "other": {"fake": _absent, "toy": _absent}}
+    routes = {"toy": {"fake": {}, "picky": {}}, "other": {"fake": _absent, "toy": _absent}}
     endings = {".toy": "toy"}
     described = ("toy", "other")
 
@@ -61,11 +73,14 @@ class Converter(converter.Converter):
         items = samples["image"]
         assert len(items) <= 16 and items.dtype == np.float32
         content["weights"] = (weights * factor).tolist()
-        (out / "any.fake").write_text(json.dumps(content))
+        (out / f"any.{form}").write_text(json.dumps(content))
         reference = {"scores": items.reshape(len(items), -1) @ weights}
         names = {"image": SourceTensor("image", "NCHW")}, {"scores": SourceTensor("scores")}
-        return Converted("any.fake", *names, reference, "toy 1.0", ("a note",))
+        return Converted(f"any.{form}", *names, reference, "toy 1.0", ("a note",))
 '''
+
+
+BACKENDS = {"fake": "qbench.testing:FakeBackend", "picky": "toy_converter:Picky"}
 
 
 @pytest.fixture
@@ -90,7 +105,7 @@ def toy(project, tmp_path: Path, monkeypatch) -> Any:
             card = yaml.safe_load(path.read_text())
             card["sources"] = sources or {"toy": {"path": "net.toy"}}
             project.write("models/net.yaml", yaml.safe_dump(card))
-            backends = Registry({"fake": "qbench.testing:FakeBackend"})
+            backends = Registry(BACKENDS)
             targets = {"toy": "toy_converter:Converter"}
             converters = Converters(self.said.append, backends, targets)
             return Catalog([project.root], self.said.append, converters)
@@ -309,3 +324,58 @@ BAD_SOURCES = {
 def test_sources_are_checked_when_the_card_is_read(toy, what: str):
     with pytest.raises(UserError, match=r"net\.yaml:\d+: .*"):
         toy.catalog(**BAD_SOURCES[what]).card("net")
+
+
+# --------------------------------------------------------------------------- the plan
+
+
+def planned(toy, convert: bool = True, filters: Filters = EVERY_CASE, **suite: Any) -> Any:
+    """The plan of a suite on the backend ``fake``, which reads ``.fake`` files only."""
+    content = {"name": "s", "models": ["net"], "backends": ["fake"], "precisions": ["fp32"]}
+    registry = Registry(BACKENDS)
+    made = Suite.model_validate({**content, "roofline": False, **suite})
+    probes = registry.probe(made.backends)
+    catalog = toy.catalog()
+    return make_plan(
+        made, catalog, registry, probes, ArtifactStore(), filters, None, convert=convert
+    )
+
+
+def test_showing_a_plan_converts_nothing(toy):
+    plan = planned(toy, convert=False)
+    (case,) = plan.cases
+    assert case.skip is None and case.failure is None and case.preparation is not None
+    assert case.preparation.model.format == "fake" and conversions(toy) == 0
+    assert plan.to_json()["cases"][0]["conversion"] == {"source_format": "toy"}
+    assert plan.estimate_minutes(ArtifactStore()) > 0 and plan.estimate_disk_mb() > 0
+    ran = planned(toy)
+    assert conversions(toy) == 1 and ran.cases[0].preparation.key != case.preparation.key
+    toy.said.clear()
+    again = planned(toy, convert=False)  # as it was converted
+    assert again.cases[0].preparation.key == ran.cases[0].preparation.key
+    assert conversions(toy) == 0
+
+
+def test_a_plan_knows_what_failed_before(toy):
+    toy.file("broken")
+    assert planned(toy, convert=False).cases[0].failure is None  # not tried yet
+    assert "the tool failed" in planned(toy).cases[0].failure
+    assert "in an earlier run" in planned(toy, convert=False).cases[0].failure
+    assert conversions(toy) == 1
+
+
+def test_what_the_backend_refuses_is_not_converted_for_it(toy):
+    precisions = [{"int8-static": {"per_channel": False}}]
+    (case,) = planned(toy, backends=["picky"], precisions=precisions).cases
+    assert case.skip == "picky has no option per_channel"
+    assert conversions(toy) == 0
+
+
+def test_a_reference_that_filters_leave_out_needs_no_conversion(toy):
+    backends = ["picky", "fake"]
+    plan = planned(toy, filters=Filters(backends=("fake",)), backends=backends)
+    assert [p.case.backend for p in plan.references["net"]] == ["fake"]
+    assert [line for line in toy.said if "picky" in line] == [] and conversions(toy) == 1
+    plan = planned(toy, backends=backends)
+    assert [p.case.backend for p in plan.references["net"]] == backends
+    assert conversions(toy) == 2

@@ -73,7 +73,7 @@ class Catalog:
         self._roots = roots
         self._report = report
         self._converters = converters or Converters(report)
-        self._converted: dict[tuple[str, str], Model | NoSource] = {}
+        self._converted: dict[tuple[str, str, bool], Model | NoSource] = {}
         self._models = self._find("models")
         self._datasets = self._find("datasets")
         self._extra: dict[str, tuple[ModelCard, Path, dict[str, Items]]] = {}
@@ -208,12 +208,25 @@ class Catalog:
         """
         if self.has(card, form):
             return self._own_model(card, form)
-        key = (card.name, form)
+        return self._once(card, form, True, limits)
+
+    def outline(self, card: ModelCard, form: str, limits: WorkerLimits = _DEFAULT_LIMITS) -> Model:
+        """A converted model, as ``model``; but if it was not converted before, it is not now, and
+        the result has all but the converted file (``Converters.outline``).
+
+        Raises:
+            NoSource, UserError: as ``model``; NoSource also if the conversion failed before.
+        """
+        return self._once(card, form, False, limits)
+
+    def _once(self, card: ModelCard, form: str, convert: bool, limits: WorkerLimits) -> Model:
+        """``_converted_model``, asked once for all cases."""
+        key = (card.name, form, convert)
         if key not in self._converted:
             try:
-                self._converted[key] = self._converted_model(card, form, limits)
+                self._converted[key] = self._converted_model(card, form, convert, limits)
             except NoSource as no:
-                self._converted[key] = no  # do not try again for every case
+                self._converted[key] = no
         found = self._converted[key]
         if isinstance(found, NoSource):
             raise found
@@ -235,11 +248,16 @@ class Catalog:
             companions=companions,
         )
 
-    def _converted_model(self, card: ModelCard, form: str, limits: WorkerLimits) -> Model:
+    def _converted_model(
+        self, card: ModelCard, form: str, convert: bool, limits: WorkerLimits
+    ) -> Model:
         route = self._converters.open_route(card, form)
         verified = self._verified(card, route.source)
         samples = self.items(card, "evaluation") or made_up(verified.source.inputs, "evaluation")
-        return self._converters.convert(route, verified, samples, limits)
+        if convert:
+            return self._converters.convert(route, verified, samples, limits)
+        found = self._converters.find(route, verified, samples, limits)
+        return found or self._converters.outline(route, verified, samples)
 
     def _verified(self, card: ModelCard, form: str) -> Verified:
         """The converter's input from the source ``form``."""

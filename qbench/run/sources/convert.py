@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -173,6 +174,42 @@ class Converters:
 
     # ------------------------------------------------------------------ converting
 
+    def outline(self, route: Route, verified: Verified, samples: Items) -> Model:
+        """The model that ``convert`` would make: its format, without a file of its own, a digest
+        that stands for the conversion's inputs, and the card's names."""
+        key, source = self._key(route, verified, samples), verified.source
+        names = {
+            side: {n: SourceTensor(t.name or n, t.layout) for n, t in tensors.items()}
+            for side, tensors in (("in", source.source_inputs), ("out", source.source_outputs))
+        }
+        return Model(
+            name=verified.name,
+            format=route.form,
+            path=source.path or Path(os.devnull),  # a model that a library provides
+            digest=key,
+            task=verified.task,
+            inputs=source.inputs,
+            outputs=source.outputs,
+            source_inputs=names["in"],
+            source_outputs=names["out"],
+            conversion={"source_format": route.source},
+        )
+
+    def find(
+        self, route: Route, verified: Verified, samples: Items, limits: WorkerLimits
+    ) -> Model | None:
+        """The model in ``route.form`` if it was converted before, else None.
+
+        Raises:
+            NoSource: its conversion failed before.
+        """
+        folder = self._folder(self._key(route, verified, samples))
+        record = _cached(folder)
+        if record is None:
+            self._failed(folder, route, limits).refuse()
+            return None
+        return _model(folder / record["file"], route.form, verified, record)
+
     def convert(
         self, route: Route, verified: Verified, samples: Items, limits: WorkerLimits
     ) -> Model:
@@ -186,41 +223,50 @@ class Converters:
         """
         from filelock import FileLock
 
+        folder = self._folder(self._key(route, verified, samples))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            model = self.find(route, verified, samples, limits)
+            if model is not None:
+                return model
+            if folder.exists():  # damaged: convert again
+                shutil.rmtree(folder)
+            self._report(f"converting {verified.name} from {route.source} to {route.form}")
+            failed = self._failed(folder, route, limits)
+            with failed.remembered(), new_folder(folder) as out:
+                record = self._make(route, verified, samples, limits, out)
+        return _model(folder / record["file"], route.form, verified, record)
+
+    def _key(self, route: Route, verified: Verified, samples: Items) -> str:
         converter = self._load(route.converter)
         versions = package_versions(converter.packages)
         described = {**verified.source.to_json(), "path": None, "weights": None, "cache": None}
-        key = digest_json(
+        order = [list(verified.source.inputs), list(verified.source.outputs)]  # for torch
+        return digest_json(
             [
                 [STORE_VERSION, route.converter, converter.convert_version, versions],
                 [verified.digest, described, route.form, samples.digest],
-                [
-                    list(verified.source.inputs),
-                    list(verified.source.outputs),
-                ],  # for torch
+                order,
             ]
         )[:32]
-        folder = cache_dir() / "converted" / key
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            record = _cached(folder)
-            if record is None:
-                under = {"qbench": __version__, "limits": limits.model_dump(mode="json")}
-                under |= {"checked by": self._versions_of_readers(route.form)}
-                failed = _Failed(folder.with_suffix(".failed.json"), under)
-                failed.refuse()
-                if folder.exists():  # damaged: convert again
-                    shutil.rmtree(folder)
-                self._report(f"converting {verified.name} from {route.source} to {route.form}")
-                with failed.remembered(), new_folder(folder) as out:
-                    record = self._make(route, verified, samples, versions, limits, out)
-        return _model(folder / record["file"], route.form, verified, record)
+
+    @staticmethod
+    def _folder(key: str) -> Path:
+        return cache_dir() / "converted" / key
+
+    def _failed(self, folder: Path, route: Route, limits: WorkerLimits) -> _Failed:
+        under = {
+            "qbench": __version__,
+            "limits": limits.model_dump(mode="json"),
+            "checked by": self._versions_of_readers(route.form),
+        }
+        return _Failed(folder.with_suffix(".failed.json"), under)
 
     def _make(
         self,
         route: Route,
         verified: Verified,
         samples: Items,
-        versions: Mapping[str, str | None],
         limits: WorkerLimits,
         out: Path,
     ) -> dict[str, Any]:
@@ -248,7 +294,7 @@ class Converters:
                     "source_format": route.source,
                     "source_digest": verified.digest,
                     "tool": result["tool"],
-                    "versions": versions,
+                    "versions": package_versions(self._load(route.converter).packages),
                     "seconds": result["convert_ns"] / 1e9,
                     "notes": result["notes"],
                 },
