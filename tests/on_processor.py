@@ -78,7 +78,7 @@ def outputs(model: Model, file: Path, feeds: Feed, quantized: bool) -> Feed:
     backend = Backend()
     target = PrepareTarget("int8-static", recipe="shared") if quantized else PrepareTarget("fp32")
     items = len(next(iter(feeds.values())))
-    first = next(iter(backend.describe(file)[0].values())).shape[0]
+    first = next(iter(backend.describe(file).inputs.values())).shape[0]
     batch = first if isinstance(first, int) else max(n for n in range(1, 17) if items % n == 0)
     with TemporaryDirectory() as folder:
         out = Path(folder)

@@ -16,11 +16,11 @@ Importing this package imports nothing heavy. Its modules::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qbench.kit.adapter import Adapter, Only, Ready, Unavailable, needs_packages
+from qbench.kit.adapter import Adapter, Description, Only, Ready, Unavailable, needs_packages
 from qbench.kit.model import (
     Artifact,
     Calibration,
@@ -29,7 +29,6 @@ from qbench.kit.model import (
     PrepareTarget,
     Provenance,
     RunConfig,
-    TensorSpec,
 )
 from qbench.kit.operators import Activation
 from qbench_onnxruntime.messages import MESSAGES
@@ -49,7 +48,7 @@ class Backend(Adapter):
     """
 
     name = "onnxruntime"
-    api_version = 1
+    api_version = 2
     prepare_version = 3
     formats = ("onnx",)
     precisions = {"cpu": CPU, "cuda": tuple(CUDA_SINCE)}
@@ -94,10 +93,11 @@ class Backend(Adapter):
             devices=devices,
         )
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+    def describe(self, path: Path) -> Description:
         with needs_packages(self.fix):
-            from qbench.kit.onnxfile import graph
-        return graph.describe(graph.load(path, weights=False))
+            from qbench.kit.onnxfile.describe import describe
+            from qbench.kit.onnxfile.graph import load
+        return describe(load(path, weights=False))
 
     def prepare(
         self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path

@@ -6,7 +6,7 @@ Imported while measuring: the standard library and onnxruntime only.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,13 +36,14 @@ class FileFacts:
     """Facts of the model file that ``prepare`` records, so that ``open`` needs no onnx package.
 
     Attributes:
-        batch_symbols: names of the inputs' free first axes, which ``open`` fixes.
+        symbols: input and axis of the inputs' free sizes, by the file's name for the size;
+            ``open`` fixes them.
         quantized: (scale, zero-point) of int8 and uint8 inputs and outputs, by the file's names.
         float_between_quantized: whether a convolution or Gemm with float weights reads quantized
             activations: an operator that was excluded from quantization.
     """
 
-    batch_symbols: tuple[str, ...] = ()
+    symbols: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
     quantized: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     float_between_quantized: bool = False
 
@@ -53,7 +54,7 @@ class FileFacts:
     def read(cls, folder: Path) -> FileFacts:
         data = json.loads((folder / FACTS_FILE).read_text())
         return cls(
-            tuple(data["batch_symbols"]),
+            {name: [(n, axis) for n, axis in places] for name, places in data["symbols"].items()},
             {name: (scale, zero) for name, (scale, zero) in data["quantized"].items()},
             data["float_between_quantized"],
         )
@@ -196,11 +197,16 @@ def providers(config: RunConfig, hints: Hints, precision: str) -> list[tuple[str
     return [(CUDA_PROVIDER, cuda), (CPU_PROVIDER, {})]
 
 
-def session_options(config: RunConfig, hints: Hints, facts: FileFacts) -> ort.SessionOptions:
+def session_options(
+    config: RunConfig, hints: Hints, facts: FileFacts, shapes: Mapping[str, tuple[int, ...]]
+) -> ort.SessionOptions:
     """Session options with every setting that affects speed or numbers; hints override them.
 
     Streams run in one session and share its intra-op pool (``threads - 1`` helpers); with one
     thread each stream computes in its caller's thread.
+
+    Args:
+        shapes: of the inputs, by the file's names.
     """
     import onnxruntime
 
@@ -209,8 +215,10 @@ def session_options(config: RunConfig, hints: Hints, facts: FileFacts) -> ort.Se
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    for symbol in facts.batch_symbols:
-        options.add_free_dimension_override_by_name(symbol, config.batch)
+    for symbol, places in facts.symbols.items():
+        sizes = {shapes[name][axis] for name, axis in places}
+        if len(sizes) == 1:  # else the file calls different sizes the same
+            options.add_free_dimension_override_by_name(symbol, sizes.pop())
     entries = {
         # spinning helpers keep a core busy while idle, and processor time then says nothing of
         # energy

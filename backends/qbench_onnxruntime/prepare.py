@@ -33,7 +33,7 @@ def prepare(
 def facts(model: onnx.ModelProto) -> FileFacts:
     """Facts of the file that ``open`` needs."""
     return FileFacts(
-        graph.batch_symbols(model.graph),
+        graph.symbols(model.graph),
         graph.quantized_io(model.graph),
         _float_between_quantized(model.graph),
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from qbench.kit.adapter import Program, Unsupported
 from qbench.kit.feeds import canonical_specs, check_batch
-from qbench.kit.model import Artifact, Feed, RunConfig, TensorSpec
+from qbench.kit.model import UNKNOWN_RANK, Artifact, Feed, RunConfig, TensorSpec
 from qbench.kit.operators import EffectivePrecision, Operator, Profile
 from qbench.kit.reasons import sentence
 from qbench_onnxruntime.options import (
@@ -52,7 +52,8 @@ class OrtProgram(Program):
         self._providers = providers(config, self._hints, artifact.target.precision)
         facts = FileFacts.read(artifact.path)
         self._cuda = None if self._index is None else self._start_cuda(self._index)
-        self.session = self._load(session_options(config, self._hints, facts))
+        shapes = artifact.model.source_shapes(config.batch)
+        self.session = self._load(session_options(config, self._hints, facts, shapes))
         inputs = _specs(self.session.get_inputs(), facts)
         outputs = _specs(self.session.get_outputs(), facts)
         self.inputs, self.outputs = canonical_specs(artifact.model, inputs, outputs)
@@ -129,7 +130,7 @@ class OrtProgram(Program):
         from qbench_onnxruntime.effective import summary
 
         zeros = {
-            name: np.zeros(spec.sized(self.config.batch), spec.dtype)
+            name: np.zeros(spec.at(self.config.batch), spec.dtype)
             for name, spec in self.artifact.model.inputs.items()
         }
         operators = self._operators(zeros, calls=1, packed=False)
@@ -171,7 +172,8 @@ class OrtProgram(Program):
         if not self._inspect:
             raise RuntimeError("this needs a program opened with inspect=True")
         facts = FileFacts.read(self.artifact.path)
-        options = session_options(self.config, self._hints, facts)
+        shapes = self.artifact.model.source_shapes(self.config.batch)
+        options = session_options(self.config, self._hints, facts, shapes)
         with tempfile.TemporaryDirectory(prefix="qbench-ort-") as folder:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(folder, "profile"))
@@ -190,11 +192,12 @@ class OrtProgram(Program):
 
 
 def _specs(nodes: Sequence[Any], facts: FileFacts) -> dict[str, TensorSpec]:
-    """Specs of a session's inputs or outputs; an unknown size is named ``?``."""
+    """Specs of a session's inputs or outputs; an unknown size is named ``?``. ONNX Runtime reports
+    scalars and tensors of an unknown rank alike."""
     specs = {}
     for node in nodes:
         scale, zero_point = facts.quantized.get(node.name, (None, None))
-        shape = tuple("?" if size is None else size for size in node.shape)
+        shape = tuple("?" if size is None else size for size in node.shape) or UNKNOWN_RANK
         dtype = dtype_name(node.name, node.type)
         specs[node.name] = TensorSpec(dtype, shape, scale=scale, zero_point=zero_point)
     return specs

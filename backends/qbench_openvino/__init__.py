@@ -10,11 +10,11 @@ everything after it need NumPy and OpenVINO.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qbench.kit.adapter import Adapter, Only, Ready, Unavailable
+from qbench.kit.adapter import Adapter, Description, Only, Ready, Unavailable
 from qbench.kit.model import (
     Artifact,
     Calibration,
@@ -23,7 +23,6 @@ from qbench.kit.model import (
     PrepareTarget,
     Provenance,
     RunConfig,
-    TensorSpec,
 )
 from qbench.kit.operators import Activation
 from qbench.kit.reasons import sentence
@@ -48,7 +47,7 @@ class Backend(Adapter):
     """OpenVINO on the CPU."""
 
     name = "openvino"
-    api_version = 1
+    api_version = 2
     prepare_version = 3
     formats = ("onnx", "tflite")
     precisions = {
@@ -133,7 +132,7 @@ class Backend(Adapter):
         import_openvino()  # without its telemetry
         return super().import_runtime()
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+    def describe(self, path: Path) -> Description:
         from qbench_openvino.convert import describe
 
         return describe(path)

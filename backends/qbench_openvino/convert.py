@@ -13,11 +13,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import PrepareError
-from qbench.kit.model import Model, TensorSpec
+from qbench.kit.adapter import Description, PrepareError
+from qbench.kit.model import Model
 from qbench.kit.reasons import sentence
 from qbench_openvino.runtime import import_openvino
 from qbench_openvino.tensors import find_ports, port_spec
@@ -40,13 +41,20 @@ def convert(openvino: Any, model: Model) -> Any:
     return converted
 
 
-def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Inputs and outputs of a file, by its own names."""
+def describe(path: Path) -> Description:
+    """Inputs and outputs of a file, by its own names. Of an ONNX file by the package onnx if it is
+    installed, since OpenVINO forgets the names of free sizes."""
+    if path.suffix == ".onnx" and find_spec("onnx"):
+        from qbench.kit.onnxfile.describe import describe as describe_onnx
+        from qbench.kit.onnxfile.graph import load
+
+        return describe_onnx(load(path, weights=False))
     openvino = import_openvino()
     model = _read(path, openvino.Core().read_model)
-    inputs = {port.get_any_name(): port_spec(port) for port in model.inputs}
-    outputs = {port.get_any_name(): port_spec(port) for port in model.outputs}
-    return inputs, outputs
+    return Description(
+        {port.get_any_name(): port_spec(port) for port in model.inputs},
+        {port.get_any_name(): port_spec(port) for port in model.outputs},
+    )
 
 
 def _name_by_position(converted: Any) -> None:

@@ -6,9 +6,10 @@ import logging
 from typing import Any
 
 from qbench.kit.adapter import PrepareError
+from qbench.kit.feeds import fixed_batch
 from qbench.kit.model import Calibration, Feed, Model
 from qbench.kit.reasons import sentence
-from qbench_openvino.tensors import batch_of, find_ports
+from qbench_openvino.tensors import find_ports, port_spec
 
 
 def import_nncf() -> Any:
@@ -41,13 +42,14 @@ class Items:
         self._names = {
             model.source_inputs[n].name: port.get_any_name() for n, port in inputs.items()
         }
-        self.batch = batch_of(next(iter(inputs.values()))) or 1
+        specs = [port_spec(p, batch=model.inputs[n].batch) for n, p in inputs.items()]
+        self.batch = next(filter(None, map(fixed_batch, specs)), 1)
         if len(calibration) < self.batch:
             raise PrepareError(
                 f"the file is fixed at batch {self.batch}, but there are only {len(calibration)} "
                 "calibration items"
             )
-        self.feeds = list(calibration.batches(self.batch))
+        self.feeds = list(calibration.batches(model.inputs, self.batch))
 
     def to_inputs(self, feed: Feed) -> Feed:
         """A canonical feed by the names of OpenVINO's ports."""

@@ -19,7 +19,6 @@ from qbench_openvino.tensors import (
     find_ports,
     port_spec,
     reshape,
-    sizes_in_source,
 )
 
 if TYPE_CHECKING:
@@ -47,11 +46,11 @@ class OpenVinoProgram(Program):
         self._inputs = find_ports(self.compiled.inputs, card.source_inputs)
         self._outputs = find_ports(self.compiled.outputs, card.source_outputs)
         self.inputs = {
-            name: port_spec(port, card.source_inputs[name].layout)
+            name: port_spec(port, card.source_inputs[name].layout, card.inputs[name].batch)
             for name, port in self._inputs.items()
         }
         self.outputs = {
-            name: port_spec(port, card.source_outputs[name].layout)
+            name: port_spec(port, card.source_outputs[name].layout, card.outputs[name].batch)
             for name, port in self._outputs.items()
         }
         _check_kinds("input", self.inputs, card.inputs)
@@ -129,11 +128,8 @@ def compile_artifact(
     settings = compile_settings(artifact.target.precision, config, prepared, inspect)
     settings = with_hints(core, settings, config.hints)
     model = core.read_model(artifact.file)
-    sizes = {
-        name: sizes_in_source(card.inputs[name], tensor.layout, config.batch)
-        for name, tensor in card.source_inputs.items()
-    }
-    reshape(model, find_ports(model.inputs, card.source_inputs), sizes)
+    inputs = find_ports(model.inputs, card.source_inputs)
+    reshape(model, inputs, find_ports(model.outputs, card.source_outputs), card, config.batch)
     if change is not None:
         change(model)
     return Compiled(_compile(core, model, settings, config), model, settings)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qbench.kit.adapter import Unsupported
-from qbench.kit.model import SourceTensor, TensorSpec, relayout_shape
+from qbench.kit.feeds import fixed_batch
+from qbench.kit.model import UNKNOWN_RANK, Model, SourceTensor, TensorSpec
 
 
 def find_ports(ports: Sequence[Any], tensors: Mapping[str, SourceTensor]) -> dict[str, Any]:
@@ -28,60 +29,68 @@ def find_ports(ports: Sequence[Any], tensors: Mapping[str, SourceTensor]) -> dic
     return found
 
 
-def sizes_in_source(spec: TensorSpec, layout: str | None, batch: int) -> list[int | str]:
-    """The card's shape in the file's layout, the first size replaced by ``batch``."""
-    return list(relayout_shape((batch, *spec.shape[1:]), spec.layout, layout))
+def port_spec(port: Any, layout: str | None = None, batch: int | None = 0) -> TensorSpec:
+    """The spec of a port. OpenVINO forgets the names of free sizes, so each is called
+    ``<tensor>.<axis>``.
 
-
-def port_spec(port: Any, layout: str | None = None) -> TensorSpec:
-    """The spec of a port. A free first size is called ``N``, others ``D1``, ``D2``, by axis."""
+    Raises:
+        Unsupported: the tensor holds no numbers.
+    """
+    name = next(iter(sorted(port.get_names())), port.get_node().get_friendly_name())
+    try:
+        dtype = port.get_element_type().to_dtype().name
+    except RuntimeError as error:
+        kind = port.get_element_type().get_type_name()
+        raise Unsupported(
+            f"'{name}' is a {kind}, and qbench feeds and reads numbers only"
+        ) from error
+    partial = port.get_partial_shape()
+    if partial.rank.is_dynamic:
+        return TensorSpec(dtype, UNKNOWN_RANK, layout)
     shape = tuple(
-        dim.get_length() if dim.is_static else (f"D{axis}" if axis else "N")
-        for axis, dim in enumerate(port.get_partial_shape())
+        dim.get_length() if dim.is_static else f"{name}.{axis}" for axis, dim in enumerate(partial)
     )
-    return TensorSpec(port.get_element_type().to_dtype().name, shape, layout)
+    return TensorSpec(dtype, shape, layout, batch=batch)
 
 
-def batch_of(port: Any) -> int | None:
-    """The fixed first size of ``port``; None if it is free."""
-    first = next(iter(port.get_partial_shape()), None)
-    return first.get_length() if first is not None and first.is_static else None
-
-
-def reshape(model: Any, inputs: Mapping[str, Any], sizes: Mapping[str, list[int | str]]) -> None:
+def reshape(
+    model: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any], card: Model, batch: int
+) -> None:
     """Fix the input sizes of ``model``, so that the plugin compiles for exactly these.
 
     Args:
-        inputs: ports by canonical name.
-        sizes: by canonical name, in the file's layout, the batch first; a name keeps the file's
-            size.
+        inputs, outputs: ports by canonical name.
 
     Raises:
         Unsupported: the file is fixed at another batch, and cannot be changed to this one.
         ValueError: the file contradicts the card.
     """
-    wanted = {}
-    for name, port in inputs.items():
-        have = list(port.get_partial_shape())
-        if len(have) != len(sizes[name]) or any(
-            dim.is_static and isinstance(size, int) and size != dim.get_length()
-            for dim, size in zip(have[1:], sizes[name][1:], strict=True)
+    wanted = card.source_shapes(batch)
+    found = {name: port_spec(port, batch=card.inputs[name].batch) for name, port in inputs.items()}
+    for name, spec in found.items():
+        sizes = wanted[card.source_inputs[name].name]
+        if spec.shape != UNKNOWN_RANK and (
+            len(spec.shape) != len(sizes)
+            or any(
+                isinstance(have, int) and have != size and axis != spec.batch
+                for axis, (have, size) in enumerate(zip(spec.shape, sizes, strict=True))
+            )
         ):
-            given = port.get_partial_shape()
-            raise ValueError(f"input '{name}': the card says {sizes[name]}, the file {given}")
-        wanted[port.get_any_name()] = [
-            size if isinstance(size, int) else (dim.get_length() if dim.is_static else -1)
-            for dim, size in zip(have, sizes[name], strict=True)
-        ]
-    batch = next(iter(sizes.values()))[0]
-    fixed = {batch_of(port) for port in inputs.values()} - {None, batch}
+            given = inputs[name].get_partial_shape()
+            raise ValueError(f"input '{name}': the card says {list(sizes)}, the file {given}")
+    fixed = {fixed_batch(spec) for spec in found.values()} - {None, batch}
     refusal = f"the file is fixed at batch {', '.join(map(str, fixed))}"
+    by_port = {
+        port.get_any_name(): list(wanted[card.source_inputs[name].name])
+        for name, port in inputs.items()
+    }
     try:
-        model.reshape(wanted)
+        model.reshape(by_port)
     except RuntimeError as error:
         if fixed:
             raise Unsupported(refusal) from error
         raise
     # a Reshape to a fixed size may silently accept another batch and mix up the items
-    if fixed and any(batch_of(port) not in (None, batch) for port in model.outputs):
+    after = [port_spec(port, batch=card.outputs[name].batch) for name, port in outputs.items()]
+    if fixed and any(fixed_batch(spec) not in (None, batch) for spec in after):
         raise Unsupported(refusal)

@@ -8,12 +8,11 @@ nothing heavy.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from qbench.kit import converter
-from qbench.kit.adapter import PrepareError
-from qbench.kit.model import Feed, TensorSpec
+from qbench.kit.adapter import Description, PrepareError
+from qbench.kit.model import Feed
 
 __all__ = ["Converter"]
 
@@ -47,7 +46,7 @@ class Converter(converter.Converter):
         os.environ["KERAS_BACKEND"] = "tensorflow"
         import tensorflow  # noqa: F401
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+    def describe(self, path: Path) -> Description:
         """Inputs and outputs of a Keras file or of a SavedModel's folder."""
         self.import_tools()
         from qbench_tensorflow.convert import describe

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from qbench.kit.adapter import PrepareError
+from qbench.kit.adapter import Description, PrepareError
 from qbench.kit.converter import Converted, Source, identifiers, match, run_twice
 from qbench.kit.model import Feed, SourceTensor, TensorSpec, relayout_shape
 from qbench_tensorflow.load import (
@@ -37,10 +37,10 @@ def load(source: Source) -> Loaded:
     return keras_model(load_keras(source.path))
 
 
-def describe(path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+def describe(path: Path) -> Description:
     """Inputs and outputs by the source's own names."""
     loaded = load_savedmodel(path) if path.is_dir() else keras_model(load_keras(path))
-    return _specs(loaded.inputs), _specs(loaded.outputs)
+    return Description(_specs(loaded.inputs), _specs(loaded.outputs))
 
 
 def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
@@ -48,11 +48,11 @@ def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:
     for name, tensor in tensors.items():
         if tensor.shape.rank is None:
             raise PrepareError(f"'{name}' has no fixed number of axes")
-        shape: list[int | str] = []
-        for axis, size in enumerate(tensor.shape):
-            free = f"d{axis}" if "N" in shape else "N"
-            shape.append(free if size is None else int(size))
-        result[name] = TensorSpec(tensor.dtype.name, tuple(shape))
+        shape = tuple(
+            f"{name}.{axis}" if size is None else int(size)
+            for axis, size in enumerate(tensor.shape)
+        )
+        result[name] = TensorSpec(tensor.dtype.name, shape)
     return result
 
 

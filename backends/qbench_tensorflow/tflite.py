@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter
 from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Converted, Source, match, run_twice
 from qbench.kit.feeds import convert as cast
+from qbench.kit.feeds import fixed_batch
 from qbench.kit.model import Feed, SourceTensor, TensorSpec
 from qbench.kit.reasons import sentence
 from qbench_tensorflow.convert import OPSET
@@ -38,7 +39,7 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
         proto, _ = tf2onnx.convert.from_tflite(str(source.path), opset=OPSET)
     except Exception as error:  # it raises unrelated types
         raise PrepareError(f"tf2onnx failed: {sentence(error)}") from error
-    wants_batch = all(isinstance(spec.shape[0], str) for spec in source.inputs.values())
+    wants_batch = all(fixed_batch(spec) is None for spec in source.inputs.values())
     fixed = any(v.type.tensor_type.shape.dim[0].dim_value == 1 for v in proto.graph.input)
     notes = ()
     if wants_batch and fixed:

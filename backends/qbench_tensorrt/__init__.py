@@ -25,11 +25,11 @@ Importing this package imports nothing heavy. Its modules::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qbench.kit.adapter import Adapter, Only, Ready, Unavailable, needs_packages
+from qbench.kit.adapter import Adapter, Description, Only, Ready, Unavailable, needs_packages
 from qbench.kit.model import (
     Artifact,
     Calibration,
@@ -38,7 +38,6 @@ from qbench.kit.model import (
     PrepareTarget,
     Provenance,
     RunConfig,
-    TensorSpec,
 )
 from qbench.kit.operators import Activation
 from qbench_tensorrt.capability import NEVER, PRECISIONS
@@ -55,7 +54,7 @@ class Backend(Adapter):
     """TensorRT on CUDA devices."""
 
     name = "tensorrt"
-    api_version = 1
+    api_version = 2
     formats = ("onnx",)
     precisions = {"cuda": PRECISIONS}
     missing = {"cuda": NEVER}
@@ -90,11 +89,12 @@ class Backend(Adapter):
 
         return f"onnx {onnx.__version__}"
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+    def describe(self, path: Path) -> Description:
         with needs_packages(TOOLS):
-            from qbench.kit.onnxfile import graph
+            from qbench.kit.onnxfile.describe import describe
+            from qbench.kit.onnxfile.graph import load
 
-        return graph.describe(graph.load(path, weights=False))
+        return describe(load(path, weights=False))
 
     def prepare(
         self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path

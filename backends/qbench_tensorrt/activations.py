@@ -48,7 +48,7 @@ def activations(
         for folder in (given, kept, built):
             folder.mkdir()
         save(model, given / FILE)
-        Io(*graph.describe(model)).write(given)
+        Io.of(model).write(given)
         source = replace(artifact, path=given, provenance=replace(artifact.provenance, file=FILE))
         provenance = compile_engine(source, config, kept, built)
         with TrtProgram(replace(source, path=built, provenance=provenance), config) as program:

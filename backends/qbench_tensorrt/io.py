@@ -9,9 +9,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qbench.kit.adapter import Unsupported
-from qbench.kit.model import Model, TensorSpec, relayout_shape
+from qbench.kit.feeds import fixed_batch
+from qbench.kit.model import Model, TensorSpec
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 IO_FILE = "io.json"
 
@@ -29,28 +34,27 @@ class Io:
     outputs: Mapping[str, TensorSpec]
 
     def input_shapes(self, model: Model, batch: int) -> dict[str, tuple[int, ...]]:
-        """Shapes of the inputs for ``batch`` items. Other free sizes than the first come from the
-        card (the length of a sentence), or are 1 if free there too.
+        """Shapes of the inputs for ``batch`` items.
 
         Raises:
             Unsupported: the file is fixed at another batch.
         """
-        cards = {
-            tensor.name: relayout_shape(
-                model.inputs[name].shape, model.inputs[name].layout, tensor.layout
-            )
-            for name, tensor in model.source_inputs.items()
-        }
-        for name, spec in self.inputs.items():
-            first = spec.shape[0] if spec.shape else "N"
-            if isinstance(first, int) and first != batch:
+        shapes = model.source_shapes(batch)
+        for name, tensor in model.source_inputs.items():
+            spec = replace(self.inputs[tensor.name], batch=model.inputs[name].batch)
+            if (fixed := fixed_batch(spec)) not in (None, batch):
                 raise Unsupported(
-                    f"the file is fixed at batch {first} (input '{name}'), not {batch}"
+                    f"the file is fixed at batch {fixed} (input '{tensor.name}'), not {batch}"
                 )
-        return {
-            name: _sized(spec, cards.get(name, ()), batch) if spec.shape else ()
-            for name, spec in self.inputs.items()
-        }
+        return shapes
+
+    @classmethod
+    def of(cls, model: ModelProto) -> Io:
+        """Inputs and outputs of an ONNX model."""
+        from qbench.kit.onnxfile.graph import real_inputs, specs
+
+        graph = model.graph
+        return cls(specs(real_inputs(graph), graph), specs(graph.output, graph))
 
     def write(self, folder: Path) -> None:
         (folder / IO_FILE).write_text(json.dumps(asdict(self), indent=1))
@@ -64,14 +68,3 @@ class Io:
                 for kind in ("inputs", "outputs")
             }
         )
-
-
-def _sized(spec: TensorSpec, card: tuple[int | str, ...], batch: int) -> tuple[int, ...]:
-    """The file's shape with free sizes from the card."""
-    shape = spec.shape
-    if len(card) == len(shape):
-        shape = tuple(
-            given if isinstance(size, str) else size
-            for size, given in zip(shape, card, strict=True)
-        )
-    return replace(spec, shape=shape).sized(batch)

@@ -35,7 +35,7 @@ def prepare(
     provenance = _make(model, source, target, calibration, out)
     made = graph.load(out / provenance.file)
     _check_rules(made, original=provenance.quantizer is None)
-    Io(*graph.describe(made)).write(out)
+    Io.of(made).write(out)
     return provenance
 
 

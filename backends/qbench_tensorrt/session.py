@@ -48,7 +48,7 @@ class TrtProgram(Program):
         self.log = Log()
         self._setting = Setting(self._hints, device, config.streams > 1, self.log)
         self.engine: Any = load_engine(artifact.file, self.log)
-        inputs = _input_specs(self.engine, config.batch)
+        inputs = _input_specs(self.engine, artifact.model.source_shapes(config.batch))
         self._input_shapes = {name: spec.shape for name, spec in inputs.items()}
         self._spare: Any = self._context()  # only contexts know the sizes of outputs
         outputs = _output_specs(self.engine, self._spare)
@@ -124,21 +124,20 @@ class TrtProgram(Program):
         self._spare = self.engine = None
 
 
-def _input_specs(engine: Any, batch: int) -> dict[str, TensorSpec]:
-    """The engine's inputs at ``batch``; other free sizes have their profile's optimum.
+def _input_specs(engine: Any, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, TensorSpec]:
+    """The engine's inputs at the shapes ``wanted``, by the file's names.
 
     Raises:
-        Unsupported: the engine is made for other batches.
+        Unsupported: the engine is made for other shapes.
     """
     specs = {}
     for name in _names(engine, trt.TensorIOMode.INPUT):
-        shape = low = high = tuple(engine.get_tensor_shape(name))
+        shape, want = tuple(engine.get_tensor_shape(name)), wanted[name]
         if -1 in shape:
-            low, shape, high = map(tuple, engine.get_tensor_profile_shape(name, 0))
-        if shape and not low[0] <= batch <= high[0]:
-            built = f"{low[0]}" if low[0] == high[0] else f"{low[0]} to {high[0]}"
-            raise Unsupported(f"the engine is for batch {built}, not {batch}")
-        specs[name] = TensorSpec(_dtype(engine, name), (batch, *shape[1:]) if shape else ())
+            _, shape, _ = map(tuple, engine.get_tensor_profile_shape(name, 0))
+        if shape != want:
+            raise Unsupported(f"the engine is for {list(shape)} as '{name}', not {list(want)}")
+        specs[name] = TensorSpec(_dtype(engine, name), shape)
     return specs
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qbench.kit.adapter import Adapter, Only
+from qbench.kit.adapter import Adapter, Description, Only
 from qbench.kit.model import (
     Artifact,
     Calibration,
@@ -21,7 +21,6 @@ from qbench.kit.model import (
     PrepareTarget,
     Provenance,
     RunConfig,
-    TensorSpec,
 )
 from qbench.kit.operators import Activation
 from qbench_tflite.messages import MESSAGES
@@ -38,7 +37,7 @@ class Backend(Adapter):
     """TFLite files on LiteRT's interpreter."""
 
     name = "tflite"
-    api_version = 1
+    api_version = 2
     prepare_version = 4
     formats = ("tflite", "keras", "savedmodel")
     precisions = {
@@ -89,7 +88,7 @@ class Backend(Adapter):
         refusal = super().supports(model, target)
         return refusal or _quantizer_refuses(model.format, target.options)
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+    def describe(self, path: Path) -> Description:
         from qbench_tflite.prepare import describe
 
         return describe(path)

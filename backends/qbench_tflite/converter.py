@@ -57,7 +57,7 @@ def converted(
         return {words[name]: results[own] for name, own in outputs.items()}
 
     def items() -> Iterator[dict[str, np.ndarray]]:
-        for feed in calibration.batches():
+        for feed in calibration.batches(model.inputs):
             source = model.to_source(feed)
             yield {
                 words[name]: np.array(

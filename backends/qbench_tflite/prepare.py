@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
-from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance, TensorSpec
+from qbench.kit.adapter import Description, NothingToQuantize, PrepareError, Unsupported
+from qbench.kit.model import Calibration, Model, PrepareTarget, Provenance
 from qbench.kit.onnxfile.quantized import check_quantized
 from qbench.kit.operators import Operator
 from qbench.kit.reasons import sentence
@@ -178,7 +178,7 @@ def _outside(content: bytes) -> set[str]:
 # --------------------------------------------------------------------------- the file
 
 
-def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+def describe(path: Path) -> Description:
     """Inputs and outputs of a TFLite file, by the tensors' own names.
 
     Raises:
@@ -188,7 +188,7 @@ def describe(path: Path) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     if path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5"):
         raise Unsupported(f"{path.name} is no TFLite file")
     inputs, outputs = file_slots(_load(path.read_bytes()))
-    return (
+    return Description(
         {name: slot.spec for name, slot in inputs.items()},
         {name: slot.spec for name, slot in outputs.items()},
     )

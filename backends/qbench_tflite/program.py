@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qbench.kit.adapter import Program, Stream, Unsupported
-from qbench.kit.feeds import check_feed, convert
+from qbench.kit.feeds import check_feed, convert, fixed_batch
 from qbench.kit.hints import read_hints
 from qbench.kit.model import Artifact, Feed, Model, RunConfig
 from qbench.kit.operators import EffectivePrecision, Operator, Profile
@@ -120,45 +120,54 @@ class TfliteProgram(Program):
         return interpreter(self._path, self._config.threads, self._flags)
 
     def _allocate(self, interpreter: Any) -> None:
-        """Fix the batch and let XNNPACK partition the graph.
+        """Fix the sizes of the inputs and let XNNPACK partition the graph.
 
         Raises:
-            Unsupported: the file does not work at this batch.
+            Unsupported: the file does not work at these.
         """
-        batch = self._config.batch
+        wanted = self._model.source_shapes(self._config.batch)
         resized = False
-        for slot in self._inputs.values():
-            if slot.spec.shape and slot.spec.shape[0] != batch:
-                interpreter.resize_tensor_input(slot.index, slot.spec.sized(batch))
-                resized = resized or batch != 1
+        for name, slot in self._inputs.items():
+            sizes = wanted[self._model.source_inputs[name].name]
+            at_first = tuple(size if isinstance(size, int) else 1 for size in slot.spec.shape)
+            if at_first != sizes:
+                interpreter.resize_tensor_input(slot.index, sizes)
+                resized = True
         try:
             interpreter.allocate_tensors()
             if resized:
-                self._settle(interpreter)
+                self._settle(interpreter, wanted)
         except RuntimeError as error:
             if not resized:
                 raise
-            raise Unsupported(
-                f"the file is fixed at batch {self._file_batch()}: {sentence(error)}"
-            ) from error
+            raise Unsupported(self._refusal(sentence(error))) from error
         if resized:
-            for name, slot in self._outputs.items():
-                rows = interpreter.get_tensor(slot.index).shape[:1]
-                if rows != (batch,):
-                    raise Unsupported(
-                        f"the file is fixed at batch {self._file_batch()}: at batch {batch}, "
-                        f"output '{name}' has {rows[0] if rows else 1} rows"
-                    )
+            self._check_outputs(interpreter)
 
-    def _settle(self, interpreter: Any) -> None:
+    def _settle(self, interpreter: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Run once on zeros: only then does LiteRT know the output shapes of a resized graph."""
-        for slot in self._inputs.values():
-            shape = slot.spec.sized(self._config.batch)
+        for name, slot in self._inputs.items():
+            shape = shapes[self._model.source_inputs[name].name]
             interpreter.set_tensor(slot.index, np.zeros(shape, slot.spec.dtype))
         interpreter.invoke()
 
-    def _file_batch(self) -> int | str:
-        return next(iter(self._inputs.values())).spec.shape[0]
+    def _check_outputs(self, interpreter: Any) -> None:
+        batch = self._config.batch
+        for name, slot in self._outputs.items():
+            axis = slot.spec.batch
+            sizes = interpreter.get_tensor(slot.index).shape
+            if axis is not None and sizes[axis : axis + 1] != (batch,):
+                rows = sizes[axis] if axis < len(sizes) else 1
+                raise Unsupported(
+                    self._refusal(f"at batch {batch}, output '{name}' has {rows} rows")
+                )
+
+    def _refusal(self, why: str) -> str:
+        fixed = [fixed_batch(slot.spec) for slot in self._inputs.values()]
+        batch = next((size for size in fixed if size is not None), None)
+        if batch is None:
+            return f"the file does not work at these sizes: {why}"
+        return f"the file is fixed at batch {batch}: {why}"
 
 
 class TfliteStream(Stream):

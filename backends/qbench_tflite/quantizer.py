@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from qbench.kit.adapter import PrepareError
+from qbench.kit.feeds import fixed_batch
 from qbench.kit.model import Calibration, Model, PrepareTarget
 from qbench.kit.reasons import sentence
 from qbench_tflite import graph, ranges
@@ -193,8 +194,9 @@ def _inputs(
 ) -> Iterator[Mapping[int, np.ndarray]]:
     """Calibration batches by tensor index, in the file's dtypes and batch size."""
     inputs, _ = slots(reader, model)
-    batch = next(iter(inputs.values())).spec.shape[0]
-    for feed in calibration.batches(batch if isinstance(batch, int) else 1):
+    fixed = (fixed_batch(slot.spec) for slot in inputs.values())
+    batch = next((size for size in fixed if size is not None), 1)
+    for feed in calibration.batches(model.inputs, batch):
         source = model.to_source(feed)
         yield {
             slot.index: source[slot.name].astype(np.dtype(slot.spec.dtype), copy=False)

@@ -45,8 +45,8 @@ def slots(interpreter: Any, model: Model) -> tuple[dict[str, Slot], dict[str, Sl
         _add_entries(inputs, signature["inputs"])
         _add_entries(outputs, signature["outputs"])
     return (
-        _canonical("inputs", inputs, model.source_inputs),
-        _canonical("outputs", outputs, model.source_outputs),
+        _canonical("inputs", inputs, model.source_inputs, model.inputs),
+        _canonical("outputs", outputs, model.source_outputs, model.outputs),
     )
 
 
@@ -58,7 +58,10 @@ def _add_entries(found: dict[str, Slot], signature: Mapping[str, int]) -> None:
 
 
 def _canonical(
-    side: str, found: Mapping[str, Slot], wanted: Mapping[str, SourceTensor]
+    side: str,
+    found: Mapping[str, Slot],
+    wanted: Mapping[str, SourceTensor],
+    card: Mapping[str, TensorSpec],
 ) -> dict[str, Slot]:
     result = {}
     for canonical, tensor in wanted.items():
@@ -67,19 +70,20 @@ def _canonical(
                 f"the file has no '{tensor.name}' among its {side}: {', '.join(found)}"
             )
         slot = found[tensor.name]
-        result[canonical] = replace(slot, spec=replace(slot.spec, layout=tensor.layout))
+        spec = replace(slot.spec, layout=tensor.layout, batch=card[canonical].batch)
+        result[canonical] = replace(slot, spec=spec)
     return result
 
 
 def _slot(detail: Mapping[str, Any]) -> Slot:
-    shape: list[int | str] = []
-    for axis, size in enumerate(detail["shape_signature"]):
-        free = f"d{axis}" if "N" in shape else "N"
-        shape.append(int(size) if size >= 0 else free)
+    shape = tuple(
+        int(size) if size > 0 else f"{detail['name']}.{axis}"
+        for axis, size in enumerate(detail["shape_signature"])
+    )
     scale, zero_point = detail["quantization"]
     spec = TensorSpec(
         np.dtype(detail["dtype"]).name,
-        tuple(shape),
+        shape,
         scale=float(scale) if scale else None,
         zero_point=int(zero_point) if scale else None,
     )

@@ -48,6 +48,26 @@ Devices = Annotated[
 ]
 
 
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="INPUT=SIZES",
+        help="Sizes of an input, as images=1x3x320x320; repeatable.",
+    ),
+]
+Sizes = Annotated[
+    list[str] | None,
+    typer.Option("--size", metavar="NAME=N", help="A size that the file leaves open; repeatable."),
+]
+BatchAxes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--batch-axis", metavar="INPUT=N", help="The batch's axis, from 0, or none; repeatable."
+    ),
+]
+
+
 def run(
     suite: SuiteName = None,
     model: Models = None,
@@ -61,6 +81,9 @@ def run(
             metavar="FILE", help="For a model file: .npz with inputs [items, ...] by name."
         ),
     ] = None,
+    shape: Shapes = None,
+    size: Sizes = None,
+    batch_axis: BatchAxes = None,
     rounds: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Replaces the suite's rounds.")
     ] = None,
@@ -129,7 +152,8 @@ def run(
 
     registry = Registry()
     facts, wall = load_system(system), _wall_meter(power_log, power_command)
-    choice = _Choice(suite, model, backend, precision, device, inputs, rounds)
+    given = _GivenText(shape or [], size or [], batch_axis or [])
+    choice = _Choice(suite, model, backend, precision, device, given, inputs, rounds)
     with RichProgress(messages) as progress:
         request, catalog = _request(choice, results, registry, progress.note)
         if profile:
@@ -212,6 +236,14 @@ def _wall_meter(log: Path | None, command: str | None) -> PowerLog | PowerComman
         return PowerCommand(command) if command is not None else None
 
 
+class _GivenText(NamedTuple):
+    """The values of ``--shape``, ``--size`` and ``--batch-axis``."""
+
+    shapes: list[str]
+    sizes: list[str]
+    batch_axes: list[str]
+
+
 class _Choice(NamedTuple):
     """The arguments of ``run`` and ``plan`` that choose cases."""
 
@@ -220,6 +252,7 @@ class _Choice(NamedTuple):
     backends: list[str] | None
     precisions: list[str] | None
     devices: list[str] | None
+    given: _GivenText
     inputs: Path | None = None
     rounds: int | None = None
 
@@ -231,7 +264,10 @@ def _request(
     from qbench.run.sources import adhoc
     from qbench.run.sources.catalog import open_suite
     from qbench.spec.case import Filters
+    from qbench.spec.sizes import GivenSizes
     from qbench.spec.suite import device_name, find_suite
+
+    given = GivenSizes.parse(*choice.given)
 
     models, backends, precisions = choice.models or [], choice.backends, choice.precisions
     try:
@@ -253,6 +289,7 @@ def _request(
             registry,
             note,
             devices,
+            given,
         )
         return Request(suite, text, results), catalog
     if choice.inputs or any(adhoc.is_model_file(name, registry) for name in models):
@@ -261,7 +298,7 @@ def _request(
             "Leave out the suite, or write a model card for it (see docs/model-cards.md).",
         )
     path = find_suite(choice.suite)
-    suite, text, catalog, folder = open_suite(path, registry.names, note)
+    suite, text, catalog, folder = open_suite(path, registry.names, note, given)
     if choice.rounds is not None:
         suite = suite.model_copy(update={"rounds": choice.rounds})
     filters = Filters(
@@ -276,6 +313,9 @@ def plan(
     backend: Backends = None,
     precision: Precisions = None,
     device: Devices = None,
+    shape: Shapes = None,
+    size: Sizes = None,
+    batch_axis: BatchAxes = None,
     as_json: AsJson = False,
 ) -> int:
     """Show the cases that a suite would run here.
@@ -294,7 +334,8 @@ def plan(
 
     registry, store = Registry(), ArtifactStore()
     messages = console(to_stderr=True)
-    choice = _Choice(suite, model, backend, precision, device)
+    given = _GivenText(shape or [], size or [], batch_axis or [])
+    choice = _Choice(suite, model, backend, precision, device, given)
     request, catalog = _request(choice, DEFAULT_RESULTS, registry, messages.print)
     probes = registry.probe(request.suite.backends)
     found = make_plan(

@@ -18,10 +18,11 @@ from qbench.data.labels import make_labels
 from qbench.data.readers import Reader, open_reader
 from qbench.data.tokens import tokenizer
 from qbench.errors import UserError, nearest
+from qbench.kit.model import TensorSpec
 from qbench.kit.pipeline import transforms
 from qbench.spec import preprocess
 from qbench.spec.datasets import DatasetCard, Split
-from qbench.spec.models import ModelCard, Tensor
+from qbench.spec.models import ModelCard
 from qbench.storage import cache_dir, digest_file, digest_json, new_folder
 
 PREPARE_VERSION = 4
@@ -57,6 +58,10 @@ class Items:
     chosen: Path | None = None
     classes: int | None = None
     made_of: str | None = None
+
+    def arrays(self, count: int) -> dict[str, np.ndarray]:
+        """The first ``count`` items by canonical input, ``[count, ...]``."""
+        return {name: np.load(file, mmap_mode="r")[:count] for name, file in self.feeds.items()}
 
     def overlap(self, other: Items) -> int:
         """Count the items that both take from the same file, whatever the data sets' names."""
@@ -96,6 +101,7 @@ def make_items(
         ),
         list(card.inputs),  # their order, which JSON objects lose
         card.model_dump(mode="json", include={"preprocess", "inputs"}),
+        *([card.sizes] if card.sizes else []),
         {name: [digest_path(path), _tokenizers()] for name, path in vocabularies.items()},
     ]
     key = digest_json([made_of, split.model_dump(mode="json", exclude={"dataset"})])
@@ -188,7 +194,7 @@ class _Writer:
         ``chosen.npy``, ``origins.npy``, ``digest.txt`` and, if known, ``classes.npy``."""
         self._check_card()
         chosen = self._chosen()
-        for number, (name, tensor) in enumerate(self.card.inputs.items()):
+        for number, (name, tensor) in enumerate(self.card.input_specs.items()):
             array = array_for(self.card, self.reader, name)
             items = self._items(name, tensor, array, chosen)
             try:
@@ -247,7 +253,7 @@ class _Writer:
         return chosen
 
     def _items(
-        self, name: str, tensor: Tensor, array: str, chosen: list[int]
+        self, name: str, tensor: TensorSpec, array: str, chosen: list[int]
     ) -> Iterator[np.ndarray]:
         """Yield an input's chosen items, preprocessed to the card's shape and dtype."""
         steps = self.card.preprocess.get(name, [])
@@ -266,7 +272,7 @@ class _Writer:
     def _item(
         self,
         name: str,
-        tensor: Tensor,
+        tensor: TensorSpec,
         steps: transforms.Plain,
         tokenize: Callable[[str], np.ndarray] | None,
         raw: np.ndarray | str,
@@ -288,14 +294,14 @@ class _Writer:
             item = transforms.cast(item, tensor.dtype)
         except ValueError as error:
             raise UserError(f"{where}: {error}") from None
-        want = tensor.shape[1:]
+        want = tensor.item
         fits = item.ndim == len(want) and all(
             not isinstance(size, int) or size == got
             for size, got in zip(want, item.shape, strict=True)
         )
         if not fits:
             raise UserError(
-                f"model {self.card.name}: input '{name}' takes items of shape {want}, "
+                f"model {self.card.name}: input '{name}' takes items of shape {list(want)}, "
                 f"but {self.data.name} gives {list(item.shape)} after preprocessing "
                 f"({self.reader.title(index)})",
                 "Correct 'inputs' or 'preprocess' in the card, or choose another data set.",

@@ -4,37 +4,113 @@ float32, not accuracy."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
 from qbench.data.items import Items
+from qbench.errors import UserError
 from qbench.kit.model import TensorSpec
 from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
 ITEMS = 64
 """Number of items for evaluation, and of as many others for calibration."""
+BUDGET_BYTES = 2**30
+"""Maximum size of the items of a split; there are fewer items where they are large."""
+LEAST_ITEMS = 4
 _SEEDS = {"evaluation": 0, "calibration": 1}
 
 
-def made_up(inputs: Mapping[str, TensorSpec], split: str) -> Items:
-    """Make reproducible inputs for the split ``evaluation`` or ``calibration``: floats from the
-    standard normal distribution, uint8 from 0..255, int8 from -128..127, other integers from
-    0..9."""
-    shapes = {name: (spec.dtype, list(spec.sized(1)[1:])) for name, spec in inputs.items()}
+class _Drawn(NamedTuple):
+    """How the values of an input are drawn.
+
+    Attributes:
+        kind: ``noise``, ``mask``, ``positions``, ``zeros`` or ``rows``.
+        rows: number of rows of the table that they select from; None if unknown.
+    """
+
+    dtype: str
+    shape: list[int]
+    kind: str
+    rows: int | None
+
+
+def made_up(
+    inputs: Mapping[str, TensorSpec], split: str, rows: Mapping[str, int] | None = None
+) -> Items:
+    """Make reproducible inputs for the split ``evaluation`` or ``calibration``.
+
+    - Floats are from the standard normal distribution, uint8 from 0..255, int8 from -128..127,
+      other integers from 0..9, or from the rows of the table that they select from.
+    - Of an input with ``mask`` in its name, and of bools, a beginning is 1 and the rest 0, as for
+      sentences of different lengths; one with ``position`` in its name counts from 0, one with
+      ``token_type`` is 0.
+
+    Args:
+        rows: of the tables that inputs select from, by input.
+
+    Raises:
+        UserError: an item is too large.
+    """
+    drawn = {name: _how(name, spec, (rows or {}).get(name)) for name, spec in inputs.items()}
+    sizes = [prod(how.shape) * np.dtype(how.dtype).itemsize for how in drawn.values()]
+    count = min(ITEMS, BUDGET_BYTES // max(1, sum(sizes)))
+    if count < LEAST_ITEMS:
+        shapes = ", ".join(f"{name} {how.shape}" for name, how in drawn.items())
+        raise UserError(
+            f"one item of the inputs takes {sum(sizes) / 1e6:,.0f} MB: {shapes}",
+            f"Items may take {BUDGET_BYTES // LEAST_ITEMS / 1e6:.0f} MB: give smaller sizes by "
+            "--shape or --size.",
+        )
     seed = _SEEDS[split]
     rng = np.random.RandomState(seed)  # NumPy never changes its stream (NEP 19)
-    arrays = {name: _draw(rng, dtype, (ITEMS, *shape)) for name, (dtype, shape) in shapes.items()}
-    return kept(arrays, digest_json(["random", 1, seed, ITEMS, shapes]), random=True)
+    arrays = {name: _draw(rng, how, count) for name, how in drawn.items()}
+    plain = {name: (how.dtype, how.shape) for name, how in drawn.items()}
+    kinds = {name: how[2:] for name, how in drawn.items() if how.kind != "noise"}
+    digest = digest_json(["random", 1, seed, count, plain, *([kinds] if kinds else [])])
+    return kept(arrays, digest, random=True)
 
 
-def _draw(rng: np.random.RandomState, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return rng.standard_normal(shape).astype(kind)
-    if kind.itemsize == 1 and kind.kind in "iu":
-        limits = np.iinfo(kind)
-        return rng.randint(limits.min, limits.max + 1, shape).astype(kind)
-    return rng.randint(0, 10, shape).astype(kind)
+def _how(name: str, spec: TensorSpec, rows: int | None) -> _Drawn:
+    word, dtype = name.lower(), np.dtype(spec.dtype)
+    kind = "noise"
+    if dtype.kind == "b" or "mask" in word:
+        kind = "mask"
+    elif dtype.kind in "iu" and "position" in word:
+        kind = "positions"
+    elif dtype.kind in "iu" and "token_type" in word:
+        kind = "zeros"
+    elif dtype.kind in "iu" and rows is not None:
+        kind = "rows"
+    shape = [int(size) for size in spec.item]
+    return _Drawn(spec.dtype, shape, kind, rows if kind in ("rows", "positions") else None)
+
+
+def _draw(rng: np.random.RandomState, how: _Drawn, items: int) -> np.ndarray:
+    dtype, shape = np.dtype(how.dtype), (items, *how.shape)
+    *outer, last = shape if how.shape else (items, 1)
+    match how.kind:
+        case "mask":
+            array = np.arange(last) < rng.randint(1, last + 1, (*outer, 1))
+        case "positions":
+            array = np.broadcast_to(np.arange(last) % (how.rows or last), (*outer, last))
+        case "zeros":
+            array = np.zeros(shape)
+        case "rows":
+            array = rng.randint(0, how.rows, shape)
+        case _:
+            array = _noise(rng, dtype, shape)
+    return array.reshape(shape).astype(dtype)
+
+
+def _noise(rng: np.random.RandomState, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    if dtype.kind == "f":
+        return rng.standard_normal(shape)
+    if dtype.itemsize == 1:
+        limits = np.iinfo(dtype)
+        return rng.randint(limits.min, limits.max + 1, shape)
+    return rng.randint(0, 10, shape)
 
 
 def kept(arrays: Mapping[str, np.ndarray], digest: str, random: bool = False) -> Items:

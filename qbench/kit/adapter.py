@@ -10,7 +10,7 @@ Every step runs in a fresh worker process, in this order of calls:
 
 ========== =====================================================================
 probe      ``Backend().probe()``: whether the runtime works here, at which precisions
-describe   ``import_tools()``, ``describe(path)``: inputs and outputs of a file
+describe   ``import_tools()``, ``describe(path)``: what a file says about its tensors
 prepare    ``import_tools()``, ``describe(path)`` to compare the card with the file,
            then ``prepare(model, target, calibration, out)``: convert, calibrate,
            quantize; writes files into the folder ``out``
@@ -38,7 +38,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import (
@@ -66,7 +66,7 @@ from qbench.kit.reasons import Known, Told, sentence
 if TYPE_CHECKING:
     import numpy as np
 
-API_VERSION = 1
+API_VERSION = 2
 
 
 # --------------------------------------------------------------------------- errors
@@ -120,13 +120,51 @@ def needs_packages(fix: str) -> Generator[None, None, None]:
         raise PrepareError(f"the package '{error.name}' is not installed: {fix}") from error
 
 
-# --------------------------------------------------------------------------- models
-
-
-# --------------------------------------------------------------------------- requests
-
-
 # --------------------------------------------------------------------------- answers
+
+
+class KnownSize(NamedTuple):
+    """The value of a free size.
+
+    Attributes:
+        value: such as 640.
+        source: where it comes from, such as ``imgsz in the file's metadata``.
+    """
+
+    value: int
+    source: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a source file says about its tensors.
+
+    Attributes:
+        inputs, outputs: by the file's own names, in its order. Free sizes have the file's names;
+            one without a name is called ``<tensor>.<axis>``. ``batch`` need not be set.
+        sizes: values of free sizes that the file itself gives or forces, by the size's name.
+        rows: by input whose values select rows of a table, the number of rows.
+        notes: sentences for the reader, such as which of several signatures this is.
+    """
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    sizes: Mapping[str, KnownSize] = field(default_factory=dict[str, KnownSize])
+    rows: Mapping[str, int] = field(default_factory=dict[str, int])
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Description:
+        return cls(
+            {name: TensorSpec.from_json(spec) for name, spec in data["inputs"].items()},
+            {name: TensorSpec.from_json(spec) for name, spec in data["outputs"].items()},
+            {name: KnownSize(*known) for name, known in data["sizes"].items()},
+            data["rows"],
+            tuple(data["notes"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -190,7 +228,7 @@ class Stream(ABC):
         is timed separately. The caller may change its arrays afterwards.
 
         Args:
-            feed: canonical names, dtypes and layouts; ``batch`` items.
+            feed: canonical names, dtypes and layouts, of the shapes ``TensorSpec.at(batch)``.
 
         Raises:
             ValueError: another name, dtype or shape (see ``qbench.kit.feeds.check_feed``).
@@ -395,11 +433,9 @@ class Adapter(ABC):
         """
         return self.import_runtime()
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-        """Inputs and outputs of a source file, by the file's own names and in its order.
-
-        The first free size of a tensor is called ``N``, others get other names. For models without
-        a card, and to compare a card with its file.
+    def describe(self, path: Path) -> Description:
+        """What a source file says about its inputs and outputs. For models without a card, and to
+        compare a card with its file.
 
         Raises:
             PrepareError: not a file of this format.

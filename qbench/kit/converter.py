@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from qbench.kit.adapter import PrepareError, Unavailable
+from qbench.kit.adapter import Description, PrepareError, Unavailable
 from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
 from qbench.kit.reasons import Known
 
@@ -150,8 +150,8 @@ class Converter(ABC):
         """Import the modules that ``describe`` needs; called before it."""
         return
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
-        """Inputs and outputs of a file or folder in one of the formats ``described``, as
+    def describe(self, path: Path) -> Description:
+        """What a file or folder in one of the formats ``described`` says about its tensors, as
         ``Adapter.describe``.
 
         Raises:

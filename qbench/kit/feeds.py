@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,13 +24,7 @@ def check_feed(feed: Feed, inputs: Mapping[str, TensorSpec], batch: int) -> None
         spec = inputs[name]
         if _kind(array.dtype) != _kind(np.dtype(spec.dtype)):
             raise ValueError(f"input '{name}': expected {spec.dtype}, got {array.dtype}")
-        sizes = (batch, *spec.shape[1:])
-        fits = len(sizes) == array.ndim and all(
-            want == got
-            for want, got in zip(sizes, array.shape, strict=True)
-            if isinstance(want, int)
-        )
-        if not fits:
+        if array.shape != (sizes := spec.at(batch)):
             raise ValueError(
                 f"input '{name}': expected shape {list(sizes)}, got {list(array.shape)}"
             )
@@ -43,7 +37,7 @@ def _kind(dtype: np.dtype) -> str:
 def canonical_specs(
     model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
 ) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """A file's inputs and outputs by canonical name, with the card's layouts.
+    """A file's inputs and outputs by canonical name, with the card's layouts and batch axes.
 
     Args:
         inputs, outputs: by the file's names.
@@ -54,37 +48,68 @@ def canonical_specs(
     if left := set(inputs) - {tensor.name for tensor in model.source_inputs.values()}:
         raise ValueError(f"the model card leaves out the file's input '{min(left)}'")
     return (
-        _canonical("input", model.source_inputs, inputs),
-        _canonical("output", model.source_outputs, outputs),
+        _canonical("input", model.source_inputs, model.inputs, inputs),
+        _canonical("output", model.source_outputs, model.outputs, outputs),
     )
 
 
 def _canonical(
-    kind: str, tensors: Mapping[str, SourceTensor], specs: Mapping[str, TensorSpec]
+    kind: str,
+    tensors: Mapping[str, SourceTensor],
+    card: Mapping[str, TensorSpec],
+    specs: Mapping[str, TensorSpec],
 ) -> dict[str, TensorSpec]:
     for tensor in tensors.values():
         if tensor.name not in specs:
             raise ValueError(f"the file has no {kind} '{tensor.name}'. It has: {', '.join(specs)}.")
-    return {name: replace(specs[t.name], layout=t.layout) for name, t in tensors.items()}
+    return {
+        name: replace(specs[t.name], layout=t.layout, batch=card[name].batch)
+        for name, t in tensors.items()
+    }
 
 
 def check_batch(
     inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec], batch: int
 ) -> None:
-    """Check that inputs and outputs hold ``batch`` items; free first sizes do.
+    """Check that inputs and outputs hold ``batch`` items where they have a batch axis; a free one
+    does.
 
     Raises:
         Unsupported: one is fixed at another batch.
     """
     for spec in inputs.values():
-        if spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] != batch:
-            raise Unsupported(f"the file is fixed at batch {spec.shape[0]}")
+        if (fixed := fixed_batch(spec)) not in (None, batch):
+            raise Unsupported(f"the file is fixed at batch {fixed}")
     for name, spec in outputs.items():
-        first = spec.shape[0] if spec.shape else 1
-        if isinstance(first, int) and first != batch:
+        if (fixed := fixed_batch(spec)) not in (None, batch):
             raise Unsupported(
-                f"output '{name}' stays at batch {first} when the inputs take {batch}"
+                f"output '{name}' stays at batch {fixed} when the inputs take {batch}"
             )
+
+
+def fixed_batch(spec: TensorSpec) -> int | None:
+    """The size of the batch axis; None if it is free, or there is none."""
+    if spec.batch is None or spec.batch >= len(spec.shape):
+        return None
+    size = spec.shape[spec.batch]
+    return size if isinstance(size, int) else None
+
+
+def stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Join arrays ``[items, ...]`` of the same number of axes along the items.
+
+    Where other sizes differ (rows whose number the values decide), zeros are added at the end.
+    """
+    largest = tuple(np.max([part.shape[1:] for part in parts], axis=0).tolist())
+    return np.concatenate([padded(part, (len(part), *largest)) for part in parts])
+
+
+def padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """``array`` with zeros added at the end of each axis up to ``shape``."""
+    if array.shape == shape:
+        return array
+    more = [(0, max(0, want - have)) for have, want in zip(array.shape, shape, strict=True)]
+    return np.pad(array, more)
 
 
 def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray:

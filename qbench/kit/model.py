@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 Feed = dict[str, "np.ndarray"]
-"""Arrays by canonical tensor name (the model card's), batch axis first."""
+"""Arrays by canonical tensor name (the model card's), as one inference takes or gives them: see
+``TensorSpec.at``."""
+
+
+Shape = tuple[int | str, ...]
+
+UNKNOWN_RANK: Shape = ("...",)
+"""The shape of a tensor whose number of axes the file leaves open."""
 
 
 @dataclass(frozen=True)
@@ -21,28 +28,65 @@ class TensorSpec:
 
     Attributes:
         dtype: NumPy's name, such as ``float32`` or ``int8``.
-        shape: sizes, the batch first; a name (``"N"``) stands for a free size.
+        shape: sizes; a name (``"height"``) stands for a free size, which the file leaves open; ()
+            for a scalar.
         layout: ``NCHW`` or ``NHWC`` for images, else None.
         scale: step of a quantized tensor, ``real = (q - zero_point) * scale``; None if it is not
             quantized.
         zero_point: see ``scale``.
+        batch: axis whose size is the number of items; None if the tensor has no such axis: a
+            scalar, a constant, a number of rows that depends on the values. ``describe`` need not
+            set it.
     """
 
     dtype: str
-    shape: tuple[int | str, ...]
+    shape: Shape
     layout: str | None = None
     scale: float | None = None
     zero_point: int | None = None
+    batch: int | None = 0
+
+    def __post_init__(self) -> None:
+        if not self.shape or self.shape == UNKNOWN_RANK:
+            object.__setattr__(self, "batch", None)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TensorSpec:
         fields: dict[str, Any] = {**data, "shape": tuple(data["shape"])}
         return cls(**fields)
 
-    def sized(self, batch: int) -> tuple[int, ...]:
-        """The shape with the first size replaced by ``batch`` and other free sizes by 1."""
-        sizes = [d if isinstance(d, int) else 1 for d in self.shape]
-        return (batch, *sizes[1:])
+    @property
+    def item(self) -> Shape:
+        """The shape of one item: without the batch axis."""
+        return tuple(size for axis, size in enumerate(self.shape) if axis != self.batch)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the free sizes, without the batch axis."""
+        return tuple(dict.fromkeys(size for size in self.item if isinstance(size, str)))
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        """The shape for ``batch`` items.
+
+        Raises:
+            ValueError: a size is free. Inputs of a :class:`Model` have none; an output may have
+                one, which its values decide.
+        """
+        if self.free:
+            raise ValueError(f"the size '{self.free[0]}' of {list(self.shape)} is free")
+        sizes = enumerate(self.shape)
+        return tuple(batch if axis == self.batch else int(size) for axis, size in sizes)
+
+    def sized(self, values: Mapping[str, int]) -> TensorSpec:
+        """The same with the values of free sizes, by name."""
+        sizes = enumerate(self.shape)
+        return replace(
+            self,
+            shape=tuple(
+                values.get(size, size) if isinstance(size, str) and axis != self.batch else size
+                for axis, size in sizes
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -63,9 +107,12 @@ _TO_LAST = (0, 2, 3, 1)
 _TO_FIRST = (0, 3, 1, 2)
 
 
+_Size = TypeVar("_Size")
+
+
 def relayout_shape(
-    shape: tuple[int | str, ...], have: str | None, want: str | None
-) -> tuple[int | str, ...]:
+    shape: tuple[_Size, ...], have: str | None, want: str | None
+) -> tuple[_Size, ...]:
     """``shape``, which is in layout ``have``, in layout ``want``."""
     if have and want and have != want:
         return tuple(shape[i] for i in (_TO_LAST if want == "NHWC" else _TO_FIRST))
@@ -78,7 +125,7 @@ def _relayout(array: np.ndarray, have: str | None, want: str | None) -> np.ndarr
 
     if have and want and have != want:
         array = array.transpose(_TO_LAST if want == "NHWC" else _TO_FIRST)
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # ascontiguousarray gives a scalar an axis
 
 
 @dataclass(frozen=True)
@@ -92,7 +139,8 @@ class Model:
         digest: SHA-256 of the file, hexadecimal.
         task: the card's task, such as ``image-classification``. To choose settings by the kind of
             network, inspect the file instead.
-        inputs, outputs: by canonical name, the card's dtype, shape and layout, as in a feed.
+        inputs, outputs: by canonical name, dtype, shape and layout as in a feed. Inputs have no
+            free size but the batch.
         source_inputs, source_outputs: by canonical name, the file's own names and layouts.
         conversion: for a file that qbench converted from another format: ``source_format``,
             ``tool``, ``versions`` and the check's ``sqnr_db`` by output; else None.
@@ -118,6 +166,15 @@ class Model:
         inside = [file for file in self.path.rglob("*") if file.is_file()]
         files = [*(inside or [self.path]), *self.companions.values()]
         return sum(file.stat().st_size for file in files)
+
+    def source_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the inputs for ``batch`` items, by the file's names and in its layouts."""
+        return {
+            tensor.name: relayout_shape(
+                self.inputs[name].at(batch), self.inputs[name].layout, tensor.layout
+            )
+            for name, tensor in self.source_inputs.items()
+        }
 
     def to_source(self, feed: Feed) -> Feed:
         """A canonical feed in the file's names and layouts, contiguous."""
@@ -158,8 +215,8 @@ class Calibration:
     """Items that a quantizer may use; never those that accuracy is measured on.
 
     Attributes:
-        feeds: by canonical input name, all items, ``[items, ...]``, in the card's dtype and layout.
-            Memory-mapped and read-only: copy before changing them.
+        feeds: by canonical input name, all items, ``[items, *TensorSpec.item]``, in the card's
+            dtype and layout. Memory-mapped and read-only: copy before changing them.
         labels: class of each item, ``[items]``, as an index into ``scores``; None if the data set
             has none. For accuracy-aware tools.
         scores: canonical output whose maximum is the predicted class; None if labels are None.
@@ -175,10 +232,69 @@ class Calibration:
     def __len__(self) -> int:
         return len(next(iter(self.feeds.values())))
 
-    def batches(self, size: int = 1) -> Iterator[Feed]:
-        """Feeds of ``size`` items each; drops a smaller last batch."""
+    def batches(self, inputs: Mapping[str, TensorSpec], size: int = 1) -> Iterator[Feed]:
+        """Feeds of ``size`` items each; drops a smaller last batch.
+
+        Args:
+            inputs: the model's, by canonical name.
+        """
         for start in range(0, len(self) - size + 1, size):
-            yield {name: array[start : start + size] for name, array in self.feeds.items()}
+            yield gathered(self.feeds, inputs, range(start, start + size))
+
+
+def gathered(
+    items: Mapping[str, np.ndarray], inputs: Mapping[str, TensorSpec], rows: Sequence[int]
+) -> Feed:
+    """The feed of some items, contiguous.
+
+    Args:
+        items: by canonical name, ``[items, *TensorSpec.item]``.
+        rows: the items' indices.
+
+    Raises:
+        ValueError: an input without a batch axis differs between the items.
+    """
+    import numpy as np
+
+    feed: Feed = {}
+    for name, array in items.items():
+        taken, axis = array[np.asarray(rows)], inputs[name].batch
+        if axis is None:
+            if any(other.tobytes() != taken[0].tobytes() for other in taken[1:]):
+                raise ValueError(
+                    f"input '{name}' has no batch axis, so items that differ in it cannot share a "
+                    "batch: run at batch 1"
+                )
+            feed[name] = np.asarray(taken[0], order="C")
+        else:
+            feed[name] = np.ascontiguousarray(np.moveaxis(taken, 0, axis))
+    return feed
+
+
+def first_batch(
+    items: Mapping[str, np.ndarray], inputs: Mapping[str, TensorSpec], batch: int
+) -> Feed:
+    """The feed of the first ``batch`` items, repeated from the start if there are fewer. Items and
+    errors as in :func:`gathered`."""
+    count = len(next(iter(items.values())))
+    return gathered(items, inputs, [row % count for row in range(batch)])
+
+
+def scattered(feed: Feed, outputs: Mapping[str, TensorSpec], batch: int) -> Feed:
+    """Split the outputs of one inference by item: ``[batch, *item]`` by canonical name.
+
+    An output without a batch axis belongs to each item of the batch.
+    """
+    import numpy as np
+
+    result: Feed = {}
+    for name, array in feed.items():
+        axis = outputs[name].batch
+        if axis is None:
+            result[name] = np.broadcast_to(array, (batch, *array.shape))
+        else:
+            result[name] = np.moveaxis(array, axis, 0)
+    return result
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,7 @@ def _planned_json(planned: Planned) -> dict[str, Any]:
         "conversion": prep.model.conversion if prep else None,
         "calibration_items": prep.calibration_items if prep else None,
         "dataset_digest": planned.evaluation.digest if planned.evaluation else None,
+        "input_shapes": {n: list(s.shape) for n, s in prep.model.inputs.items()} if prep else None,
         "cached_items": _folder(planned.evaluation) if planned.evaluation else None,
         "gpu": place(planned.gpu) if planned.gpu else None,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import product
+from types import MappingProxyType
 
 from qbench.bundle.records.run import Data, PartOf
 from qbench.data.items import Items
@@ -23,6 +24,7 @@ from qbench.spec.models import ModelCard
 from qbench.spec.precisions import REFERENCE, SHARED, complete_options
 from qbench.spec.scenarios import SCENARIOS, why_not
 from qbench.spec.scenarios import complete_options as complete_scenario
+from qbench.spec.sizes import InputShapes
 from qbench.spec.suite import DEFAULT_ENVIRONMENT, Override, Suite
 from qbench.spec.yardsticks import cards as yardstick_cards
 from qbench.spec.yardsticks import yardsticks
@@ -53,7 +55,8 @@ def make_plan(
     filters.check(suite)
     runs_in = environments_of(suite, registry)
     planner = _Planner(suite, catalog, registry, probes, store, environments, runs_in, convert)
-    cases = [case for case in expand(suite, runs_in) if filters.admit(case)]
+    shapes = {model: catalog.given_shapes(model) for model in suite.models}
+    cases = [case for case in expand(suite, runs_in, shapes) if filters.admit(case)]
     if not cases:
         raise UserError(
             f"suite {suite.name}: its exclusions and the filters leave no case",
@@ -161,11 +164,16 @@ def _data(model: str, catalog: Catalog) -> Data | None:
     return Data(name=data.name, part_of=part_of)
 
 
-def expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case]:
+def expand(
+    suite: Suite,
+    environments: Mapping[str, list[str]],
+    shapes: Mapping[str, InputShapes] = MappingProxyType({}),
+) -> Iterator[Case]:
     """Yield every combination that the suite does not exclude.
 
     Args:
         environments: by backend, as ``environments_of`` returns them.
+        shapes: by model, the inputs' shapes that are not its card's own.
     """
     seen = set()
     places = [(backend, name) for backend in suite.backends for name in environments[backend]]
@@ -198,6 +206,7 @@ def expand(suite: Suite, environments: Mapping[str, list[str]]) -> Iterator[Case
                 threads=threads,
                 streams=streams,
                 hints=override.hints,
+                input_shapes=shapes.get(model, {}),
             )
             if case.case_id not in seen and not _excluded(suite, case):
                 seen.add(case.case_id)
@@ -254,6 +263,7 @@ class _Planner:
                     device=device,
                     batch_size=min(override.batch_sizes or self._suite.batch_sizes),
                     hints=override.hints,
+                    input_shapes=self._catalog.given_shapes(model),
                 )
                 for environment in self._runs_in[backend]
                 for device in override.devices or self._suite.devices
@@ -302,6 +312,8 @@ class _Planner:
                 f"{case.threads * case.streams} threads on {usable_cores()} cores: the latency "
                 "would jump between two levels",
             )
+        if case.batch_size > 1 and self._has_no_batch(case.model):
+            return Planned(case, "the model has no batch axis: it runs at batch 1 only")
         reason = why_not(case.scenario, built.resolved if built else None)
         if reason is None and case.scenario == "pipeline":
             card, packages = self._catalog.card(case.model), built.resolved if built else None
@@ -324,6 +336,10 @@ class _Planner:
         evaluation = self._catalog.items(self._catalog.card(case.model), "evaluation")
         gpu = probe.devices.get(case.device)
         return Planned(case, preparation=preparation, evaluation=evaluation, gpu=gpu)
+
+    def _has_no_batch(self, model: str) -> bool:
+        specs = self._catalog.card(model).input_specs.values()
+        return all(spec.batch is None for spec in specs)
 
     def _own(self, case: Case, backend: Adapter) -> Preparation:
         """The preparation by the backend itself, from a source that it supports: a file of the card

@@ -32,6 +32,8 @@ class Case(BaseModel):
         scenario_options: all options of the scenario.
         streams: simultaneous inferences; 1 unless the scenario has several.
         hints: settings for the runtime, from the suite's overrides.
+        input_shapes: the inputs' shapes by name, where they are not the model card's own; the
+            batch is called ``N``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,11 +51,14 @@ class Case(BaseModel):
     threads: PositiveInt = 1
     streams: PositiveInt = 1
     hints: dict[str, Any] = {}
+    input_shapes: dict[str, list[PositiveInt | str]] = {}
 
     @property  # not cached: a changed copy would keep it
     def case_id(self) -> str:
-        """12 hexadecimal digits of the case's SHA-256."""
-        return digest_json(self.model_dump(mode="json"))[:12]
+        """12 hexadecimal digits of the case's SHA-256. Fields newer than the first bundles count
+        only if they are set."""
+        unset = {"input_shapes"} if not self.input_shapes else set[str]()
+        return digest_json(self.model_dump(mode="json", exclude=unset))[:12]
 
     @property
     def variant(self) -> str:

@@ -52,6 +52,7 @@ class CaseRow:
     task: Annotated[Words, Column("case", "task", "", "Task of the model card.")] = None
     source_format: Annotated[Words, Column("case", "source format", "", "Format of the file that the backend prepared from.")] = None
     converted_from: Annotated[Words, Column("case", "converted from", "", "Format that qbench converted that file from; empty if it was not converted.")] = None
+    input_shapes: Annotated[Words, Column("case", "input shapes", "", "Shapes of the inputs; a name stands for the batch. Empty for bundles that do not record them.")] = None
     conversion_sqnr_db: Annotated[Number, Column("case", "conversion SQNR", "dB", "Closeness of the converted model to its source, worst output.", "As sqnr_db, of the converted file's outputs against its source's.")] = None
     backend: Annotated[str, Column("case", "backend", "", "Name of the adapter.")]
     backend_version: Annotated[Words, Column("case", "version", "", "Version of the runtime that ran.")] = None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
     Field,
     NonNegativeInt,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -32,15 +35,53 @@ Dtype = Literal[
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
+BATCH = "N"
+"""The name of the batch in a card's shapes."""
+
+
 class Tensor(Strict):
-    """A canonical input or output."""
+    """A canonical input or output.
+
+    Attributes:
+        shape: sizes; a name stands for a free size, ``N`` for the batch; [] for a scalar.
+        batch: the batch's axis, or ``none``; by default the axis called ``N``, else the first.
+    """
 
     dtype: Dtype
-    shape: Annotated[list[PositiveInt | str], Field(min_length=1)]
+    shape: list[PositiveInt | Annotated[str, Field(min_length=1)]]
     layout: Layout | None = None
+    batch: NonNegativeInt | Literal["none"] | None = None
 
-    def spec(self) -> TensorSpec:
-        return TensorSpec(self.dtype, tuple(self.shape), self.layout)
+    @model_validator(mode="after")
+    def _batch_is_an_axis(self) -> Tensor:
+        if isinstance(self.batch, int) and self.batch >= len(self.shape):
+            raise ValueError(f"batch: {self.shape} has no axis {self.batch}, counted from 0")
+        if self.batch is None and self.shape.count(BATCH) > 1:
+            raise ValueError(f"shape: {self.shape} names two axes {BATCH}, the batch")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Digests of cards from before ``batch`` stay as they were."""
+        content: dict[str, Any] = handler(self)
+        return {k: v for k, v in content.items() if k != "batch" or v is not None}
+
+    @property
+    def batch_axis(self) -> int | None:
+        """The axis of the batch; None if there is none."""
+        if self.batch == "none" or not self.shape:
+            return None
+        if self.batch is not None:
+            return self.batch
+        return self.shape.index(BATCH) if BATCH in self.shape else 0
+
+    def spec(self, sizes: Mapping[str, int] | None = None) -> TensorSpec:
+        """
+        Args:
+            sizes: values of free sizes, by name.
+        """
+        spec = TensorSpec(self.dtype, tuple(self.shape), self.layout, batch=self.batch_axis)
+        return spec.sized(sizes or {})
 
 
 class TensorName(Strict):
@@ -141,6 +182,7 @@ class ModelCard(Strict):
 
     Attributes:
         task: one of ``qbench.spec.tasks.TASKS``.
+        sizes: values of the free sizes in ``inputs``, by name.
         background: number of leading classes of the output that labels do not count, such as the
             first of an ImageNet model's 1001.
         decoder: the conversion of a detector's outputs to boxes.
@@ -159,6 +201,7 @@ class ModelCard(Strict):
     homepage: str | None = None
     inputs: Annotated[dict[str, Tensor], Field(min_length=1)]
     outputs: Annotated[dict[str, Tensor], Field(min_length=1)]
+    sizes: dict[str, PositiveInt] = {}
     sources: Annotated[dict[Name, ModelSource], Field(min_length=1)]
     preprocess: dict[str, Steps] = {}
     background: NonNegativeInt = 0
@@ -181,6 +224,11 @@ class ModelCard(Strict):
                         f"sources.{form}.{what} names {sorted(given)}, "
                         f"the card's {what} are {sorted(wanted)}"
                     )
+        free = {
+            name for t in (*self.inputs.values(), *self.outputs.values()) for name in t.spec().free
+        }
+        if unknown := set(self.sizes) - free:
+            raise ValueError(f"sizes names {sorted(unknown)}, no free size of the card")
         unknown = set(self.preprocess) - set(self.inputs)
         if unknown:
             raise ValueError(f"preprocess names {sorted(unknown)}, no input of the card")
@@ -231,6 +279,16 @@ class ModelCard(Strict):
                 "random inputs"
             )
         return self
+
+    @property
+    def input_specs(self) -> dict[str, TensorSpec]:
+        """The inputs, with the values of free sizes."""
+        return {name: tensor.spec(self.sizes) for name, tensor in self.inputs.items()}
+
+    @property
+    def output_specs(self) -> dict[str, TensorSpec]:
+        """The outputs, with the values of free sizes that the inputs name too."""
+        return {name: tensor.spec(self.sizes) for name, tensor in self.outputs.items()}
 
     def judging(self, classes: int | None = None) -> Judging:
         """The rules to judge its outputs by.

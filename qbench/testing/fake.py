@@ -17,6 +17,7 @@ import numpy as np
 from qbench.kit.adapter import (
     API_VERSION,
     Adapter,
+    Description,
     PrepareError,
     Program,
     Ready,
@@ -68,9 +69,9 @@ class FakeBackend(Adapter):
     def import_runtime(self) -> str:
         return "1.0"
 
-    def describe(self, path: Path) -> tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]]:
+    def describe(self, path: Path) -> Description:
         classes = len(_read(path)["weights"][0])
-        return (
+        return Description(
             {"image": TensorSpec("float32", ("N", 1, 8, 8))},
             {name: TensorSpec("float32", ("N", classes)) for name in ("scores", "aux")},
         )

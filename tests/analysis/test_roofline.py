@@ -285,7 +285,7 @@ def prepared(runtime: Any, name: str, precision: str, out: Path) -> Artifact:
     source = model(name, runtime.formats)
     target = PrepareTarget(precision, complete_options(precision, {}))
     rng = np.random.default_rng(0)
-    items = {n: rng.standard_normal((4, *s.sized(1)[1:])) for n, s in source.inputs.items()}
+    items = {n: rng.standard_normal((4, *s.at(1)[1:])) for n, s in source.inputs.items()}
     calibration = None
     if precision == "int8-static":
         calibration = Calibration({n: a.astype(np.float32) for n, a in items.items()})
@@ -392,7 +392,7 @@ def measured(target: str, artifact: Artifact, folder: Path) -> Run:
     folder.mkdir()
     feeds = {}
     for name, spec in artifact.model.inputs.items():
-        np.save(folder / f"{name}.npy", np.ones(spec.sized(1), spec.dtype))
+        np.save(folder / f"{name}.npy", np.ones(spec.at(1), spec.dtype))
         feeds[name] = f"{name}.npy"
     (folder / "record").mkdir()
     for file in artifact.path.iterdir():

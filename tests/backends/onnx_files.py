@@ -85,7 +85,8 @@ def run(
     """
     adapter = backend(name)
     adapter.import_tools()
-    inputs, outputs = adapter.describe(path)
+    described = adapter.describe(path)
+    inputs, outputs = described.inputs, described.outputs
     model = Model(
         *(path.stem, "onnx", path, "0" * 64, "other", inputs, outputs),
         {n: SourceTensor(n) for n in inputs},

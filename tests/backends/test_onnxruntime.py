@@ -734,8 +734,9 @@ def test_describe_names_free_sizes_and_leaves_out_weights(tmp_path: Path) -> Non
     weights = [onnx.numpy_helper.from_array(np.float32([1]), "w")]
     inputs = [_value("a", kind, shape), _value("w", kind, [1])]  # as files before IR 4 list them
     path = _save(tmp_path / "m.onnx", nodes, inputs, [_value("b", kind, shape)], weights)
-    found, outputs = BACKEND.describe(path)
-    assert dict(found) == {"a": TensorSpec("float32", ("N", 2, "D2", "D3"))}
+    described = BACKEND.describe(path)
+    found, outputs = described.inputs, described.outputs
+    assert dict(found) == {"a": TensorSpec("float32", ("batch", 2, "N", "a.3"))}
     assert list(outputs) == ["b"]
     path.write_bytes(b"hello\n")
     with pytest.raises(PrepareError, match="not a valid ONNX file"):

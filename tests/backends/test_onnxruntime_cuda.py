@@ -286,7 +286,7 @@ def test_hints_that_a_case_may_not_set(name: str) -> None:
 
 def test_hints_of_cuda_are_none_of_the_processors() -> None:
     config = RunConfig("cuda:0", hints={"cuda_graph": True})
-    session_options(config, hints_of(config), FileFacts())
+    session_options(config, hints_of(config), FileFacts(), {})
     with pytest.raises(ValueError, match="no hint 'cuda_graph'"):
         hints_of(RunConfig("cpu", hints={"cuda_graph": True}))
 
@@ -317,7 +317,8 @@ def vit() -> Model:
 
 
 def described(path: Path) -> Model:
-    inputs, outputs = BACKEND.describe(path)
+    described = BACKEND.describe(path)
+    inputs, outputs = described.inputs, described.outputs
     names = {n: SourceTensor(n) for n in inputs}, {n: SourceTensor(n) for n in outputs}
     return Model("digits", "onnx", path, "0" * 64, "image-classification", inputs, outputs, *names)
 
@@ -416,7 +417,7 @@ def test_an_inference_on_the_processor_is_one_bound_call(vit: Model, tmp_path: P
     artifact = make(vit, "fp32", tmp_path / "out", "cpu")
     with BACKEND.open(artifact, RunConfig()) as program:
         stream = program.stream()
-        stream.bind({n: np.zeros(s.sized(1), s.dtype) for n, s in vit.inputs.items()})
+        stream.bind({n: np.zeros(s.at(1), s.dtype) for n, s in vit.inputs.items()})
         stream.infer()
         assert not hasattr(stream.infer, "__code__") and not hasattr(stream.infer, "__func__")
         assert stream.segments(1) is None
@@ -444,7 +445,8 @@ def artifact(name, nodes, weights=(), shape=("N", 8), precision="fp32"):
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), folder / f"{name}.onnx")
     names = {"x": SourceTensor("x")}, {"y": SourceTensor("y")}
     path = folder / f"{name}.onnx"
-    model = Model(name, "onnx", path, "0" * 64, "none", *backend.describe(path), *names)
+    found = backend.describe(path)
+    model = Model(name, "onnx", path, "0" * 64, "none", found.inputs, found.outputs, *names)
     out = folder / f"{name}-{precision}"
     out.mkdir()
     target = PrepareTarget(precision, {}, "cuda")

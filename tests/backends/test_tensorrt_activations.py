@@ -31,7 +31,7 @@ def feeds(source: Artifact) -> list[dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
     return [
         {
-            name: rng.normal(size=spec.sized(2)).astype(spec.dtype)
+            name: rng.normal(size=spec.at(2)).astype(spec.dtype)
             for name, spec in source.model.inputs.items()
         }
         for _ in range(2)

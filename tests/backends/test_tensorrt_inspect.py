@@ -431,8 +431,7 @@ def test_what_was_prepared_is_what_runs(
     target = PrepareTarget(precision, complete_options(precision, {}), device="cuda")
     rng = np.random.default_rng(0)
     items = {
-        n: rng.random((16, *spec.sized(1)[1:]), np.float32)
-        for n, spec in source.model.inputs.items()
+        n: rng.random((16, *spec.at(1)[1:]), np.float32) for n, spec in source.model.inputs.items()
     }
     folder = tmp_path / "prepared"
     folder.mkdir()

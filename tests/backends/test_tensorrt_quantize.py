@@ -120,8 +120,8 @@ def test_io_json_tells_names_types_shapes_and_the_free_batch(tmp_path: Path):
     model = own(tmp_path / "net.onnx")
     make(model, "fp32", tmp_path / "out")
     io = Io.read(tmp_path / "out")
-    assert io.inputs == {"in": TensorSpec("float32", ("N", 4))}
-    assert io.outputs == {"out": TensorSpec("float32", ("N", 3))}
+    assert io.inputs == {"in": TensorSpec("float32", ("batch", 4))}
+    assert io.outputs == {"out": TensorSpec("float32", ("batch", 3))}
     assert io.input_shapes(model, 7) == {"in": (7, 4)}
     assert list(json.loads((tmp_path / "out" / "io.json").read_text())) == ["inputs", "outputs"]
 
@@ -140,26 +140,23 @@ def test_a_fixed_batch_is_told_and_no_other_to_be_had(tmp_path: Path):
 
 
 def test_the_length_of_a_sentence_is_the_cards():
-    """A file that leaves it open is compiled for the length that is fed; one that is open in the
-    card, too, for 1."""
+    """A file that leaves it open is compiled for the length that is fed."""
     text = TensorSpec("int64", ("batch", "sequence"))
     picture = TensorSpec("float32", ("batch", 3, "height", "width"))
-    io = Io({"ids": text, "mask": text, "other": text, "picture": picture}, {})
+    io = Io({"ids": text, "mask": text, "picture": picture}, {})
     card = {
         "a": TensorSpec("int64", ("N", 64)),
         "b": TensorSpec("int64", ("N", 64)),
-        "c": TensorSpec("int64", ("N", "any")),
         "d": TensorSpec("float32", ("N", 32, 48, 3), "NHWC"),
     }
     names = {
         "a": SourceTensor("ids"),
         "b": SourceTensor("mask"),
-        "c": SourceTensor("other"),
         "d": SourceTensor("picture", "NCHW"),
     }
     model = Model("m", "onnx", Path("m.onnx"), "0", "any", card, {}, names, {})
     assert io.input_shapes(model, 8) == {
-        "ids": (8, 64), "mask": (8, 64), "other": (8, 1), "picture": (8, 3, 32, 48),
+        "ids": (8, 64), "mask": (8, 64), "picture": (8, 3, 32, 48),
     }  # fmt: skip
 
 

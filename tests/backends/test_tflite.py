@@ -565,8 +565,8 @@ class TestAsShipped:
         with open_(artifact) as program:
             assert program.effective().precision == "int8"
             assert program.inputs["image"].zero_point == -128
-        inputs, _ = Backend().describe(artifact.file)
-        assert inputs["input_1_int8"].shape == ("N", 32, 32, 3)
+        inputs = Backend().describe(artifact.file).inputs
+        assert inputs["input_1_int8"].shape == ("input_1_int8.0", 32, 32, 3)
         item = quantized.items[:1]
         raw = direct(artifact.file, (item - 128).astype(np.int8))  # scale 1, zero-point -128
         with open_(artifact) as program:
@@ -607,7 +607,8 @@ class TestAsShipped:
         self, tmp_path: Path, model: str, file: str, share: float
     ) -> None:
         path = asset("models", model, file)
-        inputs, outputs = Backend().describe(path)
+        described = Backend().describe(path)
+        inputs, outputs = described.inputs, described.outputs
         (name, into), (out, scores) = *inputs.items(), *outputs.items()
         source = replace(
             image_model(path, (name, out), (), 1),
@@ -615,7 +616,7 @@ class TestAsShipped:
             outputs={"scores": scores},
         )
         artifact = make(source, "as-shipped", tmp_path / "out")
-        item = np.random.default_rng(0).integers(0, 127, into.sized(1)).astype(into.dtype)
+        item = np.random.default_rng(0).integers(0, 127, into.at(1)).astype(into.dtype)
         np.testing.assert_array_equal(predict(artifact, item), direct(path, item))
         with open_(artifact) as program:
             assert (int8_share(program.effective().macs) or 0) >= share * 0.99
@@ -667,7 +668,8 @@ def test_a_file_that_cannot_be_resized_is_unsupported(digits: Model, tmp_path: P
 
 
 def test_a_file_tells_its_inputs_and_outputs(digits: Model) -> None:
-    inputs, outputs = Backend().describe(digits.path)
+    described = Backend().describe(digits.path)
+    inputs, outputs = described.inputs, described.outputs
     assert inputs == {"serving_default_args_0": TensorSpec("float32", (1, 8, 8, 1))}
     assert outputs == {"serving_default_output_0_output": TensorSpec("float32", (1, 10))}
 
@@ -926,7 +928,8 @@ class TestConverter:
         network = keras.Model(given, getattr(keras.layers, layer)(4, kernel)(given))
         path = tmp_path / "layer.tflite"
         path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert())
-        (name,), (out,) = Backend().describe(path)
+        described = Backend().describe(path)
+        (name,), (out,) = described.inputs, described.outputs
         model = other_model(path, TensorSpec("float32", ("N", *shape)), TensorSpec("float32", ()))
         model = replace(
             model,

@@ -46,7 +46,8 @@ class Made:
 
     def model(self, name: str) -> Model:
         path = self.folder / f"{name}.tflite"
-        inputs, outputs = Backend().describe(path)
+        described = Backend().describe(path)
+        inputs, outputs = described.inputs, described.outputs
         return Model(
             name=name,
             format="tflite",

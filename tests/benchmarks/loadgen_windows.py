@@ -45,7 +45,7 @@ def main(target: str, folder: str, feeds: str, windows: str) -> None:
         stream = program.stream()
         stream.bind({name: array[:1] for name, array in items.items()})
         opened = Opened(artifact.model, config, [stream], items, options, WINDOW_NS)
-        lane = Lane(stream, library := Library(items, 1))
+        lane = Lane(stream, library := Library(items, artifact.model.inputs, 1))
         turn = itertools.cycle(range(library.size))
         drives: dict[str, Callable[[], Sequence[int]]] = {
             "loadgen": lambda: mlperf_single_stream.drive(opened).samples.tolist(),

@@ -35,7 +35,7 @@ Tool = Callable[[Prepared, Path], float]
 def benchmark_app(prepared: Prepared, folder: Path) -> float:
     """OpenVINO's own: p10 of the plugin's latency."""
     name, spec = next(iter(prepared.artifact.model.source_inputs.items()))
-    sizes = prepared.artifact.model.inputs[name].sized(1)
+    sizes = prepared.artifact.model.inputs[name].at(1)
     command: list[str | Path] = [
         Path(sys.executable).with_name("benchmark_app"),
         *("-m", prepared.stored.file, "-d", "CPU", "-api", "sync", "-hint", "none"),

@@ -40,7 +40,8 @@ def ready(gpu: cuda.Device) -> tuple[str, ...]:
 @pytest.fixture(params=["digits_cnn", "digits_mobilenet", "digits_vit"])
 def model(request: pytest.FixtureRequest) -> Model:
     path = ZOO / f"{request.param}.onnx"
-    inputs, outputs = BACKEND.describe(path)
+    described = BACKEND.describe(path)
+    inputs, outputs = described.inputs, described.outputs
     names = {n: SourceTensor(n) for n in inputs}, {n: SourceTensor(n) for n in outputs}
     task = "image-classification"
     return Model(request.param, "onnx", path, "0" * 64, task, inputs, outputs, *names)
@@ -54,7 +55,7 @@ def make(model: Model, precision: str, out: Path, device: str = "cuda") -> Artif
 
 def feed(model: Model, seed: int = 0) -> Feed:
     rng = np.random.default_rng(seed)
-    return {n: rng.random(s.sized(BATCH)).astype(s.dtype) for n, s in model.inputs.items()}
+    return {n: rng.random(s.at(BATCH)).astype(s.dtype) for n, s in model.inputs.items()}
 
 
 def answers(artifact: Artifact, device: str, given: Feed, **hints: Any) -> Feed:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from qbench.data.items import Items, make_items
 from qbench.data.raw import PipelineRequest, pipeline_request, why_not
 from qbench.errors import UserError
 from qbench.kit.adapter import Unavailable
-from qbench.kit.model import Feed, PrepareTarget, RunConfig
+from qbench.kit.model import Feed, PrepareTarget, RunConfig, TensorSpec
 from qbench.kit.pipeline import answers
 from qbench.kit.scenarios import pipeline
 from qbench.kit.scenarios.window import Opened, Timed
@@ -74,13 +74,14 @@ class Made:
     items: Items
     request: PipelineRequest
     root: Path
+    inputs: Mapping[str, TensorSpec]
     stream: Watched = field(default_factory=Watched)
 
     def drive(self, timed_s: float = 0.0, work: Mapping[str, Any] | None = None) -> Timed:
         fed = {name: np.load(path, mmap_mode="r") for name, path in self.items.feeds.items()}
         options = {**complete_options("pipeline", {}), **self.request.options}
         options["work"] = {**options["work"], **(work or {})}
-        model = fake_model(self.root / "net.fake")
+        model = replace(fake_model(self.root / "net.fake"), inputs=self.inputs)
         streams = [self.stream]
         return pipeline.drive(
             Opened(model, RunConfig(), streams, fed, options, int(timed_s * 1e9))  # type: ignore
@@ -104,7 +105,7 @@ def made(root: Path, card: ModelCard, data: DatasetCard, frames: int = 32) -> Ma
         link = Path(name)
         link.unlink(missing_ok=True)
         link.symlink_to(path)
-    return Made(items, request, root)
+    return Made(items, request, root, card.input_specs)
 
 
 def of_pictures(root: Path, frames: int = 32) -> Made:

@@ -12,6 +12,7 @@ import pytest
 from paths import ROOT
 from streams import first_scores, opened
 
+from qbench.kit.model import TensorSpec
 from qbench.kit.scenarios import lane, paced, sustained
 from qbench.kit.scenarios.window import Timed
 from qbench.spec import scenarios
@@ -109,9 +110,25 @@ def test_a_missing_package_is_reported_with_its_install_command(monkeypatch: pyt
 # ---------------------------------------------------------------------------- items in memory
 
 
+IMAGE = {"image": TensorSpec("float32", ("N", 2))}
+
+
+def test_a_feed_has_the_batch_where_the_input_has_it():
+    states = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    rates = np.full(4, 16000, np.int64)
+    inputs = {
+        "state": TensorSpec("float32", (2, "N", 3), batch=1),
+        "rate": TensorSpec("int64", ()),
+    }
+    library = lane.Library({"state": states, "rate": rates}, inputs, batch=2)
+    feed = library.feed([3, 1])
+    np.testing.assert_array_equal(feed["state"], np.stack([states[3], states[1]], axis=1))
+    assert feed["rate"].shape == () and feed["rate"] == 16000
+
+
 def test_a_feed_has_the_items_asked_for_whatever_the_order_they_were_loaded_in():
     images = np.arange(20, dtype=np.float32).reshape(10, 2)
-    library = lane.Library({"image": images}, batch=3)
+    library = lane.Library({"image": images}, IMAGE, batch=3)
     library.load([7, 2, 3, 9, 0])
     for wanted in ([2, 3, 9], [0, 7, 2], [9, 9, 9]):
         np.testing.assert_array_equal(library.feed(wanted)["image"], images[wanted])
@@ -123,8 +140,8 @@ def test_large_items_do_not_fill_the_memory():
     items = np.lib.stride_tricks.as_strided(
         np.zeros(1, np.float32), shape=(5000, 2**22), strides=(0, 0)
     )  # 16 MiB each
-    assert lane.Library({"image": items[:, :1]}, 1).size == 1024
-    assert lane.Library({"image": items}, 1).size == 16
+    assert lane.Library({"image": items[:, :1]}, IMAGE, 1).size == 1024
+    assert lane.Library({"image": items}, IMAGE, 1).size == 16
 
 
 # ---------------------------------------------------------------------------- paced

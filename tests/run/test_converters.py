@@ -317,15 +317,15 @@ def test_a_file_without_a_card_is_described(made, tmp_path: Path):
     )
     assert outcome.status == "ok", outcome.reason
     (spec,) = outcome.result["inputs"].values()
-    assert spec["shape"] == ["N", 8, 8, 3] and spec["dtype"] == "float32"
+    assert spec["shape"] == ["img.0", 8, 8, 3] and spec["dtype"] == "float32"
     assert list(outcome.result["outputs"]) == ["first", "second"]
 
 
 def test_a_savedmodel_without_a_card_is_described(made):
     """As ``qbench run --model FOLDER`` does it."""
     path = made[0] / "two_sm"
-    inputs, outputs = adhoc._describe(path, "savedmodel", Registry(BACKENDS), [])
-    assert inputs["img"].shape == ("N", 8, 8, 3) and len(outputs) == 2
+    found = adhoc.Readers(Registry(BACKENDS), []).describe(path, "savedmodel")
+    assert found.inputs["img"].shape == ("img.0", 8, 8, 3) and len(found.outputs) == 2
 
 
 def test_keras_to_onnx_by_the_names_of_its_layers(made, cards: Cards):

@@ -24,6 +24,7 @@ from qbench.errors import UserError
 from qbench.spec.columns import INTERVALS, NAMES, CaseRow
 from qbench.spec.judging import Quality
 from qbench.spec.precisions import flags, int8_share
+from qbench.spec.sizes import as_text
 from qbench.spec.suite import MIN_ROUNDS
 
 WORST_FIRST = (
@@ -87,6 +88,7 @@ def _row(entry: Entry, context: Context) -> dict[str, Any]:
         "model": case.model,
         "task": context.models[case.model].task,
         **_source(entry),
+        "input_shapes": _shapes(entry),
         "backend": case.backend,
         "backend_version": (evaluated and evaluated.runtime_version) or (probe and probe.version),
         "environment": case.environment,
@@ -190,6 +192,12 @@ def _roof(run: roofline.Run, ceilings: Ceilings, flagged: str | None) -> dict[st
     if roof is None or roof.suspicious is None:
         return columns
     return {**columns, "flags": ", ".join(filter(None, [flagged, roofline.ABOVE]))}
+
+
+def _shapes(entry: Entry) -> str | None:
+    """Such as ``image Nx3x224x224``."""
+    shapes = entry.input_shapes or {}
+    return ", ".join(f"{name} {as_text(shape)}" for name, shape in shapes.items()) or None
 
 
 def _source(entry: Entry) -> dict[str, Any]:

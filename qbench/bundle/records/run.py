@@ -215,6 +215,8 @@ class Entry(Record):
         failure: why the backend could not be given a source; None if it could.
         artifact_key, evaluation_id: of its lines in ``prepare.jsonl`` and ``evaluate.jsonl``.
         model_digest, dataset_digest: SHA-256 of the source file, and of items and preprocessing.
+        input_shapes: shapes of the inputs by name, with the values of free sizes; a name stands for
+            the batch. None: not recorded.
         cached_items: key under which ``qbench explain`` finds the preprocessed items.
         gpu: position of its GPU; None on the processor, and in older bundles.
     """
@@ -231,6 +233,7 @@ class Entry(Record):
     source_bytes: int | None
     calibration_items: int | None
     dataset_digest: str | None
+    input_shapes: dict[str, list[int | str]] | None = None
     cached_items: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None
     conversion: Conversion | None
     gpu: Place | None = None

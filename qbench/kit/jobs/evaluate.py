@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import Adapter, Program, Unsupported
+from qbench.kit.feeds import stacked
 from qbench.kit.main import Emit
-from qbench.kit.model import Artifact, Feed, RunConfig
+from qbench.kit.model import Artifact, Feed, Model, RunConfig, gathered, scattered
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision
 from qbench.kit.reasons import explain
 
@@ -36,12 +37,13 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         if request.get("profile_runs"):
             emit("profile")
             try:
-                profile = profiled(program, feeds, config.batch, request["profile_runs"])
+                first = next(batches(feeds, artifact.model, config.batch, config.batch))
+                profile = profiled(program, first, request["profile_runs"])
             except Exception as error:  # the outputs are still of use
                 refusal = explain(error, backend.messages).text
     emit("evaluate")
     with backend.open(artifact, config) as program:
-        outputs = predict(program, feeds, config.batch, list(artifact.model.outputs))
+        outputs = predict(program, feeds, artifact.model, config.batch)
     return {
         "outputs": save_outputs(outputs),
         "effective": asdict(effective),
@@ -57,9 +59,9 @@ PROFILES = 5
 for longer than the network takes would seem to take nearly all of the time."""
 
 
-def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, Any]:
-    """Profile an inspected program on the first items. Times are medians over ``PROFILES``
-    profiles, which share ``runs`` inferences.
+def profiled(program: Program, feed: Feed, runs: int) -> dict[str, Any]:
+    """Profile an inspected program. Times are medians over ``PROFILES`` profiles, which share
+    ``runs`` inferences.
 
     Returns:
         A ``backend.Profile`` as JSON.
@@ -67,7 +69,7 @@ def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, 
     Raises:
         Unsupported, RuntimeError: see ``Program.profile``.
     """
-    feed, each = next(batches(feeds, batch, batch)), max(1, runs // PROFILES)
+    each = max(1, runs // PROFILES)
     first = program.profile(feed, each)
     if first is None:
         raise Unsupported("this adapter reports nothing about operators")
@@ -83,11 +85,12 @@ def profiled(program: Program, feeds: Feed, batch: int, runs: int) -> dict[str, 
     return asdict(replace(first, operators=tuple(operators)))
 
 
-def batches(feeds: Feed, batch: int, items: int) -> Iterator[Feed]:
+def batches(feeds: Feed, model: Model, batch: int, items: int) -> Iterator[Feed]:
     """Yield the first ``items`` items in whole batches, at least one."""
+    count = len(next(iter(feeds.values())))
     for start in range(0, max(items, batch), batch):
-        rows = np.arange(start, start + batch) % len(next(iter(feeds.values())))
-        yield {name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}
+        rows = [row % count for row in range(start, start + batch)]
+        yield gathered(feeds, model.inputs, rows)
 
 
 COMPUTED_IN = {
@@ -117,9 +120,9 @@ def _compare(asked: str, effective: EffectivePrecision) -> None:
         )
 
 
-def save_outputs(outputs: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """Write each output to ``output-<index>.npy``; return the file names by output."""
-    files = {name: f"output-{index}.npy" for index, name in enumerate(outputs)}
+def save_outputs(outputs: Mapping[str, np.ndarray], prefix: str = "") -> dict[str, str]:
+    """Write each output to ``<prefix>output-<index>.npy``; return the file names by output."""
+    files = {name: f"{prefix}output-{index}.npy" for index, name in enumerate(outputs)}
     for name, file in files.items():
         np.save(file, outputs[name])
     return files
@@ -130,16 +133,37 @@ def load_artifact(path: Path) -> Artifact:
     return Artifact.from_json(path, json.loads((path / "artifact.json").read_text()))
 
 
-def predict(program: Program, feeds: Feed, batch: int, names: list[str]) -> dict[str, np.ndarray]:
-    """Infer all items in batches; the last batch is padded with its first item."""
+def predict(program: Program, feeds: Feed, model: Model, batch: int) -> dict[str, np.ndarray]:
+    """Infer all items in batches; the last batch is padded with its first item.
+
+    Returns:
+        ``[items, *item]`` by canonical output; where items differ in shape, padded at the end.
+
+    Raises:
+        Unsupported: an output without a batch axis differs between batches of several items.
+    """
     stream = program.stream()
     items = len(next(iter(feeds.values())))
-    parts: dict[str, list[np.ndarray]] = {}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in model.outputs}
     for start in range(0, items, batch):
-        rows = np.arange(start, start + batch)
-        rows[rows >= items] = start
-        stream.bind({name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()})
+        rows = [row if row < items else start for row in range(start, start + batch)]
+        stream.bind(gathered(feeds, model.inputs, rows))
         stream.infer()
-        for name, array in stream.read().items():
-            parts.setdefault(name, []).append(np.array(array)[: items - start])
-    return {name: np.concatenate(parts[name]) for name in names}
+        for name, array in scattered(stream.read(), model.outputs, batch).items():
+            parts[name].append(np.array(array[: items - start]))
+    if batch > 1:
+        _check_constant(parts, model)
+    return {name: stacked(arrays) for name, arrays in parts.items()}
+
+
+def _check_constant(parts: Mapping[str, list[np.ndarray]], model: Model) -> None:
+    """Refuse outputs of several items that cannot be told apart by item."""
+    for name, spec in model.outputs.items():
+        first = parts[name][0][0]
+        if spec.batch is None and any(
+            first.tobytes() != part[0].tobytes() for part in parts[name][1:]
+        ):
+            raise Unsupported(
+                f"output '{name}' has no batch axis, so it cannot be told apart by item: run at "
+                "batch 1"
+            )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import Adapter, Unsupported
-from qbench.kit.jobs.evaluate import load_artifact, profiled
+from qbench.kit.jobs.evaluate import batches, load_artifact, profiled
 from qbench.kit.jobs.layers import compare
 from qbench.kit.main import Emit
 from qbench.kit.model import RunConfig
@@ -38,7 +38,8 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         emit(name)
         try:
             with backend.open(one, config, inspect=True) as program:
-                result[name] = profiled(program, feeds, config.batch, request["runs"])
+                first = next(batches(feeds, artifact.model, config.batch, config.batch))
+                result[name] = profiled(program, first, request["runs"])
         except Unsupported as error:
             refusals[name] = str(error)
     if twin is not None:

@@ -36,7 +36,7 @@ def compare(
     twin)
     and ``noise`` (sum of squared differences)."""
     found: dict[str, dict[str, Any]] = {}
-    given = list(batches(feeds, config.batch, items))
+    given = list(batches(feeds, artifact.model, config.batch, items))
     exact = backend.activations(twin, config, given)
     quantized = backend.activations(artifact, config, given)
     if exact is None or quantized is None:

@@ -16,7 +16,7 @@ import numpy as np
 from qbench.kit.adapter import Adapter, Program, Stream
 from qbench.kit.jobs.evaluate import load_artifact, save_outputs
 from qbench.kit.main import STARTED_NS, Emit
-from qbench.kit.model import Model, RunConfig
+from qbench.kit.model import Model, RunConfig, first_batch, scattered
 from qbench.kit.readings.conditions import Conditions
 from qbench.kit.readings.counters import Counters
 from qbench.kit.readings.gpu_clock import GpuClock
@@ -51,7 +51,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     scenario = importlib.import_module(f"qbench.kit.scenarios.{request['scenario']}")
     artifact = load_artifact(Path(request["artifact"]))
     items = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
-    feed = {name: _first_batch(array, config.batch) for name, array in items.items()}
+    feed = first_batch(items, artifact.model.inputs, config.batch)
     phases: dict[str, int | None] = {}
     spawned = request.get("spawned_ns")
     phases["start_ns"] = STARTED_NS - spawned if spawned else None
@@ -156,23 +156,22 @@ class _Around:
         }
 
 
-def _first_batch(items: np.ndarray, batch: int) -> np.ndarray:
-    """Return the first ``batch`` items, repeated from the start if there are fewer."""
-    return np.ascontiguousarray(items[np.arange(batch) % len(items)])
-
-
 def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:
-    """Return the outputs of the last timed call, which the parent compares with the evaluation.
+    """Return the outputs of the last timed call by item, which the parent compares with the
+    evaluation.
 
     Raises:
-        RuntimeError: an output is missing or has not one row per item: the work was not done.
+        RuntimeError: an output is missing or does not hold all items: the work was not done.
     """
-    outputs = stream.read()
-    for name in model.outputs:
-        if name not in outputs or len(outputs[name]) != batch:
-            got = list(outputs[name].shape) if name in outputs else "nothing"
+    read = stream.read()
+    if missing := set(model.outputs) - set(read):
+        raise RuntimeError(f"output '{min(missing)}' should hold {batch} items, got nothing")
+    outputs = scattered({name: read[name] for name in model.outputs}, model.outputs, batch)
+    for name, array in outputs.items():
+        if len(array) != batch:
+            got = list(read[name].shape)
             raise RuntimeError(f"output '{name}' should hold {batch} items, got {got}")
-    return {name: outputs[name] for name in model.outputs}
+    return outputs
 
 
 def _segments(stream: Stream, samples: np.ndarray) -> dict[str, Any] | None:

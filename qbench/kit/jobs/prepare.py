@@ -15,7 +15,15 @@ import numpy as np
 
 from qbench.kit.adapter import Adapter, PrepareError, Unsupported
 from qbench.kit.main import Emit
-from qbench.kit.model import Artifact, Calibration, Model, PrepareTarget, TensorSpec, relayout_shape
+from qbench.kit.model import (
+    UNKNOWN_RANK,
+    Artifact,
+    Calibration,
+    Model,
+    PrepareTarget,
+    TensorSpec,
+    relayout_shape,
+)
 from qbench.kit.readings.memory import Memory
 
 QUANTIZED = ("int8-static", "int8-dynamic", "int8-qat", "int16x8", "w8", "w4", "fp8")
@@ -37,9 +45,9 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     emit("describe")
     make_real(model.companions.values())
     with suppress(Unsupported):  # the adapter checks the names itself
-        inputs, outputs = backend.describe(model.path)
-        model = _named(model, inputs, outputs)
-        _compare(model, inputs, outputs)
+        found = backend.describe(model.path)
+        model = _named(model, found.inputs, found.outputs)
+        compare(model, found.inputs, found.outputs)
     emit("prepare")
     start = time.perf_counter_ns()
     provenance = backend.prepare(model, target, _calibration(request), out)
@@ -90,10 +98,14 @@ def _named(
     return replace(model, source_inputs=found[0], source_outputs=found[1])
 
 
-def _compare(
+def compare(
     model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
 ) -> None:
-    """Reject a file that does not match its card."""
+    """Reject a file that does not match its card.
+
+    Raises:
+        PrepareError: with the tensor, what the card says and what the file has.
+    """
     for what, card, names, found in (
         ("input", model.inputs, model.source_inputs, inputs),
         ("output", model.outputs, model.source_outputs, outputs),
@@ -104,14 +116,13 @@ def _compare(
                     f"the card says that {what} '{canonical}' is called '{tensor.name}' in the "
                     f"{model.format} file, whose {what}s are {', '.join(found)}"
                 )
-            have = found[tensor.name].shape
-            want = relayout_shape(card[canonical].shape, card[canonical].layout, tensor.layout)
-            known = len(have) > 0  # some operators know their outputs' shapes only when they run
-            fits = not known or (
+            have, spec = found[tensor.name].shape, card[canonical]
+            want = relayout_shape(spec.shape, spec.layout, tensor.layout)
+            fits = UNKNOWN_RANK in (have, want) or (
                 len(have) == len(want)
                 and all(
-                    a == b or isinstance(a, str) or isinstance(b, str)
-                    for a, b in zip(have[1:], want[1:], strict=True)
+                    a == b or isinstance(a, str) or isinstance(b, str) or axis == spec.batch
+                    for axis, (a, b) in enumerate(zip(have, want, strict=True))
                 )
             )
             if not fits:

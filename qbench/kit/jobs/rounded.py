@@ -46,5 +46,5 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         for name, path in request["feeds"].items()
     }
     with backend.open(Artifact(out, described, twin.target, made), config) as program:
-        outputs = predict(program, feeds, config.batch, list(described.outputs))
+        outputs = predict(program, feeds, described, config.batch)
     return {"outputs": save_outputs(outputs)}

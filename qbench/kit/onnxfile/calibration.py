@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,8 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.calibrate import HistogramCalibrater, create_calibrator
 
 from qbench.kit.adapter import PrepareError
-from qbench.kit.feeds import convert
-from qbench.kit.model import Calibration, Model, PrepareTarget
+from qbench.kit.feeds import convert, fixed_batch
+from qbench.kit.model import Calibration, Model, PrepareTarget, gathered
 from qbench.kit.onnxfile import graph
 from qbench.kit.onnxfile.tools import tool
 
@@ -43,10 +44,12 @@ class Reader(CalibrationDataReader):
     def __init__(self, model: Model, source: onnx.ModelProto, calibration: Calibration) -> None:
         self._model = model
         self._calibration = calibration
-        self._specs = graph.describe(source)[0]
-        first = next(iter(model.source_inputs.values())).name
-        size = self._specs[first].shape[:1]
-        self.batch = size[0] if size and isinstance(size[0], int) else 1
+        self._specs = graph.specs(graph.real_inputs(source.graph), source.graph)
+        fixed = (
+            fixed_batch(replace(self._specs[tensor.name], batch=model.inputs[name].batch))
+            for name, tensor in model.source_inputs.items()
+        )
+        self.batch = next((size for size in fixed if size is not None), 1)
         if len(calibration) < self.batch:
             raise PrepareError(
                 f"the file is fixed at batch {self.batch}, but there are only "
@@ -77,9 +80,8 @@ class Reader(CalibrationDataReader):
     def _slice(self, start: int, end: int) -> Iterator[dict[str, np.ndarray]]:
         model = self._model
         for begin in range(start, end, self.batch):
-            stop = begin + self.batch
-            feed = {name: a[begin:stop] for name, a in self._calibration.feeds.items()}
-            arrays = model.to_source(feed)
+            rows = range(begin, begin + self.batch)
+            arrays = model.to_source(gathered(self._calibration.feeds, model.inputs, rows))
             yield {
                 tensor.name: convert(
                     arrays[tensor.name], model.inputs[name], self._specs[tensor.name]

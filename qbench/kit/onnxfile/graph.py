@@ -14,7 +14,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.external_data_helper import uses_external_data
 
 from qbench.kit.adapter import NothingToQuantize, PrepareError, Unsupported
-from qbench.kit.model import Model, TensorSpec
+from qbench.kit.model import UNKNOWN_RANK, Model, Shape, TensorSpec
 from qbench.kit.onnxfile.external import inside
 from qbench.kit.reasons import sentence
 
@@ -116,37 +116,45 @@ def check_names(model: Model, source: ModelProto) -> None:
                 raise PrepareError(f"the file has no {kind} '{tensor.name}'. It has: {known}.")
 
 
-def describe(model: ModelProto) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """Return inputs and outputs by the file's names. The first free size of each is called
-    ``N``."""
-    quantized = quantized_io(model.graph)
-    inputs = {v.name: _spec(v, quantized) for v in real_inputs(model.graph)}
-    return inputs, {v.name: _spec(v, quantized) for v in model.graph.output}
+def specs(values: Iterable[onnx.ValueInfoProto], graph: GraphProto) -> dict[str, TensorSpec]:
+    """Return the specs of inputs or outputs of ``graph``, by the file's names. The dtype of what is
+    no tensor of numbers is ``string``, ``sequence``, ``map``, ``optional`` or ``sparse_tensor``."""
+    quantized = quantized_io(graph)
+    return {value.name: _spec(value, quantized) for value in values}
 
 
 def _spec(value: onnx.ValueInfoProto, quantized: Mapping[str, tuple[float, int]]) -> TensorSpec:
-    tensor = value.type.tensor_type
-    shape: list[int | str] = []
-    for axis, dim in enumerate(tensor.shape.dim):
-        if dim.HasField("dim_value"):
-            shape.append(dim.dim_value)
-        elif "N" not in shape:
-            shape.append("N")
-        else:
-            shape.append(dim.dim_param if dim.dim_param not in ("", *shape) else f"D{axis}")
+    kind = str(value.type.WhichOneof("value")).removesuffix("_type")
+    if kind != "tensor":
+        return TensorSpec(kind, UNKNOWN_RANK)
+    element = value.type.tensor_type.elem_type
+    if element == TensorProto.STRING:
+        return TensorSpec("string", shape_of(value))
     scale, zero_point = quantized.get(value.name, (None, None))
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    return TensorSpec(dtype, tuple(shape), scale=scale, zero_point=zero_point)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(element).name
+    return TensorSpec(dtype, shape_of(value), scale=scale, zero_point=zero_point)
 
 
-def batch_symbols(graph: GraphProto) -> tuple[str, ...]:
-    """Return the names of free first axes of the inputs that no other axis has."""
-    first, other = set(), set()
+def shape_of(value: onnx.ValueInfoProto) -> Shape:
+    """Return the shape of a tensor. A size of 0 or less is free, as a name is; free sizes without a
+    name are called ``<tensor>.<axis>``."""
+    if not value.type.tensor_type.HasField("shape"):
+        return UNKNOWN_RANK
+    dims = value.type.tensor_type.shape.dim
+    return tuple(
+        dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"{value.name}.{axis}"
+        for axis, dim in enumerate(dims)
+    )
+
+
+def symbols(graph: GraphProto) -> dict[str, list[tuple[str, int]]]:
+    """Return input and axis of the inputs' free sizes, by the file's name for the size."""
+    found: dict[str, list[tuple[str, int]]] = {}
     for value in real_inputs(graph):
-        dims = value.type.tensor_type.shape.dim
-        first.update(dim.dim_param for dim in dims[:1] if dim.dim_param)
-        other.update(dim.dim_param for dim in dims[1:] if dim.dim_param)
-    return tuple(sorted(first - other))
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_param:
+                found.setdefault(dim.dim_param, []).append((value.name, axis))
+    return found
 
 
 def quantized_io(graph: GraphProto) -> dict[str, tuple[float, int]]:

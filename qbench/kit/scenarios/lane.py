@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from qbench.kit.adapter import Stream
-from qbench.kit.model import Feed
+from qbench.kit.model import Feed, TensorSpec, first_batch, gathered
 from qbench.kit.scenarios.window import Opened
 
 MAX_ITEMS, MAX_BYTES = 1024, 256 * 2**20
@@ -24,9 +24,12 @@ class Library:
         size: number of items kept in memory at a time.
     """
 
-    def __init__(self, items: Mapping[str, np.ndarray], batch: int) -> None:
-        self._items = items
+    def __init__(
+        self, items: Mapping[str, np.ndarray], inputs: Mapping[str, TensorSpec], batch: int
+    ) -> None:
+        self._items, self._inputs = items, inputs
         self._batch = batch
+        self._batch_first = all(spec.batch == 0 for spec in inputs.values())
         self.total = min(len(array) for array in items.values())
         bytes_each = sum(array[:1].nbytes for array in items.values())
         self.size = max(1, min(self.total, MAX_ITEMS, MAX_BYTES // max(1, bytes_each)))
@@ -43,6 +46,8 @@ class Library:
         were loaded in succession are not copied."""
         places = [self._place[index] for index in indices]
         places += places[-1:] * (self._batch - len(places))
+        if not self._batch_first:
+            return gathered(self._kept, self._inputs, places)
         first = places[0]
         if places == list(range(first, first + len(places))):
             return {name: kept[first : first + len(places)] for name, kept in self._kept.items()}
@@ -95,8 +100,5 @@ def describe(lanes: Sequence[Lane]) -> dict[str, float | None]:
 
 def put_back(opened: Opened) -> None:
     """Bind the first batch again and infer: its outputs are compared with the evaluation's."""
-    stream, batch = opened.streams[0], opened.config.batch
-    stream.bind(
-        {n: np.ascontiguousarray(a[np.arange(batch) % len(a)]) for n, a in opened.items.items()}
-    )
-    stream.infer()
+    opened.streams[0].bind(first_batch(opened.items, opened.model.inputs, opened.config.batch))
+    opened.streams[0].infer()

@@ -109,7 +109,7 @@ class System:
     def __init__(self, opened: Opened, queued: bool = False) -> None:
         self._batch = opened.config.batch
         self._streams = opened.streams
-        self._library = Library(opened.items, opened.config.batch)
+        self._library = Library(opened.items, opened.model.inputs, opened.config.batch)
         self._queued = queued
         self._threaded = queued or len(self._streams) > 1
         self._waiting: SimpleQueue[list[Any]] = SimpleQueue()

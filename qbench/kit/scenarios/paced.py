@@ -26,7 +26,7 @@ def drive(opened: Opened) -> Timed:
     clock = time.perf_counter_ns
     period = 1e9 / opened.options["rate_hz"]
     frames = max(1, round(opened.options["duration_s"] * opened.options["rate_hz"]))
-    library = Library(opened.items, opened.config.batch)
+    library = Library(opened.items, opened.model.inputs, opened.config.batch)
     items = library.size // opened.config.batch or 1
     lane = Lane(opened.streams[0], library)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.model import Feed
+from qbench.kit.model import Feed, TensorSpec, gathered
 from qbench.kit.pipeline import answers, pictures, tokens, transforms
 from qbench.kit.scenarios.window import MIN_CALLS_FOR_P99, Opened, Timed
 
@@ -45,10 +45,10 @@ def drive(opened: Opened) -> Timed:
             decoded or preprocessed.
     """
     work = opened.options["work"]
-    host = _Host(work)
+    host = _Host(work, opened.model.inputs)
     frames = host.frames(opened.options["frames"])
     for number, frame in enumerate(frames):  # this also imports the packages of the stages
-        _check(host, opened.items, frame, number)
+        _check(host, opened, frame, number)
         _through(host, opened, frame, array("q"))
 
     opened.begin()
@@ -95,6 +95,7 @@ class _Input:
 
     name: str
     array: str
+    batch: int | None
     steps: transforms.Plain
     dtype: str
     tokenize: Callable[[str], np.ndarray] | None
@@ -109,9 +110,9 @@ class _Host:
         titles: titles of the frames, for messages.
     """
 
-    def __init__(self, work: Mapping[str, Any]) -> None:
+    def __init__(self, work: Mapping[str, Any], inputs: Mapping[str, TensorSpec]) -> None:
         self._arrays: Mapping[str, Mapping[str, str]] = work["arrays"]
-        self._inputs = [_input(name, given) for name, given in work["inputs"].items()]
+        self._inputs = [_input(n, inputs[n].batch, given) for n, given in work["inputs"].items()]
         self.decodes = any(one["kind"] == "picture" for one in self._arrays.values())
         self.answer = None if work["answer"] is None else answers.reader(work["answer"])
         self.titles: Sequence[str] = work["titles"]
@@ -133,7 +134,8 @@ class _Host:
         feed: Feed = {}
         for one in self._inputs:
             item = transforms.apply(one.steps, items[one.array], one.tokenize)
-            feed[one.name] = transforms.cast(item, one.dtype)[None]
+            made = transforms.cast(item, one.dtype)
+            feed[one.name] = made if one.batch is None else np.expand_dims(made, one.batch)
         return feed
 
 
@@ -157,17 +159,16 @@ def _through(host: _Host, opened: Opened, frame: Mapping[str, Raw], marks: array
     marks.extend((start, decoded, preprocessed, bound, inferred, read, clock()))
 
 
-def _check(
-    host: _Host, evaluated: Mapping[str, np.ndarray], frame: Mapping[str, Raw], number: int
-) -> None:
+def _check(host: _Host, opened: Opened, frame: Mapping[str, Raw], number: int) -> None:
     """Check that the frame becomes the evaluated item, bit for bit: else the pipeline does other
     work."""
     try:
         feed = host.preprocess(host.decode(frame))
     except ValueError as error:
         raise RuntimeError(f"{host.titles[number]}: {error}") from None
-    for name, items in evaluated.items():
-        made, wanted = feed[name][0], items[number]
+    evaluated = gathered(opened.items, opened.model.inputs, [number])
+    for name, wanted in evaluated.items():
+        made = feed[name]
         same = made.dtype == wanted.dtype and made.shape == wanted.shape
         if not same or made.tobytes() != wanted.tobytes():
             raise RuntimeError(
@@ -176,12 +177,12 @@ def _check(
             )
 
 
-def _input(name: str, given: Mapping[str, Any]) -> _Input:
+def _input(name: str, batch: int | None, given: Mapping[str, Any]) -> _Input:
     steps, file, tokenize = given["steps"], given["vocabulary"], None
     if file is not None:
         options = next(step["tokenize"] for step in steps if "tokenize" in step)
         tokenize = tokens.tokenizer(options, json.loads(Path(file).read_text()), name)
-    return _Input(name, given["array"], steps, given["dtype"], tokenize)
+    return _Input(name, given["array"], batch, steps, given["dtype"], tokenize)
 
 
 def _load(kind: str, file: str, ends: str = "") -> Sequence[Raw]:

@@ -27,6 +27,13 @@ from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
 from qbench.spec.models import Companion, ModelCard, ModelSource, Tensor, TensorName
 from qbench.spec.preprocess import tokenize_options
+from qbench.spec.sizes import (
+    NOTHING_GIVEN,
+    GivenSizes,
+    InputShapes,
+    missing_sizes,
+    shapes_of,
+)
 from qbench.spec.suite import Suite, WorkerLimits, load_suite, suites_dir
 from qbench.spec.yamlfile import Lines, load
 from qbench.storage import digest_json
@@ -60,6 +67,7 @@ class Catalog:
 
     Args:
         roots: folders to search; the first one takes precedence.
+        given: sizes that replace the cards' own.
         report: receives a sentence before each long step (download, preprocessing, conversion).
         converters: None: the installed ones.
     """
@@ -69,14 +77,16 @@ class Catalog:
         roots: list[Path],
         report: Report = lambda text: None,
         converters: Converters | None = None,
+        given: GivenSizes = NOTHING_GIVEN,
     ) -> None:
-        self._roots = roots
-        self._report = report
+        self._roots, self._given = roots, given
+        self.report = report
         self._converters = converters or Converters(report)
         self._converted: dict[tuple[str, str, bool], Model | NoSource] = {}
         self._models = self._find("models")
         self._datasets = self._find("datasets")
         self._extra: dict[str, tuple[ModelCard, Path, dict[str, Items]]] = {}
+        self._shapes: dict[str, InputShapes] = {}
         self._cards: dict[str, ModelCard] = {}
         self._lines: dict[str, Lines] = {}
         self._items: dict[tuple[str, str], Items | None] = {}
@@ -96,6 +106,13 @@ class Catalog:
     def add(self, card: ModelCard, folder: Path, items: dict[str, Items]) -> None:
         """Add a model without a card file, with its preprocessed items by split name."""
         self._extra[card.name] = (card, folder, items)
+        if card.sizes:
+            self._shapes[card.name] = shapes_of(card)
+
+    def given_shapes(self, name: str) -> InputShapes:
+        """Shapes of the model's inputs where they are not its card's own; else empty."""
+        self.card(name)
+        return self._shapes.get(name, {})
 
     def add_card(self, path: Path) -> ModelCard:
         """Add the card in the file ``path``; it replaces others of its name."""
@@ -128,7 +145,23 @@ class Catalog:
                     f"{lines.at(name, 'dataset')}: unknown data set '{split.dataset}'",
                     nearest(split.dataset, self._datasets),
                 )
-        return card
+        return self._sized(card)
+
+    def _sized(self, card: ModelCard) -> ModelCard:
+        """The card with the given sizes.
+
+        Raises:
+            UserError: a size of an input is left open.
+        """
+        sized = self._given.apply(card)
+        if sized is not card:
+            self._shapes[card.name] = shapes_of(sized)
+        if missing := missing_sizes(sized.input_specs):
+            raise UserError(
+                f"model {card.name}: the card leaves open {missing}",
+                "Give them by --size NAME=VALUE, or as 'sizes' in the card.",
+            )
+        return sized
 
     def dataset(self, name: str) -> DatasetCard:
         """The data set card ``name``."""
@@ -194,7 +227,7 @@ class Catalog:
         Raises:
             UserError: it cannot be obtained.
         """
-        return locate(file, root, self._report)
+        return locate(file, root, self.report)
 
     def model(self, card: ModelCard, form: str, limits: WorkerLimits = _DEFAULT_LIMITS) -> Model:
         """The card's model in format ``form`` for adapters, converted if necessary.
@@ -241,8 +274,8 @@ class Catalog:
             path=path,
             digest=digest,
             task=card.task,
-            inputs={n: t.spec() for n, t in card.inputs.items()},
-            outputs={n: t.spec() for n, t in card.outputs.items()},
+            inputs=card.input_specs,
+            outputs=card.output_specs,
             source_inputs=_names(card.inputs, source.inputs, default=True),
             source_outputs=_names(card.outputs, source.outputs, default=True),
             companions=companions,
@@ -267,14 +300,14 @@ class Catalog:
             path, _, digest = self._files(card, form)
             digests.append(digest)
         if source.weights is not None:
-            weights = locate(source.weights, self._folder(card), self._report)
+            weights = locate(source.weights, self._folder(card), self.report)
             digests.append(digest_path(weights))
         return Verified(
             Source(
                 format=form,
                 path=path,
-                inputs={n: t.spec() for n, t in card.inputs.items()},
-                outputs={n: t.spec() for n, t in card.outputs.items()},
+                inputs=card.input_specs,
+                outputs=card.output_specs,
                 source_inputs=_names(card.inputs, source.inputs, default=False),
                 source_outputs=_names(card.outputs, source.outputs, default=False),
                 options=source.model_dump(mode="json", include={"callable", "model", "options"}),
@@ -288,9 +321,9 @@ class Catalog:
     def _files(self, card: ModelCard, form: str) -> _Files:
         """Obtain and verify a source's files."""
         source, root = card.sources[form], self._folder(card)
-        path = locate(source, root, self._report)
+        path = locate(source, root, self.report)
         companions = {
-            companion.name: locate(source.companion_file(companion), root, self._report)
+            companion.name: locate(source.companion_file(companion), root, self.report)
             for companion in [*source.companions, *_unnamed(path, form, source)]
         }
         digest = source.sha256 or digest_path(path)
@@ -319,8 +352,7 @@ class Catalog:
         key = (card.name, split_name)
         if key not in self._items:
             if card.evaluation is None and card.calibration is None:
-                inputs = {name: tensor.spec() for name, tensor in card.inputs.items()}
-                self._items[key] = made_up(inputs, split_name)
+                self._items[key] = made_up(card.input_specs, split_name)
             else:
                 self._items[key] = self._make_items(card, getattr(card, split_name))
             if split_name == "calibration":
@@ -356,12 +388,18 @@ class Catalog:
         assert split and items
         data, files = self.data(split.dataset)
         folder = self._folder(card)
-        return pipeline_request(card, data, files, items, frames, folder, self._report)
+        return pipeline_request(card, data, files, items, frames, folder, self.report)
 
     def data(self, name: str) -> tuple[DatasetCard, dict[str, Path]]:
         """A data set in the form that is here or can be downloaded, and its files by name."""
         data, root = self._form(name), root_of(self._datasets[name])
-        return data, {name: locate(file, root, self._report) for name, file in data.files.items()}
+        return data, {name: locate(file, root, self.report) for name, file in data.files.items()}
+
+    def _data(self, split: Split) -> tuple[DatasetCard, dict[str, Path]]:
+        """The data set of a split, and its files by name."""
+        data = self.dataset(split.dataset)
+        root = root_of(self._datasets[split.dataset])
+        return data, {name: locate(file, root, self.report) for name, file in data.files.items()}
 
     def _form(self, name: str) -> DatasetCard:
         """The card of a data set in its local form, if that is here."""
@@ -373,7 +411,9 @@ class Catalog:
         if split is None:
             return None
         data, files = self.data(split.dataset)
-        return make_items(card, data, files, split, self._report, self._folder(card))
+        return make_items(card, data, files, split, self.report, self._folder(card))
+        data, files = self._data(split)
+        return make_items(card, data, files, split, self.report, self._folder(card))
 
 
 class OpenSuite(NamedTuple):
@@ -391,17 +431,20 @@ class OpenSuite(NamedTuple):
     folder: Path
 
 
-def open_suite(path: Path, backends: Collection[str], report: Report) -> OpenSuite:
+def open_suite(
+    path: Path, backends: Collection[str], report: Report, given: GivenSizes = NOTHING_GIVEN
+) -> OpenSuite:
     """Read the suite in ``path``, with the cards in its folder and the shipped ones.
 
     Args:
         backends: names of the installed adapters.
         report: receives a sentence before each long step.
+        given: sizes that replace the cards' own.
 
     Raises:
         UserError: the suite is wrong; with the line.
     """
-    catalog = Catalog([path.parent, suites_dir()], report)
+    catalog = Catalog([path.parent, suites_dir()], report, given=given)
     suite = load_suite(path, backends, catalog.names)
     for name in suite.models:
         if untried := catalog.card(name).untried:

@@ -8,7 +8,7 @@ of their weights. Products run in einsum: BLAS has threads that NumPy cannot set
 import numpy as np  # qbench has NumPy anyway; modules names any other runtime
 
 from qbench.kit import adapter
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import Description, PrepareError, Unsupported
 from qbench.kit.feeds import check_feed
 from qbench.kit.hints import NoHints, read_hints
 from qbench.kit.model import Provenance, TensorSpec
@@ -16,7 +16,7 @@ from qbench.kit.operators import EffectivePrecision, Operator
 
 
 class Backend(adapter.Adapter):
-    name, api_version = "numpy", 1
+    name, api_version = "numpy", 2
     formats = ("mlp",)
     precisions = {"cpu": ("fp32", "int8-static")}
     missing = {"cpu": {"fp16": "NumPy computes half precision in float32"}}
@@ -25,7 +25,7 @@ class Backend(adapter.Adapter):
 
     def describe(self, path):
         sizes = {"x": (layers := read(path))[0]["w"].shape[0], "y": layers[-1]["w"].shape[1]}
-        return tuple({n: TensorSpec("float32", ("N", s))} for n, s in sizes.items())
+        return Description(*({n: TensorSpec("float32", ("N", s))} for n, s in sizes.items()))
 
     def prepare(self, model, target, calibration, out):
         layers, quantized = read(model.path), target.precision == "int8-static"
