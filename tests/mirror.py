@@ -18,12 +18,6 @@ import pytest
 
 from qbench.spec.files import GitPath
 
-WHO = {
-    f"GIT_{role}_{what}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "t"), ("EMAIL", "t@example.org"), ("DATE", "2026-01-01T00:00Z"))
-}
-
 
 def git(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> bytes:
     return subprocess.run(
@@ -31,7 +25,7 @@ def git(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> bytes
         input=stdin,
         capture_output=True,
         check=True,
-        env={**os.environ, **WHO, **environment},
+        env={**os.environ, **environment},
     ).stdout
 
 
@@ -55,7 +49,7 @@ class Mirror:
         data = content if isinstance(content, bytes) else content.read_bytes()
         return hashlib.sha256(data).hexdigest()
 
-    def commit(self, repo: str, files: Mapping[str, bytes]) -> str:
+    def commit(self, repo: str, files: Mapping[str, bytes], mode: str = "100644") -> str:
         """Serve a repository that holds ``files`` in addition to what it held; returns the id of
         its new commit."""
         bare = self.folder / repo.partition("://")[2]
@@ -63,18 +57,21 @@ class Mirror:
             git("init", "-q", "--bare", bare)
             for key in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
                 git("-C", bare, "config", key, "true")
-        index = {"GIT_DIR": str(bare), "GIT_INDEX_FILE": str(bare / "index")}
+        stream = [b"commit refs/heads/main\ncommitter t <t@example.org> 1767225600 +0000\n"]
+        stream.append(b"data 5\nfiles\n")
+        if git("-C", bare, "for-each-ref"):
+            stream.append(b"from refs/heads/main^0\n")
         for name, content in files.items():
-            blob = git("hash-object", "-w", "--stdin", stdin=content, **index).decode().strip()
-            git("update-index", "--add", "--cacheinfo", f"100644,{blob},{name}", **index)
-        tree = git("write-tree", **index).decode().strip()
-        commit = git("commit-tree", tree, "-m", "files", **index).decode().strip()
-        git("update-ref", "refs/heads/main", commit, **index)
-        return commit
+            stream.append(f"M {mode} inline {name}\ndata {len(content)}\n".encode() + content)
+            stream.append(b"\n")
+        git("-C", bare, "fast-import", "--quiet", stdin=b"".join(stream))
+        return git("-C", bare, "rev-parse", "refs/heads/main").decode().strip()
 
-    def git(self, repo: str, path: str, files: Mapping[str, bytes]) -> GitPath:
+    def git(
+        self, repo: str, path: str, files: Mapping[str, bytes], mode: str = "100644"
+    ) -> GitPath:
         """Serve ``files`` in a repository; returns ``path`` in it."""
-        return GitPath(repo=repo, commit=self.commit(repo, files), path=path)
+        return GitPath(repo=repo, commit=self.commit(repo, files, mode), path=path)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mirror import Mirror, git, serving
+from mirror import Mirror, serving
 
 from qbench.data import digests
 from qbench.data.digests import digest_path
@@ -404,12 +404,7 @@ def test_without_git_the_message_names_it(tmp_path, mirror: Mirror, monkeypatch)
 
 
 def test_a_link_in_a_repository_is_refused(tmp_path, mirror: Mirror):
-    bare = mirror.folder / "git.example/org/links"
-    mirror.commit("https://git.example/org/links", {"set/a.txt": b"x"})
-    index = {"GIT_DIR": str(bare), "GIT_INDEX_FILE": str(bare / "index")}
-    blob = git("hash-object", "-w", "--stdin", stdin=b"/etc/passwd", **index).decode().strip()
-    git("update-index", "--add", "--cacheinfo", f"120000,{blob},set/link", **index)
-    at = mirror.git("https://git.example/org/links", "set", {})
+    at = mirror.git(REPO, "set", {"set/link": b"/etc/passwd"}, mode="120000")
     assert "is a link" in refused(locate, SourceFile(git=at), tmp_path, print)
 
 
