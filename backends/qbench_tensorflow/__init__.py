@@ -1,7 +1,8 @@
 """qbench converter from TensorFlow's formats to TFLite and ONNX.
 
 ``load.py`` loads Keras files, SavedModels and models of ``keras.applications``, ``convert.py``
-converts them, and ``tflite.py`` converts TFLite files to ONNX. Importing this package imports
+converts them, ``tflite.py`` converts TFLite files to ONNX, ``dequantize.py`` quantized TFLite files
+to float ones. Importing this package imports
 nothing heavy.
 """
 
@@ -18,11 +19,13 @@ __all__ = ["Converter"]
 
 _TENSORFLOW = {"tensorflow": "tensorflow"}
 _KERAS = {**_TENSORFLOW, "keras": "keras", "h5py": "h5py"}
+_LITERT = {"ai_edge_litert": "ai-edge-litert", "flatbuffers": "flatbuffers"}
 _TO_ONNX = {"tf2onnx": "tf2onnx", "onnx": "onnx"}
 
 
 class Converter(converter.Converter):
-    """Keras, SavedModel and ``keras.applications`` to TFLite and ONNX; TFLite to ONNX."""
+    """Keras, SavedModel, ``keras.applications`` and quantized TFLite to TFLite and ONNX; TFLite to
+    ONNX."""
 
     name = "tensorflow"
     convert_version = 2
@@ -34,7 +37,8 @@ class Converter(converter.Converter):
         "keras": {"tflite": _KERAS, "onnx": {**_KERAS, **_TO_ONNX}},
         "savedmodel": {"tflite": _TENSORFLOW, "onnx": {**_TENSORFLOW, **_TO_ONNX}},
         "keras-applications": {"tflite": _KERAS, "onnx": {**_KERAS, **_TO_ONNX}},
-        "tflite": {"onnx": {**_TENSORFLOW, "ai_edge_litert": "ai-edge-litert", **_TO_ONNX}},
+        "tflite": {"onnx": {**_TENSORFLOW, **_LITERT, **_TO_ONNX}},
+        "quantized-tflite": {"tflite": _LITERT, "onnx": {**_TENSORFLOW, **_LITERT, **_TO_ONNX}},
     }
     endings = {".keras": "keras", ".h5": "keras", ".hdf5": "keras"}
     described = ("keras", "savedmodel")
@@ -56,6 +60,12 @@ class Converter(converter.Converter):
     def convert(
         self, source: converter.Source, form: str, samples: Feed, out: Path
     ) -> converter.Converted:
+        if form not in self.routes[source.format]:
+            raise PrepareError(f"{source.format} cannot be converted to {form}")
+        if source.format == "quantized-tflite":
+            from qbench_tensorflow.dequantize import convert
+
+            return convert(source, form, samples, out)
         if source.cache is not None:
             os.environ["KERAS_HOME"] = str(source.cache.absolute())  # Keras reads it at import
         self.import_tools()
@@ -63,6 +73,4 @@ class Converter(converter.Converter):
             from qbench_tensorflow.tflite import convert
         else:
             from qbench_tensorflow.convert import convert
-        if form not in self.routes[source.format]:
-            raise PrepareError(f"{source.format} cannot be converted to {form}")
         return convert(source, form, samples, out)

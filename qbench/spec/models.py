@@ -114,7 +114,8 @@ class ModelSource(SourceFile):
             ``torch.nn.Module``.
         weights: only ``torch``: a state dictionary for it, ``.safetensors`` or ``.pt``.
         model: only ``keras-applications``: the name in ``keras.applications``.
-        options: only these two: keyword arguments for the callable.
+        options: only these two: keyword arguments for the callable; ``quantized-tflite``:
+            ``without_classes``, see docs/model-cards.md.
     """
 
     inputs: dict[str, TensorName] = {}
@@ -145,7 +146,11 @@ class ModelSource(SourceFile):
         )
 
 
-KEYS = {"torch": ("callable", "weights", "options"), "keras-applications": ("model", "options")}
+KEYS = {
+    "torch": ("callable", "weights", "options"),
+    "keras-applications": ("model", "options"),
+    "quantized-tflite": ("options",),
+}
 """Keys that only these formats have."""
 NEEDED = {"torch": ("path", "callable"), "keras-applications": ("model",)}
 
@@ -158,11 +163,13 @@ def _fault(form: str, source: ModelSource) -> str | None:
     for key in NEEDED.get(form, ()):
         if getattr(source, key) is None:
             return f"sources.{form} needs the key '{key}'"
-    if form == "torch" and (source.url or source.hub):
+    elsewhere = source.url or source.hub or source.git
+    if form == "torch" and elsewhere:
         return (
-            "sources.torch.path is code that runs here, so it must be a local file: no url, no hub"
+            "sources.torch.path is code that runs here, so it must be a local file: no url, hub or "
+            "git"
         )
-    if form == "keras-applications" and (source.path or source.url or source.hub):
+    if form == "keras-applications" and (source.path or elsewhere):
         return "sources.keras-applications names a model; Keras fetches its file"
     for companion in source.companions:
         if source.url and companion.sha256 is None:

@@ -35,7 +35,7 @@ LOUDER = {"mobilenet_v1_025_224": 35}
 
 EVERY = (
     *("resnet8_cifar10", "resnet_large_cifar10", "dscnn_kws", "mobilenet_v1_025_vww96"),
-    *("mobilenet_v1_025_224", "mobilenet_v2_100_224", "squeezenet11", "mnist_cnn"),
+    *("mobilenet_v1_025_224", "mobilenet_v2_100_224", "mnist_cnn"),
     *("fastestdet_coco352", "toycar_autoencoder", "avgwordvec_sst2"),
     *("digits_cnn", "digits_mobilenet", "digits_vit"),
 )
