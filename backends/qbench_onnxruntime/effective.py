@@ -72,7 +72,7 @@ Shape = Sequence[int]
 
 
 def read_operators(
-    events: Iterable[Mapping[str, Any]], provider: str, skip: int = 0, tf32: bool = False
+    events: Iterable[Mapping[str, Any]], provider: str, tf32: bool = False, skip: int = 0
 ) -> list[Operator]:
     """The kernels of a profile, in order of execution.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,14 +128,29 @@ class OrtProgram(Program):
 
     def effective(self) -> EffectivePrecision:
         """From the profile of one run on zeros. See ``effective.summary``."""
-        from qbench_onnxruntime.effective import summary
+        from qbench_onnxruntime.effective import read_operators, summary
 
+        operators = read_operators(self._on_zeros, *self._first_provider())
+        return summary(operators, self.artifact.target.precision, self._index is not None)
+
+    def mismatch(self) -> str | None:
+        """Compared by the kernels' names and the shapes of their scales, as the profiler has
+        them."""
+        from qbench.kit.requested import mismatch
+        from qbench_onnxruntime.requested import running_weights
+
+        made = self.artifact.provenance.settings
+        excluded = made.get("nodes_to_exclude", ())
+        return mismatch(running_weights(self._on_zeros), self.artifact.target, excluded)
+
+    @cached_property
+    def _on_zeros(self) -> list[dict[str, Any]]:
+        """Events of one inference on zeros, without packed weights."""
         zeros = {
             name: np.zeros(spec.at(self.config.batch), spec.dtype)
             for name, spec in self.artifact.model.inputs.items()
         }
-        operators = self._operators(zeros, calls=1, packed=False)
-        return summary(operators, self.artifact.target.precision, self._index is not None)
+        return self._events(zeros, calls=1, packed=False)
 
     def profile(self, feed: Feed, runs: int) -> Profile:
         """Kernels and their mean times, in order of execution."""
@@ -156,9 +172,12 @@ class OrtProgram(Program):
         """Operators from :meth:`_events`. See ``effective.read_operators``."""
         from qbench_onnxruntime.effective import read_operators
 
+        return read_operators(self._events(feed, calls, packed), *self._first_provider(), skip)
+
+    def _first_provider(self) -> tuple[str, bool]:
+        """The provider that all operators should run on, and whether it may round to TF32."""
         (first, options), *_ = self._providers
-        tf32 = bool(options.get("use_tf32"))
-        return read_operators(self._events(feed, calls, packed), first, skip, tf32)
+        return first, bool(options.get("use_tf32"))
 
     def _events(self, feed: Feed, calls: int, packed: bool) -> list[dict[str, Any]]:
         """The profiler's events of ``calls`` inferences in a separate session.

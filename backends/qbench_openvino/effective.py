@@ -11,7 +11,16 @@ import numpy as np
 
 from qbench.kit.adapter import Unsupported
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision, Operator, Profile
-from qbench_openvino.graph import bias_of, depth, macs, products, quantized
+from qbench.kit.requested import RunningWeights
+from qbench_openvino.graph import (
+    bias_of,
+    bits_of,
+    depth,
+    macs,
+    products,
+    quantized,
+    scales_of,
+)
 from qbench_openvino.runtime import (
     capabilities,
     import_openvino,
@@ -127,6 +136,23 @@ def operators(program: Inspected) -> list[Operator]:
             )
         )
     return result
+
+
+def running_weights(program: Inspected) -> list[RunningWeights]:
+    """The computing operators that run, by the layers fused into them; then the stored weights, at
+    their lowest number of bits (``w4`` leaves some at 8), with their scales."""
+    running = [
+        RunningWeights((*op.layers, op.name), op.precision == "int8")
+        for op in operators(program)
+        if op.role == "compute"
+    ]
+    stored = quantized(program.model)
+    lowest = min((bits_of(product) for product in stored), default=0)
+    return running + [
+        RunningWeights((op.get_friendly_name(),), True, *scales_of(op))
+        for op in stored
+        if bits_of(op) == lowest
+    ]
 
 
 def profile(program: Inspected, request: Any, infer: Callable[[], None], runs: int) -> Profile:

@@ -69,6 +69,27 @@ def stored_type(op: Any) -> str:
     return path[-1].get_element_type().get_type_name() if path else ""
 
 
+def bits_of(op: Any) -> int:
+    """Bits of a stored weight of ``op``."""
+    return int(_weight_path(op)[-1].get_element_type().bitwidth)
+
+
+def scales_of(op: Any) -> tuple[int | None, int, int]:
+    """Number of scales of the stored weight of ``op``, of output channels that should have their
+    own, and of weights of each; the scales are None for a stack of matrices, and if the weight is
+    not stored as integers."""
+    shape = list(op.input_value(1).get_shape())
+    kind = op.get_type_name()
+    channels = shape[1] if kind == "ConvolutionBackpropData" else shape[0]
+    if kind == "MatMul":
+        channels = prod(shape) // depth(op)
+    length = prod(shape) // channels
+    multiply = next((n for n in _weight_path(op) if n.get_type_name() == "Multiply"), None)
+    if multiply is None or (kind == "MatMul" and len(shape) > 2):
+        return None, channels, length
+    return prod(multiply.input_value(1).get_shape()), channels, length
+
+
 def _weight_path(op: Any) -> list[Any]:
     """Nodes from the second input of ``op`` to a stored constant; [] if there is none."""
     node = op.input_value(1).get_node()

@@ -70,6 +70,15 @@ class OpenVinoProgram(Program):
 
         return read_back(self._inspected("effective"), compiled_with)
 
+    def mismatch(self) -> str | None:
+        """Exclusions are compared in the plugin's graph, scales in the model that it compiled."""
+        from qbench.kit.requested import mismatch
+        from qbench_openvino.effective import running_weights
+
+        artifact = self._artifact
+        excluded = artifact.provenance.settings.get("ignored_operators", ())
+        return mismatch(running_weights(self._inspected("mismatch")), artifact.target, excluded)
+
     def profile(self, feed: Feed, runs: int) -> Profile:
         """Times have a resolution of 1 µs.
 

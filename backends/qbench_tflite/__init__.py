@@ -69,6 +69,11 @@ class Backend(Adapter):
             "LiteRT unpacks stored weights with one scale per output channel, not one per group: "
             "use group_size -1",
         ),
+        "int8-dynamic.per_channel": Only(
+            (),
+            "ai-edge-quantizer gives the weights of int8-dynamic one scale per output channel, "
+            "whatever is asked",
+        ),
         "per_channel": None,
         "quantizer": Only(
             ("ai-edge-quantizer", _TF_CONVERTER),

@@ -14,6 +14,7 @@ from qbench.kit.reasons import sentence
 from qbench_tflite import flatfile, graph, quantizer
 from qbench_tflite.program import interpreter
 from qbench_tflite.quantizer import Kept, call, excluded, quantized
+from qbench_tflite.requested import PER_CHANNEL_PRODUCTS
 from qbench_tflite.signature import with_signature
 from qbench_tflite.tensors import file_slots, slots
 
@@ -139,12 +140,17 @@ def _provenance(
         quantizer=tool,
         settings=settings,
         quantized_ops=count,
-        notes=tuple(_notes(target.precision, after, count, left)),
+        notes=tuple(_notes(target, after, count, left)),
     )
 
 
-def _notes(precision: str, after: list[Operator], count: int, left: Sequence[str]) -> list[str]:
-    notes = []
+def _notes(
+    target: PrepareTarget, after: list[Operator], count: int, left: Sequence[str]
+) -> list[str]:
+    notes, precision = [], target.precision
+    products = any(op.kind == "FULLY_CONNECTED" for op in after)
+    if products and not target.options.get("per_channel", True):
+        notes.append(PER_CHANNEL_PRODUCTS)
     if precision == "fp16":
         notes.append("fp16 is storage only: computed in fp32")
     elif precision in _STORAGE:

@@ -45,7 +45,7 @@ class TfliteProgram(Program):
     """
 
     def __init__(self, artifact: Artifact, config: RunConfig, keep_tensors: bool = False) -> None:
-        self._model = artifact.model
+        self._model, self._target = artifact.model, artifact.target
         self._config = config
         self._path = artifact.file
         self._streams: list[TfliteStream] = []
@@ -77,6 +77,18 @@ class TfliteProgram(Program):
         """From the operand types of the allocated graph, and its partition by XNNPACK."""
         operators, notes = self._inspected()
         return EffectivePrecision.of(operators, notes)
+
+    def mismatch(self) -> str | None:
+        """Compared by the operators and tensors of the file, which LiteRT runs as they are."""
+        from qbench.kit.requested import mismatch
+        from qbench_tflite.requested import running_weights
+
+        if self._spare is None:
+            raise RuntimeError("call mismatch() before stream()")
+        target = self._target
+        excluded = target.options.get("excluded_operators", ())
+        per_channel = target.options.get("per_channel", True)
+        return mismatch(running_weights(self._spare, per_channel), target, excluded)
 
     def profile(self, feed: Feed, runs: int) -> Profile:
         """Structure, precision and placement, without times; runs nothing."""

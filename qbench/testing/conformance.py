@@ -225,6 +225,7 @@ class AdapterConformance:
                 artifact = self.artifact(tmp_path, precision)
                 with self.open(artifact, self.config(), inspect=True) as program:
                     effective = program.effective()
+                    assert program.mismatch() is None, precision
             except Unsupported:
                 continue
             assert artifact.provenance.quantizer, precision

@@ -3,7 +3,10 @@ from NumPy or from the unquantized model."""
 
 from __future__ import annotations
 
+import importlib
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,14 @@ def run(backend: Adapter, artifact: Artifact, x: np.ndarray, **config: Any) -> n
         return np.array(stream.read()["y"])
 
 
+def departs(backend: Adapter, artifact: Artifact, **asked: Any) -> str | None:
+    """Where the program departs from the target, with other options asked for than it has."""
+    options = {**artifact.target.options, **asked}
+    other = replace(artifact, target=replace(artifact.target, options=options))
+    with backend.open(other, RunConfig(), inspect=True) as program:
+        return program.mismatch()
+
+
 def sqnr_db(reference: np.ndarray, outputs: np.ndarray) -> float:
     noise = np.sum((reference.astype(np.float64) - outputs) ** 2)
     return float(10 * np.log10(np.sum(reference.astype(np.float64) ** 2) / noise))
@@ -122,6 +133,24 @@ def test_excluded_layers_keep_their_float_weights(onnxruntime: Adapter, tmp_path
         "optimization.disable_specified_optimizers": "ConstantSharing"
     }  # a suite's own list is kept as well
     assert np.array_equal(run(onnxruntime, artifact, items[:1], hints=hints), ours)
+
+
+def test_an_excluded_layer_that_the_runtime_quantizes_is_found(
+    onnxruntime: Adapter, tmp_path: Path
+) -> None:
+    """The same optimizer, left on: the program that runs is not the one that was asked for."""
+    model = uneven_convolutions(tmp_path)
+    items = RNG.normal(size=(32, 3, 8, 8)).astype(np.float32)
+    artifact = make(
+        onnxruntime, model, "int8-static", tmp_path / "out", items, excluded_operators=["uneven"]
+    )
+    assert departs(onnxruntime, artifact) is None
+    facts = json.loads((artifact.path / "io.json").read_text())
+    facts["float_between_quantized"] = False
+    (artifact.path / "io.json").write_text(json.dumps(facts))
+    assert departs(onnxruntime, artifact) == (
+        "'uneven' is excluded from quantization, but runs with integer weights"
+    )
 
 
 # --------------------------------------------------------------------------- OpenVINO
@@ -215,3 +244,68 @@ def test_a_compressed_file_with_such_a_convolution_is_unpacked(
     artifact = make(openvino, model, "as-shipped", tmp_path / "out")
     assert "unpacked to float32" in " ".join(artifact.provenance.notes)
     assert sqnr_db(right, run(openvino, artifact, x)) > 100
+
+
+# --------------------------------------------------------------------------- asked and run
+
+ZOO = Path(__file__).parents[2] / "suites" / "zoo"
+
+
+def zoo(name: str, inputs: tuple[str, str], output: str, size: int) -> Model:
+    form = name.rpartition(".")[2]
+    image = TensorSpec("float32", ("N", 1, size, size), "NCHW")
+    logits = TensorSpec("float32", ("N", 10))
+    names = {"x": SourceTensor(*inputs)}, {"y": SourceTensor(output)}
+    return Model(name, form, ZOO / name, "0" * 64, "custom", {"x": image}, {"y": logits}, *names)
+
+
+CNN = zoo("digits_cnn.onnx", ("image", "NCHW"), "logits", 8)
+LITE = zoo(
+    "digits_cnn.tflite", ("serving_default_args_0", "NHWC"), "serving_default_output_0_output", 8
+)
+VIT = zoo("digits_vit.onnx", ("image", "NCHW"), "logits", 32)
+
+
+def backend_of(name: str) -> Adapter:
+    needs = {"tflite": "ai_edge_quantizer", "openvino": "nncf", "onnxruntime": "onnxruntime"}
+    pytest.importorskip(needs[name], reason=f"{needs[name]} is not installed")
+    return importlib.import_module(f"qbench_{name}").Backend()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "excluded"),
+    [("onnxruntime", CNN, "Conv"), ("openvino", CNN, "Convolution"), ("tflite", LITE, "CONV_2D")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_scales_and_exclusions_are_read_from_the_program_that_runs(
+    name: str, model: Model, excluded: str, tmp_path: Path
+) -> None:
+    backend = backend_of(name)
+    backend.import_runtime()
+    items = RNG.normal(size=(16, 1, 8, 8)).astype(np.float32)
+    channels = make(backend, model, "int8-static", tmp_path / "channels", items)
+    assert departs(backend, channels) is None
+    reason = departs(backend, channels, per_channel=False)
+    assert reason is not None and reason.startswith("per_channel is false, but ")
+    tensor = make(backend, model, "int8-static", tmp_path / "tensor", items, per_channel=False)
+    assert departs(backend, tensor) is None
+    reason = departs(backend, tensor, per_channel=True)
+    assert reason is not None and reason.endswith("output channels, but 1 scales run")
+    left = make(
+        backend, model, "int8-static", tmp_path / "left", items, excluded_operators=[excluded]
+    )
+    assert departs(backend, left) is None
+    settings = {**channels.provenance.settings, **left.provenance.settings}
+    claimed = replace(channels, provenance=replace(channels.provenance, settings=settings))
+    reason = departs(backend, claimed, excluded_operators=[excluded])
+    assert reason is not None and "is excluded from quantization, but runs" in reason
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("group", [16, 32, -1])
+def test_groups_are_read_from_the_program_that_runs(name: str, group: int, tmp_path: Path) -> None:
+    backend = backend_of(name)
+    artifact = make(backend, VIT, "w4", tmp_path / "out", group_size=group)
+    assert departs(backend, artifact) is None
+    reason = departs(backend, artifact, group_size=32 if group == 16 else 16)
+    assert reason is not None and reason.startswith("group_size ")
