@@ -172,7 +172,8 @@ def summary(operators: Sequence[Operator], asked: str, cuda: bool = False) -> Ef
     effective = EffectivePrecision.of(operators)
     if asked == "fp16" and effective.precision == "fp32":
         notes.append("fp16 is storage only on this processor: computed in fp32")
-    return replace(effective, notes=tuple(notes))
+    sums = "int8" in effective.operators and not cuda
+    return replace(effective, notes=tuple(notes), sums_in_16_bits=sums)
 
 
 def _left_to_the_processor(operators: Sequence[Operator]) -> list[str]:

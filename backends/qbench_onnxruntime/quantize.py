@@ -34,11 +34,6 @@ CONVOLUTION_OPS = (
 PRODUCT_OPS = ("Conv", "MatMul", "Gemm", "Relu", "Clip")
 DYNAMIC_OPS = ("MatMul", "Gemm")
 
-_SATURATION = (
-    "uint8 by int8 products: sums may saturate on x86 processors without VNNI, so accuracy is only "
-    "valid for the measured machine"
-)
-
 
 def dynamic(clean: Path, source: onnx.ModelProto, target: PrepareTarget, out: Path) -> Provenance:
     """int8 weights now, activations at run time.
@@ -85,7 +80,7 @@ def dynamic(clean: Path, source: onnx.ModelProto, target: PrepareTarget, out: Pa
         "onnxruntime.quantize_dynamic",
         {"skip_symbolic_shape": True, "weight_type": "QInt8", **settings},
         count("quantize_dynamic", out),
-        (*notes, _SATURATION),
+        tuple(notes),
     )
 
 
@@ -145,5 +140,4 @@ def static(
         "onnxruntime.quantize_static",
         settings,
         count("quantize_static", out),
-        (_SATURATION,),
     )

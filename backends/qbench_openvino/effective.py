@@ -98,7 +98,8 @@ def read_back(program: Inspected, compiled_with: Callable[..., Any]) -> Effectiv
         )
     settings = program.settings
     notes = [f"{name}={settings[name]}" for name in _NOTED if name in settings]
-    return EffectivePrecision.of(operators(program), ("; ".join(notes),))
+    effective = EffectivePrecision.of(operators(program), ("; ".join(notes),))
+    return replace(effective, sums_in_16_bits="int8" in effective.operators)
 
 
 def operators(program: Inspected) -> list[Operator]:

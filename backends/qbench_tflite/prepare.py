@@ -135,22 +135,21 @@ def _provenance(
             f"{tool.partition('.')[0].replace('_', '-')} quantized none of the {len(after)} "
             "convolutions and matrix products"
         )
+    notes = _notes(target.precision, after, count, left)
+    products = any(op.kind == "FULLY_CONNECTED" for op in after)
+    if tool == quantizer.NAME and products and not target.options.get("per_channel", True):
+        notes.append(PER_CHANNEL_PRODUCTS)
     return Provenance(
         path.name,
         quantizer=tool,
         settings=settings,
         quantized_ops=count,
-        notes=tuple(_notes(target, after, count, left)),
+        notes=tuple(notes),
     )
 
 
-def _notes(
-    target: PrepareTarget, after: list[Operator], count: int, left: Sequence[str]
-) -> list[str]:
-    notes, precision = [], target.precision
-    products = any(op.kind == "FULLY_CONNECTED" for op in after)
-    if products and not target.options.get("per_channel", True):
-        notes.append(PER_CHANNEL_PRODUCTS)
+def _notes(precision: str, after: list[Operator], count: int, left: Sequence[str]) -> list[str]:
+    notes = []
     if precision == "fp16":
         notes.append("fp16 is storage only: computed in fp32")
     elif precision in _STORAGE:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from qbench.analysis.quality.fidelity import judged_outputs
 from qbench.analysis.quality.judge import Score, find_scores, score_outputs
 from qbench.bundle.bundle import Bundle
 from qbench.bundle.records.energy import Alignment, Idle, Reading, Window
@@ -119,14 +120,14 @@ def _quality(bundle: Bundle) -> list[str]:
         base = bundle.reference(model)
         # float32 outputs that are wrong themselves were judged before there was a reference
         compared = base and base != key and (record.status == "ok" or record.quality.fidelity)
-        reference = bundle.outputs(base) if base and compared else None
+        reference = judged_outputs(bundle, base) if base and compared else None
         labels = bundle.labels(model)
         how = bundle.plan.models[model]
         try:
             if base and base not in references:
-                references[base] = find_scores(bundle.outputs(base), labels, how)
+                references[base] = find_scores(judged_outputs(bundle, base), labels, how)
             scores = references[base] if base else None
-            fresh = score_outputs(bundle.outputs(key), reference, labels, how, scores)
+            fresh = score_outputs(judged_outputs(bundle, key), reference, labels, how, scores)
             fresh = fresh.model_copy(update=dict.fromkeys(LATER - record.quality.model_fields_set))
         except (ValueError, KeyError, IndexError, MemoryError) as error:
             found.append(f"evaluation {key} of {model}: damaged: {error}")

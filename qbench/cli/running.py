@@ -94,7 +94,7 @@ def run(
         bool, typer.Option("--fresh", help="Do not resume an interrupted run.")
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail cases that are int8 in name only.")
+        bool, typer.Option("--strict", help="Fail cases that are int8 or quantized in name only.")
     ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Also record the time of each operator.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -137,3 +138,38 @@ def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray
         if low < limits.min or high > limits.max:
             raise ValueError(f"expected {want.dtype}, got {array.dtype} from {low} to {high}")
     return array.astype(want_type, copy=False)
+
+
+class Clipped(NamedTuple):
+    """Real values of an input that the scale of the file's integers cannot hold.
+
+    Attributes:
+        share: of the values, 0 to 1.
+        low, high: the range that the scale holds.
+        least, most: smallest and largest value.
+    """
+
+    share: float
+    low: float
+    high: float
+    least: float
+    most: float
+
+
+def clipped(array: np.ndarray, spec: TensorSpec) -> Clipped | None:
+    """The values of ``array`` that :func:`convert` saturates; None if none are, or nothing is
+    quantized.
+
+    Args:
+        spec: of the input in the file.
+    """
+    kind = np.dtype(spec.dtype).kind
+    if array.dtype.kind != "f" or kind not in "iu" or spec.scale is None:
+        return None
+    limits, zero = np.iinfo(spec.dtype), spec.zero_point or 0
+    low, high = ((limit - zero) * spec.scale for limit in (limits.min, limits.max))
+    half = abs(spec.scale) / 2  # rounds to a value that is held
+    outside = float(((array < low - half) | (array > high + half)).mean())
+    if not outside:
+        return None
+    return Clipped(outside, low, high, float(array.min()), float(array.max()))

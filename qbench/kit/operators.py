@@ -73,6 +73,8 @@ class EffectivePrecision:
             delegate); 0 if there is only one path, None if the runtime does not report it.
         emulated: precisions among ``operators`` that the processor has no instructions for; each is
             flagged.
+        sums_in_16_bits: whether int8 kernels run that, on x86 processors without VNNI, add products
+            of uint8 and int8 in pairs of 16 bits, which saturate; flagged on those processors.
         notes: sentences for the reader.
         weight_bytes: sum over all operators: a lower bound of the weights that one inference reads.
             Weights that operators share count for each of them.
@@ -88,6 +90,7 @@ class EffectivePrecision:
     weight_bytes: int | None = None
     activation_bytes: int | None = None
     emulated: tuple[str, ...] = ()
+    sums_in_16_bits: bool = False
 
     @classmethod
     def of(cls, operators: Iterable[Operator], notes: Iterable[str] = ()) -> EffectivePrecision:

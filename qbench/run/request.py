@@ -38,7 +38,7 @@ class Request:
         suite_text: the suite's file, verbatim, for the bundle.
         seed: of the order of trials; None: the suite's.
         fresh: begin a new bundle even if an interrupted one could be continued.
-        strict: a case that is int8 in name only is an error.
+        strict: a case that is int8 or quantized in name only is an error.
         system: the user's description of the machine.
         wall: a meter in the machine's power cord.
         command: the command line, for the bundle.

@@ -64,7 +64,7 @@ class CaseRow:
     calibration_items: Annotated[Count, Column("case", "calibration items", "", "Number of items that the quantizer was calibrated on.")] = None
     effective_precision: Annotated[Words, Column("case", "ran at", "", "Precision of most multiply-accumulates, as read back from the runtime.", rank=2)] = None
     int8_mac_share: Annotated[Number, Column("case", "in int8", "%", "Share of multiply-accumulates that ran in int8.", "multiply-accumulates in int8 / all multiply-accumulates of a call.")] = None
-    flags: Annotated[Words, Column("case", "flags", "", "Warnings that precision and figures hide: `int8 in name only`, `bf16 emulated`, `far from float32` (below 10 dB).")] = None
+    flags: Annotated[Words, Column("case", "flags", "", "Warnings that precision and figures hide: `int8 in name only`, `quantized in name only` (a quantized file that runs in floating point), `int8 sums may saturate` (x86 without VNNI), `bf16 emulated`, `far from float32` (below 10 dB), `inputs outside their scale` (5 % or more of a quantized input's values).")] = None
     fallback_ops: Annotated[Count, Column("case", "fallback operators", "", "Number of operators that ran outside the fast path.")] = None
     device: Annotated[str, Column("case", "device", "", "Device that it ran on.")]
     scenario: Annotated[str, Column("case", "scenario", "", "How inferences were issued.")]

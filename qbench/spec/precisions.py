@@ -10,6 +10,10 @@ from qbench.errors import nearest
 from qbench.kit.precisions import PRECISIONS, changed_options, normalized
 
 IN_NAME_ONLY = "int8 in name only"
+QUANTIZED_IN_NAME_ONLY = "quantized in name only"
+MAY_SATURATE = "int8 sums may saturate"
+_X86 = frozenset(("avx2", "avx512f"))
+_VNNI = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 
 SHARED = ("int8-static",)
 """Precisions with a ``recipe: shared``."""
@@ -82,23 +86,41 @@ class ReadBack(Protocol):
     def operators(self) -> Mapping[str, int]: ...
     @property
     def emulated(self) -> Sequence[str]: ...
+    @property
+    def sums_in_16_bits(self) -> bool | None: ...
 
 
-def flags(precision: str, effective: ReadBack) -> list[str]:
+def flags(precision: str, effective: ReadBack, cpu_flags: Sequence[str] = ()) -> list[str]:
     """Warnings that the precision's name hides.
 
     - ``int8 in name only``: int8 was asked for, and less than half of the multiply-accumulates (of
       the computing operators, where their multiply-accumulates are not known) run in int8.
+    - ``quantized in name only``: a file that is quantized, of which less than half runs in
+      integers.
+    - ``int8 sums may saturate``: the runtime adds products of uint8 and int8 in pairs of 16 bits
+      where an x86 processor has no VNNI, so the accuracy is this processor's.
     - ``bf16 emulated``: the processor has no instructions for a precision that operators run in.
+
+    Args:
+        cpu_flags: instruction sets of the processor that it ran on.
     """
     found = [f"{word} emulated" for word in effective.emulated]
+    if effective.sums_in_16_bits and _X86.intersection(cpu_flags) and not _VNNI & {*cpu_flags}:
+        found.insert(0, MAY_SATURATE)
     asked = PRECISIONS[precision]
+    if precision == "as-shipped":
+        share = _share(effective, ("int4", "int8", "int16"))
+        return [QUANTIZED_IN_NAME_ONLY, *found] if share is not None and share < 0.5 else found
     if (asked.weights, asked.activations) != ("int8", "int8"):
         return found
-    share = int8_share(effective.macs)
-    if share is None:
-        counts = effective.operators
-        if not counts:
-            return found
-        share = counts.get("int8", 0) / sum(counts.values())
-    return [IN_NAME_ONLY, *found] if share < 0.5 else found
+    share = _share(effective, ("int8",))
+    return [IN_NAME_ONLY, *found] if share is not None and share < 0.5 else found
+
+
+def _share(effective: ReadBack, formats: Sequence[str]) -> float | None:
+    """Share of the multiply-accumulates in these formats, or of the operators; None if nothing
+    computes."""
+    counts = effective.macs if effective.macs and any(effective.macs.values()) else None
+    counts = counts or effective.operators
+    total = sum(counts.values())
+    return sum(counts.get(name, 0) for name in formats) / total if total else None

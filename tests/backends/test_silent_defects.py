@@ -23,7 +23,7 @@ from qbench.kit.model import (
     SourceTensor,
     TensorSpec,
 )
-from qbench.spec.precisions import complete_options
+from qbench.spec.precisions import complete_options, flags
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 from onnx import helper, numpy_helper  # noqa: E402
@@ -244,6 +244,8 @@ def test_a_compressed_file_with_such_a_convolution_is_unpacked(
     artifact = make(openvino, model, "as-shipped", tmp_path / "out")
     assert "unpacked to float32" in " ".join(artifact.provenance.notes)
     assert sqnr_db(right, run(openvino, artifact, x)) > 100
+    with openvino.open(artifact, RunConfig(), inspect=True) as program:
+        assert flags("as-shipped", program.effective()) == ["quantized in name only"]
 
 
 # --------------------------------------------------------------------------- asked and run
@@ -285,6 +287,9 @@ def test_scales_and_exclusions_are_read_from_the_program_that_runs(
     items = RNG.normal(size=(16, 1, 8, 8)).astype(np.float32)
     channels = make(backend, model, "int8-static", tmp_path / "channels", items)
     assert departs(backend, channels) is None
+    with backend.open(channels, RunConfig(), inspect=True) as program:
+        # LiteRT multiplies int8 by int8, the others uint8 by int8
+        assert program.effective().sums_in_16_bits == (name != "tflite")
     reason = departs(backend, channels, per_channel=False)
     assert reason is not None and reason.startswith("per_channel is false, but ")
     tensor = make(backend, model, "int8-static", tmp_path / "tensor", items, per_channel=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qbench.kit.feeds import convert
+from qbench.kit.feeds import Clipped, clipped, convert
 from qbench.kit.model import TensorSpec
 
 REAL = TensorSpec("float32", ("N", 3))
@@ -38,3 +38,12 @@ def test_integers_that_do_not_fit_are_refused_and_never_wrapped():
     pixels = np.array([[0, 127, 200]], np.uint8)  # 200 as int8 would be -56
     with pytest.raises(ValueError, match="expected int8, got uint8 from 0 to 200"):
         convert(pixels, TensorSpec("uint8", ("N", 3)), INT8)
+
+
+def test_values_that_a_scale_cannot_hold_are_counted():
+    """The scale holds (-128 + 10) * 0.5 = -59 to (127 + 10) * 0.5 = 68.5, and half a step more."""
+    array = np.array([[-59.2, 68.7, 0.0, 255.0]], np.float32)
+    assert clipped(array, INT8) == Clipped(0.25, -59.0, 68.5, float(np.float32(-59.2)), 255.0)
+    assert clipped(array[:, :3], INT8) is None
+    assert clipped(array, REAL) is None
+    assert clipped(np.array([[300]]), INT8) is None, "integers are no real numbers"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from qbench.bundle.bundle import Bundle
 from qbench.spec.judging import Fidelity
 
 MAX_SQNR_DB = 200.0
@@ -45,6 +46,11 @@ def _of_one(reference: np.ndarray, array: np.ndarray) -> Fidelity:
         cosine=cosine(reference, array),
         max_abs_difference=difference,
     )
+
+
+def judged_outputs(bundle: Bundle, evaluation_id: str) -> Outputs:
+    """The outputs of an evaluation as they are compared and scored."""
+    return dequantized(bundle.outputs(evaluation_id), bundle.evaluated[evaluation_id].scales)
 
 
 def dequantized(outputs: Outputs, scales: Mapping[str, tuple[float, int]]) -> Outputs:

@@ -13,6 +13,11 @@ FAR_DB = 10.0
 """Below this SQNR, noise of a tenth of the signal's power, outputs are far from float32's."""
 FAR = "far from float32"
 """Flag of a case below ``FAR_DB``."""
+MUCH_CLIPPED = 0.05
+"""Share of an input's values outside of its file's scale that is reported: calibration leaves out
+less."""
+CLIPPED = "inputs outside their scale"
+"""Flag of a case with ``MUCH_CLIPPED`` or more: its preprocessing is of another model."""
 TOLD_CHANCE = {"auc": 0.5, "spearman": 0.0, "mAP50": 0.0, "mAP50-95": 0.0}
 """The value that guessing reaches, by metric; of metrics of classes it is 1 / classes."""
 LEVEL = 0.05

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qbench.analysis.quality.plausible import FAR, FAR_DB
+from qbench.analysis.quality.plausible import CLIPPED, FAR, FAR_DB, MUCH_CLIPPED
 from qbench.analysis.statistics import estimates
 from qbench.analysis.table import roofline
 from qbench.analysis.table.context import MS, Context
@@ -18,7 +18,7 @@ from qbench.analysis.table.gpu import gpu_columns
 from qbench.analysis.table.noise import noise_columns
 from qbench.analysis.table.roofline import Ceilings
 from qbench.bundle.bundle import Bundle
-from qbench.bundle.records.run import Data, Effective, Entry, Evaluated, Prepared, Trial
+from qbench.bundle.records.run import Data, Effective, Entry, Evaluated, Host, Prepared, Trial
 from qbench.bundle.trials import PERCENTILES, percentile_name
 from qbench.errors import UserError
 from qbench.spec.columns import INTERVALS, NAMES, CaseRow
@@ -97,7 +97,7 @@ def _row(entry: Entry, context: Context) -> dict[str, Any]:
         "quantizer": ((prepared and prepared.provenance) or {}).get("quantizer"),
         "recipe": case.recipe,
         "calibration_items": entry.calibration_items,
-        **_effective(case.precision, effective),
+        **_effective(effective),
         "device": case.device,
         "scenario": case.scenario,
         "scenario_options": case.scenario_variant or None,
@@ -121,8 +121,10 @@ def _row(entry: Entry, context: Context) -> dict[str, Any]:
     }
     if evaluated is not None and evaluated.quality is not None:
         row |= _quality(evaluated.quality, case.precision)
-        if row.get("sqnr_db") is not None and row["sqnr_db"] < FAR_DB:
-            row["flags"] = ", ".join(filter(None, [row.get("flags"), FAR]))
+    if evaluated is not None:
+        row["flags"] = (
+            ", ".join(_flags(case.precision, evaluated, host, row.get("sqnr_db"))) or None
+        )
     if row.get("sqnr_db") is not None:
         row["reference"] = context.reference_backends.get(case.model)
     if row.get("accuracy") is not None:
@@ -211,15 +213,24 @@ def _source(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _effective(precision: str, effective: Effective | None) -> dict[str, Any]:
+def _effective(effective: Effective | None) -> dict[str, Any]:
     if effective is None:
         return {}
     return {
         "effective_precision": effective.precision,
         "int8_mac_share": int8_share(effective.macs),
         "fallback_ops": effective.fallback_ops,
-        "flags": ", ".join(flags(precision, effective)) or None,
     }
+
+
+def _flags(precision: str, evaluated: Evaluated, host: Host, sqnr_db: float | None) -> list[str]:
+    effective = evaluated.effective
+    found = flags(precision, effective, host.cpu_flags) if effective else []
+    if sqnr_db is not None and sqnr_db < FAR_DB:
+        found.append(FAR)
+    if any(one.share >= MUCH_CLIPPED for one in evaluated.clipped.values()):
+        found.append(CLIPPED)
+    return found
 
 
 def _status(

@@ -353,6 +353,8 @@ class Effective(Record):
     Attributes:
         precision: of most of them; None if the runtime does not report it.
         emulated: precisions that the processor has no instructions for.
+        sums_in_16_bits: whether its int8 sums saturate on x86 processors without VNNI; None in
+            older bundles.
         notes: remarks of the runtime or its adapter on its set-up.
     """
 
@@ -363,6 +365,7 @@ class Effective(Record):
     activation_bytes: Count | None
     fallback_ops: int | None
     emulated: list[str] = []
+    sums_in_16_bits: bool | None = None
     notes: list[str] = []
 
 
@@ -425,11 +428,30 @@ class Profiled(Record):
     reason: str
 
 
+class ClippedInput(Record):
+    """Values of a float input that the scale of the file's integers cannot hold.
+
+    Attributes:
+        share: of the values.
+        low, high: the range that the scale holds.
+        least, most: smallest and largest value.
+    """
+
+    share: Share
+    low: float
+    high: float
+    least: float
+    most: float
+
+
 class Evaluated(Outcome):
     """A line of ``evaluate.jsonl``: one artifact's outputs for all evaluation items.
 
     Attributes:
         outputs: by name, the file in ``predictions/<evaluation_id>/``.
+        clipped: by name of the input; empty if the scales hold all values, and in older bundles.
+        scales: (scale, zero-point) of outputs, by name, where the file has one; empty in older
+            bundles. Those of integers are dequantized before they are compared.
         profile: its operators' times; None if the suite does not profile, and in older bundles.
         log: last lines of the worker.
     """
@@ -439,6 +461,8 @@ class Evaluated(Outcome):
     runtime_version: str | None = None
     effective: Effective | None = None
     quality: Quality | None = None
+    clipped: dict[str, ClippedInput] = {}
+    scales: dict[str, tuple[float, int]] = {}
     profile: Profiled | None = None
     data_is_random: bool = False
     log: str = ""

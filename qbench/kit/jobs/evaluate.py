@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import Adapter, Program, Unsupported
-from qbench.kit.feeds import stacked
+from qbench.kit.feeds import clipped, stacked
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Feed, Model, RunConfig, gathered, scattered
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision
@@ -32,6 +32,16 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     with backend.open(artifact, config, inspect=True) as program:
         effective = program.effective()
         mismatch = program.mismatch()
+        saturated = {
+            name: found._asdict()
+            for name, spec in program.inputs.items()
+            if name in feeds and (found := clipped(feeds[name], spec))
+        }
+        scales = {
+            name: (spec.scale, spec.zero_point or 0)
+            for name, spec in program.outputs.items()
+            if spec.scale is not None
+        }
         _compare(artifact.target.precision, effective)
         profile, refusal = None, ""
         if request.get("profile_runs"):
@@ -48,6 +58,8 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         "outputs": save_outputs(outputs),
         "effective": asdict(effective),
         "mismatch": mismatch,
+        "clipped": saturated,
+        "scales": scales,
         "runtime_version": version,
         "profile": profile,
         "profile_refusal": refusal,

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qbench.analysis.compare.machines import machines_of
+from qbench.analysis.quality.plausible import FAR
 from qbench.present.page.tables import otherwise
 from qbench.present.words import cells
 from qbench.present.words.named import PageCase
 from qbench.present.words.ranking import Verdict
 from qbench.present.words.run import Run
-from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE
+from qbench.spec.precisions import IN_NAME_ONLY, QUANTIZED_IN_NAME_ONLY, REFERENCE
 from qbench.text import count, figure, names
 
 MOST_NAMED = 3
@@ -196,6 +197,8 @@ def _doubts(good: Sequence[PageCase]) -> Iterator[str]:
         (sum(bool(case.noisy) for case in good), "noisy"),
         (sum(bool(case.inconclusive) for case in good), "inconclusive"),
         (in_name_only, IN_NAME_ONLY),
+        (sum(QUANTIZED_IN_NAME_ONLY in (c.flags or "") for c in good), QUANTIZED_IN_NAME_ONLY),
+        (sum(FAR in (case.flags or "") for case in good), FAR),
         (sum("emulated" in (case.flags or "") for case in good), "computed by emulation"),
         (sum(map(otherwise, good)), "computed in another precision than was asked for"),
     ):

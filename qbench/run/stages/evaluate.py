@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from qbench.analysis.quality.fidelity import dequantized, judged_outputs
 from qbench.analysis.quality.judge import NotFinite, find_scores, score_outputs
+from qbench.analysis.quality.plausible import MUCH_CLIPPED
 from qbench.analysis.table.profile import summary
 from qbench.bundle.records.run import Effective
 from qbench.kit.model import RunConfig
@@ -22,7 +24,8 @@ from qbench.run.stages.wrong import why_outputs_are_wrong
 from qbench.run.workers.isolate import in_parallel, run_job, scratch_folder, stop_if_disk_full
 from qbench.spec.judging import Quality
 from qbench.spec.models import Expected
-from qbench.spec.precisions import IN_NAME_ONLY, REFERENCE, flags
+from qbench.spec.precisions import IN_NAME_ONLY, QUANTIZED_IN_NAME_ONLY, REFERENCE, flags
+from qbench.text import percent
 
 PROFILE_RUNS = 20
 """Profiled inferences of an evaluation, where the suite asks for a profile."""
@@ -109,12 +112,14 @@ def _evaluate_one(sitting: Sitting, planned: Planned) -> None:
         }
         outputs = {n: folder / f for n, f in outcome.result.get("outputs", {}).items()}
         if outcome.status == "ok":
-            record |= {k: outcome.result[k] for k in ("effective", "runtime_version")}
+            kept = ("effective", "runtime_version", "clipped", "scales")
+            record |= {k: outcome.result[k] for k in kept}
             if profiled:
                 record["profile"] = summary(
                     outcome.result["profile"], outcome.result["profile_refusal"], PROFILE_RUNS
                 )
-            record |= _judge(sitting, planned, outputs, items.labels)
+            record |= _judge(sitting, planned, outputs, items.labels, record["scales"])
+            _warn_of_clipping(sitting, case.label, record["clipped"])
             if "quality" in record:
                 quality = Quality.model_validate(record["quality"])
                 mismatch = outcome.result["mismatch"]
@@ -131,18 +136,24 @@ def _evaluate_one(sitting: Sitting, planned: Planned) -> None:
 
 
 def _judge(
-    sitting: Sitting, planned: Planned, files: Mapping[str, Path], labels: Path | None
+    sitting: Sitting,
+    planned: Planned,
+    files: Mapping[str, Path],
+    labels: Path | None,
+    scales: Mapping[str, tuple[float, int]],
 ) -> dict[str, Any]:
     """The record's field ``quality``, or an error's status and reason where outputs are unusable.
 
     Args:
         files: by output name, an array ``[items, ...]``.
+        scales: (scale, zero-point) of integer outputs, by name.
     """
     card, known = sitting.plan.cards[planned.case.model], sitting.reference_scores
     with sitting.writing:
         reference = sitting.bundle.reference(card.name)
-    base = sitting.bundle.outputs(reference) if reference else None
-    outputs = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
+    base = judged_outputs(sitting.bundle, reference) if reference else None
+    stored = {name: np.load(path, mmap_mode="r") for name, path in files.items()}
+    outputs = dequantized(stored, scales)
     truth = None if labels is None else np.load(labels)
     how = sitting.plan.judging[card.name]
     try:
@@ -160,6 +171,18 @@ def _judge(
     return {"quality": quality.model_dump(mode="json")}
 
 
+def _warn_of_clipping(
+    sitting: Sitting, label: str, clipped: Mapping[str, Mapping[str, float]]
+) -> None:
+    for name, found in clipped.items():
+        if found["share"] >= MUCH_CLIPPED:
+            sitting.progress.note(
+                f"warning: {label}: {percent(found['share'])} of input '{name}' is outside of what "
+                f"the file's scale holds: {found['least']:.4g} … {found['most']:.4g}, not "
+                f"{found['low']:.4g} … {found['high']:.4g}: check preprocess"
+            )
+
+
 def _compare_with_card(sitting: Sitting, label: str, expected: Expected, quality: Quality) -> None:
     """Warn where the unquantized model misses its card's accuracy on the same items."""
     if quality.accuracy is None or expected.items != quality.items:
@@ -172,10 +195,11 @@ def _compare_with_card(sitting: Sitting, label: str, expected: Expected, quality
 
 
 def _refuse_in_name_only(precision: str, effective: Effective) -> dict[str, str]:
-    """An error's status and reason where a case is int8 in name only; else nothing."""
-    if IN_NAME_ONLY not in flags(precision, effective):
+    """An error's status and reason where a case is quantized in name only; else nothing."""
+    names = {IN_NAME_ONLY, QUANTIZED_IN_NAME_ONLY}.intersection(flags(precision, effective))
+    if not names:
         return {}
     counts = effective.macs or effective.operators
     ran = ", ".join(f"{n} {word}" for word, n in counts.items())
     unit = "multiply-accumulates" if effective.macs else "operators"
-    return {"status": "error", "reason": f"{IN_NAME_ONLY}: {unit} by precision: {ran}"}
+    return {"status": "error", "reason": f"{names.pop()}: {unit} by precision: {ran}"}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qbench.analysis.explain import Layer, layer_errors, short_name
-from qbench.analysis.quality.fidelity import sqnr_db
+from qbench.analysis.quality.fidelity import judged_outputs, sqnr_db
 from qbench.analysis.quality.plausible import UNRELATED_DB, why_wrong
 from qbench.kit.model import RunConfig
 from qbench.run.artifacts import feed_files, model_files
@@ -79,7 +79,7 @@ def _below_rounding(sitting: Sitting, planned: Planned, quality: Quality) -> str
     with sitting.writing:
         reference = sitting.bundle.reference(planned.case.model)
         assert reference  # there is an SQNR
-        exact = sitting.bundle.outputs(reference)
+        exact = judged_outputs(sitting.bundle, reference)
     described, files = model_files(model)
     files["twin"] = sitting.artifact(twin).folder
     request = {
