@@ -83,6 +83,9 @@ class OrtStream(Stream):
                 buffer = self._input_buffer(tensor.name, array.shape, want.dtype)
                 self._inputs[tensor.name] = buffer
             np.copyto(buffer, array)
+        for name, output in self._outputs.items():
+            if output is None:  # else ONNX Runtime keeps the last size, which may be another now
+                self._binding.bind_output(name, "cpu")
 
     def read(self) -> Feed:
         model, have = self._ports.model, self._ports.outputs

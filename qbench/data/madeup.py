@@ -26,18 +26,23 @@ class _Drawn(NamedTuple):
     """How the values of an input are drawn.
 
     Attributes:
-        kind: ``noise``, ``mask``, ``positions``, ``zeros`` or ``rows``.
+        kind: ``noise``, ``mask``, ``positions``, ``zeros``, ``rows`` or ``value``.
         rows: number of rows of the table that they select from; None if unknown.
+        value: of all items; None if they differ.
     """
 
     dtype: str
     shape: list[int]
     kind: str
     rows: int | None
+    value: float | None = None
 
 
 def made_up(
-    inputs: Mapping[str, TensorSpec], split: str, rows: Mapping[str, int] | None = None
+    inputs: Mapping[str, TensorSpec],
+    split: str,
+    rows: Mapping[str, int] | None = None,
+    values: Mapping[str, float] | None = None,
 ) -> Items:
     """Make reproducible inputs for the split ``evaluation`` or ``calibration``.
 
@@ -49,11 +54,15 @@ def made_up(
 
     Args:
         rows: of the tables that inputs select from, by input.
+        values: of all items, by input.
 
     Raises:
         UserError: an item is too large.
     """
-    drawn = {name: _how(name, spec, (rows or {}).get(name)) for name, spec in inputs.items()}
+    drawn = {
+        name: _how(name, spec, (rows or {}).get(name), (values or {}).get(name))
+        for name, spec in inputs.items()
+    }
     sizes = [prod(how.shape) * np.dtype(how.dtype).itemsize for how in drawn.values()]
     count = min(ITEMS, BUDGET_BYTES // max(1, sum(sizes)))
     if count < LEAST_ITEMS:
@@ -72,7 +81,9 @@ def made_up(
     return kept(arrays, digest, random=True)
 
 
-def _how(name: str, spec: TensorSpec, rows: int | None) -> _Drawn:
+def _how(name: str, spec: TensorSpec, rows: int | None, value: float | None) -> _Drawn:
+    if value is not None:
+        return _Drawn(spec.dtype, [int(size) for size in spec.item], "value", None, value)
     word, dtype = name.lower(), np.dtype(spec.dtype)
     kind = "noise"
     if dtype.kind == "b" or "mask" in word:
@@ -95,6 +106,8 @@ def _draw(rng: np.random.RandomState, how: _Drawn, items: int) -> np.ndarray:
             array = np.arange(last) < rng.randint(1, last + 1, (*outer, 1))
         case "positions":
             array = np.broadcast_to(np.arange(last) % (how.rows or last), (*outer, last))
+        case "value":
+            array = np.full(shape, how.value)
         case "zeros":
             array = np.zeros(shape)
         case "rows":

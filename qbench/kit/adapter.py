@@ -144,6 +144,7 @@ class Description:
             one without a name is called ``<tensor>.<axis>``. ``batch`` need not be set.
         sizes: values of free sizes that the file itself gives or forces, by the size's name.
         rows: by input whose values select rows of a table, the number of rows.
+        values: by scalar input, a value that the graph compares it with, such as a sampling rate.
         notes: sentences for the reader, such as which of several signatures this is.
     """
 
@@ -151,6 +152,7 @@ class Description:
     outputs: Mapping[str, TensorSpec]
     sizes: Mapping[str, KnownSize] = field(default_factory=dict[str, KnownSize])
     rows: Mapping[str, int] = field(default_factory=dict[str, int])
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -163,6 +165,7 @@ class Description:
             {name: TensorSpec.from_json(spec) for name, spec in data["outputs"].items()},
             {name: KnownSize(*known) for name, known in data["sizes"].items()},
             data["rows"],
+            data["values"],
             tuple(data["notes"]),
         )
 

@@ -68,7 +68,7 @@ def make_plan(
     runnable = [p.case for p in planned if p.preparation]
     wanted = yardsticks(runnable, probes) if suite.roofline else []
     for path in yardstick_cards():
-        catalog.add_card(path)
+        catalog.add_card(path, keeps_sizes=True)
     ceilings = tuple(p for p in map(planner.place, wanted) if p.preparation is not None)
     models |= {p.case.model for p in ceilings}
     cases += [p.case for p in ceilings]

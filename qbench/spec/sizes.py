@@ -17,6 +17,8 @@ InputShapes = dict[str, list[int | str]]
 LARGEST = 2**31 - 1
 """Largest size that runtimes take."""
 
+_Value = TypeVar("_Value")
+
 
 @dataclass(frozen=True)
 class GivenSizes:
@@ -58,6 +60,15 @@ class GivenSizes:
 
     def __bool__(self) -> bool:
         return bool(self.shapes or self.sizes or self.batch_axes)
+
+    def renamed(self, inputs: Mapping[str, TensorSpec]) -> GivenSizes:
+        """The same with the file's names: of ``serving_default_images:0``, ``images`` is enough."""
+        short = {name.removeprefix("serving_default_").partition(":")[0]: name for name in inputs}
+
+        def full(given: Mapping[str, _Value]) -> dict[str, _Value]:
+            return {n if n in inputs else short.get(n, n): value for n, value in given.items()}
+
+        return GivenSizes(full(self.shapes), self.sizes, full(self.batch_axes))
 
     def check_names(self, inputs: Mapping[str, TensorSpec]) -> None:
         """
@@ -145,9 +156,6 @@ def shapes_of(card: ModelCard) -> InputShapes:
 def as_text(shape: Sequence[int | str]) -> str:
     """Such as ``Nx3x224x224``; ``scalar`` for []."""
     return "x".join(map(str, shape)) or "scalar"
-
-
-_Value = TypeVar("_Value")
 
 
 def _pairs(

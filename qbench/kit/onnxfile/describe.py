@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from qbench.kit.adapter import Description, KnownSize
 from qbench.kit.onnxfile.graph import real_inputs, shape_of, specs
@@ -26,7 +26,8 @@ def describe(model: ModelProto) -> Description:
     metadata = {prop.key: prop.value for prop in model.metadata_props}
     for value in real_inputs(graph):
         known.add_image_size(shape_of(value), metadata.get("imgsz", ""))
-    return Description(inputs, specs(graph.output, graph), known.sizes, known.rows)
+    outputs = specs(graph.output, graph)
+    return Description(inputs, outputs, known.sizes, known.rows, known.values)
 
 
 @dataclass
@@ -36,6 +37,7 @@ class _Known:
     Attributes:
         sizes: values of free sizes, by name.
         rows: rows of the table that an input selects from, by input.
+        values: what a scalar input is compared with, by input.
     """
 
     users: Mapping[str, list[NodeProto]]
@@ -43,6 +45,7 @@ class _Known:
     shapes: Mapping[str, tuple[int | str, ...]]
     sizes: dict[str, KnownSize] = field(default_factory=dict[str, KnownSize])
     rows: dict[str, int] = field(default_factory=dict[str, int])
+    values: dict[str, float] = field(default_factory=dict[str, float])
 
     @classmethod
     def of(cls, graph: GraphProto) -> _Known:
@@ -71,12 +74,20 @@ class _Known:
                         self._add(shape, axis, size, f"the shape of '{node.output[0]}'")
                 for axis, size in self._forced(node, tensor, len(shape)):
                     self._add(shape, axis, size, f"the weights of {_title(node)}")
+                if node.op_type == "Equal" and not shape:
+                    self._add_value(name, node)
                 if node.op_type == "Gather" and list(node.input[1:2]) == [tensor]:
                     table = self.constants.get(node.input[0])
                     axis = _attribute(node, "axis", 0)
                     if table is not None and table.dims:
                         rows = table.dims[axis]
                         self.rows[name] = min(rows, self.rows.get(name, rows))
+
+    def _add_value(self, name: str, node: NodeProto) -> None:
+        for other in node.input:
+            constant = self.constants.get(other)
+            if constant is not None and not constant.dims:
+                self.values.setdefault(name, float(numpy_helper.to_array(constant).item()))
 
     def _add(self, shape: tuple[int | str, ...], axis: int, size: int | str, source: str) -> None:
         name = shape[axis] if -len(shape) <= axis < len(shape) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from math import prod
@@ -21,6 +22,8 @@ from qbench.kit.reasons import sentence
 _CONVOLUTIONS = ("Conv", "ConvTranspose", "FusedConv")
 _PRODUCTS = ("MatMul", "Gemm", "FusedMatMul", "FusedGemm")
 _WEIGHTED = (*_CONVOLUTIONS, *_PRODUCTS)
+_NAME = re.compile(r"[A-Za-z_][\w.-]*")
+"""A free size's name that a user can type."""
 _EIGHT_BITS = (TensorProto.INT8, TensorProto.UINT8)
 
 
@@ -137,12 +140,14 @@ def _spec(value: onnx.ValueInfoProto, quantized: Mapping[str, tuple[float, int]]
 
 def shape_of(value: onnx.ValueInfoProto) -> Shape:
     """Return the shape of a tensor. A size of 0 or less is free, as a name is; free sizes without a
-    name are called ``<tensor>.<axis>``."""
+    name (PaddlePaddle calls each ``?``) are called ``<tensor>.<axis>``."""
     if not value.type.tensor_type.HasField("shape"):
         return UNKNOWN_RANK
     dims = value.type.tensor_type.shape.dim
     return tuple(
-        dim.dim_value if dim.dim_value > 0 else dim.dim_param or f"{value.name}.{axis}"
+        dim.dim_value
+        if dim.dim_value > 0
+        else (dim.dim_param if _NAME.fullmatch(dim.dim_param) else f"{value.name}.{axis}")
         for axis, dim in enumerate(dims)
     )
 

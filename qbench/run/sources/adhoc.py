@@ -27,7 +27,7 @@ from qbench.run.sources.tensors import Asked, Ran, Runner, settle
 from qbench.run.workers.isolate import run_job, scratch_folder
 from qbench.run.workers.registry import Registry
 from qbench.spec.models import ModelCard
-from qbench.spec.sizes import NOTHING_GIVEN, GivenSizes
+from qbench.spec.sizes import NOTHING_GIVEN, GivenSizes, shapes_of
 from qbench.spec.suite import Suite, suites_dir
 
 TRY_TIMEOUT_S = 300
@@ -166,7 +166,7 @@ def _add_file(
     def two_items(specs: Mapping[str, TensorSpec]) -> Feed:
         if arrays is not None:
             return {n: array[:2] for n, array in _by_item(inputs, arrays, specs).items()}
-        return made_up(specs, "evaluation", described.rows).arrays(2)
+        return made_up(specs, "evaluation", described.rows, described.values).arrays(2)
 
     tensors = settle(
         Asked(
@@ -195,8 +195,10 @@ def _add_file(
         items = _halves(inputs, _by_item(inputs, arrays, card.input_specs))
     else:
         splits = ("evaluation", "calibration")
-        items = {split: made_up(card.input_specs, split, described.rows) for split in splits}
-    catalog.add(card, path.parent, items)
+        specs, rows, values = card.input_specs, described.rows, described.values
+        items = {split: made_up(specs, split, rows, values) for split in splits}
+    open_sizes = any(replace(spec, batch=0).free for spec in described.inputs.values())
+    catalog.add(card, path.parent, items, shapes_of(card) if open_sizes else {})
     return name, tensors.batch
 
 
@@ -279,13 +281,14 @@ class Readers:
 
         def run(specs: Mapping[str, TensorSpec], batch: int, feeds: Sequence[Feed]) -> Ran:
             model = _as_file(path, form, specs, described.outputs)
-            refusals = []
-            for name, target in adapters:
+            first = None
+            for _, target in adapters:
                 ran = _run_in(target, model, batch, feeds)
                 if ran.refusal is None:
                     return ran
-                refusals.append(f"{name}: {ran.refusal}")
-            return Ran(refusal="; ".join(refusals))
+                first = first or ran
+            assert first is not None
+            return first
 
         return run
 

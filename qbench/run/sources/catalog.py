@@ -87,6 +87,7 @@ class Catalog:
         self._datasets = self._find("datasets")
         self._extra: dict[str, tuple[ModelCard, Path, dict[str, Items]]] = {}
         self._shapes: dict[str, InputShapes] = {}
+        self._keep_sizes: set[str] = set()
         self._cards: dict[str, ModelCard] = {}
         self._lines: dict[str, Lines] = {}
         self._items: dict[tuple[str, str], Items | None] = {}
@@ -103,20 +104,31 @@ class Catalog:
         """Names of all models."""
         return sorted({*self._models, *self._extra})
 
-    def add(self, card: ModelCard, folder: Path, items: dict[str, Items]) -> None:
-        """Add a model without a card file, with its preprocessed items by split name."""
+    def add(
+        self, card: ModelCard, folder: Path, items: dict[str, Items], shapes: InputShapes
+    ) -> None:
+        """Add a model without a card file, with its preprocessed items by split name.
+
+        Args:
+            shapes: of its inputs, where the file leaves sizes open; else empty.
+        """
         self._extra[card.name] = (card, folder, items)
-        if card.sizes:
-            self._shapes[card.name] = shapes_of(card)
+        self._shapes[card.name] = shapes
 
     def given_shapes(self, name: str) -> InputShapes:
         """Shapes of the model's inputs where they are not its card's own; else empty."""
         self.card(name)
         return self._shapes.get(name, {})
 
-    def add_card(self, path: Path) -> ModelCard:
-        """Add the card in the file ``path``; it replaces others of its name."""
+    def add_card(self, path: Path, keeps_sizes: bool = False) -> ModelCard:
+        """Add the card in the file ``path``; it replaces others of its name.
+
+        Args:
+            keeps_sizes: whether given sizes do not concern it, as those of a yardstick.
+        """
         self._models[path.stem] = path
+        if keeps_sizes:
+            self._keep_sizes.add(path.stem)
         return self.card(path.stem)
 
     def card(self, name: str) -> ModelCard:
@@ -153,7 +165,8 @@ class Catalog:
         Raises:
             UserError: a size of an input is left open.
         """
-        sized = self._given.apply(card)
+        given = NOTHING_GIVEN if card.name in self._keep_sizes else self._given
+        sized = given.apply(card)
         if sized is not card:
             self._shapes[card.name] = shapes_of(sized)
         if missing := missing_sizes(sized.input_specs):

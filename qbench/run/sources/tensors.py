@@ -6,6 +6,7 @@ batch is tried: the file runs on two items one after the other, and on both at o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from qbench.kit.model import UNKNOWN_RANK, Feed, Shape, TensorSpec, gathered
 from qbench.spec.models import BATCH, DTYPES
 from qbench.spec.sizes import GivenSizes, as_text
 
+_BATCH_NAME = re.compile(r"(?i)^(n|b|bs|.*batch.*|.*\.0|unk__.*|none)$")
+"""Names that exporters give the batch, and those of sizes without a name."""
 SAME_DB = 20.0
 """Least agreement of an item's outputs alone and in a batch, dB. Dynamic quantization, whose scales
 are of the whole batch, agrees to about 30."""
@@ -89,6 +92,7 @@ def settle(asked: Asked) -> Tensors:
     """
     described = asked.described
     _check_kinds(asked)
+    asked = replace(asked, given=asked.given.renamed(described.inputs))
     asked.given.check_names(described.inputs)
     inputs = _with_batch(_ranked(asked), asked.given, described.sizes)
     if asked.run is None:
@@ -183,12 +187,13 @@ def _valued(asked: Asked, inputs: Specs, why_no_batch: str = "") -> _Valued:
         for axis, size in enumerate(spec.shape):
             if axis == spec.batch or isinstance(size, int):
                 continue
-            value = _value(asked, name, spec, axis)
+            value = None if name in asked.given.shapes else _value(asked, name, spec, axis)
             if value is not None and sizes.setdefault(size, value) != value:
                 raise UserError(
                     f"{asked.title}: '{size}' of '{name}' is {value}, and elsewhere "
                     f"{sizes[size]}: the file calls both the same"
                 )
+    inputs = {name: _shaped(spec, asked.given.shapes.get(name)) for name, spec in inputs.items()}
     missing = [
         (name, spec, free)
         for name, spec in inputs.items()
@@ -202,10 +207,16 @@ def _valued(asked: Asked, inputs: Specs, why_no_batch: str = "") -> _Valued:
             [1 if a == spec.batch else s if isinstance(s, int) else "VALUE" for a, s in sizes_of]
         )
         why = f"; {why_no_batch}" if why_no_batch else ""
+        batch = None if spec.batch is None else str(spec.shape[spec.batch])
+        other = ""
+        if batch is not None and not batch.isdigit() and not _BATCH_NAME.search(batch):
+            why += f"; {batch} would be the batch"
+            other = f" If the batch is another axis, add --batch-axis {name}=AXIS."
         raise UserError(
             f"{asked.title} leaves sizes open: {', '.join(names)} of input '{name}' "
             f"[{', '.join(map(str, spec.shape))}]{why}",
-            f"Add --size {','.join(f'{n}=VALUE' for n in names)}, or --shape {name}={shape}.",
+            f"Add --size {','.join(f'{n}=VALUE' for n in names)}, or --shape {name}={shape}."
+            f"{other}",
         )
     return _Valued({name: spec.sized(sizes) for name, spec in inputs.items()}, inputs, sizes)
 
@@ -237,11 +248,19 @@ def _check_shape(asked: Asked, name: str, spec: TensorSpec) -> None:
             raise UserError(f"{where}the file fixes axis {axis} at {size}")
 
 
+def _shaped(spec: TensorSpec, shape: tuple[int, ...] | None) -> TensorSpec:
+    """The input with the user's sizes in place of free ones, but for the batch."""
+    if shape is None:
+        return spec
+    sizes = zip(spec.shape, shape, strict=True)
+    return replace(
+        spec, shape=tuple(a if axis == spec.batch else b for axis, (a, b) in enumerate(sizes))
+    )
+
+
 def _value(asked: Asked, name: str, spec: TensorSpec, axis: int) -> int | None:
     """The value of a free size of an input, by order of precedence; None if there is none."""
     size = str(spec.shape[axis])
-    if name in asked.given.shapes:
-        return asked.given.shapes[name][axis]
     if size in asked.given.sizes:
         return asked.given.sizes[size]
     array = (asked.arrays or {}).get(name, ())
