@@ -108,6 +108,7 @@ class Judging(BaseModel):
         class_axis: axis of ``output`` that holds a score for each class of a pixel.
         classes: number of classes of the data set; None if not known.
         decoder: of a detector.
+        ragged: outputs with a number of rows that the values decide; missing rows count as zeros.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,6 +121,7 @@ class Judging(BaseModel):
     class_axis: int = -1
     classes: PositiveInt | None = None
     decoder: Decoder | None = None
+    ragged: tuple[str, ...] = ()
 
     def answer(self) -> dict[str, Any] | None:
         """How the answer for one item is read from the outputs, as

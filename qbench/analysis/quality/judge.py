@@ -12,6 +12,7 @@ from qbench.analysis.quality import metrics
 from qbench.analysis.quality.boxes import mean_average_precision
 from qbench.analysis.quality.fidelity import Outputs, compare
 from qbench.analysis.quality.scores import Share, Statistic
+from qbench.kit.feeds import padded
 from qbench.kit.pipeline import answers
 from qbench.spec.judging import Judging, Metric, Quality
 from qbench.spec.tasks import TASKS
@@ -79,6 +80,7 @@ def find_scores(
 
 
 def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, Any]:
+    reference, outputs = _of_equal_rows(reference, outputs, how.ragged)
     fidelity = compare(reference, outputs)
     ours, theirs = _classes(outputs, how), _classes(reference, how)
     return {
@@ -91,6 +93,19 @@ def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, An
         if ours is None or theirs is None
         else float(np.equal(ours, theirs).mean()),
     }
+
+
+def _of_equal_rows(
+    reference: Outputs, outputs: Outputs, ragged: Iterable[str]
+) -> tuple[Outputs, Outputs]:
+    """Both with zeros for the rows that only the other has, of outputs named in ``ragged``."""
+    ours, theirs = dict(outputs), dict(reference)
+    for name in ragged:
+        if name in ours and name in theirs and ours[name].ndim == theirs[name].ndim:
+            sizes = zip(ours[name].shape, theirs[name].shape, strict=True)
+            largest = tuple(max(pair) for pair in sizes)
+            ours[name], theirs[name] = padded(ours[name], largest), padded(theirs[name], largest)
+    return theirs, ours
 
 
 def _worst(values: Iterable[float | None]) -> float | None:
