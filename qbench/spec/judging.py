@@ -121,7 +121,7 @@ class Judging(BaseModel):
     class_axis: int = -1
     classes: PositiveInt | None = None
     decoder: Decoder | None = None
-    ragged: tuple[str, ...] = ()
+    ragged: list[str] = []
 
     def answer(self) -> dict[str, Any] | None:
         """How the answer for one item is read from the outputs, as

@@ -315,5 +315,5 @@ class ModelCard(Strict):
             class_axis=1 if self.outputs[first].layout == "NCHW" else -1,
             classes=classes,
             decoder=self.decoder,
-            ragged=tuple(name for name, spec in self.output_specs.items() if spec.free),
+            ragged=[name for name, spec in self.output_specs.items() if spec.free],
         )

@@ -8,7 +8,7 @@ import pytest
 from qbench.analysis.quality.judge import score_outputs
 from qbench.spec.judging import Judging
 
-HOW = Judging(task="other", ragged=("kept",))
+HOW = Judging(task="other", ragged=["kept"])
 
 
 def test_missing_rows_count_as_zeros():
