@@ -45,7 +45,7 @@ accuracy_delta accuracy_delta_low accuracy_delta_high sqnr_db cosine equal_value
 outputs_digest
 roofline_share loadgen_valid target_qps isa power_mode
 case_id artifact_digest model_digest dataset_digest host_id run_id
-flags converted_from conversion_sqnr_db
+flags converted_from conversion_sqnr_db input_shapes
 max_abs_difference accuracy_delta_p accuracy_items_needed accuracy_data reference
 scenario_options doubtful_trials clean_share run_delay_share others_cores clock_ghz
 temperature_c half_width inconclusive warmup_calls warmup_ms latency_p10_low_ms
@@ -64,7 +64,7 @@ NOT_YET = {
     "preprocess_ms", "postprocess_ms", "e2e_p50_ms", "e2e_p99_ms", "fps",
     "deadline_miss_rate", "sustained_p50_ms", "sustained_p99_ms", "sustained_ratio",
     "device_memory_mb", "idle_w", "instructions_per_inference", "roofline_share",
-    "loadgen_valid", "target_qps", "flags", "converted_from", "conversion_sqnr_db",
+    "loadgen_valid", "target_qps", "flags", "converted_from", "conversion_sqnr_db", "input_shapes",
     "scenario_options", "half_width", "inconclusive", "clock_ghz", "temperature_c", "clean_share",
     "run_delay_share", "others_cores", "latency_p99_9_ms", "decode_ms", "paced_hz",
     "paced_jitter_ms", "processor_left", "energy_gross_mj_per_inference", "energy_reason",

@@ -462,7 +462,7 @@ class Evaluated(Outcome):
     effective: Effective | None = None
     quality: Quality | None = None
     clipped: dict[str, ClippedInput] = {}
-    scales: dict[str, tuple[float, int]] = {}
+    scales: dict[str, Annotated[tuple[float, int], Field(strict=False)]] = {}  # JSON has lists
     profile: Profiled | None = None
     data_is_random: bool = False
     log: str = ""
