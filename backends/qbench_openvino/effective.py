@@ -62,6 +62,7 @@ _NOTED = (
     "NUM_STREAMS",
     "ENABLE_CPU_PINNING",
     "PERFORMANCE_HINT",
+    "SNIPPETS_MODE",
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import NothingToQuantize, PrepareError
+from qbench_openvino.runtime import read_info
 
 CONVOLUTIONS = (
     "Convolution",
@@ -44,12 +45,28 @@ def quantized(model: Any) -> list[Any]:
     return found
 
 
+def has_fused_products(execution: Any, model: Any) -> bool:
+    """Whether the plugin put quantized products of ``model`` into generated code.
+
+    Args:
+        execution: the execution graph of ``model``.
+    """
+    names: set[str] = set()
+    for op in quantized(model):
+        names.update(one.get_friendly_name() for one in (op, bias_of(op)) if one is not None)
+    return any(
+        not names.isdisjoint(read_info(node, "originalLayersNames").split(","))
+        for node in execution.get_ordered_ops()
+        if read_info(node, "layerType") == "Subgraph"
+    )
+
+
 def check_weights(model: Any) -> None:
     """Check that the model has weights that NNCF can quantize.
 
     Raises:
         PrepareError: some hold NaN or an infinite number.
-        Unsupported: there are none.
+        NothingToQuantize: there are none.
     """
     found = products(model)
     if not found:

@@ -189,6 +189,15 @@ def test_what_branches_and_loops_read_keeps_its_activation(
     assert ran.provenance.quantized_ops == 3
 
 
+def test_openvino_quantizes_around_branches_and_refuses_loops(tmp_path: Path) -> None:
+    path, feeds = branching(tmp_path / "if.onnx", ["Relu"], loop=False), rows(16)
+    ran = run("openvino", path, feeds, "int8-static")
+    assert sqnr_db(bare(path, feeds), ran.outputs) > 20
+    path = branching(tmp_path / "loop.onnx", ["Relu"], loop=True)
+    with pytest.raises(Unsupported, match="does not quantize a model with a loop"):
+        run("openvino", path, feeds, "int8-static")
+
+
 @pytest.mark.parametrize("precision", ["int8-static", "int8-dynamic", "w8"])
 @pytest.mark.parametrize("stored", ["constants", "sparse"])
 def test_weights_are_quantized_however_they_are_stored(
@@ -223,5 +232,70 @@ def test_a_model_without_products_has_nothing_to_quantize(
         tmp_path / "m.onnx", [Node("Relu", ["x"], ["y"])], [value("x", ["N", 32])],
         [value("y", ["N", 32])],
     )  # fmt: skip
-    with pytest.raises(Unsupported, match="there is nothing to quantize"):
+    with pytest.raises(Unsupported, match="with weights to quantize"):
         run(backend, path, rows(), precision)
+
+
+def rounding(path: Path) -> Path:
+    """A pair of QuantizeLinear and DequantizeLinear before two products."""
+    return saved(
+        path,
+        [
+            Node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+            Node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+            Node("MatMul", ["d", "w"], ["a"]),
+            Node("Relu", ["a"], ["r"]),
+            Node("MatMul", ["r", "v"], ["y"]),
+        ],
+        [value("x", ["N", 32])],
+        [value("y", ["N", 8])],
+        {
+            "w": random(32, 32),
+            "v": random(32, 8, seed=1),
+            "scale": np.float32(0.02),
+            "zero": np.int8(0),
+        },
+    )
+
+
+@every_backend
+def test_a_float_file_that_rounds_its_input_runs_as_fp32_and_in_int8(
+    backend: str, tmp_path: Path
+) -> None:
+    """On OpenVINO with one thread, generated code for chains of products was wrong (0 dB)."""
+    path, feeds = rounding(tmp_path / "m.onnx"), rows(16)
+    exact = bare(path, feeds)
+    ran = run(backend, path, feeds)
+    assert ran.effective.precision == "fp32" and ran.provenance.quantized_ops is None
+    assert sqnr_db(exact, ran.outputs) > 120
+    ran = run(backend, path, feeds, "int8-static")
+    assert ran.effective.precision == "int8" and ran.effective.operators == {"int8": 2}
+    assert sqnr_db(exact, ran.outputs) > 30
+    with pytest.raises(Unsupported, match="the file is not quantized"):
+        run(backend, path, feeds, "as-shipped")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_openvino_runs_float64_files(inside: bool, tmp_path: Path) -> None:
+    """Which it computes in float32; float64 inputs failed with one thread."""
+    path, feeds = mlp(tmp_path / "m.onnx", TensorProto.DOUBLE), rows(16, dtype=np.float64)
+    if inside:
+        model = onnx.load(path)
+        model.graph.input[0].CopyFrom(value("x", ["N", 32]))
+        model.graph.output[0].CopyFrom(value("z", ["N", 8]))
+        model.graph.node[0].input[0] = "wide"
+        model.graph.node.insert(0, Node("Cast", ["x"], ["wide"], to=TensorProto.DOUBLE))
+        model.graph.node.append(Node("Cast", ["y"], ["z"], to=TensorProto.FLOAT))
+        onnx.save(model, path)
+        feeds = rows(16)
+    exact = bare(path, feeds)
+    ran = run("openvino", path, feeds)
+    assert ran.effective.precision == "fp32"
+    assert sqnr_db(exact, ran.outputs) > 120
+    if inside:
+        ran = run("openvino", path, feeds, "int8-static")
+        assert ran.effective.precision == "int8"
+        assert sqnr_db(exact, ran.outputs) > 30
+    else:
+        with pytest.raises(Unsupported, match="does not quantize float64 inputs"):
+            run("openvino", path, feeds, "int8-static")

@@ -732,8 +732,8 @@ def test_the_work_of_attention_is_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not HAS_VNNI, reason="fused into a float operator on processors with VNNI only")
-def test_products_that_stay_in_fp32_are_told_so(tmp_path: Path) -> None:
-    """The plugin fuses these two narrow products into one float32 operator, whatever NNCF did."""
+def test_chains_of_products_run_in_int8(tmp_path: Path) -> None:
+    """Left alone, the plugin fuses these two narrow products into one float32 operator."""
     model = describe(
         asset("models/avgwordvec_sst2/model.onnx"),
         ("input_1", TensorSpec("int32", ("N", 256)), None),
@@ -743,8 +743,9 @@ def test_products_that_stay_in_fp32_are_told_so(tmp_path: Path) -> None:
     artifact = prepare(model, "int8-static", tmp_path / "out", Calibration({"x": words}))
     answer = effective(artifact)
     assert artifact.provenance.quantized_ops == 2
-    assert answer.precision == "fp32"
-    assert answer.macs == {"fp32": 16 * 16 + 16 * 2}
+    assert answer.precision == "int8"
+    assert answer.macs == {"int8": 16 * 16 + 16 * 2}
+    assert "SNIPPETS_MODE=DISABLE" in answer.notes[0]
 
 
 def test_dynamic_int8_is_refused_for_convolutions(tmp_path: Path) -> None:

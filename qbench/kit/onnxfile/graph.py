@@ -237,7 +237,8 @@ def check_weights(model: ModelProto) -> None:
 
     Raises:
         PrepareError: some hold NaN or an infinite number.
-        Unsupported: there are none, or all of them are float64.
+        NothingToQuantize: there are none.
+        Unsupported: all of them are float64.
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     products = [n for n in model.graph.node if n.op_type in _WEIGHTED]
