@@ -33,7 +33,7 @@ def load(source: Source) -> Loaded:
         return keras_model(application(source.options, source.cache))
     assert source.path is not None
     if source.format == "savedmodel":
-        return load_savedmodel(source.path)
+        return load_savedmodel(source.path, source.options.get("signature"))
     return keras_model(load_keras(source.path))
 
 

@@ -244,11 +244,12 @@ def application(source_options: Mapping[str, Any], cache: Path | None) -> Any:
 # --------------------------------------------------------------------------- SavedModel
 
 
-def load_savedmodel(path: Path) -> Loaded:
-    """The ``serving_default`` signature (or the only one) of a SavedModel.
+def load_savedmodel(path: Path, signature: str | None = None) -> Loaded:
+    """A signature of a SavedModel.
 
     Args:
         path: the folder with ``saved_model.pb``, or its parent.
+        signature: its key; None: ``serving_default``, or the only one.
 
     Raises:
         PrepareError: not a SavedModel, no such signature, or an operator that may act outside it.
@@ -262,9 +263,12 @@ def load_savedmodel(path: Path) -> Loaded:
     except Exception as error:
         raise PrepareError(f"TensorFlow cannot load the SavedModel: {sentence(error)}") from error
     signatures = dict(getattr(owner, "signatures", {}))
-    key = "serving_default" if len(signatures) != 1 else next(iter(signatures))
+    key = signature or ("serving_default" if len(signatures) != 1 else next(iter(signatures)))
     if key not in signatures:
-        raise PrepareError(f"no signature serving_default; there are {sorted(signatures)}")
+        raise PrepareError(
+            f"the SavedModel has no signature {key}; it has {', '.join(sorted(signatures))}: name "
+            "one as sources.savedmodel.signature in a model card"
+        )
     function = signatures[key]
 
     def call(feed: Tensors) -> Tensors:

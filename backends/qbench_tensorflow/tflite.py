@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tf2onnx
 
-from qbench.kit.adapter import PrepareError
+from qbench.kit.adapter import PrepareError, Unsupported
 from qbench.kit.converter import Converted, Source, run_twice
 from qbench.kit.feeds import fixed_batch
 from qbench.kit.model import Feed, SourceTensor
@@ -21,6 +21,8 @@ from qbench_tensorflow.onnxfile import float_ends, free_batch, save
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
     """Convert to ``form``, which is ``onnx``."""
     assert source.path is not None
+    if source.options.get("signature") is not None:
+        raise Unsupported("of a TFLite file with several signatures, tf2onnx converts the first")
     opened = open_file(source)
     inputs, outputs = opened.inputs, opened.outputs
     reference = run_twice(lambda: opened.run(samples))

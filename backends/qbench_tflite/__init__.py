@@ -98,6 +98,11 @@ class Backend(Adapter):
 
         return describe(path)
 
+    def extract(self, path: Path, signature: str, out: Path) -> None:
+        from qbench_tflite.prepare import extract
+
+        extract(path, signature, out)
+
     def prepare(
         self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
     ) -> Provenance:

@@ -44,7 +44,7 @@ def converted(
     if not calibration:
         raise PrepareError("int8-static needs calibration items, but got none")
     loaded = (
-        load_savedmodel(model.path)
+        load_savedmodel(model.path, model.signature)
         if model.format == "savedmodel"
         else keras_model(load_keras(model.path))
     )

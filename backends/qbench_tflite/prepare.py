@@ -15,7 +15,7 @@ from qbench_tflite import flatfile, graph, quantizer
 from qbench_tflite.program import interpreter
 from qbench_tflite.quantizer import Kept, call, excluded, quantized
 from qbench_tflite.requested import PER_CHANNEL_PRODUCTS
-from qbench_tflite.signature import with_signature
+from qbench_tflite.signature import alone, several, with_signature
 from qbench_tflite.tensors import file_slots, slots
 
 FILE = "model.tflite"
@@ -187,26 +187,57 @@ def describe(path: Path) -> Description:
     """Inputs and outputs of a TFLite file, by the tensors' own names.
 
     Raises:
-        PrepareError: not a valid TFLite file.
+        PrepareError: not a valid TFLite file, or one with several signatures.
         Unsupported: a Keras file or a SavedModel, whose tensors the TF converter names.
     """
     if path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5"):
         raise Unsupported(f"{path.name} is no TFLite file")
-    inputs, outputs = file_slots(_load(path.read_bytes()))
+    content = path.read_bytes()
+    reader = _load(content)
+    _refuse_several(content)
+    inputs, outputs = file_slots(reader)
     return Description(
         {name: slot.spec for name, slot in inputs.items()},
         {name: slot.spec for name, slot in outputs.items()},
     )
 
 
+def extract(path: Path, signature: str, out: Path) -> None:
+    """Write the subgraph of a signature as a file of its own, with the signature's names.
+
+    Raises:
+        PrepareError: not a valid TFLite file, or it has no such signature.
+    """
+    content = path.read_bytes()
+    _load(content)
+    try:
+        out.write_bytes(alone(content, signature))
+    except ValueError as error:
+        raise PrepareError(str(error)) from None
+
+
 def _read(model: Model) -> bytes:
     """The content of a valid file that fits the card."""
     content = model.path.read_bytes()
+    reader = _load(content)
+    _refuse_several(content)
     try:
-        slots(_load(content), model)
+        slots(reader, model)
     except ValueError as error:
         raise PrepareError(f"the model card and the file disagree: {error}") from None
     return content
+
+
+def _refuse_several(content: bytes) -> None:
+    """
+    Raises:
+        PrepareError: signatures of the file name different subgraphs.
+    """
+    if keys := several(content):
+        raise PrepareError(
+            f"the file has the signatures {', '.join(keys)}: choose one by --signature, or by "
+            "sources.tflite.signature in a model card"
+        )
 
 
 def _load(content: bytes) -> Any:

@@ -23,8 +23,8 @@ def several(content: bytes) -> list[str]:
 
 
 def alone(content: bytes, key: str) -> bytes:
-    """The file with the signature ``key`` only: its subgraph is the first, and subgraphs and
-    weights of other signatures are gone.
+    """The file with the signature ``key`` only: its subgraph is the first, its inputs and outputs
+    are called as in the signature, and subgraphs and weights of other signatures are gone.
 
     Raises:
         ValueError: there is no such signature.
@@ -32,12 +32,22 @@ def alone(content: bytes, key: str) -> bytes:
     model = parse(content)
     signatures = {entry.signatureKey.decode(): entry for entry in model.signatureDefs or ()}
     if key not in signatures:
-        raise ValueError(f"the file has no signature '{key}'; {', '.join(signatures) or 'none'}")
+        raise ValueError(f"the file has no signature {key}; it has {_listed(signatures)}")
     signature = signatures[key]
     keep(model, reachable(model, signature.subgraphIndex))
     signature.subgraphIndex = 0
     model.signatureDefs = [signature]
+    entries = {entry.tensorIndex: entry.name for entry in (*signature.inputs, *signature.outputs)}
+    for index, tensor in enumerate(model.subgraphs[0].tensors):
+        if index in entries:
+            tensor.name = entries[index]
+        elif tensor.name in entries.values():
+            tensor.name += b"_"
     return packed(model)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    return ", ".join(sorted(keys)) or "none"
 
 
 def with_signature(

@@ -66,6 +66,10 @@ BatchAxes = Annotated[
         "--batch-axis", metavar="INPUT=N", help="The batch's axis, from 0, or none; repeatable."
     ),
 ]
+Signature = Annotated[
+    str | None,
+    typer.Option(metavar="KEY", help="For a TFLite file with several signatures: the one to run."),
+]
 
 
 def run(
@@ -84,6 +88,7 @@ def run(
     shape: Shapes = None,
     size: Sizes = None,
     batch_axis: BatchAxes = None,
+    signature: Signature = None,
     rounds: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Replaces the suite's rounds.")
     ] = None,
@@ -153,7 +158,7 @@ def run(
     registry = Registry()
     facts, wall = load_system(system), _wall_meter(power_log, power_command)
     given = _GivenText(shape or [], size or [], batch_axis or [])
-    choice = _Choice(suite, model, backend, precision, device, given, inputs, rounds)
+    choice = _Choice(suite, model, backend, precision, device, given, signature, inputs, rounds)
     with RichProgress(messages) as progress:
         request, catalog = _request(choice, results, registry, progress.note)
         if profile:
@@ -253,6 +258,7 @@ class _Choice(NamedTuple):
     precisions: list[str] | None
     devices: list[str] | None
     given: _GivenText
+    signature: str | None
     inputs: Path | None = None
     rounds: int | None = None
 
@@ -290,11 +296,16 @@ def _request(
             note,
             devices,
             given,
+            choice.signature,
         )
         return Request(suite, text, results), catalog
-    if choice.inputs or any(adhoc.is_model_file(name, registry) for name in models):
+    if (
+        choice.inputs
+        or choice.signature
+        or any(adhoc.is_model_file(name, registry) for name in models)
+    ):
         raise UserError(
-            "a model file and --inputs cannot be combined with a suite",
+            "a model file, --inputs and --signature cannot be combined with a suite",
             "Leave out the suite, or write a model card for it (see docs/model-cards.md).",
         )
     path = find_suite(choice.suite)
@@ -316,6 +327,7 @@ def plan(
     shape: Shapes = None,
     size: Sizes = None,
     batch_axis: BatchAxes = None,
+    signature: Signature = None,
     as_json: AsJson = False,
 ) -> int:
     """Show the cases that a suite would run here.
@@ -335,7 +347,7 @@ def plan(
     registry, store = Registry(), ArtifactStore()
     messages = console(to_stderr=True)
     given = _GivenText(shape or [], size or [], batch_axis or [])
-    choice = _Choice(suite, model, backend, precision, device, given)
+    choice = _Choice(suite, model, backend, precision, device, given, signature)
     request, catalog = _request(choice, DEFAULT_RESULTS, registry, messages.print)
     probes = registry.probe(request.suite.backends)
     found = make_plan(

@@ -446,6 +446,17 @@ class Adapter(ABC):
         """
         raise Unsupported(f"{self.name} does not describe files: write a model card")
 
+    def extract(self, path: Path, signature: str, out: Path) -> None:
+        """Write the part of a source file that one of its signatures names as a file of its own,
+        which ``describe`` and ``prepare`` are given instead. Its tensors have the names of the
+        signature.
+
+        Raises:
+            PrepareError: the file has no such signature.
+            Unsupported: files of this format have none.
+        """
+        raise Unsupported(f"{self.name} reads files without signatures")
+
     def prepare(
         self, model: Model, target: PrepareTarget, calibration: Calibration | None, out: Path
     ) -> Provenance:

@@ -39,7 +39,7 @@ class Source:
         inputs, outputs: by canonical name, the card's dtype, shape and layout, as in a feed.
         source_inputs, source_outputs: by canonical name, the source's name and layout according to
             the card; the name is "" if the card gives none.
-        options: the card's other keys: ``callable``, ``model``, ``options``.
+        options: the card's other keys: ``callable``, ``model``, ``options``, ``signature``.
         weights: a file of weights outside ``path``; None for most.
         cache: folder that outlives the worker, for downloads of a library.
     """

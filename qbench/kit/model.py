@@ -146,6 +146,7 @@ class Model:
             ``tool``, ``versions`` and the check's ``sqnr_db`` by output; else None.
         companions: files next to ``path`` or below its folder that belong to it (external weights),
             by their path from there.
+        signature: key of the signature that is meant, in a file with several; else None.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Model:
     source_outputs: Mapping[str, SourceTensor]
     conversion: Mapping[str, Any] | None = None
     companions: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    signature: str | None = None
 
     @property
     def bytes(self) -> int:

@@ -116,6 +116,7 @@ class ModelSource(SourceFile):
         model: only ``keras-applications``: the name in ``keras.applications``.
         options: only these two: keyword arguments for the callable; ``quantized-tflite``:
             ``without_classes``, see docs/model-cards.md.
+        signature: only ``tflite`` and ``savedmodel``: the key of one of several signatures.
     """
 
     inputs: dict[str, TensorName] = {}
@@ -125,6 +126,7 @@ class ModelSource(SourceFile):
     weights: SourceFile | None = None
     model: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$")] | None = None
     options: dict[str, str | bool | int | float | None] = {}
+    signature: str | None = None
 
     def _made_by_a_library(self) -> bool:
         return self.model is not None
@@ -150,6 +152,8 @@ KEYS = {
     "torch": ("callable", "weights", "options"),
     "keras-applications": ("model", "options"),
     "quantized-tflite": ("options",),
+    "tflite": ("signature",),
+    "savedmodel": ("signature",),
 }
 """Keys that only these formats have."""
 NEEDED = {"torch": ("path", "callable"), "keras-applications": ("model",)}
@@ -157,7 +161,7 @@ NEEDED = {"torch": ("path", "callable"), "keras-applications": ("model",)}
 
 def _fault(form: str, source: ModelSource) -> str | None:
     """Why a source is wrong for the format ``form``; None if it is right."""
-    for key in ("callable", "weights", "model", "options"):
+    for key in ("callable", "weights", "model", "options", "signature"):
         if key in source.model_fields_set and key not in KEYS.get(form, ()):
             return f"sources.{form} has no key '{key}'"
     for key in NEEDED.get(form, ()):

@@ -16,6 +16,7 @@ pytest.importorskip("ai_edge_quantizer", reason="needs ai-edge-quantizer")
 pytest.importorskip("tensorflow", reason="needs TensorFlow")
 
 from qbench.kit.adapter import PrepareError, Unsupported  # noqa: E402
+from qbench.kit.jobs.evaluate import load_artifact  # noqa: E402
 from qbench.kit.model import (  # noqa: E402
     Artifact,
     Calibration,
@@ -23,7 +24,9 @@ from qbench.kit.model import (  # noqa: E402
     PrepareTarget,
     RunConfig,
     SourceTensor,
+    TensorSpec,
 )
+from qbench.run.workers.isolate import run_job  # noqa: E402
 from qbench.spec.precisions import complete_options  # noqa: E402
 from qbench_tflite import Backend, flatfile  # noqa: E402
 
@@ -102,12 +105,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     convert(network, "int8", **smaller)
     ends = {"inference_input_type": tf.uint8, "inference_output_type": tf.uint8}
     convert(network, "uint8", **smaller, **ends)
+    module: Any = tf.Module()
+    variable: Any = tf.Variable
+    module.left = variable(rng.normal(size=(4, 300)).astype(np.float32))
+    module.right = variable(rng.normal(size=(4, 2)).astype(np.float32))
+    spec = [tf.TensorSpec((None, 4), tf.float32, name="x")]
+    signatures = {
+        "encode": tf.function(lambda x: {"y": x @ module.left}, spec),
+        "decode": tf.function(lambda x: {"z": tf.nn.relu(x @ module.right)}, spec),
+    }
+    tf.saved_model.save(module, folder / "saved", signatures)
+    tool = tf.lite.TFLiteConverter.from_saved_model(
+        str(folder / "saved"), signature_keys=list(signatures)
+    )
+    (folder / "several.tflite").write_bytes(tool.convert())
+    rows = rng.normal(size=(20, 4)).astype(np.float32)
     (folder / "pair.tflite").write_bytes(paired((folder / "float.tflite").read_bytes()))
     expected = {
         "float": np.asarray(network(images)),
         "recurrent": np.concatenate([np.asarray(recurrent(s[None])) for s in series]),
     }
-    return Made(folder, {"float": images, "recurrent": series}, expected)
+    expected["several"] = np.maximum(rows @ module.right.numpy(), 0)
+    return Made(folder, {"float": images, "recurrent": series, "several": rows}, expected)
 
 
 def paired(content: bytes) -> bytes:
@@ -157,8 +176,9 @@ def predict(artifact: Artifact, items: np.ndarray) -> np.ndarray:
     with Backend().open(artifact, RunConfig()) as program:
         stream = program.stream()
         rows = []
+        (name,) = artifact.model.inputs
         for item in items:
-            stream.bind(dict.fromkeys(artifact.model.inputs, item[None]))
+            stream.bind({name: item[None]})
             stream.infer()
             rows.append(next(iter(stream.read().values())))
     return np.concatenate(rows)
@@ -290,6 +310,64 @@ def test_integer_inputs_take_a_float_cards_feed(made: Made, tmp_path: Path) -> N
         raw = reader.get_tensor(out["index"])[0].astype(np.float32)
         np.testing.assert_allclose(row, (raw - zero) * scale, rtol=1e-6)
     assert sqnr_db(made.expected["float"], got) > 25
+
+
+# --------------------------------------------------------------------------- signatures
+
+
+def test_a_file_with_several_signatures_runs_none_by_guess(made: Made, tmp_path: Path) -> None:
+    path = made.folder / "several.tflite"
+    for work in (
+        lambda: Backend().describe(path),
+        lambda: make(replace(made.model("float"), path=path), "fp32", tmp_path / "out"),
+    ):
+        with pytest.raises(PrepareError, match=r"signatures decode, encode: choose one"):
+            work()
+    with pytest.raises(PrepareError, match="no signature train; it has decode, encode"):
+        Backend().extract(path, "train", tmp_path / "train.tflite")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8-static"])
+def test_a_signature_is_chosen_by_its_key(made: Made, tmp_path: Path, precision: str) -> None:
+    """In the workers, as a card's ``sources.tflite.signature`` arrives there."""
+    whole = made.folder / "several.tflite"
+    items = made.items["several"]
+    spec = TensorSpec("float32", ("N", 4))
+    model = Model(
+        name="several",
+        format="tflite",
+        path=Path("model.tflite"),
+        digest="0" * 64,
+        task="other",
+        inputs={"x": spec},
+        outputs={"out": TensorSpec("float32", ("N", 2))},
+        source_inputs={"x": SourceTensor("x")},  # the signature's names
+        source_outputs={"out": SourceTensor("z")},
+        signature="decode",
+    )
+    np.save(tmp_path / "items.npy", items)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    outcome = run_job(
+        "prepare",
+        "qbench_tflite:Backend",
+        {
+            "model": model.to_json(),
+            "target": {"precision": precision, "options": complete_options(precision, {})},
+            "calibration": {"x": "items.npy"},
+            "calibration_items": len(items),
+        },
+        folder,
+        {"model.tflite": whole, "items.npy": tmp_path / "items.npy"},
+    )
+    assert outcome.status == "ok", outcome.reason
+    artifact = load_artifact(folder / "out")
+    got, exact = predict(artifact, items), made.expected["several"]
+    if precision == "fp32":
+        np.testing.assert_allclose(got, exact, rtol=1e-5, atol=1e-6)
+        assert artifact.file.stat().st_size < whole.stat().st_size - 4 * 4 * 300  # without encode's
+    else:
+        assert sqnr_db(exact, got) > 30
 
 
 # --------------------------------------------------------------------------- LiteRT's versions

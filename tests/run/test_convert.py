@@ -311,6 +311,7 @@ BAD_SOURCES = {
     },
     "a callable elsewhere": {"keras": {"path": "net.keras", "callable": "make"}},
     "a callable that is an expression": {"torch": {"path": "net.py", "callable": "make()"}},
+    "a signature elsewhere": {"onnx": {"path": "a.onnx", "signature": "decode"}},
     "an application that is a path": {"keras-applications": {"model": "os.system"}},
     "an application with a file": {"keras-applications": {"model": "ResNet50", "path": "x"}},
     "a companion elsewhere": {"onnx": {"path": "a.onnx", "companions": [{"name": "../b"}]}},

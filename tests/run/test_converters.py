@@ -83,6 +83,14 @@ with h5py.File("two.h5", "r+") as file:  # as Keras 2 wrote it
     file.attrs["model_config"] = json.dumps(config)
 
 module = tf.Module()
+spec = [tf.TensorSpec((None, 4), tf.float32, name="x")]
+both = {
+    "double": tf.function(lambda x: {"doubled": 2 * x}, spec),
+    "halve": tf.function(lambda x: {"halved": x / 2}, spec),
+}
+tf.saved_model.save(module, "pair", both)
+
+module = tf.Module()
 module.f = tf.function(
     lambda x: tf.reshape(tf.py_function(lambda v: v, [x], tf.float32), [-1, 4]),
     input_signature=[tf.TensorSpec((None, 4), tf.float32, name="x")],
@@ -351,6 +359,17 @@ def test_a_savedmodel_in_an_archive_to_tflite(made, cards: Cards):
         savedmodel={"path": "two.tar.gz", "outputs": outputs},
     )
     assert min(good(cards.model("tflite"), "savedmodel").values()) > 100
+
+
+def test_a_savedmodels_signature_is_chosen_by_its_key(made, cards: Cards):
+    archive = shutil.make_archive(str(cards.root / "pair"), "gztar", made[0], "pair")
+    source = {"path": Path(archive).name, "outputs": {"y": {"name": "doubled"}}}
+    cards.card([4], {"y": 4}, None, savedmodel={**source, "signature": "double"})
+    got = run_onnx(cards.model("onnx"), cards.items())["y"]
+    np.testing.assert_allclose(got, 2 * cards.items(), rtol=1e-6)
+    cards.card([4], {"y": 4}, None, savedmodel=source)
+    with pytest.raises(NoSource, match=r"has double, halve: name one as sources\.savedmodel"):
+        cards.model("onnx")
 
 
 def test_an_old_keras_file_of_a_trained_network_to_tflite(made, cards: Cards, assets: Path):

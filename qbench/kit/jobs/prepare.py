@@ -44,6 +44,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     version = backend.import_tools()
     emit("describe")
     make_real(model.companions.values())
+    model = chosen(backend, model)
     with suppress(Unsupported):  # the adapter checks the names itself
         found = backend.describe(model.path)
         model = _named(model, found.inputs, found.outputs)
@@ -61,6 +62,20 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         raise PrepareError("the adapter does not report the number of quantized operators")
     write_record(Artifact(out, model, target, provenance), version, elapsed_ns, memory)
     return {"provenance": asdict(provenance), "prepare_ns": elapsed_ns}
+
+
+def chosen(backend: Adapter, model: Model) -> Model:
+    """The model of the chosen signature alone, of a file with several."""
+    if model.signature is None or not model.path.is_file():
+        return model
+    return replace(model, path=extracted(backend, model.path, model.signature))
+
+
+def extracted(backend: Adapter, path: Path, signature: str) -> Path:
+    """A file with the signature's part of ``path``."""
+    alone = Path(f"signature{path.suffix}")
+    backend.extract(path, signature, alone)
+    return alone
 
 
 def write_record(artifact: Artifact, version: str, elapsed_ns: int, memory: Memory) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from qbench.kit.adapter import Adapter, Unsupported
 from qbench.kit.jobs.evaluate import save_outputs
-from qbench.kit.jobs.prepare import make_real
+from qbench.kit.jobs.prepare import chosen, make_real
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Feed, Model, PrepareTarget, RunConfig
 
@@ -20,6 +20,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     model = Model.from_json(request["model"])
     backend.import_tools()
     make_real(model.companions.values())
+    model = chosen(backend, model)
     emit("prepare")
     artifact = _prepared(backend, model)
     emit("import")

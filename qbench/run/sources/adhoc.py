@@ -66,6 +66,7 @@ def suite_for_files(
     note: Callable[[str], None],
     devices: list[str] | None = None,
     given: GivenSizes = NOTHING_GIVEN,
+    signature: str | None = None,
 ) -> OpenSuite:
     """A suite for model files and model cards.
 
@@ -75,6 +76,7 @@ def suite_for_files(
         note: receives a sentence before each long step.
         devices: None: the CPU.
         given: sizes and batch axes of the inputs, which go before the cards' and the files' own.
+        signature: key of the signature to run, of files with several.
 
     Raises:
         UserError: a file cannot be read, leaves a size open, or a name is wrong.
@@ -94,7 +96,8 @@ def suite_for_files(
         if path.suffix in CARDS:
             name, batch = _add_card(catalog, path, inputs, added)
         else:
-            name, batch = _add_file(catalog, path, inputs, added, given, Readers(registry, chosen))
+            readers = Readers(registry, chosen, signature)
+            name, batch = _add_file(catalog, path, inputs, added, given, readers)
         added[name] = batch
     batches = sorted(set(added.values()))
     suite, text = suite_for_cards(list(added), chosen, precisions, rounds, devices, batches)
@@ -180,6 +183,9 @@ def _add_file(
     )
     for sentence in tensors.notes:
         catalog.report(sentence)
+    source = {"path": path.name, "sha256": digest_path(path)}
+    if readers.signature is not None:
+        source["signature"] = readers.signature
     card = ModelCard.model_validate(
         {
             "name": name,
@@ -188,7 +194,7 @@ def _add_file(
             "inputs": tensors.inputs,
             "outputs": tensors.outputs,
             "sizes": tensors.sizes,
-            "sources": {form: {"path": path.name, "sha256": digest_path(path)}},
+            "sources": {form: source},
         }
     )
     if arrays is not None:
@@ -228,10 +234,15 @@ def _companions(path: Path, form: str) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class Readers:
-    """The adapters and converters that read model files, the chosen backends' first."""
+    """The adapters and converters that read model files, the chosen backends' first.
+
+    Attributes:
+        signature: the one to read, of files with several; None: files have one.
+    """
 
     registry: Registry
     chosen: list[str]
+    signature: str | None = None
 
     def format_of(self, path: Path) -> str:
         """
@@ -252,8 +263,12 @@ class Readers:
         """Describe a file with the first adapter that reads the format, else with a converter.
 
         Raises:
-            UserError: none can read the file.
+            UserError: none can read the file, or it has no signatures.
         """
+        if self.signature is not None and form != "tflite":
+            raise UserError(
+                f"{path}: --signature is for TFLite files", "A card names a SavedModel's signature."
+            )
         reasons: list[str] = []
         refusals: list[str] = []
         adapters = self._adapters(form, reasons)
@@ -261,7 +276,11 @@ class Readers:
         for reader, target in [*adapters, *([("the converter", converter)] if converter else [])]:
             with scratch_folder() as folder:
                 name, files = _source(path, form)
-                request = {"path": name, "companions": [n for n in files if n != name]}
+                request = {
+                    "path": name,
+                    "companions": [n for n in files if n != name],
+                    "signature": self.signature,
+                }
                 outcome = run_job("describe", target, request, folder, files, timeout_s=120)
             if outcome.status == "ok":
                 return Description.from_json(outcome.result)
@@ -281,6 +300,7 @@ class Readers:
 
         def run(specs: Mapping[str, TensorSpec], batch: int, feeds: Sequence[Feed]) -> Ran:
             model = _as_file(path, form, specs, described.outputs)
+            model = replace(model, signature=self.signature)
             first = None
             for _, target in adapters:
                 ran = _run_in(target, model, batch, feeds)

@@ -38,6 +38,8 @@ from qbench.spec.suite import Suite, WorkerLimits, load_suite, suites_dir
 from qbench.spec.yamlfile import Lines, load
 from qbench.storage import digest_json
 
+_FOR_CONVERTERS = {"callable", "model", "options", "signature"}
+"""Keys of a card's source that converters are given."""
 _DEFAULT_LIMITS = WorkerLimits()
 
 
@@ -292,6 +294,7 @@ class Catalog:
             source_inputs=_names(card.inputs, source.inputs, default=True),
             source_outputs=_names(card.outputs, source.outputs, default=True),
             companions=companions,
+            signature=source.signature,
         )
 
     def _converted_model(
@@ -323,7 +326,7 @@ class Catalog:
                 outputs=card.output_specs,
                 source_inputs=_names(card.inputs, source.inputs, default=False),
                 source_outputs=_names(card.outputs, source.outputs, default=False),
-                options=source.model_dump(mode="json", include={"callable", "model", "options"}),
+                options=source.model_dump(mode="json", include=_FOR_CONVERTERS),
                 weights=weights,
             ),
             card.name,
