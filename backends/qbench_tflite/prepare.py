@@ -15,7 +15,7 @@ from qbench_tflite import flatfile, graph, quantizer
 from qbench_tflite.program import interpreter
 from qbench_tflite.quantizer import Kept, call, excluded, quantized
 from qbench_tflite.requested import PER_CHANNEL_PRODUCTS
-from qbench_tflite.signature import alone, several, with_signature
+from qbench_tflite.signature import alone, with_signature
 from qbench_tflite.tensors import file_slots, slots
 
 FILE = "model.tflite"
@@ -187,15 +187,12 @@ def describe(path: Path) -> Description:
     """Inputs and outputs of a TFLite file, by the tensors' own names.
 
     Raises:
-        PrepareError: not a valid TFLite file, or one with several signatures.
+        PrepareError: not a valid TFLite file.
         Unsupported: a Keras file or a SavedModel, whose tensors the TF converter names.
     """
     if path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5"):
         raise Unsupported(f"{path.name} is no TFLite file")
-    content = path.read_bytes()
-    reader = _load(content)
-    _refuse_several(content)
-    inputs, outputs = file_slots(reader)
+    inputs, outputs = file_slots(_load(path.read_bytes()))
     return Description(
         {name: slot.spec for name, slot in inputs.items()},
         {name: slot.spec for name, slot in outputs.items()},
@@ -219,25 +216,11 @@ def extract(path: Path, signature: str, out: Path) -> None:
 def _read(model: Model) -> bytes:
     """The content of a valid file that fits the card."""
     content = model.path.read_bytes()
-    reader = _load(content)
-    _refuse_several(content)
     try:
-        slots(reader, model)
+        slots(_load(content), model)
     except ValueError as error:
         raise PrepareError(f"the model card and the file disagree: {error}") from None
     return content
-
-
-def _refuse_several(content: bytes) -> None:
-    """
-    Raises:
-        PrepareError: signatures of the file name different subgraphs.
-    """
-    if keys := several(content):
-        raise PrepareError(
-            f"the file has the signatures {', '.join(keys)}: choose one by --signature, or by "
-            "sources.tflite.signature in a model card"
-        )
 
 
 def _load(content: bytes) -> Any:

@@ -11,17 +11,6 @@ KEY = "serving_default"
 """Key of the signature that today's converters write."""
 
 
-def several(content: bytes) -> list[str]:
-    """Keys of the file's signatures if they belong to more than one subgraph; else none."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model: Any = schema.Model.GetRootAs(content, 0)
-    found = [model.SignatureDefs(index) for index in range(model.SignatureDefsLength())]
-    if len({signature.SubgraphIndex() for signature in found}) < 2:
-        return []
-    return sorted(signature.SignatureKey().decode() for signature in found)
-
-
 def alone(content: bytes, key: str) -> bytes:
     """The file with the signature ``key`` only: its subgraph is the first, its inputs and outputs
     are called as in the signature, and subgraphs and weights of other signatures are gone.

@@ -15,6 +15,7 @@ interpreter_module = pytest.importorskip("ai_edge_litert.interpreter", reason="n
 pytest.importorskip("ai_edge_quantizer", reason="needs ai-edge-quantizer")
 pytest.importorskip("tensorflow", reason="needs TensorFlow")
 
+from qbench.errors import UserError  # noqa: E402
 from qbench.kit.adapter import PrepareError, Unsupported  # noqa: E402
 from qbench.kit.jobs.evaluate import load_artifact  # noqa: E402
 from qbench.kit.model import (  # noqa: E402
@@ -26,7 +27,10 @@ from qbench.kit.model import (  # noqa: E402
     SourceTensor,
     TensorSpec,
 )
+from qbench.kit.tflitefile import several_signatures  # noqa: E402
+from qbench.run.sources.adhoc import suite_for_files  # noqa: E402
 from qbench.run.workers.isolate import run_job  # noqa: E402
+from qbench.run.workers.registry import Registry  # noqa: E402
 from qbench.spec.precisions import complete_options  # noqa: E402
 from qbench_tflite import Backend, flatfile  # noqa: E402
 
@@ -317,12 +321,12 @@ def test_integer_inputs_take_a_float_cards_feed(made: Made, tmp_path: Path) -> N
 
 def test_a_file_with_several_signatures_runs_none_by_guess(made: Made, tmp_path: Path) -> None:
     path = made.folder / "several.tflite"
-    for work in (
-        lambda: Backend().describe(path),
-        lambda: make(replace(made.model("float"), path=path), "fp32", tmp_path / "out"),
-    ):
-        with pytest.raises(PrepareError, match=r"signatures decode, encode: choose one"):
-            work()
+    assert several_signatures(path) == ["decode", "encode"]
+    for other in ("float", "recurrent"):  # one signature, though several subgraphs
+        assert several_signatures(made.folder / f"{other}.tflite") == []
+    with pytest.raises(UserError, match="has the signatures decode, encode") as caught:
+        suite_for_files([path], None, None, None, None, Registry(), print)
+    assert "--signature KEY" in caught.value.fix
     with pytest.raises(PrepareError, match="no signature train; it has decode, encode"):
         Backend().extract(path, "train", tmp_path / "train.tflite")
 
@@ -412,6 +416,9 @@ def test_an_older_litert_gets_only_the_flags_that_it_has(
 
 def test_only_what_is_no_tflite_file_is_called_invalid(made: Made, tmp_path: Path) -> None:
     whole = (made.folder / "float.tflite").read_bytes()
+    for content in (b"", b"TFL3", whole[:3000], b"\xff\xff\xff\x7fTFL3" + b"\xff" * 99):
+        (tmp_path / "broken.tflite").write_bytes(content)
+        assert several_signatures(tmp_path / "broken.tflite") == []
     newer = flatfile.parse(whole)
     newer.operatorCodes[0].version = 99
     path = tmp_path / "net.tflite"

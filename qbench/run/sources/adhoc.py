@@ -21,6 +21,7 @@ from qbench.kit.adapter import Description, PrepareError, Ready, Unavailable
 from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
 from qbench.kit.onnxfile.external import external_files
 from qbench.kit.precisions import PRECISIONS
+from qbench.kit.tflitefile import several_signatures
 from qbench.run.sources.catalog import Catalog, OpenSuite, root_of
 from qbench.run.sources.convert import Converters
 from qbench.run.sources.tensors import Asked, Ran, Runner, settle
@@ -263,11 +264,16 @@ class Readers:
         """Describe a file with the first adapter that reads the format, else with a converter.
 
         Raises:
-            UserError: none can read the file, or it has no signatures.
+            UserError: none can read the file, or its signature is not known.
         """
         if self.signature is not None and form != "tflite":
             raise UserError(
                 f"{path}: --signature is for TFLite files", "A card names a SavedModel's signature."
+            )
+        keys = several_signatures(path) if form == "tflite" else []
+        if keys and self.signature is None:
+            raise UserError(
+                f"{path} has the signatures {', '.join(keys)}", "Choose one by --signature KEY."
             )
         reasons: list[str] = []
         refusals: list[str] = []

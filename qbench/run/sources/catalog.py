@@ -22,6 +22,7 @@ from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Source
 from qbench.kit.model import Model, SourceTensor
 from qbench.kit.onnxfile.external import external_files
+from qbench.kit.tflitefile import several_signatures
 from qbench.run.sources.convert import Converters, Route, Verified
 from qbench.spec.datasets import DatasetCard, Split
 from qbench.spec.files import SourceFile
@@ -335,9 +336,19 @@ class Catalog:
         )
 
     def _files(self, card: ModelCard, form: str) -> _Files:
-        """Obtain and verify a source's files."""
+        """Obtain and verify a source's files.
+
+        Raises:
+            UserError: one cannot be obtained, or leaves open which of its signatures is meant.
+        """
         source, root = card.sources[form], self._folder(card)
         path = locate(source, root, self.report)
+        keys = several_signatures(path) if form == "tflite" else []
+        if keys and source.signature is None:
+            raise UserError(
+                f"model {card.name}: its TFLite file has the signatures {', '.join(keys)}",
+                "Name one as sources.tflite.signature in its card.",
+            )
         companions = {
             companion.name: locate(source.companion_file(companion), root, self.report)
             for companion in [*source.companions, *_unnamed(path, form, source)]
