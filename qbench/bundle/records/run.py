@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from qbench.bundle.records.energy import EnergyRecord
 from qbench.bundle.records.gpu import Gpu
@@ -462,7 +462,7 @@ class Evaluated(Outcome):
     effective: Effective | None = None
     quality: Quality | None = None
     clipped: dict[str, ClippedInput] = {}
-    scales: dict[str, Annotated[tuple[float, int], Field(strict=False)]] = {}  # JSON has lists
+    scales: dict[str, Annotated[tuple[float, int], BeforeValidator(tuple)]] = {}  # JSON has lists
     profile: Profiled | None = None
     data_is_random: bool = False
     log: str = ""
