@@ -53,10 +53,10 @@ def main() -> None:
         return  # the parent died before it sent a request
     request = json.loads(line)
     known: Sequence[Known] = ()
-    threading.Thread(target=_end_when_pipe_closes, daemon=True).start()
+    threading.Thread(target=end_when_pipe_closes, daemon=True).start()
     try:
         if request.get("memory_limit_bytes"):
-            _limit_memory(request["memory_limit_bytes"])
+            limit_memory(request["memory_limit_bytes"])
         backend = _load(request["backend"])
         known = getattr(backend, "messages", ())  # a probe may find out that it is no adapter
         job = importlib.import_module(f"qbench.kit.jobs.{request['job']}")
@@ -97,7 +97,7 @@ def _refuse(value: object) -> None:
     )
 
 
-def _limit_memory(limit: int) -> None:
+def limit_memory(limit: int) -> None:
     """Make allocations fail beyond ``limit`` bytes of data (on Linux the heap and anonymous maps,
     not file-backed maps such as shared libraries)."""
     import resource
@@ -105,7 +105,7 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
-def _end_when_pipe_closes() -> None:
+def end_when_pipe_closes() -> None:
     """Kill the process group, with grandchildren such as compilers, when the parent closes stdin or
     dies."""
     while os.read(0, 4096):

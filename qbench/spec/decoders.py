@@ -16,7 +16,7 @@ letterbox included. It raises ``ValueError`` if the outputs do not fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any
 
@@ -25,12 +25,14 @@ from packaging.utils import canonicalize_name
 from pydantic import Field, PositiveInt, ValidationError
 
 from qbench.errors import nearest
-from qbench.kit.pipeline import detectors
+from qbench.kit.pipeline import decoding, detectors
+from qbench.kit.pipeline.answers import Decode
 from qbench.spec.yamlfile import Strict
 
 GROUP = "qbench.decoders"
 
-Decode = Callable[[detectors.Outputs, detectors.Options], Sequence[np.ndarray]]
+DECODE_TIMEOUT_S = 600.0
+"""Default limit for the decoder of another package, for all items together."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -74,12 +76,13 @@ class Decoder(Strict):
     options: dict[str, Any] = {}
 
     def check(self) -> None:
-        """
+        """Check the decoder without importing it, since that would run its package's code here.
+
         Raises:
             ValueError: there is no such decoder, or it does not take these options.
         """
         if self.name not in _BUILT_IN:
-            _load(self.name)
+            _point(self.name)
             return
         try:
             _BUILT_IN[self.name][1].model_validate(self.options)
@@ -115,28 +118,32 @@ class Decoder(Strict):
         distribution = _point(self.name).dist
         return canonicalize_name(distribution.name) if distribution else None
 
-    def decode(self, outputs: detectors.Outputs) -> list[np.ndarray]:
+    def decode(
+        self,
+        outputs: detectors.Outputs,
+        timeout_s: float = DECODE_TIMEOUT_S,
+        memory_limit_bytes: int | None = None,
+    ) -> list[np.ndarray]:
         """For each item ``[n, 6]`` float64 of class, score, x1, y1, x2, y2.
 
+        A decoder of another package runs in a process of its own, within the limits.
+
         Raises:
-            ValueError: there is no such decoder here, it fails, or its result has another form.
+            ValueError: there is no such decoder here.
+            DecoderFailed: a ValueError: it fails, reaches a limit, or its result has another form.
         """
         self.check()
-        items = len(next(iter(outputs.values())))
-        function = _BUILT_IN[self.name][0] if self.name in _BUILT_IN else _load(self.name)
+        options = self.complete()
         try:
-            found = [np.asarray(one, np.float64) for one in function(outputs, self.complete())]
-        except Exception as error:  # a third party's code
-            raise ValueError(f"decoder {self.name}: {error}") from error
-        if len(found) != items:
-            raise ValueError(f"decoder {self.name} gives {len(found)} items for {items}")
-        for one in found:
-            if one.ndim != 2 or one.shape[1] != 6 or not np.isfinite(one).all():
-                raise ValueError(
-                    f"decoder {self.name} gives an array {list(one.shape)} where finite numbers "
-                    "[n, 6] of class, score, x1, y1, x2, y2 belong"
-                )
-        return found
+            if self.name in _BUILT_IN:
+                return decoding.decode(_BUILT_IN[self.name][0], outputs, options)
+            return decoding.decode_apart(
+                self.target(), outputs, options, timeout_s, memory_limit_bytes
+            )
+        except decoding.DecoderFailed as failed:
+            raise decoding.DecoderFailed(
+                f"decoder {self.name}: {failed}", failed.status, failed.log
+            ) from failed
 
 
 def _point(name: str) -> EntryPoint:
@@ -147,13 +154,3 @@ def _point(name: str) -> EntryPoint:
             f"with packages that offer an entry point of the group {GROUP}."
         )
     return points[name]
-
-
-def _load(name: str) -> Decode:
-    point = _point(name)
-    try:
-        return point.load()
-    except Exception as error:  # a third party's module may raise anything
-        raise ValueError(
-            f"the decoder '{name}' ({point.value}) cannot be imported: {error}"
-        ) from None

@@ -282,6 +282,7 @@ def own_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "entry_points.txt").write_text(f"[qbench.decoders]\n{points}")
     (tmp_path / "qbench_test_heads.py").write_text(OWN)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
 @pytest.mark.usefixtures("own_decoders")
@@ -302,9 +303,9 @@ def test_a_custom_decoder_scores_a_model():
     ("name", "says"),
     [
         ("mybroken", "decoder mybroken: its weights are missing"),
-        ("myfew", "decoder myfew gives 1 items for 2"),
-        ("myodd", r"decoder myodd gives an array \[1, 6\] where finite numbers"),
-        ("mymissing", r"'mymissing' \(qbench_test_heads:missing\) cannot be imported"),
+        ("myfew", "decoder myfew: it gives 1 items for 2"),
+        ("myodd", r"decoder myodd: it gives an array \[1, 6\] where finite numbers"),
+        ("mymissing", "decoder mymissing: qbench_test_heads:missing cannot be imported"),
         ("mydecod", "Did you mean 'mydecode'"),
     ],
 )

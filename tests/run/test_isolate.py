@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qbench.kit.apart import Ended
 from qbench.run.workers import isolate
-from qbench.run.workers.isolate import Ended, in_parallel, remove_stale, run_job, scratch_folder
+from qbench.run.workers.isolate import in_parallel, remove_stale, run_job, scratch_folder
 from qbench.run.workers.watchdog import Watchdog
 
 FAKE = "qbench.testing:FakeBackend"

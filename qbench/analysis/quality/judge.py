@@ -15,9 +15,11 @@ from qbench.analysis.quality.scores import Share, Statistic
 from qbench.kit.feeds import padded
 from qbench.kit.pipeline import answers
 from qbench.spec.judging import Judging, Metric, Quality
+from qbench.spec.suite import WorkerLimits
 from qbench.spec.tasks import TASKS
 
 Score = Share | Statistic
+LIMITS = WorkerLimits()
 
 
 class NotFinite(ValueError):
@@ -30,6 +32,7 @@ def score_outputs(
     labels: np.ndarray | None,
     how: Judging,
     reference_scores: Mapping[str, Score] | None = None,
+    limits: WorkerLimits = LIMITS,
 ) -> Quality:
     """Score all outputs of an evaluation.
 
@@ -39,6 +42,7 @@ def score_outputs(
         labels: in the form that the task has in ``TASKS``, or None.
         reference_scores: ``find_scores`` of the reference, to share between many evaluations: a
             detector's take as long as all the rest. None: computed here.
+        limits: of a decoder that another package provides.
 
     Raises:
         NotFinite: outputs hold NaN or infinity.
@@ -58,17 +62,17 @@ def score_outputs(
     fields: dict[str, Any] = {"items": items, "outputs_digest": digest_outputs(outputs)}
     if reference is not None:
         fields |= _against(outputs, reference, how)
-    scores = find_scores(outputs, labels, how)
+    scores = find_scores(outputs, labels, how, limits)
     if scores is not None:
         if reference is not None and reference_scores is None:
-            reference_scores = find_scores(reference, labels, how)
+            reference_scores = find_scores(reference, labels, how, limits)
         fields |= _accuracy(scores, None if reference is None else reference_scores, how)
         fields |= _guesses(outputs, labels, how)
     return Quality.model_validate(fields)
 
 
 def find_scores(
-    outputs: Outputs, labels: np.ndarray | None, how: Judging
+    outputs: Outputs, labels: np.ndarray | None, how: Judging, limits: WorkerLimits = LIMITS
 ) -> dict[str, Score] | None:
     """Scores of the outputs by all metrics of the task; None if there are no labels, or the task
     does not use them.
@@ -76,7 +80,9 @@ def find_scores(
     Raises:
         ValueError: outputs and labels do not fit.
     """
-    return None if labels is None or how.metric is None else _scores(outputs, labels, how)
+    if labels is None or how.metric is None:
+        return None
+    return _scores(outputs, labels, how, limits)
 
 
 def _against(outputs: Outputs, reference: Outputs, how: Judging) -> dict[str, Any]:
@@ -158,13 +164,15 @@ def _guesses(outputs: Outputs, labels: np.ndarray | None, how: Judging) -> dict[
 # --------------------------------------------------------------------------- by task
 
 
-def _scores(outputs: Outputs, labels: np.ndarray, how: Judging) -> dict[str, Score]:
+def _scores(
+    outputs: Outputs, labels: np.ndarray, how: Judging, limits: WorkerLimits
+) -> dict[str, Score]:
     """All metrics of the task."""
     _check_form(outputs, labels, how)
     if TASKS[how.task].classifies:
         return _of_classes(_class_scores(outputs, how), labels, how)
     if how.task == "object-detection" and how.decoder is not None:
-        found = how.decoder.decode(outputs)
+        found = how.decoder.decode(outputs, limits.evaluate_timeout_s, limits.memory_bytes)
         highest = max((float(one[:, 0].max(initial=0)) for one in found), default=0)
         if how.classes is not None and highest >= how.classes:
             raise ValueError(

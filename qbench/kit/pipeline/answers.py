@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 Outputs = Mapping[str, np.ndarray]
+Decode = Callable[[Outputs, Mapping[str, Any]], Sequence[np.ndarray]]
+"""From all items' outputs and the card's options to each item's boxes ``[n, 6]``."""
 
 
 def reader(how: Mapping[str, Any]) -> Callable[[Outputs], object]:
@@ -29,14 +31,20 @@ def reader(how: Mapping[str, Any]) -> Callable[[Outputs], object]:
     if kind == "anomaly":
         return lambda outputs: anomaly_scores(outputs, how["output"])
     if kind == "boxes":
-        module, _, name = how["decoder"].partition(":")
-        decode: Any = importlib.import_module(module)
-        for part in name.split("."):
-            decode = getattr(decode, part)
+        decode = find_decoder(how["decoder"])
         return lambda outputs: [
             np.asarray(found, np.float64) for found in decode(outputs, how["options"])
         ]
     raise ValueError(f"there is no answer of the kind {kind}")
+
+
+def find_decoder(target: str) -> Decode:
+    """The function ``module:function``."""
+    module, _, name = target.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def class_scores(outputs: Outputs, name: str, background: int) -> np.ndarray:

@@ -15,6 +15,8 @@ from qbench.analysis.quality.plausible import MUCH_CLIPPED
 from qbench.analysis.table.profile import summary
 from qbench.bundle.records.run import Effective
 from qbench.kit.model import RunConfig
+from qbench.kit.pipeline.decoding import DecoderFailed
+from qbench.kit.reasons import short
 from qbench.machine.host import usable_cores
 from qbench.run.artifacts import feed_files
 from qbench.run.plan import Planned
@@ -156,16 +158,21 @@ def _judge(
     outputs = dequantized(stored, scales)
     truth = None if labels is None else np.load(labels)
     how = sitting.plan.judging[card.name]
+    if how.decoder is not None:
+        sitting.progress.working(planned.case.label, f"decoder {how.decoder.name}")
     try:
         if reference and base is not None and reference not in known:
-            known[reference] = find_scores(base, truth, how)
-        quality = score_outputs(outputs, base, truth, how, known[reference] if reference else None)
+            known[reference] = find_scores(base, truth, how, sitting.limits)
+        scores = known[reference] if reference else None
+        quality = score_outputs(outputs, base, truth, how, scores, sitting.limits)
     except NotFinite as error:
         if base is None:  # float32 computes that, too, or there is no float32
             return {"status": "error", "reason": f"{error}: check inputs and weights"}
         return {"status": "wrong_output", "reason": f"{error}, float32's in none"}
+    except DecoderFailed as failed:
+        return {"status": failed.status, "reason": str(failed), "log": failed.log}
     except ValueError as error:
-        return {"status": "error", "reason": str(error)}
+        return {"status": "error", "reason": short(str(error))}
     if card.expected is not None and planned.case.precision in (REFERENCE, "as-shipped"):
         _compare_with_card(sitting, planned.case.label, card.expected, quality)
     return {"quality": quality.model_dump(mode="json")}

@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast, get_args
 
 from qbench.errors import MachineryError
+from qbench.kit.apart import Batch, kill_group
 from qbench.kit.reasons import OUT_OF_MEMORY, short
 from qbench.machine.host.tree import Tree
 from qbench.run.workers.watchdog import Watchdog
@@ -59,10 +59,6 @@ if "" in sys.path:
 from qbench.kit.main import main
 main()
 """
-
-
-class Ended(Exception):
-    """The job was killed with its batch (``in_parallel``): it has no outcome to record."""
 
 
 @dataclass(frozen=True)
@@ -141,50 +137,13 @@ _watchdog = Watchdog()
 # --------------------------------------------------------------------------- several at a time
 
 
-class _Batch:
-    """The jobs of one ``in_parallel``. After ``end`` none runs, and none will start."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._live: set[subprocess.Popen[bytes]] = set()
-        self._over = False
-
-    def check(self) -> None:
-        if self._over:
-            raise Ended
-
-    def add(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self.check()
-            self._live.add(process)
-
-    def remove(self, process: subprocess.Popen[bytes]) -> None:
-        with self._lock:
-            self._live.discard(process)
-            self.check()
-
-    def end(self) -> None:
-        with self._lock:
-            self._over = True
-            for process in self._live:
-                _kill_group(process)
-
-
-_thread = threading.local()
-"""``batch``: the batch that the thread belongs to; unset in other threads."""
-
-
 def in_parallel(items: Sequence[T], work: Callable[[T], R], workers: int) -> list[R]:
     """Call ``work`` on every item, ``workers`` at a time; return the results in order.
 
     The first error, or an interrupt, ends all of it at once, including the jobs that ``work``
     runs. Never used during measurements."""
-    batch = _Batch()
-
-    def join() -> None:
-        _thread.batch = batch
-
-    pool = ThreadPoolExecutor(max_workers=workers, initializer=join)
+    batch = Batch()
+    pool = ThreadPoolExecutor(max_workers=workers, initializer=batch.join)
     try:
         futures = [pool.submit(work, item) for item in items]
         wait(futures, return_when=FIRST_EXCEPTION)
@@ -228,9 +187,8 @@ def run_job(
         Ended: the job belongs to an ``in_parallel`` that has ended.
         ValueError: a file has the log's name.
     """
-    batch: _Batch | None = getattr(_thread, "batch", None)
-    if batch:
-        batch.check()
+    batch = Batch.current()
+    batch.check()
     files = files or {}
     if LOG_NAME in files:
         raise ValueError(f"a job's file cannot be called {LOG_NAME}: that is the worker's log")
@@ -261,14 +219,12 @@ def run_job(
         talk = _Conversation()
         try:
             _watchdog.watch(process.pid)
-            if batch:
-                batch.add(process)
+            batch.add(process)
             talk = _converse(process, message, begin / 1e9 + timeout_s)
         finally:
             _end(process, patience_s=0.5 if talk.ended else 0)
             _watchdog.leave(process.pid)
-            if batch:
-                batch.remove(process)
+            batch.remove(process)
         seconds = (time.monotonic_ns() - begin) / 1e9
         answer = talk.answer
         if answer is not None and answer.status == "ok":
@@ -400,17 +356,12 @@ def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=patience_s)
     finally:
-        _kill_group(process)
+        kill_group(process)
         process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe:
             with suppress(BrokenPipeError):
                 pipe.close()
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _during(talk: _Conversation) -> str:
