@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from qbench.spec.files import GitPath
+from qbench.data.download import HUB
+from qbench.spec.files import GitPath, HubFile
 
 
 def git(*arguments: str | Path, stdin: bytes = b"", **environment: str) -> bytes:
@@ -48,6 +49,10 @@ class Mirror:
         self.files[url.partition("://")[2]] = content
         data = content if isinstance(content, bytes) else content.read_bytes()
         return hashlib.sha256(data).hexdigest()
+
+    def hub(self, file: HubFile, content: bytes) -> None:
+        """Serve a file of the Hugging Face Hub."""
+        self.put(f"{HUB}/{file.repo}/resolve/{file.revision}/{file.file}", content)
 
     def commit(self, repo: str, files: Mapping[str, bytes], mode: str = "100644") -> str:
         """Serve a repository that holds ``files`` in addition to what it held; returns the id of
@@ -97,6 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data = content if isinstance(content, bytes) else content.read_bytes()
         self.send_response(200)
+        if "/resolve/" in self.path:  # the Hugging Face Hub's
+            self.send_header("X-Repo-Commit", self.path.partition("/resolve/")[2].split("/")[0])
+            self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if body:
