@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.model import Model, SourceTensor, TensorSpec
+from qbench.kit.model import UNKNOWN_RANK, Model, SourceTensor, TensorSpec
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Slot:
 def file_slots(interpreter: Any) -> tuple[dict[str, Slot], dict[str, Slot]]:
     """The file's inputs and outputs, by the tensors' own names."""
     inputs = [_slot(detail) for detail in interpreter.get_input_details()]
-    outputs = [_slot(detail) for detail in interpreter.get_output_details()]
+    outputs = [_output(detail) for detail in interpreter.get_output_details()]
     return {slot.name: slot for slot in inputs}, {slot.name: slot for slot in outputs}
 
 
@@ -73,6 +73,14 @@ def _canonical(
         spec = replace(slot.spec, layout=tensor.layout, batch=card[canonical].batch)
         result[canonical] = replace(slot, spec=spec)
     return result
+
+
+def _output(detail: Mapping[str, Any]) -> Slot:
+    """An output without axes may be one whose shape only a run decides, such as a detector's
+    boxes."""
+    slot = _slot(detail)
+    shape = slot.spec.shape or UNKNOWN_RANK
+    return replace(slot, spec=replace(slot.spec, shape=shape))
 
 
 def _slot(detail: Mapping[str, Any]) -> Slot:
