@@ -55,6 +55,7 @@ def dequantize(content: bytes, without_classes: int) -> bytes:
     _free_batch(model, graph)
     if without_classes:
         _cut_classes(model, graph, without_classes)
+    _prune(model, graph)
     builder = flatbuffers.Builder(1 << 20)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
@@ -157,6 +158,24 @@ def _cut_classes(model: Any, graph: Any, count: int) -> None:
         tensor = graph.tensors[place]
         values = _numbers(model, tensor)[count:]
         tensor.buffer, tensor.shape = _add(model, values), list(values.shape)
+
+
+def _prune(model: Any, graph: Any) -> None:
+    """Leave out tensors and buffers that nothing uses any more."""
+    ends = [*graph.inputs, *graph.outputs]
+    for node in graph.operators:
+        ends += [*node.inputs, *node.outputs]
+    used = sorted({int(index) for index in ends if index >= 0})
+    place = {old: new for new, old in enumerate(used)} | {-1: -1}  # -1: an optional one
+    for holder in (graph, *graph.operators):
+        holder.inputs = [place[int(index)] for index in holder.inputs]
+        holder.outputs = [place[int(index)] for index in holder.outputs]
+    graph.tensors = [graph.tensors[index] for index in used]
+    model.signatureDefs, model.metadata = [], []  # they name tensors and buffers by number
+    kept = [0, *sorted({tensor.buffer for tensor in graph.tensors} - {0})]
+    for tensor in graph.tensors:
+        tensor.buffer = kept.index(tensor.buffer)
+    model.buffers = [model.buffers[index] for index in kept]
 
 
 def _shorter(shape: Sequence[int] | np.ndarray, count: int) -> np.ndarray:

@@ -53,6 +53,7 @@ def test_the_rebuilt_network_is_the_one_of_the_assets(assets: Path, pictures: np
     rebuilt = dequantize((assets / MOBILENET).read_bytes(), without_classes=1)
     theirs = (assets / "models/mobilenet_v2_100_224/model.tflite").read_bytes()
     np.testing.assert_array_equal(run(rebuilt, pictures), run(theirs, pictures))
+    assert len(rebuilt) < 1.02 * len(theirs)  # nothing of the quantized file is left in it
 
 
 def test_float_activations_are_close_to_the_quantized_file(assets: Path, pictures: np.ndarray):
@@ -62,6 +63,20 @@ def test_float_activations_are_close_to_the_quantized_file(assets: Path, picture
     real = run(dequantize(content, without_classes=0), pictures[:1])
     assert rounded.shape == real.shape == (1, 1001)
     assert np.argmax(rounded) == np.argmax(real) and sqnr_db(real, rounded) > 15
+
+
+def test_the_float_file_can_be_quantized_again(assets: Path, pictures: np.ndarray):
+    """The calibrator reads every tensor of the graph: none may be left over."""
+    pytest.importorskip("ai_edge_quantizer", reason="ai-edge-quantizer is not installed")
+    from ai_edge_quantizer import quantizer, recipe
+
+    from qbench_tflite.signature import with_signature
+
+    content = dequantize((assets / MOBILENET).read_bytes(), without_classes=1)
+    tool = quantizer.Quantizer(bytearray(with_signature(content)), recipe.static_wi8_ai8())
+    (key,) = Interpreter(model_content=with_signature(content)).get_signature_list()
+    seen = tool.calibrate({key: [{"input": pictures[:1]}]})
+    assert len(tool.quantize(seen).quantized_model) < 5_000_000
 
 
 def test_int8_weights_of_a_float_file_become_float(assets: Path):

@@ -18,6 +18,7 @@ interpreter_module = pytest.importorskip("ai_edge_litert.interpreter", reason="n
 pytest.importorskip("ai_edge_quantizer", reason="needs ai-edge-quantizer")
 
 from qbench.kit.adapter import PrepareError, Program, Unsupported  # noqa: E402
+from qbench.kit.jobs.prepare import compare  # noqa: E402
 from qbench.kit.model import (  # noqa: E402
     Artifact,
     Calibration,
@@ -587,6 +588,8 @@ class TestAsShipped:
             outputs={"boxes": TensorSpec("float32", ("N", 10, 4))},
             source_outputs={"boxes": SourceTensor(name)},
         )
+        found = Backend().describe(path)
+        compare(model, found.inputs, found.outputs)  # the file leaves the outputs' shapes open
         artifact = make(model, "as-shipped", tmp_path / "out")
         item = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 3), np.uint8)
         np.testing.assert_array_equal(predict(artifact, item), direct(path, item))

@@ -179,8 +179,9 @@ def test_a_card_of_the_hub_runs_from_an_empty_cache(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", KERAS)
-@pytest.mark.parametrize("form", ["tflite", "onnx"])
+@pytest.mark.parametrize(
+    ("name", "form"), [*((name, "tflite") for name in KERAS), ("keras_mobilenet_v2", "onnx")]
+)
 def test_a_network_of_keras_is_converted(name: str, form: str, assets: Path, tmp_path: Path):
     """Without its weights, which only a network can give."""
     for module in ("tensorflow", "keras", "tf2onnx", "ai_edge_litert", "onnxruntime"):
