@@ -151,3 +151,60 @@ def test_eight_bit_weights_far_below_their_rounding_are_a_defect(project):
     assert 3 < case["sqnr_db"] < 25 and case["status"] == "wrong_output", case
     found = re.search(r"to 8 bits in NumPy keeps (\d+\.\d) dB: a defect", case["reason"])
     assert found is not None and float(found[1]) > 35 and len(case["reason"]) <= 200
+
+
+def test_raw_pixels_for_a_file_of_scaled_ones_are_told(project):
+    """A quantized TFLite file whose input's scale holds 0 to 1, and a float card whose items are
+    pixels of 0 to 255."""
+    pytest.importorskip("ai_edge_quantizer")
+    from qbench.kit.model import Calibration, Model, PrepareTarget, SourceTensor, TensorSpec
+    from qbench.spec.precisions import complete_options
+    from qbench_tflite import Backend
+
+    source = Path(__file__).parents[2] / "suites" / "zoo" / "digits_cnn.tflite"
+    image = TensorSpec("float32", ("N", 1, 8, 8), "NCHW")
+    names = ("serving_default_args_0", "serving_default_output_0_output")
+    model = Model(
+        "digits", "tflite", source, "", "", {"x": image}, {"y": TensorSpec("float32", ("N", 10))},
+        {"x": SourceTensor(names[0], "NHWC")}, {"y": SourceTensor(names[1])},
+    )  # fmt: skip
+    shares = np.random.default_rng(0).random((60, 1, 8, 8), np.float32)
+    out = project.root / "made"
+    out.mkdir()
+    target = PrepareTarget("int8-static", complete_options("int8-static", {}))
+    Backend().prepare(model, target, Calibration({"x": shares}), out)
+    for name, images in (("shares", shares), ("pixels", shares * 255)):
+        np.savez(project.root / f"{name}.npz", images=images, labels=np.arange(60) % 10)
+        data = {
+            "name": name, "licence": "CC0-1.0", "format": "npz", "arrays": {"x": "images"},
+            "files": {"data": {"path": f"{name}.npz"}}, "items": 60,
+        }  # fmt: skip
+        project.write(f"datasets/{name}.yaml", data)
+        card = {
+            "name": name,
+            "task": "other",
+            "licence": "CC0-1.0",
+            "inputs": {"x": {"dtype": "float32", "shape": ["N", 1, 8, 8], "layout": "NCHW"}},
+            "outputs": {"y": {"dtype": "float32", "shape": ["N", 10]}},
+            "sources": {
+                "tflite": {
+                    "path": "made/model.tflite",
+                    "inputs": {"x": {"name": names[0], "layout": "NHWC"}},
+                    "outputs": {"y": {"name": names[1]}},
+                }
+            },
+            "evaluation": {"dataset": name, "items": "0:60"},
+        }
+        project.write(f"models/{name}.yaml", card)
+    suite = project.suite(
+        models=["shares", "pixels"], precisions=["as-shipped"], backends=["tflite"], rounds=1
+    )
+    done = project.qbench("run", suite, "--no-report")
+    assert done.returncode == 0, done.stderr
+    right, wrong = project.cases()
+    assert right["flags"] is None and wrong["flags"] == "inputs outside their scale", done.stderr
+    assert re.search(
+        r"warning: pixels tflite as-shipped: 99 % of input 'x' is outside of what the file's scale "
+        r"holds: 0\.\d+ … 25\d(\.\d)?, not 0 … 1: check preprocess",
+        " ".join(done.stderr.split()),
+    ), done.stderr
