@@ -184,8 +184,8 @@ def _warn_of_clipping(
     for name, found in clipped.items():
         if found["share"] >= MUCH_CLIPPED:
             sitting.progress.note(
-                f"warning: {label}: {percent(found['share'], 1)} of input '{name}' is outside of what "
-                f"the file's scale holds: {found['least']:.4g} … {found['most']:.4g}, not "
+                f"warning: {label}: {percent(found['share'], 1)} of input '{name}' is outside of "
+                f"what the file's scale holds: {found['least']:.4g} … {found['most']:.4g}, not "
                 f"{found['low']:.4g} … {found['high']:.4g}: check preprocess"
             )
 
