@@ -79,9 +79,9 @@ def _quantize(
         if target.precision in ("w8", "w4"):
             from qbench_onnxruntime.weight_only import weight_only
 
-            return weight_only(clean, target, out)
+            return weight_only(clean, target, model.source_shapes(1), out)
         if target.precision == "int8-dynamic":
-            return quantize.dynamic(clean, source, target, out)
+            return quantize.dynamic(clean, source, model, target, out)
         if calibration is None:
             raise PrepareError("int8-static needs calibration items, but got none")
         return quantize.static(clean, source, model, target, calibration, out)

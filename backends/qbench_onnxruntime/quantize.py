@@ -35,7 +35,9 @@ PRODUCT_OPS = ("Conv", "MatMul", "Gemm", "Relu", "Clip")
 DYNAMIC_OPS = ("MatMul", "Gemm")
 
 
-def dynamic(clean: Path, source: onnx.ModelProto, target: PrepareTarget, out: Path) -> Provenance:
+def dynamic(
+    clean: Path, source: onnx.ModelProto, model: Model, target: PrepareTarget, out: Path
+) -> Provenance:
     """int8 weights now, activations at run time.
 
     Args:
@@ -44,7 +46,7 @@ def dynamic(clean: Path, source: onnx.ModelProto, target: PrepareTarget, out: Pa
     """
     preprocessed = graph.load(clean)
     every = bool(target.options["all_operators"])
-    share = graph.product_share(preprocessed)
+    share = graph.product_share(preprocessed, model.source_shapes(1))
     if share < 0.5 and not every:
         raise Unsupported(
             "dynamic int8 quantizes matrix products only; they are "
@@ -119,7 +121,7 @@ def static(
 ) -> Provenance:
     """int8 weights and activations, as Q/DQ. ``clean`` and ``source`` as in :func:`dynamic`."""
     preprocessed = graph.load(clean)
-    products = graph.product_share(preprocessed) >= 0.5
+    products = graph.product_share(preprocessed, model.source_shapes(1)) >= 0.5
     excluded = graph.excluded_nodes(source, preprocessed, target.options["excluded_operators"])
     # by default the tool takes percentile ranges symmetric to zero, which wastes half of uint8
     # after a Relu

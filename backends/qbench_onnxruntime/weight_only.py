@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,17 +26,20 @@ DEFAULT_GROUP = 64
 _FLOAT32 = 1  # accuracy_level, the rounding of activations; 4 would quantize them to int8
 
 
-def weight_only(clean: Path, target: PrepareTarget, out: Path) -> Provenance:
+def weight_only(
+    clean: Path, target: PrepareTarget, shapes: Mapping[str, Sequence[int]], out: Path
+) -> Provenance:
     """Quantize the weights of matrix products, in groups.
 
     Args:
         clean: the preprocessed model.
+        shapes: of the inputs, by name.
 
     Raises:
         Unsupported: most of the work is not such products, or groups cannot be this large.
     """
     model = rewrite.with_products_for_gemm(graph.load(clean))
-    share = graph.product_share(model)
+    share = graph.product_share(model, shapes)
     if share < 0.5:
         raise Unsupported(
             "MatMulNBits packs the weights of matrix products only; they are "

@@ -170,12 +170,11 @@ def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig)
     """
     try:
         compiled = _compile_once(core, model, settings, config)
-        generated = has_fused_products(compiled.get_runtime_model(), model)
     except RuntimeError as error:
         if "Subgraph" not in str(error):
             raise
-        generated = True
-    if generated:
+        compiled = None
+    if compiled is None or has_fused_products(compiled.get_runtime_model(), model):
         settings["SNIPPETS_MODE"] = "DISABLE"
         compiled = _compile_once(core, model, settings, config)
     for name in ("INFERENCE_NUM_THREADS", "NUM_STREAMS"):

@@ -63,8 +63,10 @@ def dequantize(content: bytes, without_classes: int) -> bytes:
 
 def _make_float(model: Any, tensor: Any) -> None:
     quantization = tensor.quantization
-    scales = None if quantization is None else quantization.scale
-    if scales is None or not len(scales) or tensor.type not in DTYPES:
+    if quantization is None or tensor.type not in DTYPES:
+        return
+    scales = quantization.scale
+    if scales is None or not len(scales):
         return
     dtype = DTYPES[tensor.type]
     if dtype is None:
@@ -84,7 +86,7 @@ def _make_float(model: Any, tensor: Any) -> None:
 
 def _add(model: Any, values: np.ndarray) -> int:
     """Add a buffer; returns its number. The old one may belong to another tensor, too."""
-    buffer = schema.BufferT()
+    buffer: Any = schema.BufferT()
     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
     model.buffers.append(buffer)
     return len(model.buffers) - 1

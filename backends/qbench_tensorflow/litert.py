@@ -41,7 +41,7 @@ class Opened:
             for name, own in self.inputs.items():
                 spec = self.specs[own]
                 values = cast(feed[name][item : item + 1], self.source.inputs[name], spec)
-                self.interpreter.set_tensor(self.indices[own], values.reshape(spec.shape))
+                self.interpreter.set_tensor(self.indices[own], values.reshape(spec.at(1)))
             self.interpreter.invoke()
             for name, own in self.outputs.items():
                 values = self.interpreter.get_tensor(self.indices[own])

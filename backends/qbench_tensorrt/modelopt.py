@@ -64,7 +64,7 @@ def quantize(
         else:
             network = rewrite.with_products_for_gemm(network)
             save(network, clean)
-            given, settings = {}, _w4(network, target)
+            given, settings = {}, _w4(network, model, target)
             recorded = settings
         with tool("modelopt.onnx.quantization"):
             optimize(
@@ -99,13 +99,13 @@ def _fp8(source: ModelProto, network: ModelProto, target: PrepareTarget) -> dict
     }
 
 
-def _w4(network: ModelProto, target: PrepareTarget) -> dict[str, Any]:
+def _w4(network: ModelProto, model: Model, target: PrepareTarget) -> dict[str, Any]:
     """Settings for rounding to nearest: other methods need calibration items, which w4 lacks.
 
     Raises:
         Unsupported: most of the work is not matrix products, or the group size is -1.
     """
-    share = graph.product_share(network)
+    share = graph.product_share(network, model.source_shapes(1))
     if share < 0.5:
         raise Unsupported(
             "4-bit weights are for matrix products only; they are "

@@ -53,20 +53,10 @@ class Node:
 def write_nodes(file: Path, shapes: Mapping[str, Sequence[int]], folder: Path) -> None:
     """Write the nodes of ``file``, with inputs of ``shapes``, into ``folder``."""
     import onnx
-    from onnx import shape_inference
 
-    model = onnx.load(file, load_external_data=False)
-    for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if value.name in shapes:
-                dim.dim_value = shapes[value.name][axis]
-    del model.graph.value_info[:]  # a free size there would override the inferred one
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    try:
-        graph = shape_inference.infer_shapes(model, data_prop=True).graph
-    except shape_inference.InferenceError:  # TensorRT accepted the file, so kinds are still known
-        graph = model.graph
+    from qbench.kit.onnxfile.graph import sized
+
+    graph = sized(onnx.load(file, load_external_data=False), shapes).graph
     known = _shapes(graph)
     weights = _Weights(graph)
     found: dict[str, Node] = {}

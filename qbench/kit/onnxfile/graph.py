@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import prod
 from pathlib import Path
@@ -333,14 +333,34 @@ def _place(
     return makers[tensor]
 
 
-def product_share(model: ModelProto) -> float:
+def sized(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> ModelProto:
+    """Return a copy with inputs of these shapes, and what follows from them for other tensors."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for value in copy.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if value.name in shapes:
+                dim.dim_value = shapes[value.name][axis]
+    del copy.graph.value_info[:]  # a free size there would override the inferred one
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        return onnx.shape_inference.infer_shapes(copy, data_prop=True)
+    except onnx.shape_inference.InferenceError:  # a runtime may take the file nevertheless
+        return copy
+
+
+def product_share(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> float:
     """Return the share (0 to 1) of matrix products with constant weights in all multiply-adds.
 
-    The rest are convolutions and products of two activations. Free sizes count as 1; for an unknown
-    shape, the size of the weights replaces the multiply-adds (a lower bound).
+    The rest are convolutions and products of two activations. For an unknown shape, the size of the
+    weights replaces the multiply-adds (a lower bound).
+
+    Args:
+        shapes: of the inputs, by name.
     """
     dynamic = total = 0
-    for node, amount, constant in _multiply_adds(model.graph):
+    for node, amount, constant in _multiply_adds(sized(model, shapes).graph):
         total += amount
         if node.op_type in _PRODUCTS and constant:
             dynamic += amount
@@ -348,12 +368,12 @@ def product_share(model: ModelProto) -> float:
 
 
 def _multiply_adds(graph: GraphProto) -> Iterator[tuple[NodeProto, int, bool]]:
-    """Yield each computing operator, its multiply-adds for one item, and whether its weights are
-    constant."""
+    """Yield each computing operator, its multiply-adds, and whether its weights are constant."""
     weights = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     shapes = {
-        value.name: [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.value_info, *graph.input, *graph.output)
+        if all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim)
     }
     shapes.update(weights)
     for node in graph.node:

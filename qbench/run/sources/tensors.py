@@ -302,35 +302,44 @@ def _try(asked: Asked, inputs: _Valued) -> _Trial:
     for name, spec in specs.items():
         if spec.batch is None:  # a batch shares it
             items[name] = np.repeat(items[name][:1], len(items[name]), axis=0)
-    firsts = [[0] * (fixed - 1) + [row] for row in (0, 1)] if fixed else [[0], [1]]
-    alone = asked.run(specs, fixed or 1, [gathered(items, specs, rows) for rows in firsts])
-    if alone.refusal is not None:
+    rows = (0, 1, 0)  # the first one twice
+    firsts = [[0] * (fixed - 1) + [row] for row in rows] if fixed else [[row] for row in rows]
+    ran = asked.run(specs, fixed or 1, [gathered(items, specs, rows) for rows in firsts])
+    if ran.refusal is not None:
         shapes = ", ".join(f"{n} {as_text(spec.at(fixed or 1))}" for n, spec in specs.items())
         made_up = "" if asked.arrays else "on made-up inputs "
         raise UserError(
-            f"{asked.title} does not run {made_up}({shapes}): {alone.refusal}",
+            f"{asked.title} does not run {made_up}({shapes}): {ran.refusal}",
             "Give real inputs by --inputs FILE.npz, or other sizes by --shape or --size.",
         )
-    _check_finite(asked, alone.outputs)
+    _check_finite(asked, ran.outputs)
+    *alone, again = ran.outputs
+    for name, array in alone[0].items():
+        if not _same(array, again[name]):
+            raise UserError(
+                f"{asked.title}: output '{name}' differs from call to call for the same input, so "
+                "no two programs of it can be compared",
+                "Remove what is random from the model, or what it keeps between calls.",
+            )
     none = dict.fromkeys(asked.described.outputs)
     if all(spec.batch is None for spec in specs.values()):
-        return _Trial(inputs, alone.outputs, none)
+        return _Trial(inputs, alone, none)
     if fixed is not None:
-        grown = {n: 0 if a.shape[:1] == (fixed,) else None for n, a in alone.outputs[0].items()}
-        return _Trial(inputs, alone.outputs, grown, fixed)
+        grown = {n: 0 if a.shape[:1] == (fixed,) else None for n, a in alone[0].items()}
+        return _Trial(inputs, alone, grown, fixed)
     both = asked.run(specs, 2, [gathered(items, specs, [0, 1])])
     if both.refusal is not None:
-        grown = {n: 0 if a.shape[:1] == (1,) else None for n, a in alone.outputs[0].items()}
-        return _Trial(inputs, alone.outputs, grown, 1)
+        grown = {n: 0 if a.shape[:1] == (1,) else None for n, a in alone[0].items()}
+        return _Trial(inputs, alone, grown, 1)
     together = both.outputs[0]
-    grown = {n: _grown(array, together[n]) for n, array in alone.outputs[0].items()}
-    axes = {n: axis if _is_item(alone.outputs, n, axis) else None for n, axis in grown.items()}
+    grown = {n: _grown(array, together[n]) for n, array in alone[0].items()}
+    axes = {n: axis if _is_item(alone, n, axis) else None for n, axis in grown.items()}
     return _Trial(
         inputs,
-        alone.outputs,
+        alone,
         axes,
         None,
-        _why_no_batch(inputs.named, alone.outputs, together, grown),
+        _why_no_batch(inputs.named, alone, together, grown),
     )
 
 
