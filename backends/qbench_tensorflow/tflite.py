@@ -41,7 +41,9 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
     file = out / "model.onnx"
     save(proto, file)
 
-    def names(own: Mapping[str, str], tensors: Mapping[str, SourceTensor]) -> dict[str, SourceTensor]:
+    def names(
+        own: Mapping[str, str], tensors: Mapping[str, SourceTensor]
+    ) -> dict[str, SourceTensor]:
         return {
             name: SourceTensor(quantized.get(tensor, (tensor,))[0], tensors[name].layout)
             for name, tensor in own.items()
