@@ -85,6 +85,20 @@ def run(
             metavar="FILE", help="For a model file: .npz with inputs [items, ...] by name."
         ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER|NPZ",
+            help="For a model file or card: pictures in a sub-folder per class or with a CSV "
+            "file,label, or arrays by input with labels y.",
+        ),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|0-1|none", help="How pixels of --data become a model's inputs."
+        ),
+    ] = None,
     shape: Shapes = None,
     size: Sizes = None,
     batch_axis: BatchAxes = None,
@@ -140,6 +154,7 @@ def run(
       qbench run quick
       qbench run mysuite.yaml --backend openvino --precision int8-static
       qbench run --model network.onnx          (no suite: random inputs)
+      qbench run --model network.onnx --data photos --preprocess imagenet
       qbench run --model network.onnx --device cuda
       qbench run quick --json | jq .counts
     """
@@ -158,7 +173,9 @@ def run(
     registry = Registry()
     facts, wall = load_system(system), _wall_meter(power_log, power_command)
     given = _GivenText(shape or [], size or [], batch_axis or [])
-    choice = _Choice(suite, model, backend, precision, device, given, signature, inputs, rounds)
+    choice = _Choice(
+        suite, model, backend, precision, device, given, signature, rounds, inputs, data, preprocess
+    )
     with RichProgress(messages) as progress:
         request, catalog = _request(choice, results, registry, progress.note)
         if profile:
@@ -259,8 +276,10 @@ class _Choice(NamedTuple):
     devices: list[str] | None
     given: _GivenText
     signature: str | None
-    inputs: Path | None = None
     rounds: int | None = None
+    inputs: Path | None = None
+    data: Path | None = None
+    preprocess: str | None = None
 
 
 def _request(
@@ -290,22 +309,17 @@ def _request(
             [Path(name) for name in models],
             backends,
             precisions,
-            choice.inputs,
             choice.rounds,
             registry,
             note,
             devices,
-            given,
-            choice.signature,
+            adhoc.Given(given, choice.inputs, choice.data, choice.preprocess, choice.signature),
         )
         return Request(suite, text, results), catalog
-    if (
-        choice.inputs
-        or choice.signature
-        or any(adhoc.is_model_file(name, registry) for name in models)
-    ):
+    own = choice.inputs or choice.data or choice.preprocess or choice.signature
+    if own or any(adhoc.is_model_file(name, registry) for name in models):
         raise UserError(
-            "a model file, --inputs and --signature cannot be combined with a suite",
+            "a model file, --inputs, --data and --signature cannot be combined with a suite",
             "Leave out the suite, or write a model card for it (see docs/model-cards.md).",
         )
     path = find_suite(choice.suite)

@@ -122,7 +122,7 @@ def model_suite(
     if adhoc.is_model_file(str(folder / model), registry):
         path = folder / model
         suite, text, catalog, _ = adhoc.suite_for_files(
-            [path], [backend], [precision], None, rounds, registry, notes.note
+            [path], [backend], [precision], rounds, registry, notes.note
         )
     else:
         catalog = Catalog([folder, suites_dir()], notes.note)

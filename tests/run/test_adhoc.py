@@ -62,7 +62,7 @@ def test_a_card_without_data_gets_made_up_inputs(project):
     ("args", "said"),
     [
         (["models/none.yaml"], "no model file models/none.yaml"),
-        (["models/net.yaml", "--inputs", "blobs.npz"], "names its own data"),
+        (["models/net.yaml", "--inputs", "blobs.npz"], "is for files without one"),
         (["suite.txt"], "of no known format"),
     ],
 )

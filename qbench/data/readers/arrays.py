@@ -123,6 +123,19 @@ def _load_npz(path: Path, arrays: list[str], labels: str | None) -> dict[str, np
         raise UserError(f"{path} is not a readable .npz file: {error}") from None
 
 
+def array_names(path: Path) -> list[str]:
+    """Names of the arrays of an ``.npz``.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return list(file.files)
+    except Exception as error:  # as in _load_npz; an .npy has no names
+        raise UserError(f"{path} is not a readable .npz file: {error}") from None
+
+
 class _PictureArrays(Reader):
     """Pictures ``[items, height, width, ...]`` and their classes, in memory."""
 

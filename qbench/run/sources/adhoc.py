@@ -1,15 +1,14 @@
-"""Suites for model files: with their card, or without one on random or given inputs, which show
-fidelity only."""
+"""Suites for model files: with their card, or without one, on the user's own data, or on made-up or
+given inputs, which show fidelity only."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,76 +16,89 @@ from qbench.data.digests import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, check_known
-from qbench.kit.adapter import Description, PrepareError, Ready, Unavailable
-from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
-from qbench.kit.onnxfile.external import external_files
+from qbench.kit.feeds import fixed_batch
+from qbench.kit.model import Feed, TensorSpec
 from qbench.kit.precisions import PRECISIONS
-from qbench.kit.tflitefile import several_signatures
 from qbench.run.sources.catalog import Catalog, OpenSuite, root_of
-from qbench.run.sources.convert import Converters
-from qbench.run.sources.tensors import Asked, Ran, Runner, settle
-from qbench.run.workers.isolate import run_job, scratch_folder
+from qbench.run.sources.own_data import SCALINGS, OwnData, open_data
+from qbench.run.sources.readers import CARDS, Readers, endings, is_savedmodel
+from qbench.run.sources.tensors import Asked, settle
 from qbench.run.workers.registry import Registry
 from qbench.spec.models import ModelCard
-from qbench.spec.sizes import NOTHING_GIVEN, GivenSizes, shapes_of
+from qbench.spec.sizes import NOTHING_GIVEN, GivenSizes, InputShapes, shapes_of
 from qbench.spec.suite import Suite, suites_dir
 
-TRY_TIMEOUT_S = 300
 PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static", "as-shipped")
 ROUNDS = 5
-CARDS = (".yaml", ".yml")
 ONE_AT_A_TIME = "Run them one at a time."
 
 
 def is_model_file(name: str, registry: Registry) -> bool:
     """Whether an argument of ``--model`` is a file, and not the name of a card."""
     path = Path(name)
-    return path.suffix in {*_endings(registry), *CARDS} or path.is_file() or _is_savedmodel(path)
+    return path.suffix in {*endings(registry), *CARDS} or path.is_file() or is_savedmodel(path)
 
 
-def _endings(registry: Registry) -> dict[str, str]:
-    """Formats that the installed adapters and converters read, by suffix of a file's name."""
-    loaded = [registry.load(name) for name in registry.names]
-    formats = {
-        f for backend in loaded if not isinstance(backend, Unavailable) for f in backend.formats
-    }
-    return {f".{form}": form for form in sorted(formats - {"savedmodel"})} | Converters().endings()
+@dataclass(frozen=True)
+class Given:
+    """What the user gives for models without a suite.
+
+    Attributes:
+        sizes: sizes and batch axes of the inputs, which go before the cards' and the files' own.
+        inputs: an ``.npz`` with an array ``[items, ...]`` for each input; the first half of the
+            items is for calibration, the rest for evaluation. None: made-up inputs.
+        data: a folder of pictures or an ``.npz``, see ``qbench.run.sources.own_data``.
+        scaling: of the pixels of ``data``.
+        signature: key of the signature to run, of files with several.
+    """
+
+    sizes: GivenSizes = NOTHING_GIVEN
+    inputs: Path | None = None
+    data: Path | None = None
+    scaling: str | None = None
+    signature: str | None = None
+
+    def check(self) -> None:
+        """
+        Raises:
+            UserError: they exclude each other.
+        """
+        if self.inputs and self.data:
+            raise UserError("--inputs and --data exclude each other", "Give one of them.")
+        if self.scaling is not None:
+            check_known(self.scaling, SCALINGS, f"there is no --preprocess {self.scaling}")
+            if self.data is None:
+                raise UserError("--preprocess is for the pixels of --data", "Add --data.")
 
 
-def _is_savedmodel(path: Path) -> bool:
-    return (path / "saved_model.pb").is_file()
+NOTHING = Given()
 
 
 def suite_for_files(
     paths: list[Path],
     backends: list[str] | None,
     precisions: list[str] | None,
-    inputs: Path | None,
     rounds: int | None,
     registry: Registry,
     note: Callable[[str], None],
     devices: list[str] | None = None,
-    given: GivenSizes = NOTHING_GIVEN,
-    signature: str | None = None,
+    given: Given = NOTHING,
 ) -> OpenSuite:
     """A suite for model files and model cards.
 
     Args:
-        inputs: an ``.npz`` with an array ``[items, ...]`` for each input; the first half of the
-            items is for calibration, the rest for evaluation. None: random inputs.
         note: receives a sentence before each long step.
         devices: None: the CPU.
-        given: sizes and batch axes of the inputs, which go before the cards' and the files' own.
-        signature: key of the signature to run, of files with several.
 
     Raises:
         UserError: a file cannot be read, leaves a size open, or a name is wrong.
     """
     check_names(backends or [], precisions or [], registry)
+    given.check()
     cards_at = [root_of(path) for path in paths if path.suffix in CARDS]
-    catalog = Catalog([*cards_at, suites_dir()] if cards_at else [], note, given=given)
+    catalog = Catalog([*cards_at, suites_dir()] if cards_at else [], note, given=given.sizes)
     for path in paths:
-        if not path.is_file() and not _is_savedmodel(path):
+        if not path.is_file() and not is_savedmodel(path):
             raise UserError(
                 f"there is no model file {path}",
                 "Without a suite, --model names a file; with one, a model of the suite.",
@@ -95,10 +107,10 @@ def suite_for_files(
     added: dict[str, int] = {}
     for path in paths:
         if path.suffix in CARDS:
-            name, batch = _add_card(catalog, path, inputs, added)
+            name, batch = _add_card(catalog, path, added, given)
         else:
-            readers = Readers(registry, chosen, signature)
-            name, batch = _add_file(catalog, path, inputs, added, given, readers)
+            readers = Readers(registry, chosen, given.signature)
+            name, batch = _add_file(catalog, path, added, given, readers)
         added[name] = batch
     batches = sorted(set(added.values()))
     suite, text = suite_for_cards(list(added), chosen, precisions, rounds, devices, batches)
@@ -141,43 +153,51 @@ def suite_for_cards(
 
 
 def _add_card(
-    catalog: Catalog, path: Path, inputs: Path | None, added: Mapping[str, int]
+    catalog: Catalog, path: Path, added: Mapping[str, int], given: Given
 ) -> tuple[str, int]:
     """Add a card to the catalogue; its name and batch size."""
-    if inputs:
-        raise UserError(f"{path} is a model card: it names its own data", "Drop --inputs.")
+    if given.inputs:
+        raise UserError(
+            f"{path} is a model card, and --inputs is for files without one",
+            "Drop --inputs, or give data by --data.",
+        )
     if path.stem in added:
         raise UserError(f"two of the model cards are called {path.stem}", ONE_AT_A_TIME)
-    return catalog.add_card(path).name, 1
+    card = catalog.add_card(path)
+    if given.data:
+        data = open_data(given.data, list(card.inputs))
+        _add_data(catalog, card, root_of(path), data, given, catalog.given_shapes(card.name))
+    fixed = (fixed_batch(spec) for spec in card.input_specs.values())
+    return card.name, next(filter(None, fixed), 1)
 
 
 def _add_file(
-    catalog: Catalog,
-    path: Path,
-    inputs: Path | None,
-    added: Mapping[str, int],
-    given: GivenSizes,
-    readers: Readers,
+    catalog: Catalog, path: Path, added: Mapping[str, int], given: Given, readers: Readers
 ) -> tuple[str, int]:
     """Add a card that describes a model file to the catalogue; its name and batch size."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_")[:64] or "model"
+    name = card_name(path)
     if name in added:
         raise UserError(f"two of the model files are called {name}", ONE_AT_A_TIME)
     form = readers.format_of(path)
     described = readers.describe(path, form)
-    arrays = _load_arrays(inputs, described.inputs) if inputs else None
+    arrays = _load_arrays(given.inputs, described.inputs) if given.inputs else None
+    data = open_data(given.data, list(described.inputs)) if given.data else None
+    ready = data.ready(described.inputs) if data else {}
 
     def two_items(specs: Mapping[str, TensorSpec]) -> Feed:
         if arrays is not None:
-            return {n: array[:2] for n, array in _by_item(inputs, arrays, specs).items()}
-        return made_up(specs, "evaluation", described.rows, described.values).arrays(2)
+            return {n: array[:2] for n, array in _by_item(given.inputs, arrays, specs).items()}
+        made = made_up(specs, "evaluation", described.rows, described.values).arrays(2)
+        return {**made, **_two(ready, specs, given.data)}
 
+    shapes = {name: array.shape for name, array in (arrays or {}).items()}
+    shapes |= {name: (data.items, *two[0].shape) for name, two in ready.items() if data}
     tensors = settle(
         Asked(
             title=str(path),
             described=described,
-            given=given,
-            arrays=None if arrays is None else {n: array.shape for n, array in arrays.items()},
+            given=given.sizes,
+            arrays=shapes or None,
             items=two_items,
             run=readers.runner(path, form, described),
         )
@@ -198,188 +218,58 @@ def _add_file(
             "sources": {form: source},
         }
     )
+    open_sizes = any(replace(spec, batch=0).free for spec in described.inputs.values())
+    resolved = shapes_of(card) if open_sizes else {}
+    if data is not None:
+        quantized = {n: spec.scale is not None for n, spec in described.inputs.items()}
+        _add_data(catalog, card, path.parent, data, given, resolved, quantized)
+        return name, tensors.batch
     if arrays is not None:
-        items = _halves(inputs, _by_item(inputs, arrays, card.input_specs))
+        items = _halves(given.inputs, _by_item(given.inputs, arrays, card.input_specs))
     else:
         splits = ("evaluation", "calibration")
         specs, rows, values = card.input_specs, described.rows, described.values
         items = {split: made_up(specs, split, rows, values) for split in splits}
-    open_sizes = any(replace(spec, batch=0).free for spec in described.inputs.values())
-    catalog.add(card, path.parent, items, shapes_of(card) if open_sizes else {})
+    catalog.add(card, path.parent, items, resolved)
     return name, tensors.batch
 
 
-# --------------------------------------------------------------------------- model files
+def card_name(path: Path) -> str:
+    """The name of a card for a model file."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".-_")[:64] or "model"
 
 
-def _companions(path: Path, form: str) -> dict[str, Path]:
-    """Files with an ONNX file's weights, by their path from its folder.
+# --------------------------------------------------------------------------- given data
 
-    Raises:
-        UserError: it is no ONNX file, or one of them is not there.
-    """
-    if form != "onnx":
-        return {}
-    try:
-        names = external_files(path)
-    except PrepareError as error:
-        raise UserError(f"{path} cannot be read", str(error)) from None
-    found = {name: path.parent / name for name in names}
-    for name, file in found.items():
-        if not file.is_file():
+
+def _add_data(
+    catalog: Catalog,
+    card: ModelCard,
+    folder: Path,
+    data: OwnData,
+    given: Given,
+    shapes: InputShapes,
+    quantized: Mapping[str, bool] | None = None,
+) -> None:
+    """Add a card with the user's data to the catalogue; see ``Catalog.add``."""
+    fitted, notes = data.fitted(card, given.scaling, quantized or {})
+    for sentence in notes:
+        catalog.report(sentence)
+    catalog.add_dataset(data.card, data.folder)
+    catalog.add(fitted, folder, {}, shapes)
+
+
+def _two(
+    ready: Mapping[str, Sequence[np.ndarray]], specs: Mapping[str, TensorSpec], path: Path | None
+) -> Feed:
+    """The first two items of the inputs that the user's data has ready, ``[2, ...]``."""
+    for name, two in ready.items():
+        if two[0].shape != specs[name].item:
             raise UserError(
-                f"{path} keeps weights in {name}, which is missing", f"Put it at {file}."
+                f"{path}: items for input '{name}' are {list(two[0].shape)}; the model wants "
+                f"{list(specs[name].item)}"
             )
-    return found
-
-
-@dataclass(frozen=True)
-class Readers:
-    """The adapters and converters that read model files, the chosen backends' first.
-
-    Attributes:
-        signature: the one to read, of files with several; None: files have one.
-    """
-
-    registry: Registry
-    chosen: list[str]
-    signature: str | None = None
-
-    def format_of(self, path: Path) -> str:
-        """
-        Raises:
-            UserError: unknown.
-        """
-        endings = _endings(self.registry)
-        form = "savedmodel" if _is_savedmodel(path) else endings.get(path.suffix)
-        if form is None:
-            raise UserError(
-                f"{path}: its suffix is of no known format",
-                f"Known suffixes: {', '.join(endings)}, {', '.join(CARDS)} (a model card); a torch "
-                "module needs a card (docs/model-cards.md).",
-            )
-        return form
-
-    def describe(self, path: Path, form: str) -> Description:
-        """Describe a file with the first adapter that reads the format, else with a converter.
-
-        Raises:
-            UserError: none can read the file, or its signature is not known.
-        """
-        if self.signature is not None and form != "tflite":
-            raise UserError(
-                f"{path}: --signature is for TFLite files", "A card names a SavedModel's signature."
-            )
-        keys = several_signatures(path) if form == "tflite" else []
-        if keys and self.signature is None:
-            raise UserError(
-                f"{path} has the signatures {', '.join(keys)}", "Choose one by --signature KEY."
-            )
-        reasons: list[str] = []
-        refusals: list[str] = []
-        adapters = self._adapters(form, reasons)
-        converter = Converters().readers().get(form)
-        for reader, target in [*adapters, *([("the converter", converter)] if converter else [])]:
-            with scratch_folder() as folder:
-                name, files = _source(path, form)
-                request = {
-                    "path": name,
-                    "companions": [n for n in files if n != name],
-                    "signature": self.signature,
-                }
-                outcome = run_job("describe", target, request, folder, files, timeout_s=120)
-            if outcome.status == "ok":
-                return Description.from_json(outcome.result)
-            refusals.append(f"{reader}: {outcome.reason}")
-        if refusals:
-            raise UserError(f"{path} cannot be read", "; ".join(refusals))
-        raise UserError(
-            f"no backend here reads {form} files",
-            "; ".join(reasons) or "`qbench backends` lists them.",
-        )
-
-    def runner(self, path: Path, form: str, described: Description) -> Runner | None:
-        """Runs the file in the first adapter that can; None if no adapter here reads the format."""
-        adapters = list(self._adapters(form, []))
-        if not adapters:
-            return None
-
-        def run(specs: Mapping[str, TensorSpec], batch: int, feeds: Sequence[Feed]) -> Ran:
-            model = _as_file(path, form, specs, described.outputs)
-            model = replace(model, signature=self.signature)
-            first = None
-            for _, target in adapters:
-                ran = _run_in(target, model, batch, feeds)
-                if ran.refusal is None:
-                    return ran
-                first = first or ran
-            assert first is not None
-            return first
-
-        return run
-
-    def _adapters(self, form: str, reasons: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield name and ``module:Class`` of the adapters that read a format and work here; append
-        to ``reasons`` why others do not."""
-        for name in dict.fromkeys([*self.chosen, *self.registry.names]):
-            backend = self.registry.load(name)
-            if isinstance(backend, Unavailable) or form not in backend.formats:
-                continue
-            probe = self.registry.probe([name])[name]
-            if isinstance(probe, Ready):
-                yield name, self.registry.targets[name]
-            else:
-                reasons.append(f"{name}: {probe.reason}")
-
-
-def _source(path: Path, form: str) -> tuple[str, dict[str, Path]]:
-    """A file's name in a worker's folder, and all files by their names there."""
-    name = f"source/model{path.suffix}"
-    return name, {name: path, **{f"source/{n}": f for n, f in _companions(path, form).items()}}
-
-
-def _as_file(
-    path: Path, form: str, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
-) -> Model:
-    """The model with the file's own names; outputs without a batch axis."""
-    return Model(
-        name=path.stem,
-        format=form,
-        path=path,
-        digest="",
-        task="unknown",
-        inputs=inputs,
-        outputs={name: replace(spec, batch=None) for name, spec in outputs.items()},
-        source_inputs={name: SourceTensor(name) for name in inputs},
-        source_outputs={name: SourceTensor(name) for name in outputs},
-        companions=_companions(path, form),
-    )
-
-
-def _run_in(target: str, model: Model, batch: int, feeds: Sequence[Feed]) -> Ran:
-    """Run the file in one adapter."""
-    with scratch_folder() as folder, scratch_folder() as given:
-        name, files = _source(model.path, model.format)
-        companions = {n: f"source/{n}" for n in model.companions}
-        request: dict[str, Any] = {
-            "model": {**model.to_json(), "path": name, "companions": companions},
-            "batch": batch,
-            "feeds": [],
-        }
-        for number, feed in enumerate(feeds):
-            names = {n: f"feed-{number}-{index}.npy" for index, n in enumerate(feed)}
-            for n, array in feed.items():
-                np.save(given / names[n], array)
-                files[names[n]] = given / names[n]
-            request["feeds"].append(names)
-        outcome = run_job("tryout", target, request, folder, files, timeout_s=TRY_TIMEOUT_S)
-        if outcome.status != "ok":
-            return Ran(refusal=outcome.reason)
-        found = outcome.result["outputs"]
-        return Ran([{n: np.load(folder / file) for n, file in one.items()} for one in found])
-
-
-# --------------------------------------------------------------------------- given inputs
+    return {name: np.stack(two).astype(specs[name].dtype) for name, two in ready.items()}
 
 
 def _load_arrays(path: Path, inputs: Mapping[str, TensorSpec]) -> Feed:

@@ -88,7 +88,8 @@ class Catalog:
         self._converted: dict[tuple[str, str, bool], Model | NoSource] = {}
         self._models = self._find("models")
         self._datasets = self._find("datasets")
-        self._extra: dict[str, tuple[ModelCard, Path, dict[str, Items]]] = {}
+        self._given_models: dict[str, tuple[ModelCard, Path]] = {}
+        self._given_data: dict[str, tuple[DatasetCard, Path]] = {}
         self._shapes: dict[str, InputShapes] = {}
         self._keep_sizes: set[str] = set()
         self._cards: dict[str, ModelCard] = {}
@@ -105,18 +106,29 @@ class Catalog:
     @property
     def names(self) -> list[str]:
         """Names of all models."""
-        return sorted({*self._models, *self._extra})
+        return sorted({*self._models, *self._given_models})
 
     def add(
         self, card: ModelCard, folder: Path, items: dict[str, Items], shapes: InputShapes
     ) -> None:
-        """Add a model without a card file, with its preprocessed items by split name.
+        """Add a model without a card file, or another card in place of its file's.
 
         Args:
+            folder: the base of its paths.
+            items: its preprocessed items by split name; empty if it names a data set.
             shapes: of its inputs, where the file leaves sizes open; else empty.
         """
-        self._extra[card.name] = (card, folder, items)
+        self._given_models[card.name] = (card, folder)
         self._shapes[card.name] = shapes
+        self._items |= {(card.name, split): made for split, made in items.items()}
+
+    def add_dataset(self, card: DatasetCard, folder: Path) -> None:
+        """Add a data set without a card file; it replaces others of its name.
+
+        Args:
+            folder: the base of its paths.
+        """
+        self._given_data[card.name] = (card, folder)
 
     def given_shapes(self, name: str) -> InputShapes:
         """Shapes of the model's inputs where they are not its card's own; else empty."""
@@ -136,8 +148,8 @@ class Catalog:
 
     def card(self, name: str) -> ModelCard:
         """The model card ``name``."""
-        if name in self._extra:
-            return self._extra[name][0]
+        if name in self._given_models:
+            return self._given_models[name][0]
         if name not in self._cards:
             self._cards[name] = self._read_card(name)
         return self._cards[name]
@@ -181,6 +193,8 @@ class Catalog:
 
     def dataset(self, name: str) -> DatasetCard:
         """The data set card ``name``."""
+        if name in self._given_data:
+            return self._given_data[name][0]
         check_known(name, self._datasets, f"there is no data set '{name}'")
         card, lines = load(self._datasets[name], DatasetCard)
         if card.name != name:
@@ -196,9 +210,9 @@ class Catalog:
         cards."""
         card = self.card(name)
         data = None
-        if card.evaluation is not None and name not in self._extra:
+        if card.evaluation is not None:
             dataset = self.dataset(card.evaluation.dataset)
-            path = self._datasets[dataset.name]
+            path = self._datasets.get(dataset.name)
             data = _origin(dataset, dataset.files.values(), path)
         model = _origin(card, card.sources.values(), self._models.get(name))
         return Origins(model=model, data=data)
@@ -235,7 +249,7 @@ class Catalog:
                 yield options.vocab, folder
         for split in filter(None, (card.evaluation, card.calibration)):
             for file in self._form(split.dataset).files.values():
-                yield file, root_of(self._datasets[split.dataset])
+                yield file, self._data_folder(split.dataset)
 
     def fetch(self, file: SourceFile, root: Path) -> Path:
         """Make a file of a card available.
@@ -361,8 +375,8 @@ class Catalog:
         return _Files(path, companions, digest)
 
     def _folder(self, card: ModelCard) -> Path:
-        if card.name in self._extra:
-            return self._extra[card.name][1]
+        if card.name in self._given_models:
+            return self._given_models[card.name][1]
         return root_of(self._models[card.name])
 
     # ------------------------------------------------------------------ items
@@ -374,8 +388,6 @@ class Catalog:
         Raises:
             UserError: files cannot be obtained, do not fit the card, or the splits share items.
         """
-        if card.name in self._extra:
-            return self._extra[card.name][2].get(split_name)
         key = (card.name, split_name)
         if key not in self._items:
             if card.evaluation is None and card.calibration is None:
@@ -404,8 +416,7 @@ class Catalog:
         Args:
             packages: of the case's environment, see ``qbench.data.raw.why_not``.
         """
-        split = None if card.name in self._extra else card.evaluation
-        data = self.dataset(split.dataset) if split else None
+        data = self.dataset(card.evaluation.dataset) if card.evaluation else None
         return why_not(card, data, batch_size, packages)
 
     def pipeline(self, card: ModelCard, frames: int) -> PipelineRequest:
@@ -419,18 +430,18 @@ class Catalog:
 
     def data(self, name: str) -> tuple[DatasetCard, dict[str, Path]]:
         """A data set in the form that is here or can be downloaded, and its files by name."""
-        data, root = self._form(name), root_of(self._datasets[name])
+        data, root = self._form(name), self._data_folder(name)
         return data, {name: locate(file, root, self.report) for name, file in data.files.items()}
 
-    def _data(self, split: Split) -> tuple[DatasetCard, dict[str, Path]]:
-        """The data set of a split, and its files by name."""
-        data = self.dataset(split.dataset)
-        root = root_of(self._datasets[split.dataset])
-        return data, {name: locate(file, root, self.report) for name, file in data.files.items()}
+    def _data_folder(self, name: str) -> Path:
+        """The base of a data set's paths."""
+        if name in self._given_data:
+            return self._given_data[name][1]
+        return root_of(self._datasets[name])
 
     def _form(self, name: str) -> DatasetCard:
         """The card of a data set in its local form, if that is here."""
-        data, root = self.dataset(name), root_of(self._datasets[name])
+        data, root = self.dataset(name), self._data_folder(name)
         here = data.local is not None and all(find(f, root) for f in data.local.files.values())
         return data.as_local() if here else data
 
@@ -438,8 +449,6 @@ class Catalog:
         if split is None:
             return None
         data, files = self.data(split.dataset)
-        return make_items(card, data, files, split, self.report, self._folder(card))
-        data, files = self._data(split)
         return make_items(card, data, files, split, self.report, self._folder(card))
 
 
