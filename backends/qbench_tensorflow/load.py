@@ -235,8 +235,9 @@ def application(source_options: Mapping[str, Any], cache: Path | None) -> Any:
             raise PrepareError(
                 f"keras.applications.{name} with {options}: {sentence(error)}"
             ) from error
+        file = re.search(r"https?://[^\s:]*/([^\s:/]+)", str(error))
         raise Unsupported(
-            f"the weights of {name} cannot be downloaded: {sentence(error)}. Put the file into "
+            f"the weights of {name} cannot be downloaded: put {file[1] if file else 'them'} into "
             f"{(cache or Path.home() / '.keras').resolve() / 'models'}"
         ) from error
 

@@ -192,10 +192,12 @@ def describe(path: Path) -> Description:
     """
     if path.is_dir() or path.suffix in (".keras", ".h5", ".hdf5"):
         raise Unsupported(f"{path.name} is no TFLite file")
-    inputs, outputs = file_slots(_load(path.read_bytes()))
+    content = path.read_bytes()
+    inputs, outputs = file_slots(_load(content))
     return Description(
         {name: slot.spec for name, slot in inputs.items()},
         {name: slot.spec for name, slot in outputs.items()},
+        quantized=graph.quantized(flatfile.operators(flatfile.parse(content))) > 0,
     )
 
 

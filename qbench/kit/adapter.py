@@ -146,6 +146,7 @@ class Description:
         rows: by input whose values select rows of a table, the number of rows.
         values: by scalar input, a value that the graph compares it with, such as a sampling rate.
         notes: sentences for the reader, such as which of several signatures this is.
+        quantized: whether the file is quantized (``qbench.kit.onnxfile.quantized``); None: unknown.
     """
 
     inputs: Mapping[str, TensorSpec]
@@ -154,6 +155,7 @@ class Description:
     rows: Mapping[str, int] = field(default_factory=dict[str, int])
     values: Mapping[str, float] = field(default_factory=dict[str, float])
     notes: tuple[str, ...] = ()
+    quantized: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -167,6 +169,7 @@ class Description:
             data["rows"],
             data["values"],
             tuple(data["notes"]),
+            data["quantized"],
         )
 
 

@@ -354,9 +354,13 @@ class _Planner:
             raise NoSource(f"environment {name}: {preparer.failure}", "prepare_failed")
         refusals = []
         for form in self._forms(backend, card):
-            if not self._catalog.has(card, form) and case.precision == "as-shipped":
-                continue  # a converted file is not the shipped one
             try:
+                if not self._catalog.has(card, form):
+                    quantized = self._catalog.converts_quantized(card, form)
+                    if quantized and case.precision != "as-shipped":
+                        raise NoSource("the file is quantized: ask for as-shipped")
+                    if not quantized and case.precision == "as-shipped":
+                        continue  # a converted file is not the shipped one
                 model = self._outline(case.model, form)
                 reason = _unsupported(backend, model, case.target())
                 if reason is not None:

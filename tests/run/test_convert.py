@@ -28,6 +28,7 @@ from qbench.testing.fake import fake_model
 TOY = '''
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from qbench.kit.adapter import PrepareError, Unsupported
@@ -43,7 +44,19 @@ class Picky(FakeBackend):
 
     name = "picky"
     formats = ("picky",)
+    precisions = {"cpu": ("fp32", "int8-static", "as-shipped")}
     supports = Adapter.supports
+
+
+class ToyReader(FakeBackend):
+    """Says whether a .toy file is quantized; it has no part in the tests otherwise."""
+
+    name = "toyreader"
+    formats = ("toy",)
+
+    def describe(self, path):
+        content = json.loads(path.read_text())
+        return replace(super().describe(path), quantized=content.get("quantized", False))
 
 
 class Converter(converter.Converter):
@@ -59,6 +72,7 @@ class Converter(converter.Converter):
     def convert(self, source, form, samples, out):
         content = json.loads(source.path.read_text())
         factor = content.pop("factor")
+        content.pop("quantized", None)
         if factor == "full":
             raise OSError(28, "No space left on device")
         if factor == "network":
@@ -80,7 +94,11 @@ class Converter(converter.Converter):
 '''
 
 
-BACKENDS = {"fake": "qbench.testing:FakeBackend", "picky": "toy_converter:Picky"}
+BACKENDS = {
+    "fake": "qbench.testing:FakeBackend",
+    "picky": "toy_converter:Picky",
+    "toyreader": "toy_converter:ToyReader",
+}
 
 
 @pytest.fixture
@@ -97,8 +115,8 @@ def toy(project, tmp_path: Path, monkeypatch) -> Any:
     class Toy:
         said: list[str] = []
 
-        def file(self, factor: Any) -> None:
-            fake_model(project.root / "net.toy", factor=factor)
+        def file(self, factor: Any, **content: Any) -> None:
+            fake_model(project.root / "net.toy", factor=factor, **content)
 
         def catalog(self, **sources: Any) -> Catalog:
             path = project.root / "models" / "net.yaml"
@@ -380,3 +398,27 @@ def test_a_reference_that_filters_leave_out_needs_no_conversion(toy):
     plan = planned(toy, backends=backends)
     assert [p.case.backend for p in plan.references["net"]] == backends
     assert conversions(toy) == 2
+
+
+def test_a_quantized_file_is_converted_for_as_shipped_only(toy):
+    toy.file(1.0, quantized=True)
+    precisions = ["fp32", "int8-static"]
+    plan = planned(toy, backends=["picky"], precisions=precisions)
+    assert [case.skip for case in plan.cases] == ["the file is quantized: ask for as-shipped"] * 2
+    assert conversions(toy) == 0 and plan.references == {}
+    toy.file(1.0)  # a float file is nothing that was shipped quantized
+    (case,) = planned(toy, backends=["picky"], precisions=["as-shipped"]).cases
+    assert case.skip is not None and conversions(toy) == 0
+
+
+def test_only_a_bit_exact_conversion_of_a_quantized_file_runs_as_shipped(toy):
+    zeros = np.zeros((64, 10)).tolist()  # no rounding, whatever the batch
+    toy.file(1.0, quantized=True, weights=zeros)
+    (case,) = planned(toy, backends=["picky"], precisions=["as-shipped"]).cases
+    assert case.preparation is not None and case.preparation.model.format == "picky"
+    toy.file(1.0001, quantized=True)  # 80 dB: enough for a float file
+    for _ in range(2):
+        (case,) = planned(toy, backends=["picky"], precisions=["as-shipped"]).cases
+        assert case.failure is None and case.skip is not None
+        assert "rounds differently ('scores')" in case.skip
+    assert conversions(toy) == 2  # the refusal is remembered

@@ -85,6 +85,7 @@ class Catalog:
         self._roots, self._given = roots, given
         self.report = report
         self._converters = converters or Converters(report)
+        self._quantized: dict[tuple[str, str], bool] = {}
         self._converted: dict[tuple[str, str, bool], Model | NoSource] = {}
         self._models = self._find("models")
         self._datasets = self._find("datasets")
@@ -281,6 +282,19 @@ class Catalog:
             NoSource, UserError: as ``model``; NoSource also if the conversion failed before.
         """
         return self._once(card, form, False, limits)
+
+    def converts_quantized(self, card: ModelCard, form: str) -> bool:
+        """Whether the model in format ``form``, which is converted, comes from a quantized file.
+
+        Raises:
+            NoSource, UserError: as ``model``.
+        """
+        key = (card.name, form)
+        if key not in self._quantized:
+            route = self._converters.open_route(card, form)
+            verified = self._verified(card, route.source)
+            self._quantized[key] = self._converters.is_quantized(route, verified)
+        return self._quantized[key]
 
     def _once(self, card: ModelCard, form: str, convert: bool, limits: WorkerLimits) -> Model:
         """``_converted_model``, asked once for all cases."""

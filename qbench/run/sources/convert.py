@@ -107,6 +107,7 @@ class Converters:
         self._report = report
         self._loaded: dict[str, Converter] = {}
         self._runs: dict[str, str | None] = {}
+        self._quantized: dict[str, bool] = {}
 
     def route(self, card: ModelCard, form: str) -> Route | None:
         """The conversion of the card's model to format ``form``; None if there is none. One with a
@@ -194,6 +195,24 @@ class Converters:
             source_outputs=names["out"],
             conversion={"source_format": route.source},
         )
+
+    def is_quantized(self, route: Route, verified: Verified) -> bool:
+        """Whether the source is quantized, if there is an adapter here whose own format it is."""
+        if verified.digest not in self._quantized:
+            self._quantized[verified.digest] = self._ask_quantized(route.source, verified.source)
+        return self._quantized[verified.digest]
+
+    def _ask_quantized(self, form: str, source: Source) -> bool:
+        own = (name for name in self._registry.names if self._formats(name)[:1] == (form,))
+        name = next(own, None)
+        if name is None or source.path is None:
+            return False
+        file = f"model{source.path.suffix}"
+        request = {"path": file, "signature": source.options.get("signature")}
+        with scratch_folder() as folder:
+            target = self._registry.targets[name]
+            outcome = run_job("describe", target, request, folder, {file: source.path})
+        return bool(outcome.result.get("quantized"))  # a faulty file fails when it is converted
 
     def find(
         self, route: Route, verified: Verified, samples: Items, limits: WorkerLimits
@@ -301,6 +320,8 @@ class Converters:
             }
             model = _model(file, route.form, verified, record)
             outputs = self._run_converted(model, feeds, limits, checking)
+            if self.is_quantized(route, verified):
+                _refuse_inexact(reference, outputs, route)
             record["conversion"] |= {
                 "sqnr_db": _compare(reference, outputs, route),
                 "items": len(next(iter(reference.values()))),
@@ -436,22 +457,23 @@ class _Failed:
         try:
             record = json.loads(self._path.read_text())
             same, reason = record["under"] == self._under, str(record["reason"])
+            status = str(record["status"])
         except (OSError, ValueError, KeyError, TypeError):
             return
         if same:
             raise NoSource(
-                f"{reason} (in an earlier run; retry: qbench cache clean converted)",
-                "prepare_failed",
+                f"{reason} (in an earlier run; retry: qbench cache clean converted)", status
             )
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
-        """Remember a failure of the block. A refusal may depend on the machine: forgotten."""
+        """Remember a failure of the block. Refusals may depend on the machine: forgotten."""
         try:
             yield
         except NoSource as no:
-            if no.status == "prepare_failed":
-                write_file(self._path, json.dumps({"reason": no.reason, "under": self._under}))
+            if no.status == "prepare_failed" or isinstance(no, _Inexact):
+                record = {"reason": no.reason, "status": no.status, "under": self._under}
+                write_file(self._path, json.dumps(record))
             raise
         self._path.unlink(missing_ok=True)
 
@@ -473,6 +495,25 @@ def _first_items(items: Items, folder: Path) -> dict[str, Path]:
         result[name] = folder / f"sample-{index}.npy"
         np.save(result[name], np.load(path, mmap_mode="r")[:SAMPLES])
     return result
+
+
+class _Inexact(NoSource):
+    """The conversion of a quantized file gives other values."""
+
+
+def _refuse_inexact(
+    reference: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray], route: Route
+) -> None:
+    """
+    Raises:
+        _Inexact: the converted file of a quantized one is another model.
+    """
+    for name, exact in reference.items():
+        if not np.array_equal(exact, outputs[name]):
+            raise _Inexact(
+                f"the {route.source} file is quantized, and its conversion to {route.form} rounds "
+                f"differently ('{name}'): it is not the shipped model"
+            )
 
 
 def _compare(
