@@ -168,6 +168,7 @@ def _compile(core: Any, model: Any, settings: dict[str, Any], config: RunConfig)
         Unsupported: it uses fewer (it silently stops at the machine's cores), or quantized float64.
         ValueError: a hint's value that the plugin refuses.
     """
+    compiled: Any = None
     try:
         compiled = _compile_once(core, model, settings, config)
     except RuntimeError as error:
