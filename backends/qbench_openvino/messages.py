@@ -18,6 +18,16 @@ MESSAGES = (
         "the file has an operator, number {0}, that is newer than this OpenVINO: upgrade openvino",
     ),
     Known(
+        r"NNCF is not yet supported OpenVINO data type",
+        _SKIPPED,
+        "NNCF does not quantize models with tensors of open type, as GroupQueryAttention's are",
+    ),
+    Known(
+        r"Calibration dataset must not be empty",
+        _FAULTY,
+        "NNCF: no calibration item takes one of the model's branches: give more items",
+    ),
+    Known(
         r"While validating ONNX node '<Node\((\w+)\): ([^>]*)>'.*?with friendly_name '[^']*':\s+"
         r"([^\n]+)",
         _FAULTY,

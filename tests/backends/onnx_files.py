@@ -21,6 +21,7 @@ from qbench.kit.model import (
     RunConfig,
     SourceTensor,
 )
+from qbench.kit.onnxfile.external import external_files
 from qbench.kit.operators import EffectivePrecision
 from qbench.spec.precisions import complete_options
 
@@ -91,6 +92,7 @@ def run(
         *(path.stem, "onnx", path, "0" * 64, "other", inputs, outputs),
         {n: SourceTensor(n) for n in inputs},
         {n: SourceTensor(n) for n in outputs},
+        companions={other: path.parent / other for other in external_files(path)},
     )
     target = PrepareTarget(precision, complete_options(precision, options))
     items = Calibration({n: np.concatenate([feed[n] for feed in feeds]) for n in inputs})

@@ -299,3 +299,95 @@ def test_openvino_runs_float64_files(inside: bool, tmp_path: Path) -> None:
     else:
         with pytest.raises(Unsupported, match="does not quantize float64 inputs"):
             run("openvino", path, feeds, "int8-static")
+
+
+# --------------------------------------------------------------------------- saving
+
+
+def lstm_cell(path: Path) -> Path:
+    """One step of a streaming LSTM: the states are inputs and outputs."""
+    state = [1, 1, 16]
+    return saved(
+        path,
+        [
+            Node("LSTM", ["x", "W", "R", "B", "", "h", "c"], ["s", "hn", "cn"], hidden_size=16),
+            Node("Squeeze", ["s", "axis"], ["flat"]),
+            Node("MatMul", ["flat", "w"], ["y"]),
+        ],
+        [value("x", [1, 1, 8]), value("h", state), value("c", state)],
+        [value("y", [1, 1, 4]), value("hn", state), value("cn", state)],
+        {
+            "W": random(1, 64, 8),
+            "R": random(1, 64, 16),
+            "B": random(1, 128),
+            "axis": np.array([1]),
+            "w": random(16, 4),
+        },
+    )
+
+
+@every_backend
+def test_an_int8_lstm_is_right_or_refused(backend: str, tmp_path: Path) -> None:
+    """OpenVINO computes it right in memory, and something else once it is saved and read."""
+    path = lstm_cell(tmp_path / "m.onnx")
+    feeds = [
+        {
+            "x": random(1, 1, 8, seed=i, scale=1),
+            **{name: random(1, 1, 16, seed=9 + i, scale=1) for name in "hc"},
+        }
+        for i in range(8)
+    ]
+    exact = bare(path, feeds)
+    ran = run(backend, path, feeds)
+    assert ran.provenance.file in ("model.onnx", "model.xml")
+    assert sqnr_db(exact, ran.outputs) > 100
+    try:
+        ran = run(backend, path, feeds, "int8-static")
+    except Unsupported as error:
+        assert backend == "openvino" and "computes something else once it has saved" in str(error)
+    else:
+        assert sqnr_db(exact, ran.outputs) > 20
+
+
+def test_a_model_that_openvino_cannot_read_again_runs_from_its_own_file(tmp_path: Path) -> None:
+    """Attention with 4 heads of queries and 2 of keys and values, and a cache of 4 places."""
+    cache = [1, 2, 4, 8]
+    path = saved(
+        tmp_path / "m.onnx",
+        [
+            *(Node("MatMul", ["x", f"w{name}"], [name]) for name in "qkv"),
+            Node(
+                "GroupQueryAttention",
+                ["q", "k", "v", "keys", "values", "last", "total"],
+                ["a", "more_keys", "more_values"],
+                domain="com.microsoft",
+                num_heads=4,
+                kv_num_heads=2,
+            ),
+            Node("MatMul", ["a", "w"], ["y"]),
+        ],
+        [value("x", [1, 1, 32]), value("keys", cache), value("values", cache)],
+        [value("y", [1, 1, 32])],
+        {
+            "wq": random(32, 32),
+            "wk": random(32, 16, seed=1),
+            "wv": random(32, 16, seed=2),
+            "w": random(32, 32, seed=3),
+            "last": np.array([3], np.int32),
+            "total": np.int32(4),
+        },
+        domains=["com.microsoft"],
+    )
+    model = onnx.load(path, load_external_data=False)
+    onnx.save(model, path, save_as_external_data=True, location="weights.pb", size_threshold=99)
+    feeds = [
+        {
+            "x": random(1, 1, 32, seed=i, scale=1),
+            **{name: random(*cache, seed=9 + i, scale=1) for name in ("keys", "values")},
+        }
+        for i in range(3)
+    ]
+    ran = run("openvino", path, feeds)
+    assert ran.provenance.file == "model.onnx"
+    assert any("cannot read this model again" in note for note in ran.provenance.notes)
+    assert sqnr_db(bare(path, feeds), ran.outputs) > 100
