@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from itertools import product
 from types import MappingProxyType
 
@@ -213,10 +213,20 @@ def expand(
                 yield case
 
 
-def _excluded(suite: Suite, case: Case) -> bool:
+_OF_A_PROGRAM = frozenset(("model", "backend", "environment", "precision", "device"))
+"""Keys of a case that say which program it runs; the others say how it is measured."""
+
+
+def _excluded(suite: Suite, case: Case, keys: Set[str] | None = None) -> bool:
+    """Whether the suite leaves a case out.
+
+    Args:
+        keys: only by entries with none but these keys; None: by all entries.
+    """
     return any(
         all(getattr(case, key) == getattr(rule, key) for key in rule.model_fields_set)
         for rule in suite.exclude
+        if keys is None or rule.model_fields_set <= keys
     )
 
 
@@ -249,8 +259,9 @@ class _Planner:
         return card.judging(items.classes if items else None)
 
     def references(self, model: str) -> tuple[Planned, ...]:
-        """The runnable float32 cases of the model on the suite's backends: on the CPU first, then
-        in the default environment before others, then in the suite's order."""
+        """The runnable float32 cases of the model on the suite's backends, without those that the
+        suite excludes: on the CPU first, then in the default environment before others, then in
+        the suite's order."""
         cases = []
         for backend in self._suite.backends:
             override = self._suite.overrides.get(backend, Override())
@@ -268,6 +279,7 @@ class _Planner:
                 for environment in self._runs_in[backend]
                 for device in override.devices or self._suite.devices
             ]
+        cases = [case for case in cases if not _excluded(self._suite, case, _OF_A_PROGRAM)]
         cases.sort(key=lambda case: (case.device != "cpu", case.environment != DEFAULT_ENVIRONMENT))
         at_hand = [case for case in cases if not self._needs_conversion(case)]
         found = map(self.place, at_hand)

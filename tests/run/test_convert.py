@@ -422,3 +422,14 @@ def test_only_a_bit_exact_conversion_of_a_quantized_file_runs_as_shipped(toy):
         assert case.failure is None and case.skip is not None
         assert "rounds differently ('scores')" in case.skip
     assert conversions(toy) == 2  # the refusal is remembered
+
+
+def test_an_excluded_reference_costs_nothing(toy):
+    backends = ["picky", "fake"]
+    exclude = [{"backend": "picky"}, {"precision": "fp32"}]
+    plan = planned(toy, backends=backends, exclude=exclude, precisions=["fp32", "int8-static"])
+    assert [p.case.precision for p in plan.cases] == ["int8-static"]
+    assert plan.references == {} and conversions(toy) == 1
+    exclude = [{"backend": "picky"}, {"precision": "fp32", "batch_size": 2}]
+    plan = planned(toy, backends=backends, exclude=exclude, batch_sizes=[1, 2])
+    assert [p.case.backend for p in plan.references["net"]] == ["fake"]
