@@ -40,7 +40,7 @@ def load(source: Source) -> Loaded:
 def describe(path: Path) -> Description:
     """Inputs and outputs by the source's own names."""
     loaded = load_savedmodel(path) if path.is_dir() else keras_model(load_keras(path))
-    return Description(_specs(loaded.inputs), _specs(loaded.outputs))
+    return Description(_specs(loaded.inputs), _specs(loaded.outputs), ranges=loaded.ranges)
 
 
 def _specs(tensors: Mapping[str, Any]) -> dict[str, TensorSpec]:

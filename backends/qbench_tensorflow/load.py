@@ -9,11 +9,11 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import PrepareError, Unsupported
+from qbench.kit.adapter import PrepareError, Range, Unsupported
 from qbench.kit.reasons import sentence
 
 Tensors = dict[str, Any]
@@ -51,12 +51,14 @@ class Loaded:
         inputs, outputs: ``tf.TensorSpec`` by the source's own names, in its order.
         call: maps input tensors to output tensors, both by name.
         owner: holds the variables; must live as long as ``call``.
+        ranges: see ``Description``.
     """
 
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
     call: Callable[[Tensors], Tensors]
     owner: Any
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 def failure(form: str, error: Exception) -> PrepareError:
@@ -178,7 +180,22 @@ def keras_model(model: Any) -> Loaded:
 
     owner: Any = tf.Module()  # TFLiteConverter does not find the variables of a Keras model
     owner.variables_of_model = [variable.value for variable in model.variables]
-    return Loaded(inputs, outputs, call, owner)
+    return Loaded(inputs, outputs, call, owner, _ranges(model, list(inputs)))
+
+
+def _ranges(model: Any, names: list[str]) -> dict[str, Range]:
+    """The rows of the tables that inputs select from."""
+    import keras
+
+    found: dict[str, Range] = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Embedding):
+            used = [id(tensor) for node in layer._inbound_nodes for tensor in node.input_tensors]
+            for name, tensor in zip(names, model.inputs, strict=True):
+                if id(tensor) in used:
+                    last = float(layer.input_dim - 1)
+                    found[name] = (0.0, min(last, found.get(name, (0.0, last))[1]))
+    return found
 
 
 def _input_names(model: Any) -> list[str]:

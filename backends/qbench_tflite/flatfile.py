@@ -64,6 +64,48 @@ def operators(model: Any) -> list[list[FileOperator]]:
     return [list(_operators(model, graph, kinds, types)) for graph in model.subgraphs]
 
 
+_MOVING = ("CAST", "EXPAND_DIMS", "RESHAPE", "SLICE", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE")
+"""Operators whose output has values of their first input only."""
+_SELECTING = {"EMBEDDING_LOOKUP": (0, 1), "GATHER": (1, 0)}
+"""Operators that select rows of a table: positions of the ids and of the table."""
+
+
+def ranges(model: Any) -> dict[str, tuple[float, float]]:
+    """The values that inputs of the first subgraph can take, by the tensor's name, where the
+    operators say so: rows of a table, the scale that an input is quantized with."""
+    graph, kinds = model.subgraphs[0], _kinds(model)
+    roots = {int(index): int(index) for index in _list(graph.inputs)}
+    found: dict[int, tuple[float, float]] = {}
+    for operator in graph.operators:  # in order: what an operator reads has been written
+        kind, inputs = kinds[operator.opcodeIndex], [int(index) for index in operator.inputs]
+        if kind in _MOVING and inputs[0] in roots:
+            roots |= {int(index): roots[inputs[0]] for index in operator.outputs}
+        limits, place = None, 0
+        if kind in _SELECTING:
+            place, table = _SELECTING[kind]
+            axis = getattr(operator.builtinOptions, "axis", 0)
+            limits = (0.0, float(graph.tensors[inputs[table]].shape[axis] - 1))
+        elif kind == "QUANTIZE":
+            limits = _limits(graph.tensors[int(operator.outputs[0])])
+        root = roots.get(inputs[place]) if inputs else None
+        if limits is not None and root is not None:
+            old = found.get(root, limits)
+            found[root] = (max(old[0], limits[0]), min(old[1], limits[1]))
+    return {graph.tensors[index].name.decode(): limits for index, limits in found.items()}
+
+
+def _limits(tensor: Any) -> tuple[float, float] | None:
+    """The real values that a tensor with one scale can hold; None if it has none or several."""
+    dtype = _names("TensorType")[tensor.type]
+    if dtype not in ("int8", "uint8", "int16") or not _has_scale(tensor):
+        return None
+    scales, zeros = tensor.quantization.scale, tensor.quantization.zeroPoint
+    if len(scales) != 1:
+        return None
+    limits, scale, zero = np.iinfo(dtype), float(scales[0]), int(zeros[0])
+    return (limits.min - zero) * scale, (limits.max - zero) * scale
+
+
 def reachable(model: Any, first: int) -> list[int]:
     """Indices of the subgraph ``first`` and of all that it runs."""
     found = [first]

@@ -194,10 +194,12 @@ def describe(path: Path) -> Description:
         raise Unsupported(f"{path.name} is no TFLite file")
     content = path.read_bytes()
     inputs, outputs = file_slots(_load(content))
+    file = flatfile.parse(content)
     return Description(
         {name: slot.spec for name, slot in inputs.items()},
         {name: slot.spec for name, slot in outputs.items()},
-        quantized=graph.quantized(flatfile.operators(flatfile.parse(content))) > 0,
+        ranges=flatfile.ranges(file),
+        quantized=graph.quantized(flatfile.operators(file)) > 0,
     )
 
 

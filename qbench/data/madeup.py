@@ -11,6 +11,7 @@ import numpy as np
 
 from qbench.data.items import Items
 from qbench.errors import UserError
+from qbench.kit.adapter import Range
 from qbench.kit.model import TensorSpec
 from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
@@ -26,43 +27,36 @@ class _Drawn(NamedTuple):
     """How the values of an input are drawn.
 
     Attributes:
-        kind: ``noise``, ``mask``, ``positions``, ``zeros``, ``rows`` or ``value``.
-        rows: number of rows of the table that they select from; None if unknown.
-        value: of all items; None if they differ.
+        kind: ``noise``, ``mask``, ``positions``, ``zeros`` or ``range``.
+        range: smallest and largest value; None if unknown.
     """
 
     dtype: str
     shape: list[int]
     kind: str
-    rows: int | None
-    value: float | None = None
+    range: Range | None
 
 
 def made_up(
     inputs: Mapping[str, TensorSpec],
     split: str,
-    rows: Mapping[str, int] | None = None,
-    values: Mapping[str, float] | None = None,
+    ranges: Mapping[str, Range] | None = None,
 ) -> Items:
     """Make reproducible inputs for the split ``evaluation`` or ``calibration``.
 
-    - Floats are from the standard normal distribution, uint8 from 0..255, int8 from -128..127,
-      other integers from 0..9, or from the rows of the table that they select from.
+    - Values are drawn evenly from their range. Without one, floats are from the standard normal
+      distribution, uint8 from 0..255, int8 from -128..127, other integers from 0..9.
     - Of an input with ``mask`` in its name, and of bools, a beginning is 1 and the rest 0, as for
       sentences of different lengths; one with ``position`` in its name counts from 0, one with
       ``token_type`` is 0.
 
     Args:
-        rows: of the tables that inputs select from, by input.
-        values: of all items, by input.
+        ranges: by input, where they are known.
 
     Raises:
         UserError: an item is too large.
     """
-    drawn = {
-        name: _how(name, spec, (rows or {}).get(name), (values or {}).get(name))
-        for name, spec in inputs.items()
-    }
+    drawn = {name: _how(name, spec, (ranges or {}).get(name)) for name, spec in inputs.items()}
     sizes = [prod(how.shape) * np.dtype(how.dtype).itemsize for how in drawn.values()]
     count = min(ITEMS, BUDGET_BYTES // max(1, sum(sizes)))
     if count < LEAST_ITEMS:
@@ -81,9 +75,7 @@ def made_up(
     return kept(arrays, digest, random=True)
 
 
-def _how(name: str, spec: TensorSpec, rows: int | None, value: float | None) -> _Drawn:
-    if value is not None:
-        return _Drawn(spec.dtype, [int(size) for size in spec.item], "value", None, value)
+def _how(name: str, spec: TensorSpec, range: Range | None) -> _Drawn:
     word, dtype = name.lower(), np.dtype(spec.dtype)
     kind = "noise"
     if dtype.kind == "b" or "mask" in word:
@@ -92,10 +84,10 @@ def _how(name: str, spec: TensorSpec, rows: int | None, value: float | None) -> 
         kind = "positions"
     elif dtype.kind in "iu" and "token_type" in word:
         kind = "zeros"
-    elif dtype.kind in "iu" and rows is not None:
-        kind = "rows"
+    elif range is not None:
+        kind = "range"
     shape = [int(size) for size in spec.item]
-    return _Drawn(spec.dtype, shape, kind, rows if kind in ("rows", "positions") else None)
+    return _Drawn(spec.dtype, shape, kind, range if kind in ("range", "positions") else None)
 
 
 def _draw(rng: np.random.RandomState, how: _Drawn, items: int) -> np.ndarray:
@@ -105,16 +97,25 @@ def _draw(rng: np.random.RandomState, how: _Drawn, items: int) -> np.ndarray:
         case "mask":
             array = np.arange(last) < rng.randint(1, last + 1, (*outer, 1))
         case "positions":
-            array = np.broadcast_to(np.arange(last) % (how.rows or last), (*outer, last))
-        case "value":
-            array = np.full(shape, how.value)
+            rows = last if how.range is None else int(how.range[1]) + 1
+            array = np.broadcast_to(np.arange(last) % rows, (*outer, last))
         case "zeros":
             array = np.zeros(shape)
-        case "rows":
-            array = rng.randint(0, how.rows, shape)
+        case "range":
+            array = _between(rng, dtype, shape, how.range)
         case _:
             array = _noise(rng, dtype, shape)
     return array.reshape(shape).astype(dtype)
+
+
+def _between(
+    rng: np.random.RandomState, dtype: np.dtype, shape: tuple[int, ...], limits: Range | None
+) -> np.ndarray:
+    assert limits is not None
+    low, high = limits
+    if dtype.kind == "f":
+        return rng.uniform(low, high, shape)
+    return rng.randint(int(low), int(high) + 1, shape, np.int64)
 
 
 def _noise(rng: np.random.RandomState, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

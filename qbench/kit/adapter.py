@@ -135,6 +135,10 @@ class KnownSize(NamedTuple):
     source: str
 
 
+Range = tuple[float, float]
+"""The smallest and the largest value."""
+
+
 @dataclass(frozen=True)
 class Description:
     """What a source file says about its tensors.
@@ -143,8 +147,9 @@ class Description:
         inputs, outputs: by the file's own names, in its order. Free sizes have the file's names;
             one without a name is called ``<tensor>.<axis>``. ``batch`` need not be set.
         sizes: values of free sizes that the file itself gives or forces, by the size's name.
-        rows: by input whose values select rows of a table, the number of rows.
-        values: by scalar input, a value that the graph compares it with, such as a sampling rate.
+        ranges: by input, the smallest and the largest value that the file can take, where it says
+            so: the rows of a table that the values select from, the scale of a quantized input, a
+            sampling rate that the graph compares the input with.
         notes: sentences for the reader, such as which of several signatures this is.
         quantized: whether the file is quantized (``qbench.kit.onnxfile.quantized``); None: unknown.
     """
@@ -152,8 +157,7 @@ class Description:
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     sizes: Mapping[str, KnownSize] = field(default_factory=dict[str, KnownSize])
-    rows: Mapping[str, int] = field(default_factory=dict[str, int])
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    ranges: Mapping[str, Range] = field(default_factory=dict[str, Range])
     notes: tuple[str, ...] = ()
     quantized: bool | None = None
 
@@ -166,8 +170,7 @@ class Description:
             {name: TensorSpec.from_json(spec) for name, spec in data["inputs"].items()},
             {name: TensorSpec.from_json(spec) for name, spec in data["outputs"].items()},
             {name: KnownSize(*known) for name, known in data["sizes"].items()},
-            data["rows"],
-            data["values"],
+            {name: (low, high) for name, (low, high) in data["ranges"].items()},
             tuple(data["notes"]),
             data["quantized"],
         )

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from qbench.errors import nearest
+from qbench.kit.adapter import Range
 from qbench.kit.model import TensorSpec
 from qbench.spec.datasets import Split
 from qbench.spec.decoders import Decoder
@@ -45,12 +46,20 @@ class Tensor(Strict):
     Attributes:
         shape: sizes; a name stands for a free size, ``N`` for the batch; [] for a scalar.
         batch: the batch's axis, or ``none``; by default the axis called ``N``, else the first.
+        range: smallest and largest value of made-up items, such as the rows of a table; an input's.
     """
 
     dtype: Dtype
     shape: list[PositiveInt | Annotated[str, Field(min_length=1)]]
     layout: Layout | None = None
     batch: NonNegativeInt | Literal["none"] | None = None
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+    @model_validator(mode="after")
+    def _range_in_order(self) -> Tensor:
+        if self.range is not None and self.range[0] > self.range[1]:
+            raise ValueError(f"range: {self.range} is not [smallest, largest]")
+        return self
 
     @model_validator(mode="after")
     def _batch_is_an_axis(self) -> Tensor:
@@ -62,9 +71,9 @@ class Tensor(Strict):
 
     @model_serializer(mode="wrap")
     def _without_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Digests of cards from before ``batch`` stay as they were."""
+        """Digests of cards from before ``batch`` and ``range`` stay as they were."""
         content: dict[str, Any] = handler(self)
-        return {k: v for k, v in content.items() if k != "batch" or v is not None}
+        return {k: v for k, v in content.items() if k not in ("batch", "range") or v is not None}
 
     @property
     def batch_axis(self) -> int | None:
@@ -295,6 +304,12 @@ class ModelCard(Strict):
     def input_specs(self) -> dict[str, TensorSpec]:
         """The inputs, with the values of free sizes."""
         return {name: tensor.spec(self.sizes) for name, tensor in self.inputs.items()}
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The ranges of made-up inputs, where the card gives them."""
+        given = {name: tensor.range for name, tensor in self.inputs.items()}
+        return {name: (limits[0], limits[1]) for name, limits in given.items() if limits}
 
     @property
     def output_specs(self) -> dict[str, TensorSpec]:

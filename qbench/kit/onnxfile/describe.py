@@ -6,14 +6,32 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
-from qbench.kit.adapter import Description, KnownSize
+from qbench.kit.adapter import Description, KnownSize, Range
 from qbench.kit.onnxfile.graph import real_inputs, shape_of, specs
 
 _SAME_SHAPE = ("Cast", "Clip", "DequantizeLinear", "Identity", "QuantizeLinear", "Relu")
 """Operators whose output has the shape of their first input."""
+_SAME_VALUES = (
+    "Cast",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
+)
+"""Operators whose output has values of their first input only."""
+_SELECTING = {"Gather": (1, 0), "GatherBlockQuantized": (1, 0), "EmbedLayerNormalization": (0, 2)}
+"""Operators that select rows of a table: positions of the ids and of the table."""
 
 
 def describe(model: ModelProto) -> Description:
@@ -27,7 +45,7 @@ def describe(model: ModelProto) -> Description:
     for value in real_inputs(graph):
         known.add_image_size(shape_of(value), metadata.get("imgsz", ""))
     outputs = specs(graph.output, graph)
-    return Description(inputs, outputs, known.sizes, known.rows, known.values)
+    return Description(inputs, outputs, known.sizes, known.ranges)
 
 
 @dataclass
@@ -36,16 +54,15 @@ class _Known:
 
     Attributes:
         sizes: values of free sizes, by name.
-        rows: rows of the table that an input selects from, by input.
-        values: what a scalar input is compared with, by input.
+        ranges: see ``Description``.
     """
 
     users: Mapping[str, list[NodeProto]]
+    producers: Mapping[str, NodeProto]
     constants: Mapping[str, onnx.TensorProto]
     shapes: Mapping[str, tuple[int | str, ...]]
     sizes: dict[str, KnownSize] = field(default_factory=dict[str, KnownSize])
-    rows: dict[str, int] = field(default_factory=dict[str, int])
-    values: dict[str, float] = field(default_factory=dict[str, float])
+    ranges: dict[str, Range] = field(default_factory=dict[str, Range])
 
     @classmethod
     def of(cls, graph: GraphProto) -> _Known:
@@ -56,7 +73,8 @@ class _Known:
                 users.setdefault(name, []).append(node)
             if node.op_type == "Constant" and node.attribute[0].HasField("t"):
                 constants[node.output[0]] = node.attribute[0].t
-        return cls(users, constants, {v.name: shape_of(v) for v in graph.value_info})
+        producers = {name: node for node in graph.node for name in node.output}
+        return cls(users, producers, constants, {v.name: shape_of(v) for v in graph.value_info})
 
     def follow(self, name: str, shape: tuple[int | str, ...]) -> None:
         """Learn from the operators that use the input ``name``, also behind those that keep its
@@ -76,18 +94,68 @@ class _Known:
                     self._add(shape, axis, size, f"the weights of {_title(node)}")
                 if node.op_type == "Equal" and not shape:
                     self._add_value(name, node)
-                if node.op_type == "Gather" and list(node.input[1:2]) == [tensor]:
-                    table = self.constants.get(node.input[0])
-                    axis = _attribute(node, "axis", 0)
-                    if table is not None and table.dims:
-                        rows = table.dims[axis]
-                        self.rows[name] = min(rows, self.rows.get(name, rows))
+        self._follow_values(name)
+
+    def _follow_values(self, name: str) -> None:
+        """Learn the range of the input ``name`` from the operators that use its values, also behind
+        those that only move them."""
+        reached, seen = [name], set()
+        while reached:
+            tensor = reached.pop()
+            if tensor in seen:
+                continue
+            seen.add(tensor)
+            for node in self.users.get(tensor, ()):
+                if node.op_type in _SAME_VALUES and node.input[0] == tensor:
+                    reached.extend(node.output)
+                if rows := self._rows(node, tensor):
+                    self._limit(name, (0.0, float(rows - 1)))
+                if node.op_type == "QuantizeLinear" and node.input[0] == tensor:
+                    self._add_scale(name, node)
+
+    def _rows(self, node: NodeProto, ids: str) -> int | None:
+        """Rows of the table that ``ids`` select from; None if they select from none."""
+        if node.op_type not in _SELECTING:
+            return None
+        position, table = _SELECTING[node.op_type]
+        if list(node.input[position : position + 1]) != [ids]:
+            return None
+        dims = self._table_dims(node.input[table])
+        name = "gather_axis" if node.op_type == "GatherBlockQuantized" else "axis"
+        return dims[_attribute(node, name, 0)] if dims else None
+
+    def _table_dims(self, name: str) -> list[int]:
+        """Sizes of a constant, also behind operators that keep its shape; [] if it is none."""
+        while name not in self.constants:
+            node = self.producers.get(name)
+            if node is None or node.op_type not in _SAME_SHAPE:
+                return []
+            name = node.input[0]
+        return list(self.constants[name].dims)
+
+    def _limit(self, name: str, new: Range) -> None:
+        old = self.ranges.get(name, new)
+        self.ranges[name] = (max(old[0], new[0]), min(old[1], new[1]))
+
+    def _add_scale(self, name: str, node: NodeProto) -> None:
+        """The real values that a quantized input of this scale can hold."""
+        scale, zero = (self.constants.get(n) for n in [*node.input[1:3], ""][:2])
+        if scale is None or scale.dims:
+            return
+        kind = numpy_helper.to_array(zero).dtype if zero is not None else np.dtype(np.uint8)
+        if kind.kind not in "iu":
+            return
+        step = float(numpy_helper.to_array(scale))
+        middle = int(numpy_helper.to_array(zero)) if zero is not None else 0
+        limits = np.iinfo(kind)
+        self._limit(name, ((limits.min - middle) * step, (limits.max - middle) * step))
 
     def _add_value(self, name: str, node: NodeProto) -> None:
         for other in node.input:
             constant = self.constants.get(other)
             if constant is not None and not constant.dims:
-                self.values.setdefault(name, float(numpy_helper.to_array(constant).item()))
+                value = float(numpy_helper.to_array(constant).item())
+                self.ranges.setdefault(name, (value, value))
 
     def _add(self, shape: tuple[int | str, ...], axis: int, size: int | str, source: str) -> None:
         name = shape[axis] if -len(shape) <= axis < len(shape) else 0

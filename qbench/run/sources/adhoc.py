@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from qbench.data.digests import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, check_known
+from qbench.kit.adapter import Range
 from qbench.kit.feeds import fixed_batch
 from qbench.kit.model import Feed, TensorSpec
 from qbench.kit.precisions import PRECISIONS
@@ -187,7 +189,7 @@ def _add_file(
     def two_items(specs: Mapping[str, TensorSpec]) -> Feed:
         if arrays is not None:
             return {n: array[:2] for n, array in _by_item(given.inputs, arrays, specs).items()}
-        made = made_up(specs, "evaluation", described.rows, described.values).arrays(2)
+        made = made_up(specs, "evaluation", described.ranges).arrays(2)
         return {**made, **_two(ready, specs, given.data)}
 
     shapes = {name: array.shape for name, array in (arrays or {}).items()}
@@ -212,7 +214,7 @@ def _add_file(
             "name": name,
             "task": "unknown",
             "licence": "unknown",
-            "inputs": tensors.inputs,
+            "inputs": with_ranges(tensors.inputs, described.ranges),
             "outputs": tensors.outputs,
             "sizes": tensors.sizes,
             "sources": {form: source},
@@ -228,10 +230,19 @@ def _add_file(
         items = _halves(given.inputs, _by_item(given.inputs, arrays, card.input_specs))
     else:
         splits = ("evaluation", "calibration")
-        specs, rows, values = card.input_specs, described.rows, described.values
-        items = {split: made_up(specs, split, rows, values) for split in splits}
+        items = {split: made_up(card.input_specs, split, card.ranges) for split in splits}
     catalog.add(card, path.parent, items, resolved)
     return name, tensors.batch
+
+
+def with_ranges(
+    inputs: Mapping[str, Mapping[str, Any]], ranges: Mapping[str, Range]
+) -> dict[str, dict[str, Any]]:
+    """A card's inputs with the ranges that their file gives."""
+    return {
+        name: {**tensor, **({"range": [*ranges[name]]} if name in ranges else {})}
+        for name, tensor in inputs.items()
+    }
 
 
 def card_name(path: Path) -> str:

@@ -331,7 +331,8 @@ class Catalog:
     ) -> Model:
         route = self._converters.open_route(card, form)
         verified = self._verified(card, route.source)
-        samples = self.items(card, "evaluation") or made_up(verified.source.inputs, "evaluation")
+        samples = self.items(card, "evaluation")
+        assert samples  # made up for a card without data
         if convert:
             return self._converters.convert(route, verified, samples, limits)
         found = self._converters.find(route, verified, samples, limits)
@@ -405,7 +406,7 @@ class Catalog:
         key = (card.name, split_name)
         if key not in self._items:
             if card.evaluation is None and card.calibration is None:
-                self._items[key] = made_up(card.input_specs, split_name)
+                self._items[key] = made_up(card.input_specs, split_name, card.ranges)
             else:
                 self._items[key] = self._make_items(card, getattr(card, split_name))
             if split_name == "calibration":
