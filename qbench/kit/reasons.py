@@ -116,10 +116,10 @@ def sentence(error: BaseException | str) -> str:
     return _cut(first)
 
 
-def short(text: str) -> str:
-    """``text`` in one line of at most ``LONGEST`` characters, without escape codes, places in
+def short(text: str, longest: int = LONGEST) -> str:
+    """``text`` in one line of at most ``longest`` characters, without escape codes, places in
     source code, addresses of memory or of the network, classes of exceptions, and folders."""
-    return _cut(_plain(text))
+    return _cut(_plain(text), longest)
 
 
 # --------------------------------------------------------------------------- errors
@@ -229,11 +229,11 @@ _LEFT = " .:;,-=(#*"
 """What may be left at the end when the rest is cut off."""
 
 
-def _cut(text: str) -> str:
-    """``text`` without its full stop, and at most ``LONGEST`` characters, cut between words."""
+def _cut(text: str, longest: int = LONGEST) -> str:
+    """``text`` without its full stop, and at most ``longest`` characters, cut between words."""
     text = text.rstrip(_LEFT)
-    if len(text) <= LONGEST:
+    if len(text) <= longest:
         return text
-    head = text[: LONGEST - 1]
-    words = head[: head.rfind(" ")] if " " in head[LONGEST // 2 :] else head
+    head = text[: longest - 1]
+    words = head[: head.rfind(" ")] if " " in head[longest // 2 :] else head
     return words.rstrip(_LEFT) + "…"

@@ -16,7 +16,7 @@ from qbench.analysis.table.profile import summary
 from qbench.bundle.records.run import Effective
 from qbench.kit.model import RunConfig
 from qbench.kit.pipeline.decoding import DecoderFailed
-from qbench.kit.reasons import short
+from qbench.kit.reasons import LONGEST, short
 from qbench.machine.host import usable_cores
 from qbench.run.artifacts import feed_files
 from qbench.run.plan import Planned
@@ -31,6 +31,8 @@ from qbench.text import percent
 
 PROFILE_RUNS = 20
 """Profiled inferences of an evaluation, where the suite asks for a profile."""
+MADE_UP = "; inputs were made up: give real ones by --inputs, --data or a card's evaluation"
+"""What is added to an error on inputs that nobody gave."""
 EXPECTED_TOLERANCE = 0.005
 """Float32 accuracy differs by less between runtimes; by more with another preprocessing."""
 
@@ -131,6 +133,9 @@ def _evaluate_one(sitting: Sitting, planned: Planned) -> None:
                 record |= _refuse_in_name_only(
                     case.precision, Effective.model_validate(record["effective"])
                 )
+        if items.random and record["status"] == "error":
+            room = LONGEST - len(MADE_UP)
+            record["reason"] = short(record["reason"], room) + MADE_UP
         with sitting.writing:
             sitting.bundle.add_items(case.model, items.labels, items.chosen)
             sitting.bundle.add_evaluated(record, outputs)
