@@ -17,8 +17,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from qbench.kit.adapter import Description, PrepareError
+from qbench.kit.adapter import Description, PrepareError, Unsupported
 from qbench.kit.model import Model
+from qbench.kit.onnxfile.wire import has_sparse_weights
 from qbench.kit.reasons import sentence
 from qbench_openvino.runtime import import_openvino
 from qbench_openvino.tensors import find_ports, port_spec
@@ -80,6 +81,8 @@ def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
     try:
         return reader(path)
     except Exception as error:  # the frontends raise a dozen unrelated types
+        if path.suffix == ".onnx" and has_sparse_weights(path):
+            raise Unsupported("OpenVINO does not read sparse weights: save them dense") from error
         raise PrepareError(f"OpenVINO cannot convert the model: {sentence(error)}") from error
 
 

@@ -71,6 +71,22 @@ _SIZES = {1: 8, 5: 4}
 """Bytes of values by wire type: 64 and 32 bits."""
 
 
+def has_sparse_weights(path: Path) -> bool:
+    """Whether the graph of the ONNX file ``path`` has sparse initializers.
+
+    Raises:
+        PrepareError: as ``opened``.
+    """
+    with opened(path) as (data, span):
+        graphs = [value for number, value in fields(data, span) if number == 7]
+        return any(
+            number == 15
+            for graph in graphs
+            if isinstance(graph, Span)
+            for number, _ in fields(data, graph)
+        )
+
+
 def texts(data: mmap.mmap, span: Span, *numbers: int) -> list[str]:
     """The texts of a message's fields ``numbers``, in order.
 
