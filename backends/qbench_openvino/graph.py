@@ -75,8 +75,7 @@ def check_weights(model: Any) -> None:
         path = _weight_path(op) if op.get_type_name() in WEIGHTED else []
         if path and path[-1].get_element_type().is_real() and not np.isfinite(path[-1].data).all():
             raise PrepareError(
-                f"the weights of '{op.get_friendly_name()}' hold NaN or infinity, so they have no "
-                "scale: mend the file"
+                f"the weights of '{op.get_friendly_name()}' hold NaN or infinity: mend the file"
             )
 
 

@@ -11,7 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from qbench.kit.adapter import Description, KnownSize, Range
-from qbench.kit.onnxfile.graph import real_inputs, shape_of, specs
+from qbench.kit.onnxfile.graph import check_finite, real_inputs, shape_of, specs
 
 _SAME_SHAPE = ("Cast", "Clip", "DequantizeLinear", "Identity", "QuantizeLinear", "Relu")
 """Operators whose output has the shape of their first input."""
@@ -35,7 +35,12 @@ _SELECTING = {"Gather": (1, 0), "GatherBlockQuantized": (1, 0), "EmbedLayerNorma
 
 
 def describe(model: ModelProto) -> Description:
-    """What the file says about its tensors."""
+    """What the file says about its tensors.
+
+    Raises:
+        PrepareError: its weights hold NaN, so that no input gives numbers.
+    """
+    check_finite(model)
     graph = model.graph
     inputs = specs(real_inputs(graph), graph)
     known = _Known.of(graph)

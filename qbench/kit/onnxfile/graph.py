@@ -240,25 +240,37 @@ def check_weights(model: ModelProto) -> None:
         NothingToQuantize: there are none.
         Unsupported: all of them are float64.
     """
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    products = [n for n in model.graph.node if n.op_type in _WEIGHTED]
-    if not products:
+    if not any(node.op_type in _WEIGHTED for node in model.graph.node):
         raise NothingToQuantize
-    kinds: set[int] = set()
-    for node in products:
-        for tensor in (constants[name] for name in node.input[:2] if name in constants):
-            kinds.add(tensor.data_type)
-            values = numpy_helper.to_array(tensor)
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise PrepareError(
-                    f"the weights '{tensor.name}' of '{node.name}' hold NaN or infinity, so they "
-                    "have no scale: mend the file"
-                )
-    if kinds == {TensorProto.DOUBLE}:
+    check_finite(model)
+    if {tensor.data_type for _, tensor in _weights(model)} == {TensorProto.DOUBLE}:
         raise Unsupported(
             "the weights are float64, which the quantizers leave as they are: save the model in "
             "float32"
         )
+
+
+def check_finite(model: ModelProto) -> None:
+    """Check the weights of convolutions and matrix products, except external ones that are not
+    loaded.
+
+    Raises:
+        PrepareError: some hold NaN or an infinite number.
+    """
+    for node, tensor in _weights(model):
+        values = None if uses_external_data(tensor) else numpy_helper.to_array(tensor)
+        if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
+            name = node.name or node.output[0]
+            raise PrepareError(f"the weights of '{name}' hold NaN or infinity: mend the file")
+
+
+def _weights(model: ModelProto) -> Iterator[tuple[NodeProto, TensorProto]]:
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
+            constants[node.output[0]] = node.attribute[0].t
+        if node.op_type in _WEIGHTED:
+            yield from ((node, constants[name]) for name in node.input[:2] if name in constants)
 
 
 def excluded_nodes(source: ModelProto, clean: ModelProto, wanted: Iterable[str]) -> list[str]:
