@@ -45,6 +45,8 @@ _COMPUTING = {
     "RNNSeq",
     "ScaledDotProductAttention",
 }
+_WITH_BODIES = {"If", "Loop", "TensorIterator"}
+"""Their bodies compute, in operators that the execution graph does not list."""
 _CONVERTING = {"Convert", "FakeQuantize", "Quantize", "Reorder"}
 _NOT_RUN = {"Const", "Input", "Output"}
 _COPYING_NOTHING = {"Reshape", "ShapeOf", "Squeeze", "Unsqueeze"}
@@ -117,11 +119,11 @@ def operators(program: Inspected) -> list[Operator]:
     result = []
     for index, node in enumerate(graph):
         kind, mine = read_info(node, "layerType"), work.get(index, [])
-        computing = kind in _COMPUTING or bool(mine)
+        computing = kind in _COMPUTING | _WITH_BODIES or bool(mine)
         # products narrower than the group have int8 weights too, but multiply in float32
         in_groups = any(product.get_friendly_name() in deep for product in mine)
         counts = [macs(product) for product in mine]
-        word = node_precision(node, in_groups)
+        word = "" if kind in _WITH_BODIES else node_precision(node, in_groups)
         weights, activations = _bytes(node, word, constants)
         result.append(
             Operator(
