@@ -127,10 +127,10 @@ class OrtProgram(Program):
         return CudaStream(session, self.ports, self._cuda, transfers)
 
     def effective(self) -> EffectivePrecision:
-        """From the profile of one run on zeros. See ``effective.summary``."""
+        """From the profile of one run. See ``effective.summary``."""
         from qbench_onnxruntime.effective import read_operators, summary
 
-        operators = read_operators(self._on_zeros, *self._first_provider())
+        operators = read_operators(self._of_one_run, *self._first_provider())
         return summary(operators, self.artifact.target.precision, self._index is not None)
 
     def mismatch(self) -> str | None:
@@ -141,16 +141,16 @@ class OrtProgram(Program):
 
         made = self.artifact.provenance.settings
         excluded = made.get("nodes_to_exclude", ())
-        return mismatch(running_weights(self._on_zeros), self.artifact.target, excluded)
+        return mismatch(running_weights(self._of_one_run), self.artifact.target, excluded)
 
     @cached_property
-    def _on_zeros(self) -> list[dict[str, Any]]:
-        """Events of one inference on zeros, without packed weights."""
-        zeros = {
+    def _of_one_run(self) -> list[dict[str, Any]]:
+        """Events of one inference, without packed weights."""
+        feed = self.example or {
             name: np.zeros(spec.at(self.config.batch), spec.dtype)
             for name, spec in self.artifact.model.inputs.items()
         }
-        return self._events(zeros, calls=1, packed=False)
+        return self._events(feed, calls=1, packed=False)
 
     def profile(self, feed: Feed, runs: int) -> Profile:
         """Kernels and their mean times, in order of execution."""

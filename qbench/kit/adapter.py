@@ -273,10 +273,13 @@ class Program(ABC):
         inputs, outputs: by canonical name, dtype, layout and shape in the *artifact* (a model with
             quantized inputs reports int8 with scale and zero-point, though feeds keep the card's
             dtype).
+        example: a feed for what can only be inspected by running it, as branches of an If; set
+            before ``effective``. None: there is none, so zeros have to do.
     """
 
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
+    example: Feed | None = None
 
     @abstractmethod
     def stream(self) -> Stream:

@@ -451,16 +451,19 @@ def scalar_input(folder: Path) -> Path:
     return net(folder, "scalar_input", graph, w=drawn(8, 4))
 
 
-@stranger("If on a scalar rate, with all that computes in its branches")
+@stranger("If on a scalar rate: all that computes is in its branches, and one takes other sizes")
 def if_rate(folder: Path) -> Path:
     graph = """(float[N,8] x, int64 rate) => (float[N,4] y) {
         wide = Equal (rate, wide_rate)
         y = If (wide) <
             then_branch = wide_branch () => (float[N,4] t) { t = MatMul (x, v) },
-            else_branch = narrow_branch () => (float[N,4] e) { e = MatMul (x, u) }
+            else_branch = narrow_branch () => (float[N,4] e) {
+                half = Reshape (x, of_4)
+                e = MatMul (half, u)
+            }
         >
     }"""
-    branches = {"v": drawn(8, 4, seed=1), "u": drawn(8, 4, seed=2)}
+    branches = {"v": drawn(8, 4, seed=1), "u": drawn(4, 4, seed=2), "of_4": ints(1, 4)}
     return net(folder, "if_rate", graph, wide_rate=np.array(16000), **branches)
 
 

@@ -29,7 +29,9 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     version = backend.import_runtime()
     feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     emit("inspect")
+    first = next(batches(feeds, artifact.model, config.batch, config.batch))
     with backend.open(artifact, config, inspect=True) as program:
+        program.example = first
         effective = program.effective()
         mismatch = program.mismatch()
         saturated = {
@@ -47,7 +49,6 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         if request.get("profile_runs"):
             emit("profile")
             try:
-                first = next(batches(feeds, artifact.model, config.batch, config.batch))
                 profile = profiled(program, first, request["profile_runs"])
             except Exception as error:  # the outputs are still of use
                 refusal = explain(error, backend.messages).text
