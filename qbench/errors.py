@@ -47,13 +47,13 @@ class NoSource(Exception):
 
     Args:
         reason: one sentence.
-        status: ``skipped``, or ``prepare_failed`` if a conversion failed.
+        status: ``skipped``, or how a conversion failed.
+        log: the last lines of the conversion's worker.
     """
 
-    def __init__(self, reason: str, status: str = "skipped") -> None:
+    def __init__(self, reason: str, status: str = "skipped", log: str = "") -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.status = status
+        self.reason, self.status, self.log = reason, status, log
 
 
 def check_known(name: object, known: Collection[object], message: str) -> None:

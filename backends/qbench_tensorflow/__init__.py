@@ -14,6 +14,7 @@ from pathlib import Path
 from qbench.kit import converter
 from qbench.kit.adapter import Description, PrepareError
 from qbench.kit.model import Feed
+from qbench_tensorflow.messages import MESSAGES
 
 __all__ = ["Converter"]
 
@@ -29,6 +30,7 @@ class Converter(converter.Converter):
 
     name = "tensorflow"
     convert_version = 2
+    messages = MESSAGES
     packages = (
         *("tensorflow", "tensorflow-cpu", "keras", "h5py", "tf2onnx", "onnx"),
         *("ai-edge-litert", "numpy"),

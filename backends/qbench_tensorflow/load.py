@@ -253,9 +253,10 @@ def application(source_options: Mapping[str, Any], cache: Path | None) -> Any:
                 f"keras.applications.{name} with {options}: {sentence(error)}"
             ) from error
         file = re.search(r"https?://[^\s:]*/([^\s:/]+)", str(error))
+        place = "downloads/tensorflow/models in qbench's cache" if cache else "~/.keras/models"
         raise Unsupported(
             f"the weights of {name} cannot be downloaded: put {file[1] if file else 'them'} into "
-            f"{(cache or Path.home() / '.keras').resolve() / 'models'}"
+            f"{place}"
         ) from error
 
 

@@ -26,7 +26,7 @@ def save(proto: Any, path: Path) -> None:
     for node in proto.graph.node:
         schema = node.domain in known and onnx.defs.has(node.op_type, domain=node.domain)
         if not schema:
-            raise PrepareError("tf2onnx cannot convert an operator", operator=node.op_type)
+            raise PrepareError(f"tf2onnx has no ONNX operator for {node.op_type}")
     for value in (*proto.graph.input, *proto.graph.output):
         for axis, size in enumerate(value.type.tensor_type.shape.dim):
             if not size.HasField("dim_value"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qbench.kit import converter
 from qbench.kit.model import Feed
+from qbench_torch.messages import MESSAGES
 
 __all__ = ["Converter"]
 
@@ -19,6 +20,7 @@ class Converter(converter.Converter):
 
     name = "torch"
     convert_version = 2
+    messages = MESSAGES
     packages = (
         *("torch", "onnx", "onnxscript", "litert-torch", "safetensors", "numpy"),
         *("torchvision", "timm", "transformers"),  # likely imports of the user's file

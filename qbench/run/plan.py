@@ -42,6 +42,8 @@ class Planned:
         skip: why it cannot run here; None if it can.
         failure: why its model or environment is not available (a conversion that failed); None if
             it is.
+        failure_status: of the case that has a failure.
+        log: the last lines of the worker that failed.
         preparation: how its artifact is made; None if it cannot run.
         evaluation: the items to evaluate it on; None if it cannot run.
         gpu: facts of the GPU that it runs on (``Ready.devices``); None on the processor.
@@ -50,9 +52,18 @@ class Planned:
     case: Case
     skip: str | None = None
     failure: str | None = None
+    failure_status: str = "prepare_failed"
+    log: str = ""
     preparation: Preparation | None = None
     evaluation: Items | None = None
     gpu: Mapping[str, Any] | None = None
+
+    @property
+    def refused(self) -> str | None:
+        """The status of a case that cannot run; None if it can."""
+        if self.failure is not None:
+            return self.failure_status
+        return None if self.skip is None else "skipped"
 
     @cached_property
     def evaluation_id(self) -> str | None:
@@ -182,6 +193,8 @@ def _planned_json(planned: Planned) -> dict[str, Any]:
         "variant": planned.case.variant,
         "skip": planned.skip,
         "failure": planned.failure,
+        "failure_status": planned.failure_status if planned.failure else None,
+        "log": planned.log,
         "artifact_key": prep.key if prep else None,
         "evaluation_id": planned.evaluation_id,
         "source_format": prep.model.format if prep else None,

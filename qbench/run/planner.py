@@ -12,6 +12,7 @@ from qbench.errors import NoSource, UserError
 from qbench.kit.adapter import Adapter, Ready, Unavailable
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
+from qbench.kit.reasons import short
 from qbench.machine.host import usable_cores
 from qbench.run.artifacts import ArtifactStore, ClassScores, Preparation
 from qbench.run.plan import Plan, Planned
@@ -305,10 +306,10 @@ class _Planner:
         """The case with its preparation, or with the reason why it cannot run."""
         backend = self._registry.load(case.backend)
         if isinstance(backend, Unavailable):
-            return Planned(case, f"{backend.reason}. {backend.fix}")
+            return _refused(case, f"{backend.reason}. {backend.fix}")
         built = self._environments.get(case.environment)
         if built is not None and built.failure:
-            return Planned(case, failure=f"environment {case.environment}: {built.failure}")
+            return Planned(case, failure=short(f"environment {case.environment}: {built.failure}"))
         probe = self._probe_in(case.backend, case.environment)
         refusal = _refusal(case, probe)
         if isinstance(probe, Unavailable) or refusal is not None:
@@ -317,21 +318,21 @@ class _Planner:
                     f"not known until `qbench run` has built the environment {case.environment}; "
                     f"in the default environment: {refusal}"
                 )
-            return Planned(case, refusal)
+            return _refused(case, refusal)
         if case.threads * case.streams > usable_cores():
-            return Planned(
+            return _refused(
                 case,
                 f"{case.threads * case.streams} threads on {usable_cores()} cores: the latency "
                 "would jump between two levels",
             )
         if case.batch_size > 1 and self._has_no_batch(case.model):
-            return Planned(case, "the model has no batch axis: it runs at batch 1 only")
+            return _refused(case, "the model has no batch axis: it runs at batch 1 only")
         reason = why_not(case.scenario, built.resolved if built else None)
         if reason is None and case.scenario == "pipeline":
             card, packages = self._catalog.card(case.model), built.resolved if built else None
             reason = self._catalog.no_pipeline(card, case.batch_size, packages)
         if reason is not None:
-            return Planned(case, reason)
+            return _refused(case, reason)
         try:
             if case.recipe == "shared":
                 preparation = self._shared(case, backend)
@@ -343,8 +344,8 @@ class _Planner:
                 )
         except NoSource as no:
             if no.status == "skipped":
-                return Planned(case, no.reason)
-            return Planned(case, failure=no.reason)
+                return _refused(case, no.reason)
+            return Planned(case, failure=short(no.reason), failure_status=no.status, log=no.log)
         evaluation = self._catalog.items(self._catalog.card(case.model), "evaluation")
         gpu = probe.devices.get(case.device)
         return Planned(case, preparation=preparation, evaluation=evaluation, gpu=gpu)
@@ -442,9 +443,9 @@ class _Planner:
         }
         placed = self.place(case.model_copy(update=shared))
         if placed.preparation is None:
-            status = "prepare_failed" if placed.failure else "skipped"
             reason = placed.failure or placed.skip
-            raise NoSource(f"{maker} cannot make the shared model: {reason}", status)
+            said = f"{maker} cannot make the shared model: {reason}"
+            raise NoSource(said, str(placed.refused), placed.log)
         base = next(p for p in reversed(placed.preparation.chain) if p.compilation is None)
         model = base.model
         reason = _unsupported(backend, model, case.target())
@@ -501,6 +502,10 @@ class _Planner:
             card = self._catalog.card(name)
             self._models[name, form] = self._catalog.model(card, form, self._suite.limits)
         return self._models[name, form]
+
+
+def _refused(case: Case, reason: str) -> Planned:
+    return Planned(case, short(reason))
 
 
 def _refusal(case: Case, probe: Ready | Unavailable) -> str | None:

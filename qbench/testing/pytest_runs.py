@@ -247,9 +247,7 @@ def _reasons(request: Request, wanted: LoadedSuite) -> dict[str, NotRun]:
     if plan.runnable:
         return {}
     return {
-        planned.case.case_id: NotRun("prepare_failed", planned.failure)
-        if planned.failure
-        else NotRun("skipped", planned.skip or "")
+        planned.case.case_id: NotRun(str(planned.refused), planned.failure or planned.skip or "")
         for planned in plan.cases
     }
 

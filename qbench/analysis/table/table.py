@@ -243,7 +243,7 @@ def _status(
     if entry.skip is not None:
         return "skipped", entry.skip
     if entry.failure is not None:
-        return "prepare_failed", entry.failure
+        return entry.failure_status or "prepare_failed", entry.failure
     for record in (prepared, evaluated):
         if record is not None and record.status != "ok":
             return record.status, record.reason

@@ -213,6 +213,9 @@ class Entry(Record):
         variant: the precision's options that differ from its defaults, short.
         skip: why it cannot run here; None if it can.
         failure: why the backend could not be given a source; None if it could.
+        failure_status: the status of a case with a failure; None without one, and in older
+            bundles, where it is ``prepare_failed``.
+        log: last lines of the worker that failed to convert its source; "" in older bundles.
         artifact_key, evaluation_id: of its lines in ``prepare.jsonl`` and ``evaluate.jsonl``.
         model_digest, dataset_digest: SHA-256 of the source file, and of items and preprocessing.
         input_shapes: shapes of the inputs by name, with the values of free sizes; a name stands for
@@ -226,6 +229,8 @@ class Entry(Record):
     variant: str
     skip: str | None
     failure: str | None
+    failure_status: Status | None = None
+    log: str = ""
     artifact_key: ArtifactKey | None
     evaluation_id: str | None
     source_format: str | None

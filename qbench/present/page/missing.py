@@ -51,7 +51,7 @@ def _logs(run: Run) -> dict[str, str]:
             run.evaluated.get(entry.evaluation_id or ""),
             failed.get(entry.case_id),
         )
-        text = next((record.log for record in records if record and record.log), "")
+        text = entry.log or next((record.log for record in records if record and record.log), "")
         logs[entry.case_id] = "\n".join(text.splitlines()[-LOG_LINES:])
     return logs
 

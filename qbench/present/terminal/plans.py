@@ -39,7 +39,7 @@ def plan_tables(plan: Plan) -> tuple[Table, Table | None]:
         return runs, None
     reasons = [
         NotRun(
-            "skipped" if p.failure is None else "prepare_failed",
+            str(p.refused),
             p.case.backend,
             p.case.precision,
             p.case.model,

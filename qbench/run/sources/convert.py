@@ -296,9 +296,10 @@ class Converters:
             outcome = self._run_converter(route, verified.source, feeds, limits, folder)
             stop_if_disk_full(outcome, folder)
             if outcome.status != "ok":
-                status = "skipped" if outcome.status == "skipped" else "prepare_failed"
                 raise NoSource(
-                    f"converting from {route.source} to {route.form}: {outcome.reason}", status
+                    f"converting from {route.source} to {route.form}: {outcome.reason}",
+                    outcome.status,
+                    outcome.log,
                 )
             result = outcome.result
             file = out / f"model.{route.form}"
@@ -397,9 +398,9 @@ class Converters:
                 return {n: np.load(evaluated / f) for n, f in outcome.result["outputs"].items()}
             if outcome.status != "skipped":
                 break
-        raise NoSource(
-            f"{runner} cannot run the converted model: {outcome.reason}", "prepare_failed"
-        )
+        status = "prepare_failed" if outcome.status == "skipped" else outcome.status
+        said = f"{runner} cannot run the converted model: {outcome.reason}"
+        raise NoSource(said, status, outcome.log)
 
     def _runner(self, form: str) -> str | None:
         """The adapter to check a format with: the one that ranks it highest; None: no adapter."""
@@ -456,14 +457,13 @@ class _Failed:
         """
         try:
             record = json.loads(self._path.read_text())
-            same, reason = record["under"] == self._under, str(record["reason"])
-            status = str(record["status"])
+            same = record["under"] == self._under
+            reason, status, log = (str(record[key]) for key in ("reason", "status", "log"))
         except (OSError, ValueError, KeyError, TypeError):
             return
         if same:
-            raise NoSource(
-                f"{reason} (in an earlier run; retry: qbench cache clean converted)", status
-            )
+            said = f"failed in an earlier run (retry: qbench cache clean converted): {reason}"
+            raise NoSource(said, status, log)
 
     @contextmanager
     def remembered(self) -> Iterator[None]:
@@ -471,9 +471,9 @@ class _Failed:
         try:
             yield
         except NoSource as no:
-            if no.status == "prepare_failed" or isinstance(no, _Inexact):
-                record = {"reason": no.reason, "status": no.status, "under": self._under}
-                write_file(self._path, json.dumps(record))
+            if no.status != "skipped" or isinstance(no, _Inexact):
+                record = {"reason": no.reason, "status": no.status, "log": no.log}
+                write_file(self._path, json.dumps({**record, "under": self._under}))
             raise
         self._path.unlink(missing_ok=True)
 

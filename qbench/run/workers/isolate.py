@@ -46,6 +46,7 @@ LOG_LINES, LOG_BYTES = 100, 32768
 LIMITS = {
     "prepare": "prepare_timeout_s",
     "compile": "prepare_timeout_s",
+    "convert": "prepare_timeout_s",
     "evaluate": "evaluate_timeout_s",
     "measure": "trial_timeout_s",
 }
