@@ -14,7 +14,7 @@ from qbench.machine.host import usable_cores
 from qbench.run.artifacts import ArtifactStore, Preparation
 from qbench.run.workers.environments import BuiltEnvironment
 from qbench.run.workers.isolate import Interpreter
-from qbench.spec.case import Case
+from qbench.spec.case import Case, Status
 from qbench.spec.judging import Judging
 from qbench.spec.models import ModelCard
 from qbench.spec.suite import Suite
@@ -52,14 +52,14 @@ class Planned:
     case: Case
     skip: str | None = None
     failure: str | None = None
-    failure_status: str = "prepare_failed"
+    failure_status: Status = "prepare_failed"
     log: str = ""
     preparation: Preparation | None = None
     evaluation: Items | None = None
     gpu: Mapping[str, Any] | None = None
 
     @property
-    def refused(self) -> str | None:
+    def refused(self) -> Status | None:
         """The status of a case that cannot run; None if it can."""
         if self.failure is not None:
             return self.failure_status

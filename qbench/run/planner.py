@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Set
 from itertools import product
 from types import MappingProxyType
+from typing import cast
 
 from qbench.bundle.records.run import Data, PartOf
 from qbench.data.items import Items
@@ -19,7 +20,7 @@ from qbench.run.plan import Plan, Planned
 from qbench.run.sources.catalog import Catalog
 from qbench.run.workers.environments import BuiltEnvironment, backends_of
 from qbench.run.workers.registry import Registry
-from qbench.spec.case import EVERY_CASE, Case, Filters
+from qbench.spec.case import EVERY_CASE, Case, Filters, Status
 from qbench.spec.judging import Judging
 from qbench.spec.models import ModelCard
 from qbench.spec.precisions import REFERENCE, SHARED, complete_options
@@ -345,7 +346,8 @@ class _Planner:
         except NoSource as no:
             if no.status == "skipped":
                 return _refused(case, no.reason)
-            return Planned(case, failure=short(no.reason), failure_status=no.status, log=no.log)
+            status = cast("Status", no.status)
+            return Planned(case, None, short(no.reason), status, no.log)
         evaluation = self._catalog.items(self._catalog.card(case.model), "evaluation")
         gpu = probe.devices.get(case.device)
         return Planned(case, preparation=preparation, evaluation=evaluation, gpu=gpu)
@@ -504,8 +506,8 @@ class _Planner:
         return self._models[name, form]
 
 
-def _refused(case: Case, reason: str) -> Planned:
-    return Planned(case, short(reason))
+def _refused(case: Case, reason: str | None) -> Planned:
+    return Planned(case, short(reason or ""))
 
 
 def _refusal(case: Case, probe: Ready | Unavailable) -> str | None:

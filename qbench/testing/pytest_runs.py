@@ -247,7 +247,9 @@ def _reasons(request: Request, wanted: LoadedSuite) -> dict[str, NotRun]:
     if plan.runnable:
         return {}
     return {
-        planned.case.case_id: NotRun(str(planned.refused), planned.failure or planned.skip or "")
+        planned.case.case_id: NotRun(
+            planned.refused or "skipped", planned.failure or planned.skip or ""
+        )
         for planned in plan.cases
     }
 
