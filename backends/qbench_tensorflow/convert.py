@@ -72,12 +72,18 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
         """Specs of the traced function's arguments; ``batch``: where the card leaves it free."""
         result = []
         for name, own in inputs.items():
-            first, *others = _shape(source, name, loaded.inputs[own])
-            shape = [batch if first is None else first, *others]
+            shape, axis = _shape(source, name, loaded.inputs[own]), source.inputs[name].batch
+            if axis is not None and shape[axis] is None:
+                shape[axis] = batch
             result.append(tf.TensorSpec(shape, loaded.inputs[own].dtype, name=words[name]))
         return result
 
-    reference = run_twice(lambda: _run(source, loaded, inputs, outputs, samples))
+    def infer(feed: Feed) -> Feed:
+        given = {own: tf.constant(feed[n], loaded.inputs[own].dtype) for n, own in inputs.items()}
+        results = loaded.call(given)
+        return {name: np.asarray(results[own]) for name, own in outputs.items()}
+
+    reference = run_twice(source, samples, infer, _batch(source, signature(None)))
     file = out / f"model.{form}"
 
     def made(batch: int | None) -> dict[str, str]:
@@ -123,34 +129,18 @@ def _shape(source: Source, name: str, spec: Any) -> list[int | None]:
         )
     own = spec.shape.as_list() if spec.shape.rank is not None else [None] * len(wanted)
     fixed = [size if isinstance(size, int) else None for size in wanted]
-    clash = [(a, b) for a, b in zip(own[1:], fixed[1:], strict=True) if a and b and a != b]
-    if clash:
+    pairs = [pair for axis, pair in enumerate(zip(own, fixed, strict=True)) if axis != card.batch]
+    if any(a and b and a != b for a, b in pairs):
         raise PrepareError(f"the card's input '{name}' is {list(wanted)}, the source's {own}")
     return [b if a is None else a for a, b in zip(own, fixed, strict=True)]
 
 
-def _run(
-    source: Source,
-    loaded: Loaded,
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, str],
-    samples: Feed,
-) -> Feed:
-    """The source's outputs by canonical name; runs item by item if its batch is fixed."""
-    feed = source.to_source(samples)
-    items = len(next(iter(feed.values())))
-    sizes = [loaded.inputs[own].shape for own in inputs.values()]
-    step = 1 if any(shape.rank and shape[0] == 1 for shape in sizes) else items
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
-    for start in range(0, items, step):
-        tensors = {
-            own: tf.constant(feed[name][start : start + step], loaded.inputs[own].dtype)
-            for name, own in inputs.items()
-        }
-        results = loaded.call(tensors)
-        for name, own in outputs.items():
-            parts[name].append(np.asarray(results[own]))
-    return {name: np.concatenate(part) for name, part in parts.items()}
+def _batch(source: Source, signature: list[Any]) -> int:
+    """The number of items that the source is fixed at; else 1."""
+    for spec, tensor in zip(source.inputs.values(), signature, strict=True):
+        if spec.batch is not None and tensor.shape[spec.batch] is not None:
+            return int(tensor.shape[spec.batch])
+    return 1
 
 
 def _to_tflite(traced: Any, signature: list[Any], loaded: Loaded, file: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from qbench.kit.adapter import PrepareError
-from qbench.kit.converter import Source, match
+from qbench.kit.converter import Source, match, run_twice
 from qbench.kit.feeds import convert as cast
 from qbench.kit.model import Feed, TensorSpec
 from qbench.kit.reasons import sentence
@@ -33,20 +33,32 @@ class Opened:
     specs: Mapping[str, TensorSpec]
 
     def run(self, samples: Feed) -> Feed:
-        """The outputs by canonical name, run item by item; quantized tensors are fed and read in
-        the card's dtype."""
-        feed = self.source.to_source(samples)
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outputs}
-        for item in range(len(next(iter(feed.values())))):
-            for name, own in self.inputs.items():
-                spec = self.specs[own]
-                values = cast(feed[name][item : item + 1], self.source.inputs[name], spec)
-                self.interpreter.set_tensor(self.indices[own], values.reshape(spec.at(1)))
-            self.interpreter.invoke()
-            for name, own in self.outputs.items():
-                values = self.interpreter.get_tensor(self.indices[own])
-                parts[name].append(cast(values, self.specs[own], self.source.outputs[name]))
-        return {name: np.concatenate(part) for name, part in parts.items()}
+        """The outputs for the samples, see ``run_twice``."""
+        batch = 1
+        for name, own in self.inputs.items():
+            axis = self.source.inputs[name].batch
+            batch = batch if axis is None else _sizes(self.specs[own])[axis]
+        return run_twice(self.source, samples, self.infer, batch)
+
+    def infer(self, feed: Feed) -> Feed:
+        """Run once; feed and outputs by canonical name, in the card's dtypes."""
+        for name, own in self.inputs.items():
+            spec = self.specs[own]
+            values = cast(feed[name], self.source.inputs[name], spec)
+            self.interpreter.set_tensor(self.indices[own], values.reshape(_sizes(spec)))
+        self.interpreter.invoke()
+        return {
+            name: cast(
+                self.interpreter.get_tensor(self.indices[own]),
+                self.specs[own],
+                self.source.outputs[name],
+            )
+            for name, own in self.outputs.items()
+        }
+
+
+def _sizes(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(int(size) for size in spec.shape)
 
 
 def open_file(source: Source) -> Opened:

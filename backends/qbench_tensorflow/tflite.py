@@ -9,7 +9,7 @@ import numpy as np
 import tf2onnx
 
 from qbench.kit.adapter import PrepareError, Unsupported
-from qbench.kit.converter import Converted, Source, run_twice
+from qbench.kit.converter import Converted, Source
 from qbench.kit.feeds import fixed_batch
 from qbench.kit.model import Feed, SourceTensor
 from qbench.kit.reasons import sentence
@@ -25,13 +25,14 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
         raise Unsupported("of a TFLite file with several signatures, tf2onnx converts the first")
     opened = open_file(source)
     inputs, outputs = opened.inputs, opened.outputs
-    reference = run_twice(lambda: opened.run(samples))
+    reference = opened.run(samples)
     try:
         proto, _ = tf2onnx.convert.from_tflite(str(source.path), opset=OPSET)
     except Exception as error:  # it raises unrelated types
         raise PrepareError(f"tf2onnx failed: {sentence(error)}") from error
     wants_batch = all(fixed_batch(spec) is None for spec in source.inputs.values())
-    fixed = any(v.type.tensor_type.shape.dim[0].dim_value == 1 for v in proto.graph.input)
+    sizes = [value.type.tensor_type.shape.dim for value in proto.graph.input]
+    fixed = any(size[0].dim_value == 1 for size in sizes if size)
     notes = ()
     if wants_batch and fixed:
         freed = free_batch(proto)

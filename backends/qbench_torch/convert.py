@@ -12,9 +12,12 @@ import torch
 
 from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Converted, Source, identifiers, run_twice
-from qbench.kit.model import Feed, SourceTensor, relayout_shape
+from qbench.kit.feeds import fixed_batch
+from qbench.kit.model import Feed, SourceTensor, gathered, relayout_shape
 from qbench.kit.reasons import sentence
-from qbench_torch.load import load_module
+from qbench_torch.load import load_module, said
+
+Tensors = tuple[torch.Tensor, ...]
 
 
 def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
@@ -27,37 +30,40 @@ def convert(source: Source, form: str, samples: Feed, out: Path) -> Converted:
         source.weights,
     )
     order = _order(module, source)
-    feed = source.to_source(samples)
-    tensors = {name: torch.from_numpy(feed[name]) for name in order}
     network = _Named(module, order, list(source.source_outputs))
-    reference = run_twice(lambda: _run(network, source, tensors))
+
+    def infer(feed: Feed) -> Feed:
+        return _run(network, {name: torch.from_numpy(feed[name]) for name in order})
+
+    fixed = (fixed_batch(spec) for spec in source.inputs.values())
+    batch = next((size for size in fixed if size is not None), 1)
+    reference = run_twice(source, samples, infer, batch)
+
+    def example(items: int) -> Tensors:
+        """The first item, so many times."""
+        feed = source.to_source(gathered(samples, source.inputs, [0] * items))
+        return tuple(torch.from_numpy(feed[name]) for name in order)
+
     if form == "onnx":
-        return _to_onnx(network, source, tensors, reference, out)
-    return _to_tflite(network, source, tensors, reference, out)
+        # two items, since the exporter would treat a batch of 1 as a constant
+        return _to_onnx(network, source, example(2), example(batch), reference, out)
+    return _to_tflite(network, source, example(batch), reference, out)
 
 
-def _run(network: _Named, source: Source, tensors: Mapping[str, torch.Tensor]) -> Feed:
-    """Outputs by canonical name, run item by item: the module's code may fix the batch at 1.
+def _run(network: _Named, tensors: Mapping[str, torch.Tensor]) -> Feed:
+    """Outputs by canonical name.
 
     Raises:
         PrepareError: the module fails.
     """
-    items = len(next(iter(tensors.values())))
-    rows = []
-    with torch.no_grad():
-        for item in range(items):
-            try:
-                rows.append(network(*(tensor[item : item + 1] for tensor in tensors.values())))
-            except PrepareError:
-                raise
-            except Exception as error:  # the user's code
-                raise PrepareError(
-                    f"the module cannot run the card's inputs: {sentence(error)}"
-                ) from error
-    return {
-        name: torch.cat(parts).numpy()
-        for name, parts in zip(source.source_outputs, zip(*rows, strict=True), strict=True)
-    }
+    try:
+        with torch.no_grad():
+            results = network(*tensors.values())
+    except PrepareError:
+        raise
+    except Exception as error:  # the user's code
+        raise PrepareError(f"the module cannot run the card's inputs: {said(error)}") from error
+    return {n: t.numpy() for n, t in zip(network.names, results, strict=True)}
 
 
 class _Named(torch.nn.Module):
@@ -67,21 +73,21 @@ class _Named(torch.nn.Module):
         super().__init__()
         self.module = module
         self._parameters_of_forward = tuple(order.values())
-        self._outputs = outputs
+        self.names = outputs
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         result = self.module(**dict(zip(self._parameters_of_forward, tensors, strict=True)))
         if isinstance(result, dict):
-            missing = set(self._outputs) - set(result)
+            missing = set(self.names) - set(result)
             if missing:
                 raise PrepareError(f"the module returns {sorted(result)}, not {sorted(missing)}")
-            result = tuple(result[name] for name in self._outputs)
+            result = tuple(result[name] for name in self.names)
         result = result if isinstance(result, tuple | list) else (result,)
-        if len(result) < len(self._outputs):
+        if len(result) < len(self.names):
             raise PrepareError(
-                f"the module returns {len(result)} outputs, the card has {len(self._outputs)}"
+                f"the module returns {len(result)} outputs, the card has {len(self.names)}"
             )
-        return tuple(result[: len(self._outputs)])
+        return tuple(result[: len(self.names)])
 
 
 def _order(module: Any, source: Source) -> dict[str, str]:
@@ -112,13 +118,20 @@ def _order(module: Any, source: Source) -> dict[str, str]:
 
 
 def _to_onnx(
-    network: _Named, source: Source, tensors: dict[str, Any], reference: Feed, out: Path
+    network: _Named,
+    source: Source,
+    free: Tensors,
+    fixed: Tensors,
+    reference: Feed,
+    out: Path,
 ) -> Converted:
+    """
+    Args:
+        free: inputs to export with a free batch.
+        fixed: inputs to export with their batch, where the card's is not free, or cannot be.
+    """
     words = identifiers([*source.source_inputs, *source.source_outputs])
-    shapes = tuple(_free_sizes(source, name) for name in tensors)
-    # two items, since the exporter would treat a batch of 1 as a constant
-    example = tuple(tensor[:2] for tensor in tensors.values())
-    single = tuple(tensor[:1] for tensor in tensors.values())
+    shapes = tuple(_free_sizes(source, name) for name in source.source_inputs)
     notes: tuple[str, ...] = ()
 
     def export(inputs: tuple[Any, ...], dynamic: Any) -> Any:
@@ -136,11 +149,11 @@ def _to_onnx(
     try:
         try:
             # *tensors is one parameter of forward, so its shapes are one tuple
-            program = export(example, (shapes,)) if any(shapes) else export(single, None)
+            program = export(free, (shapes,)) if any(shapes) else export(fixed, None)
         except Exception as error:
             if not any(shapes):
                 raise
-            program = export(single, None)
+            program = export(fixed, None)
             notes = (
                 f"the batch is fixed at 1, since the exporter could not free it: {sentence(error)}",
             )
@@ -170,7 +183,7 @@ def _free_sizes(source: Source, name: str) -> dict[int, Any]:
 
 
 def _to_tflite(
-    network: _Named, source: Source, tensors: dict[str, Any], reference: Feed, out: Path
+    network: _Named, source: Source, inputs: Tensors, reference: Feed, out: Path
 ) -> Converted:
     """Inputs and outputs of images become channels-last, since litert-torch would otherwise
     transpose inside the model."""
@@ -182,8 +195,8 @@ def _to_tflite(
     }
     file = out / "model.tflite"
     example = tuple(
-        tensor[:1].permute(0, 2, 3, 1).contiguous() if i in changed["args"] else tensor[:1]
-        for i, tensor in enumerate(tensors.values())
+        tensor.permute(0, 2, 3, 1).contiguous() if i in changed["args"] else tensor
+        for i, tensor in enumerate(inputs)
     )
     try:
         wrapped = litert_torch.to_channel_last_io(network, **changed).eval()

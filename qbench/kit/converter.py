@@ -22,11 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from qbench.kit.adapter import Description, PrepareError, Unavailable
-from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
+from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec, gathered, scattered
 from qbench.kit.reasons import Known
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,9 @@ class Converted:
     Attributes:
         file: the only file in the output folder.
         inputs, outputs: by canonical name, the file's own names and layouts.
-        reference: by canonical name, the *source's* outputs for the samples, ``[items, ...]``, in
-            the source's layout; dequantized if they are quantized.
+        reference: by canonical name, the *source's* outputs for the samples,
+            ``[items, *TensorSpec.item]``, in the source's layout; dequantized if they are
+            quantized. See :func:`run_twice`.
         tool: function or command, such as ``torch.onnx.export(dynamo=True)``.
         notes: sentences for the reader.
     """
@@ -165,7 +169,8 @@ class Converter(ABC):
 
         Args:
             form: format to convert to.
-            samples: real inputs as the card describes them, ``[items, ...]`` by canonical name.
+            samples: real inputs as the card describes them, ``[items, *TensorSpec.item]`` by
+            canonical name.
 
         Raises:
             PrepareError: the source is not as the card describes it, or the tool failed.
@@ -173,11 +178,13 @@ class Converter(ABC):
         """
 
 
-def run_twice(run: Callable[[], Feed]) -> Feed:
-    """The outputs of a source, which must be the same when it runs again.
+def run_twice(source: Source, samples: Feed, infer: Callable[[Feed], Feed], batch: int = 1) -> Feed:
+    """The outputs of a source for the samples (``Converted.reference``), which must be the same
+    when it runs again.
 
     Args:
-        run: runs the source on the samples.
+        infer: runs the source once; feed and outputs by canonical name, in the source's layouts.
+        batch: items that it takes at once.
 
     Raises:
         PrepareError: they differ by more than a thousandth of the largest value, so that nothing
@@ -185,7 +192,7 @@ def run_twice(run: Callable[[], Feed]) -> Feed:
     """
     import numpy as np
 
-    first, second = run(), run()
+    first, second = (_outputs(source, samples, infer, batch) for _ in range(2))
     for name, array in first.items():
         apart = np.abs(np.subtract(array, second[name], dtype=np.float64)).max(initial=0)
         if not apart <= 1e-3 * np.abs(array).max(initial=0):
@@ -194,6 +201,19 @@ def run_twice(run: Callable[[], Feed]) -> Feed:
                 "it is random (a dropout left on?) or keeps a state; make it deterministic"
             )
     return first
+
+
+def _outputs(source: Source, samples: Feed, infer: Callable[[Feed], Feed], batch: int) -> Feed:
+    from qbench.kit.feeds import stacked
+
+    items = len(next(iter(samples.values())))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in source.outputs}
+    for start in range(0, items, batch):
+        rows = [row if row < items else start for row in range(start, start + batch)]
+        outputs = infer(source.to_source(gathered(samples, source.inputs, rows)))
+        for name, array in scattered(outputs, source.outputs, batch).items():
+            parts[name].append(array[: items - start])
+    return {name: stacked(arrays) for name, arrays in parts.items()}
 
 
 def match(what: str, wanted: Mapping[str, SourceTensor], found: Sequence[str]) -> dict[str, str]:

@@ -545,6 +545,50 @@ def test_a_torch_module_that_is_fixed_at_one_item(cards: Cards):
         np.testing.assert_allclose(got, exact, atol=1e-6)
 
 
+STREAMING = """
+import torch
+
+class Streaming(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = torch.nn.GRU(8, 4, num_layers=2, batch_first=True)
+
+    def forward(self, x, state, gain):
+        y, after = self.cells(x[:, None] * gain, state)
+        return y[:, 0], after
+"""
+
+
+def test_a_torch_module_with_a_state_and_a_scalar(cards: Cards):
+    """The batch is axis 1 of the state ``[2, N, 4]``, and no axis of the gain."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    (cards.root / "net.py").write_text(STREAMING)
+    cards.card([8], {"y": 4}, None, torch={"path": "net.py", "callable": "Streaming"})
+    path = cards.root / "models" / "net.yaml"
+    card = yaml.safe_load(path.read_text())
+    state = {"dtype": "float32", "shape": [2, "N", 4]}
+    (image,) = card["inputs"].values()
+    card["inputs"] = {"x": image, "state": state, "gain": {"dtype": "float32", "shape": []}}
+    card["outputs"]["after"] = state
+    del card["evaluation"]
+    path.write_text(json.dumps(card))
+    model = cards.model("onnx")
+    assert min(good(model, "torch").values()) > 100
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(model.path)
+    rng = np.random.default_rng(0)
+    shapes = {"x": (3, 8), "state": (2, 3, 4), "gain": ()}  # three items: the batch is free
+    feed = {n: np.asarray(rng.normal(size=s), np.float32) for n, s in shapes.items()}
+    got = session.run(None, model.to_source(feed))
+    torch.manual_seed(0)
+    cells = torch.nn.GRU(8, 4, num_layers=2, batch_first=True)  # as the module makes it
+    x, before, gain = (torch.from_numpy(array) for array in feed.values())
+    with torch.no_grad():
+        y, after = cells(x[:, None] * gain, before)
+    np.testing.assert_allclose(got[0], y[:, 0], atol=1e-5)
+    np.testing.assert_allclose(got[1], after, atol=1e-5)
+
+
 def test_a_torch_module_with_dropout_left_on_is_not_converted(cards: Cards):
     pytest.importorskip("torch", reason="torch is not installed")
     (cards.root / "net.py").write_text(RANDOM)

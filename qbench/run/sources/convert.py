@@ -383,7 +383,10 @@ class Converters:
             stop_if_disk_full(outcome, prepared)
             if outcome.status == "ok":
                 break
-        for batch in (2, 1) if outcome.status == "ok" else ():  # 1: the batch size may be fixed
+        batches = (2, 1)  # 1: the batch may be fixed
+        if any(spec.batch is None for spec in model.inputs.values()):
+            batches = (1,)  # items that differ in such an input cannot share a batch
+        for batch in batches if outcome.status == "ok" else ():
             evaluated = folder / f"batch-{batch}"
             evaluated.mkdir()
             request = {
