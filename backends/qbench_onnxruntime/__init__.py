@@ -74,6 +74,7 @@ class Backend(Adapter):
     runtime_packages = ("onnxruntime", "onnxruntime-gpu", "numpy")
     prepare_packages = ("onnxruntime", "onnxruntime-gpu", "onnx", "onnx-ir", "numpy")
     shareable = ("int8-static",)
+    feeds_back = True
 
     def probe(self) -> Ready | Unavailable:
         version = self.try_import()
@@ -92,6 +93,11 @@ class Backend(Adapter):
             {"cpu": NEVER_ON_CPU, **missing},
             devices=devices,
         )
+
+    def supports(self, model: Model, target: PrepareTarget) -> str | None:
+        if model.states and target.device == "cuda":
+            return "onnxruntime feeds states back on the cpu only, not on cuda"
+        return super().supports(model, target)
 
     def describe(self, path: Path) -> Description:
         with needs_packages(self.fix):

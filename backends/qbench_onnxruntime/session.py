@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qbench.kit.adapter import Program, Unsupported
+from qbench.kit.feedback import check_states
 from qbench.kit.feeds import canonical_specs, check_batch
 from qbench.kit.model import UNKNOWN_RANK, Artifact, Feed, RunConfig, TensorSpec
 from qbench.kit.operators import EffectivePrecision, Operator, Profile
@@ -27,7 +28,7 @@ from qbench_onnxruntime.options import (
     providers,
     session_options,
 )
-from qbench_onnxruntime.stream import OrtStream, Ports
+from qbench_onnxruntime.stream import FeedingStream, OrtStream, Ports
 from qbench_onnxruntime.tensors import dtype_name
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class OrtProgram(Program):
         outputs = _specs(self.session.get_outputs(), facts)
         self.inputs, self.outputs = canonical_specs(artifact.model, inputs, outputs)
         check_batch(self.inputs, self.outputs, config.batch)
+        check_states(artifact.model, self.inputs, self.outputs)
         self.ports = Ports(artifact.model, config.batch, self.inputs, self.outputs, outputs)
 
     def _start_cuda(self, index: int) -> Cuda:
@@ -120,7 +122,8 @@ class OrtProgram(Program):
 
     def _stream(self, session: ort.InferenceSession) -> OrtStream:
         if self._cuda is None:
-            return OrtStream(session, self.ports)
+            feeds_back = bool(self.artifact.model.states)
+            return (FeedingStream if feeds_back else OrtStream)(session, self.ports)
         from qbench_onnxruntime.cuda_stream import CudaStream
 
         transfers = isinstance(self._hints, CudaHints) and self._hints.transfers

@@ -1,4 +1,4 @@
-"""A stream: one IOBinding on fixed buffers.
+"""A stream: one IOBinding on fixed buffers, or two where states are fed back.
 
 Imported while measuring: the standard library, NumPy and onnxruntime only.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from qbench.kit.adapter import Stream
+from qbench.kit.feedback import Turns
 from qbench.kit.feeds import check_feed, convert
 from qbench.kit.model import Feed, Model, TensorSpec
 from qbench_onnxruntime.tensors import aligned_empty
@@ -55,37 +56,53 @@ class OrtStream(Stream):
         ONNX Runtime allocates it."""
         shape = [size for size in spec.shape if isinstance(size, int)]
         if len(shape) != len(spec.shape):
-            self._binding.bind_output(name, "cpu")
+            self._free_output(name)
             return None
         return self._output_buffer(name, shape, spec.dtype)
+
+    def _free_output(self, name: str) -> None:
+        """Let ONNX Runtime allocate output ``name``."""
+        self._binding.bind_output(name, "cpu")
 
     def _input_buffer(self, name: str, shape: Sequence[int], dtype: str) -> np.ndarray:
         """A buffer bound to input ``name``."""
         buffer = aligned_empty(shape, dtype)
-        self._binding.bind_input(name, "cpu", 0, buffer.dtype, list(shape), buffer.ctypes.data)
+        _bind_input(self._binding, name, buffer)
         return buffer
 
     def _output_buffer(self, name: str, shape: Sequence[int], dtype: str) -> np.ndarray:
         """A buffer bound to output ``name``."""
         buffer = aligned_empty(shape, dtype)
-        self._binding.bind_output(name, "cpu", 0, buffer.dtype, list(shape), buffer.ctypes.data)
+        _bind_output(self._binding, name, buffer)
         return buffer
 
     def bind(self, feed: Feed) -> None:
+        self._place(self._converted(feed))
+
+    def _converted(self, feed: Feed) -> Feed:
+        """A feed in the file's names and types."""
         model = self._ports.model
-        check_feed(feed, model.inputs, self._ports.batch)
+        check_feed(feed, model.inputs, self._ports.batch, model.states)
         arrays = model.to_source(feed)
-        for canonical, tensor in model.source_inputs.items():
-            want = self._ports.inputs[canonical]
-            array = convert(arrays[tensor.name], model.inputs[canonical], want)
-            buffer = self._inputs.get(tensor.name)
+        return {
+            tensor.name: convert(
+                arrays[tensor.name], model.inputs[canonical], self._ports.inputs[canonical]
+            )
+            for canonical, tensor in model.source_inputs.items()
+            if canonical in feed
+        }
+
+    def _place(self, arrays: Feed) -> None:
+        """Copy arrays into the buffers of inputs; bind one where there is none of its shape."""
+        for name, array in arrays.items():
+            buffer = self._inputs.get(name)
             if buffer is None or buffer.shape != array.shape:
-                buffer = self._input_buffer(tensor.name, array.shape, want.dtype)
-                self._inputs[tensor.name] = buffer
+                buffer = self._input_buffer(name, array.shape, array.dtype.name)
+                self._inputs[name] = buffer
             np.copyto(buffer, array)
         for name, output in self._outputs.items():
             if output is None:  # else ONNX Runtime keeps the last size, which may be another now
-                self._binding.bind_output(name, "cpu")
+                self._free_output(name)
 
     def read(self) -> Feed:
         model, have = self._ports.model, self._ports.outputs
@@ -98,12 +115,83 @@ class OrtStream(Stream):
         """All outputs of the last ``infer``, unconverted, by the file's names."""
         arrays = {}
         if any(buffer is None for buffer in self._outputs.values()):
-            values = self._binding.get_outputs()
+            values = self._ran_last().get_outputs()
             arrays = {n: v.numpy() for n, v in zip(self._outputs, values, strict=True)}
         for name, buffer in self._outputs.items():
             if buffer is not None:
                 arrays[name] = buffer
         return arrays
+
+    def _ran_last(self) -> ort.IOBinding:
+        """The binding that ran last."""
+        return self._binding
+
+
+class FeedingStream(OrtStream):
+    """Two IOBindings that run in turn, each on the buffers where the other one leaves the states.
+    They share all other buffers."""
+
+    def __init__(self, session: ort.InferenceSession, ports: Ports) -> None:
+        model, shapes = ports.model, ports.model.source_shapes(ports.batch)
+        self._other = session.io_binding()
+        self._states: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._fed: dict[str, str] = {}
+        for canonical, state in model.states.items():
+            name, dtype = model.source_inputs[canonical].name, ports.inputs[canonical].dtype
+            one, two = (aligned_empty(shapes[name], dtype) for _ in range(2))
+            self._states[name] = one, two
+            self._fed[model.source_outputs[state.output].name] = name
+        super().__init__(session, ports)
+        for name, (one, two) in self._states.items():
+            _bind_input(self._binding, name, one)
+            _bind_input(self._other, name, two)
+        other = _run_call(session, self._other, (self._inputs, self._outputs))
+        self._turns = Turns((self.infer, other), self._states)
+        self.infer = self._turns.infer
+
+    def _bind_output(self, name: str, spec: TensorSpec) -> np.ndarray | None:
+        if name not in self._fed:
+            return super()._bind_output(name, spec)
+        one, two = self._states[self._fed[name]]
+        _bind_output(self._binding, name, two)
+        _bind_output(self._other, name, one)
+        return two
+
+    def _free_output(self, name: str) -> None:
+        super()._free_output(name)
+        self._other.bind_output(name, "cpu")
+
+    def _input_buffer(self, name: str, shape: Sequence[int], dtype: str) -> np.ndarray:
+        buffer = super()._input_buffer(name, shape, dtype)
+        _bind_input(self._other, name, buffer)
+        return buffer
+
+    def _output_buffer(self, name: str, shape: Sequence[int], dtype: str) -> np.ndarray:
+        buffer = super()._output_buffer(name, shape, dtype)
+        _bind_output(self._other, name, buffer)
+        return buffer
+
+    def bind(self, feed: Feed) -> None:
+        arrays = self._converted(feed)
+        self._turns.place({name: arrays.pop(name) for name in self._states if name in arrays})
+        self._place(arrays)
+
+    def read_file(self) -> Feed:
+        left = self._turns.left()
+        return {**super().read_file(), **{name: left[fed] for name, fed in self._fed.items()}}
+
+    def _ran_last(self) -> ort.IOBinding:
+        return self._other if self._turns.last else self._binding
+
+
+def _bind_input(binding: ort.IOBinding, name: str, buffer: np.ndarray) -> None:
+    shape, address = list(buffer.shape), buffer.ctypes.data
+    binding.bind_input(name, "cpu", 0, buffer.dtype, shape, address)
+
+
+def _bind_output(binding: ort.IOBinding, name: str, buffer: np.ndarray) -> None:
+    shape, address = list(buffer.shape), buffer.ctypes.data
+    binding.bind_output(name, "cpu", 0, buffer.dtype, shape, address)
 
 
 def _run_call(

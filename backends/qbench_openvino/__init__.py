@@ -79,6 +79,7 @@ class Backend(Adapter):
         "preset": None,
         "quantizer": Only(("nncf",), "OpenVINO models are quantized by nncf, not by {value}"),
     }
+    feeds_back = True
     modules = ("openvino", "qbench_openvino.program")
     fix = "pip install openvino nncf"
     messages = MESSAGES

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from qbench.kit.adapter import Program, Stream, Unsupported
+from qbench.kit.feedback import Turns, check_states
 from qbench.kit.feeds import check_feed
 from qbench.kit.model import Artifact, Feed, Model, RunConfig, TensorSpec
 from qbench.kit.operators import EffectivePrecision, Profile
@@ -56,11 +57,12 @@ class OpenVinoProgram(Program):
         }
         _check_kinds("input", self.inputs, card.inputs)
         _check_kinds("output", self.outputs, card.outputs)
+        check_states(card, self.inputs, self.outputs)
 
     def stream(self) -> OpenVinoStream:
-        request = self.compiled.create_infer_request()
         card, batch = self._artifact.model, self._config.batch
-        return OpenVinoStream(request, card, batch, self._inputs, self._outputs)
+        kind = FeedingStream if card.states else OpenVinoStream
+        return kind(self.compiled, card, batch, self._inputs, self._outputs)
 
     def effective(self) -> EffectivePrecision:
         from qbench_openvino.effective import read_back
@@ -214,7 +216,7 @@ class OpenVinoStream(Stream):
 
     def __init__(
         self,
-        request: Any,
+        compiled: Any,
         card: Model,
         batch: int,
         inputs: Mapping[str, Any],
@@ -228,28 +230,93 @@ class OpenVinoStream(Stream):
         self._new_tensor = import_openvino().Tensor
         self._inputs, self._outputs = inputs, outputs
         self._tensors: dict[str, Any] = {}
-        self.request = request
-        self.infer = cast("Callable[[], None]", partial(request.infer, share_outputs=True))
+        self.request = compiled.create_infer_request()
+        self.infer = _bound_call(self.request)
 
     def bind(self, feed: Feed) -> None:
-        check_feed(feed, self._card.inputs, self._batch)
+        for name, array in self._arrays(feed).items():
+            self._place(name, array)
+
+    def _arrays(self, feed: Feed) -> Feed:
+        """A feed in the file's layouts, by canonical name."""
+        check_feed(feed, self._card.inputs, self._batch, self._card.states)
         arrays = self._card.to_source(feed)
-        for name, port in self._inputs.items():
-            array = arrays[self._card.source_inputs[name].name]
-            tensor = self._tensors.get(name)
-            if tensor is None or tuple(tensor.shape) != array.shape:
-                # OpenVINO allocates aligned memory; a caller's array need not be aligned
-                tensor = self._new_tensor(port.get_element_type(), list(array.shape))
-                self.request.set_tensor(port, tensor)
-                self._tensors[name] = tensor
-            np.copyto(tensor.data, array, casting="same_kind")
+        return {name: arrays[self._card.source_inputs[name].name] for name in feed}
+
+    def _place(self, name: str, array: np.ndarray) -> None:
+        """Copy ``array`` into the tensor of input ``name``; set one if there is none of its
+        shape."""
+        tensor = self._tensors.get(name)
+        if tensor is None or tuple(tensor.shape) != array.shape:
+            tensor = self._tensors[name] = self._tensor(name, array.shape)
+            self._set(name, tensor)
+        np.copyto(tensor.data, array, casting="same_kind")
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Any:
+        """A tensor for input ``name``. OpenVINO allocates aligned memory; a caller's array need not
+        be aligned."""
+        return self._new_tensor(self._inputs[name].get_element_type(), list(shape))
+
+    def _set(self, name: str, tensor: Any) -> None:
+        """Make ``tensor`` input ``name``."""
+        self.request.set_tensor(self._inputs[name], tensor)
+
+    def _ran_last(self) -> Any:
+        """The request that ran last."""
+        return self.request
 
     def read(self) -> Feed:
+        request = self._ran_last()
         tensors = {
-            self._card.source_outputs[name].name: self.request.get_tensor(port).data
+            self._card.source_outputs[name].name: request.get_tensor(port).data
             for name, port in self._outputs.items()
         }
         return {
             name: array.astype(self._card.outputs[name].dtype, copy=False)
             for name, array in self._card.from_source(tensors).items()
         }
+
+
+class FeedingStream(OpenVinoStream):
+    """Two inference requests that run in turn, each on the tensors where the other one leaves the
+    states. They share all other inputs."""
+
+    def __init__(
+        self,
+        compiled: Any,
+        card: Model,
+        batch: int,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any],
+    ) -> None:
+        super().__init__(compiled, card, batch, inputs, outputs)
+        self._other = compiled.create_infer_request()
+        shapes = card.source_shapes(batch)
+        buffers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for name, state in card.states.items():
+            shape = shapes[card.source_inputs[name].name]
+            one, two = (self._tensor(name, shape) for _ in range(2))
+            for request, taken, left in ((self.request, one, two), (self._other, two, one)):
+                request.set_tensor(inputs[name], taken)
+                request.set_tensor(outputs[state.output], left)
+            buffers[name] = one.data, two.data
+        self._turns = Turns((self.infer, _bound_call(self._other)), buffers)
+        self.infer = self._turns.infer
+
+    def bind(self, feed: Feed) -> None:
+        arrays = self._arrays(feed)
+        states = {name: arrays.pop(name) for name in self._card.states if name in arrays}
+        self._turns.place(states)
+        for name, array in arrays.items():
+            self._place(name, array)
+
+    def _set(self, name: str, tensor: Any) -> None:
+        super()._set(name, tensor)
+        self._other.set_tensor(self._inputs[name], tensor)
+
+    def _ran_last(self) -> Any:
+        return self._other if self._turns.last else self.request
+
+
+def _bound_call(request: Any) -> Callable[[], None]:
+    return cast("Callable[[], None]", partial(request.infer, share_outputs=True))

@@ -38,6 +38,7 @@ class Backend(Adapter):
 
     name = "tflite"
     api_version = 2
+    feeds_back = True
     prepare_version = 4
     formats = ("tflite", "keras", "savedmodel")
     precisions = {

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qbench.kit.adapter import Program, Stream, Unsupported
+from qbench.kit.feedback import check_states
 from qbench.kit.feeds import check_feed, convert, fixed_batch
 from qbench.kit.hints import read_hints
 from qbench.kit.model import Artifact, Feed, Model, RunConfig
@@ -59,6 +60,7 @@ class TfliteProgram(Program):
         self._inputs, self._outputs = inputs, outputs
         self.inputs = {name: slot.spec for name, slot in inputs.items()}
         self.outputs = {name: slot.spec for name, slot in outputs.items()}
+        check_states(self._model, self.inputs, self.outputs)
         self._allocate(self._spare)
 
     def stream(self) -> TfliteStream:
@@ -67,15 +69,19 @@ class TfliteProgram(Program):
         if interpreter is None:
             interpreter = self._interpreter()
             self._allocate(interpreter)
-        stream = TfliteStream(
-            interpreter, self._model, self._inputs, self._outputs, self._config.batch
-        )
+        kind = FeedingStream if self._model.states else TfliteStream
+        stream = kind(interpreter, self._model, self._inputs, self._outputs, self._config.batch)
         self._streams.append(stream)
         return stream
 
     def effective(self) -> EffectivePrecision:
         """From the operand types of the allocated graph, and its partition by XNNPACK."""
         operators, notes = self._inspected()
+        if states := self._model.states:
+            specs = [self.inputs[name] for name in states]
+            batch = self._config.batch
+            size = sum(np.zeros(spec.at(batch), spec.dtype).nbytes for spec in specs)
+            notes.append(f"feeds states back by copying {size:,} bytes in each inference")
         return EffectivePrecision.of(operators, notes)
 
     def mismatch(self) -> str | None:
@@ -207,9 +213,10 @@ class TfliteStream(Stream):
         self.infer = native.Invoke if hasattr(native, "Invoke") else interpreter.invoke
 
     def bind(self, feed: Feed) -> None:
-        check_feed(feed, self._model.inputs, self._batch)
+        check_feed(feed, self._model.inputs, self._batch, self._model.states)
         source = self._model.to_source(feed)
-        for name, slot in self._inputs.items():
+        for name in feed:
+            slot = self._inputs[name]
             array = convert(source[slot.name], self._model.inputs[name], slot.spec)
             self.interpreter.set_tensor(slot.index, array)
 
@@ -225,6 +232,38 @@ class TfliteStream(Stream):
         """Free the interpreter; the stream is unusable afterwards."""
         self.infer = _closed
         self.interpreter = None
+
+
+class FeedingStream(TfliteStream):
+    """Copies each state from its output to its input after the inference: LiteRT's tensors cannot
+    change places."""
+
+    def __init__(
+        self,
+        interpreter: Any,
+        model: Model,
+        inputs: Mapping[str, Slot],
+        outputs: Mapping[str, Slot],
+        batch: int,
+    ) -> None:
+        super().__init__(interpreter, model, inputs, outputs, batch)
+        self._invoke = self.infer
+        self._copies = [
+            (inputs[name].index, interpreter.tensor(outputs[state.output].index))
+            for name, state in model.states.items()
+        ]
+        self.infer = self._invoke_and_copy
+
+    def _invoke_and_copy(self) -> None:
+        self._invoke()
+        put = self.interpreter.set_tensor
+        for index, view in self._copies:
+            put(index, view())
+
+    def close(self) -> None:
+        self._copies.clear()  # they hold the interpreter, too
+        self._invoke = _closed
+        super().close()
 
 
 def interpreter(

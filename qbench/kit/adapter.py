@@ -227,6 +227,8 @@ class Stream(ABC):
         infer: run one batch on the bound inputs, which stay unchanged, and return when the outputs
             are readable. This call is timed: no allocation, no conversion, no clock of its own. A
             method, or the runtime's bound call, set in ``__init__`` (which saves a Python frame).
+            It also feeds back ``Model.states``, best by swapping buffers
+            (``qbench.kit.feedback.Turns``).
     """
 
     infer: Callable[[], None]
@@ -237,7 +239,9 @@ class Stream(ABC):
         is timed separately. The caller may change its arrays afterwards.
 
         Args:
-            feed: canonical names, dtypes and layouts, of the shapes ``TensorSpec.at(batch)``.
+            feed: canonical names, dtypes and layouts, of the shapes ``TensorSpec.at(batch)``. A
+                given state is that of the next ``infer``; later ones take what the one before gave.
+                After the first feed, states may be left out: they go on.
 
         Raises:
             ValueError: another name, dtype or shape (see ``qbench.kit.feeds.check_feed``).
@@ -360,6 +364,7 @@ class Adapter(ABC):
         shareable: precisions whose artifact is one ONNX file with Q/DQ operators that other
             runtimes read. ``recipe: shared`` gives all backends the file of the first backend with
             such a precision. Empty for most.
+        feeds_back: whether its streams feed back ``Model.states``; else such models are skipped.
         messages: what messages of the runtime and its tools mean, in a sentence each, the most
             specific first; others are shortened to their first sentence.
     """
@@ -376,6 +381,7 @@ class Adapter(ABC):
     runtime_packages: ClassVar[tuple[str, ...]]
     prepare_packages: ClassVar[tuple[str, ...]]
     shareable: ClassVar[tuple[str, ...]] = ()
+    feeds_back: ClassVar[bool] = False
     messages: ClassVar[tuple[Known, ...]] = ()
 
     def probe(self) -> Ready | Unavailable:

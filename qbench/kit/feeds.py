@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +13,34 @@ from qbench.kit.adapter import Unsupported
 from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
 
 
-def check_feed(feed: Feed, inputs: Mapping[str, TensorSpec], batch: int) -> None:
+def load_items(files: Mapping[str, str | Path], inputs: Mapping[str, TensorSpec]) -> Feed:
+    """Items ``[items, *item]`` by canonical input, memory-mapped.
+
+    Args:
+        files: ``.npy`` files by input. An input without one is a state: it starts from zeros.
+    """
+    given = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
+    count = len(next(iter(given.values())))
+
+    def zeros(spec: TensorSpec) -> np.ndarray:
+        sizes = [int(size) for size in spec.item]
+        return np.broadcast_to(np.zeros((), spec.dtype), (count, *sizes))
+
+    return {name: given[name] if name in given else zeros(inputs[name]) for name in inputs}
+
+
+def check_feed(
+    feed: Feed, inputs: Mapping[str, TensorSpec], batch: int, states: Collection[str] = ()
+) -> None:
     """Check that ``feed`` holds ``batch`` items of the card's inputs.
+
+    Args:
+        states: inputs that it may leave out.
 
     Raises:
         ValueError: a name, kind of dtype or shape differs; names the expected and the given one.
     """
-    if set(feed) != set(inputs):
+    if not set(inputs) - set(states) <= set(feed) <= set(inputs):
         expected, got = ", ".join(inputs), ", ".join(feed) or "none"
         raise ValueError(f"expected the inputs {expected}; got {got}")
     for name, array in feed.items():

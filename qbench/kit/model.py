@@ -101,6 +101,21 @@ class SourceTensor:
         return cls(**data)
 
 
+@dataclass(frozen=True)
+class State:
+    """Where a state, an input of a stateful model, comes from.
+
+    Attributes:
+        output: canonical name of the output that the next inference takes as this input; of the
+            same dtype, shape, layout and batch axis.
+        carried: whether the items are one sequence, each of which starts from the state that the
+            one before it left; else every item starts from the initial state.
+    """
+
+    output: str
+    carried: bool = False
+
+
 _TO_LAST = (0, 2, 3, 1)
 
 
@@ -147,6 +162,7 @@ class Model:
         companions: files next to ``path`` or below its folder that belong to it (external weights),
             by their path from there.
         signature: key of the signature that is meant, in a file with several; else None.
+        states: by canonical input, the output that ``Stream.infer`` feeds back into it.
     """
 
     name: str
@@ -161,6 +177,7 @@ class Model:
     conversion: Mapping[str, Any] | None = None
     companions: Mapping[str, Path] = field(default_factory=dict[str, Path])
     signature: str | None = None
+    states: Mapping[str, State] = field(default_factory=dict[str, State])
 
     @property
     def bytes(self) -> int:
@@ -193,9 +210,17 @@ class Model:
             result[name] = _relayout(outputs[tensor.name], tensor.layout, self.outputs[name].layout)
         return result
 
+    def going_on(self, feed: Mapping[str, np.ndarray]) -> Feed:
+        """``feed`` without the carried states: for a stream that goes on from its last outputs."""
+        carried = {name for name, state in self.states.items() if state.carried}
+        return {name: array for name, array in feed.items() if name not in carried}
+
     def to_json(self) -> dict[str, Any]:
         companions = {name: str(path) for name, path in self.companions.items()}
-        return {**asdict(self), "path": str(self.path), "companions": companions}
+        content = {**asdict(self), "path": str(self.path), "companions": companions}
+        if not self.states:  # keys of artifacts are digests of this
+            del content["states"]
+        return content
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Model:
@@ -209,7 +234,8 @@ class Model:
         }
         companions = {name: Path(path) for name, path in data["companions"].items()}
         paths = {"path": Path(data["path"]), "companions": companions}
-        fields: dict[str, Any] = {**data, **paths, **specs, **names}
+        states = {name: State(**state) for name, state in data.get("states", {}).items()}
+        fields: dict[str, Any] = {**data, **paths, **specs, **names, "states": states}
         return cls(**fields)
 
 

@@ -30,6 +30,7 @@ from qbench.kit.adapter import (
     PrepareError,
     Program,
     Ready,
+    Stream,
     Unavailable,
     Unsupported,
 )
@@ -66,6 +67,11 @@ class AdapterConformance:
         card = catalog.card("digits_cnn")
         form = next(f for f in self.backend().formats if f in card.sources)
         return catalog.model(card, form)
+
+    def stateful(self, folder: Path) -> Model:
+        """A small model with states of at least two inferences' memory; override it if the adapter
+        feeds back."""
+        raise NotImplementedError(f"{type(self).__name__}.stateful has to return a model")
 
     def feed(self, model: Model, batch: int, seed: int = 0) -> Feed:
         """Random inputs in the model's dtypes: floats in 0..1, integers in 0..10."""
@@ -112,11 +118,13 @@ class AdapterConformance:
         kind = self.device.partition(":")[0]
         return PrepareTarget(precision, complete_options(precision, {}), kind)
 
-    def artifact(self, folder: Path, precision: str = "fp32") -> Artifact:
-        """Prepare the model at a precision, as the prepare job does."""
+    def artifact(
+        self, folder: Path, precision: str = "fp32", model: Model | None = None
+    ) -> Artifact:
+        """Prepare the model, or another one, at a precision, as the prepare job does."""
         from qbench.kit.precisions import PRECISIONS
 
-        backend, model = self.backend(), self.model(folder)
+        backend, model = self.backend(), model or self.model(folder)
         target = self.prepare_target(precision)
         reason = backend.supports(model, target)
         if reason is not None:
@@ -307,6 +315,51 @@ class AdapterConformance:
             two.infer()
             for name, array in one.read().items():
                 np.testing.assert_allclose(array, alone[name], rtol=1e-4, atol=1e-5)
+
+    def test_states_are_fed_back(self, tmp_path: Path) -> None:
+        """What ``infer`` feeds back equals what a caller feeds by hand."""
+        import pytest
+
+        if not self.backend().feeds_back:
+            pytest.skip(f"{self.target} feeds nothing back")
+        self.ready()
+        artifact = self.artifact(tmp_path, model=self.stateful(tmp_path))
+        model = artifact.model
+        first, second = self.feed(model, 1, seed=0), self.feed(model, 1, seed=1)
+        inputs = {name: second[name] for name in second if name not in model.states}
+
+        with self.open(artifact, self.config(streams=2)) as program:
+            stream, other = program.stream(), program.stream()
+
+            def ran(stream: Stream, feed: Feed | None = None) -> Feed:
+                if feed is not None:
+                    stream.bind(feed)
+                stream.infer()
+                return {name: np.array(array) for name, array in stream.read().items()}
+
+            def by_hand(feed: Feed, last: Feed | None) -> Feed:
+                states = {n: last[s.output] for n, s in model.states.items()} if last else {}
+                return ran(other, {**feed, **states})
+
+            def read() -> Feed:
+                return {name: np.array(array) for name, array in stream.read().items()}
+
+            wanted = [by_hand(first, None)]
+            for feed in (first, first, second, second):
+                wanted.append(by_hand(feed, wanted[-1]))
+            seen = [ran(stream, first), ran(stream), ran(stream)]
+            other.infer()  # another stream's state is its own
+            stream.bind(inputs)
+            kept = read()
+            seen += [ran(stream), ran(stream)]
+            again = ran(stream, first)
+
+        name = next(iter(model.states.values())).output
+        assert not np.allclose(wanted[0][name], wanted[1][name]), "the model has no memory"
+        for number, want in enumerate(wanted):
+            _assert_equal(seen[number], want, f"inference {number}")
+        _assert_equal(kept, seen[2], "bind must not change the last outputs")
+        _assert_equal(again, wanted[0], "a state that is bound replaces the one before it")
 
     def test_a_batch_equals_its_items(self, tmp_path: Path) -> None:
         self.ready()
@@ -502,3 +555,8 @@ class AdapterConformance:
         assert samples.dtype == np.int64
         assert len(samples) == result["calls"] > 0
         assert (samples > 0).all()
+
+
+def _assert_equal(got: Feed, want: Feed, why: str) -> None:
+    for name, array in want.items():
+        np.testing.assert_allclose(got[name], array, rtol=1e-5, atol=1e-6, err_msg=why)

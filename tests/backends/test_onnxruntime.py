@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cells import cell
 from paths import ROOT
 from processor import AS_IT_STANDS, SATURATES
 
@@ -1215,6 +1216,9 @@ def test_external_weights_outside_the_folder(vit: Model, location: str, tmp_path
 
 class TestConformance(AdapterConformance):
     target = "qbench_onnxruntime:Backend"
+
+    def stateful(self, folder: Path) -> Model:
+        return cell(folder / "cell.onnx", "onnx")
 
 
 def test_a_layer_is_excluded_by_the_name_that_explain_shows(tmp_path: Path):

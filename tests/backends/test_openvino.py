@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cells import cell
 from paths import ROOT
 from processor import HAS_VNNI, SATURATES
 
@@ -269,12 +270,18 @@ class TestConformanceOnnx(AdapterConformance):
     def model(self, folder: Path) -> Model:
         return digits("onnx")
 
+    def stateful(self, folder: Path) -> Model:
+        return cell(folder / "cell.onnx", "onnx")
+
 
 class TestConformanceTflite(AdapterConformance):
     target = "qbench_openvino:Backend"
 
     def model(self, folder: Path) -> Model:
         return digits("tflite")
+
+    def stateful(self, folder: Path) -> Model:
+        return cell(folder / "cell.tflite", "tflite")
 
 
 # --------------------------------------------------------------------------- what it declares

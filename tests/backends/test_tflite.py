@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cells import cell
 from paths import ROOT
 
 interpreter_module = pytest.importorskip("ai_edge_litert.interpreter", reason="needs LiteRT")
@@ -161,6 +162,9 @@ def direct(file: Path, inputs: np.ndarray) -> np.ndarray:
 
 class TestConformance(AdapterConformance):
     target = "qbench_tflite:Backend"
+
+    def stateful(self, folder: Path) -> Model:
+        return cell(folder / "cell.tflite", "tflite")
 
 
 # --------------------------------------------------------------------------- precisions

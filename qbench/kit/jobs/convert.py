@@ -12,6 +12,7 @@ import numpy as np
 
 from qbench.kit.adapter import PrepareError
 from qbench.kit.converter import Converter, Source
+from qbench.kit.feeds import load_items
 from qbench.kit.jobs.evaluate import save_outputs
 from qbench.kit.main import Emit
 
@@ -22,7 +23,8 @@ def run(converter: Converter, request: dict[str, Any], emit: Emit) -> dict[str, 
     source = Source.from_json(request["source"])
     out = Path("out")
     out.mkdir()
-    samples = {name: np.load(file) for name, file in request["samples"].items()}
+    items = load_items(request["samples"], source.inputs)
+    samples = {name: np.array(array) for name, array in items.items()}
     emit("convert")
     start = time.perf_counter_ns()
     converted = converter.convert(source, request["form"], samples, out)

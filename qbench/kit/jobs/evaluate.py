@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import Adapter, Program, Unsupported
-from qbench.kit.feeds import clipped, stacked
+from qbench.kit.feeds import clipped, load_items, stacked
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Feed, Model, RunConfig, gathered, scattered
 from qbench.kit.operators import EFFECTIVE, EffectivePrecision
@@ -27,7 +27,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     config = RunConfig(**request["config"])
     emit("import")
     version = backend.import_runtime()
-    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
+    feeds = load_items(request["feeds"], artifact.model.inputs)
     emit("inspect")
     first = next(batches(feeds, artifact.model, config.batch, config.batch))
     with backend.open(artifact, config, inspect=True) as program:
@@ -57,7 +57,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         outputs = predict(program, feeds, artifact.model, config.batch)
     return {
         "outputs": save_outputs(outputs),
-        "effective": asdict(effective),
+        "effective": asdict(_with_states(effective, artifact.model)),
         "mismatch": mismatch,
         "clipped": saturated,
         "scales": scales,
@@ -133,6 +133,16 @@ def _compare(asked: str, effective: EffectivePrecision) -> None:
         )
 
 
+def _with_states(effective: EffectivePrecision, model: Model) -> EffectivePrecision:
+    """The same with a note on the states that each inference feeds back."""
+    notes = [
+        f"'{state.output}' is fed back into '{name}'"
+        + (", from one item to the next" if state.carried else "; each item starts anew")
+        for name, state in model.states.items()
+    ]
+    return replace(effective, notes=(*effective.notes, *notes))
+
+
 def save_outputs(outputs: Mapping[str, np.ndarray], prefix: str = "") -> dict[str, str]:
     """Write each output to ``<prefix>output-<index>.npy``; return the file names by output."""
     files = {name: f"{prefix}output-{index}.npy" for index, name in enumerate(outputs)}
@@ -147,7 +157,8 @@ def load_artifact(path: Path) -> Artifact:
 
 
 def predict(program: Program, feeds: Feed, model: Model, batch: int) -> dict[str, np.ndarray]:
-    """Infer all items in batches; the last batch is padded with its first item.
+    """Infer all items in batches; the last batch is padded with its first item. Carried states go
+    from each item to the next.
 
     Returns:
         ``[items, *item]`` by canonical output; where items differ in shape, padded at the end.
@@ -160,7 +171,8 @@ def predict(program: Program, feeds: Feed, model: Model, batch: int) -> dict[str
     parts: dict[str, list[np.ndarray]] = {name: [] for name in model.outputs}
     for start in range(0, items, batch):
         rows = [row if row < items else start for row in range(start, start + batch)]
-        stream.bind(gathered(feeds, model.inputs, rows))
+        feed = gathered(feeds, model.inputs, rows)
+        stream.bind(model.going_on(feed) if start else feed)
         stream.infer()
         for name, array in scattered(stream.read(), model.outputs, batch).items():
             parts[name].append(np.array(array[: items - start]))

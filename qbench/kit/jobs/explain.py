@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qbench.kit.adapter import Adapter, Unsupported
+from qbench.kit.feeds import load_items
 from qbench.kit.jobs.evaluate import batches, load_artifact, profiled
 from qbench.kit.jobs.layers import compare
 from qbench.kit.main import Emit
@@ -25,8 +24,8 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     Result: ``profile`` and ``twin_profile`` (``backend.Profile`` as JSON, or None), ``layers`` (see
     ``layers.compare``), ``refusals`` (why one of them is missing, by name)."""
     config = RunConfig(**request["config"])
-    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
     artifact = load_artifact(Path(request["artifact"]))
+    feeds = load_items(request["feeds"], artifact.model.inputs)
     twin = load_artifact(Path(request["twin"])) if request["twin"] else None
     emit("import")
     backend.import_runtime()

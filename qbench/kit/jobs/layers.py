@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import Adapter, Unsupported
+from qbench.kit.feeds import load_items
 from qbench.kit.jobs.evaluate import batches, load_artifact
 from qbench.kit.main import Emit
 from qbench.kit.model import Artifact, Feed, RunConfig
@@ -22,7 +23,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     emit("import")
     backend.import_runtime()
     ours, theirs = (load_artifact(Path(request[n])) for n in ("prepared", "prepared_twin"))
-    feeds = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
+    feeds = load_items(request["feeds"], ours.model.inputs)
     emit("layers")
     config = RunConfig(**request["config"])
     return {"layers": compare(backend, ours, theirs, config, feeds, request["items"])}

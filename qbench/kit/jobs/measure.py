@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from qbench.kit.adapter import Adapter, Program, Stream
+from qbench.kit.feeds import load_items
 from qbench.kit.jobs.evaluate import load_artifact, save_outputs
 from qbench.kit.main import STARTED_NS, Emit
 from qbench.kit.model import Model, RunConfig, first_batch, scattered
@@ -50,7 +52,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     config = RunConfig(**request["config"])
     scenario = importlib.import_module(f"qbench.kit.scenarios.{request['scenario']}")
     artifact = load_artifact(Path(request["artifact"]))
-    items = {name: np.load(file, mmap_mode="r") for name, file in request["feeds"].items()}
+    items = load_items(request["feeds"], artifact.model.inputs)
     feed = first_batch(items, artifact.model.inputs, config.batch)
     phases: dict[str, int | None] = {}
     spawned = request.get("spawned_ns")
@@ -92,6 +94,10 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     around.begin()
     timed = scenario.drive(opened)
     met = around.end()
+    if artifact.model.states:
+        _check_states(artifact.model, streams)
+        streams[0].bind(feed)  # the evaluation's outputs are those of the initial state
+        streams[0].infer()
     outputs = _outputs(artifact.model, streams[0], config.batch)
     emit("segments")
     segments = _segments(streams[0], timed.samples)
@@ -154,6 +160,21 @@ class _Around:
             "counters_missing": self._counters.reason,
             "conditions": self._conditions.end(),
         }
+
+
+def _check_states(model: Model, streams: Sequence[Stream]) -> None:
+    """
+    Raises:
+        RuntimeError: a state that the timed calls fed back is not finite: they computed nothing.
+    """
+    for stream in streams:
+        outputs = stream.read()
+        for name, state in model.states.items():
+            if not np.isfinite(outputs[state.output]).all():
+                raise RuntimeError(
+                    f"the state '{name}' grew to NaN or infinity in calls that fed it back: give "
+                    "real inputs, or leave it out of the card's states"
+                )
 
 
 def _outputs(model: Model, stream: Stream, batch: int) -> dict[str, np.ndarray]:

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from qbench.kit.adapter import Adapter, Unsupported
+from qbench.kit.feeds import load_items
 from qbench.kit.jobs.evaluate import load_artifact, predict, save_outputs
 from qbench.kit.jobs.prepare import make_real
 from qbench.kit.main import Emit
@@ -41,10 +40,8 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
     made = backend.prepare(described, twin.target, None, out)
     emit("evaluate")
     config = RunConfig(**request["config"])
-    feeds = {
-        name: np.load(path, mmap_mode="r")[: request["items"]]
-        for name, path in request["feeds"].items()
-    }
+    items = load_items(request["feeds"], described.inputs)
+    feeds = {name: array[: request["items"]] for name, array in items.items()}
     with backend.open(Artifact(out, described, twin.target, made), config) as program:
         outputs = predict(program, feeds, described, config.batch)
     return {"outputs": save_outputs(outputs)}
