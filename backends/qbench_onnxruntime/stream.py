@@ -77,7 +77,7 @@ class OrtStream(Stream):
         return buffer
 
     def bind(self, feed: Feed) -> None:
-        self._place(self._converted(feed))
+        self._copy_in(self._converted(feed))
 
     def _converted(self, feed: Feed) -> Feed:
         """A feed in the file's names and types."""
@@ -92,7 +92,7 @@ class OrtStream(Stream):
             if canonical in feed
         }
 
-    def _place(self, arrays: Feed) -> None:
+    def _copy_in(self, arrays: Feed) -> None:
         """Copy arrays into the buffers of inputs; bind one where there is none of its shape."""
         for name, array in arrays.items():
             buffer = self._inputs.get(name)
@@ -174,7 +174,7 @@ class FeedingStream(OrtStream):
     def bind(self, feed: Feed) -> None:
         arrays = self._converted(feed)
         self._turns.place({name: arrays.pop(name) for name in self._states if name in arrays})
-        self._place(arrays)
+        self._copy_in(arrays)
 
     def read_file(self) -> Feed:
         left = self._turns.left()

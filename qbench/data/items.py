@@ -102,6 +102,7 @@ def make_items(
         list(card.inputs),  # their order, which JSON objects lose
         card.model_dump(mode="json", include={"preprocess", "inputs"}),
         *([card.sizes] if card.sizes else []),
+        *([sorted(card.states)] if card.states else []),
         {name: [digest_path(path), _tokenizers()] for name, path in vocabularies.items()},
     ]
     key = digest_json([made_of, split.model_dump(mode="json", exclude={"dataset"})])
@@ -118,7 +119,11 @@ def make_items(
     number = folder / "classes.npy"
     classes = int(np.load(number)) if number.exists() else data.classes
     return Items(
-        feeds={name: folder / f"input-{i}.npy" for i, name in enumerate(card.inputs)},
+        feeds={
+            name: file
+            for i, name in enumerate(card.inputs)
+            if (file := folder / f"input-{i}.npy").exists()  # a state need not have one
+        },
         labels=labels if labels.exists() else None,
         count=len(chosen),
         digest=(folder / DIGEST).read_text(),
@@ -141,13 +146,21 @@ def array_for(card: ModelCard, reader: Reader, name: str) -> str:
     wanted = named or name
     if wanted in arrays:
         return wanted
-    alone = len(card.inputs) == 1 or preprocess.tokenize_options(steps) is not None
+    alone = len(card.item_specs) == 1 or preprocess.tokenize_options(steps) is not None
     if named is None and len(arrays) == 1 and alone:
         return arrays[0]
     raise UserError(
         f"data set {reader.card.name} has no array '{wanted}' for input '{name}' of {card.name}",
         nearest(wanted, arrays) + " A step 'array' in the card's preprocess can name it.",
     )
+
+
+def has_array(card: ModelCard, reader: Reader, name: str) -> bool:
+    """Return whether the items have the input ``name``; else it is a state, and starts from
+    zeros."""
+    if name not in card.states or preprocess.array_of(card.preprocess.get(name, [])):
+        return True
+    return name in reader.arrays
 
 
 def find_vocabularies(card: ModelCard, root: Path, report: Report) -> dict[str, Path]:
@@ -190,11 +203,13 @@ class _Writer:
     sizes: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Write ``input-<n>.npy`` for every input, ``labels.npy`` if there are labels,
-        ``chosen.npy``, ``origins.npy``, ``digest.txt`` and, if known, ``classes.npy``."""
+        """Write ``input-<n>.npy`` for every input that items have, ``labels.npy`` if there are
+        labels, ``chosen.npy``, ``origins.npy``, ``digest.txt`` and, if known, ``classes.npy``."""
         self._check_card()
         chosen = self._chosen()
         for number, (name, tensor) in enumerate(self.card.input_specs.items()):
+            if not has_array(self.card, self.reader, name):
+                continue
             array = array_for(self.card, self.reader, name)
             items = self._items(name, tensor, array, chosen)
             try:
@@ -203,7 +218,7 @@ class _Writer:
                 raise UserError(f"model {self.card.name}, input {name}: {error}") from None
         if self.reader.labelled:
             # boxes and masks move with the first input whose steps move pixels: the picture
-            steps = {name: self.card.preprocess.get(name, []) for name in self.card.inputs}
+            steps = {name: self.card.preprocess.get(name, []) for name in self.sizes}
             moved = (n for n, s in steps.items() if preprocess.moves_pixels(s))
             picture = next(moved, next(iter(steps)))
             try:
@@ -221,7 +236,8 @@ class _Writer:
         np.save(self.out / "origins.npy", np.asarray(origins, np.int64))
 
     def _digest(self) -> str:
-        inputs = [digest_file(self.out / f"input-{n}.npy") for n in range(len(self.card.inputs))]
+        files = (self.out / f"input-{n}.npy" for n in range(len(self.card.inputs)))
+        inputs = [digest_file(file) for file in files if file.exists()]
         labels = self.out / "labels.npy"
         return digest_json([inputs, digest_file(labels) if labels.exists() else None])
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qbench.data.download import Report
-from qbench.data.items import Items, array_for, find_vocabularies, readable
+from qbench.data.items import Items, array_for, find_vocabularies, has_array, readable
 from qbench.data.readers import Reader, open_reader
 from qbench.data.tokens import vocabulary
 from qbench.errors import UserError
@@ -143,6 +143,8 @@ def _inputs(
     arrays: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
     for number, (name, tensor) in enumerate(card.inputs.items()):
+        if not has_array(card, reader, name):
+            continue
         steps = card.preprocess.get(name, [])
         array = array_for(card, reader, name)
         if array not in arrays:

@@ -123,6 +123,7 @@ _TO_FIRST = (0, 3, 1, 2)
 
 
 _Size = TypeVar("_Size")
+_T = TypeVar("_T")
 
 
 def relayout_shape(
@@ -210,10 +211,10 @@ class Model:
             result[name] = _relayout(outputs[tensor.name], tensor.layout, self.outputs[name].layout)
         return result
 
-    def going_on(self, feed: Mapping[str, np.ndarray]) -> Feed:
+    def going_on(self, feed: Mapping[str, _T]) -> dict[str, _T]:
         """``feed`` without the carried states: for a stream that goes on from its last outputs."""
         carried = {name for name, state in self.states.items() if state.carried}
-        return {name: array for name, array in feed.items() if name not in carried}
+        return {name: value for name, value in feed.items() if name not in carried}
 
     def to_json(self) -> dict[str, Any]:
         companions = {name: str(path) for name, path in self.companions.items()}

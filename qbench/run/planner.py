@@ -328,6 +328,12 @@ class _Planner:
             )
         if case.batch_size > 1 and self._has_no_batch(case.model):
             return _refused(case, "the model has no batch axis: it runs at batch 1 only")
+        if case.batch_size > 1 and (carried := self._carried(case.model)):
+            return _refused(
+                case,
+                f"the state '{carried}' goes from one item to the next, so items cannot share a "
+                "batch: it runs at batch 1 only",
+            )
         reason = why_not(case.scenario, built.resolved if built else None)
         if reason is None and case.scenario == "pipeline":
             card, packages = self._catalog.card(case.model), built.resolved if built else None
@@ -355,6 +361,11 @@ class _Planner:
     def _has_no_batch(self, model: str) -> bool:
         specs = self._catalog.card(model).input_specs.values()
         return all(spec.batch is None for spec in specs)
+
+    def _carried(self, model: str) -> str | None:
+        """A state that is carried from item to item; None if there is none."""
+        states = self._catalog.card(model).fed_back
+        return next((name for name, state in states.items() if state.carried), None)
 
     def _own(self, case: Case, backend: Adapter) -> Preparation:
         """The preparation by the backend itself, from a source that it supports: a file of the card
@@ -532,7 +543,10 @@ def _refusal(case: Case, probe: Ready | Unavailable) -> str | None:
 
 
 def _unsupported(backend: Adapter, model: Model, target: PrepareTarget) -> str | None:
-    """Why the backend cannot prepare the model for the target; None if it can."""
+    """Why the backend cannot prepare or run the model for the target; None if it can."""
+    if model.states and not backend.feeds_back:
+        first = next(iter(model.states.values()))
+        return f"{backend.name} does not feed the model's states back ('{first.output}')"
     try:
         return backend.supports(model, target)
     except Exception as error:  # a third party's code

@@ -19,7 +19,7 @@ from pydantic import (
 
 from qbench.errors import nearest
 from qbench.kit.adapter import Range
-from qbench.kit.model import TensorSpec
+from qbench.kit.model import State, TensorSpec
 from qbench.spec.datasets import Split
 from qbench.spec.decoders import Decoder
 from qbench.spec.files import Digest, SourceFile, relative_path
@@ -102,6 +102,13 @@ class TensorName(Strict):
 
     name: str | None = None
     layout: Layout | None = None
+
+
+class StateSource(Strict):
+    """Where a state comes from: an output, and whether it goes from one item to the next."""
+
+    output: Annotated[str, Field(alias="from")]
+    carried: bool = False
 
 
 class Companion(Strict):
@@ -197,12 +204,51 @@ class Expected(Strict):
     items: PositiveInt
 
 
+def _state(source: str | StateSource) -> State:
+    return State(source) if isinstance(source, str) else State(source.output, source.carried)
+
+
+def _states_fault(
+    states: Mapping[str, str | StateSource],
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
+    sizes: Mapping[str, int],
+) -> str | None:
+    """Why states do not fit inputs and outputs; None if they do."""
+    taken: dict[str, str] = {}
+    for name, source in states.items():
+        output = _state(source).output
+        if name not in inputs:
+            return f"'{name}' is no input of the card. {nearest(name, inputs)}"
+        if output not in outputs:
+            return f"{name}: '{output}' is no output of the card. {nearest(output, outputs)}"
+        if output in taken:
+            return f"'{output}' is fed back into '{taken[output]}' and into '{name}'"
+        taken[output] = name
+        have, want = outputs[output].spec(sizes), inputs[name].spec(sizes)
+        if (have.dtype, have.item, have.batch, have.layout) != (
+            *(want.dtype, want.item, want.batch, want.layout),
+        ):
+            return f"'{name}' is {_described(want)}, and its source '{output}' {_described(have)}"
+    if states and not set(inputs) - set(states):
+        return "all inputs are states, so items have nothing to feed"
+    return None
+
+
+def _described(spec: TensorSpec) -> str:
+    axis = "no batch axis" if spec.batch is None else f"batch axis {spec.batch}"
+    layout = f" {spec.layout}" if spec.layout else ""
+    return f"{spec.dtype} [{', '.join(map(str, spec.shape))}]{layout} with {axis}"
+
+
 class ModelCard(Strict):
     """A model: its files by format, inputs, outputs, data and expected accuracy.
 
     Attributes:
         task: one of ``qbench.spec.tasks.TASKS``.
         sizes: values of the free sizes in ``inputs``, by name.
+        states: by input, the output that is fed back into it; it starts from zeros unless the data
+            set has an array for it.
         background: number of leading classes of the output that labels do not count, such as the
             first of an ImageNet model's 1001.
         decoder: the conversion of a detector's outputs to boxes.
@@ -222,6 +268,7 @@ class ModelCard(Strict):
     inputs: Annotated[dict[str, Tensor], Field(min_length=1)]
     outputs: Annotated[dict[str, Tensor], Field(min_length=1)]
     sizes: dict[str, PositiveInt] = {}
+    states: dict[str, str | StateSource] = {}
     sources: Annotated[dict[Name, ModelSource], Field(min_length=1)]
     preprocess: dict[str, Steps] = {}
     background: NonNegativeInt = 0
@@ -253,6 +300,18 @@ class ModelCard(Strict):
         if unknown:
             raise ValueError(f"preprocess names {sorted(unknown)}, no input of the card")
         return self
+
+    @field_validator("states")
+    @classmethod
+    def _states_fit(
+        cls, states: dict[str, str | StateSource], info: ValidationInfo
+    ) -> dict[str, str | StateSource]:
+        if not {"inputs", "outputs", "sizes"} <= set(info.data):
+            return states  # another error comes first
+        tensors: tuple[Any, ...] = (info.data["inputs"], info.data["outputs"], info.data["sizes"])
+        if fault := _states_fault(states, *tensors):
+            raise ValueError(fault)
+        return states
 
     @field_validator("metric")
     @classmethod
@@ -310,6 +369,22 @@ class ModelCard(Strict):
         """The ranges of made-up inputs, where the card gives them."""
         given = {name: tensor.range for name, tensor in self.inputs.items()}
         return {name: (limits[0], limits[1]) for name, limits in given.items() if limits}
+
+    @property
+    def item_specs(self) -> dict[str, TensorSpec]:
+        """The inputs that every item has: all but the states."""
+        return {name: spec for name, spec in self.input_specs.items() if name not in self.states}
+
+    @property
+    def fed_back(self) -> dict[str, State]:
+        """The states, by input."""
+        return {name: _state(source) for name, source in self.states.items()}
+
+    @property
+    def states_fault(self) -> str | None:
+        """Why the states do not fit inputs and outputs, with the values of free sizes; None if they
+        do."""
+        return _states_fault(self.states, self.inputs, self.outputs, self.sizes)
 
     @property
     def output_specs(self) -> dict[str, TensorSpec]:

@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 
 from qbench.kit.adapter import Adapter, PrepareError, Unsupported
+from qbench.kit.feeds import load_items
+from qbench.kit.jobs.evaluate import predict
 from qbench.kit.main import Emit
 from qbench.kit.model import (
     UNKNOWN_RANK,
     Artifact,
     Calibration,
+    Feed,
     Model,
     PrepareTarget,
+    RunConfig,
     TensorSpec,
     relayout_shape,
 )
@@ -51,7 +55,8 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         compare(model, found.inputs, found.outputs)
     emit("prepare")
     start = time.perf_counter_ns()
-    provenance = backend.prepare(model, target, _calibration(request), out)
+    calibration = _calibration(request, backend, model)
+    provenance = backend.prepare(model, target, calibration, out)
     elapsed_ns = time.perf_counter_ns() - start
 
     if not (out / provenance.file).exists():
@@ -150,13 +155,32 @@ def compare(
         raise PrepareError(f"the card does not name the file's inputs {sorted(missing)}")
 
 
-def _calibration(request: dict[str, Any]) -> Calibration | None:
+def _calibration(request: dict[str, Any], backend: Adapter, model: Model) -> Calibration | None:
     if not request.get("calibration"):
         return None
     items = request["calibration_items"]
-    feeds = {n: np.load(f, mmap_mode="r")[:items] for n, f in request["calibration"].items()}
+    loaded = load_items(request["calibration"], model.inputs)
+    feeds = {name: array[:items] for name, array in loaded.items()}
+    if any(state.carried for state in model.states.values()):
+        feeds |= _carried_states(backend, model, feeds)
     labels = request.get("calibration_labels")
     if not labels:
         return Calibration(feeds)
     scores, background = request["calibration_scores"]
     return Calibration(feeds, np.load(labels)[:items] + background, scores)
+
+
+def _carried_states(backend: Adapter, model: Model, feeds: Feed) -> Feed:
+    """The carried states that each item finds, ``[items, *item]``: those that the float32 model
+    left after the item before it. A range of zeros would leave a quantized model no memory."""
+    target, out = PrepareTarget("fp32"), Path("float32")
+    out.mkdir()
+    artifact = Artifact(out, model, target, backend.prepare(model, target, None, out))
+    backend.import_runtime()
+    with backend.open(artifact, RunConfig()) as program:
+        left = predict(program, feeds, model, batch=1)
+    return {
+        name: np.concatenate([feeds[name][:1], left[state.output][:-1]])
+        for name, state in model.states.items()
+        if state.carried
+    }

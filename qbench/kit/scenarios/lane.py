@@ -29,7 +29,7 @@ class Library:
     ) -> None:
         self._items, self._inputs = items, inputs
         self._batch = batch
-        self._batch_first = all(spec.batch == 0 for spec in inputs.values())
+        self._batch_first = all(inputs[name].batch == 0 for name in items)
         self.total = min(len(array) for array in items.values())
         bytes_each = sum(array[:1].nbytes for array in items.values())
         self.size = max(1, min(self.total, MAX_ITEMS, MAX_BYTES // max(1, bytes_each)))
@@ -56,6 +56,13 @@ class Library:
     def some(self) -> list[int]:
         """Return the first items in memory, at most a batch."""
         return list(self._place)[: self._batch]
+
+
+def library_of(opened: Opened) -> Library:
+    """Return the library of a program's items, without carried states, which go on from call to
+    call."""
+    model = opened.model
+    return Library(model.going_on(opened.items), model.inputs, opened.config.batch)
 
 
 class Lane:

@@ -25,7 +25,7 @@ import numpy as np
 
 from qbench.kit.adapter import Unsupported
 from qbench.kit.scenarios.closed_loop import in_threads, time_calls
-from qbench.kit.scenarios.lane import Lane, Library, describe
+from qbench.kit.scenarios.lane import Lane, describe, library_of
 from qbench.kit.scenarios.window import Opened, Timed
 
 REHEARSAL_NS, REHEARSAL_CALLS = 200_000_000, 5
@@ -109,7 +109,7 @@ class System:
     def __init__(self, opened: Opened, queued: bool = False) -> None:
         self._batch = opened.config.batch
         self._streams = opened.streams
-        self._library = Library(opened.items, opened.model.inputs, opened.config.batch)
+        self._library = library_of(opened)
         self._queued = queued
         self._threaded = queued or len(self._streams) > 1
         self._waiting: SimpleQueue[list[Any]] = SimpleQueue()

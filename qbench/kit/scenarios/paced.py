@@ -15,7 +15,7 @@ from array import array
 
 import numpy as np
 
-from qbench.kit.scenarios.lane import Lane, Library, describe, put_back
+from qbench.kit.scenarios.lane import Lane, describe, library_of, put_back
 from qbench.kit.scenarios.window import MIN_CALLS_FOR_P99, Opened, Timed
 
 
@@ -26,7 +26,7 @@ def drive(opened: Opened) -> Timed:
     clock = time.perf_counter_ns
     period = 1e9 / opened.options["rate_hz"]
     frames = max(1, round(opened.options["duration_s"] * opened.options["rate_hz"]))
-    library = Library(opened.items, opened.model.inputs, opened.config.batch)
+    library = library_of(opened)
     items = library.size // opened.config.batch or 1
     lane = Lane(opened.streams[0], library)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from qbench.kit.model import Feed, TensorSpec, gathered
+from qbench.kit.model import Feed, gathered
 from qbench.kit.pipeline import answers, pictures, tokens, transforms
 from qbench.kit.scenarios.window import MIN_CALLS_FOR_P99, Opened, Timed
 
@@ -44,8 +44,7 @@ def drive(opened: Opened) -> Timed:
         RuntimeError: preprocessing yields other values than those evaluated, or a frame cannot be
             decoded or preprocessed.
     """
-    work = opened.options["work"]
-    host = _Host(work, opened.model.inputs)
+    host = _Host(opened)
     frames = host.frames(opened.options["frames"])
     for number, frame in enumerate(frames):  # this also imports the packages of the stages
         _check(host, opened, frame, number)
@@ -110,9 +109,13 @@ class _Host:
         titles: titles of the frames, for messages.
     """
 
-    def __init__(self, work: Mapping[str, Any], inputs: Mapping[str, TensorSpec]) -> None:
+    def __init__(self, opened: Opened) -> None:
+        work, inputs = opened.options["work"], opened.model.inputs
         self._arrays: Mapping[str, Mapping[str, str]] = work["arrays"]
-        self._inputs = [_input(n, inputs[n].batch, given) for n, given in work["inputs"].items()]
+        made = opened.model.going_on(work["inputs"])
+        self._inputs = [_input(name, inputs[name].batch, given) for name, given in made.items()]
+        others = {n: a for n, a in opened.model.going_on(opened.items).items() if n not in made}
+        self._initial = gathered(others, inputs, [0])  # states that start anew with each frame
         self.decodes = any(one["kind"] == "picture" for one in self._arrays.values())
         self.answer = None if work["answer"] is None else answers.reader(work["answer"])
         self.titles: Sequence[str] = work["titles"]
@@ -131,7 +134,7 @@ class _Host:
 
     def preprocess(self, items: Mapping[str, np.ndarray | str]) -> Feed:
         """Preprocess an item to a feed, as for the evaluation."""
-        feed: Feed = {}
+        feed = dict(self._initial)
         for one in self._inputs:
             item = transforms.apply(one.steps, items[one.array], one.tokenize)
             made = transforms.cast(item, one.dtype)
@@ -167,8 +170,8 @@ def _check(host: _Host, opened: Opened, frame: Mapping[str, Raw], number: int) -
     except ValueError as error:
         raise RuntimeError(f"{host.titles[number]}: {error}") from None
     evaluated = gathered(opened.items, opened.model.inputs, [number])
-    for name, wanted in evaluated.items():
-        made = feed[name]
+    for name, made in feed.items():
+        wanted = evaluated[name]
         same = made.dtype == wanted.dtype and made.shape == wanted.shape
         if not same or made.tobytes() != wanted.tobytes():
             raise RuntimeError(

@@ -7,6 +7,7 @@ with ``models/*.yaml`` and ``datasets/*.yaml``; a card's paths are relative to i
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -185,6 +186,11 @@ class Catalog:
         sized = given.apply(card)
         if sized is not card:
             self._shapes[card.name] = shapes_of(sized)
+        if fault := sized.states_fault:
+            raise UserError(
+                f"model {card.name}: states: with the given sizes, {fault}",
+                "Call sizes of both the same in the card, and give their values by --size.",
+            )
         if missing := missing_sizes(sized.input_specs):
             raise UserError(
                 f"model {card.name}: the card leaves open {missing}",
@@ -324,6 +330,7 @@ class Catalog:
             source_outputs=_names(card.outputs, source.outputs, default=True),
             companions=companions,
             signature=source.signature,
+            states=card.fed_back,
         )
 
     def _converted_model(
@@ -334,9 +341,11 @@ class Catalog:
         samples = self.items(card, "evaluation")
         assert samples  # made up for a card without data
         if convert:
-            return self._converters.convert(route, verified, samples, limits)
-        found = self._converters.find(route, verified, samples, limits)
-        return found or self._converters.outline(route, verified, samples)
+            model = self._converters.convert(route, verified, samples, limits)
+        else:
+            found = self._converters.find(route, verified, samples, limits)
+            model = found or self._converters.outline(route, verified, samples)
+        return replace(model, states=card.fed_back)
 
     def _verified(self, card: ModelCard, form: str) -> Verified:
         """The converter's input from the source ``form``."""
@@ -406,7 +415,7 @@ class Catalog:
         key = (card.name, split_name)
         if key not in self._items:
             if card.evaluation is None and card.calibration is None:
-                self._items[key] = made_up(card.input_specs, split_name, card.ranges)
+                self._items[key] = made_up(card.item_specs, split_name, card.ranges)
             else:
                 self._items[key] = self._make_items(card, getattr(card, split_name))
             if split_name == "calibration":

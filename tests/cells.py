@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from onnx_files import Node, saved, value
 
 from qbench.kit.model import Model, SourceTensor, State, TensorSpec
 
@@ -33,10 +32,15 @@ def step(x: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return two @ w["v"], np.stack([one, two])
 
 
-def recurrence(items: np.ndarray, carried: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs ``[items, CLASSES]`` and states ``[items, 2, UNITS]`` of items ``[items, FEATURES]``,
-    from zeros."""
-    state = np.zeros((2, 1, UNITS))
+def recurrence(
+    items: np.ndarray, carried: bool, initial: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs ``[items, CLASSES]`` and states ``[items, 2, UNITS]`` of items ``[items, FEATURES]``.
+
+    Args:
+        initial: ``[2, 1, UNITS]``; None: zeros.
+    """
+    state = np.zeros((2, 1, UNITS)) if initial is None else initial
     outputs, states = [], []
     for item in items:
         y, left = step(item[None], state)
@@ -48,28 +52,35 @@ def recurrence(items: np.ndarray, carried: bool) -> tuple[np.ndarray, np.ndarray
 
 
 def onnx_cell(path: Path) -> Path:
-    nodes = [
-        Node("Split", ["state", "halves"], ["h0", "h1"], axis=0),
-        Node("Squeeze", ["h0", "axis"], ["s0"]),
-        Node("Squeeze", ["h1", "axis"], ["s1"]),
-        *(
-            node
-            for layer, given in (("0", "x"), ("1", "t0"))
-            for node in (
-                Node("MatMul", [given, f"w{layer}"], [f"a{layer}"]),
-                Node("MatMul", [f"s{layer}", f"u{layer}"], [f"b{layer}"]),
-                Node("Add", [f"a{layer}", f"b{layer}"], [f"c{layer}"]),
-                Node("Tanh", [f"c{layer}"], [f"t{layer}"]),
-                Node("Unsqueeze", [f"t{layer}", "axis"], [f"n{layer}"]),
-            )
-        ),
-        Node("Concat", ["n0", "n1"], ["state_out"], axis=0),
-        Node("MatMul", ["t1", "v"], ["y"]),
-    ]
-    inputs = [value("x", ["N", FEATURES]), value("state", STATE)]
-    outputs = [value("y", ["N", CLASSES]), value("state_out", STATE)]
-    whole = {"halves": np.array([1, 1]), "axis": np.array([0])}
-    return saved(path, nodes, inputs, outputs, {**WEIGHTS, **whole})
+    import onnx
+    from onnx import numpy_helper, parser
+
+    model = parser.parse_model("""
+        <ir_version: 9, opset_import: ["": 17]>
+        cell (float[N, 4] x, float[2, N, 8] state) => (float[N, 3] y, float[2, N, 8] state_out)
+        {
+            halves = Constant <value: tensor = int64[2] {1, 1}> ()
+            first = Constant <value: tensor = int64[1] {0}> ()
+            h0, h1 = Split <axis = 0> (state, halves)
+            s0 = Squeeze (h0, first)
+            s1 = Squeeze (h1, first)
+            a0 = MatMul (x, w0)
+            b0 = MatMul (s0, u0)
+            c0 = Add (a0, b0)
+            t0 = Tanh (c0)
+            a1 = MatMul (t0, w1)
+            b1 = MatMul (s1, u1)
+            c1 = Add (a1, b1)
+            t1 = Tanh (c1)
+            n0 = Unsqueeze (t0, first)
+            n1 = Unsqueeze (t1, first)
+            state_out = Concat <axis = 0> (n0, n1)
+            y = MatMul (t1, v)
+        }
+    """)
+    model.graph.initializer.extend(numpy_helper.from_array(w, n) for n, w in WEIGHTS.items())
+    onnx.save(model, path)
+    return path
 
 
 def tflite_cell(path: Path) -> Path:
