@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from cells import FEATURES, STATE, UNITS, onnx_cell, recurrence, step, tflite_cell
+from cells import FEATURES, STATE, UNITS, WEIGHTS, onnx_cell, recurrence, step, tflite_cell
 
 from qbench.bundle.bundle import Bundle
 from qbench.errors import UserError
 from qbench.spec.models import ModelCard
 from qbench.spec.yamlfile import load
 
-pytest.importorskip("onnx", reason="needs onnx")
+onnx = pytest.importorskip("onnx", reason="needs onnx")
 
 ITEMS = np.random.default_rng(0).normal(0, 2, (40, FEATURES)).astype(np.float32)
 STATES = {
@@ -162,6 +162,31 @@ def test_a_quantizer_sees_the_states_of_the_calibration_items(project: Any):
     exact, quantized = project.cases()
     assert (exact["status"], quantized["status"]) == ("ok", "ok"), quantized["reason"]
     assert quantized["sqnr_db"] > 20
+
+
+@pytest.mark.slow
+def test_a_state_that_grows_without_bound_fails_the_trial(project: Any):
+    """Calls on infinities would have a time, but compute nothing."""
+    pytest.importorskip("onnxruntime")
+    path = write(project, card("anew"))
+    model = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["": 17]>
+        grows (float[N, 4] x, float[2, N, 8] state) => (float[N, 3] y, float[2, N, 8] state_out)
+        {
+            ten = Constant <value: tensor = float[1] {10.0}> ()
+            one = Constant <value: tensor = float[1] {1.0}> ()
+            larger = Mul (state, ten)
+            state_out = Add (larger, one)
+            y = MatMul (x, v)
+        }
+    """)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(WEIGHTS["v"][:4], "v"))
+    onnx.save(model, project.root / "cell.onnx")
+    done = project.qbench("run", "-m", path, "-b", "onnxruntime", "-p", "fp32", "--rounds", "1")
+    assert done.returncode == 1, done.stderr
+    (case,) = project.cases()
+    assert case["status"] == "error"
+    assert case["reason"].startswith("the state 'state' grew to NaN or infinity")
 
 
 def test_what_cannot_feed_back_is_skipped_with_a_reason(project: Any):

@@ -94,6 +94,38 @@ def test_a_shared_name_is_the_batch_on_other_axes():
     )
     assert found.inputs["state"] == {"dtype": "float32", "shape": [2, "N", 6], "batch": 1}
     assert found.outputs["state_out"]["batch"] == 1
+    (note,) = found.notes
+    assert "looks stateful" in note and "`states: {state: state_out}`" in note
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "paired"),
+    [
+        ("state", "stateN", True),
+        ("h0", "hn", True),
+        ("in_state0", "out_state0", True),
+        ("in_state0", "out_state1", False),
+        ("cache", "new_cache", True),
+        ("input_1", "output_1", False),
+        ("image", "scores", False),
+    ],
+)
+def test_a_note_says_that_a_card_can_feed_back(name: str, output: str, paired: bool):
+    found = asked(
+        {"x": floats("N", 8), name: floats("N", 6)},
+        lambda **feed: {"y": feed["x"] @ WEIGHTS, output: feed[name] * 0.5},
+        {"y": floats("N", 4), output: floats("N", 6)},
+    )
+    assert any("looks stateful" in note for note in found.notes) is paired
+
+
+def test_a_cache_that_grows_is_no_state():
+    found = asked(
+        {"x": floats("N", 8), "cache": floats("N", 3, 8)},
+        lambda x, cache: {"y": x @ WEIGHTS, "cache_out": np.concatenate([cache, x[:, None]], 1)},
+        {"y": floats("N", 4), "cache_out": floats("N", "M", 8)},
+    )
+    assert not any("looks stateful" in note for note in found.notes)
 
 
 def test_outputs_without_a_batch():

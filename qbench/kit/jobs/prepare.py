@@ -54,8 +54,8 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
         model = _named(model, found.inputs, found.outputs)
         compare(model, found.inputs, found.outputs)
     emit("prepare")
-    start = time.perf_counter_ns()
     calibration = _calibration(request, backend, model)
+    start = time.perf_counter_ns()
     provenance = backend.prepare(model, target, calibration, out)
     elapsed_ns = time.perf_counter_ns() - start
 

@@ -416,12 +416,49 @@ def _settled(asked: Asked, trial: _Trial) -> Tensors:
         notes.append(f"{asked.title} has no batch axis: an inference takes one item")
     if trial.fixed is not None:
         notes.append(f"{asked.title} is fixed at batch {trial.fixed}")
+    if states := _paired_states(trial):
+        pairs = ", ".join(f"{name}: {output}" for name, output in states.items())
+        notes.append(
+            f"{asked.title} looks stateful, but is fed new inputs in each inference; a card with "
+            f"`states: {{{pairs}}}` feeds its outputs back (docs/model-cards.md)"
+        )
     for size in trial.inputs.sizes:
         known = asked.described.sizes.get(size)
         if known is not None and size not in asked.given.sizes:
             notes.append(f"{size} is {known.value}, by {known.source}")
     batch = trial.fixed or (batches[0] if batches else 1)
     return Tensors(inputs, outputs, trial.inputs.sizes, batch, tuple(notes))
+
+
+_OF_INPUTS = frozenset({"in", "input", "prev", "previous", "old", "initial", "0"})
+_OF_OUTPUTS = frozenset({"out", "output", "new", "next", "n"})
+"""Words in the names of states that tell an input from its output."""
+
+
+def _paired_states(trial: _Trial) -> dict[str, str]:
+    """Outputs that by name, dtype and shape are the next value of an input, by input."""
+    found: dict[str, str] = {}
+    for name, spec in trial.inputs.specs.items():
+        shape = spec.at(trial.fixed or 1)
+        for output, array in trial.alone[0].items():
+            alike = array.dtype == np.dtype(spec.dtype) and array.shape == shape
+            if spec.shape and alike and _same_state(name, output) and output not in found.values():
+                found[name] = output
+                break
+    return found
+
+
+def _same_state(name: str, output: str) -> bool:
+    """Whether names are of the kind of ``state`` and ``state_out``, ``h0`` and ``hn``."""
+    taken = [word for word in _words(name) if word not in _OF_INPUTS]
+    given = [word for word in _words(output) if word not in _OF_OUTPUTS]
+    named = any(not word.isdigit() for word in taken)
+    return named and (taken == given or output.lower() == name.lower().rstrip("0") + "n")
+
+
+def _words(name: str) -> list[str]:
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[a-z0-9]+", spaced.lower())
 
 
 def _untried(asked: Asked, inputs: _Valued) -> Tensors:
