@@ -60,7 +60,7 @@ class TfliteProgram(Program):
         self._inputs, self._outputs = inputs, outputs
         self.inputs = {name: slot.spec for name, slot in inputs.items()}
         self.outputs = {name: slot.spec for name, slot in outputs.items()}
-        check_states(self._model, self.inputs, self.outputs)
+        check_states(self._model, self.inputs, self.outputs, converted=True)
         self._allocate(self._spare)
 
     def stream(self) -> TfliteStream:
@@ -236,7 +236,7 @@ class TfliteStream(Stream):
 
 class FeedingStream(TfliteStream):
     """Copies each state from its output to its input after the inference: LiteRT's tensors cannot
-    change places."""
+    change places. In a quantized file their scales may differ: then it converts, too."""
 
     def __init__(
         self,
@@ -249,7 +249,7 @@ class FeedingStream(TfliteStream):
         super().__init__(interpreter, model, inputs, outputs, batch)
         self._invoke = self.infer
         self._copies = [
-            (inputs[name].index, interpreter.tensor(outputs[state.output].index))
+            (inputs[name], outputs[state.output], interpreter.tensor(outputs[state.output].index))
             for name, state in model.states.items()
         ]
         self.infer = self._invoke_and_copy
@@ -257,8 +257,8 @@ class FeedingStream(TfliteStream):
     def _invoke_and_copy(self) -> None:
         self._invoke()
         put = self.interpreter.set_tensor
-        for index, view in self._copies:
-            put(index, view())
+        for taken, given, view in self._copies:
+            put(taken.index, convert(view(), given.spec, taken.spec))
 
     def close(self) -> None:
         self._copies.clear()  # they hold the interpreter, too

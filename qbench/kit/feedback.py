@@ -11,19 +11,23 @@ from qbench.kit.model import Feed, Model, TensorSpec
 
 
 def check_states(
-    model: Model, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]
+    model: Model,
+    inputs: Mapping[str, TensorSpec],
+    outputs: Mapping[str, TensorSpec],
+    converted: bool = False,
 ) -> None:
-    """Check that the file's states can be fed back as they are.
+    """Check that the file's states can be fed back.
 
     Args:
         inputs, outputs: the program's.
+        converted: whether the adapter converts them between types and scales.
 
     Raises:
         Unsupported: input and output differ in type, scale or layout.
     """
     for name, state in model.states.items():
         taken, given = inputs[name], outputs[state.output]
-        for what in ("dtype", "scale", "zero_point", "layout"):
+        for what in ("layout",) if converted else ("layout", "dtype", "scale", "zero_point"):
             have, want = getattr(given, what), getattr(taken, what)
             if have != want:
                 raise Unsupported(

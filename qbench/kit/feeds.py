@@ -136,7 +136,7 @@ def padded(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray:
-    """Convert ``array`` from ``have`` to ``want``: cast, quantize or dequantize.
+    """Convert ``array`` from ``have`` to ``want``: cast, quantize, dequantize or rescale.
 
     Quantizes by ``round(x / scale) + zero_point``, half to even, saturated, as ONNX's
     QuantizeLinear and TFLite's Quantize.
@@ -146,6 +146,10 @@ def convert(array: np.ndarray, have: TensorSpec, want: TensorSpec) -> np.ndarray
             out of range.
     """
     have_kind, want_type = array.dtype.kind, np.dtype(want.dtype)
+    scales = (have.scale, have.zero_point), (want.scale, want.zero_point)
+    if None not in (have.scale, want.scale) and scales[0] != scales[1]:
+        real = TensorSpec("float32", have.shape)
+        return convert(convert(array, have, real), real, want)
     if have_kind == "f" and want_type.kind in "iu":
         if want.scale is None:
             raise ValueError(f"expected {want.dtype}, got {array.dtype}, and the scale is unknown")

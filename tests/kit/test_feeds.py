@@ -47,3 +47,12 @@ def test_values_that_a_scale_cannot_hold_are_counted():
     assert clipped(array[:, :3], INT8) is None
     assert clipped(array, REAL) is None
     assert clipped(np.array([[300]]), INT8) is None, "integers are no real numbers"
+
+
+def test_integers_of_another_scale_are_rescaled():
+    """As a state whose output and input have ranges of their own."""
+    have = TensorSpec("int8", ("N", 4), scale=0.5, zero_point=10)
+    want = TensorSpec("int8", ("N", 4), scale=0.25, zero_point=-20)
+    steps = np.array([[10, 12, 9, 100]], np.int8)  # 0, 1, -0.5 and 45
+    np.testing.assert_array_equal(convert(steps, have, want), [[-20, -16, -22, 127]])
+    np.testing.assert_array_equal(convert(steps, have, have), steps)
