@@ -86,3 +86,17 @@ def test_one_of_several_signatures_is_chosen(models: Models, visit: Visit):
     answer = visit.runs(path, "--signature", "encode", "-b", "tflite", "-p", "fp32")
     (output,) = answer.outputs("tflite").values()
     assert output.shape == (64, 4)
+
+
+def test_a_keras_lstm_of_a_free_batch_is_converted(models: Models, visit: Visit):
+    path = models("keras_lstm")
+    right = np.load(path.with_name("right.npz"))
+    answer = visit.runs(path, "--inputs", items_of(visit, "x", right["x"]), *BOTH, "-p", "fp32")
+    for backend in ("tflite", "openvino"):
+        (output,) = answer.outputs(backend).values()
+        assert near(output, right["y"][2:])
+
+
+def test_a_dictionary_of_inputs_keeps_its_names(models: Models, visit: Visit):
+    answer = visit.runs(models("keras_dictionary"), *BOTH, "-p", "fp32")
+    assert {case["status"] for case in answer.cases} == {"ok"}

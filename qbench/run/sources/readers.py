@@ -11,7 +11,7 @@ import numpy as np
 
 from qbench.errors import UserError
 from qbench.kit.adapter import Description, PrepareError, Ready, Unavailable
-from qbench.kit.model import Feed, Model, SourceTensor, TensorSpec
+from qbench.kit.model import Feed, Model, PrepareTarget, SourceTensor, TensorSpec
 from qbench.kit.onnxfile.external import external_files
 from qbench.kit.tflitefile import several_signatures
 from qbench.run.sources.convert import Converters
@@ -123,16 +123,18 @@ class Readers:
         )
 
     def runner(self, path: Path, form: str, described: Description) -> Runner | None:
-        """Runs the file in the first adapter that can; None if no adapter here reads the format."""
-        adapters = list(self._adapters(form, []))
-        if not adapters:
+        """Runs the file in the first adapter that can; None if none here runs the format as it is,
+        without a conversion."""
+        source = _as_file(path, form, described.inputs, described.outputs)
+        targets = [t for name, t in self._adapters(form, []) if self._takes(name, source)]
+        if not targets:
             return None
 
         def run(specs: Mapping[str, TensorSpec], batch: int, feeds: Sequence[Feed]) -> Ran:
             model = _as_file(path, form, specs, described.outputs)
             model = replace(model, signature=self.signature)
             first = None
-            for _, target in adapters:
+            for target in targets:
                 ran = _run_in(target, model, batch, feeds)
                 if ran.refusal is None:
                     return ran
@@ -141,6 +143,12 @@ class Readers:
             return first
 
         return run
+
+    def _takes(self, name: str, model: Model) -> bool:
+        backend = self.registry.load(name)
+        return not isinstance(backend, Unavailable) and not backend.supports(
+            model, PrepareTarget("fp32")
+        )
 
     def _adapters(self, form: str, reasons: list[str]) -> Iterator[tuple[str, str]]:
         """Yield name and ``module:Class`` of the adapters that read a format and work here; append
