@@ -42,7 +42,7 @@ def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path
 
 def said(error: BaseException) -> str:
     """An error of the user's code, with its type: sometimes that says the most."""
-    return short(f"{type(error).__name__}: {error}")
+    return f"{short(str(error))} ({type(error).__name__})"
 
 
 def load_weights(path: Path) -> dict[str, Any]:
