@@ -221,6 +221,13 @@ class Backend(Whole):
 """
 
 
+def test_items_drawn_at_random_are_no_sequence(project: Any):
+    path = write(project, card("carried"))
+    done = project.qbench("run", "--model", path, "--data", project.root / "steps.npz")
+    assert done.returncode == 2
+    assert "carries the state 'state' from one item to the next" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     {

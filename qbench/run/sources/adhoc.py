@@ -167,7 +167,7 @@ def _add_card(
         raise UserError(f"two of the model cards are called {path.stem}", ONE_AT_A_TIME)
     card = catalog.add_card(path)
     if given.data:
-        data = open_data(given.data, list(card.inputs))
+        data = open_data(given.data, list(card.item_specs))
         _add_data(catalog, card, root_of(path), data, given, catalog.given_shapes(card.name))
     fixed = (fixed_batch(spec) for spec in card.input_specs.values())
     return card.name, next(filter(None, fixed), 1)

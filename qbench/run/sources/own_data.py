@@ -96,8 +96,15 @@ class OwnData:
             raise UserError(
                 f"the card of {card.name} has its own preprocess", "Leave out --preprocess."
             )
+        for name, state in card.fed_back.items():
+            if state.carried:
+                raise UserError(
+                    f"{card.name} carries the state '{name}' from one item to the next, and items "
+                    "of --data are drawn at random",
+                    "Name the sequence in the card's evaluation (docs/model-cards.md).",
+                )
         inputs, preprocess, notes = dict(card.inputs), dict(card.preprocess), [*self.notes]
-        for name, spec in card.input_specs.items():
+        for name, spec in card.item_specs.items():
             if not card.preprocess:
                 fit = _Fit(self, name, card.inputs[name], spec, quantized.get(name, False))
                 inputs[name], preprocess[name], note = fit.steps(scaling, self._samples(name)[0])
