@@ -393,14 +393,41 @@ def init(
         Path | None,
         typer.Option("--costs", metavar="FILE", help="Write a cost sheet instead of a suite."),
     ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", "-m", metavar="FILE", help="Write a card of this model file."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The card. [default: next to the model]"
+        ),
+    ] = None,
+    shape: Shapes = None,
+    size: Sizes = None,
+    batch_axis: BatchAxes = None,
+    signature: Signature = None,
 ) -> int:
-    """Write a commented suite or cost sheet to start from.
+    """Write a commented suite, cost sheet or model card to start from.
 
     \b
     Examples:
       qbench init mysuite.yaml && qbench run mysuite.yaml
       qbench init --costs costs.yaml
+      qbench init --model network.onnx && qbench run --model network.yaml
     """
+    of_card = output or shape or size or batch_axis or signature
+    if model is not None:
+        if path is not None or costs is not None:
+            raise UserError(
+                "--model writes a card only", "Name the card by -o, and leave out the others."
+            )
+        given = _GivenText(shape or [], size or [], batch_axis or [])
+        return _init_card(model, output, given, signature)
+    if of_card:
+        raise UserError(
+            "-o, --shape, --size, --batch-axis and --signature are for a card", "Add --model FILE."
+        )
     if costs is not None:
         if path is not None:
             raise UserError(
@@ -415,16 +442,50 @@ def init(
     return 0
 
 
+def _init_card(model: Path, path: Path | None, given: _GivenText, signature: str | None) -> int:
+    from qbench.run.sources.adhoc import card_name
+    from qbench.run.sources.readers import Readers
+    from qbench.run.sources.skeleton import card_text
+    from qbench.run.workers.registry import Registry
+    from qbench.spec.sizes import GivenSizes
+
+    path = path or model.parent / f"{card_name(model)}.yaml"
+    _check_new(path)
+    if not model.exists():
+        raise UserError(f"there is no model file {model}")
+    registry = Registry()
+    readers = Readers(registry, registry.names, signature)
+    text, notes = card_text(model, path, GivenSizes.parse(*given), readers)
+    for note in notes:
+        print(note, file=sys.stderr)
+    _write(path, text)
+    print(f"wrote {path}; complete it, then: qbench run --model {path}")
+    return 0
+
+
 def _write_template(name: str, path: Path) -> None:
     """
     Raises:
         UserError: the file exists, or its folder does not.
     """
     from qbench.spec.suite import suites_dir
-    from qbench.storage import write_file
 
+    _check_new(path)
+    _write(path, (suites_dir() / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _check_new(path: Path) -> None:
+    """
+    Raises:
+        UserError: the file exists, or its folder does not.
+    """
     if path.exists():
         raise UserError(f"{path} exists", "Give another name; nothing was overwritten.")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}", "Create it first.")
-    write_file(path, (suites_dir() / "templates" / name).read_text(encoding="utf-8"))
+
+
+def _write(path: Path, text: str) -> None:
+    from qbench.storage import write_file
+
+    write_file(path, text)

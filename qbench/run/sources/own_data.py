@@ -22,7 +22,7 @@ from qbench.data.readers.arrays import array_names
 from qbench.data.readers.base import Reader
 from qbench.data.readers.pictures import ENDINGS
 from qbench.errors import UserError, check_known
-from qbench.kit.model import TensorSpec
+from qbench.kit.model import Shape, TensorSpec
 from qbench.kit.precisions import PRECISIONS
 from qbench.spec.datasets import DatasetCard, Sample, Split
 from qbench.spec.models import ModelCard, Tensor
@@ -372,8 +372,7 @@ class _Fit:
         """
         if self.spec.layout is not None:
             return self.spec.layout
-        axes = {"NCHW": 0, "NHWC": 2}
-        found = [name for name, axis in axes.items() if self.spec.item[axis] in (1, 3)]
+        found = evident_layouts(self.spec.item)
         if len(found) != 1:
             raise UserError(f"{self.title}: which axis holds the colours is not evident", BY_CARD)
         return found[0]
@@ -385,6 +384,12 @@ class _Fit:
         """Height and width."""
         height, width = self.spec.item[1:] if layout == "NCHW" else self.spec.item[:2]
         return [int(height), int(width)]
+
+
+def evident_layouts(item: Shape) -> list[str]:
+    """The layouts that a picture of this shape may have: 1 or 3 channels on their axis."""
+    axes = {"NCHW": 0, "NHWC": 2} if len(item) == 3 else {}
+    return [layout for layout, axis in axes.items() if item[axis] in (1, 3)]
 
 
 def _classes(spec: TensorSpec) -> int | None:

@@ -151,12 +151,14 @@ class Readers:
         )
 
     def _adapters(self, form: str, reasons: list[str]) -> Iterator[tuple[str, str]]:
-        """Yield name and ``module:Class`` of the adapters that read a format and work here; append
-        to ``reasons`` why others do not."""
+        """Yield name and ``module:Class`` of the adapters that read a format and work here, those
+        first that read it best; append to ``reasons`` why others do not."""
+        ranks: dict[str, int] = {}
         for name in dict.fromkeys([*self.chosen, *self.registry.names]):
             backend = self.registry.load(name)
-            if isinstance(backend, Unavailable) or form not in backend.formats:
-                continue
+            if not isinstance(backend, Unavailable) and form in backend.formats:
+                ranks[name] = list(backend.formats).index(form)
+        for name in sorted(ranks, key=lambda name: ranks[name]):
             probe = self.registry.probe([name])[name]
             if isinstance(probe, Ready):
                 yield name, self.registry.targets[name]

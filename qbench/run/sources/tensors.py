@@ -73,6 +73,8 @@ class Asked:
         arrays: shapes of the given inputs' arrays, by name; None: inputs are made up.
         items: makes two items' arrays ``[2, ...]`` for inputs of some specs.
         run: None if nothing here runs this format.
+        stays_open: whether sizes without a value stay open, instead of being refused; then the file
+            is not tried.
     """
 
     title: str
@@ -81,6 +83,7 @@ class Asked:
     arrays: Mapping[str, tuple[int, ...]] | None
     items: Callable[[Specs], Feed]
     run: Runner | None
+    stays_open: bool = False
 
 
 def settle(asked: Asked) -> Tensors:
@@ -95,9 +98,10 @@ def settle(asked: Asked) -> Tensors:
     asked = replace(asked, given=asked.given.renamed(described.inputs))
     asked.given.check_names(described.inputs)
     inputs = _with_batch(_ranked(asked), asked.given, described.sizes)
-    if asked.run is None:
-        return _untried(asked, _valued(asked, inputs))
-    trial = _try(asked, _valued(asked, inputs))
+    valued = _valued(asked, inputs)
+    if asked.run is None or any(spec.free for spec in valued.specs.values()):
+        return _untried(asked, valued)
+    trial = _try(asked, valued)
     if trial.why_no_batch is not None:
         if asked.given.batch_axes:
             raise UserError(
@@ -199,7 +203,7 @@ def _valued(asked: Asked, inputs: Specs, why_no_batch: str = "") -> _Valued:
         for name, spec in inputs.items()
         if (free := [size for size in spec.free if size not in sizes])
     ]
-    if missing:
+    if missing and not asked.stays_open:
         name, spec, _ = missing[0]
         names = list(dict.fromkeys(size for _, _, free in missing for size in free))
         sizes_of = enumerate(spec.shape)
