@@ -18,17 +18,21 @@ pytest.importorskip("onnxruntime")
 
 
 def network(
-    path: Path, x: tuple[str, int, list[Any]], nodes: list[Any], **weights: np.ndarray
+    path: Path,
+    inputs: list[str],
+    kind: int,
+    shape: list[Any],
+    nodes: list[Any],
+    **weights: np.ndarray,
 ) -> None:
-    """An ONNX file with one input and the output ``y``."""
+    """An ONNX file with inputs of one kind and the output ``y``."""
     import onnx
     from onnx import numpy_helper
 
-    name, kind, shape = x
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info(name, kind, shape)],
+        [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
         [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
@@ -47,7 +51,7 @@ def pictures(path: Path) -> None:
         helper.make_node("GlobalAveragePool", ["c"], ["p"]),
         helper.make_node("Flatten", ["p"], ["y"]),
     ]
-    network(path, ("images", 1, ["batch", 3, "height", "width"]), nodes, w=CONV)
+    network(path, ["images"], 1, ["batch", 3, "height", "width"], nodes, w=CONV)
 
 
 def test_a_written_card_runs_as_its_file_does(project):
@@ -85,7 +89,7 @@ def test_sizes_that_nobody_gives_stay_open_in_the_card(project):
 def test_ids_stay_within_their_table_with_a_card_too(project):
     table = np.arange(15, dtype=np.float32).reshape(5, 3)
     nodes = [helper.make_node("Gather", ["t", "ids"], ["y"])]
-    network(project.root / "net.onnx", ("ids", 7, ["N", 4]), nodes, t=table)
+    network(project.root / "net.onnx", ["ids"], 7, ["N", 4], nodes, t=table)
     assert project.qbench("init", "-m", "net.onnx").returncode == 0
     path = project.root / "net.yaml"
     assert "ids: {dtype: int64, shape: [N, 4], range: [0, 4]}" in path.read_text()
@@ -101,7 +105,7 @@ def test_ids_stay_within_their_table_with_a_card_too(project):
 
 
 def test_a_logarithm_of_made_up_inputs_says_what_they_are(project):
-    network(project.root / "net.onnx", ("x", 1, ["N", 4]), [helper.make_node("Log", ["x"], ["y"])])
+    network(project.root / "net.onnx", ["x"], 1, ["N", 4], [helper.make_node("Log", ["x"], ["y"])])
     refused = project.qbench("run", "-m", "net.onnx", "-b", "onnxruntime", "-p", "fp32")
     assert refused.returncode == 2
     assert "NaN or infinity for made-up inputs" in refused.stderr and "--inputs" in refused.stderr
@@ -157,13 +161,11 @@ def test_scales_of_a_quantized_file_are_told(project, assets: Path):
     assert "shape: [N, 10]} # real = (q - -128) * 0.00390625" in text  # 1/256: a softmax's
 
 
-@pytest.mark.parametrize("name", ["yes", "N", "null", "a: b", "x, {y}", "1", "a # b", "é\n"])
-def test_any_name_of_a_tensor_is_read_back(project, name: str):
-    network(
-        project.root / "net.onnx", (name, 1, ["N", 4]), [helper.make_node("Relu", [name], ["y"])]
-    )
+def test_any_name_of_a_tensor_is_read_back(project):
+    names = ["yes", "N", "null", "a: b", "x, {y}", "1", "a # b", "é\n"]
+    network(project.root / "net.onnx", names, 1, ["N", 4], [helper.make_node("Sum", names, ["y"])])
     done = project.qbench("init", "-m", "net.onnx")
     assert done.returncode == 0, done.stderr
     card, _ = load(project.root / "net.yaml", ModelCard)
-    assert list(card.inputs) == [name]
-    assert card.inputs[name].spec().item == (4,) and card.task == "unknown"
+    assert list(card.inputs) == names
+    assert all(tensor.spec().item == (4,) for tensor in card.inputs.values())
