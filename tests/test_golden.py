@@ -186,14 +186,11 @@ def test_int8_keeps_the_accuracy_or_the_exception_is_known(real):
 
 
 def test_int8_is_int8_and_smaller(real):
-    """The word vectors' two small products stay in float32 on OpenVINO where the processor has
-    VNNI: the flag says so."""
     for case in only(real, precision="int8-static", status="ok"):
-        named = HAS_VNNI and (case["model"], case["backend"]) == ("avgwordvec_sst2", "openvino")
         far = case["sqnr_db"] < 10  # mobilenet_v1_025_224: two layers of uneven channels
-        flags = ["int8 in name only"] * named + ["int8 sums may saturate"] * saturates(case)
+        flags = ["int8 sums may saturate"] * saturates(case)
         assert case["flags"] == (", ".join(flags + ["far from float32"] * far) or None), case
-        assert case["effective_precision"] == ("fp32" if named else "int8"), case
+        assert case["effective_precision"] == "int8", case
     for backend in RUNTIMES:
         exact, quantized = only(real, model="mobilenet_v2_100_224", backend=backend)
         assert quantized["artifact_size_mb"] <= 0.35 * exact["artifact_size_mb"]
