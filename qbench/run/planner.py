@@ -13,7 +13,7 @@ from qbench.errors import NoSource, UserError
 from qbench.kit.adapter import Adapter, Ready, Unavailable
 from qbench.kit.model import Model, PrepareTarget
 from qbench.kit.precisions import PRECISIONS
-from qbench.kit.reasons import short
+from qbench.kit.reasons import sentence, short
 from qbench.machine.host import usable_cores
 from qbench.run.artifacts import ArtifactStore, ClassScores, Preparation
 from qbench.run.plan import Plan, Planned
@@ -550,4 +550,4 @@ def _unsupported(backend: Adapter, model: Model, target: PrepareTarget) -> str |
     try:
         return backend.supports(model, target)
     except Exception as error:  # a third party's code
-        return f"its adapter failed in supports(): {type(error).__name__}: {error}"
+        return f"its adapter failed in supports(): {sentence(error)}"

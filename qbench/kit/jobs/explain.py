@@ -11,6 +11,7 @@ from qbench.kit.jobs.evaluate import batches, load_artifact, profiled
 from qbench.kit.jobs.layers import compare
 from qbench.kit.main import Emit
 from qbench.kit.model import RunConfig
+from qbench.kit.reasons import short
 
 
 def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
                 first = next(batches(feeds, artifact.model, config.batch, config.batch))
                 result[name] = profiled(program, first, request["runs"])
         except Unsupported as error:
-            refusals[name] = str(error)
+            refusals[name] = short(str(error))
     if twin is not None:
         emit("layers")
         try:
@@ -49,5 +50,5 @@ def run(backend: Adapter, request: dict[str, Any], emit: Emit) -> dict[str, Any]
             )
             result["layers"] = compare(backend, ours, theirs, config, feeds, request["items"])
         except Unsupported as error:
-            refusals["layers"] = str(error)
+            refusals["layers"] = short(str(error))
     return {**result, "refusals": refusals}

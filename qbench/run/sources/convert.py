@@ -39,6 +39,7 @@ from qbench.errors import NoSource, UserError
 from qbench.kit.adapter import Ready, Unavailable
 from qbench.kit.converter import Converter, Source
 from qbench.kit.model import Model, SourceTensor
+from qbench.kit.reasons import sentence
 from qbench.run.workers.isolate import Outcome, run_job, scratch_folder, stop_if_disk_full
 from qbench.run.workers.registry import Registry, package_versions
 from qbench.spec.models import ModelCard
@@ -163,8 +164,7 @@ class Converters:
                 self._loaded[name] = getattr(importlib.import_module(module), attribute)()
             except (Exception, SystemExit) as error:  # a third party's module may raise anything
                 raise UserError(
-                    f"the converter {self._targets[name]} cannot be imported: "
-                    f"{type(error).__name__}: {error}",
+                    f"the converter {self._targets[name]} cannot be imported: {sentence(error)}",
                     "Repair or uninstall it.",
                 ) from None
         return self._loaded[name]

@@ -128,7 +128,7 @@ def _evaluate_one(sitting: Sitting, planned: Planned) -> None:
                 quality = Quality.model_validate(record["quality"])
                 mismatch = outcome.result["mismatch"]
                 if reason := why_outputs_are_wrong(sitting, planned, quality, mismatch):
-                    record |= {"status": "wrong_output", "reason": reason}
+                    record |= {"status": "wrong_output", "reason": short(reason)}
             if sitting.request.strict and record["status"] == "ok":
                 record |= _refuse_in_name_only(
                     case.precision, Effective.model_validate(record["effective"])

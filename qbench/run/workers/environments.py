@@ -40,6 +40,7 @@ from uv import find_uv_bin
 
 from qbench.errors import UserError
 from qbench.kit.adapter import Adapter
+from qbench.kit.reasons import short
 from qbench.run.workers.isolate import Interpreter
 from qbench.spec.suite import Environment, is_file_requirement
 from qbench.storage import digest_file, digest_json, new_folder, write_file
@@ -215,7 +216,7 @@ class EnvironmentStore:
             python = folder / "venv" / "bin" / "python"
             return self._ready(asked, kit, python, _ask(python), digest, note)
         except NotBuilt as error:
-            return BuiltEnvironment(tuple(asked.requirements), failure=str(error))
+            return BuiltEnvironment(tuple(asked.requirements), failure=short(str(error)))
 
     def _ready(
         self,

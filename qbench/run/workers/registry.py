@@ -9,6 +9,7 @@ from typing import Any
 
 from qbench.errors import UserError, check_known
 from qbench.kit.adapter import API_VERSION, Adapter, Ready, Unavailable
+from qbench.kit.reasons import sentence
 from qbench.run.workers.isolate import Interpreter, in_parallel, run_job, scratch_folder
 
 GROUP = "qbench.backends"
@@ -52,7 +53,7 @@ class Registry:
             fault = _fault(backend, name)
         except (Exception, SystemExit) as error:  # a third party's module may raise anything
             return Unavailable(
-                f"the adapter {target} cannot be imported: {type(error).__name__}: {error}",
+                f"the adapter {target} cannot be imported: {sentence(error)}",
                 REPAIR,
             )
         if fault is not None:
