@@ -50,8 +50,8 @@ def dynamic(
     if share < 0.5 and not every:
         raise Unsupported(
             "dynamic int8 quantizes matrix products only; they are "
-            f"{percent(share)} of this model's multiply-adds (there is no fast kernel for "
-            "ConvInteger): use int8-static, or try all_operators"
+            f"{percent(share)} of this model's multiply-adds, and convolutions have no fast "
+            "integer kernel: use int8-static, or try all_operators"
         )
     settings: dict[str, Any] = {
         "op_types_to_quantize": None if every else list(DYNAMIC_OPS),

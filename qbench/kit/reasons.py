@@ -105,6 +105,8 @@ def sentence(error: BaseException | str) -> str:
     An internal error of a tool, such as a missing key, is told by its place."""
     if isinstance(error, _INTERNAL):
         return short(f"{_place(error)}: {_internal(error)}")
+    if isinstance(error, SystemExit):
+        return short(f"it ends the process with exit code {error.code}")
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"the package '{error.name}' is not installed"
     if isinstance(error, OSError) and error.strerror:

@@ -105,7 +105,7 @@ def raised(error: BaseException, cause: BaseException | None = None) -> BaseExce
         (PrepareError("tool failed: bad allocation"), "oom", "out of memory"),
         (FileNotFoundError(2, "No such file", "/tmp/a/w.pb"), "prepare_failed", "w.pb"),
         (ModuleNotFoundError("x", name="nncf"), "error", "'nncf' is not installed"),
-        (SystemExit(3), "error", "3"),
+        (SystemExit(3), "error", "exit code 3"),
     ],
 )
 def test_a_cause_has_one_status_and_a_sentence(error: BaseException, status: str, words: str):

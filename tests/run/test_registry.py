@@ -24,9 +24,9 @@ FAULTS = {
     "from qbench.kit.adapter import Adapter\nclass Backend(Adapter): pass": "abstract",
     GOOD + "    @property\n    def formats(self): raise OSError('planted')": "planted",
     GOOD + "    def __init__(self, argument): pass": "argument",
-    "import sys; sys.exit(3)": "SystemExit",
+    "import sys; sys.exit(3)": "exit code 3",
     "x = 1": "Backend",
-    "syntax error": "SyntaxError",
+    "syntax error": "invalid syntax (odd.py, line 1)",
 }
 
 PROBES = {
