@@ -79,14 +79,14 @@ def _cifar10(card: DatasetCard, assets: Path, mirror: Mirror) -> dict[str, str]:
     halves = [("data_batch_1.bin", slice(0, 1500)), ("data_batch_2.bin", slice(1500, None))]
     batches |= {name: (x[part], y[part]) for name, part in halves}
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+    with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, (images, kinds) in batches.items():
             planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
             content = np.hstack([kinds[:, None], planes]).astype(np.uint8).tobytes()
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    return _put(mirror, card.files["data"], packed.getvalue())
+    return _put(mirror, card.files["data"], gzip.compress(packed.getvalue(), 1, mtime=0))
 
 
 def _mnist(card: DatasetCard, assets: Path, mirror: Mirror) -> dict[str, str]:
@@ -95,7 +95,7 @@ def _mnist(card: DatasetCard, assets: Path, mirror: Mirror) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, array in arrays.items():
         header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-        found |= _put(mirror, card.files[name], gzip.compress(header + array.tobytes(), 1))
+        found |= _put(mirror, card.files[name], gzip.compress(header + array.tobytes(), 1, mtime=0))
     return found
 
 

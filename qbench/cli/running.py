@@ -66,6 +66,16 @@ BatchAxes = Annotated[
         "--batch-axis", metavar="INPUT=N", help="The batch's axis, from 0, or none; repeatable."
     ),
 ]
+DataSets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="FOLDER",
+        help="For a model file or card: pictures in a sub-folder per class or with a CSV "
+        "file,label, or an .npz of arrays by input with labels y. For a suite: NAME=FOLDER, your "
+        "own copy of a data set, such as imagenet=FOLDER; repeatable.",
+    ),
+]
 Signature = Annotated[
     str | None,
     typer.Option(metavar="KEY", help="For a TFLite file with several signatures: the one to run."),
@@ -85,14 +95,7 @@ def run(
             metavar="FILE", help="For a model file: .npz with inputs [items, ...] by name."
         ),
     ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER|NPZ",
-            help="For a model file or card: pictures in a sub-folder per class or with a CSV "
-            "file,label, or arrays by input with labels y.",
-        ),
-    ] = None,
+    data: DataSets = None,
     preprocess: Annotated[
         str | None,
         typer.Option(
@@ -278,8 +281,33 @@ class _Choice(NamedTuple):
     signature: str | None
     rounds: int | None = None
     inputs: Path | None = None
-    data: Path | None = None
+    data: list[str] | None = None
     preprocess: str | None = None
+
+
+def _own_data(given: list[str]) -> Path | None:
+    """The data for a model file.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(given) > 1:
+        raise UserError("--data is given twice", "A model file has one folder or .npz of data.")
+    return Path(given[0]) if given else None
+
+
+def _data_sets(given: list[str]) -> dict[str, Path]:
+    """The paths of ``NAME=FOLDER``, by name."""
+    result: dict[str, Path] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise UserError(
+                f"--data {text}: with a suite, it names a data set and your copy of it",
+                "Such as --data imagenet=FOLDER. For a model file, leave out the suite.",
+            )
+        result[name] = Path(path).expanduser()
+    return result
 
 
 def _request(
@@ -313,17 +341,25 @@ def _request(
             registry,
             note,
             devices,
-            adhoc.Given(given, choice.inputs, choice.data, choice.preprocess, choice.signature),
+            adhoc.Given(
+                given,
+                choice.inputs,
+                _own_data(choice.data or []),
+                choice.preprocess,
+                choice.signature,
+            ),
         )
         return Request(suite, text, results), catalog
-    own = choice.inputs or choice.data or choice.preprocess or choice.signature
+    own = choice.inputs or choice.preprocess or choice.signature
     if own or any(adhoc.is_model_file(name, registry) for name in models):
         raise UserError(
-            "a model file, --inputs, --data and --signature cannot be combined with a suite",
+            "a model file, --inputs, --preprocess and --signature cannot be combined with a suite",
             "Leave out the suite, or write a model card for it (see docs/model-cards.md).",
         )
     path = find_suite(choice.suite)
-    suite, text, catalog, folder = open_suite(path, registry.names, note, given)
+    suite, text, catalog, folder = open_suite(
+        path, registry.names, note, given, _data_sets(choice.data or [])
+    )
     if choice.rounds is not None:
         suite = suite.model_copy(update={"rounds": choice.rounds})
     filters = Filters(
@@ -338,6 +374,7 @@ def plan(
     backend: Backends = None,
     precision: Precisions = None,
     device: Devices = None,
+    data: DataSets = None,
     shape: Shapes = None,
     size: Sizes = None,
     batch_axis: BatchAxes = None,
@@ -361,7 +398,7 @@ def plan(
     registry, store = Registry(), ArtifactStore()
     messages = console(to_stderr=True)
     given = _GivenText(shape or [], size or [], batch_axis or [])
-    choice = _Choice(suite, model, backend, precision, device, given, signature)
+    choice = _Choice(suite, model, backend, precision, device, given, signature, data=data)
     request, catalog = _request(choice, DEFAULT_RESULTS, registry, messages.print)
     probes = registry.probe(request.suite.backends)
     found = make_plan(

@@ -190,6 +190,7 @@ class DatasetCard(Strict):
         classes: number of classes, so that labels lie in 0..classes-1. Default: unbounded, or the
             number of sub-folders.
         part_of: the official data set that contains this one, or equals it.
+        whole: the card of that official data set, used instead by a user who has it (``--data``).
     """
 
     name: Name
@@ -210,6 +211,7 @@ class DatasetCard(Strict):
     items: PositiveInt | None = None
     classes: PositiveInt | None = None
     part_of: PartOf | None = None
+    whole: Name | None = None
 
     @model_validator(mode="before")
     @classmethod

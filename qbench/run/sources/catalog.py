@@ -174,7 +174,15 @@ class Catalog:
                     f"{lines.at(name, 'dataset')}: unknown data set '{split.dataset}'",
                     nearest(split.dataset, self._datasets),
                 )
-        return self._sized(card)
+        return self._sized(self._on_own_data(card))
+
+    def _on_own_data(self, card: ModelCard) -> ModelCard:
+        """The card, evaluated on all items of the official data set where the user has them."""
+        split = card.evaluation
+        whole = self.dataset(split.dataset).whole if split else None
+        if whole is None or whole not in self._given_data:
+            return card
+        return card.model_copy(update={"evaluation": Split(dataset=whole), "expected": None})
 
     def _sized(self, card: ModelCard) -> ModelCard:
         """The card with the given sizes.
@@ -197,6 +205,25 @@ class Catalog:
                 "Give them by --size NAME=VALUE, or as 'sizes' in the card.",
             )
         return sized
+
+    def use_data(self, given: Mapping[str, Path]) -> None:
+        """Read data sets from the user's own copies, by name.
+
+        Raises:
+            UserError: an unknown data set, one of several files, or no such file or folder.
+        """
+        for name, path in given.items():
+            card = self.dataset(name)
+            if len(card.files) != 1:
+                raise UserError(
+                    f"data set {name} has several files", "Put them where its card's paths say."
+                )
+            if not path.exists():
+                raise UserError(f"there is no {path} for the data set {name}", "Check --data.")
+            ((key, file),) = card.files.items()
+            here = SourceFile(path=path.name, sha256=file.sha256, member=file.member)
+            own = card.model_copy(update={"files": {key: here}, "local": None})
+            self._given_data[name] = (own, path.absolute().parent)
 
     def dataset(self, name: str) -> DatasetCard:
         """The data set card ``name``."""
@@ -492,7 +519,11 @@ class OpenSuite(NamedTuple):
 
 
 def open_suite(
-    path: Path, backends: Collection[str], report: Report, given: GivenSizes = NOTHING_GIVEN
+    path: Path,
+    backends: Collection[str],
+    report: Report,
+    given: GivenSizes = NOTHING_GIVEN,
+    data: Mapping[str, Path] = {},
 ) -> OpenSuite:
     """Read the suite in ``path``, with the cards in its folder and the shipped ones.
 
@@ -500,11 +531,13 @@ def open_suite(
         backends: names of the installed adapters.
         report: receives a sentence before each long step.
         given: sizes that replace the cards' own.
+        data: the user's own copies of data sets, by name.
 
     Raises:
         UserError: the suite is wrong; with the line.
     """
     catalog = Catalog([path.parent, suites_dir()], report, given=given)
+    catalog.use_data(data)
     suite = load_suite(path, backends, catalog.names)
     for name in suite.models:
         if untried := catalog.card(name).untried:
