@@ -99,7 +99,7 @@ def run(
     preprocess: Annotated[
         str | None,
         typer.Option(
-            metavar="imagenet|0-1|none", help="How pixels of --data become a model's inputs."
+            metavar="HOW", help="How pixels of --data become inputs: imagenet, 0-1 or none."
         ),
     ] = None,
     shape: Shapes = None,

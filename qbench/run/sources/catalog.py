@@ -223,7 +223,7 @@ class Catalog:
             ((key, file),) = card.files.items()
             here = SourceFile(path=path.name, sha256=file.sha256, member=file.member)
             own = card.model_copy(update={"files": {key: here}, "local": None})
-            self._given_data[name] = (own, path.absolute().parent)
+            self.add_dataset(own, path.absolute().parent)
 
     def dataset(self, name: str) -> DatasetCard:
         """The data set card ``name``."""
