@@ -39,7 +39,7 @@ def test_a_quantized_file_runs_as_shipped_and_never_as_float(
                 assert np.abs(got - array).max() <= STEP * 1.01, backend
 
 
-@pytest.mark.parametrize("name", ["one_pair", "if_relu", "matmul_rank_3"])
+@pytest.mark.parametrize("name", ["one_pair", "if_relu", "matmul_rank_3", "lstm_cell"])
 def test_int8_is_near_float32_or_says_that_it_is_not(name: str, models: Models, visit: Visit):
     answer, _ = given(name, models, visit, *BOTH, "-p", "fp32", "-p", "int8-static")
     for backend in ("onnxruntime", "openvino"):

@@ -147,7 +147,7 @@ def options(name: str) -> list[str]:
     return [word for axis in named for word in ("--batch-axis", axis)]
 
 
-OPENVINO_CANNOT = {"tree_ensemble", "group_query"}
+OPENVINO_CANNOT = {"tree_ensemble"}
 
 
 QUANTIZED = {"qdq", "qlinear", "matmul_integer", "nbits"}  # see test_quantized.py
