@@ -131,7 +131,7 @@ def tflite_dynamic(folder: Path) -> Path:
     return tflite(folder, "tflite_dynamic", converter)
 
 
-@other("TFLite with two signatures")
+@other("TFLite with two signatures", "--signature", "encode")
 def tflite_signatures(folder: Path) -> Path:
     tf = tensorflow()
 

@@ -216,7 +216,7 @@ def nms_rows(folder: Path) -> Path:
     return net(folder, "nms_rows", graph, **nms_limits())
 
 
-@stranger("NonMaxSuppression with a free batch")
+@stranger("NonMaxSuppression with a free batch", "--size", "N=1")
 def nms_free_batch(folder: Path) -> Path:
     graph = f"(float[N,10,4] boxes, float[N,2,10] scores) => (int64[n,3] kept) {{ kept = {NMS} }}"
     return net(folder, "nms_free_batch", graph, **nms_limits())

@@ -398,7 +398,7 @@ def _same(alone: np.ndarray, together: np.ndarray) -> bool:
         return False
     if alone.dtype.kind != "f":
         return bool(np.mean(alone == together) >= 0.5)
-    return sqnr_db(alone, together) >= SAME_DB
+    return sqnr_db(np.atleast_1d(alone), np.atleast_1d(together)) >= SAME_DB
 
 
 # --------------------------------------------------------------------------- the card's tensors
