@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from command_line import run_here
 from mirror import Mirror, serving
-from upstream import PACKERS, copied_suites
+from upstream import PACKERS, copied_suites, put_dscnn
 
 from qbench.data.items import Items, make_items
 from qbench.data.readers import open_reader
@@ -137,3 +137,40 @@ def test_a_suite_runs_from_an_empty_cache(web: Web, monkeypatch, tmp_path):
     expected = SHIPPED.card("resnet8_cifar10").expected
     assert expected and accuracies["resnet8_cifar10"] == expected.value
     assert accuracies["resnet8_cifar10_int8"] == pytest.approx(expected.value, abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_float_model_of_the_shipped_suites_is_as_accurate_as_its_card_says(
+    web: Web, tmp_path: Path
+):
+    """From an empty cache, on every runtime: files, conversions and items are the right ones."""
+    for module in ("tensorflow", "tf2onnx", "onnxruntime", "openvino", "ai_edge_litert"):
+        pytest.importorskip(module)
+    put_dscnn(web.suites, web.assets, web.mirror, tmp_path)
+    suites = (load(path, Suite)[0] for path in shipped_suites().values())
+    models = {name: SHIPPED.card(name).expected for suite in suites for name in suite.models}
+    suite = {
+        "name": "all",
+        "models": [name for name in models if models[name]],
+        "precisions": ["fp32"],
+        "backends": ["onnxruntime", "openvino", "tflite"],
+        "rounds": 2,
+        "warmup_s": 0.01,
+        "timed_s": 0.02,
+        "roofline": False,
+        "exclude": [{"model": "ssd_mobilenet_v1_coco300_uint8"}],
+    }
+    path = web.suites / "all.yaml"
+    path.write_text(json.dumps(suite))
+    env = {name: value for name, value in os.environ.items() if name != "QBENCH_ASSETS"}
+    env |= {"QBENCH_MIRROR": web.mirror.url}
+    done = run_here(tmp_path, env, "run", str(path), "--no-report", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = run_here(tmp_path, env, "show", "latest", "--json").stdout
+    cases = [case for case in json.loads(shown)["cases"] if case["status"] == "ok"]
+    assert {case["model"] for case in cases} == {*suite["models"]} - {suite["exclude"][0]["model"]}
+    for case in cases:
+        expected = models[case["model"]]
+        assert expected and case["accuracy_items"] == expected.items, case["model"]
+        assert case["accuracy"] == pytest.approx(expected.value, abs=0.005), case["model"]
