@@ -68,11 +68,10 @@ def check_weights(model: Any) -> None:
         PrepareError: some hold NaN or an infinite number.
         NothingToQuantize: there are none.
     """
-    found = products(model)
-    if not found:
+    paths = {op: _weight_path(op) for op in products(model) if op.get_type_name() in WEIGHTED}
+    if not any(paths.values()):
         raise NothingToQuantize
-    for op in found:
-        path = _weight_path(op) if op.get_type_name() in WEIGHTED else []
+    for op, path in paths.items():
         if path and path[-1].get_element_type().is_real() and not np.isfinite(path[-1].data).all():
             raise PrepareError(
                 f"the weights of '{op.get_friendly_name()}' hold NaN or infinity: mend the file"

@@ -20,6 +20,8 @@ ITEMS = 64
 BUDGET_BYTES = 2**30
 """Maximum size of the items of a split; there are fewer items where they are large."""
 LEAST_ITEMS = 4
+COUNTS = (1.0, 9.0)
+"""Range of integers that are scalars: models divide by a rate or a number."""
 _SEEDS = {"evaluation": 0, "calibration": 1}
 
 
@@ -45,7 +47,7 @@ def made_up(
     """Make reproducible inputs for the split ``evaluation`` or ``calibration``.
 
     - Values are drawn evenly from their range. Without one, floats are from the standard normal
-      distribution, uint8 from 0..255, int8 from -128..127, other integers from 0..9.
+      distribution, uint8 from 0..255, int8 from -128..127, other integers from 0..9, scalars from 1..9.
     - Of an input with ``mask`` in its name, and of bools, a beginning is 1 and the rest 0, as for
       sentences of different lengths; one with ``position`` in its name counts from 0, one with
       ``token_type`` is 0.
@@ -86,6 +88,8 @@ def _how(name: str, spec: TensorSpec, range: Range | None) -> _Drawn:
         kind = "zeros"
     elif range is not None:
         kind = "range"
+    elif dtype.kind in "iu" and not spec.item:
+        kind, range = "range", COUNTS
     shape = [int(size) for size in spec.item]
     return _Drawn(spec.dtype, shape, kind, range if kind in ("range", "positions") else None)
 

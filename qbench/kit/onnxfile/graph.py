@@ -240,10 +240,11 @@ def check_weights(model: ModelProto) -> None:
         NothingToQuantize: there are none.
         Unsupported: all of them are float64.
     """
-    if not any(node.op_type in _WEIGHTED for node in model.graph.node):
+    kinds = {tensor.data_type for _, tensor in _weights(model)}
+    if not kinds:
         raise NothingToQuantize
     check_finite(model)
-    if {tensor.data_type for _, tensor in _weights(model)} == {TensorProto.DOUBLE}:
+    if kinds == {TensorProto.DOUBLE}:
         raise Unsupported(
             "the weights are float64, which the quantizers leave as they are: save the model in "
             "float32"
