@@ -47,7 +47,10 @@ def made_up(
     """Make reproducible inputs for the split ``evaluation`` or ``calibration``.
 
     - Values are drawn evenly from their range. Without one, floats are from the standard normal
-      distribution, uint8 from 0..255, int8 from -128..127, other integers from 0..9, scalars from 1..9.
+      distribution, uint8 from 0..255, int8 from -128..127, other integers from 0..9, scalars from
+      1..9.
+    - Inputs without a batch axis have one value for all items, if others have such an axis: items
+      that differ in one could not share a batch.
     - Of an input with ``mask`` in its name, and of bools, a beginning is 1 and the rest 0, as for
       sentences of different lengths; one with ``position`` in its name counts from 0, one with
       ``token_type`` is 0.
@@ -71,6 +74,10 @@ def made_up(
     seed = _SEEDS[split]
     rng = np.random.RandomState(seed)  # NumPy never changes its stream (NEP 19)
     arrays = {name: _draw(rng, how, count) for name, how in drawn.items()}
+    shared = [n for n, spec in inputs.items() if spec.batch is None]
+    if len(shared) < len(inputs):
+        for name in shared:
+            arrays[name][1:] = arrays[name][0]
     plain = {name: (how.dtype, how.shape) for name, how in drawn.items()}
     kinds = {name: how[2:] for name, how in drawn.items() if how.kind != "noise"}
     digest = digest_json(["random", 1, seed, count, plain, *([kinds] if kinds else [])])
