@@ -84,8 +84,9 @@ def _output(detail: Mapping[str, Any]) -> Slot:
 
 
 def _slot(detail: Mapping[str, Any]) -> Slot:
+    plain = detail["name"].removeprefix("serving_default_").partition(":")[0]
     shape = tuple(
-        int(size) if size > 0 else f"{detail['name']}.{axis}"
+        int(size) if size > 0 else f"{plain}.{axis}"
         for axis, size in enumerate(detail["shape_signature"])
     )
     scale, zero_point = detail["quantization"]

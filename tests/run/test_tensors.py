@@ -174,8 +174,9 @@ def test_open_sizes_are_refused_with_the_option_to_type():
         asked({"x": floats("N", 3, "H", "W")}, dense)
     assert "H, W of input 'x' [N, 3, H, W]" in error.value.message
     assert error.value.fix == "Add --size H=VALUE,W=VALUE, or --shape x=1x3xVALUExVALUE."
-    with pytest.raises(UserError, match="T would be the batch"):
+    with pytest.raises(UserError, match="T would be the batch") as error:
         asked({"x": floats("T", "B", 8)}, dense)
+    assert "--shape x=VALUExVALUEx8. If an axis is the batch" in error.value.fix, "no 1 unasked"
     with pytest.raises(UserError, match="does not say how many axes input 'x' has"):
         asked({"x": TensorSpec("float32", UNKNOWN_RANK)}, dense)
 

@@ -206,23 +206,37 @@ def _valued(asked: Asked, inputs: Specs, why_no_batch: str = "") -> _Valued:
     if missing and not asked.stays_open:
         name, spec, _ = missing[0]
         names = list(dict.fromkeys(size for _, _, free in missing for size in free))
-        sizes_of = enumerate(spec.shape)
-        shape = as_text(
-            [1 if a == spec.batch else s if isinstance(s, int) else "VALUE" for a, s in sizes_of]
-        )
-        why = f"; {why_no_batch}" if why_no_batch else ""
-        batch = None if spec.batch is None else str(spec.shape[spec.batch])
-        other = ""
-        if batch is not None and not batch.isdigit() and not _BATCH_NAME.search(batch):
-            why += f"; {batch} would be the batch"
-            other = f" If the batch is another axis, add --batch-axis {name}=AXIS."
-        raise UserError(
-            f"{asked.title} leaves sizes open: {', '.join(names)} of input '{name}' "
-            f"[{', '.join(map(str, spec.shape))}]{why}",
-            f"Add --size {','.join(f'{n}=VALUE' for n in names)}, or --shape {name}={shape}."
-            f"{other}",
-        )
+        raise _refused(asked, names, name, spec, why_no_batch)
     return _Valued({name: spec.sized(sizes) for name, spec in inputs.items()}, inputs, sizes)
+
+
+def _refused(
+    asked: Asked, names: Sequence[str], name: str, spec: TensorSpec, why_no_batch: str
+) -> UserError:
+    """The error that names open sizes, and the options to type.
+
+    Args:
+        name, spec: of the first input with an open size.
+    """
+    batch = None if spec.batch is None else str(spec.shape[spec.batch])
+    sure = batch is not None and (batch.isdigit() or _BATCH_NAME.search(batch) is not None)
+    shape = as_text(
+        [
+            size if isinstance(size, int) else 1 if sure and axis == spec.batch else "VALUE"
+            for axis, size in enumerate(spec.shape)
+        ]
+    )
+    why = f"; {why_no_batch}" if why_no_batch else ""
+    if batch is not None and not sure:
+        why += f"; {batch} would be the batch"
+    fix = f"Add --size {','.join(f'{n}=VALUE' for n in names)}, or --shape {name}={shape}."
+    if not sure:
+        fix += f" If an axis is the batch, name it: --batch-axis {name}=AXIS."
+    return UserError(
+        f"{asked.title} leaves sizes open: {', '.join(names)} of input '{name}' "
+        f"[{', '.join(map(str, spec.shape))}]{why}",
+        fix,
+    )
 
 
 class _Valued(NamedTuple):
