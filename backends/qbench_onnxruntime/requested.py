@@ -44,8 +44,8 @@ def _of_kernel(name: str, args: Mapping[str, Any]) -> RunningWeights:
     (dtype, shape), (_, scales) = (given[index] for index in _WEIGHTS_AND_SCALES[kind])
     if dtype != "int8":  # activations, which their own Q/DQ had rounded: no weights
         return RunningWeights((name,), False)
-    if kind != "QLinearConv" and len(shape) > 2:
-        return RunningWeights((name,), True)  # a stack of matrices: one scale
+    if kind != "QLinearConv" and len(shape) != 2:
+        return RunningWeights((name,), True)  # a stack of matrices, or a vector: one scale
     (made,) = args["output_type_shape"][0].values()
     channels = shape[0] if kind == "QLinearConv" else made[-1]
     return RunningWeights((name,), True, prod(scales), channels, prod(shape) // channels)

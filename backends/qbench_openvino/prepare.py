@@ -13,7 +13,7 @@ from qbench_openvino.convert import convert
 from qbench_openvino.defects import unpack_miscompiled
 from qbench_openvino.graph import check_weights, quantized
 from qbench_openvino.runtime import import_openvino
-from qbench_openvino.saved import LEAST_DB, LEAST_DB_HALF, departure
+from qbench_openvino.saved import departure
 
 FILE = "model.xml"
 
@@ -39,8 +39,7 @@ def prepare(
     converted, record = _make(converted, given, model, target, calibration)
     half = target.precision == "fp16"
     openvino.save_model(converted, out / FILE, compress_to_fp16=half)
-    least_db = LEAST_DB_HALF if half else LEAST_DB
-    lost = departure(converted, out / FILE, model, calibration, least_db)
+    lost = departure(converted, out / FILE, model, calibration, half)
     if lost is None:
         settings = {"compress_to_fp16": half, **record.get("settings", {})}
         return Provenance(FILE, **{**record, "settings": settings})

@@ -125,7 +125,10 @@ def _free_batch(model: Any, graph: Any) -> None:
     """Reshapes to shapes that begin with 1 keep the batch instead."""
     for node in graph.operators:
         if _code(model, node) == schema.BuiltinOperator.RESHAPE and len(node.inputs) > 1:
-            shape = _numbers(model, graph.tensors[node.inputs[1]]).copy()
+            tensor = graph.tensors[node.inputs[1]]
+            if model.buffers[tensor.buffer].data is None:  # computed by the graph
+                continue
+            shape = _numbers(model, tensor).copy()
             if len(shape) and shape[0] == 1 and -1 not in shape:
                 shape[0] = -1
                 _set_shape(model, graph, node, shape)
@@ -156,7 +159,9 @@ def _cut_classes(model: Any, graph: Any, count: int) -> None:
             shape = _numbers(model, graph.tensors[node.inputs[1]])
             _set_shape(model, graph, node, _shorter(shape, count))
         index = node.inputs[0]
-    for place in node.inputs[1:]:  # weights and bias, whose first axis is that of the classes
+    for place in (
+        index for index in node.inputs[1:] if index >= 0
+    ):  # weights and bias, whose first axis is that of the classes
         tensor = graph.tensors[place]
         values = _numbers(model, tensor)[count:]
         tensor.buffer, tensor.shape = _add(model, values), list(values.shape)

@@ -99,7 +99,7 @@ def operators(interpreter: Any, file: Subgraphs, shapes: Any = None) -> list[Ope
         * np.dtype(detail["dtype"]).itemsize
         for detail in details
     }
-    constant = _constants(interpreter, graph)
+    constant = constants(interpreter, graph)
     found = []
     for node in graph:
         operator = _operator(node, names, sizes, node["index"] in delegated)
@@ -205,7 +205,7 @@ def _bytes(node: Node, sizes: Mapping[int, int], constant: frozenset[int]) -> di
     return {"weight_bytes": weights, "activation_bytes": given + written}
 
 
-def _constants(interpreter: Any, graph: Sequence[Node]) -> frozenset[int]:
+def constants(interpreter: Any, graph: Sequence[Node]) -> frozenset[int]:
     """Tensors that no inference changes: stored ones, and their expansions."""
     changing = {int(detail["index"]) for detail in interpreter.get_input_details()}
     for node in graph:

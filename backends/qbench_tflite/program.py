@@ -247,6 +247,13 @@ class FeedingStream(TfliteStream):
         batch: int,
     ) -> None:
         super().__init__(interpreter, model, inputs, outputs, batch)
+        places = {slot.index: name for name, slot in inputs.items()}
+        for state in model.states.values():
+            if (place := places.get(outputs[state.output].index)) is not None:
+                raise Unsupported(
+                    f"'{state.output}' cannot be fed back: in the file it is the input '{place}' "
+                    "itself"
+                )
         self._invoke = self.infer
         self._copies = [
             (inputs[name], outputs[state.output], interpreter.tensor(outputs[state.output].index))

@@ -43,12 +43,15 @@ def running_weights(interpreter: Any, per_channel: bool) -> Iterator[RunningWeig
     }
     details = {int(detail["index"]): detail for detail in interpreter.get_tensor_details()}
     names = graph.tensor_names(interpreter)
+    constants = graph.constants(interpreter, nodes)
     for node in nodes:
         axis = _CHANNELS.get(node["op_name"])
         if axis is None:
             continue
-        weights = int(node["inputs"][1])
-        detail = details[unpacked.get(weights, weights)]
+        weights = unpacked.get(int(node["inputs"][1]), int(node["inputs"][1]))
+        if weights not in constants:  # a product of two activations
+            continue
+        detail = details[weights]
         output = names[int(node["outputs"][0])]
         shape, scales = detail["shape"], detail["quantization_parameters"]["scales"]
         if node["op_name"] == "FULLY_CONNECTED" and not per_channel:

@@ -1,8 +1,9 @@
 """Download files of cards into the cache: from a URL, the Hugging Face Hub or a Git repository.
 
 ``$QBENCH_MIRROR`` is the address of a mirror, for machines without access to the internet:
-``https://host/path`` is then asked for as ``$QBENCH_MIRROR/host/path``. Digests are compared as
-before, so a mirror need not be trusted.
+``https://host/path`` is then asked for as ``$QBENCH_MIRROR/host/path``. Digests of cards are
+compared as before. Files of the Hub are compared with the digest that the Hub's interface gives,
+which is then the mirror's: give their cards a ``sha256`` if the mirror is not trusted.
 """
 
 from __future__ import annotations
@@ -270,7 +271,9 @@ def _fetch(git: GitPath, repository: Path, target: Path) -> None:
     _git(git, *fetch, "--stdin", "origin", stdin=ids)
     with ids.open() as given:
         command = ["git", *at, "cat-file", "--batch"]
-        with subprocess.Popen(command, stdin=given, stdout=subprocess.PIPE) as reader:
+        with subprocess.Popen(
+            command, stdin=given, stdout=subprocess.PIPE, env=_environment()
+        ) as reader:
             assert reader.stdout is not None
             for name in blobs:
                 inner = PurePosixPath(name).relative_to(git.path)
@@ -297,12 +300,25 @@ def _blobs(git: GitPath, listing: bytes) -> dict[str, str]:
 
 def _write_blob(objects: IO[bytes], path: Path) -> None:
     """Write the next file of the output of ``git cat-file --batch``."""
-    left = int(objects.readline().split()[2])
+    words = objects.readline().split()
+    if len(words) != 3:
+        raise UserError(f"git gives no content for {path.name}", "Try again.")
+    left = int(words[2])
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         while left:
-            left -= file.write(objects.read(min(left, _BLOCK)))
+            block = objects.read(min(left, _BLOCK))
+            if not block:
+                raise UserError(f"git ended before {path.name} was complete", "Try again.")
+            left -= file.write(block)
     objects.read(1)  # the end of a line
+
+
+def _environment() -> dict[str, str]:
+    """The environment of git, without what names another repository: hooks have ``GIT_DIR``."""
+    kept = ("GIT_SSL", "GIT_PROXY", "GIT_CONFIG")
+    others = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith(kept)}
+    return {**others, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
 def _git(git: GitPath, *arguments: str, stdin: Path | None = None) -> bytes:
@@ -311,11 +327,14 @@ def _git(git: GitPath, *arguments: str, stdin: Path | None = None) -> bytes:
     Raises:
         UserError: it failed, or git is not installed.
     """
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
         with (stdin or Path(os.devnull)).open() as given:
             return subprocess.run(
-                ["git", *arguments], stdin=given, capture_output=True, check=True, env=environment
+                ["git", *arguments],
+                stdin=given,
+                capture_output=True,
+                check=True,
+                env=_environment(),
             ).stdout
     except FileNotFoundError:
         raise UserError(

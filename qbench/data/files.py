@@ -75,7 +75,7 @@ def _member(path: Path, name: str) -> Path:
     Raises:
         UserError: see ``qbench.data.readers.archive.Zip``.
     """
-    target = cache_dir() / "unpacked" / digest_path(path)[:32] / name
+    target = cache_dir() / "unpacked" / f"{digest_path(path)[:32]}-members" / name
     if not target.exists():
         archive = Zip(path)
         try:

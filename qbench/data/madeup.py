@@ -17,8 +17,9 @@ from qbench.storage import cache_dir, digest_json, new_folder, save_array
 
 ITEMS = 64
 """Number of items for evaluation, and of as many others for calibration."""
-BUDGET_BYTES = 2**30
-"""Maximum size of the items of a split; there are fewer items where they are large."""
+BUDGET_VALUES = 2**27
+"""Maximum number of values of a split, each of which takes up to 16 bytes while it is drawn; there
+are fewer items where they are large."""
 LEAST_ITEMS = 4
 COUNTS = (1.0, 9.0)
 """Range of integers that are scalars: models divide by a rate or a number."""
@@ -62,13 +63,13 @@ def made_up(
         UserError: an item is too large.
     """
     drawn = {name: _how(name, spec, (ranges or {}).get(name)) for name, spec in inputs.items()}
-    sizes = [prod(how.shape) * np.dtype(how.dtype).itemsize for how in drawn.values()]
-    count = min(ITEMS, BUDGET_BYTES // max(1, sum(sizes)))
+    values = sum(prod(how.shape) for how in drawn.values())
+    count = min(ITEMS, BUDGET_VALUES // max(1, values))
     if count < LEAST_ITEMS:
         shapes = ", ".join(f"{name} {how.shape}" for name, how in drawn.items())
         raise UserError(
-            f"one item of the inputs takes {sum(sizes) / 1e6:,.0f} MB: {shapes}",
-            f"Items may take {BUDGET_BYTES // LEAST_ITEMS / 1e6:.0f} MB: give smaller sizes by "
+            f"one item of the inputs has {values:,} values: {shapes}",
+            f"Made-up items may have {BUDGET_VALUES // LEAST_ITEMS:,}: give smaller sizes by "
             "--shape or --size.",
         )
     seed = _SEEDS[split]
@@ -80,7 +81,8 @@ def made_up(
             arrays[name][1:] = arrays[name][0]
     plain = {name: (how.dtype, how.shape) for name, how in drawn.items()}
     kinds = {name: how[2:] for name, how in drawn.items() if how.kind != "noise"}
-    digest = digest_json(["random", 1, seed, count, plain, *([kinds] if kinds else [])])
+    made_of = [plain, *([kinds] if kinds else []), *([shared] if shared else [])]
+    digest = digest_json(["random", 1, seed, count, *made_of])
     return kept(arrays, digest, random=True)
 
 

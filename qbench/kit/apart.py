@@ -141,7 +141,10 @@ def call(
             output, errors = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             kill_group(process)
-            output, errors = process.communicate()
+            try:
+                output, errors = process.communicate(timeout=1)
+            except subprocess.TimeoutExpired as late:  # what left its session holds the pipes
+                output, errors = late.output or b"", late.stderr or b""
             how = f"did not answer within {timeout_s:g} s"
             raise _died(how, True, output, errors) from None
         finally:

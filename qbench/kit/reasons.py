@@ -80,7 +80,7 @@ def explain(error: BaseException, known: Sequence[Known] = ()) -> Reason:
         known: messages of the adapter's or converter's tools, the most specific first.
     """
     causes = [*_with_causes(error)]
-    raw = [str(one) for one in causes]
+    raw = [_ends(str(one)) for one in causes]
     if any(isinstance(one, MemoryError) for one in causes) or any(
         sign in text for text in raw for sign in OUT_OF_MEMORY
     ):
@@ -97,6 +97,11 @@ def explain(error: BaseException, known: Sequence[Known] = ()) -> Reason:
     if isinstance(error, FileNotFoundError | PermissionError):
         return Reason("prepare_failed", f"a file cannot be read: {sentence(error)}")
     return Reason("error", sentence(error))
+
+
+def _ends(text: str) -> str:
+    """Beginning and end of a long text: patterns take time with the square of its length."""
+    return text if len(text) <= 2 * READ else f"{text[:READ]}\n{text[-READ:]}"
 
 
 def sentence(error: BaseException | str) -> str:
@@ -220,11 +225,18 @@ def _name(found: re.Match[str]) -> str:
     text = found.group().removeprefix("file:")
     path = Path(text)
     known = text[0] == "~" or path.parts[1] in _ROOTS or "tmp" in path.parts
-    if not known and not Path(*path.parts[:3]).exists():
+    if not known and not _exists(Path(*path.parts[:3])):
         return text
     if str(path.parent) in ("/tmp", "/var/tmp", gettempdir()):
         return "a temporary file"
     return path.name
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, a folder of another user
+        return False
 
 
 _LEFT = " .:;,-=(#*"

@@ -105,7 +105,7 @@ class SourceFile(Strict):
     sha256: Digest | None = None
     member: str | None = None
 
-    @field_validator("path")
+    @field_validator("path", "member")
     @classmethod
     def _inside(cls, value: str | None) -> str | None:
         return None if value is None else relative_path(value)

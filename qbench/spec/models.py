@@ -360,6 +360,11 @@ class ModelCard(Strict):
         return self
 
     @property
+    def open_specs(self) -> dict[str, TensorSpec]:
+        """The inputs, with the names of free sizes."""
+        return {name: tensor.spec() for name, tensor in self.inputs.items()}
+
+    @property
     def input_specs(self) -> dict[str, TensorSpec]:
         """The inputs, with the values of free sizes."""
         return {name: tensor.spec(self.sizes) for name, tensor in self.inputs.items()}

@@ -91,6 +91,15 @@ class GivenSizes:
                 known = f"Free are: {', '.join(sorted(free))}." if free else "No size is free."
                 raise UserError(f"--size: no free size is called '{name}'", known)
 
+    def batch(self, inputs: Mapping[str, TensorSpec]) -> int:
+        """The batch size that a shape says; 1 where none does."""
+        said = (
+            self.shapes[name][spec.batch]
+            for name, spec in inputs.items()
+            if name in self.shapes and spec.batch is not None
+        )
+        return next(said, 1)
+
     def apply(self, card: ModelCard) -> ModelCard:
         """The card with these sizes; itself where none concerns it.
 
@@ -103,6 +112,10 @@ class GivenSizes:
             axis = tensor.batch_axis
             if name in self.batch_axes:
                 axis = self.batch_axes[name]
+                if axis is not None and axis >= len(shape):
+                    raise UserError(
+                        f"--batch-axis: input '{name}' is {as_text(shape)}, without an axis {axis}"
+                    )
             if name in self.shapes:
                 shape = _replaced(name, shape, self.shapes[name], axis)
             if name in self.batch_axes or name in self.shapes:
@@ -114,7 +127,8 @@ class GivenSizes:
             return card
         free = {size for tensor in inputs.values() for size in tensor.spec().free}
         kept = {name: value for name, value in sizes.items() if name in free}
-        return card.model_copy(update={"inputs": inputs, "sizes": kept})
+        changed = {"inputs": inputs, "sizes": kept, "expected": None}  # at the card's own sizes
+        return card.model_copy(update=changed)
 
 
 NOTHING_GIVEN = GivenSizes()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from qbench.bundle.bundle import Bundle
+from qbench.kit.feeds import padded
 from qbench.spec.judging import Fidelity
 
 MAX_SQNR_DB = 200.0
@@ -35,12 +36,18 @@ def compare(reference: Outputs, outputs: Outputs) -> dict[str, Fidelity]:
     return {name: _of_one(reference[name], array) for name, array in outputs.items()}
 
 
+def of_equal_rows(reference: np.ndarray, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both with zeros for the rows that only the other has."""
+    sizes = zip(reference.shape, array.shape, strict=True)
+    largest = tuple(max(pair) for pair in sizes)
+    return padded(reference, largest), padded(array, largest)
+
+
 def _of_one(reference: np.ndarray, array: np.ndarray) -> Fidelity:
     difference = max_abs_difference(reference, array)
     if array.dtype.kind != "f" and reference.dtype.kind != "f":
-        return Fidelity(
-            equal=float(np.equal(reference, array).mean()), max_abs_difference=difference
-        )
+        equal = float(np.equal(reference, array).mean()) if array.size else 1.0
+        return Fidelity(equal=equal, max_abs_difference=difference)
     return Fidelity(
         sqnr_db=sqnr_db(reference, array),
         cosine=cosine(reference, array),

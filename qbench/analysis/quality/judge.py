@@ -10,9 +10,8 @@ import numpy as np
 
 from qbench.analysis.quality import metrics
 from qbench.analysis.quality.boxes import mean_average_precision
-from qbench.analysis.quality.fidelity import Outputs, compare
+from qbench.analysis.quality.fidelity import Outputs, compare, of_equal_rows
 from qbench.analysis.quality.scores import Share, Statistic
-from qbench.kit.feeds import padded
 from qbench.kit.pipeline import answers
 from qbench.spec.judging import Judging, Metric, Quality
 from qbench.spec.suite import WorkerLimits
@@ -108,9 +107,7 @@ def _of_equal_rows(
     ours, theirs = dict(outputs), dict(reference)
     for name in ragged:
         if name in ours and name in theirs and ours[name].ndim == theirs[name].ndim:
-            sizes = zip(ours[name].shape, theirs[name].shape, strict=True)
-            largest = tuple(max(pair) for pair in sizes)
-            ours[name], theirs[name] = padded(ours[name], largest), padded(theirs[name], largest)
+            theirs[name], ours[name] = of_equal_rows(theirs[name], ours[name])
     return theirs, ours
 
 

@@ -175,6 +175,8 @@ def predict(program: Program, feeds: Feed, model: Model, batch: int) -> dict[str
         stream.bind(model.going_on(feed) if start else feed)
         stream.infer()
         for name, array in scattered(stream.read(), model.outputs, batch).items():
+            if len(array) != batch:
+                raise RuntimeError(f"output '{name}' should hold {batch} items, got {len(array)}")
             parts[name].append(np.array(array[: items - start]))
     if batch > 1:
         _check_constant(parts, model)

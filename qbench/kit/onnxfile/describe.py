@@ -41,6 +41,8 @@ def describe(model: ModelProto) -> Description:
         PrepareError: its weights hold NaN, so that no input gives numbers.
     """
     check_finite(model)
+    if any(value.type.WhichOneof("value") is None for value in model.graph.output):
+        model = onnx.shape_inference.infer_shapes(model)
     graph = model.graph
     inputs = specs(real_inputs(graph), graph)
     known = _Known.of(graph)

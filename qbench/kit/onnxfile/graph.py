@@ -31,7 +31,7 @@ def load(path: Path, weights: bool = True) -> ModelProto:
     """Load the model in ``path``.
 
     Args:
-        weights: whether to load external weights.
+        weights: whether to load external weights. Single numbers, such as scales, always are.
 
     Raises:
         PrepareError: the file is not ONNX or is truncated, or weights are outside its folder.
@@ -44,10 +44,9 @@ def load(path: Path, weights: bool = True) -> ModelProto:
         raise PrepareError(f"the ONNX file cannot be read: {sentence(error)}") from error
     if not model.graph.node:  # protobuf reads an empty file, and some garbage, as an empty model
         raise PrepareError("not a valid ONNX file: it holds no operators")
-    if weights:
-        for tensor in _tensors(model.graph):
-            if uses_external_data(tensor):
-                _take_in(tensor, path.parent)
+    for tensor in _tensors(model.graph):
+        if uses_external_data(tensor) and (weights or prod(tensor.dims) == 1):
+            _take_in(tensor, path.parent)
     return model
 
 
@@ -131,6 +130,8 @@ def _spec(value: onnx.ValueInfoProto, quantized: Mapping[str, tuple[float, int]]
     if kind != "tensor":
         return TensorSpec(kind, UNKNOWN_RANK)
     element = value.type.tensor_type.elem_type
+    if element not in TensorProto.DataType.values() or element == TensorProto.UNDEFINED:
+        raise PrepareError(f"not a valid ONNX file: '{value.name}' has no type of elements")
     if element == TensorProto.STRING:
         return TensorSpec("string", shape_of(value))
     scale, zero_point = quantized.get(value.name, (None, None))

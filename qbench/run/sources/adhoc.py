@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from qbench.data.digests import digest_path
 from qbench.data.items import Items
 from qbench.data.madeup import kept, made_up
 from qbench.errors import UserError, check_known
-from qbench.kit.adapter import Range
+from qbench.kit.adapter import Description, Range
 from qbench.kit.feeds import fixed_batch
-from qbench.kit.model import Feed, TensorSpec
+from qbench.kit.model import UNKNOWN_RANK, Feed, TensorSpec
 from qbench.kit.precisions import PRECISIONS
 from qbench.run.sources.catalog import Catalog, OpenSuite, root_of
 from qbench.run.sources.own_data import SCALINGS, OwnData, open_data
@@ -29,6 +29,7 @@ from qbench.run.workers.registry import Registry
 from qbench.spec.models import ModelCard
 from qbench.spec.sizes import NOTHING_GIVEN, GivenSizes, InputShapes, shapes_of
 from qbench.spec.suite import Suite, suites_dir
+from qbench.storage import digest_json
 
 PRECISIONS_TRIED = ("fp32", "fp16", "bf16", "int8-dynamic", "int8-static", "as-shipped")
 ROUNDS = 5
@@ -166,11 +167,13 @@ def _add_card(
     if path.stem in added:
         raise UserError(f"two of the model cards are called {path.stem}", ONE_AT_A_TIME)
     card = catalog.add_card(path)
+    given.sizes.check_names(card.open_specs)
     if given.data:
         data = open_data(given.data, list(card.item_specs))
         _add_data(catalog, card, root_of(path), data, given, catalog.given_shapes(card.name))
     fixed = (fixed_batch(spec) for spec in card.input_specs.values())
-    return card.name, next(filter(None, fixed), 1)
+    asked = given.sizes.batch(card.input_specs)
+    return card.name, next(filter(None, fixed), asked)
 
 
 def _add_file(
@@ -220,8 +223,7 @@ def _add_file(
             "sources": {form: source},
         }
     )
-    open_sizes = any(replace(spec, batch=0).free for spec in described.inputs.values())
-    resolved = shapes_of(card) if open_sizes else {}
+    resolved = shapes_of(card) if _leaves_sizes_open(described, card.input_specs) else {}
     if data is not None:
         quantized = {n: spec.scale is not None for n, spec in described.inputs.items()}
         _add_data(catalog, card, path.parent, data, given, resolved, quantized)
@@ -233,6 +235,15 @@ def _add_file(
         items = {split: made_up(card.input_specs, split, card.ranges) for split in splits}
     catalog.add(card, path.parent, items, resolved)
     return name, tensors.batch
+
+
+def _leaves_sizes_open(described: Description, settled: Mapping[str, TensorSpec]) -> bool:
+    """Whether the file leaves more open than the batch, so that runs of it may have other sizes."""
+    return any(
+        spec.shape == UNKNOWN_RANK
+        or any(isinstance(s, str) and a != settled[n].batch for a, s in enumerate(spec.shape))
+        for n, spec in described.inputs.items()
+    )
 
 
 def with_ranges(
@@ -305,6 +316,11 @@ def _by_item(path: Path | None, arrays: Feed, inputs: Mapping[str, TensorSpec]) 
     Raises:
         UserError: another dtype or shape, or different numbers of items.
     """
+    for name, spec in inputs.items():
+        if spec.shape and not arrays[name].ndim:
+            raise UserError(
+                f"{path}: array '{name}' is a scalar; the model wants {spec.dtype} items"
+            )
     shared = {n for n, s in inputs.items() if s.batch is None and arrays[n].ndim == len(s.shape)}
     counts = {name: len(array) for name, array in arrays.items() if name not in shared}
     if len(set(counts.values())) != 1:
@@ -333,7 +349,8 @@ def _halves(path: Path | None, arrays: Feed) -> dict[str, Items]:
     """The first half of the items for calibration, the rest for evaluation."""
     assert path is not None
     half = len(next(iter(arrays.values()))) // 2
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    shapes = {n: list(array.shape) for n, array in arrays.items()}  # one array may be for all items
+    digest = digest_json([hashlib.sha256(path.read_bytes()).hexdigest(), shapes])
     return {
         "calibration": kept({n: a[:half] for n, a in arrays.items()}, f"{digest}-calibration"),
         "evaluation": kept({n: a[half:] for n, a in arrays.items()}, f"{digest}-evaluation"),

@@ -220,10 +220,11 @@ class Catalog:
                 )
             if not path.exists():
                 raise UserError(f"there is no {path} for the data set {name}", "Check --data.")
+            path = path.resolve()
             ((key, file),) = card.files.items()
             here = SourceFile(path=path.name, sha256=file.sha256, member=file.member)
             own = card.model_copy(update={"files": {key: here}, "local": None})
-            self.add_dataset(own, path.absolute().parent)
+            self.add_dataset(own, path.parent)
 
     def dataset(self, name: str) -> DatasetCard:
         """The data set card ``name``."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from qbench.data.readers import open_reader
 from qbench.data.readers.archive import open_files
@@ -255,7 +255,13 @@ def _npz_card(path: Path, whole: Path, inputs: Sequence[str]) -> DatasetCard:
 
 def _card(whole: Path, content: Mapping[str, Any]) -> DatasetCard:
     name = re.sub(r"[^A-Za-z0-9._-]", "-", whole.stem).lstrip(".-_")[:64] or "data"
-    return DatasetCard.model_validate({"name": name, "licence": "unknown", **content})
+    try:
+        return DatasetCard.model_validate({"name": name, "licence": "unknown", **content})
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"]
+        raise UserError(
+            f"{whole}: {problem}", "Rename it: letters, digits, dots, dashes."
+        ) from None
 
 
 def _item(reader: Reader, name: str, index: int) -> np.ndarray:

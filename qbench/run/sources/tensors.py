@@ -343,12 +343,10 @@ def _try(asked: Asked, inputs: _Valued) -> _Trial:
     if all(spec.batch is None for spec in specs.values()):
         return _Trial(inputs, alone, none)
     if fixed is not None:
-        grown = {n: 0 if a.shape[:1] == (fixed,) else None for n, a in alone[0].items()}
-        return _Trial(inputs, alone, grown, fixed)
+        return _Trial(inputs, alone, _of_length(alone, fixed), fixed)
     both = asked.run(specs, 2, [gathered(items, specs, [0, 1])])
     if both.refusal is not None:
-        grown = {n: 0 if a.shape[:1] == (1,) else None for n, a in alone[0].items()}
-        return _Trial(inputs, alone, grown, 1)
+        return _Trial(inputs, alone, _of_length(alone, 1), 1)
     together = both.outputs[0]
     grown = {n: _grown(array, together[n]) for n, array in alone[0].items()}
     axes = {n: axis if _is_item(alone, n, axis) else None for n, axis in grown.items()}
@@ -359,6 +357,14 @@ def _try(asked: Asked, inputs: _Valued) -> _Trial:
         None,
         _why_no_batch(inputs.named, alone, together, grown),
     )
+
+
+def _of_length(alone: Sequence[Feed], batch: int) -> dict[str, int | None]:
+    """By output, axis 0 where it has the length of the batch for every item; else None."""
+    return {
+        name: 0 if all(one[name].shape[:1] == (batch,) for one in alone) else None
+        for name in alone[0]
+    }
 
 
 def _check_finite(asked: Asked, outputs: Sequence[Feed]) -> None:
@@ -411,7 +417,7 @@ def _same(alone: np.ndarray, together: np.ndarray) -> bool:
     if alone.shape != together.shape:
         return False
     if alone.dtype.kind != "f":
-        return bool(np.mean(alone == together) >= 0.5)
+        return not alone.size or bool(np.mean(alone == together) >= 0.5)
     return sqnr_db(np.atleast_1d(alone), np.atleast_1d(together)) >= SAME_DB
 
 

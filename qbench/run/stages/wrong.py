@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from qbench.analysis.explain import Layer, layer_errors, short_name
-from qbench.analysis.quality.fidelity import judged_outputs, sqnr_db
+from qbench.analysis.quality.fidelity import judged_outputs, of_equal_rows, sqnr_db
 from qbench.analysis.quality.plausible import UNRELATED_DB, why_wrong
 from qbench.kit.model import RunConfig
 from qbench.run.artifacts import feed_files, model_files
@@ -89,7 +89,11 @@ def _below_rounding(sitting: Sitting, planned: Planned, quality: Quality) -> str
     }
     with _job(sitting, planned, "rounded", request, files) as (result, folder):
         outputs = {n: np.load(folder / file) for n, file in result.get("outputs", {}).items()}
-    ratios = [sqnr_db(exact[n][: len(o)], o) for n, o in outputs.items() if o.dtype.kind == "f"]
+    ratios = [
+        sqnr_db(*of_equal_rows(exact[n][: len(o)], o))
+        for n, o in outputs.items()
+        if o.dtype.kind == "f" and o.ndim == exact[n].ndim
+    ]
     simulated = min(ratios, default=None)
     if simulated is None or ours > simulated - BELOW_ROUNDING_DB:
         return None

@@ -196,7 +196,6 @@ def run_job(
     with (folder / LOG_NAME).open("x+b", buffering=0) as log:
         for name, path in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).symlink_to(path.absolute())
         begin = time.monotonic_ns()
         message = {
