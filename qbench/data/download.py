@@ -272,7 +272,7 @@ def _fetch(git: GitPath, repository: Path, target: Path) -> None:
     with ids.open() as given:
         command = ["git", *at, "cat-file", "--batch"]
         with subprocess.Popen(
-            command, stdin=given, stdout=subprocess.PIPE, env=_environment()
+            command, stdin=given, stdout=subprocess.PIPE, env=environment()
         ) as reader:
             assert reader.stdout is not None
             for name in blobs:
@@ -314,7 +314,7 @@ def _write_blob(objects: IO[bytes], path: Path) -> None:
     objects.read(1)  # the end of a line
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment of git, without what names another repository: hooks have ``GIT_DIR``."""
     kept = ("GIT_SSL", "GIT_PROXY", "GIT_CONFIG")
     others = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k.startswith(kept)}
@@ -334,7 +334,7 @@ def _git(git: GitPath, *arguments: str, stdin: Path | None = None) -> bytes:
                 stdin=given,
                 capture_output=True,
                 check=True,
-                env=_environment(),
+                env=environment(),
             ).stdout
     except FileNotFoundError:
         raise UserError(

@@ -314,3 +314,24 @@ def test_groups_are_read_from_the_program_that_runs(name: str, group: int, tmp_p
     assert departs(backend, artifact) is None
     reason = departs(backend, artifact, group_size=32 if group == 16 else 16)
     assert reason is not None and reason.startswith("group_size ")
+
+
+@pytest.mark.parametrize("precision", ["int8-static", "int8-dynamic"])
+def test_a_vector_has_one_scale_by_the_tools_choice(tmp_path: Path, precision: str):
+    """No mismatch: ``[1, 6, 16] x [16, 64] x [64]`` at one scale per output channel."""
+    pytest.importorskip("onnxruntime")
+    weights = {
+        "w": RNG.normal(size=(16, 64)).astype(np.float32),
+        "v": RNG.normal(size=64).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="mm1"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MatMul", ["b", "v"], ["y"], name="mm2"),
+    ]
+    model = save(tmp_path, nodes, weights, ((1, 6, 16), (1, 6)))
+    backend = importlib.import_module("qbench_onnxruntime").Backend()
+    items = RNG.normal(size=(8, 6, 16)).astype(np.float32)
+    artifact = make(backend, model, precision, tmp_path / "out", items)
+    with backend.open(artifact, RunConfig(), inspect=True) as program:
+        assert program.mismatch() is None

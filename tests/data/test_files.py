@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from mirror import Mirror, serving
 
-from qbench.data import digests
+from qbench.data import digests, download
 from qbench.data.digests import digest_path
 from qbench.data.download import size_of
 from qbench.data.files import locate, unpacked
@@ -563,3 +563,26 @@ def test_a_file_is_digested_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
 def test_a_file_that_is_not_an_archive_is_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(CONTENT)
     assert "not a folder, .zip or .tar.gz" in refused(unpacked, tmp_path / "a.zip")
+
+
+def test_a_member_read_first_leaves_the_archive_to_be_unpacked(tmp_path):
+    path = tmp_path / "net.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("vocab.txt", "saved/saved_model.pb"):
+            archive.writestr(name, name)
+    locate(SourceFile(path="net.zip", member="vocab.txt"), tmp_path, print)
+    names = {str(p.relative_to(unpacked(path))) for p in unpacked(path).rglob("*") if p.is_file()}
+    assert names == {"vocab.txt", "saved/saved_model.pb"}
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secret"])
+def test_a_member_is_inside_its_archive(name: str):
+    with pytest.raises(ValueError, match="member"):
+        SourceFile(path="net.zip", member=name)
+
+
+def test_git_is_not_told_of_another_repository(monkeypatch: pytest.MonkeyPatch):
+    """As hooks have it: GIT_DIR goes before -C."""
+    monkeypatch.setenv("GIT_DIR", "/mine/.git")
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "0")
+    assert "GIT_DIR" not in download.environment() and "GIT_CONFIG_COUNT" in download.environment()

@@ -55,3 +55,13 @@ def test_calibration_and_evaluation_differ_and_are_the_same_every_time():
     other = made_up(inputs, "calibration", {"x": (0.0, 99.0)})
     assert one.digest == again.digest != other.digest and one.random
     assert not np.array_equal(np.load(one.feeds["x"]), np.load(other.feeds["x"]))
+
+
+def test_items_of_inputs_without_a_batch_are_alike_and_have_a_key_of_their_own():
+    """The same shapes of items, shared or not, are other items."""
+    x = TensorSpec("float32", ("N", 8))
+    own = made_up({"x": x, "rate": TensorSpec("int64", ("N",))}, "evaluation")
+    shared = made_up({"x": x, "rate": TensorSpec("int64", ())}, "evaluation")
+    assert len(set(own.arrays(64)["rate"].tolist())) > 1
+    assert len(set(shared.arrays(64)["rate"].tolist())) == 1
+    assert own.digest != shared.digest and own.feeds["rate"] != shared.feeds["rate"]

@@ -151,3 +151,7 @@ def test_the_place_of_an_internal_error_names_the_package():
         re.compile(None)  # type: ignore[call-overload]
     except TypeError as error:
         assert ".py, line" in sentence(error)
+
+
+def test_a_name_that_no_file_can_have_is_cleaned_all_the_same():
+    assert sentence(RuntimeError("Node failed at /" + "a" * 300 + "/b/c")).startswith("Node failed")

@@ -212,3 +212,23 @@ def test_made_up_inputs_that_give_nan_are_said():
     with pytest.raises(UserError, match="NaN or infinity for made-up inputs") as error:
         asked({"x": floats("N", 8)}, log)
     assert "--inputs" in error.value.fix
+
+
+def test_rows_that_happen_to_be_one_are_no_batch():
+    """As a detector that finds one box in the first item."""
+
+    def found(x: np.ndarray) -> Mapping[str, np.ndarray]:
+        x = x.reshape(1, 8)
+        return {"rows": np.argwhere(x[0] > np.sort(x[0])[-2] if x[0, 0] > 0 else x[0] < 9)}
+
+    rows = {"rows": TensorSpec("int64", ("n", 1))}
+    first = asked({"x": floats(1, 8)}, found, rows)
+    assert first.outputs["rows"]["batch"] == "none"
+
+
+def test_nothing_found_is_no_randomness():
+    def nothing(x: np.ndarray) -> Mapping[str, np.ndarray]:
+        return {"y": x @ WEIGHTS, "kept": np.zeros((0, 3), np.int64)}
+
+    outputs = {"y": floats("N", 4), "kept": TensorSpec("int64", ("n", 3))}
+    assert asked({"x": floats("N", 8)}, nothing, outputs).outputs["kept"]["batch"] == "none"

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from qbench.errors import UserError
 from qbench.kit.model import TensorSpec
-from qbench.spec.models import ModelCard, Tensor
+from qbench.spec.models import Expected, ModelCard, Tensor
 from qbench.spec.sizes import GivenSizes, missing_sizes, shapes_of
 
 
@@ -111,3 +111,22 @@ def test_sizes_of_a_card_are_its_own():
     content = card(x=image("N", "h")).model_dump(exclude_unset=True)
     with pytest.raises(ValidationError, match="no free size"):
         ModelCard.model_validate({**content, "sizes": {"height": 3}})
+
+
+def test_an_axis_that_a_card_lacks_is_refused():
+    with pytest.raises(UserError, match="without an axis 9"):
+        GivenSizes(batch_axes={"x": 9}).apply(card(x=image("N", 3)))
+
+
+def test_the_batch_of_a_shape_is_the_batch_size():
+    given = GivenSizes(shapes={"x": (4, 3)})
+    assert given.batch(card(x=image("N", 3)).input_specs) == 4
+    assert GivenSizes().batch(card(x=image("N", 3)).input_specs) == 1
+
+
+def test_accuracy_is_expected_at_the_cards_own_sizes_only():
+    own = card(x=image("N", 3, "h", "w")).model_copy(
+        update={"sizes": {"h": 8, "w": 8}, "expected": Expected(value=0.9, items=10)}
+    )
+    assert GivenSizes(sizes={"h": 16}).apply(own).expected is None
+    assert GivenSizes().apply(own).expected is not None
