@@ -238,3 +238,36 @@ def assets() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("QBENCH_ASSETS does not name a folder of assets")
     return Path(folder).resolve()
+
+
+# --------------------------------------------------------------------------- tests/strangers
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory):
+    """A stranger's file by name, made at its first use."""
+    from strangers import STRANGERS  # a module of tests/strangers
+
+    folder, made = tmp_path_factory.mktemp("strangers"), dict[str, Path]()
+
+    def find(name: str) -> Path:
+        if name not in made:
+            known = STRANGERS
+            if name not in known:
+                from other_formats import OTHERS
+
+                known = OTHERS
+            (folder / name).mkdir()
+            made[name] = known[name].build(folder / name)
+        return made[name]
+
+    return find
+
+
+@pytest.fixture
+def visit(tmp_path: Path):
+    from visits import Visit
+
+    folder = tmp_path / "visit"
+    folder.mkdir()
+    return Visit(folder)

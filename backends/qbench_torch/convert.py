@@ -15,7 +15,7 @@ from qbench.kit.converter import Converted, Source, identifiers, run_twice
 from qbench.kit.feeds import fixed_batch
 from qbench.kit.model import Feed, SourceTensor, gathered, relayout_shape
 from qbench.kit.reasons import sentence
-from qbench_torch.load import load_module, said
+from qbench_torch.load import load_module
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -62,7 +62,7 @@ def _run(network: _Named, tensors: Mapping[str, torch.Tensor]) -> Feed:
     except PrepareError:
         raise
     except Exception as error:  # the user's code
-        raise PrepareError(f"the module cannot run the card's inputs: {said(error)}") from error
+        raise PrepareError(f"the module cannot run the card's inputs: {sentence(error)}") from error
     return {n: t.numpy() for n, t in zip(network.names, results, strict=True)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from qbench.kit.adapter import PrepareError
-from qbench.kit.reasons import sentence, short
+from qbench.kit.reasons import sentence
 
 
 def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path | None) -> Any:
@@ -28,7 +28,7 @@ def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path
         spec.loader.exec_module(code)
         module = getattr(code, name)(**options)
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        raise PrepareError(f"{name} of the card's Python file failed: {said(error)}") from error
+        raise PrepareError(f"{name} of the card's Python file failed: {sentence(error)}") from error
     if not isinstance(module, torch.nn.Module):
         raise PrepareError(f"{name} returned a {type(module).__name__}, not a torch.nn.Module")
     if weights is not None:
@@ -38,11 +38,6 @@ def load_module(path: Path, name: str, options: Mapping[str, Any], weights: Path
         except RuntimeError as error:
             raise PrepareError(f"the weights do not fit the module: {sentence(error)}") from error
     return module.eval()
-
-
-def said(error: BaseException) -> str:
-    """An error of the user's code, with its type: sometimes that says the most."""
-    return f"{short(str(error))} ({type(error).__name__})"
 
 
 def load_weights(path: Path) -> dict[str, Any]:

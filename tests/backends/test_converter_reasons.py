@@ -122,7 +122,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("cut.keras", "onnx", 4, "not a readable Keras model: truncated"),
         ("empty.h5", "tflite", 4, "not a readable Keras model: truncated"),
         ("none.keras", "onnx", 4, "No such file or directory: none.keras"),
-        ("d.keras", "onnx", 5, "the Keras layer 'd' cannot take the card's inputs"),
+        ("d.keras", "onnx", 5, "the card's input 'x' is ['N', 5], the source's [None, 4]"),
         ("betainc", "onnx", 4, "no ONNX operator for Betainc"),
         ("betainc", "tflite", 4, "no operators for Betainc"),
     ],

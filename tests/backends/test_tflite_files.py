@@ -325,7 +325,7 @@ def test_a_file_with_several_signatures_runs_none_by_guess(made: Made, tmp_path:
     for other in ("float", "recurrent"):  # one signature, though several subgraphs
         assert several_signatures(made.folder / f"{other}.tflite") == []
     with pytest.raises(UserError, match="has the signatures decode, encode") as caught:
-        suite_for_files([path], None, None, None, None, Registry(), print)
+        suite_for_files([path], None, None, None, Registry(), print)
     assert "--signature KEY" in caught.value.fix
     with pytest.raises(PrepareError, match="no signature train; it has decode, encode"):
         Backend().extract(path, "train", tmp_path / "train.tflite")

@@ -88,7 +88,7 @@ import os, sys
 from qbench.kit.adapter import Adapter, Unavailable
 
 class Backend(Adapter):
-    name, api_version = "asks", 1
+    name, api_version = "asks", 2
     formats = ("fake",)
     runtime_packages = prepare_packages = ("numpy",)
 

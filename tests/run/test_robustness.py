@@ -63,12 +63,13 @@ def workers(project) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("QBENCH_CACHE") == project.env["QBENCH_CACHE"]:
+            ours = process.environ().get("QBENCH_CACHE") == project.env["QBENCH_CACHE"]
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
     own = {os.getpid(), *(p.pid for p in psutil.Process().children() if "-S" in p.cmdline())}
-    return [p for p in found if p.pid not in own and p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in found if p.pid not in own]
 
 
 def assert_no_orphans(project) -> None:

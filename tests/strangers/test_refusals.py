@@ -63,7 +63,7 @@ WRONG = {
     "no size": (["--size", "H=tall,W=16"], "tall"),
     "a size of zero": (["--shape", "images=1x3x0x16"], "images"),
     "an axis that is not there": (["--batch-axis", "images=4", "--size", "H=16,W=16"], "images"),
-    "an item beyond memory": (["--size", "H=1000000,W=1000000"], "MB"),
+    "an item beyond memory": (["--size", "H=1000000,W=1000000"], "values"),
 }
 
 
