@@ -86,8 +86,8 @@ class NothingToQuantize(Unsupported):
 
     def __init__(self) -> None:
         super().__init__(
-            "there is nothing to quantize: the model has no convolution or matrix product outside "
-            "of branches and loops"
+            "there is nothing to quantize: the model has no convolution or matrix product with "
+            "weights, outside of branches and loops"
         )
 
 

@@ -107,7 +107,7 @@ def _ends(text: str) -> str:
 def sentence(error: BaseException | str) -> str:
     """The first sentence of a tool's error, for a message: ``short``, and without the rest of it.
 
-    An internal error of a tool, such as a missing key, is told by its place."""
+    For an internal error of a tool, such as a missing key, it names the place in the code."""
     if isinstance(error, _INTERNAL):
         return short(f"{_place(error)}: {_internal(error)}")
     if isinstance(error, SystemExit):

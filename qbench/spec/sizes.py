@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from qbench.errors import UserError, nearest
-from qbench.kit.model import TensorSpec
+from qbench.kit.model import UNKNOWN_RANK, TensorSpec
 from qbench.spec.models import BATCH, ModelCard, Tensor
 
 InputShapes = dict[str, list[int | str]]
@@ -72,6 +72,9 @@ class GivenSizes:
 
     def check_names(self, inputs: Mapping[str, TensorSpec]) -> None:
         """
+        Args:
+            inputs: by name; the batch, where it is known, is no free size.
+
         Raises:
             UserError: there is no such input, axis or free size.
         """
@@ -80,12 +83,14 @@ class GivenSizes:
                 if name not in inputs:
                     raise UserError(f"{option}: no input is called '{name}'", nearest(name, inputs))
         for name, axis in self.batch_axes.items():
-            if axis is not None and axis >= len(inputs[name].shape):
+            unknown = inputs[name].shape == UNKNOWN_RANK
+            if axis is not None and not unknown and axis >= len(inputs[name].shape):
                 shape = as_text(inputs[name].shape)
                 raise UserError(
                     f"--batch-axis: input '{name}' is {shape}, which has no axis {axis}"
                 )
-        free = {size for spec in inputs.values() for size in spec.shape if isinstance(size, str)}
+        ranked = [spec for spec in inputs.values() if spec.shape != UNKNOWN_RANK]
+        free = {size for spec in ranked for size in spec.free}
         for name in self.sizes:
             if name not in free:
                 known = f"Free are: {', '.join(sorted(free))}." if free else "No size is free."

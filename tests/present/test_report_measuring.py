@@ -13,6 +13,7 @@ import pytest
 from crafted import Crafted
 from pages import Page, written
 from rich.console import Console
+from rows import case_row
 from test_report import browsed, browser
 
 from qbench.analysis.table.table import case_rows
@@ -544,3 +545,12 @@ def test_a_method_of_energy_steers_no_terminal(tmp_path):
         console.print(part)
     text = console.export_text()
     assert "\x1b" not in text and "[/bold] [red]" in text and "another [2J[/x]" in text
+
+
+def test_class_indices_have_their_share_of_equal_values_in_the_terminal():
+    console = Console(width=200, record=True, file=io.StringIO())
+    rows = [case_row(status="ok", latency_p50_ms=1.0), case_row(status="ok", equal_values=0.625)]
+    for part in case_tables(rows, console):
+        console.print(part)
+    text = console.export_text()
+    assert " equal " in text and "62.5 %" in text and "SQNR" not in text

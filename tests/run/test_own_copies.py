@@ -75,3 +75,9 @@ def test_a_model_file_has_one_set_of_data(pictures: Project):
     twice = ["--data", "mine", "--data", "part"]
     done = pictures.qbench("run", "--model", "net.fake", *twice)
     assert done.returncode == 2 and "given twice" in done.stderr
+
+
+@pytest.mark.parametrize("option", [["--size", "hieght=3"], ["--shape", "nope=1x2"]])
+def test_sizes_that_no_model_of_a_suite_has_are_refused(project: Project, option: list[str]):
+    done = project.qbench("plan", str(project.suite(backends=["fake"])), *option)
+    assert done.returncode == 2 and option[1].partition("=")[0] in done.stderr

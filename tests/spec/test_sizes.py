@@ -58,7 +58,7 @@ def test_names_must_be_the_models():
     inputs = {"image": TensorSpec("float32", ("N", 3, "height", "width"))}
     for given, said in (
         (GivenSizes(shapes={"picture": (1,)}), "no input is called 'picture'"),
-        (GivenSizes(sizes={"heigth": 3}), "Free are: N, height, width"),
+        (GivenSizes(sizes={"heigth": 3}), "Free are: height, width"),
         (GivenSizes(batch_axes={"image": 4}), "has no axis 4"),
     ):
         with pytest.raises(UserError) as error:
@@ -130,3 +130,9 @@ def test_accuracy_is_expected_at_the_cards_own_sizes_only():
     )
     assert GivenSizes(sizes={"h": 16}).apply(own).expected is None
     assert GivenSizes().apply(own).expected is not None
+
+
+def test_the_batch_of_a_card_is_no_free_size():
+    with pytest.raises(UserError, match="no free size is called 'N'") as error:
+        GivenSizes(sizes={"N": 4}).check_names(card(x=image("N", "h")).open_specs)
+    assert error.value.fix == "Free are: h."

@@ -137,7 +137,11 @@ def _with_states(effective: EffectivePrecision, model: Model) -> EffectivePrecis
     """The same with a note on the states that each inference feeds back."""
     notes = [
         f"'{state.output}' is fed back into '{name}'"
-        + (", from one item to the next" if state.carried else "; each item starts anew")
+        + (
+            ", from one item to the next"
+            if state.carried
+            else "; each item starts from the initial state"
+        )
         for name, state in model.states.items()
     ]
     return replace(effective, notes=(*effective.notes, *notes))
@@ -184,13 +188,12 @@ def predict(program: Program, feeds: Feed, model: Model, batch: int) -> dict[str
 
 
 def _check_constant(parts: Mapping[str, list[np.ndarray]], model: Model) -> None:
-    """Refuse outputs of several items that cannot be told apart by item."""
+    """Refuse outputs that cannot be split by item."""
     for name, spec in model.outputs.items():
         first = parts[name][0][0]
         if spec.batch is None and any(
             first.tobytes() != part[0].tobytes() for part in parts[name][1:]
         ):
             raise Unsupported(
-                f"output '{name}' has no batch axis, so it cannot be told apart by item: run at "
-                "batch 1"
+                f"output '{name}' has no batch axis, so it cannot be split by item: run at batch 1"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,39 +86,38 @@ class _Known:
     def follow(self, name: str, shape: tuple[int | str, ...]) -> None:
         """Learn from the operators that use the input ``name``, also behind those that keep its
         shape."""
-        reached, seen = [name], set()
+        for tensor, node in self._users_behind(name, _SAME_SHAPE):
+            if node.op_type in _SAME_SHAPE and node.input[0] == tensor:
+                for axis, size in enumerate(self.shapes.get(node.output[0], ())):
+                    self._add(shape, axis, size, f"the shape of '{node.output[0]}'")
+            for axis, size in self._forced(node, tensor, len(shape)):
+                self._add(shape, axis, size, f"the weights of {_title(node)}")
+            if node.op_type == "Equal" and not shape:
+                self._add_value(name, node)
+        self._follow_values(name)
+
+    def _users_behind(self, name: str, passed: Collection[str]) -> Iterator[tuple[str, NodeProto]]:
+        """Yield the operators that use the tensor ``name``, also behind operators of the types
+        ``passed``, with the tensor that each of them uses."""
+        reached, seen = [name], set[str]()
         while reached:
             tensor = reached.pop()
             if tensor in seen:
                 continue
             seen.add(tensor)
             for node in self.users.get(tensor, ()):
-                if node.op_type in _SAME_SHAPE and node.input[0] == tensor:
-                    reached.append(node.output[0])
-                    for axis, size in enumerate(self.shapes.get(node.output[0], ())):
-                        self._add(shape, axis, size, f"the shape of '{node.output[0]}'")
-                for axis, size in self._forced(node, tensor, len(shape)):
-                    self._add(shape, axis, size, f"the weights of {_title(node)}")
-                if node.op_type == "Equal" and not shape:
-                    self._add_value(name, node)
-        self._follow_values(name)
+                yield tensor, node
+                if node.op_type in passed and node.input[0] == tensor:
+                    reached.extend(node.output)
 
     def _follow_values(self, name: str) -> None:
         """Learn the range of the input ``name`` from the operators that use its values, also behind
         those that only move them."""
-        reached, seen = [name], set()
-        while reached:
-            tensor = reached.pop()
-            if tensor in seen:
-                continue
-            seen.add(tensor)
-            for node in self.users.get(tensor, ()):
-                if node.op_type in _SAME_VALUES and node.input[0] == tensor:
-                    reached.extend(node.output)
-                if rows := self._rows(node, tensor):
-                    self._limit(name, (0.0, float(rows - 1)))
-                if node.op_type == "QuantizeLinear" and node.input[0] == tensor:
-                    self._add_scale(name, node)
+        for tensor, node in self._users_behind(name, _SAME_VALUES):
+            if rows := self._rows(node, tensor):
+                self._limit(name, (0.0, float(rows - 1)))
+            if node.op_type == "QuantizeLinear" and node.input[0] == tensor:
+                self._add_scale(name, node)
 
     def _rows(self, node: NodeProto, ids: str) -> int | None:
         """Rows of the table that ``ids`` select from; None if they select from none."""

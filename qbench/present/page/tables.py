@@ -24,7 +24,7 @@ MAIN = (
     ),
     ColumnSpec("accuracy_items_needed", "±1 pp takes"),
     *specs(
-        "sqnr_db", "memory_peak_mb", "artifact_size_mb", "cold_start_ms",
+        "sqnr_db", "equal_values", "memory_peak_mb", "artifact_size_mb", "cold_start_ms",
         "energy_mj_per_inference", "roofline_share", "roofline_bound", "floor_us",
         "effective_precision", "rounds",
     ),

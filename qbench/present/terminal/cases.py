@@ -30,7 +30,9 @@ MAIN = (
     ColumnSpec("roofline_share", "of roof"),
     ColumnSpec("accuracy", "accuracy"),
     ColumnSpec("accuracy_delta", "Δ pp"),
-    *specs("sqnr_db", "effective_precision"),
+    *specs("sqnr_db"),
+    ColumnSpec("equal_values", "equal"),
+    *specs("effective_precision"),
 )
 SCENARIOS: dict[str, tuple[str, tuple[ColumnSpec, ...]]] = {
     "sustained": (
@@ -98,7 +100,10 @@ CONDITIONS = (
 _WORDS = {*CONDITIONS, "model", "backend", "precision", "effective_precision", "loadgen_valid"}
 _WORDS |= {"gpu_throttled"}
 _WORDS -= {"batch_size", "threads", "streams"}
-_DECIMALS = {"accuracy": 1, "deadline_miss_rate": 1, "processor_left": 1, "roofline_share": 0}
+_DECIMALS = {
+    "accuracy": 1, "deadline_miss_rate": 1, "equal_values": 1, "processor_left": 1,
+    "roofline_share": 0,
+}  # fmt: skip
 """Decimals of shares, which are shown in percent."""
 
 

@@ -540,6 +540,9 @@ def open_suite(
     catalog = Catalog([path.parent, suites_dir()], report, given=given)
     catalog.use_data(data)
     suite = load_suite(path, backends, catalog.names)
+    if given:
+        cards = [catalog.card(name) for name in suite.models]
+        given.check_names({n: spec for card in cards for n, spec in card.open_specs.items()})
     for name in suite.models:
         if untried := catalog.card(name).untried:
             report(f"{name} is untried: {untried}")

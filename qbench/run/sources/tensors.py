@@ -96,7 +96,7 @@ def settle(asked: Asked) -> Tensors:
     described = asked.described
     _check_kinds(asked)
     asked = replace(asked, given=asked.given.renamed(described.inputs))
-    asked.given.check_names(described.inputs)
+    asked.given.check_names({n: replace(s, batch=None) for n, s in described.inputs.items()})
     inputs = _with_batch(_ranked(asked), asked.given, described.sizes)
     valued = _valued(asked, inputs)
     if asked.run is None or any(spec.free for spec in valued.specs.values()):
